@@ -1,0 +1,9 @@
+//! The nouns: plain data and the rules that need nothing but data. No I/O, no clock, no threads.
+
+pub mod change;
+pub mod fleet;
+pub mod graph;
+pub mod ids;
+pub mod request;
+pub mod run;
+pub mod webhook;

@@ -1,0 +1,168 @@
+//! Fleets as they are defined: vessels, paths between them, and the versions of a fleet.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Timestamp;
+use crate::domain::graph::Path;
+use crate::domain::ids::{FleetId, OrganizationId, ProjectId, VesselId};
+
+/// The organization that owns an installation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Organization {
+    pub id: OrganizationId,
+    pub name: String,
+}
+
+/// A project groups fleets.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Project {
+    pub id: ProjectId,
+    pub name: String,
+    /// IANA name of the zone that vessels get as `TZ`.
+    pub time_zone: String,
+    pub created_at: Timestamp,
+}
+
+/// A fleet's identity and which of its versions is current.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fleet {
+    pub id: FleetId,
+    pub project_id: ProjectId,
+    pub name: String,
+    /// The current version; the first is 1.
+    pub version: u32,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+}
+
+/// One saved version of a fleet. Never changes; runs hold on to the version they started with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FleetVersion {
+    pub fleet_id: FleetId,
+    pub project_id: ProjectId,
+    pub version: u32,
+    pub created_at: Timestamp,
+    pub definition: FleetDefinition,
+}
+
+/// What a fleet does: the content of a fleet file. Names of vessels are unique; `paths` refer to
+/// `vessels` by index and form no cycle (see [`crate::domain::graph::Graph::new`]).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FleetDefinition {
+    pub name: String,
+    pub vessels: Vec<VesselDefinition>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub paths: Vec<Path>,
+    /// Runs of this fleet at a time; `None`: no limit but the workers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<u32>,
+    #[serde(default)]
+    pub delivery: Delivery,
+}
+
+/// One program of a fleet and how to run it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VesselDefinition {
+    pub id: VesselId,
+    pub name: String,
+    pub program: Program,
+    /// Where the program starts; `None`: the run's own work directory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub working_directory: Option<String>,
+    /// In the order in which they were written; names are unique.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub environment: Vec<(String, String)>,
+    #[serde(default)]
+    pub guardrails: Guardrails,
+}
+
+/// What a vessel executes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Program {
+    /// An argument vector, the program first. A bare name is looked up in the vessel's `PATH`; one
+    /// with a slash is taken from its working directory. Never empty.
+    Command(Vec<String>),
+    /// A script for `/bin/sh -c`.
+    Script(String),
+}
+
+/// What happens to a run that a crash interrupts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Delivery {
+    /// It goes on: a vessel may start more than once.
+    #[default]
+    AtLeastOnce,
+    /// It ends as Errored: no vessel ever starts twice. Requires `retry_count` 0 throughout.
+    AtMostOnce,
+}
+
+/// When to retry a vessel and when to cut it off.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Guardrails {
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub retry_count: u32,
+    #[serde(default, skip_serializing_if = "Duration::is_zero", with = "millis")]
+    pub retry_wait: Duration,
+    /// The longest one attempt may take; zero: no cutoff.
+    #[serde(default, skip_serializing_if = "Duration::is_zero", with = "millis")]
+    pub runtime_cutoff: Duration,
+    /// Exit codes that are never retried.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exclude_exit_code_ranges: Vec<ExitCodes>,
+}
+
+impl Guardrails {
+    /// Whether an attempt that exited with `code` may be retried at all.
+    pub fn retries_exit_code(&self, code: i32) -> bool {
+        !self
+            .exclude_exit_code_ranges
+            .iter()
+            .any(|codes| (i32::from(codes.first)..=i32::from(codes.last)).contains(&code))
+    }
+}
+
+/// An inclusive range of exit codes, `first <= last`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExitCodes {
+    pub first: u8,
+    pub last: u8,
+}
+
+impl FleetDefinition {
+    /// The position of the vessel called `name`.
+    pub fn vessel_index(&self, name: &str) -> Option<usize> {
+        self.vessels.iter().position(|vessel| vessel.name == name)
+    }
+
+    /// Gives each vessel the id that the vessel of the same name has in `previous`.
+    pub fn keep_vessel_ids(&mut self, previous: &FleetDefinition) {
+        for vessel in &mut self.vessels {
+            if let Some(index) = previous.vessel_index(&vessel.name) {
+                vessel.id = previous.vessels[index].id;
+            }
+        }
+    }
+}
+
+fn is_zero(value: &u32) -> bool {
+    *value == 0
+}
+
+/// Durations as whole milliseconds.
+mod millis {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u64(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        u64::deserialize(deserializer).map(Duration::from_millis)
+    }
+}

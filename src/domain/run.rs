@@ -1,0 +1,205 @@
+//! Runs of fleets and of their vessels, as they are stored and shown.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Timestamp;
+use crate::domain::ids::{FleetId, ProjectId, RunId, VesselId, VesselRunId};
+
+/// Where a run, or a vessel within it, stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Status {
+    /// Queued, or waiting for its upstream vessels.
+    Scheduled,
+    Running,
+    /// An attempt failed; the next one waits or is running.
+    Retrying,
+    /// Exit code 0 (of a run: of every vessel that ran).
+    Success,
+    /// Another exit code, a signal, a cutoff, or it could not be started.
+    Errored,
+    /// Stopped by a person, or kept from starting by such a stop.
+    Terminated,
+    /// Will never run.
+    Incomplete,
+}
+
+impl Status {
+    /// All of them, in the order of a life.
+    pub const ALL: [Status; 7] = [
+        Status::Scheduled,
+        Status::Running,
+        Status::Retrying,
+        Status::Success,
+        Status::Errored,
+        Status::Terminated,
+        Status::Incomplete,
+    ];
+
+    /// Whether nothing will change it any more.
+    pub fn is_final(self) -> bool {
+        !matches!(self, Status::Scheduled | Status::Running | Status::Retrying)
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Status::Scheduled => "Scheduled",
+            Status::Running => "Running",
+            Status::Retrying => "Retrying",
+            Status::Success => "Success",
+            Status::Errored => "Errored",
+            Status::Terminated => "Terminated",
+            Status::Incomplete => "Incomplete",
+        })
+    }
+}
+
+impl FromStr for Status {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Status::ALL
+            .into_iter()
+            .find(|status| status.to_string().eq_ignore_ascii_case(text))
+            .ok_or_else(|| {
+                let words = Status::ALL.map(|status| status.to_string()).join(", ");
+                format!("no such status: {text:?}; one of {words}")
+            })
+    }
+}
+
+/// What started a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Trigger {
+    Webhook,
+    Api,
+    OnDemand,
+    Replay,
+}
+
+impl Trigger {
+    /// All of them.
+    pub const ALL: [Trigger; 4] =
+        [Trigger::Webhook, Trigger::Api, Trigger::OnDemand, Trigger::Replay];
+
+    /// The word that the API and a vessel's environment use.
+    pub fn word(self) -> &'static str {
+        match self {
+            Trigger::Webhook => "webhook",
+            Trigger::Api => "api",
+            Trigger::OnDemand => "on_demand",
+            Trigger::Replay => "replay",
+        }
+    }
+}
+
+impl FromStr for Trigger {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Trigger::ALL.into_iter().find(|trigger| trigger.word() == text).ok_or_else(|| {
+            let words = Trigger::ALL.map(Trigger::word).join(", ");
+            format!("no such trigger: {text:?}; one of {words}")
+        })
+    }
+}
+
+/// The lengths of the two parts of a stored payload: the request's head and its body.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PayloadSize {
+    pub head_bytes: u32,
+    pub body_bytes: u64,
+}
+
+/// One run of a fleet: a row of `runs`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunRecord {
+    pub id: RunId,
+    pub fleet_id: FleetId,
+    pub fleet_name: String,
+    pub fleet_version: u32,
+    pub project_id: ProjectId,
+    pub trigger: Trigger,
+    pub status: Status,
+    /// Why it is where it is, for a person; at most [`REASON_BYTES_MAX`] bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replay_of: Option<RunId>,
+    /// Its place in the queue: the order in which runs were accepted.
+    pub sequence: u64,
+    pub payload: PayloadSize,
+    /// How many unclean ends of the server found it running.
+    #[serde(default)]
+    pub crashes: u32,
+    pub queued_at: Timestamp,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<Timestamp>,
+}
+
+/// One attempt of a vessel within a run: a row of `vessel_runs`, the greatest attempt being the
+/// vessel's current state. Attempt 0 is a vessel that was decided without ever starting.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VesselRunRecord {
+    pub id: VesselRunId,
+    pub vessel_id: VesselId,
+    pub vessel_name: String,
+    pub status: Status,
+    /// Counts every start, also those after a crash.
+    pub attempt: u32,
+    /// How many of the attempts used up `retry_count`.
+    #[serde(default)]
+    pub retries: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<i32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal: Option<i32>,
+    /// Why it is where it is, for a person; at most [`REASON_BYTES_MAX`] bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// When the next attempt falls due, while status is Retrying and none is running.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_at: Option<Timestamp>,
+    /// A person has asked for its end, which is not recorded yet.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stop_requested: bool,
+    /// When its last upstream vessel ended (for a root: when the run was accepted).
+    pub scheduled_at: Timestamp,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<Timestamp>,
+    #[serde(default)]
+    pub output: OutputRecord,
+}
+
+/// Bytes of a reason: an operating system's message and a path fit, a row stays small.
+pub const REASON_BYTES_MAX: usize = 1000;
+
+/// Where the captured output of an attempt is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutputRecord {
+    pub place: OutputPlace,
+    /// Bytes the attempt wrote, kept or not.
+    pub bytes: u64,
+}
+
+/// Where captured output is kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OutputPlace {
+    /// There is none, or it is still in the memory of the server.
+    #[default]
+    Nowhere,
+    /// In the database, beside the record.
+    Rows,
+    /// In a file of its own below the data directory.
+    File,
+}

@@ -1,0 +1,110 @@
+//! Starts vessels as local processes and sees them to their end: the only place that starts
+//! processes, owns work directories or captures output. Knows nothing of the queue or the database.
+
+use std::collections::HashSet;
+use std::io::{self, Read};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::domain::fleet::Program;
+use crate::domain::ids::{InstanceId, RunId, VesselRunId};
+
+pub mod output;
+pub mod stop;
+
+use output::{CapturedOutput, LiveOutput};
+use stop::StopSignal;
+
+/// Starts vessels. A trait so that simulations can replace processes by decisions.
+pub trait Launcher: Send + Sync {
+    /// The work directory of `run`, whether it exists or not.
+    fn directory(&self, run: RunId) -> PathBuf;
+
+    /// Whether the work directory of `run` exists.
+    fn has_directory(&self, run: RunId) -> bool;
+
+    /// Runs one attempt of a vessel to its end and returns how it ended. Blocks meanwhile.
+    ///
+    /// `output` receives what the vessel writes, as it writes it. When `stop` is raised, the
+    /// vessel's process group gets SIGTERM and, after the grace, SIGKILL. When this returns, the
+    /// whole process group is gone.
+    fn launch(&self, launch: &Launch<'_>, stop: &StopSignal, output: &LiveOutput) -> Ended;
+
+    /// Removes the work directory of `run`, if there is one. Failures are logged.
+    fn wipe_directory(&self, run: RunId);
+
+    /// Removes every work directory whose run `keep` does not hold: what a crash left behind.
+    fn sweep_directories(&self, keep: &HashSet<RunId>);
+
+    /// Ends every process that carries the instance and one of the vessel runs in its environment,
+    /// and its process group: SIGTERM, the grace, SIGKILL. Returns how many there were, once none
+    /// is left.
+    fn end_leftovers(&self, instance: InstanceId, vessel_runs: &HashSet<VesselRunId>) -> usize;
+}
+
+/// One attempt of a vessel, ready to start.
+pub struct Launch<'a> {
+    pub run: RunId,
+    pub vessel_run: VesselRunId,
+    pub attempt: u32,
+    pub program: &'a Program,
+    /// `None`: the run's work directory.
+    pub working_directory: Option<&'a str>,
+    /// The whole environment.
+    pub environment: &'a [(String, String)],
+    /// Discard what an earlier start left in the work directory.
+    pub fresh_directory: bool,
+    pub payload: &'a dyn Payload,
+    /// The longest the attempt may take; zero: no cutoff.
+    pub runtime_cutoff: Duration,
+    /// Lines that go to the vessel's log before anything the vessel writes.
+    pub notices: &'a [String],
+}
+
+/// The triggering request as a vessel gets it. Read from the database at every start.
+pub trait Payload: Send + Sync {
+    /// The content of the headers file; `None` when there are no headers.
+    fn headers_json(&self) -> Option<&[u8]>;
+
+    /// Bytes of the body; 0 when there is none.
+    fn body_bytes(&self) -> u64;
+
+    /// The body from its first byte.
+    fn open_body(&self) -> Box<dyn Read + Send + '_>;
+}
+
+/// How an attempt ended.
+#[derive(Debug)]
+pub struct Ended {
+    pub how: HowEnded,
+    pub output: CapturedOutput,
+}
+
+/// The ways an attempt can end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HowEnded {
+    /// The program exited with this code.
+    Exited(i32),
+    /// A signal ended it, of its own or as the end of a stop.
+    Signaled(i32),
+    /// It ran into its `runtime_cutoff` and was ended.
+    CutOff,
+    /// The server stops: it was ended before its time and is to be resumed.
+    Abandoned,
+    /// It could not be started; the reason is in its log, too.
+    NotStarted(String),
+}
+
+/// File names, within the work directory, of what the triggering request left: (headers, body).
+pub fn parameter_file_names(run: RunId) -> (String, String) {
+    (format!("{run}.webhook_headers"), format!("{run}.webhook_body"))
+}
+
+/// Why a work directory could not be made ready.
+#[derive(Debug, thiserror::Error)]
+#[error("{action} {path}: {source}")]
+pub struct DirectoryError {
+    pub action: &'static str,
+    pub path: PathBuf,
+    pub source: io::Error,
+}

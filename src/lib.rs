@@ -1,0 +1,15 @@
+//! Boathook turns a POST into a durable run of your own programs, on one machine, with one binary.
+
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod daemon;
+pub mod domain;
+pub mod engine;
+pub mod fleet_file;
+pub mod http;
+pub mod launch;
+pub mod limits;
+pub mod queue;
+pub mod signals;
+pub mod storage;

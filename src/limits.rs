@@ -1,0 +1,72 @@
+//! Every bound in one place, each with its reason. What an operator may change is a default here
+//! and a setting in [`crate::config`].
+
+use std::time::Duration;
+
+/// Vessels in one fleet. The vessel's index has ten bits of its run's id (see `domain::ids`), and
+/// a graph of a thousand programs is past what a person can follow.
+pub const VESSELS_PER_FLEET_MAX: usize = 1_000;
+/// Paths in one fleet: every stored and drawn graph stays small enough to show.
+pub const PATHS_PER_FLEET_MAX: usize = 10_000;
+/// Bytes of a fleet's, vessel's or project's name. Rows that carry names stay far below a
+/// storage row.
+pub const NAME_BYTES_MAX: usize = 200;
+/// Bytes of a fleet definition as it is sent: large enough for scripts within, small enough to
+/// hold many versions in memory.
+pub const FLEET_FILE_BYTES_MAX: usize = 1 << 20;
+/// Bytes of one argument, environment string or `run` script. Linux refuses longer ones when
+/// the program is started (MAX_ARG_STRLEN, execve(2): 131,072 with its NUL).
+pub const ARGUMENT_BYTES_MAX: usize = 131_071;
+/// `retry_count` of a vessel, as the hosted system has it.
+pub const RETRY_COUNT_MAX: u32 = 24;
+/// `retry_wait` of a vessel, as the hosted system has it.
+pub const RETRY_WAIT_MAX: Duration = Duration::from_secs(3600);
+/// `runtime_cutoff` of a vessel. The hosted system ends at 4 h; a machine of one's own may take
+/// longer, but a year is surely a typing error.
+pub const RUNTIME_CUTOFF_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
+
+/// Bytes of one stored row. sled writes a leaf of over about 128 KiB to a blob file that it never
+/// syncs; leaves split at 16 rows, so rows of this size cannot make one.
+pub const ROW_BYTES_MAX: usize = 4096;
+/// Bytes of a payload that enter one commit. Larger payloads are committed in slices of this size
+/// between other commits, so that no accept waits for somebody else's upload.
+pub const SLICE_BYTES: usize = 256 * 1024;
+/// Requests that wait for the committer. Each is waited for by a thread, so more cannot come
+/// about; the bound keeps memory small should that change.
+pub const COMMIT_QUEUE_MAX: usize = 1024;
+/// A commit that takes longer has hung (a full disk can do that to sled for ever).
+pub const COMMIT_STALL_MAX: Duration = Duration::from_secs(30);
+/// Cache of the database: its own default of 1 GB has no place in a small daemon.
+pub const DATABASE_CACHE_BYTES: u64 = 32 * 1024 * 1024;
+/// How long to wait for a data directory that another process is just leaving.
+pub const LOCK_WAIT: Duration = Duration::from_secs(5);
+
+/// Runs that wait to start. About 60 bytes of memory and 700 bytes of disk each.
+pub const QUEUED_RUNS_MAX: usize = 1_000_000;
+/// Bytes of a request's body: what the largest senders send (GitHub: 25 MB).
+pub const BODY_BYTES_MAX: u64 = 25 * 1024 * 1024;
+/// Bytes of captured output kept per attempt of a vessel.
+pub const OUTPUT_BYTES_MAX: u64 = 10 * 1024 * 1024;
+/// Output up to this size is stored with the settle; beyond it moves to a file.
+pub const OUTPUT_INLINE_BYTES_MAX: usize = 64 * 1024;
+/// Output of a vessel that runs longer moves to a file, so that a crash does not take it along.
+pub const OUTPUT_INLINE_TIME_MAX: Duration = Duration::from_secs(1);
+/// Workers per core: vessels mostly wait for something else than the processor.
+pub const WORKERS_PER_CORE: usize = 4;
+/// Workers on the smallest machine.
+pub const WORKERS_MIN: usize = 8;
+/// How often a run may be interrupted by a crash of the server before it is given up.
+pub const CRASH_ATTEMPTS_MAX: u32 = 3;
+/// How long a process group may take to end after SIGTERM.
+pub const KILL_GRACE: Duration = Duration::from_secs(10);
+/// How long running vessels may take to finish when the server stops.
+pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(30);
+/// Clients that follow output at once; each holds a thread.
+pub const FOLLOWERS_MAX: usize = 64;
+/// Threads that answer requests. An accept occupies one while its commit is under way, and
+/// commits are shared, so this is also how many accepts one commit can carry.
+pub const HANDLERS: usize = 64;
+/// Threads that answer admin requests, besides the followers.
+pub const ADMIN_HANDLERS: usize = 8;
+/// Retry-After of a 503, in seconds: a full queue does not empty at once.
+pub const RETRY_AFTER_SECONDS: u32 = 5;
