@@ -4,6 +4,7 @@ pub mod change;
 pub mod fleet;
 pub mod graph;
 pub mod ids;
+pub mod name;
 pub mod request;
 pub mod run;
 pub mod webhook;

@@ -14,6 +14,15 @@ pub const NAME_BYTES_MAX: usize = 200;
 /// Bytes of a fleet definition as it is sent: large enough for scripts within, small enough to
 /// hold many versions in memory.
 pub const FLEET_FILE_BYTES_MAX: usize = 1 << 20;
+/// Nesting of a fleet file. A fleet needs six levels; the walk over the tree is recursive.
+pub const FLEET_FILE_DEPTH_MAX: usize = 32;
+/// Values in a fleet file: more than any fleet of a megabyte needs, and some 10 MB of memory.
+pub const FLEET_FILE_NODES_MAX: usize = 100_000;
+/// Bytes of an environment variable's name. YAML ends a key at 1,024 characters, and no program
+/// asks for such a name.
+pub const ENVIRONMENT_NAME_BYTES_MAX: usize = 255;
+/// Bytes of a working directory: PATH_MAX of Linux, without its NUL.
+pub const WORKING_DIRECTORY_BYTES_MAX: usize = 4_095;
 /// Bytes of one argument, environment string or `run` script. Linux refuses longer ones when
 /// the program is started (MAX_ARG_STRLEN, execve(2): 131,072 with its NUL).
 pub const ARGUMENT_BYTES_MAX: usize = 131_071;
@@ -55,10 +64,20 @@ pub const OUTPUT_INLINE_TIME_MAX: Duration = Duration::from_secs(1);
 pub const WORKERS_PER_CORE: usize = 4;
 /// Workers on the smallest machine.
 pub const WORKERS_MIN: usize = 8;
+/// Workers at most: each is a thread, and as many processes on one machine help nobody.
+pub const WORKERS_MAX: usize = 4096;
 /// How often a run may be interrupted by a crash of the server before it is given up.
 pub const CRASH_ATTEMPTS_MAX: u32 = 3;
 /// How long a process group may take to end after SIGTERM.
 pub const KILL_GRACE: Duration = Duration::from_secs(10);
+/// How long a process may outlive SIGKILL before it is given up: it hangs in the kernel or belongs
+/// to another user, and a worker must not wait for it for ever.
+pub const KILL_WAIT_MAX: Duration = Duration::from_secs(30);
+/// Bytes that are read from or written to a vessel at a time: what a pipe holds (pipe(7)).
+pub const PIPE_BUFFER_BYTES: usize = 64 * 1024;
+/// Bytes of a process's environment that are looked at: more than Linux lets a program start with
+/// (execve(2): three quarters of 8 MiB at the most).
+pub const PROCESS_ENVIRONMENT_BYTES_MAX: u64 = 8 << 20;
 /// How long running vessels may take to finish when the server stops.
 pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(30);
 /// Clients that follow output at once; each holds a thread.
@@ -70,3 +89,28 @@ pub const HANDLERS: usize = 64;
 pub const ADMIN_HANDLERS: usize = 8;
 /// Retry-After of a 503, in seconds: a full queue does not empty at once.
 pub const RETRY_AFTER_SECONDS: u32 = 5;
+
+/// Bytes of a request line: twice what most servers and proxies take, so that even 10 KB of a
+/// wrong token get the answer that every wrong token gets.
+pub const REQUEST_LINE_BYTES_MAX: usize = 16 * 1024;
+/// Bytes by which a refused body may exceed `max_body_bytes` and still be read to its end, so that
+/// a sender that reads only after it has sent gets to see the 413. A drain of 1 MiB was measured
+/// to be too short for Python's http.client, 64 MiB never was.
+pub const DRAIN_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Bytes of a body shown as part of "webhook parameters"; the whole of it is a download away.
+pub const PARAMETERS_INLINE_BYTES_MAX: u64 = 1 << 20;
+/// Entries of a list when the request does not say how many.
+pub const LIST_DEFAULT: usize = 50;
+/// Entries of a list at most: more than a page or a script's next step needs.
+pub const LIST_MAX: usize = 1_000;
+/// Letters of a run's id that a person may leave it at: fewer would hit several soon.
+pub const RUN_FRAGMENT_LETTERS_MIN: usize = 4;
+/// How long a follower waits for output before it looks whether the server is stopping.
+pub const FOLLOW_WAIT: Duration = Duration::from_secs(1);
+/// Bytes of one answer of the admin API that the command line reads into memory: a fleet's
+/// versions with their files are the largest.
+pub const CLIENT_ANSWER_BYTES_MAX: u64 = 256 * 1024 * 1024;
+/// Entries that the command line asks for at a time: what the API gives at most.
+pub const CLIENT_PAGE: usize = 1000;
+/// Vessels whose output one `--follow` streams at a time; the server's followers are shared.
+pub const CLIENT_STREAMS_MAX: usize = 16;

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
+use crate::domain::fleet::VesselDefinition;
 use crate::domain::ids::{FleetId, ProjectId, RunId, VesselId, VesselRunId};
 
 /// Where a run, or a vessel within it, stands.
@@ -178,6 +179,79 @@ pub struct VesselRunRecord {
     pub ended_at: Option<Timestamp>,
     #[serde(default)]
     pub output: OutputRecord,
+}
+
+impl VesselRunRecord {
+    /// The vessel at `index` of a run, before its first attempt.
+    pub fn scheduled(
+        run: RunId,
+        index: usize,
+        vessel: &VesselDefinition,
+        scheduled_at: Timestamp,
+    ) -> Self {
+        Self {
+            id: run.vessel_run(index),
+            vessel_id: vessel.id,
+            vessel_name: vessel.name.clone(),
+            status: Status::Scheduled,
+            attempt: 0,
+            retries: 0,
+            exit_code: None,
+            signal: None,
+            reason: None,
+            retry_at: None,
+            stop_requested: false,
+            scheduled_at,
+            started_at: None,
+            ended_at: None,
+            output: OutputRecord::default(),
+        }
+    }
+}
+
+/// How an attempt of a vessel ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The program exited with this code.
+    Exited(i32),
+    /// This signal ended it.
+    Signaled(i32),
+    /// It ran into its `runtime_cutoff`.
+    CutOff,
+    /// It could not be started, and why.
+    NotStarted(String),
+}
+
+impl End {
+    /// Success for exit code 0, Errored for everything else.
+    pub fn status(&self) -> Status {
+        match self {
+            End::Exited(0) => Status::Success,
+            _ => Status::Errored,
+        }
+    }
+
+    /// What to tell a person about it; `None` for success.
+    pub fn reason(&self) -> Option<String> {
+        match self {
+            End::Exited(0) => None,
+            End::Exited(code) => Some(format!("exit code {code}")),
+            End::Signaled(signal) => Some(format!("ended by signal {signal}")),
+            End::CutOff => Some("runtime cutoff".to_owned()),
+            End::NotStarted(why) => Some(shorten(why)),
+        }
+    }
+}
+
+/// `text` within the length of a reason, on one line and without other control characters: those
+/// would grow sixfold in JSON, and a row has its limit.
+pub fn shorten(text: &str) -> String {
+    let text: String = text.chars().map(|it| if it.is_control() { ' ' } else { it }).collect();
+    if text.len() <= REASON_BYTES_MAX {
+        return text;
+    }
+    let end = (0..=REASON_BYTES_MAX - '…'.len_utf8()).rev().find(|end| text.is_char_boundary(*end));
+    format!("{}…", &text[..end.unwrap_or(0)])
 }
 
 /// Bytes of a reason: an operating system's message and a path fit, a row stays small.

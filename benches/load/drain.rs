@@ -1,0 +1,92 @@
+//! Runs finished per second while a queue drains, claims and settles durable, against a bare loop
+//! that spawns `/bin/true` and waits for it with the same number of threads.
+
+use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::client::{body, load, post};
+use crate::median;
+use crate::server::Server;
+
+const RUNS: usize = 4_000;
+const WORKERS: usize = 8;
+const ROUNDS: usize = 3;
+
+pub fn run() {
+    measure("work directories on disk", &[], 0.30);
+    measure("work directories on tmpfs", &["--work-dir", "/dev/shm/boathook-bench"], 0.65);
+    let _ = std::fs::remove_dir_all("/dev/shm/boathook-bench");
+}
+
+fn measure(what: &str, arguments: &[&str], wanted: f64) {
+    let mut ratios = Vec::new();
+    for _ in 0..ROUNDS {
+        let (before, drained) = (bare_loop(), drain(arguments));
+        let bare = f64::midpoint(before, bare_loop());
+        println!("{what:<28} {drained:>6.0}/s   bare loop {bare:>6.0}/s   {:.2}", drained / bare);
+        ratios.push(drained / bare);
+    }
+    println!(
+        "ratio (median of {ROUNDS})          {:.2}   (at least {wanted})",
+        median(&mut ratios)
+    );
+}
+
+fn bare_loop() -> f64 {
+    let left = AtomicUsize::new(RUNS);
+    let begin = Instant::now();
+    std::thread::scope(|scope| {
+        for _ in 0..WORKERS {
+            scope.spawn(|| {
+                let take = |left: usize| left.checked_sub(1);
+                while left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok() {
+                    let status = Command::new("/bin/true").status().expect("it runs");
+                    assert!(status.success());
+                }
+            });
+        }
+    });
+    RUNS as f64 / begin.elapsed().as_secs_f64()
+}
+
+fn drain(arguments: &[&str]) -> f64 {
+    let workers = WORKERS.to_string();
+    let server = Server::start("drain", &[&["--workers", &workers], arguments].concat());
+    let (fleet, path) = server.fleet("true", &["/bin/true"]);
+    let hold = server.hold_workers(WORKERS);
+    let request = post(&path, "", &body());
+    load(server.hooks, &request, 201, Duration::MAX, RUNS);
+    let begin = Instant::now();
+    drop(hold);
+    server.await_drained(&fleet);
+    let upper_bound = begin.elapsed();
+    let elapsed = span(&server, &fleet).min(upper_bound);
+    RUNS as f64 / elapsed.as_secs_f64()
+}
+
+/// From the first start to the last end, as the server recorded them.
+fn span(server: &Server, fleet: &str) -> Duration {
+    let at = |run: &serde_json::Value, key: &str| {
+        run[key].as_str().expect("a time").parse::<jiff::Timestamp>().expect("a time")
+    };
+    let mut cursor = String::new();
+    let (mut first, mut last) = (jiff::Timestamp::MAX, jiff::Timestamp::MIN);
+    loop {
+        let page = format!("/api/v1/runs?fleet={fleet}&limit=1000{cursor}");
+        let page = server.api("GET", &page, "");
+        let runs = page.as_array().expect("a list");
+        for run in runs {
+            assert_eq!(run["status"], "Success");
+            first = first.min(at(run, "started_at"));
+            last = last.max(at(run, "ended_at"));
+        }
+        match runs.last() {
+            Some(run) => cursor = format!("&before={}", run["id"].as_str().expect("an id")),
+            None => break,
+        }
+    }
+    Duration::from_millis(
+        u64::try_from(last.as_millisecond() - first.as_millisecond()).expect("positive"),
+    )
+}

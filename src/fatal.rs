@@ -1,0 +1,53 @@
+//! Fail-stop: the end of the process when what it would go on with cannot be trusted. Nothing that
+//! was acknowledged is lost by it, and nothing more is acknowledged.
+
+use std::panic;
+use std::sync::Once;
+use std::thread;
+
+/// Ends the process with exit status 1, saying why.
+pub fn stop(why: &str) -> ! {
+    log::error!("stopping: {why}");
+    std::process::exit(1)
+}
+
+/// Makes a panic end the process, unless it is in a thread that answers requests: those see to
+/// their own, and tiny_http's, which have no names, panic when a sender goes away.
+pub fn stop_on_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let report = panic::take_hook();
+        panic::set_hook(Box::new(move |panic| {
+            report(panic);
+            if is_vital(thread::current().name()) {
+                stop("a thread has panicked");
+            }
+        }));
+    });
+}
+
+/// Whether the server cannot go on without the thread of this name.
+fn is_vital(name: Option<&str>) -> bool {
+    let answers = |name: &str| ["hooks", "admin"].iter().any(|listener| name.starts_with(listener));
+    name.is_some_and(|name| name != "main" && !answers(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_panic_of_an_answer_is_survived() {
+        for (name, vital) in [
+            (Some("committer"), true),
+            (Some("worker-3"), true),
+            (Some("sled-io-0"), true),
+            (Some("hooks-12"), false),
+            (Some("admin-1"), false),
+            (Some("main"), false),
+            (None, false),
+        ] {
+            assert_eq!(is_vital(name), vital, "{name:?}");
+        }
+    }
+}
