@@ -1,0 +1,66 @@
+//! Reading what was cut into chunks, from any byte on, one chunk in memory at a time.
+
+use std::io::{self, Read};
+
+use sled::{IVec, Tree};
+
+use crate::limits::ROW_BYTES_MAX;
+use crate::storage::keys;
+
+/// A part of a chunked value.
+pub struct ChunkReader {
+    tree: Tree,
+    /// The key of a chunk, without its number.
+    prefix: Vec<u8>,
+    position: u64,
+    end: u64,
+    /// The chunk that `position` lies in, once it has been read.
+    current: Option<(u32, IVec)>,
+}
+
+impl ChunkReader {
+    pub(super) fn new(tree: Tree, prefix: Vec<u8>, offset: u64, length: u64) -> Self {
+        let end = offset.saturating_add(length);
+        Self { tree, prefix, position: offset, end, current: None }
+    }
+
+    fn chunk(&mut self, number: u32) -> io::Result<&IVec> {
+        if !matches!(&self.current, Some((current, _)) if *current == number) {
+            let mut key = Vec::with_capacity(self.prefix.len() + keys::CHUNK_BYTES);
+            key.extend_from_slice(&self.prefix);
+            key.extend_from_slice(&number.to_be_bytes());
+            let row = self.tree.get(key).map_err(io::Error::other)?;
+            let row = row.ok_or_else(|| {
+                io::Error::new(io::ErrorKind::NotFound, format!("chunk {number} is missing"))
+            })?;
+            self.current = Some((number, row));
+        }
+        match &self.current {
+            Some((_, row)) => Ok(row),
+            None => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+}
+
+impl Read for ChunkReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.position >= self.end || buffer.is_empty() {
+            return Ok(0);
+        }
+        let row_bytes = ROW_BYTES_MAX as u64;
+        let number = u32::try_from(self.position / row_bytes).map_err(io::Error::other)?;
+        let within = (self.position % row_bytes) as usize;
+        let left = usize::try_from(self.end - self.position).unwrap_or(usize::MAX);
+        let row = self.chunk(number)?;
+        let Some(bytes) = row.get(within..).filter(|bytes| !bytes.is_empty()) else {
+            return Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                format!("chunk {number} ends early"),
+            ));
+        };
+        let count = bytes.len().min(left).min(buffer.len());
+        buffer[..count].copy_from_slice(&bytes[..count]);
+        self.position += count as u64;
+        Ok(count)
+    }
+}

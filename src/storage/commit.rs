@@ -1,0 +1,182 @@
+//! The committer: the one thread that writes. It takes what waits, writes it as one transaction
+//! across all trees, makes that durable, and only then wakes those who wait for it.
+//!
+//! Durable means: sled's `flush`, which hands the log to the kernel, and `sync_data` on the
+//! database file, which `flush` leaves out. Any error ends the process: after a failed sync nobody
+//! knows what the disk holds, and the next start finds out in the tested way.
+
+use std::fs::File;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use sled::transaction::{ConflictableTransactionError, TransactionError, Transactional};
+
+use crate::domain::change::Change;
+use crate::fatal;
+use crate::limits::{COMMIT_QUEUE_MAX, COMMIT_STALL_MAX, SLICE_BYTES};
+use crate::storage::trees::{Batches, Trees};
+
+/// Changes on their way to the committer, and whom to tell.
+struct Request {
+    changes: Vec<Change>,
+    done: Arc<Latch>,
+}
+
+/// Opens once. A channel would do, but those spin before they sleep, which costs the committer the
+/// processor that everybody waits for.
+#[derive(Default)]
+struct Latch {
+    is_open: Mutex<bool>,
+    opened: Condvar,
+}
+
+impl Latch {
+    fn open(&self) {
+        *self.is_open.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.opened.notify_one();
+    }
+
+    /// Whether it has opened within `timeout`.
+    fn wait(&self, timeout: Duration) -> bool {
+        let is_open = self.is_open.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.opened.wait_timeout_while(is_open, timeout, |is_open| !*is_open);
+        *waited.unwrap_or_else(PoisonError::into_inner).0
+    }
+}
+
+/// Waits for one commit.
+#[must_use = "the changes are durable only once this has been waited for"]
+pub struct Ticket {
+    done: Arc<Latch>,
+    progress: Arc<Progress>,
+}
+
+/// The committer's end that others hold.
+pub struct Committer {
+    requests: Sender<Request>,
+    progress: Arc<Progress>,
+}
+
+/// When the write under way began, so that a hang is noticed by those who wait for it: the server
+/// needs no thread, and no wake-ups, to watch over this.
+struct Progress {
+    origin: Instant,
+    /// Milliseconds after `origin`, plus one; 0 while nothing is being written.
+    began_millis: AtomicU64,
+}
+
+impl Progress {
+    fn begin(&self) {
+        let millis = u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX - 1);
+        self.began_millis.store(millis + 1, Ordering::Relaxed);
+    }
+
+    fn end(&self) {
+        self.began_millis.store(0, Ordering::Relaxed);
+    }
+
+    /// How long the write under way has taken so far.
+    fn elapsed(&self) -> Duration {
+        match self.began_millis.load(Ordering::Relaxed) {
+            0 => Duration::ZERO,
+            began => self.origin.elapsed().saturating_sub(Duration::from_millis(began - 1)),
+        }
+    }
+}
+
+impl Ticket {
+    /// Returns once the changes are durable. Ends the process when they cannot become so.
+    pub fn wait(self) {
+        while !self.done.wait(COMMIT_STALL_MAX) {
+            if self.progress.elapsed() >= COMMIT_STALL_MAX {
+                fatal::stop(&format!(
+                    "a commit has taken over {} s: is the disk full or failing?",
+                    COMMIT_STALL_MAX.as_secs()
+                ));
+            }
+        }
+    }
+}
+
+impl Committer {
+    /// Starts the committer on `trees`; `file` is a handle of the database's own file.
+    ///
+    /// # Errors
+    /// When the thread cannot be started.
+    pub fn start(trees: Arc<Trees>, file: File) -> std::io::Result<(Self, JoinHandle<()>)> {
+        let (requests, waiting) = bounded(COMMIT_QUEUE_MAX);
+        let progress =
+            Arc::new(Progress { origin: Instant::now(), began_millis: AtomicU64::new(0) });
+        let thread = thread::Builder::new().name("committer".into()).spawn({
+            let progress = Arc::clone(&progress);
+            move || run(&trees, &file, &waiting, &progress)
+        })?;
+        Ok((Self { requests, progress }, thread))
+    }
+
+    /// Hands over `changes`. Commits happen in the order of these calls, so whoever decides calls
+    /// this while still holding what the decision was based on.
+    pub fn send(&self, changes: Vec<Change>) -> Ticket {
+        let done = Arc::new(Latch::default());
+        if self.requests.send(Request { changes, done: Arc::clone(&done) }).is_err() {
+            fatal::stop("the committer has ended");
+        }
+        Ticket { done, progress: Arc::clone(&self.progress) }
+    }
+
+    /// Whether commits get through.
+    pub fn is_responsive(&self) -> bool {
+        self.progress.elapsed() < COMMIT_STALL_MAX / 3
+    }
+}
+
+fn run(trees: &Trees, file: &File, requests: &Receiver<Request>, progress: &Progress) {
+    let mut group: Vec<Arc<Latch>> = Vec::new();
+    while let Ok(first) = requests.recv() {
+        progress.begin();
+        // Every sync costs the same, whatever it covers: others who are about to hand something
+        // over get the processor first. With nobody else about, this costs nothing.
+        thread::yield_now();
+        let mut batches = Batches::default();
+        let mut next = Some(first);
+        while let Some(request) = next.take() {
+            for change in &request.changes {
+                if let Err(error) = batches.add(change) {
+                    fatal::stop(&format!("a change cannot be stored: {error}"));
+                }
+            }
+            group.push(request.done);
+            // What is large waits for the next group: nobody's accept waits for all of it.
+            if batches.bytes() < SLICE_BYTES {
+                next = requests.try_recv().ok();
+            }
+        }
+        if let Err(error) = write(trees, file, &batches) {
+            fatal::stop(&format!("the database cannot be written: {error}"));
+        }
+        progress.end();
+        for done in group.drain(..) {
+            done.open();
+        }
+    }
+}
+
+fn write(trees: &Trees, file: &File, batches: &Batches) -> Result<(), String> {
+    let (touched, changes) = batches.touched(trees);
+    let written = touched.as_slice().transaction(|views| {
+        for (view, batch) in views.iter().zip(&changes) {
+            view.apply_batch(batch)?;
+        }
+        Ok::<(), ConflictableTransactionError<()>>(())
+    });
+    match written {
+        Ok(()) => {}
+        Err(TransactionError::Abort(())) => return Err("the transaction was aborted".into()),
+        Err(TransactionError::Storage(error)) => return Err(error.to_string()),
+    }
+    trees.database.flush().map_err(|error| error.to_string())?;
+    file.sync_data().map_err(|error| error.to_string())
+}

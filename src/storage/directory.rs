@@ -1,0 +1,285 @@
+//! The data directory: who holds it, which schema it has, and that its files are private and on
+//! the disk before anything is promised.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{FlockOperation, flock};
+
+use crate::limits::{DATABASE_CACHE_BYTES, LOCK_WAIT};
+use crate::storage::StorageError;
+
+/// The schema this program reads and writes. A file beside the database tells it, so that a
+/// database of another schema is left untouched.
+const SCHEMA: u32 = 1;
+const SCHEMA_FILE: &str = "schema";
+/// How often a lock that another process holds is tried again.
+const LOCK_POLL: Duration = Duration::from_millis(50);
+const LOCK_FILE: &str = "boathook.lock";
+const DATABASE_DIRECTORY: &str = "db";
+
+/// Why a directory cannot be a data directory.
+#[derive(Debug, thiserror::Error)]
+pub enum DirectoryError {
+    #[error("{action} {path}: {source}")]
+    File { action: &'static str, path: PathBuf, source: io::Error },
+    #[error(
+        "the data directory {path} is in use by process {holder}; stop that server first, or choose another directory with --data-dir"
+    )]
+    InUse { path: PathBuf, holder: String },
+    #[error(
+        "the data directory {path} has schema {found}, this program knows up to {SCHEMA}: it was written by a newer version; use that version, or another directory with --data-dir"
+    )]
+    NewerSchema { path: PathBuf, found: u32 },
+    #[error(
+        "{path} holds {content:?} where the number of a schema should be; restore it from a backup"
+    )]
+    UnreadableSchema { path: PathBuf, content: String },
+}
+
+/// A data directory that is ours alone.
+pub struct DataDirectory {
+    path: PathBuf,
+    /// Locked until it is closed.
+    _lock: File,
+}
+
+impl DataDirectory {
+    /// Makes the directory when it is missing, locks it and checks its schema. A directory that is
+    /// in use or of a newer schema is left as it is.
+    ///
+    /// # Errors
+    /// See [`DirectoryError`].
+    pub fn open(path: &Path) -> Result<Self, DirectoryError> {
+        make_private_directory(path)?;
+        let lock = lock(path)?;
+        check_schema(path)?;
+        Ok(Self { path: path.to_owned(), _lock: lock })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn database_path(&self) -> PathBuf {
+        self.path.join(DATABASE_DIRECTORY)
+    }
+
+    /// Creates the database beside its place and moves it there once all of it is on the disk: one
+    /// that a power cut left half made would never open again.
+    fn create_database(&self) -> Result<(), StorageError> {
+        let (unfinished, path) = (self.path.join("db.new"), self.database_path());
+        if path.exists() {
+            return Ok(());
+        }
+        let failed = |source| StorageError::File {
+            action: "cannot create",
+            path: unfinished.clone(),
+            source,
+        };
+        if unfinished.exists() {
+            fs::remove_dir_all(&unfinished).map_err(failed)?;
+        }
+        let database = open_sled(&unfinished)?;
+        database.flush()?;
+        drop(database);
+        for entry in fs::read_dir(&unfinished).map_err(failed)? {
+            let file = entry.and_then(|entry| File::open(entry.path())).map_err(failed)?;
+            file.sync_all().map_err(failed)?;
+        }
+        File::open(&unfinished).and_then(|it| it.sync_all()).map_err(failed)?;
+        fs::rename(&unfinished, &path).map_err(failed)?;
+        File::open(&self.path).and_then(|file| file.sync_all()).map_err(failed)
+    }
+
+    pub(super) fn open_database(&self) -> Result<sled::Db, StorageError> {
+        self.create_database()?;
+        let path = self.database_path();
+        remove_unfinished_snapshots(&path).map_err(|source| StorageError::File {
+            action: "cannot clean",
+            path: path.clone(),
+            source,
+        })?;
+        open_sled(&path)
+    }
+
+    /// A handle of our own on the database's file, for the sync that sled leaves out. sled locks
+    /// the file with flock, which a second handle does not mind.
+    pub(super) fn open_database_file(&self) -> Result<File, StorageError> {
+        let path = self.database_path().join("db");
+        File::open(&path).map_err(|source| StorageError::File {
+            action: "cannot open",
+            path,
+            source,
+        })
+    }
+
+    /// Syncs what sled never does (its `conf`, the directories) and makes its files private.
+    pub(super) fn sync_database(&self) -> Result<(), StorageError> {
+        let database = self.database_path();
+        for path in [database.join("db"), database.join("conf"), database, self.path.clone()] {
+            let private = if path.is_dir() { 0o700 } else { 0o600 };
+            fs::set_permissions(&path, Permissions::from_mode(private))
+                .and_then(|()| File::open(&path)?.sync_all())
+                .map_err(|source| StorageError::File { action: "cannot sync", path, source })?;
+        }
+        // Rows are kept too small for this; if it happens all the same, power cuts are not survived.
+        let blobs = self.database_path().join("blobs");
+        if fs::read_dir(&blobs).is_ok_and(|mut entries| entries.next().is_some()) {
+            log::error!(path:% = blobs.display(); "the database has blob files, which are never synced; please report this");
+        }
+        Ok(())
+    }
+}
+
+/// Makes `path`, for us alone, and its parents when they are missing; each new entry is synced.
+///
+/// # Errors
+/// When a directory cannot be made, or something else is in its place.
+pub fn make_private_directory(path: &Path) -> Result<(), DirectoryError> {
+    let failed = |action| {
+        let path = path.to_owned();
+        move |source| DirectoryError::File { action, path, source }
+    };
+    if !path.is_dir() {
+        if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            fs::create_dir_all(parent).map_err(failed("cannot make the directory above"))?;
+        }
+        match DirBuilder::new().mode(0o700).create(path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(failed("cannot make the directory")(error));
+            }
+            _ => {}
+        }
+    }
+    fs::set_permissions(path, Permissions::from_mode(0o700))
+        .map_err(failed("cannot make private"))?;
+    let parent = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    File::open(parent)
+        .and_then(|parent| parent.sync_all())
+        .map_err(failed("cannot sync the directory above"))
+}
+
+/// Writes `content` to `path` so that after a crash the file holds either what it held or all of
+/// `content`: a temporary file, synced, renamed, and the directory synced. Mode 0600.
+///
+/// # Errors
+/// When any of these steps fails.
+pub fn write_private_file(path: &Path, content: &str) -> io::Result<()> {
+    let temporary = path.with_extension("tmp");
+    match fs::remove_file(&temporary) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+    file.write_all(content.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&temporary, path)?;
+    match path.parent() {
+        Some(parent) => File::open(parent)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
+/// Opens sled at `path`. Its threads may hold on to its lock for a moment after it was closed.
+fn open_sled(path: &Path) -> Result<sled::Db, StorageError> {
+    let deadline = Instant::now() + LOCK_WAIT;
+    loop {
+        let opened = sled::Config::new()
+            .path(path)
+            .cache_capacity(DATABASE_CACHE_BYTES)
+            // The flusher is also the garbage collector; durability does not rest on it.
+            .flush_every_ms(Some(100))
+            .open();
+        match opened {
+            Ok(database) => return Ok(database),
+            Err(sled::Error::Io(error))
+                if error.to_string().contains("acquire lock") && Instant::now() < deadline =>
+            {
+                std::thread::sleep(LOCK_POLL);
+            }
+            Err(source) => return Err(StorageError::Open { path: path.to_owned(), source }),
+        }
+    }
+}
+
+/// Locks the directory. A server that is just ending gets a moment to let go.
+fn lock(directory: &Path) -> Result<File, DirectoryError> {
+    let path = directory.join(LOCK_FILE);
+    let failed =
+        |source| DirectoryError::File { action: "cannot lock", path: path.clone(), source };
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&path)
+        .map_err(failed)?;
+    let deadline = Instant::now() + LOCK_WAIT;
+    loop {
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => break,
+            Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < deadline => {
+                std::thread::sleep(LOCK_POLL);
+            }
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                let mut holder = String::new();
+                let _ = (&file).take(20).read_to_string(&mut holder);
+                let holder = match holder.trim() {
+                    "" => "unknown".to_owned(),
+                    holder => holder.to_owned(),
+                };
+                return Err(DirectoryError::InUse { path: directory.to_owned(), holder });
+            }
+            Err(error) => return Err(failed(error.into())),
+        }
+    }
+    // Who holds it is for the message above only; it need not survive anything.
+    file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())).map_err(failed)?;
+    Ok(file)
+}
+
+fn check_schema(directory: &Path) -> Result<(), DirectoryError> {
+    let path = directory.join(SCHEMA_FILE);
+    let content = match fs::read_to_string(&path) {
+        Ok(content) => content,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return write_private_file(&path, &format!("{SCHEMA}\n"))
+                .map_err(|source| DirectoryError::File { action: "cannot write", path, source });
+        }
+        Err(source) => return Err(DirectoryError::File { action: "cannot read", path, source }),
+    };
+    match content.trim().parse::<u32>() {
+        Ok(SCHEMA) => Ok(()),
+        Ok(found) if found > SCHEMA => {
+            Err(DirectoryError::NewerSchema { path: directory.to_owned(), found })
+        }
+        _ => Err(DirectoryError::UnreadableSchema { path, content }),
+    }
+}
+
+/// sled may take a snapshot that a kill interrupted for a whole one.
+fn remove_unfinished_snapshots(database: &Path) -> io::Result<()> {
+    let entries = match fs::read_dir(database) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    for entry in entries {
+        let entry = entry?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with("snap.") && name.ends_with(".generating") {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,41 @@
+//! The keys of every tree. Numbers are big-endian, so that keys sort as what they mean.
+
+use crate::domain::ids::{FleetId, RunId, VesselRunId};
+
+/// Number of the chunk at the end of a payload's, output's or definition's key.
+pub const CHUNK_BYTES: usize = 4;
+
+/// `queue`: the place in the queue.
+pub fn sequence(sequence: u64) -> [u8; 8] {
+    sequence.to_be_bytes()
+}
+
+/// `runs_by_fleet`: the fleet, then the run.
+pub fn run_of_fleet(fleet: FleetId, run: RunId) -> Vec<u8> {
+    [fleet.as_bytes().as_slice(), run.as_bytes()].concat()
+}
+
+/// `vessel_runs`: the vessel run, then the attempt.
+pub fn attempt(vessel_run: VesselRunId, attempt: u32) -> Vec<u8> {
+    [vessel_run.as_bytes().as_slice(), &attempt.to_be_bytes()].concat()
+}
+
+/// `payloads`: the run, then the chunk.
+pub fn payload(run: RunId, chunk: u32) -> Vec<u8> {
+    [run.as_bytes().as_slice(), &chunk.to_be_bytes()].concat()
+}
+
+/// `outputs`: the vessel run, the attempt, then the chunk.
+pub fn output(vessel_run: VesselRunId, attempt: u32, chunk: u32) -> Vec<u8> {
+    [vessel_run.as_bytes().as_slice(), &attempt.to_be_bytes(), &chunk.to_be_bytes()].concat()
+}
+
+/// `fleet_versions`: the fleet, the version, then the chunk.
+pub fn fleet_version(fleet: FleetId, version: u32, chunk: u32) -> Vec<u8> {
+    [fleet.as_bytes().as_slice(), &version.to_be_bytes(), &chunk.to_be_bytes()].concat()
+}
+
+/// The number at the end of `key`: an attempt or a chunk.
+pub fn last_number(key: &[u8]) -> Option<u32> {
+    key.last_chunk().map(|bytes| u32::from_be_bytes(*bytes))
+}

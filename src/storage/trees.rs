@@ -1,0 +1,183 @@
+//! The trees of the database, and how each change becomes rows in them.
+
+use sled::{Batch, Db, Tree};
+
+use crate::domain::change::Change;
+use crate::domain::ids::RunId;
+use crate::domain::run::RunRecord;
+use crate::limits::ROW_BYTES_MAX;
+use crate::storage::codec::{self, CodecError};
+use crate::storage::keys;
+
+/// Rows of `meta`.
+pub const META_ORGANIZATION: &[u8] = b"organization";
+pub const META_SERVER: &[u8] = b"server";
+
+/// A tree, by its place in [`Trees::all`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub enum TreeName {
+    Meta,
+    Projects,
+    Fleets,
+    FleetVersions,
+    Webhooks,
+    Runs,
+    RunsByFleet,
+    VesselRuns,
+    Payloads,
+    Outputs,
+    Queue,
+    Uploads,
+}
+
+const NAMES: [&str; 12] = [
+    "meta",
+    "projects",
+    "fleets",
+    "fleet_versions",
+    "webhooks",
+    "runs",
+    "runs_by_fleet",
+    "vessel_runs",
+    "payloads",
+    "outputs",
+    "queue",
+    "uploads",
+];
+
+/// The open trees.
+pub struct Trees {
+    pub database: Db,
+    all: Vec<Tree>,
+}
+
+impl Trees {
+    /// Opens every tree of `database`, creating those that are missing.
+    ///
+    /// # Errors
+    /// When sled cannot.
+    pub fn open(database: Db) -> sled::Result<Self> {
+        let all = NAMES.iter().map(|name| database.open_tree(name)).collect::<sled::Result<_>>()?;
+        Ok(Self { database, all })
+    }
+
+    /// The tree of this name.
+    pub fn get(&self, name: TreeName) -> &Tree {
+        &self.all[name as usize]
+    }
+}
+
+/// The rows of one commit, by tree.
+#[derive(Default)]
+pub struct Batches {
+    by_tree: [Option<Batch>; NAMES.len()],
+    bytes: usize,
+}
+
+impl Batches {
+    /// Bytes of the values so far.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The trees that change, and what changes in each.
+    pub fn touched(&self, trees: &Trees) -> (Vec<Tree>, Vec<&Batch>) {
+        let touched = self.by_tree.iter().enumerate();
+        touched.filter_map(|(tree, batch)| Some((trees.all[tree].clone(), batch.as_ref()?))).unzip()
+    }
+
+    /// Adds the rows of one change; a later change of the same row wins.
+    ///
+    /// # Errors
+    /// When a row would be too long: some limit of the domain is missing.
+    pub fn add(&mut self, change: &Change) -> Result<(), CodecError> {
+        use TreeName as T;
+        match change {
+            Change::PutOrganization(organization) => {
+                self.put(T::Meta, META_ORGANIZATION, codec::encode(organization)?);
+            }
+            Change::PutServer(server) => self.put(T::Meta, META_SERVER, codec::encode(server)?),
+            Change::PutProject(project) => {
+                self.put(T::Projects, project.id.as_bytes(), codec::encode(project)?);
+            }
+            Change::RemoveProject(id) => self.remove(T::Projects, id.as_bytes()),
+            Change::PutFleet(fleet) => {
+                self.put(T::Fleets, fleet.id.as_bytes(), codec::encode(fleet)?);
+            }
+            Change::RemoveFleet(id) => self.remove(T::Fleets, id.as_bytes()),
+            Change::AddFleetVersion(version) => {
+                let key = |chunk| keys::fleet_version(version.fleet_id, version.version, chunk);
+                self.put_chunks(T::FleetVersions, 0, &codec::encode_long(version)?, key);
+            }
+            Change::PutWebhook(webhook) => {
+                let key = webhook.token.hash();
+                self.put(T::Webhooks, key.as_bytes(), codec::encode(webhook)?);
+            }
+            Change::RemoveWebhook(hash) => self.remove(T::Webhooks, hash.as_bytes()),
+            Change::AddRun(run) => {
+                self.put(T::RunsByFleet, &keys::run_of_fleet(run.fleet_id, run.id), Vec::new());
+                self.put_run(run)?;
+            }
+            Change::PutRun(run) => self.put_run(run)?,
+            Change::PutVesselRun(vessel_run) => {
+                let key = keys::attempt(vessel_run.id, vessel_run.attempt);
+                self.put(T::VesselRuns, &key, codec::encode(vessel_run)?);
+            }
+            Change::PutQueueEntry(entry) => {
+                self.put(T::Queue, &keys::sequence(entry.sequence), codec::encode(entry)?);
+            }
+            Change::RemoveQueueEntry { sequence } => {
+                self.remove(T::Queue, &keys::sequence(*sequence));
+            }
+            Change::PutPayload { run, chunk, bytes } => {
+                self.put_chunks(T::Payloads, *chunk, bytes, |chunk| keys::payload(*run, chunk));
+            }
+            Change::BeginUpload(run) => self.put(T::Uploads, run.as_bytes(), Vec::new()),
+            Change::EndUpload(run) => self.remove(T::Uploads, run.as_bytes()),
+            Change::RemovePayload { run, chunks } => self.remove_payload(*run, *chunks),
+            Change::PutOutput { vessel_run, attempt, bytes } => {
+                let key = |chunk| keys::output(*vessel_run, *attempt, chunk);
+                self.put_chunks(T::Outputs, 0, bytes, key);
+            }
+        }
+        Ok(())
+    }
+
+    fn put_run(&mut self, run: &RunRecord) -> Result<(), CodecError> {
+        self.put(TreeName::Runs, run.id.as_bytes(), codec::encode(run)?);
+        Ok(())
+    }
+
+    fn remove_payload(&mut self, run: RunId, chunks: u32) {
+        for chunk in 0..chunks {
+            self.remove(TreeName::Payloads, &keys::payload(run, chunk));
+        }
+    }
+
+    fn put_chunks(
+        &mut self,
+        tree: TreeName,
+        first: u32,
+        bytes: &[u8],
+        key: impl Fn(u32) -> Vec<u8>,
+    ) {
+        for (chunk, row) in (first..).zip(bytes.chunks(ROW_BYTES_MAX)) {
+            self.put(tree, &key(chunk), row.to_vec());
+        }
+    }
+
+    fn put(&mut self, tree: TreeName, key: &[u8], row: Vec<u8>) {
+        self.bytes += key.len() + row.len();
+        self.batch(tree).insert(key, row);
+    }
+
+    fn remove(&mut self, tree: TreeName, key: &[u8]) {
+        self.bytes += key.len();
+        self.batch(tree).remove(key);
+    }
+
+    fn batch(&mut self, tree: TreeName) -> &mut Batch {
+        self.by_tree[tree as usize].get_or_insert_default()
+    }
+}
