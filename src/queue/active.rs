@@ -1,0 +1,193 @@
+//! A run under way: the state of each of its vessels.
+
+use std::sync::Arc;
+
+use crate::clock::Timestamp;
+use crate::domain::change::Change;
+use crate::domain::fleet::FleetVersion;
+use crate::domain::graph::{Graph, Readiness};
+use crate::domain::run::{RunRecord, Status, VesselRunRecord, shorten};
+
+/// Where a vessel of an active run stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VesselState {
+    /// Some upstream vessel has not ended.
+    Waiting,
+    /// It may be claimed.
+    Ready {
+        since: Timestamp,
+    },
+    Running,
+    /// Its next attempt falls due at this time.
+    AwaitsRetry {
+        due: Timestamp,
+    },
+    /// It is decided, and how.
+    Ended(Status),
+}
+
+/// A vessel of an active run.
+#[derive(Debug)]
+pub struct Vessel {
+    pub state: VesselState,
+    /// Its latest attempt, as stored; `None` before the first.
+    pub record: Option<VesselRunRecord>,
+}
+
+/// A run of which some vessel has been claimed, and not all are decided.
+#[derive(Debug)]
+pub struct ActiveRun {
+    pub record: RunRecord,
+    pub version: Arc<FleetVersion>,
+    pub graph: Graph,
+    pub vessels: Vec<Vessel>,
+}
+
+impl ActiveRun {
+    /// A run with every vessel waiting.
+    pub fn new(record: RunRecord, version: Arc<FleetVersion>) -> Self {
+        let definition = &version.definition;
+        // Stored definitions were checked when they were saved, so this cannot fail; if it did,
+        // vessels without paths would still each run.
+        let graph =
+            Graph::new(definition.vessels.len(), &definition.paths).unwrap_or_else(|error| {
+                log::error!(run:% = record.id, error:% = error; "a stored graph is invalid");
+                Graph::new(definition.vessels.len(), &[]).unwrap_or_default()
+            });
+        let waiting = || Vessel { state: VesselState::Waiting, record: None };
+        let vessels = definition.vessels.iter().map(|_| waiting()).collect();
+        Self { record, version, graph, vessels }
+    }
+
+    /// How many of its vessels are running.
+    pub fn running(&self) -> usize {
+        self.vessels.iter().filter(|vessel| vessel.state == VesselState::Running).count()
+    }
+
+    /// How the vessel ended, if it has.
+    pub fn ended(&self, vessel: usize) -> Option<Status> {
+        match self.vessels[vessel].state {
+            VesselState::Ended(status) => Some(status),
+            _ => None,
+        }
+    }
+
+    /// Whether every vessel is decided.
+    pub fn is_decided(&self) -> bool {
+        (0..self.vessels.len()).all(|vessel| self.ended(vessel).is_some())
+    }
+
+    /// Starts the next attempt of a vessel that is ready. Returns its record, and what its log
+    /// should say about why it starts again.
+    pub fn start(
+        &mut self,
+        vessel: usize,
+        now: Timestamp,
+    ) -> Option<(VesselRunRecord, Option<String>)> {
+        let VesselState::Ready { since } = self.vessels[vessel].state else { return None };
+        let previous = self.vessels[vessel].record.take();
+        let mut record = self.blank_record(vessel, since);
+        record.started_at = Some(now);
+        record.status = Status::Running;
+        let mut notice = None;
+        if let Some(previous) = previous {
+            record.attempt = previous.attempt;
+            record.retries = previous.retries;
+            match previous.status {
+                Status::Retrying => record.status = Status::Retrying,
+                _ => notice = previous.reason,
+            }
+        }
+        record.attempt += 1;
+        self.vessels[vessel] = Vessel { state: VesselState::Running, record: Some(record.clone()) };
+        Some((record, notice))
+    }
+
+    /// Decides a vessel that is not running, without starting it.
+    pub fn decide(
+        &mut self,
+        vessel: usize,
+        status: Status,
+        reason: &str,
+        now: Timestamp,
+    ) -> Change {
+        let previous = self.vessels[vessel].record.take();
+        let mut record = previous.unwrap_or_else(|| self.blank_record(vessel, now));
+        record.status = status;
+        record.reason = Some(shorten(reason));
+        record.retry_at = None;
+        record.ended_at = Some(now);
+        self.vessels[vessel] =
+            Vessel { state: VesselState::Ended(status), record: Some(record.clone()) };
+        Change::PutVesselRun(record)
+    }
+
+    /// Follows the paths as far as they are decided: which vessels became ready, and the changes
+    /// for those that can never run.
+    pub fn follow_paths(&mut self, now: Timestamp) -> (Vec<usize>, Vec<Change>) {
+        let (mut ready, mut changes) = (Vec::new(), Vec::new());
+        let mut open: Vec<usize> = (0..self.vessels.len()).collect();
+        while let Some(vessel) = open.pop() {
+            if self.vessels[vessel].state != VesselState::Waiting {
+                continue;
+            }
+            match self.graph.readiness(vessel, |upstream| self.ended(upstream)) {
+                Readiness::Waiting => {}
+                Readiness::Ready => {
+                    self.vessels[vessel].state = VesselState::Ready { since: now };
+                    ready.push(vessel);
+                }
+                Readiness::Never => {
+                    let reason = "a path that leads to it was not taken";
+                    changes.push(self.decide(vessel, Status::Incomplete, reason, now));
+                    open.extend(self.graph.downstream(vessel));
+                }
+            }
+        }
+        ready.sort_unstable();
+        (ready, changes)
+    }
+
+    /// Decides every vessel that is neither running nor decided.
+    pub fn decide_rest(&mut self, status: Status, reason: &str, now: Timestamp) -> Vec<Change> {
+        let undecided = |state| !matches!(state, VesselState::Running | VesselState::Ended(_));
+        (0..self.vessels.len())
+            .filter(|vessel| undecided(self.vessels[*vessel].state))
+            .collect::<Vec<_>>()
+            .into_iter()
+            .map(|vessel| self.decide(vessel, status, reason, now))
+            .collect()
+    }
+
+    /// Ends the run, all of whose vessels are decided.
+    pub fn end(&mut self, now: Timestamp) -> Vec<Change> {
+        let has = |status| (0..self.vessels.len()).any(|vessel| self.ended(vessel) == Some(status));
+        self.record.status = [Status::Terminated, Status::Errored]
+            .into_iter()
+            .find(|status| has(*status))
+            .unwrap_or(Status::Success);
+        self.record.reason = self.reason();
+        self.record.ended_at = Some(now);
+        vec![
+            Change::PutRun(self.record.clone()),
+            Change::RemoveQueueEntry { sequence: self.record.sequence },
+        ]
+    }
+
+    /// The first vessel that ended as the run did, and why.
+    fn reason(&self) -> Option<String> {
+        if self.record.status == Status::Success {
+            return None;
+        }
+        let mut records = self.vessels.iter().filter_map(|vessel| vessel.record.as_ref());
+        let first = records.find(|record| record.status == self.record.status)?;
+        let why = first.reason.as_deref()?;
+        Some(shorten(&format!("{}: {why}", first.vessel_name)))
+    }
+
+    /// The record of a vessel before its first attempt.
+    fn blank_record(&self, vessel: usize, scheduled_at: Timestamp) -> VesselRunRecord {
+        let definition = &self.version.definition.vessels[vessel];
+        VesselRunRecord::scheduled(self.record.id, vessel, definition, scheduled_at)
+    }
+}
