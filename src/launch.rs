@@ -9,8 +9,17 @@ use std::time::Duration;
 use crate::domain::fleet::Program;
 use crate::domain::ids::{InstanceId, RunId, VesselRunId};
 
+mod feed;
+mod group;
+mod leftovers;
 pub mod output;
+pub mod process;
+mod refusal;
+mod resolve;
 pub mod stop;
+mod tree;
+mod wait;
+mod workdir;
 
 use output::{CapturedOutput, LiveOutput};
 use stop::StopSignal;
@@ -25,7 +34,8 @@ pub trait Launcher: Send + Sync {
 
     /// Runs one attempt of a vessel to its end and returns how it ended. Blocks meanwhile.
     ///
-    /// `output` receives what the vessel writes, as it writes it. When `stop` is raised, the
+    /// `output` receives what the vessel writes, as it writes it; the caller finishes it once the
+    /// end is settled. When `stop` is raised, the
     /// vessel's process group gets SIGTERM and, after the grace, SIGKILL. When this returns, the
     /// whole process group is gone.
     fn launch(&self, launch: &Launch<'_>, stop: &StopSignal, output: &LiveOutput) -> Ended;
@@ -52,8 +62,6 @@ pub struct Launch<'a> {
     pub working_directory: Option<&'a str>,
     /// The whole environment.
     pub environment: &'a [(String, String)],
-    /// Discard what an earlier start left in the work directory.
-    pub fresh_directory: bool,
     pub payload: &'a dyn Payload,
     /// The longest the attempt may take; zero: no cutoff.
     pub runtime_cutoff: Duration,

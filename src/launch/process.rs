@@ -1,0 +1,203 @@
+//! [`ProcessLauncher`]: vessels as processes of this machine. Puts the pieces together: work
+//! directory, program, pipes, spawn; the waiting is done in [`super::wait`].
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::fs::OFlags;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
+
+use super::feed::Feed;
+use super::group::ProcessGroup;
+use super::leftovers::end_leftovers;
+use super::output::LiveOutput;
+use super::refusal;
+use super::resolve::{Resolved, resolve};
+use super::stop::{Stop, StopSignal};
+use super::wait::{Bounds, Started, wait};
+use super::workdir::WorkDirectories;
+use super::{Ended, HowEnded, Launch, Launcher};
+use crate::domain::ids::{InstanceId, RunId, VesselRunId};
+
+/// Where a [`ProcessLauncher`] keeps things and how far it lets vessels go.
+#[derive(Clone, Debug)]
+pub struct ProcessLauncherSettings {
+    /// Holds a directory per run. Best on a file system of its own or in memory where rates
+    /// matter.
+    pub work_dir: PathBuf,
+    /// Holds a file per attempt whose output does not stay small.
+    pub output_dir: PathBuf,
+    /// How long a process group may take to end between SIGTERM and SIGKILL.
+    pub kill_grace: Duration,
+    /// Bytes of output kept per attempt.
+    pub max_output_bytes: u64,
+}
+
+/// Starts vessels as processes. Nothing else in this process may wait for children, and SIGCHLD
+/// must not be ignored: exit statuses would be lost.
+#[derive(Debug)]
+pub struct ProcessLauncher {
+    settings: ProcessLauncherSettings,
+    work_directories: WorkDirectories,
+}
+
+impl ProcessLauncher {
+    /// A launcher with its directories, made where they are missing, mode 0700.
+    ///
+    /// # Errors
+    /// When a directory cannot be made.
+    pub fn new(mut settings: ProcessLauncherSettings) -> io::Result<Self> {
+        for directory in [&mut settings.work_dir, &mut settings.output_dir] {
+            // Programs start elsewhere, so their paths must not depend on where we are.
+            *directory = std::path::absolute(&*directory)?;
+            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+        }
+        let work_directories = WorkDirectories::new(settings.work_dir.clone());
+        Ok(Self { settings, work_directories })
+    }
+
+    /// Starts the vessel and waits for its end.
+    ///
+    /// # Errors
+    /// Why it could not be started.
+    fn run(
+        &self,
+        launch: &Launch<'_>,
+        stop: &StopSignal,
+        output: &LiveOutput,
+    ) -> Result<HowEnded, String> {
+        match stop.raised() {
+            Some(Stop::Abandon) => return Ok(HowEnded::Abandoned),
+            Some(Stop::Requested) => return Err("it was stopped before it was started".to_owned()),
+            None => {}
+        }
+        let work = self.work_directories.prepare(launch).map_err(|error| error.to_string())?;
+        let directory = match launch.working_directory {
+            None => Cow::Borrowed(work.path.as_path()),
+            Some(directory) => Cow::Owned(work.path.join(directory)),
+        };
+        let program = resolve(launch.program, launch.environment, &directory)?;
+        let started = spawn(launch, &program, &directory, work.body_start)?;
+        let cutoff_at = match launch.runtime_cutoff {
+            Duration::ZERO => None,
+            cutoff => Instant::now().checked_add(cutoff),
+        };
+        let bounds = Bounds { cutoff_at, kill_grace: self.settings.kill_grace };
+        Ok(wait(started, &bounds, stop, output))
+    }
+}
+
+impl Launcher for ProcessLauncher {
+    fn directory(&self, run: RunId) -> PathBuf {
+        self.work_directories.path(run)
+    }
+
+    fn has_directory(&self, run: RunId) -> bool {
+        self.work_directories.exists(run)
+    }
+
+    fn launch(&self, launch: &Launch<'_>, stop: &StopSignal, output: &LiveOutput) -> Ended {
+        let ProcessLauncherSettings { output_dir, max_output_bytes, .. } = &self.settings;
+        output.begin(output_dir, launch.vessel_run, launch.attempt, *max_output_bytes);
+        for notice in launch.notices {
+            output.append_line(notice);
+        }
+        let how = self.run(launch, stop, output).unwrap_or_else(HowEnded::NotStarted);
+        if let HowEnded::NotStarted(reason) = &how {
+            output.append_line(&format!("boathook: {reason}"));
+        }
+        Ended { how, output: output.capture() }
+    }
+
+    fn wipe_directory(&self, run: RunId) {
+        self.work_directories.wipe(run);
+    }
+
+    fn sweep_directories(&self, keep: &HashSet<RunId>) {
+        self.work_directories.sweep(keep);
+    }
+
+    fn end_leftovers(&self, instance: InstanceId, vessel_runs: &HashSet<VesselRunId>) -> usize {
+        end_leftovers(instance, vessel_runs, self.settings.kill_grace)
+    }
+}
+
+/// Starts `program` in a process group of its own.
+///
+/// The standard library starts it by posix_spawn, at a cost that does not grow with our memory, as
+/// long as the path is absolute and nothing is asked for that posix_spawn cannot do (`pre_exec`,
+/// other users).
+fn spawn<'a>(
+    launch: &'a Launch<'_>,
+    program: &Resolved<'_>,
+    directory: &Path,
+    body_start: Vec<u8>,
+) -> Result<Started<'a>, String> {
+    let (pipe, for_output, for_errors) =
+        output_pipe().map_err(|error| refusal::no_descriptors(&error))?;
+    let (stdin, feed) = input(launch, body_start)?;
+    let mut command = Command::new(&program.path);
+    if let [name, arguments @ ..] = program.arguments.as_slice() {
+        command.arg0(name).args(arguments);
+    }
+    command
+        .env_clear()
+        .envs(launch.environment.iter().map(|(name, value)| (name, value)))
+        .current_dir(directory)
+        .process_group(0)
+        .stdin(stdin)
+        .stdout(for_output)
+        .stderr(for_errors);
+    let mut child = command
+        .spawn()
+        .map_err(|error| refusal::reason(&error, program, directory, launch.environment))?;
+    // Closes the vessel's ends of the pipes on our side.
+    drop(command);
+    let leader = Pid::from_child(&child);
+    let group = ProcessGroup::led_by(leader);
+    match pidfd_open(leader, PidfdFlags::empty()) {
+        Ok(leader) => Ok(Started { leader, group, pipe, feed }),
+        Err(errno) => {
+            // A vessel that cannot be watched must not run.
+            group.signal(Signal::KILL);
+            let _ = child.wait();
+            Err(refusal::no_descriptors(&errno.into()))
+        }
+    }
+}
+
+/// One pipe for both output streams, so that their order is kept: our end, and twice the
+/// vessel's. Our end does not block, for the vessel could read from the pipe as well.
+fn output_pipe() -> io::Result<(OwnedFd, OwnedFd, OwnedFd)> {
+    let (reader, writer) = io::pipe()?;
+    rustix::fs::fcntl_setfl(&reader, OFlags::NONBLOCK)?;
+    let twin = writer.try_clone()?;
+    Ok((reader.into(), writer.into(), twin.into()))
+}
+
+/// The vessel's input, and what feeds it. The input of a body that fits in a pipe is complete
+/// before the vessel starts.
+fn input<'a>(
+    launch: &'a Launch<'_>,
+    body_start: Vec<u8>,
+) -> Result<(Stdio, Option<Feed<'a>>), String> {
+    let bytes = launch.payload.body_bytes();
+    if bytes == 0 {
+        return Ok((Stdio::null(), None));
+    }
+    let (reader, mut feed) = Feed::new(launch.payload.open_body(), bytes, body_start)
+        .map_err(|error| refusal::no_descriptors(&error))?;
+    feed.pump().map_err(|error| format!("the request's body could not be read: {error}"))?;
+    let is_complete = feed.wants().is_none();
+    Ok((reader.into(), (!is_complete).then_some(feed)))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,159 @@
+//! Why the system would not start a program, in words that help. The system's own reason is a
+//! single number for a dozen causes; this looks at the files concerned to tell them apart. Runs
+//! only after a start has failed.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+
+use rustix::fs::{Access, OFlags};
+use rustix::io::Errno;
+
+use super::resolve::{Resolved, interpreter, interpreter_exists, start_bytes};
+
+/// Bytes of a first line that Linux reads (BINPRM_BUF_SIZE).
+const FIRST_LINE_BYTES: u64 = 256;
+
+/// The reason for `error`, which starting `program` in `directory` ended with.
+pub(super) fn reason(
+    error: &io::Error,
+    program: &Resolved<'_>,
+    directory: &Path,
+    environment: &[(String, String)],
+) -> String {
+    let says = plain(error);
+    if let Some(reason) = directory_refusal(directory) {
+        return reason;
+    }
+    let path = program.path.display();
+    match Errno::from_io_error(error) {
+        Some(Errno::NOENT | Errno::NOTDIR) => missing(program, directory, &says),
+        Some(Errno::ACCESS | Errno::PERM) => forbidden(&program.path, &says),
+        Some(Errno::NOEXEC) => format!("{path}: {says}: {}", unknown_format(&program.path)),
+        Some(Errno::TOOBIG) => {
+            let (bytes, longest) = start_bytes(&program.arguments, environment);
+            format!(
+                "{path}: {says}: arguments and environment take {bytes} bytes, the longest of them \
+                 {longest} (Linux allows 131072 for one and about 2 MiB for all): read the request \
+                 from stdin or from the file SHIPYARD_WEBHOOK_BODY_FILE names instead"
+            )
+        }
+        Some(Errno::AGAIN | Errno::NOMEM) => {
+            format!(
+                "{path}: {says}: the limit of processes or memory is reached: raise it or lower `workers`"
+            )
+        }
+        Some(Errno::MFILE | Errno::NFILE) => no_descriptors(error),
+        _ if error.kind() == io::ErrorKind::InvalidInput => {
+            format!("{path}: an argument or a variable contains a NUL byte")
+        }
+        _ => format!("{path}: {says}"),
+    }
+}
+
+/// The reason when no pipe or process descriptor could be made.
+pub(super) fn no_descriptors(error: &io::Error) -> String {
+    format!("{}: raise the limit of open files of the server (LimitNOFILE=)", plain(error))
+}
+
+/// What the system says, without Rust's `(os error 2)`.
+fn plain(error: &io::Error) -> String {
+    let text = error.to_string();
+    match text.rfind(" (os error ") {
+        Some(at) => text[..at].to_owned(),
+        None => text,
+    }
+}
+
+/// What is wrong with the working directory, if anything is.
+fn directory_refusal(directory: &Path) -> Option<String> {
+    let shown = directory.display();
+    match fs::metadata(directory) {
+        Err(error) => Some(format!(
+            "working directory {shown}: {}: make it, or change `working_directory`",
+            plain(&error)
+        )),
+        Ok(found) if !found.is_dir() => Some(format!(
+            "working directory {shown} is not a directory: change `working_directory`"
+        )),
+        Ok(_) => rustix::fs::access(directory, Access::EXEC_OK)
+            .err()
+            .map(|errno| format!("working directory {shown}: {}", plain(&io::Error::from(errno)))),
+    }
+}
+
+/// ENOENT: the file itself is not there, or what it needs to run is not.
+fn missing(program: &Resolved<'_>, directory: &Path, says: &str) -> String {
+    let path = program.path.display();
+    if program.path.symlink_metadata().is_err() {
+        return format!("{path}: {says}: put the program there, or change the command");
+    }
+    let Some(start) = first_bytes(&program.path) else {
+        return format!("{path}: {says}: it is a link to something that is not there");
+    };
+    let Some(named) = interpreter(&start) else {
+        return format!(
+            "{path}: {says}: the loader it needs is missing: it was built for another system"
+        );
+    };
+    let shown = String::from_utf8_lossy(named);
+    match named.strip_suffix(b"\r") {
+        Some(unix) if interpreter_exists(unix, directory) => format!(
+            "{path}: {says}: its lines end in CR LF, so its interpreter would be `{}\\r`: \
+             save it with Unix line ends",
+            shown.trim_end()
+        ),
+        _ => format!(
+            "{path}: {says}: its interpreter `{}` (first line of the file) is missing",
+            shown.trim_end()
+        ),
+    }
+}
+
+/// EACCES: a directory, no permission, or a file system that forbids execution.
+fn forbidden(path: &Path, says: &str) -> String {
+    let shown = path.display();
+    match fs::metadata(path) {
+        Ok(found) if found.is_dir() => format!("{shown}: {says}: it is a directory"),
+        Ok(found) if !found.is_file() => format!("{shown}: {says}: it is not a regular file"),
+        Ok(found) if found.permissions().mode() & 0o111 == 0 => {
+            format!("{shown}: {says}: it is not executable: chmod +x {shown}")
+        }
+        _ => match first_bytes(path).as_deref().and_then(interpreter) {
+            Some(interpreter) => format!(
+                "{shown}: {says}: neither the file nor its interpreter `{}` may be on a file system \
+                 mounted noexec, and the server's user must be allowed to execute both",
+                String::from_utf8_lossy(interpreter)
+            ),
+            None => format!(
+                "{shown}: {says}: the server's user may not execute it, or its file system is \
+                 mounted noexec"
+            ),
+        },
+    }
+}
+
+/// ENOEXEC: what the kernel does not take for a program.
+fn unknown_format(path: &Path) -> &'static str {
+    match first_bytes(path).as_deref() {
+        Some([]) => "the file is empty",
+        Some(start) if start.starts_with(b"\x7fELF") => "it was built for another kind of machine",
+        Some(start) if start.starts_with(b"\xef\xbb\xbf#!") => {
+            "a byte order mark stands before its `#!`: save it without"
+        }
+        _ => "its first line does not name an interpreter: begin it with `#!/bin/sh` or the like",
+    }
+}
+
+/// The beginning of a regular file; `None` for anything else, which reading might block on.
+fn first_bytes(path: &Path) -> Option<Vec<u8>> {
+    let flags = OFlags::NONBLOCK.bits().cast_signed();
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path).ok()?;
+    if !file.metadata().ok()?.is_file() {
+        return None;
+    }
+    let mut start = Vec::new();
+    file.take(FIRST_LINE_BYTES).read_to_end(&mut start).ok()?;
+    Some(start)
+}

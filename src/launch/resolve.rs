@@ -1,0 +1,115 @@
+//! Finds the file to execute. We do it, not the C library: given anything but an absolute path, the
+//! standard library forks a whole daemon's memory instead of using posix_spawn, and the vessel's
+//! `PATH` counts, not ours.
+
+use std::borrow::Cow;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::Access;
+
+use crate::domain::fleet::Program;
+
+/// What execvp(3) searches when there is no `PATH`.
+const PATH_DEFAULT: &str = "/bin:/usr/bin";
+
+/// A program as it is executed.
+#[derive(Debug)]
+pub(super) struct Resolved<'a> {
+    /// Absolute.
+    pub path: PathBuf,
+    /// The argument vector, `argv[0]` as the fleet has it.
+    pub arguments: Vec<&'a str>,
+}
+
+/// Finds the file that `program` names for a vessel with this environment, started in
+/// `directory`, an absolute path.
+///
+/// # Errors
+/// Why there is none, for the vessel's log.
+pub(super) fn resolve<'a>(
+    program: &'a Program,
+    environment: &[(String, String)],
+    directory: &Path,
+) -> Result<Resolved<'a>, String> {
+    let arguments: Vec<&str> = match program {
+        Program::Script(script) => {
+            return Ok(Resolved {
+                path: "/bin/sh".into(),
+                arguments: vec!["/bin/sh", "-c", script],
+            });
+        }
+        Program::Command(command) => command.iter().map(String::as_str).collect(),
+    };
+    let name = match arguments.first() {
+        None | Some(&"") => return Err("its command is empty: name a program".to_owned()),
+        Some(name) => *name,
+    };
+    let path = match name.contains('/') {
+        true => directory.join(name),
+        false => search(name, path_of(environment), directory)?,
+    };
+    Ok(Resolved { path, arguments })
+}
+
+/// The `PATH` that the vessel will see: of several the last, as for [`std::process::Command`].
+fn path_of(environment: &[(String, String)]) -> &str {
+    let variables = environment.iter().rev();
+    variables
+        .filter(|(name, _)| name == "PATH")
+        .map(|(_, value)| value.as_str())
+        .next()
+        .unwrap_or(PATH_DEFAULT)
+}
+
+/// The first executable file called `name` in the directories of `search_path`.
+fn search(name: &str, search_path: &str, directory: &Path) -> Result<PathBuf, String> {
+    let mut not_executable = None;
+    for place in search_path.split(':') {
+        // An empty entry means the working directory (environ(7)), as does a relative one.
+        let place = match place.starts_with('/') {
+            true => Cow::Borrowed(Path::new(place)),
+            false => Cow::Owned(directory.join(place)),
+        };
+        let candidate = place.join(name);
+        if rustix::fs::access(&candidate, Access::EXEC_OK).is_ok() {
+            if candidate.is_file() {
+                return Ok(candidate);
+            }
+        } else if not_executable.is_none() && candidate.is_file() {
+            not_executable = Some(candidate);
+        }
+    }
+    Err(match not_executable {
+        Some(path) => {
+            let path = path.display();
+            format!("`{name}` is at {path}, but not executable: chmod +x {path}")
+        }
+        None => format!(
+            "`{name}` was not found in PATH ({search_path}): install it, or name it by its path"
+        ),
+    })
+}
+
+/// Bytes that `arguments` and `environment` take when the program starts, and of the longest of
+/// them; each with its NUL (execve(2)).
+pub(super) fn start_bytes(arguments: &[&str], environment: &[(String, String)]) -> (usize, usize) {
+    let strings = arguments.iter().map(|argument| argument.len() + 1);
+    let variables = environment.iter().map(|(name, value)| name.len() + value.len() + 2);
+    strings.chain(variables).fold((0, 0), |(sum, longest), bytes| {
+        (sum + bytes + size_of::<usize>(), longest.max(bytes))
+    })
+}
+
+/// The interpreter that a file's first line names, with whatever ends the line.
+pub(super) fn interpreter(start: &[u8]) -> Option<&[u8]> {
+    let line = start.strip_prefix(b"#!")?.split(|byte| *byte == b'\n').next()?;
+    let line = line.trim_ascii_start();
+    let end = line.iter().position(|byte| matches!(byte, b' ' | b'\t')).unwrap_or(line.len());
+    Some(&line[..end])
+}
+
+/// Whether `path` is a file that exists, following links.
+pub(super) fn interpreter_exists(interpreter: &[u8], directory: &Path) -> bool {
+    directory.join(std::ffi::OsStr::from_bytes(interpreter)).exists()
+}
