@@ -1,1 +1,429 @@
-//! To come.
+//! The settings of a server and where they come from: a flag, else the environment, else
+//! `boathook.toml`, else a default from [`crate::limits`]. Knows nothing of what they are used for.
+//!
+//! [`Sources`] is the one table: a field there is a flag, an environment variable and a line of the
+//! file at once. [`Settings`] is what comes out, complete and checked.
+
+use std::ffi::OsString;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::limits;
+
+mod url;
+mod values;
+
+pub use url::{HttpUrl, PublicUrl};
+pub use values::{ByteSize, KeepWorkdir, ListenAddress, LogLevel, Period};
+
+/// The name of the configuration file, in the data directory and in [`SYSTEM_DIRECTORY`].
+pub const FILE_NAME: &str = "boathook.toml";
+/// Where a configuration file for the whole machine is looked for.
+pub const SYSTEM_DIRECTORY: &str = "/etc/boathook";
+/// Where the packaged service keeps its data.
+pub const SYSTEM_DATA_DIRECTORY: &str = "/var/lib/boathook";
+
+/// One source of settings: what the command line and environment say, or what the file says. The
+/// help texts name the defaults of [`crate::limits`]; a test holds them to it.
+#[derive(Clone, Debug, Default, clap::Args, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Sources {
+    /// Where everything is kept [default: $STATE_DIRECTORY, else $XDG_STATE_HOME/boathook, else
+    /// ~/.local/state/boathook]
+    #[arg(long, env = "BOATHOOK_DATA_DIR", value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+
+    /// Where webhooks listen; port 0 picks a free one [default: 127.0.0.1:9000]
+    #[arg(long, env = "BOATHOOK_HOOKS_LISTEN", value_name = "ADDR")]
+    pub hooks_listen: Option<ListenAddress>,
+
+    /// Where the admin API listens; port 0 picks a free one [default: 127.0.0.1:9001]
+    #[arg(long, env = "BOATHOOK_ADMIN_LISTEN", value_name = "ADDR")]
+    pub admin_listen: Option<ListenAddress>,
+
+    /// What webhook URLs begin with, as senders see it: https://hooks.example.com [default: the
+    /// address of the listener]
+    #[arg(long, env = "BOATHOOK_PUBLIC_URL", value_name = "URL")]
+    pub public_url: Option<PublicUrl>,
+
+    /// Vessels that run at a time [default: 4 per core, at least 8]
+    #[arg(long, env = "BOATHOOK_WORKERS", value_name = "N")]
+    pub workers: Option<NonZeroUsize>,
+
+    /// Runs that may wait to start; beyond it senders get 503 [default: 1000000]
+    #[arg(long, env = "BOATHOOK_MAX_QUEUED_RUNS", value_name = "N")]
+    pub max_queued_runs: Option<NonZeroUsize>,
+
+    /// Largest request body; beyond it senders get 413 [default: 25MiB]
+    #[arg(long, env = "BOATHOOK_MAX_BODY_BYTES", value_name = "BYTES")]
+    pub max_body_bytes: Option<ByteSize>,
+
+    /// Output kept per attempt of a vessel [default: 10MiB]
+    #[arg(long, env = "BOATHOOK_MAX_OUTPUT_BYTES", value_name = "BYTES")]
+    pub max_output_bytes: Option<ByteSize>,
+
+    /// Clients that may follow output at a time [default: 64]
+    #[arg(long, env = "BOATHOOK_MAX_FOLLOWERS", value_name = "N")]
+    pub max_followers: Option<NonZeroUsize>,
+
+    /// Crashes of the server that a run may have behind it before it is given up [default: 3]
+    #[arg(long, env = "BOATHOOK_MAX_CRASH_ATTEMPTS", value_name = "N")]
+    pub max_crash_attempts: Option<NonZeroU32>,
+
+    /// Where runs have their work directories [default: <data-dir>/work]
+    #[arg(long, env = "BOATHOOK_WORK_DIR", value_name = "DIR")]
+    pub work_dir: Option<PathBuf>,
+
+    /// Whether a work directory stays when its run has ended [default: never]
+    #[arg(long, env = "BOATHOOK_KEEP_WORKDIR", value_name = "WHEN")]
+    pub keep_workdir: Option<KeepWorkdir>,
+
+    /// How long running vessels may take to finish when the server stops [default: 30s]
+    #[arg(long, env = "BOATHOOK_SHUTDOWN_GRACE", value_name = "DURATION")]
+    pub shutdown_grace: Option<Period>,
+
+    /// How long a vessel may take to end after SIGTERM before it is killed [default: 10s]
+    #[arg(long, env = "BOATHOOK_KILL_GRACE", value_name = "DURATION")]
+    pub kill_grace: Option<Period>,
+
+    /// How much to log: off, error, warn, info, debug or trace [default: info]
+    #[arg(long, env = "BOATHOOK_LOG", value_name = "LEVEL")]
+    pub log: Option<LogLevel>,
+}
+
+/// The settings of a server, complete and checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Absolute; may not exist yet.
+    pub data_dir: PathBuf,
+    pub hooks_listen: SocketAddr,
+    pub admin_listen: SocketAddr,
+    pub public_url: Option<PublicUrl>,
+    pub workers: usize,
+    pub max_queued_runs: usize,
+    pub max_body_bytes: u64,
+    pub max_output_bytes: u64,
+    pub max_followers: usize,
+    pub max_crash_attempts: u32,
+    /// Absolute; may not exist yet.
+    pub work_dir: PathBuf,
+    pub keep_workdir: KeepWorkdir,
+    pub shutdown_grace: Duration,
+    pub kill_grace: Duration,
+    pub log: log::LevelFilter,
+}
+
+/// Why there are no settings. Each message says where to look.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("cannot read {}: {source}", path.display())]
+    Read { path: PathBuf, source: io::Error },
+    #[error("{}:{line}: {message}", path.display())]
+    Line { path: PathBuf, line: usize, message: String },
+    #[error(
+        "{}: data_dir: this file was found in {}, so it cannot name another data directory; \
+         give that one with --data-dir, or this file with --config",
+        path.display(),
+        data_dir.display()
+    )]
+    Misplaced { path: PathBuf, data_dir: PathBuf },
+    #[error("no home directory to keep data in; name one with --data-dir")]
+    NoDataDirectory,
+    #[error("{key}: {message}")]
+    Value { key: &'static str, message: String },
+    #[error("cannot tell the current directory: {0}")]
+    CurrentDirectory(#[source] io::Error),
+}
+
+impl Settings {
+    /// Completes what the command line and the environment say (`given`) from the configuration
+    /// file and the defaults. Without `file`, the first that exists of `boathook.toml` in the data
+    /// directory and in [`SYSTEM_DIRECTORY`] is read.
+    ///
+    /// # Errors
+    /// When the file cannot be read or a value is out of bounds.
+    pub fn load(given: Sources, file: Option<&Path>) -> Result<Self, ConfigError> {
+        let environment = |name: &str| std::env::var_os(name);
+        let data_dir = match &given.data_dir {
+            Some(data_dir) => Some(data_dir.clone()),
+            None => default_data_directory(environment, std::env::home_dir()),
+        };
+        let from_file = match file {
+            Some(path) => read_file(path)?.ok_or_else(|| ConfigError::Read {
+                path: path.to_owned(),
+                source: io::ErrorKind::NotFound.into(),
+            })?,
+            None => read_default_file(data_dir.as_deref(), Path::new(SYSTEM_DIRECTORY))?,
+        };
+        Self::resolve(given, from_file, data_dir)
+    }
+
+    /// Settings from `given` and the defaults alone, whatever the machine's files say.
+    ///
+    /// # Errors
+    /// When a value is out of bounds.
+    pub fn without_file(given: Sources) -> Result<Self, ConfigError> {
+        Self::resolve(given, Sources::default(), None)
+    }
+
+    fn resolve(
+        given: Sources,
+        file: Sources,
+        data_dir_default: Option<PathBuf>,
+    ) -> Result<Self, ConfigError> {
+        macro_rules! first {
+            ($name:ident) => {
+                given.$name.or(file.$name)
+            };
+        }
+        let data_dir = first!(data_dir).or(data_dir_default).ok_or(ConfigError::NoDataDirectory)?;
+        let data_dir = absolute(&data_dir)?;
+        let work_dir = match first!(work_dir) {
+            Some(work_dir) => absolute(&work_dir)?,
+            None => data_dir.join("work"),
+        };
+        let workers = first!(workers).map_or_else(workers_default, NonZeroUsize::get);
+        if workers > limits::WORKERS_MAX {
+            let message =
+                format!("{workers} threads are too many; at most {}", limits::WORKERS_MAX);
+            return Err(ConfigError::Value { key: "workers", message });
+        }
+        Ok(Self {
+            hooks_listen: first!(hooks_listen).map_or_else(|| loopback(9000), |listen| listen.0),
+            admin_listen: first!(admin_listen).map_or_else(|| loopback(9001), |listen| listen.0),
+            public_url: first!(public_url),
+            workers,
+            max_queued_runs: first!(max_queued_runs)
+                .map_or(limits::QUEUED_RUNS_MAX, NonZeroUsize::get),
+            max_body_bytes: first!(max_body_bytes).map_or(limits::BODY_BYTES_MAX, |size| size.0),
+            max_output_bytes: first!(max_output_bytes)
+                .map_or(limits::OUTPUT_BYTES_MAX, |size| size.0),
+            max_followers: first!(max_followers).map_or(limits::FOLLOWERS_MAX, NonZeroUsize::get),
+            max_crash_attempts: first!(max_crash_attempts)
+                .map_or(limits::CRASH_ATTEMPTS_MAX, NonZeroU32::get),
+            keep_workdir: first!(keep_workdir).unwrap_or_default(),
+            shutdown_grace: first!(shutdown_grace).map_or(limits::SHUTDOWN_GRACE, |time| time.0),
+            kill_grace: first!(kill_grace).map_or(limits::KILL_GRACE, |time| time.0),
+            log: first!(log).unwrap_or_default().0,
+            data_dir,
+            work_dir,
+        })
+    }
+}
+
+/// The data directory of a server that was given none: `$STATE_DIRECTORY` (systemd.exec(5)), else
+/// `$XDG_STATE_HOME/boathook`, else `~/.local/state/boathook`.
+pub fn default_data_directory(
+    environment: impl Fn(&str) -> Option<OsString>,
+    home: Option<PathBuf>,
+) -> Option<PathBuf> {
+    // Both variables are required to be absolute by those who define them; others are ignored.
+    let absolute = |path: PathBuf| path.is_absolute().then_some(path);
+    let of_service = environment("STATE_DIRECTORY").and_then(|paths| {
+        // A unit with several state directories gets them all, separated by colons.
+        std::env::split_paths(&paths).next().and_then(absolute)
+    });
+    of_service.or_else(|| {
+        let state = environment("XDG_STATE_HOME").map(PathBuf::from).and_then(absolute);
+        state
+            .or_else(|| Some(home.and_then(absolute)?.join(".local/state")))
+            .map(|state| state.join("boathook"))
+    })
+}
+
+fn absolute(path: &Path) -> Result<PathBuf, ConfigError> {
+    std::path::absolute(path).map_err(ConfigError::CurrentDirectory)
+}
+
+fn loopback(port: u16) -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, port).into()
+}
+
+fn workers_default() -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    (cores * limits::WORKERS_PER_CORE).clamp(limits::WORKERS_MIN, limits::WORKERS_MAX)
+}
+
+fn read_default_file(data_dir: Option<&Path>, system: &Path) -> Result<Sources, ConfigError> {
+    if let Some(data_dir) = data_dir {
+        let path = data_dir.join(FILE_NAME);
+        if let Some(sources) = read_file(&path)? {
+            // Who starts a server there finds the file, and with it the other directory; who
+            // starts it on the other one does not. One directory cannot be run in two ways.
+            if sources.data_dir.as_deref().is_some_and(|named| named != data_dir) {
+                return Err(ConfigError::Misplaced { path, data_dir: data_dir.to_owned() });
+            }
+            return Ok(sources);
+        }
+    }
+    Ok(read_file(&system.join(FILE_NAME))?.unwrap_or_default())
+}
+
+/// What the file says; `None` when there is no such file.
+fn read_file(path: &Path) -> Result<Option<Sources>, ConfigError> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => parse_file(path, &text).map(Some),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(ConfigError::Read { path: path.to_owned(), source }),
+    }
+}
+
+fn parse_file(path: &Path, text: &str) -> Result<Sources, ConfigError> {
+    toml::from_str(text).map_err(|error| {
+        let start = error.span().map_or(0, |span| span.start.min(text.len()));
+        let before = text.get(..start).unwrap_or_default();
+        let line_index = before.matches('\n').count();
+        let line_text = text.lines().nth(line_index).unwrap_or_default();
+        let mut message = error.message().trim().replace('\n', "; ");
+        // The file is flat: what stands in front of the equals sign is the setting.
+        if let Some((key, _)) = line_text.split_once('=')
+            && !message.contains(&format!("`{}`", key.trim()))
+        {
+            message = format!("{}: {message}", key.trim());
+        }
+        ConfigError::Line { path: path.to_owned(), line: line_index + 1, message }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{Args, CommandFactory, FromArgMatches};
+
+    use super::*;
+
+    fn given(flags: &[&str]) -> Sources {
+        let command = Sources::augment_args(clap::Command::new("serve"));
+        let flags = ["serve", "--data-dir", "/data"].iter().chain(flags);
+        Sources::from_arg_matches(&command.get_matches_from(flags)).unwrap()
+    }
+
+    fn file(text: &str) -> Result<Sources, String> {
+        parse_file(Path::new("/x/boathook.toml"), text).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn flags_outrank_the_file_and_the_file_outranks_defaults() {
+        let text = "workers = 3\nmax_body_bytes = \"1MiB\"\nkeep_workdir = \"on_failure\"\n\
+                    public_url = \"https://hooks.example.com/boat/\"\nlog = \"debug\"\n\
+                    shutdown_grace = \"1m30s\"\nhooks_listen = \"[::1]:80\"\n";
+        let flags = given(&["--workers", "5", "--work-dir", "/fast"]);
+        let settings = Settings::resolve(flags, file(text).unwrap(), None).unwrap();
+        assert_eq!(settings.workers, 5);
+        assert_eq!(settings.work_dir, Path::new("/fast"));
+        assert_eq!(settings.max_body_bytes, 1 << 20);
+        assert_eq!(settings.keep_workdir, KeepWorkdir::OnFailure);
+        assert_eq!(settings.public_url.unwrap().as_str(), "https://hooks.example.com/boat");
+        assert_eq!(settings.log, log::LevelFilter::Debug);
+        assert_eq!(settings.shutdown_grace, Duration::from_secs(90));
+        assert_eq!(settings.hooks_listen, "[::1]:80".parse().unwrap());
+        assert_eq!(settings.admin_listen, loopback(9001));
+        assert_eq!(settings.max_followers, limits::FOLLOWERS_MAX);
+    }
+
+    #[test]
+    fn defaults_are_those_that_the_help_names() {
+        let settings = Settings::without_file(given(&[])).unwrap();
+        assert_eq!(settings.work_dir, Path::new("/data/work"));
+        assert!(settings.workers >= 8);
+        let mut command = Sources::augment_args(clap::Command::new("serve"));
+        let help = command.render_long_help().to_string();
+        let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
+        for (flag, default) in [
+            ("--hooks-listen", settings.hooks_listen.to_string()),
+            ("--admin-listen", settings.admin_listen.to_string()),
+            ("--max-queued-runs", settings.max_queued_runs.to_string()),
+            ("--max-body-bytes", format!("{}MiB", settings.max_body_bytes >> 20)),
+            ("--max-output-bytes", format!("{}MiB", settings.max_output_bytes >> 20)),
+            ("--max-followers", settings.max_followers.to_string()),
+            ("--max-crash-attempts", settings.max_crash_attempts.to_string()),
+            ("--shutdown-grace", format!("{}s", settings.shutdown_grace.as_secs())),
+            ("--kill-grace", format!("{}s", settings.kill_grace.as_secs())),
+            ("--log", settings.log.to_string().to_lowercase()),
+        ] {
+            let (_, after) = help.split_once(&format!("{flag} <")).expect(flag);
+            let (_, after) = after.split_once("[default: ").expect(flag);
+            assert!(after.starts_with(&format!("{default}]")), "{flag}: {default}: {after:.20}");
+        }
+    }
+
+    #[test]
+    fn every_setting_has_a_flag_a_variable_and_a_line() {
+        #[derive(clap::Parser)]
+        struct Command {
+            #[command(flatten)]
+            _sources: Sources,
+        }
+        let unknown = file("x = 1").unwrap_err();
+        for argument in Command::command().get_arguments() {
+            let key = argument.get_id().as_str();
+            assert_eq!(argument.get_long(), Some(key.replace('_', "-").as_str()));
+            let variable = format!("BOATHOOK_{}", key.to_uppercase());
+            assert_eq!(argument.get_env(), Some(variable.as_ref()));
+            assert!(unknown.contains(&format!("`{key}`")), "{key}");
+        }
+    }
+
+    #[test]
+    fn errors_name_file_line_and_key() {
+        for (text, expected) in [
+            ("# note\n\nworkers = 0\n", "/x/boathook.toml:3: workers: "),
+            ("workers = \"many\"", "/x/boathook.toml:1: workers: "),
+            ("log = \"info\"\nwokers = 3", "/x/boathook.toml:2: unknown field `wokers`"),
+            ("log = \"loud\"", "/x/boathook.toml:1: log: no such level: \"loud\""),
+            ("kill_grace = \"soon\"", "/x/boathook.toml:1: kill_grace: "),
+            ("\nmax_body_bytes = \"25MB\"", "/x/boathook.toml:2: max_body_bytes: not a size"),
+            ("max_body_bytes = -1", "/x/boathook.toml:1: max_body_bytes: "),
+            ("public_url = \"ftp://a\"", "/x/boathook.toml:1: public_url: "),
+            ("hooks_listen = \"9000\"", "/x/boathook.toml:1: hooks_listen: not an address"),
+            ("workers = ", "/x/boathook.toml:1: workers: "),
+        ] {
+            let message = file(text).unwrap_err();
+            assert!(message.starts_with(expected), "{message}");
+        }
+    }
+
+    #[test]
+    fn bounds_are_checked_whatever_the_source() {
+        let error = Settings::without_file(given(&["--workers", "1000000"])).unwrap_err();
+        assert!(error.to_string().starts_with("workers: "), "{error}");
+    }
+
+    #[test]
+    fn the_file_is_found_in_the_data_directory_first() {
+        let data = tempfile::tempdir().unwrap();
+        let system = tempfile::tempdir().unwrap();
+        std::fs::write(system.path().join(FILE_NAME), "workers = 2").unwrap();
+        let read = || read_default_file(Some(data.path()), system.path());
+        assert_eq!(read().unwrap().workers, NonZeroUsize::new(2));
+        std::fs::write(data.path().join(FILE_NAME), "workers = 3").unwrap();
+        assert_eq!(read().unwrap().workers, NonZeroUsize::new(3));
+        std::fs::write(data.path().join(FILE_NAME), "data_dir = \"/elsewhere\"").unwrap();
+        assert!(matches!(read(), Err(ConfigError::Misplaced { .. })));
+        let missing = data.path().join("missing.toml");
+        let error = Settings::load(given(&[]), Some(&missing)).unwrap_err();
+        assert!(error.to_string().contains("missing.toml"), "{error}");
+    }
+
+    #[test]
+    fn the_data_directory_follows_service_then_user() {
+        let find = |variables: &[(&str, &str)], home: Option<&str>| {
+            let environment = |name: &str| {
+                variables.iter().find(|(key, _)| *key == name).map(|(_, value)| value.into())
+            };
+            default_data_directory(environment, home.map(PathBuf::from))
+        };
+        let service = ("STATE_DIRECTORY", "/var/lib/boathook:/var/lib/other");
+        let user = ("XDG_STATE_HOME", "/home/a/state");
+        assert_eq!(find(&[service, user], None), Some("/var/lib/boathook".into()));
+        assert_eq!(find(&[user], Some("/home/a")), Some("/home/a/state/boathook".into()));
+        let relative = ("XDG_STATE_HOME", "state");
+        let expected = Some("/home/a/.local/state/boathook".into());
+        assert_eq!(find(&[relative], Some("/home/a")), expected);
+        assert_eq!(find(&[], None), None);
+    }
+}

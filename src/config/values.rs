@@ -1,0 +1,170 @@
+//! Values of settings that are written as text, the same way in flags, environment and file.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::de::{self, Deserialize, Deserializer, Visitor};
+
+use super::url::PublicUrl;
+use crate::duration::parse_duration;
+
+/// A number of bytes: `26214400` or `25MiB`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ByteSize(pub u64);
+
+impl FromStr for ByteSize {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let text = text.trim();
+        let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+        let (number, unit) = text.split_at(digits);
+        let shift = match unit.trim().to_ascii_lowercase().as_str() {
+            "" => Some(0),
+            "kib" => Some(10),
+            "mib" => Some(20),
+            "gib" => Some(30),
+            _ => None,
+        };
+        let bytes = number.parse::<u64>().ok().zip(shift);
+        bytes.and_then(|(number, shift)| number.checked_mul(1 << shift)).map(ByteSize).ok_or_else(
+            || {
+                format!(
+                    "not a size: {text:?}; write a number of bytes, or one with KiB, MiB or GiB"
+                )
+            },
+        )
+    }
+}
+
+impl<'de> Deserialize<'de> for ByteSize {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct NumberOrText;
+
+        impl Visitor<'_> for NumberOrText {
+            type Value = ByteSize;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number of bytes, or a text such as \"25MiB\"")
+            }
+
+            fn visit_i64<E: de::Error>(self, number: i64) -> Result<ByteSize, E> {
+                u64::try_from(number)
+                    .map(ByteSize)
+                    .map_err(|_| E::invalid_value(de::Unexpected::Signed(number), &self))
+            }
+
+            fn visit_u64<E: de::Error>(self, number: u64) -> Result<ByteSize, E> {
+                Ok(ByteSize(number))
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<ByteSize, E> {
+                text.parse().map_err(E::custom)
+            }
+        }
+
+        deserializer.deserialize_any(NumberOrText)
+    }
+}
+
+/// A duration: `10s`, `1h30m`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Period(pub Duration);
+
+impl FromStr for Period {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        parse_duration(text).map(Period)
+    }
+}
+
+/// An address to listen on: `127.0.0.1:9000`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListenAddress(pub SocketAddr);
+
+impl FromStr for ListenAddress {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        text.parse().map(ListenAddress).map_err(|_| {
+            format!(
+                "not an address: {text:?}; write IP:PORT, such as 127.0.0.1:9000, \
+                 0.0.0.0:9000 or [::1]:9000"
+            )
+        })
+    }
+}
+
+/// How much to log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogLevel(pub log::LevelFilter);
+
+impl Default for LogLevel {
+    fn default() -> Self {
+        Self(log::LevelFilter::Info)
+    }
+}
+
+impl FromStr for LogLevel {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        text.parse().map(LogLevel).map_err(|_| {
+            format!("no such level: {text:?}; one of off, error, warn, info, debug, trace")
+        })
+    }
+}
+
+/// When the work directory of a run that has ended stays.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    clap::ValueEnum,
+    serde::Serialize,
+    serde::Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
+#[value(rename_all = "snake_case")]
+pub enum KeepWorkdir {
+    #[default]
+    Never,
+    /// Of runs that did not end as Success.
+    OnFailure,
+    Always,
+}
+
+macro_rules! deserialize_from_text {
+    ($($name:ident)*) => {$(
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+            }
+        }
+    )*};
+}
+
+deserialize_from_text!(Period ListenAddress LogLevel PublicUrl);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_bytes_or_carry_a_binary_unit() {
+        for (text, bytes) in
+            [("0", 0), ("131072", 131_072), ("1KiB", 1024), ("25 MiB", 25 << 20), ("2gib", 2 << 30)]
+        {
+            assert_eq!(text.parse(), Ok(ByteSize(bytes)), "{text}");
+        }
+        for text in ["", "MiB", "-1", "1.5MiB", "25MB", "99999999999GiB", "1 MiB x"] {
+            assert!(text.parse::<ByteSize>().is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! The meaning of a fleet file: from the tree to a definition, every rule checked on the way.
+
+mod connections;
+pub mod environment;
+mod vessel;
+
+use std::collections::BTreeSet;
+
+use super::cursor::{Cursor, Fields};
+use super::node::Node;
+use super::suggest::closest;
+use super::{FleetFile, FleetFileError};
+use crate::domain::fleet::{Delivery, FleetDefinition, VesselDefinition};
+use crate::domain::name::check_name;
+use crate::limits::VESSELS_PER_FLEET_MAX;
+
+const FLEET_KEYS: &[&str] =
+    &["_id", "name", "project", "vessels", "connections", "concurrency", "delivery"];
+
+/// The fleet that the tree describes.
+pub(super) fn fleet(root: &Node) -> Result<FleetFile, FleetFileError> {
+    let root = Cursor::root(root);
+    let fields = root.fields(FLEET_KEYS)?;
+    let name = fields.get("name").ok_or_else(|| {
+        root.missing("name", "missing; give the fleet a name, as in `name: demo`")
+    })?;
+    let name = name_of(name)?;
+    let id = match fields.get("_id") {
+        Some(id) => Some(id.text()?.parse().map_err(|_| {
+            id.invalid("not a UUID; remove `_id` to have the fleet found by its name")
+        })?),
+        None => None,
+    };
+    let project = fields.get("project").map(name_of).transpose()?;
+    let delivery = delivery(&fields)?;
+    let vessels = vessels(&root, &fields, delivery)?;
+    let paths = match fields.get("connections") {
+        Some(connections) => connections::paths(connections, &vessels)?,
+        None => Vec::new(),
+    };
+    let concurrency = match fields.get("concurrency") {
+        Some(concurrency) => Some(concurrency.number(1..=u32::MAX)?),
+        None => None,
+    };
+    let definition = FleetDefinition { name, vessels, paths, concurrency, delivery };
+    Ok(FleetFile { id, project, definition })
+}
+
+fn name_of(cursor: &Cursor<'_>) -> Result<String, FleetFileError> {
+    let name = cursor.text()?;
+    check_name(name).map_err(|error| cursor.invalid(error.to_string()))?;
+    Ok(name.to_owned())
+}
+
+fn delivery(fields: &Fields<'_>) -> Result<Delivery, FleetFileError> {
+    let Some(delivery) = fields.get("delivery") else { return Ok(Delivery::default()) };
+    match delivery.text()? {
+        "at_least_once" => Ok(Delivery::AtLeastOnce),
+        "at_most_once" => Ok(Delivery::AtMostOnce),
+        other => {
+            let known = ["at_least_once", "at_most_once"];
+            Err(delivery.invalid(expected_word(other, &known)))
+        }
+    }
+}
+
+/// The message for a value that is none of the `known` words.
+fn expected_word(found: &str, known: &[&str]) -> String {
+    let expected = format!("expected one of {}", known.join(", "));
+    match closest(found, known.iter().copied()) {
+        Some(meant) => format!("{expected}; did you mean {meant}?"),
+        None => expected,
+    }
+}
+
+fn vessels(
+    root: &Cursor<'_>,
+    fields: &Fields<'_>,
+    delivery: Delivery,
+) -> Result<Vec<VesselDefinition>, FleetFileError> {
+    const NONE: &str = "a fleet needs at least one vessel, as in `hello: {run: echo hello}`";
+    let cursor = fields.get("vessels").ok_or_else(|| root.missing("vessels", NONE))?;
+    if cursor.is_null() {
+        return Err(cursor.invalid(NONE));
+    }
+    let entries = cursor.mapping()?;
+    if entries.is_empty() {
+        return Err(cursor.invalid(NONE));
+    }
+    if entries.len() > VESSELS_PER_FLEET_MAX {
+        let message = format!(
+            "{} vessels, more than {VESSELS_PER_FLEET_MAX}; split the fleet",
+            entries.len()
+        );
+        return Err(cursor.invalid(message));
+    }
+    let mut ids = BTreeSet::new();
+    let mut vessels = Vec::with_capacity(entries.len());
+    for (name, value) in entries {
+        check_name(name).map_err(|error| value.invalid_key(error.to_string()))?;
+        let vessel = vessel::vessel(name, &value, delivery)?;
+        if !ids.insert(vessel.id) {
+            let message = "another vessel has the same `_id`; remove one of the two";
+            return Err(value.invalid_key(message));
+        }
+        vessels.push(vessel);
+    }
+    Ok(vessels)
+}

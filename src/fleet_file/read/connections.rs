@@ -1,0 +1,105 @@
+//! The connections of a fleet file: `from: {to: CONDITION}` becomes paths between vessels.
+
+use std::collections::BTreeMap;
+
+use super::expected_word;
+use crate::domain::fleet::VesselDefinition;
+use crate::domain::graph::{Condition, Graph, GraphError, Path};
+use crate::fleet_file::FleetFileError;
+use crate::fleet_file::cursor::Cursor;
+use crate::fleet_file::node::excerpt;
+use crate::fleet_file::suggest::closest;
+use crate::limits::PATHS_PER_FLEET_MAX;
+
+/// Vessels that a message about a cycle names; a longer one is cut in the middle.
+const CYCLE_NAMES_MAX: usize = 10;
+
+/// The paths in the order of the file. They form no cycle.
+pub(super) fn paths(
+    cursor: &Cursor<'_>,
+    vessels: &[VesselDefinition],
+) -> Result<Vec<Path>, FleetFileError> {
+    if cursor.is_null() {
+        return Ok(Vec::new());
+    }
+    let names = Names::new(vessels);
+    let mut paths = Vec::new();
+    let mut written = Vec::new();
+    for (from_name, targets) in cursor.mapping()? {
+        let from = names.index(from_name, &targets)?;
+        if !targets.is_mapping() {
+            let message = "expected the vessels that follow and on what condition, as in \
+                           `{notify: SUCCESS}`";
+            return Err(targets.invalid(message));
+        }
+        for (to_name, value) in targets.mapping()? {
+            let to = names.index(to_name, &value)?;
+            if paths.len() == PATHS_PER_FLEET_MAX {
+                let message =
+                    format!("more than {PATHS_PER_FLEET_MAX} connections; split the fleet");
+                return Err(value.invalid_key(message));
+            }
+            paths.push(Path { from, to, condition: condition(&value)? });
+            written.push(value);
+        }
+    }
+    match Graph::new(vessels.len(), &paths) {
+        Ok(_) => Ok(paths),
+        Err(GraphError::Cycle(cycle)) => {
+            // Points at the path that closes the cycle.
+            let (last, first) = (cycle.last().copied(), cycle.first().copied());
+            let closes =
+                |path: &Path| Some(path.from.into()) == last && Some(path.to.into()) == first;
+            let place = paths.iter().position(closes).and_then(|index| written.get(index));
+            let message = format!(
+                "the connections form a cycle, {}; remove one of them",
+                spelled(&cycle, vessels)
+            );
+            Err(place.unwrap_or(cursor).invalid_key(message))
+        }
+        // Unknown vessels and duplicate keys were refused above.
+        Err(error) => Err(cursor.invalid(error.to_string())),
+    }
+}
+
+fn condition(cursor: &Cursor<'_>) -> Result<Condition, FleetFileError> {
+    const KNOWN: [&str; 3] = ["SUCCESS", "ERRORED", "COMPLETED"];
+    if cursor.is_null() {
+        return Err(cursor.invalid(expected_word("", &KNOWN)));
+    }
+    match cursor.text()? {
+        "SUCCESS" => Ok(Condition::Success),
+        "ERRORED" => Ok(Condition::Errored),
+        "COMPLETED" => Ok(Condition::Completed),
+        other => Err(cursor.invalid(expected_word(other, &KNOWN))),
+    }
+}
+
+/// The cycle as one walks it: `a -> b -> a`.
+fn spelled(cycle: &[usize], vessels: &[VesselDefinition]) -> String {
+    let name = |index: &usize| vessels.get(*index).map_or("?", |vessel| vessel.name.as_str());
+    let mut names: Vec<&str> = cycle.iter().chain(cycle.first()).map(name).collect();
+    if names.len() > CYCLE_NAMES_MAX {
+        names.splice(CYCLE_NAMES_MAX / 2..names.len() - CYCLE_NAMES_MAX / 2, ["..."]);
+    }
+    names.join(" -> ")
+}
+
+/// Positions of the vessels by name: a fleet may have a thousand of them and ten thousand paths.
+struct Names<'a>(BTreeMap<&'a str, u16>);
+
+impl<'a> Names<'a> {
+    fn new(vessels: &'a [VesselDefinition]) -> Self {
+        Self((0..).zip(vessels).map(|(index, vessel)| (vessel.name.as_str(), index)).collect())
+    }
+
+    fn index(&self, name: &str, at: &Cursor<'_>) -> Result<u16, FleetFileError> {
+        self.0.get(name).copied().ok_or_else(|| {
+            let name = excerpt(name);
+            at.invalid_key(match closest(&name, self.0.keys().copied()) {
+                Some(meant) => format!("unknown vessel `{name}`; did you mean `{meant}`?"),
+                None => format!("unknown vessel `{name}`; add it under `vessels`"),
+            })
+        })
+    }
+}

@@ -1,0 +1,184 @@
+//! One vessel of a fleet file: what it runs, where, and its guardrails.
+
+use std::time::Duration;
+
+use super::environment::environment;
+use crate::domain::fleet::{Delivery, ExitCodes, Guardrails, Program, VesselDefinition};
+use crate::domain::ids::VesselId;
+use crate::duration::{format_duration, parse_duration};
+use crate::fleet_file::FleetFileError;
+use crate::fleet_file::cursor::{Cursor, Fields};
+use crate::limits::{
+    ARGUMENT_BYTES_MAX, RETRY_COUNT_MAX, RETRY_WAIT_MAX, RUNTIME_CUTOFF_MAX,
+    WORKING_DIRECTORY_BYTES_MAX,
+};
+
+const VESSEL_KEYS: &[&str] =
+    &["_id", "command", "run", "working_directory", "environment", "guardrails"];
+const GUARDRAIL_KEYS: &[&str] =
+    &["retry_count", "retry_wait", "runtime_cutoff", "exclude_exit_code_ranges"];
+
+/// The vessel `name` that `cursor` describes.
+pub(super) fn vessel(
+    name: &str,
+    cursor: &Cursor<'_>,
+    delivery: Delivery,
+) -> Result<VesselDefinition, FleetFileError> {
+    let fields = cursor.fields(VESSEL_KEYS)?;
+    // The hosted system's ids of vessels mean nothing here unless they are UUIDs; the name is what
+    // identifies a vessel within its fleet.
+    let id = match fields.get("_id") {
+        Some(id) if !id.is_null() => id.text()?.parse().ok(),
+        _ => None,
+    };
+    let working_directory = match fields.get("working_directory") {
+        Some(directory) => Some(working_directory(directory)?),
+        None => None,
+    };
+    Ok(VesselDefinition {
+        id: id.unwrap_or_else(VesselId::random),
+        name: name.to_owned(),
+        program: program(cursor, &fields)?,
+        working_directory,
+        environment: match fields.get("environment") {
+            Some(cursor) => environment(cursor)?,
+            None => Vec::new(),
+        },
+        guardrails: match fields.get("guardrails") {
+            Some(cursor) => guardrails(cursor, name, delivery)?,
+            None => Guardrails::default(),
+        },
+    })
+}
+
+fn program(vessel: &Cursor<'_>, fields: &Fields<'_>) -> Result<Program, FleetFileError> {
+    match (fields.get("command"), fields.get("run")) {
+        (Some(command), None) => Ok(Program::Command(arguments(command)?)),
+        (None, Some(run)) => {
+            let script = run.text()?;
+            if script.trim().is_empty() {
+                return Err(run.invalid("the script is empty; write what the vessel should do"));
+            }
+            check_argument(script).map_err(|message| run.invalid(message))?;
+            Ok(Program::Script(script.to_owned()))
+        }
+        (Some(_), Some(run)) => {
+            Err(run.invalid_key("a vessel has either `command` or `run`; remove one of them"))
+        }
+        (None, None) => Err(vessel.invalid_key(
+            "nothing to run; add `command` (a list of arguments) or `run` (a script)",
+        )),
+    }
+}
+
+fn arguments(command: &Cursor<'_>) -> Result<Vec<String>, FleetFileError> {
+    if !command.is_sequence() {
+        let message = "expected a list such as [./build.sh, --prod]; for a line of shell use `run`";
+        return Err(command.invalid(message));
+    }
+    let mut arguments = Vec::new();
+    for item in command.sequence()? {
+        let argument = item.text()?;
+        check_argument(argument).map_err(|message| item.invalid(message))?;
+        if arguments.is_empty() && argument.is_empty() {
+            return Err(item.invalid("the program's name is empty"));
+        }
+        arguments.push(argument.to_owned());
+    }
+    if arguments.is_empty() {
+        return Err(command.invalid("the list is empty; its first item is the program"));
+    }
+    Ok(arguments)
+}
+
+fn check_argument(text: &str) -> Result<(), String> {
+    if text.contains('\0') {
+        return Err("contains a NUL, which no program can be given; remove it".to_owned());
+    }
+    if text.len() > ARGUMENT_BYTES_MAX {
+        return Err(format!(
+            "{} bytes, more than {ARGUMENT_BYTES_MAX}, which is what Linux passes to a program; \
+             put it into a file",
+            text.len()
+        ));
+    }
+    Ok(())
+}
+
+fn working_directory(cursor: &Cursor<'_>) -> Result<String, FleetFileError> {
+    const NOT_ABSOLUTE: &str = "expected an absolute path, beginning with `/` (`~` and variables \
+                                are not expanded); leave it out for the run's own directory";
+    if cursor.is_null() {
+        return Err(cursor.invalid(NOT_ABSOLUTE));
+    }
+    let directory = cursor.text()?;
+    if !directory.starts_with('/') {
+        return Err(cursor.invalid(NOT_ABSOLUTE));
+    }
+    if directory.contains('\0') {
+        return Err(cursor.invalid("contains a NUL, which no path can; remove it"));
+    }
+    if directory.len() > WORKING_DIRECTORY_BYTES_MAX {
+        let message =
+            format!("longer than {WORKING_DIRECTORY_BYTES_MAX} bytes, which Linux refuses");
+        return Err(cursor.invalid(message));
+    }
+    Ok(directory.to_owned())
+}
+
+fn guardrails(
+    cursor: &Cursor<'_>,
+    vessel: &str,
+    delivery: Delivery,
+) -> Result<Guardrails, FleetFileError> {
+    let mut guardrails = Guardrails::default();
+    if cursor.is_null() {
+        return Ok(guardrails);
+    }
+    let fields = cursor.fields(GUARDRAIL_KEYS)?;
+    if let Some(count) = fields.get("retry_count") {
+        guardrails.retry_count = count.number(0..=RETRY_COUNT_MAX)?;
+        if delivery == Delivery::AtMostOnce && guardrails.retry_count > 0 {
+            return Err(count.invalid(format!(
+                "delivery at_most_once never starts a vessel twice; set retry_count of `{vessel}` \
+                 to 0"
+            )));
+        }
+    }
+    if let Some(wait) = fields.get("retry_wait") {
+        guardrails.retry_wait = duration(wait, RETRY_WAIT_MAX)?;
+    }
+    if let Some(cutoff) = fields.get("runtime_cutoff") {
+        guardrails.runtime_cutoff = duration(cutoff, RUNTIME_CUTOFF_MAX)?;
+    }
+    if let Some(ranges) = fields.get("exclude_exit_code_ranges") {
+        for range in ranges.sequence()? {
+            guardrails.exclude_exit_code_ranges.push(exit_codes(&range)?);
+        }
+    }
+    Ok(guardrails)
+}
+
+fn duration(cursor: &Cursor<'_>, max: Duration) -> Result<Duration, FleetFileError> {
+    let duration = parse_duration(cursor.text()?).map_err(|message| cursor.invalid(message))?;
+    if duration > max {
+        return Err(cursor.invalid(format!("longer than {}", format_duration(max))));
+    }
+    Ok(duration)
+}
+
+fn exit_codes(cursor: &Cursor<'_>) -> Result<ExitCodes, FleetFileError> {
+    let text = cursor.text()?;
+    let code = |text: &str| {
+        let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        text.parse::<u8>().ok().filter(|_| digits)
+    };
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    match (code(first), code(last)) {
+        (Some(first), Some(last)) if first <= last => Ok(ExitCodes { first, last }),
+        (Some(first), Some(last)) => {
+            Err(cursor.invalid(format!("the range runs backwards; write \"{last}-{first}\"")))
+        }
+        _ => Err(cursor.invalid("expected an exit code from 0 to 255 or a range such as \"3-5\"")),
+    }
+}

@@ -1,0 +1,330 @@
+//! Files that are well-formed but describe no fleet, each with the whole message that its author
+//! gets.
+
+use super::*;
+
+#[test]
+fn whole_files() {
+    for (yaml, message) in [
+        ("", "line 1, column 1: the file is empty; a fleet needs a name"),
+        ("# nothing\n", "line 2, column 1: the file is empty; a fleet needs a name"),
+        ("- a\n", "line 1, column 1: expected a mapping, found a list"),
+        ("name\n", "line 1, column 1: expected a mapping, found a single value"),
+        (
+            "vessels: {a: {run: x}}\n",
+            "line 1, column 1: name: missing; give the fleet a name, as in `name: demo`",
+        ),
+        (
+            "name:\nvessels: {a: {run: x}}\n",
+            "line 1, column 1: name: expected text, found nothing; quote it if it is meant literally",
+        ),
+        (
+            "name: n\nvessels: {a: {run: x}}\nname: m\n",
+            "line 3, column 1: name: duplicate key, first seen in line 1; keep one of them",
+        ),
+        (
+            "name: n\nvessels: {a: {run: x}}\n---\nname: m\n",
+            "line 3, column 1: a second document begins; put each fleet into a file of its own",
+        ),
+        (
+            "name: n\nvessel: {a: {run: x}}\n",
+            "line 2, column 1: vessel: unknown key `vessel`; did you mean `vessels`?",
+        ),
+        (
+            "name: n\nimage: x\n",
+            "line 2, column 1: image: unknown key `image`; known here: _id, name, project, \
+             vessels, connections, concurrency, delivery",
+        ),
+        (
+            "name: n\n",
+            "line 1, column 1: vessels: a fleet needs at least one vessel, as in \
+             `hello: {run: echo hello}`",
+        ),
+        (
+            "name: n\nvessels: {}\n",
+            "line 2, column 10: vessels: a fleet needs at least one vessel, as in \
+             `hello: {run: echo hello}`",
+        ),
+        (
+            "name: n\n_id: 6f1c\nvessels: {a: {run: x}}\n",
+            "line 2, column 6: _id: not a UUID; remove `_id` to have the fleet found by its name",
+        ),
+        ("name: a/b\n", "line 1, column 7: name: a name cannot contain `/`; use another character"),
+        (
+            "name: n\nproject: 6f1c2d3e-0000-4000-8000-000000000001\n",
+            "line 2, column 10: project: the name reads like a UUID and would be taken for an id; \
+             choose another",
+        ),
+        (
+            "name: n\nconcurrency: 0\nvessels: {a: {run: x}}\n",
+            "line 2, column 14: concurrency: expected a whole number of at least 1",
+        ),
+        (
+            "name: n\nconcurrency: '2'\nvessels: {a: {run: x}}\n",
+            "line 2, column 14: concurrency: expected a whole number of at least 1; remove the quotes",
+        ),
+        (
+            "name: n\ndelivery: at_most_one\n",
+            "line 2, column 11: delivery: expected one of at_least_once, at_most_once; did you mean \
+             at_most_once?",
+        ),
+    ] {
+        assert_eq!(refusal(yaml), message, "{yaml}");
+    }
+}
+
+#[test]
+fn programs() {
+    assert_vessel_refusals(&[
+        (
+            "    guardrails: {}\n",
+            "line 3, column 3: vessels.v: nothing to run; add `command` (a list of arguments) or \
+             `run` (a script)",
+        ),
+        (
+            "    run: x\n    command: [x]\n",
+            "line 4, column 5: vessels.v.run: a vessel has either `command` or `run`; remove one \
+             of them",
+        ),
+        (
+            "    command: ./build.sh --prod\n",
+            "line 4, column 14: vessels.v.command: expected a list such as [./build.sh, --prod]; \
+             for a line of shell use `run`",
+        ),
+        (
+            "    command: []\n",
+            "line 4, column 14: vessels.v.command: the list is empty; its first item is the program",
+        ),
+        (
+            "    command: ['']\n",
+            "line 4, column 15: vessels.v.command[0]: the program's name is empty",
+        ),
+        (
+            "    command: [ls, ~]\n",
+            "line 4, column 19: vessels.v.command[1]: expected text, found nothing; quote it if it \
+             is meant literally",
+        ),
+        (
+            "    command: [ls, [a]]\n",
+            "line 4, column 19: vessels.v.command[1]: expected text, found a list",
+        ),
+        (
+            "    command: [ls, \"a\\0b\"]\n",
+            "line 4, column 19: vessels.v.command[1]: contains a NUL, which no program can be \
+             given; remove it",
+        ),
+        (
+            "    run: ' '\n",
+            "line 4, column 10: vessels.v.run: the script is empty; write what the vessel should do",
+        ),
+        (
+            "    run: x\n    working_directory: ~/site\n",
+            "line 5, column 24: vessels.v.working_directory: expected an absolute path, beginning \
+             with `/` (`~` and variables are not expanded); leave it out for the run's own directory",
+        ),
+        (
+            "    run: x\n    comand: [x]\n",
+            "line 5, column 5: vessels.v.comand: unknown key `comand`; did you mean `command`?",
+        ),
+    ]);
+    let long = "x".repeat(131_072);
+    assert!(
+        refusal(&format!("name: n\nvessels: {{v: {{run: {long}}}}}"))
+            .contains("vessels.v.run: 131072 bytes")
+    );
+    assert!(parse_yaml(&format!("name: n\nvessels: {{v: {{run: {}}}}}", &long[1..])).is_ok());
+}
+
+#[test]
+fn guardrails() {
+    assert_vessel_refusals(&[
+        (
+            "    guardrails: {retry_cuont: 2}\n    run: x\n",
+            "line 4, column 18: vessels.v.guardrails.retry_cuont: unknown key `retry_cuont`; did \
+             you mean `retry_count`?",
+        ),
+        (
+            "    run: x\n    guardrails:\n      retry_count: 25\n",
+            "line 6, column 20: vessels.v.guardrails.retry_count: expected a whole number from 0 \
+             to 24",
+        ),
+        (
+            "    run: x\n    guardrails: {retry_count: -1}\n",
+            "line 5, column 31: vessels.v.guardrails.retry_count: expected a whole number from 0 \
+             to 24",
+        ),
+        (
+            "    run: x\n    guardrails: {retry_wait: 10}\n",
+            "line 5, column 30: vessels.v.guardrails.retry_wait: \"10\" has no unit; for seconds \
+             write 10s",
+        ),
+        (
+            "    run: x\n    guardrails: {retry_wait: 1h1s}\n",
+            "line 5, column 30: vessels.v.guardrails.retry_wait: longer than 1h",
+        ),
+        (
+            "    run: x\n    guardrails: {runtime_cutoff: -5s}\n",
+            "line 5, column 34: vessels.v.guardrails.runtime_cutoff: \"-5s\" is negative; a \
+             duration is at least 0s",
+        ),
+        (
+            "    run: x\n    guardrails: {exclude_exit_code_ranges: [256]}\n",
+            "line 5, column 45: vessels.v.guardrails.exclude_exit_code_ranges[0]: expected an exit \
+             code from 0 to 255 or a range such as \"3-5\"",
+        ),
+        (
+            "    run: x\n    guardrails: {exclude_exit_code_ranges: [1, 5-3]}\n",
+            "line 5, column 48: vessels.v.guardrails.exclude_exit_code_ranges[1]: the range runs \
+             backwards; write \"3-5\"",
+        ),
+    ]);
+    assert_eq!(
+        refusal(
+            "name: n\ndelivery: at_most_once\nvessels:\n  a: {run: x}\n  build:\n    run: x\n    \
+             guardrails: {retry_count: 1}\n"
+        ),
+        "line 7, column 31: vessels.build.guardrails.retry_count: delivery at_most_once never \
+         starts a vessel twice; set retry_count of `build` to 0"
+    );
+}
+
+#[test]
+fn environments() {
+    let null = "the value is missing; for an empty variable write \"\", and quote `~` or `null` if \
+                they are meant literally";
+    assert_vessel_refusals(&[
+        (
+            "    environment: {A: }\n    run: x\n",
+            &format!("line 4, column 19: vessels.v.environment.A: {null}"),
+        ),
+        (
+            "    environment: {A: ~}\n    run: x\n",
+            &format!("line 4, column 22: vessels.v.environment.A: {null}"),
+        ),
+        (
+            "    environment: {A-B: x}\n    run: x\n",
+            "line 4, column 19: vessels.v.environment.A-B: a variable's name has letters, digits \
+             and `_`, and begins with no digit; rename it",
+        ),
+        (
+            "    environment: {SHIPYARD_LOG_ID: x}\n    run: x\n",
+            "line 4, column 19: vessels.v.environment.SHIPYARD_LOG_ID: SHIPYARD_* variables are \
+             set by the server; rename it",
+        ),
+        (
+            "    environment: [{name: BOATHOOK_X, value: y}]\n    run: x\n",
+            "line 4, column 26: vessels.v.environment[0].name: BOATHOOK_* variables are set by the \
+             server; rename it",
+        ),
+        (
+            "    environment:\n      - {name: A, value: a}\n      - {name: A, value: b}\n    run: x\n",
+            "line 6, column 16: vessels.v.environment[1].name: duplicate variable `A`; keep one of \
+             them",
+        ),
+        (
+            "    environment: [{name: A}]\n    run: x\n",
+            "line 4, column 19: vessels.v.environment[0].value: missing; for an empty variable \
+             write value: \"\"",
+        ),
+        (
+            "    environment:\n      A: x\n      A: y\n    run: x\n",
+            "line 6, column 7: vessels.v.environment.A: duplicate key, first seen in line 5; keep \
+             one of them",
+        ),
+        (
+            "    environment: {A: {secret: a}}\n    run: x\n",
+            "line 4, column 23: vessels.v.environment.A.secret: `secret` is not supported yet; \
+             remove it",
+        ),
+        (
+            "    environment: {A: [a]}\n    run: x\n",
+            "line 4, column 22: vessels.v.environment.A: expected text, found a list",
+        ),
+    ]);
+    let fits = "x".repeat(131_072 - "A=\0".len());
+    let file =
+        |value: &str| format!("name: n\nvessels: {{v: {{run: x, environment: {{A: {value}}}}}}}");
+    assert!(parse_yaml(&file(&fits)).is_ok());
+    let message = refusal(&file(&format!("{fits}x")));
+    assert!(message.contains("environment.A: name and value are longer"), "{message}");
+    assert!(message.len() < 300, "the value was quoted");
+}
+
+#[test]
+fn what_is_planned_is_refused_by_name() {
+    for key in [
+        "source",
+        "notifications",
+        "user",
+        "limits",
+        "nice",
+        "umask",
+        "packages",
+        "system_packages",
+    ] {
+        assert_vessel_refusals(&[(
+            &format!("    run: x\n    {key}: x\n"),
+            &format!("line 5, column 5: vessels.v.{key}: `{key}` is not supported yet; remove it"),
+        )]);
+    }
+    for key in ["triggers", "notifications", "overlap", "priority"] {
+        assert_eq!(
+            refusal(&format!("name: n\nvessels: {{v: {{run: x}}}}\n{key}: {{}}\n")),
+            format!("line 3, column 1: {key}: `{key}` is not supported yet; remove it")
+        );
+    }
+    assert_vessel_refusals(&[(
+        "    run: x\n    guardrails: {retry_backoff: 2}\n",
+        "line 5, column 18: vessels.v.guardrails.retry_backoff: `retry_backoff` is not supported \
+         yet; remove it",
+    )]);
+}
+
+#[test]
+fn connections() {
+    let vessels = "name: n\nvessels: {a: {run: x}, b: {run: x}, deploy: {run: x}}\nconnections:\n";
+    for (lines, message) in [
+        (
+            "  a: {c: SUCCESS}\n",
+            "line 4, column 7: connections.a.c: unknown vessel `c`; add it under `vessels`",
+        ),
+        (
+            "  a: {deplyo: SUCCESS}\n",
+            "line 4, column 7: connections.a.deplyo: unknown vessel `deplyo`; did you mean `deploy`?",
+        ),
+        (
+            "  nowhere: {a: SUCCESS}\n",
+            "line 4, column 3: connections.nowhere: unknown vessel `nowhere`; add it under `vessels`",
+        ),
+        (
+            "  a: b\n",
+            "line 4, column 6: connections.a: expected the vessels that follow and on what \
+             condition, as in `{notify: SUCCESS}`",
+        ),
+        (
+            "  a: {b: success}\n",
+            "line 4, column 10: connections.a.b: expected one of SUCCESS, ERRORED, COMPLETED; did you \
+             mean SUCCESS?",
+        ),
+        (
+            "  a: {b: }\n",
+            "line 4, column 7: connections.a.b: expected one of SUCCESS, ERRORED, COMPLETED",
+        ),
+        (
+            "  a: {b: SUCCESS}\n  b: {deploy: SUCCESS}\n  deploy: {b: ERRORED}\n",
+            "line 5, column 7: connections.b.deploy: the connections form a cycle, deploy -> b -> \
+             deploy; remove one of them",
+        ),
+        (
+            "  a:\n    a: ERRORED\n",
+            "line 5, column 5: connections.a.a: the connections form a cycle, a -> a; remove one \
+             of them",
+        ),
+        (
+            "  a: {b: SUCCESS}\n  a: {b: ERRORED}\n",
+            "line 5, column 3: connections.a: duplicate key, first seen in line 4; keep one of them",
+        ),
+    ] {
+        assert_eq!(refusal(&format!("{vessels}{lines}")), message);
+    }
+}

@@ -1,0 +1,279 @@
+//! What is written reads back as the same fleet, whatever its names, scripts and values are.
+
+use proptest::collection::{btree_map, vec};
+use proptest::option;
+use proptest::prelude::*;
+use proptest::sample::{Index, select};
+
+use super::*;
+use crate::domain::fleet::{FleetDefinition, Guardrails, VesselDefinition};
+use crate::domain::ids::VesselId;
+use crate::domain::name::check_name;
+
+/// Texts that YAML gives another meaning, or that a careless writer damages.
+const TRAPS: &[&str] = &[
+    "yes",
+    "No",
+    "null",
+    "~",
+    "true",
+    "3.10",
+    "0x10",
+    "1e3",
+    "1_000",
+    "12:30:45",
+    "2022-01-01",
+    ".inf",
+    "- x",
+    "x -",
+    "-",
+    "--",
+    "---",
+    "...",
+    "a: b",
+    "a:",
+    ":a",
+    "a #b",
+    "#a",
+    "*a",
+    "&a",
+    "!a",
+    "|",
+    ">",
+    "%a",
+    "@a",
+    "`a`",
+    "'",
+    "\"",
+    "''",
+    "[a]",
+    "{a}",
+    "a,b",
+    "a, b",
+    "?",
+    "? a",
+    "<<",
+    "=",
+    "\\",
+    "\\n",
+    " a",
+    "a ",
+    "a\t",
+    "\ta",
+    "a\r",
+    "a\r\nb",
+    "\r",
+    "\n",
+    "\n\n",
+    "a\n",
+    "a\n\n",
+    "\na",
+    " a\nb",
+    "a\n b",
+    "a\n\n\nb\n",
+    "a \nb",
+    "a\n \nb",
+    "a\n\tb",
+    "a\n  ",
+    "# a\nb",
+    "---\na",
+    "a\n---\nb\n...\n",
+    "\u{85}",
+    "a\u{2028}b\nc",
+    "\u{feff}a",
+    "a\nb\u{feff}",
+    "\u{fffe}",
+    "\u{1b}[31m",
+    "\u{7f}",
+    "ü\n✓ 👩‍🚀\n",
+    "if x; then\n  y: z\nfi\n",
+    "\u{a0}",
+    "a\u{3000}",
+    "\u{3000}\n\u{3000}",
+    "٣",
+    "a\n\u{2003}\nb",
+];
+
+fn text() -> impl Strategy<Value = String> {
+    let piece = prop_oneof![
+        4 => select(TRAPS).prop_map(str::to_owned),
+        2 => "[ -~\n\t\r]{0,30}",
+        2 => any::<String>().prop_map(|text| text.replace('\0', "")),
+        1 => "([a-z:#-]{0,4}[ \t]{0,2}\n){0,6}",
+    ];
+    vec(piece, 1..4).prop_map(|pieces| pieces.concat())
+}
+
+fn name() -> impl Strategy<Value = String> {
+    let traps = TRAPS.iter().copied().filter(|name| check_name(name).is_ok()).collect::<Vec<_>>();
+    prop_oneof![
+        "[a-z][a-z0-9-]{0,10}",
+        select(traps).prop_map(str::to_owned),
+        any::<String>().prop_filter("not a name", |name| check_name(name).is_ok()),
+    ]
+}
+
+fn program() -> impl Strategy<Value = Program> {
+    prop_oneof![
+        vec(text(), 1..5)
+            .prop_filter("no program", |arguments| !arguments[0].is_empty())
+            .prop_map(Program::Command),
+        text()
+            .prop_filter("empty script", |script| !script.trim().is_empty())
+            .prop_map(Program::Script),
+    ]
+}
+
+fn guardrails() -> impl Strategy<Value = Guardrails> {
+    let codes =
+        (any::<u8>(), any::<u8>()).prop_map(|(a, b)| ExitCodes { first: a.min(b), last: a.max(b) });
+    let millis = |max: u64| prop_oneof![Just(0), 0..=max].prop_map(Duration::from_millis);
+    (0..=24_u32, millis(3_600_000), millis(400_000_000), vec(codes, 0..4)).prop_map(
+        |(retry_count, retry_wait, runtime_cutoff, exclude_exit_code_ranges)| Guardrails {
+            retry_count,
+            retry_wait,
+            runtime_cutoff,
+            exclude_exit_code_ranges,
+        },
+    )
+}
+
+fn vessel() -> impl Strategy<Value = VesselDefinition> {
+    let directory = option::of(text().prop_map(|text| format!("/{text}")));
+    let environment = btree_map("[A-Za-z_][A-Za-z0-9_]{0,8}", text(), 0..4);
+    (program(), directory, environment, guardrails()).prop_map(
+        |(program, working_directory, environment, guardrails)| VesselDefinition {
+            id: VesselId::random(),
+            name: String::new(),
+            program,
+            working_directory,
+            environment: environment.into_iter().collect(),
+            guardrails,
+        },
+    )
+}
+
+/// Paths lead from a vessel to a later one, so there is no cycle.
+fn paths(vessels: usize, edges: Vec<(Index, Index, Condition)>) -> Vec<Path> {
+    let mut paths: Vec<Path> = Vec::new();
+    for (from, to, condition) in edges {
+        let (from, to) = (from.index(vessels) as u16, to.index(vessels) as u16);
+        let (from, to) = (from.min(to), from.max(to));
+        if from != to && !paths.iter().any(|path| (path.from, path.to) == (from, to)) {
+            paths.push(Path { from, to, condition });
+        }
+    }
+    // A file groups them by where they start.
+    paths.sort_by_key(|path| std::cmp::Reverse(path.from));
+    paths
+}
+
+fn definition() -> impl Strategy<Value = FleetDefinition> {
+    let condition = select(vec![Condition::Success, Condition::Errored, Condition::Completed]);
+    (
+        name(),
+        btree_map(name(), vessel(), 1..5),
+        vec((any::<Index>(), any::<Index>(), condition), 0..6),
+        option::of(1..=u32::MAX),
+        any::<bool>(),
+    )
+        .prop_map(|(name, vessels, edges, concurrency, at_most_once)| {
+            let mut vessels: Vec<_> = vessels
+                .into_iter()
+                .map(|(name, vessel)| VesselDefinition { name, ..vessel })
+                .collect();
+            if at_most_once {
+                vessels.iter_mut().for_each(|vessel| vessel.guardrails.retry_count = 0);
+            }
+            let delivery = if at_most_once { Delivery::AtMostOnce } else { Delivery::AtLeastOnce };
+            let paths = paths(vessels.len(), edges);
+            FleetDefinition { name, vessels, paths, concurrency, delivery }
+        })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_is_written_reads_back(definition in definition(), project in name()) {
+        let id = FleetId::random();
+        let yaml = to_yaml(&definition, &project, Some(id));
+        let file = parse_yaml(&yaml).map_err(|error| TestCaseError::fail(format!("{error}\n{yaml}")))?;
+        let expected = FleetFile { id: Some(id), project: Some(project.clone()), definition };
+        prop_assert_eq!(&file, &expected, "{}", yaml);
+
+        let mut copy = parse_yaml(&to_yaml(&expected.definition, &project, None)).unwrap();
+        prop_assert_eq!(copy.id, None);
+        copy.definition.keep_vessel_ids(&expected.definition);
+        prop_assert_eq!(&copy.definition, &expected.definition);
+    }
+
+    #[test]
+    fn any_text_is_answered(text in text(), tail in any::<String>()) {
+        let text = format!("{text}{tail}");
+        let _ = parse_yaml(&text);
+        let _ = parse_json(&text);
+        let _ = parse_json(&format!("{{{text}"));
+    }
+}
+
+#[test]
+fn every_trap_survives_in_every_place() {
+    for trap in TRAPS {
+        let vessel = |name: &str, program| VesselDefinition {
+            id: VesselId::random(),
+            name: name.to_owned(),
+            program,
+            working_directory: Some(format!("/{trap}")),
+            environment: vec![("A".to_owned(), (*trap).to_owned())],
+            guardrails: Guardrails::default(),
+        };
+        let mut vessels =
+            vec![vessel("v", Program::Command(vec!["x".to_owned(), (*trap).to_owned()]))];
+        if !trap.trim().is_empty() {
+            vessels.push(vessel("s", Program::Script((*trap).to_owned())));
+        }
+        let definition = FleetDefinition {
+            name: "n".to_owned(),
+            vessels,
+            paths: Vec::new(),
+            concurrency: None,
+            delivery: Delivery::default(),
+        };
+        let yaml = to_yaml(&definition, "default", Some(FleetId::random()));
+        let read = parse_yaml(&yaml).unwrap_or_else(|error| panic!("{trap:?}: {error}\n{yaml}"));
+        assert_eq!(read.definition, definition, "{yaml}");
+    }
+}
+
+#[test]
+fn the_short_form_is_what_is_written() {
+    let yaml = "\
+name: deploy-site
+project: default
+vessels:
+  build:
+    command: [./build.sh, --prod, \"3.10\", \"yes\"]
+    working_directory: /srv/site
+    environment:
+      TARGET: prod
+      EMPTY: \"\"
+    guardrails:
+      retry_count: 2
+      retry_wait: 10s
+      runtime_cutoff: 15m
+      exclude_exit_code_ranges: [2, \"3-5\"]
+  tell everyone:
+    run: |
+      set -e
+
+      echo \"failed: $1\" # loudly
+connections:
+  build:
+    tell everyone: ERRORED
+concurrency: 1
+delivery: at_most_once
+";
+    let yaml = yaml.replace("      retry_count: 2\n", "");
+    assert_eq!(to_yaml(&parse_yaml(&yaml).unwrap().definition, "default", None), yaml);
+}

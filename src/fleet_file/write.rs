@@ -1,0 +1,238 @@
+//! A definition as YAML that reads back to the same definition. A writer for the few shapes that a
+//! fleet file has, so that scripts stay readable blocks and short lists stay on one line.
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+
+use crate::domain::fleet::{
+    Delivery, ExitCodes, FleetDefinition, Guardrails, Program, VesselDefinition,
+};
+use crate::domain::graph::Condition;
+use crate::domain::ids::FleetId;
+use crate::duration::format_duration;
+
+/// The fleet file of `definition`. With an `id` the ids of the fleet and its vessels are written
+/// and [`super::parse_yaml`] gives back the same; without, the file describes a copy that gets ids
+/// of its own.
+pub fn to_yaml(definition: &FleetDefinition, project: &str, id: Option<FleetId>) -> String {
+    let mut out = Writer(String::new());
+    if let Some(id) = id {
+        out.line(0, "_id", &id.to_string());
+    }
+    out.text(0, "name", &definition.name);
+    out.text(0, "project", project);
+    out.heading(0, "vessels");
+    for vessel in &definition.vessels {
+        out.vessel(vessel, id.is_some());
+    }
+    out.connections(definition);
+    if let Some(concurrency) = definition.concurrency {
+        out.line(0, "concurrency", &concurrency.to_string());
+    }
+    if definition.delivery == Delivery::AtMostOnce {
+        out.line(0, "delivery", "at_most_once");
+    }
+    out.0
+}
+
+struct Writer(String);
+
+impl Writer {
+    fn vessel(&mut self, vessel: &VesselDefinition, with_id: bool) {
+        self.heading(1, &vessel.name);
+        if with_id {
+            self.line(2, "_id", &vessel.id.to_string());
+        }
+        match &vessel.program {
+            Program::Command(arguments) => self.list(2, "command", arguments),
+            Program::Script(script) => self.text(2, "run", script),
+        }
+        if let Some(directory) = &vessel.working_directory {
+            self.text(2, "working_directory", directory);
+        }
+        if !vessel.environment.is_empty() {
+            self.heading(2, "environment");
+            for (name, value) in &vessel.environment {
+                self.text(3, name, value);
+            }
+        }
+        self.guardrails(&vessel.guardrails);
+    }
+
+    fn guardrails(&mut self, guardrails: &Guardrails) {
+        if *guardrails == Guardrails::default() {
+            return;
+        }
+        self.heading(2, "guardrails");
+        if guardrails.retry_count > 0 {
+            self.line(3, "retry_count", &guardrails.retry_count.to_string());
+        }
+        if !guardrails.retry_wait.is_zero() {
+            self.line(3, "retry_wait", &format_duration(guardrails.retry_wait));
+        }
+        if !guardrails.runtime_cutoff.is_zero() {
+            self.line(3, "runtime_cutoff", &format_duration(guardrails.runtime_cutoff));
+        }
+        if !guardrails.exclude_exit_code_ranges.is_empty() {
+            let shown = |codes: &ExitCodes| match codes {
+                ExitCodes { first, last } if first == last => first.to_string(),
+                ExitCodes { first, last } => format!("\"{first}-{last}\""),
+            };
+            let ranges: Vec<_> = guardrails.exclude_exit_code_ranges.iter().map(shown).collect();
+            self.line(3, "exclude_exit_code_ranges", &format!("[{}]", ranges.join(", ")));
+        }
+    }
+
+    /// Paths grouped by the vessel they start from, each group where its first path stands.
+    fn connections(&mut self, definition: &FleetDefinition) {
+        if definition.paths.is_empty() {
+            return;
+        }
+        self.heading(0, "connections");
+        let name = |index: u16| definition.vessels.get(usize::from(index)).map(|v| v.name.as_str());
+        let mut written = BTreeSet::new();
+        for first in &definition.paths {
+            let Some(from) = name(first.from).filter(|_| written.insert(first.from)) else {
+                continue;
+            };
+            self.heading(1, from);
+            for path in definition.paths.iter().filter(|path| path.from == first.from) {
+                if let Some(to) = name(path.to) {
+                    self.line(2, to, word(path.condition));
+                }
+            }
+        }
+    }
+
+    fn heading(&mut self, level: usize, key: &str) {
+        self.key(level, key);
+        self.0.push('\n');
+    }
+
+    /// An entry whose value is YAML already.
+    fn line(&mut self, level: usize, key: &str, value: &str) {
+        self.key(level, key);
+        self.0.push(' ');
+        self.0.push_str(value);
+        self.0.push('\n');
+    }
+
+    fn list(&mut self, level: usize, key: &str, items: &[String]) {
+        let items: Vec<_> = items.iter().map(|item| scalar(item)).collect();
+        self.line(level, key, &format!("[{}]", items.join(", ")));
+    }
+
+    /// An entry whose value is text: a literal block when that shows it exactly.
+    fn text(&mut self, level: usize, key: &str, text: &str) {
+        let Some(chomping) = block_chomping(text) else {
+            return self.line(level, key, &scalar(text));
+        };
+        self.line(level, key, &format!("|{chomping}"));
+        for line in text.strip_suffix('\n').unwrap_or(text).split('\n') {
+            if !line.is_empty() {
+                self.indent(level + 1);
+                self.0.push_str(line);
+            }
+            self.0.push('\n');
+        }
+    }
+
+    fn key(&mut self, level: usize, key: &str) {
+        self.indent(level);
+        self.0.push_str(&scalar(key));
+        self.0.push(':');
+    }
+
+    fn indent(&mut self, level: usize) {
+        self.0.extend(std::iter::repeat_n("  ", level));
+    }
+}
+
+fn word(condition: Condition) -> &'static str {
+    match condition {
+        Condition::Success => "SUCCESS",
+        Condition::Errored => "ERRORED",
+        Condition::Completed => "COMPLETED",
+    }
+}
+
+/// How a literal block has to end to hold exactly `text`; `None` when a block cannot: a single
+/// line, a first line that would set the indentation, or characters that a block cannot carry.
+fn block_chomping(text: &str) -> Option<&'static str> {
+    let fits = text.contains('\n')
+        && !text.starts_with([' ', '\t', '\n'])
+        && text.chars().all(|character| character == '\n' || is_shown(character))
+        && text.split('\n').all(|line| line.is_empty() || !line.trim().is_empty());
+    if !fits {
+        return None;
+    }
+    Some(match text.strip_suffix('\n') {
+        None => "-",
+        Some(rest) if rest.ends_with('\n') => "+",
+        Some(_) => "",
+    })
+}
+
+/// Whether a character can stand in YAML as itself and a reader sees it: no breaks, controls,
+/// byte order marks or turns of direction.
+fn is_shown(character: char) -> bool {
+    match character {
+        '\t' => true,
+        '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}' => false,
+        '\u{feff}' | '\u{fffe}' | '\u{ffff}' => false,
+        _ => !character.is_control(),
+    }
+}
+
+/// A scalar on one line, for a key, a value or an item of a list.
+fn scalar(text: &str) -> String {
+    if is_plain(text) { text.to_owned() } else { double_quoted(text) }
+}
+
+/// Whether `text` without quotes reads as the same text, here and in other readers of YAML. Errs
+/// on the side of quotes.
+fn is_plain(text: &str) -> bool {
+    let inner = |character: char| character.is_alphanumeric() || " _./+@%=-:".contains(character);
+    let first = |character: char| character.is_alphanumeric() || "_./-".contains(character);
+    text.starts_with(first)
+        && text.chars().all(inner)
+        && !text.ends_with([' ', ':'])
+        && !text.contains(": ")
+        // A dash of its own may be taken for an item of a list, at the end of a list too.
+        && !text.split(' ').any(|word| word == "-")
+        && !text.starts_with("---")
+        && text != "..."
+        && !means_something_else(text)
+}
+
+/// Whether YAML 1.1 or 1.2 takes the bare text for a truth value, null, a number or a date.
+fn means_something_else(text: &str) -> bool {
+    const WORDS: [&str; 9] = ["null", "true", "false", "yes", "no", "on", "off", "y", "n"];
+    let word = WORDS.iter().any(|word| text.eq_ignore_ascii_case(word));
+    let not_a_number = [".inf", "-.inf", ".nan"].iter().any(|word| text.eq_ignore_ascii_case(word));
+    let numeric = text.starts_with(|first: char| first.is_ascii_digit() || "+-.".contains(first))
+        && text.contains(|character: char| character.is_ascii_digit())
+        && text
+            .chars()
+            .all(|character| character.is_ascii_hexdigit() || " _.:+-xXoOtTzZ".contains(character));
+    word || not_a_number || numeric
+}
+
+fn double_quoted(text: &str) -> String {
+    let mut quoted = String::with_capacity(text.len() + 2);
+    quoted.push('"');
+    for character in text.chars() {
+        match character {
+            '"' => quoted.push_str("\\\""),
+            '\\' => quoted.push_str("\\\\"),
+            '\n' => quoted.push_str("\\n"),
+            '\r' => quoted.push_str("\\r"),
+            '\t' => quoted.push_str("\\t"),
+            shown if is_shown(shown) => quoted.push(shown),
+            // Eight digits hold every character. Writing to a string cannot fail.
+            hidden => drop(write!(quoted, "\\U{:08X}", u32::from(hidden))),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
