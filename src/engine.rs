@@ -1,1 +1,138 @@
-//! To come.
+//! The engine ties the queue, the storage and the launcher together. Whoever wants something of
+//! them calls a verb here: it decides under a lock, hands the changes to the committer before
+//! letting go of it (so that commits happen in the order of decisions), and waits for them to
+//! become durable before it answers or starts anything.
+//!
+//! Locks: `catalog` guards what is configured, `decisions` what runs. Neither is held while
+//! waiting for a commit, and nobody takes one while holding the other.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use crate::clock::Clock;
+use crate::config::KeepWorkdir;
+use crate::domain::change::ServerRecord;
+use crate::domain::ids::{RunIds, VesselRunId};
+use crate::launch::Launcher;
+use crate::launch::output::LiveOutput;
+use crate::launch::stop::StopSignal;
+use crate::queue::Queue;
+use crate::storage::Storage;
+
+mod catalog;
+mod environment;
+mod fleets;
+mod intake;
+mod output;
+mod recovery;
+mod runs;
+mod shutdown;
+mod timer;
+mod worker;
+
+pub use catalog::{Applied, FleetView};
+pub use intake::AcceptError;
+pub use output::{OutputChunk, OutputReader};
+pub use recovery::RecoveryError;
+pub use runs::{RunFilter, RunView};
+
+use catalog::Catalog;
+
+/// What an operator may set.
+#[derive(Clone, Debug)]
+pub struct EngineSettings {
+    pub workers: usize,
+    pub max_queued_runs: usize,
+    pub max_body_bytes: u64,
+    pub max_crash_attempts: u32,
+    pub keep_workdir: KeepWorkdir,
+    /// Where output files are.
+    pub output_dir: PathBuf,
+}
+
+/// Why something that was asked for is not done. Each message is for a person.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    #[error("{0}")]
+    NotFound(String),
+    #[error("{0}")]
+    Conflict(String),
+    #[error("{0}")]
+    Invalid(String),
+    #[error("{0}")]
+    Overloaded(String),
+}
+
+/// See the module.
+pub struct Engine {
+    settings: EngineSettings,
+    storage: Storage,
+    launcher: Box<dyn Launcher>,
+    clock: Box<dyn Clock>,
+    /// Written at every start; the instance goes to every vessel.
+    server: ServerRecord,
+    /// The user that vessels run as.
+    user: String,
+    catalog: RwLock<Catalog>,
+    decisions: Mutex<Decisions>,
+    /// Something can be claimed, or the workers are to end.
+    work: Condvar,
+    /// The next due time has changed, or the timer is to end.
+    retries: Condvar,
+    /// A vessel has ended while the server stops.
+    idle: Condvar,
+}
+
+/// What runs: the queue, and what only this process knows of it.
+struct Decisions {
+    queue: Queue,
+    run_ids: RunIds,
+    running: HashMap<VesselRunId, Running>,
+    phase: Phase,
+}
+
+/// An attempt that a worker has claimed.
+struct Running {
+    attempt: u32,
+    stop: Arc<StopSignal>,
+    output: Arc<LiveOutput>,
+}
+
+/// How far the server has come in stopping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Phase {
+    Serving,
+    /// Nothing is claimed any more; runs are still accepted.
+    Draining,
+    /// Nothing is accepted any more.
+    Closed,
+}
+
+impl Engine {
+    /// Whether a run can be accepted now.
+    pub fn is_healthy(&self) -> bool {
+        let decisions = self.decisions();
+        decisions.phase < Phase::Closed
+            && decisions.queue.has_room()
+            && self.storage.is_responsive()
+    }
+
+    fn decisions(&self) -> MutexGuard<'_, Decisions> {
+        self.decisions.lock().unwrap_or_else(|_| poisoned())
+    }
+
+    fn catalog(&self) -> RwLockReadGuard<'_, Catalog> {
+        self.catalog.read().unwrap_or_else(|_| poisoned())
+    }
+
+    fn catalog_mut(&self) -> RwLockWriteGuard<'_, Catalog> {
+        self.catalog.write().unwrap_or_else(|_| poisoned())
+    }
+}
+
+/// A thread has panicked half-way through a decision. What is on disk is whole; what is in memory
+/// may not be.
+fn poisoned() -> ! {
+    crate::fatal::stop("a thread has panicked while deciding")
+}

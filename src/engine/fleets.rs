@@ -1,0 +1,236 @@
+//! The engine's verbs for what is configured: the catalog decides, the committer makes it durable.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::Timestamp;
+use crate::domain::change::Change;
+use crate::domain::fleet::{FleetVersion, Organization, Project};
+use crate::domain::ids::{FleetId, ProjectId};
+use crate::domain::webhook::{Token, TokenHash, Webhook};
+use crate::engine::catalog::{Applied, Catalog, FleetView};
+use crate::engine::{Engine, Refusal};
+use crate::fleet_file::FleetFile;
+
+impl Engine {
+    /// The organization.
+    pub fn organization(&self) -> Organization {
+        self.catalog().organization.clone()
+    }
+
+    /// Every project, by name.
+    pub fn projects(&self) -> Vec<Project> {
+        self.catalog().projects()
+    }
+
+    /// One project.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`].
+    pub fn project(&self, id: ProjectId) -> Result<Project, Refusal> {
+        let catalog = self.catalog();
+        let project = catalog.project(id).cloned();
+        project.ok_or_else(|| Refusal::NotFound(format!("there is no project {id}")))
+    }
+
+    /// Adds a project.
+    ///
+    /// # Errors
+    /// When the name is taken or invalid, or the time zone unknown.
+    pub fn create_project(&self, name: &str, time_zone: &str) -> Result<Project, Refusal> {
+        self.change(|catalog, now| catalog.save_project(None, name, time_zone, now))
+    }
+
+    /// Changes a project.
+    ///
+    /// # Errors
+    /// As [`create_project`](Self::create_project), or when there is none.
+    pub fn update_project(
+        &self,
+        id: ProjectId,
+        name: &str,
+        time_zone: &str,
+    ) -> Result<Project, Refusal> {
+        self.change(|catalog, now| catalog.save_project(Some(id), name, time_zone, now))
+    }
+
+    /// Removes a project.
+    ///
+    /// # Errors
+    /// When there is none, or it has fleets.
+    pub fn delete_project(&self, id: ProjectId) -> Result<(), Refusal> {
+        self.change(|catalog, _| Ok(((), catalog.delete_project(id)?)))
+    }
+
+    /// Every fleet, by name.
+    pub fn fleets(&self) -> Vec<FleetView> {
+        self.catalog().fleets()
+    }
+
+    /// One fleet.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`].
+    pub fn fleet(&self, id: FleetId) -> Result<FleetView, Refusal> {
+        self.catalog().fleet(id)
+    }
+
+    /// The current version of a fleet.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`].
+    pub fn current_version(&self, id: FleetId) -> Result<Arc<FleetVersion>, Refusal> {
+        self.catalog().current(id).cloned()
+    }
+
+    /// Adds a fleet.
+    ///
+    /// # Errors
+    /// When its name is taken.
+    pub fn create_fleet(&self, file: FleetFile) -> Result<FleetView, Refusal> {
+        self.change(|catalog, now| catalog.create_fleet(file, now))
+    }
+
+    /// Saves a new version of a fleet.
+    ///
+    /// # Errors
+    /// When there is none, or its new name is taken.
+    pub fn update_fleet(&self, id: FleetId, file: FleetFile) -> Result<FleetView, Refusal> {
+        self.change(|catalog, now| {
+            let (_, view, changes) = catalog.update_fleet(id, file, now)?;
+            Ok((view, changes))
+        })
+    }
+
+    /// Creates or updates the fleet of this project and name.
+    ///
+    /// # Errors
+    /// When the file carries the id of another fleet.
+    pub fn apply_fleet(&self, file: FleetFile) -> Result<(Applied, FleetView), Refusal> {
+        self.change(|catalog, now| {
+            let (applied, view, changes) = catalog.apply_fleet(file, now)?;
+            Ok(((applied, view), changes))
+        })
+    }
+
+    /// Removes a fleet and its webhook.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`].
+    pub fn delete_fleet(&self, id: FleetId) -> Result<(), Refusal> {
+        self.change(|catalog, _| Ok(((), catalog.delete_fleet(id)?)))
+    }
+
+    /// Every version of a fleet, newest first.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`].
+    pub fn fleet_versions(&self, id: FleetId) -> Result<Vec<Arc<FleetVersion>>, Refusal> {
+        let current = self.current_version(id)?;
+        let older = (1..current.version).rev().filter_map(|version| self.version(id, version));
+        Ok(std::iter::once(Arc::clone(&current)).chain(older).collect())
+    }
+
+    /// One version of a fleet.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`].
+    pub fn fleet_version(&self, id: FleetId, version: u32) -> Result<Arc<FleetVersion>, Refusal> {
+        self.current_version(id)?;
+        self.version(id, version).ok_or_else(|| {
+            Refusal::NotFound(format!("there is no version {version} of the fleet {id}"))
+        })
+    }
+
+    /// Makes the definition of an earlier version the newest one.
+    ///
+    /// # Errors
+    /// When there is no such fleet or version, or its name has been taken since.
+    pub fn revert_fleet(&self, id: FleetId, version: u32) -> Result<FleetView, Refusal> {
+        let earlier = self.fleet_version(id, version)?;
+        let definition = earlier.definition.clone();
+        self.update_fleet(id, FleetFile { id: Some(id), project: None, definition })
+    }
+
+    /// The webhook of a fleet, if it has one.
+    ///
+    /// # Errors
+    /// When there is no such fleet.
+    pub fn webhook(&self, id: FleetId) -> Result<Option<Webhook>, Refusal> {
+        self.catalog().webhook(id, self.clock.now())
+    }
+
+    /// Gives a fleet its webhook.
+    ///
+    /// # Errors
+    /// When there is no such fleet, or it has one.
+    pub fn add_webhook(&self, id: FleetId) -> Result<Webhook, Refusal> {
+        let token = new_token()?;
+        self.change(|catalog, now| catalog.add_webhook(id, token, now))
+    }
+
+    /// Gives a fleet's webhook a new URL; the old one is answered for another `grace`.
+    ///
+    /// # Errors
+    /// When there is no such fleet, or it has no webhook.
+    pub fn replace_webhook(&self, id: FleetId, grace: Duration) -> Result<Webhook, Refusal> {
+        let token = new_token()?;
+        self.change(|catalog, now| catalog.replace_webhook(id, token, grace, now))
+    }
+
+    /// Takes a fleet's webhook away.
+    ///
+    /// # Errors
+    /// When there is no such fleet, or it has no webhook.
+    pub fn remove_webhook(&self, id: FleetId) -> Result<(), Refusal> {
+        self.change(|catalog, _| Ok(((), catalog.remove_webhook(id)?)))
+    }
+
+    /// The current version of the fleet that a token triggers. Notes the use.
+    pub fn fleet_by_token(&self, hash: &TokenHash) -> Option<Arc<FleetVersion>> {
+        let catalog = self.catalog();
+        let (version, change) = catalog.use_token(hash, self.clock.now())?;
+        if let Some(change) = change {
+            // Nobody is promised this; it is on disk before the run that follows is.
+            drop(self.storage.commit(vec![change]));
+        }
+        Some(version)
+    }
+
+    /// Any version of any fleet, also of one that has been deleted.
+    pub(super) fn version(&self, id: FleetId, version: u32) -> Option<Arc<FleetVersion>> {
+        if let Ok(current) = self.catalog().current(id)
+            && current.version == version
+        {
+            return Some(Arc::clone(current));
+        }
+        let stored = self.storage.fleet_version(id, version);
+        stored
+            .inspect_err(|error| log::error!(error:% = error; "skipping a damaged fleet version"))
+            .ok()
+            .flatten()
+            .map(Arc::new)
+    }
+
+    /// Decides a change of the catalog and makes it durable.
+    fn change<T>(
+        &self,
+        decide: impl FnOnce(&mut Catalog, Timestamp) -> Result<(T, Vec<Change>), Refusal>,
+    ) -> Result<T, Refusal> {
+        let mut catalog = self.catalog_mut();
+        let (result, changes) = decide(&mut catalog, self.clock.now())?;
+        if changes.is_empty() {
+            return Ok(result);
+        }
+        let ticket = self.storage.commit(changes);
+        drop(catalog);
+        ticket.wait();
+        Ok(result)
+    }
+}
+
+fn new_token() -> Result<Token, Refusal> {
+    Token::random().map_err(|error| {
+        Refusal::Overloaded(format!("the system has no randomness for a token: {error}"))
+    })
+}

@@ -1,0 +1,174 @@
+//! Taking in runs: read the whole body, make run and payload durable, answer with the id. A body
+//! of up to one slice enters the commit of its run; a larger one is committed in slices as it
+//! arrives, its run last, so that what was cut short leaves nothing but chunks to remove.
+
+use std::io::{self, Read};
+use std::sync::Arc;
+
+use crate::domain::change::Change;
+use crate::domain::fleet::FleetVersion;
+use crate::domain::ids::RunId;
+use crate::domain::request::RequestHead;
+use crate::domain::run::{PayloadSize, Trigger};
+use crate::engine::{Engine, Phase};
+use crate::limits::{ROW_BYTES_MAX, SLICE_BYTES};
+use crate::queue::{QueueFull, QueuedRun};
+
+/// Why a run is not accepted. Nothing of it is kept.
+#[derive(Debug, thiserror::Error)]
+pub enum AcceptError {
+    #[error("the queue is full")]
+    QueueFull,
+    #[error("the body is larger than {limit} bytes")]
+    TooLarge { limit: u64 },
+    #[error("the body ended before its announced length")]
+    Incomplete,
+    #[error("the body could not be read: {0}")]
+    Read(#[from] io::Error),
+    #[error("the server is stopping")]
+    Stopping,
+}
+
+impl From<QueueFull> for AcceptError {
+    fn from(_: QueueFull) -> Self {
+        AcceptError::QueueFull
+    }
+}
+
+/// A payload on its way into the database.
+struct Upload {
+    run: RunId,
+    /// What is not committed yet.
+    buffer: Vec<u8>,
+    /// Chunks committed so far.
+    chunks: u32,
+}
+
+impl Engine {
+    /// Accepts a run of `version`: reads `body` to its end, makes run and payload durable, and
+    /// returns the run's id. `announced` is the length the sender promised, if it did.
+    ///
+    /// # Errors
+    /// When the body is too large, incomplete or unreadable, or no more runs can wait.
+    pub fn accept(
+        &self,
+        version: &Arc<FleetVersion>,
+        trigger: Trigger,
+        head: RequestHead,
+        body: &mut dyn Read,
+        announced: Option<u64>,
+    ) -> Result<RunId, AcceptError> {
+        let limit = self.settings.max_body_bytes;
+        if announced.is_some_and(|length| length > limit) {
+            return Err(AcceptError::TooLarge { limit });
+        }
+        let run = self.reserve()?;
+        let head = serde_json::to_vec(&head).map_err(io::Error::other)?;
+        let head_bytes = u32::try_from(head.len()).map_err(io::Error::other)?;
+        let mut upload = Upload { run, buffer: head, chunks: 0 };
+        let accepted = self.receive(&mut upload, body, announced).and_then(|body_bytes| {
+            let payload = PayloadSize { head_bytes, body_bytes };
+            let run = QueuedRun { id: run, version: Arc::clone(version), trigger, payload };
+            self.submit(run, &mut upload)
+        });
+        if accepted.is_err() && upload.chunks > 0 {
+            self.give_up(&upload);
+        }
+        accepted.map(|()| run)
+    }
+
+    /// An id for a run, if one more may wait.
+    fn reserve(&self) -> Result<RunId, AcceptError> {
+        let mut random = [0; 8];
+        getrandom::fill(&mut random).map_err(io::Error::other)?;
+        let now = self.clock.now();
+        let mut decisions = self.decisions();
+        if decisions.phase == Phase::Closed {
+            return Err(AcceptError::Stopping);
+        }
+        if !decisions.queue.has_room() {
+            return Err(AcceptError::QueueFull);
+        }
+        Ok(decisions.run_ids.next(now, u64::from_ne_bytes(random)))
+    }
+
+    /// Reads the body, committing slices while there is more than one. Returns its length.
+    fn receive(
+        &self,
+        upload: &mut Upload,
+        body: &mut dyn Read,
+        announced: Option<u64>,
+    ) -> Result<u64, AcceptError> {
+        let limit = self.settings.max_body_bytes;
+        let mut length = 0;
+        loop {
+            let room = SLICE_BYTES.saturating_sub(upload.buffer.len()) as u64;
+            // One byte over the limit is enough to know.
+            let room = room.min(limit + 1 - length);
+            let read = body.take(room).read_to_end(&mut upload.buffer)? as u64;
+            length += read;
+            if length > limit {
+                return Err(AcceptError::TooLarge { limit });
+            }
+            if read < room {
+                break;
+            }
+            if upload.buffer.len() >= SLICE_BYTES {
+                self.commit_slice(upload);
+            }
+        }
+        match announced {
+            Some(announced) if length < announced => Err(AcceptError::Incomplete),
+            _ => Ok(length),
+        }
+    }
+
+    /// Commits the full chunks of the buffer.
+    fn commit_slice(&self, upload: &mut Upload) {
+        let whole = upload.buffer.len() / ROW_BYTES_MAX * ROW_BYTES_MAX;
+        let rest = upload.buffer.split_off(whole);
+        let bytes = std::mem::replace(&mut upload.buffer, rest);
+        let mut changes = Vec::with_capacity(2);
+        if upload.chunks == 0 {
+            changes.push(Change::BeginUpload(upload.run));
+        }
+        let chunks = chunks_in(bytes.len());
+        changes.push(Change::PutPayload { run: upload.run, chunk: upload.chunks, bytes });
+        self.storage.commit(changes).wait();
+        upload.chunks += chunks;
+    }
+
+    /// Queues the run, with the last of its payload in the same commit, and waits for it.
+    fn submit(&self, run: QueuedRun, upload: &mut Upload) -> Result<(), AcceptError> {
+        let bytes = std::mem::take(&mut upload.buffer);
+        let mut decisions = self.decisions();
+        if decisions.phase == Phase::Closed {
+            return Err(AcceptError::Stopping);
+        }
+        let mut changes = decisions.queue.submit(run)?;
+        changes.push(Change::PutPayload { run: upload.run, chunk: upload.chunks, bytes });
+        if upload.chunks > 0 {
+            changes.push(Change::EndUpload(upload.run));
+        }
+        let ticket = self.storage.commit(changes);
+        if decisions.phase == Phase::Serving {
+            self.work.notify_one();
+        }
+        drop(decisions);
+        ticket.wait();
+        Ok(())
+    }
+
+    fn give_up(&self, upload: &Upload) {
+        let changes = vec![
+            Change::RemovePayload { run: upload.run, chunks: upload.chunks },
+            Change::EndUpload(upload.run),
+        ];
+        self.storage.commit(changes).wait();
+    }
+}
+
+/// How many chunks `bytes` bytes make.
+fn chunks_in(bytes: usize) -> u32 {
+    u32::try_from(bytes.div_ceil(ROW_BYTES_MAX)).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,84 @@
+//! Reading what an attempt has written, wherever it is: in the memory of its worker, in the
+//! database, or in a file.
+
+use std::io::{self, Read};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::domain::ids::VesselRunId;
+use crate::domain::run::OutputPlace;
+use crate::engine::Engine;
+pub use crate::launch::output::OutputChunk;
+use crate::launch::output::{LiveOutput, StoredOutput};
+
+/// The output of one attempt.
+pub enum OutputReader {
+    /// Its worker is capturing it.
+    Live(Arc<LiveOutput>),
+    /// It is in a file.
+    File(StoredOutput),
+    /// It was small, and is here as a whole.
+    Whole(Vec<u8>),
+}
+
+impl OutputReader {
+    /// Bytes from `offset` on, counted as the vessel wrote them. Of a running attempt, waits up to
+    /// `wait` for more. The chunk begins after `offset` when bytes between were left out.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn read(&self, offset: u64, wait: Duration) -> io::Result<OutputChunk> {
+        match self {
+            OutputReader::Live(output) => output.read(offset, wait),
+            OutputReader::File(output) => output.read(offset),
+            OutputReader::Whole(bytes) => Ok(OutputChunk::of_whole(bytes, offset)),
+        }
+    }
+}
+
+impl Engine {
+    /// The output of an attempt, the latest by default; `None` when there is no such vessel run,
+    /// or it has no such attempt.
+    pub fn output(&self, id: VesselRunId, attempt: Option<u32>) -> Option<OutputReader> {
+        {
+            let decisions = self.decisions();
+            let running = decisions.running.get(&id);
+            if let Some(running) = running.filter(|it| attempt.is_none_or(|n| n == it.attempt)) {
+                return Some(OutputReader::Live(Arc::clone(&running.output)));
+            }
+        }
+        let record = match attempt {
+            Some(attempt) => self.storage.attempt(id, attempt),
+            None => self.storage.vessel_run(id),
+        };
+        let Some(record) = record else {
+            // A vessel that has not been decided has no row, and has written nothing.
+            let is_known = attempt.is_none() && self.is_vessel_run(id);
+            return is_known.then(|| OutputReader::Whole(Vec::new()));
+        };
+        if record.output.place == OutputPlace::Rows {
+            let mut bytes = Vec::new();
+            let mut stored = self.storage.output(id, record.attempt, 0, record.output.bytes);
+            if let Err(error) = stored.read_to_end(&mut bytes) {
+                log::error!(vessel_run:% = id, error:% = error; "stored output is damaged");
+            }
+            return Some(OutputReader::Whole(bytes));
+        }
+        // An attempt that a crash has interrupted has no record of its output, but may have a file.
+        match StoredOutput::open(&self.settings.output_dir, id, record.attempt) {
+            Ok(output) => Some(OutputReader::File(output)),
+            Err(error) => {
+                if record.output.place == OutputPlace::File {
+                    log::error!(vessel_run:% = id, error:% = error; "an output file is missing");
+                }
+                Some(OutputReader::Whole(Vec::new()))
+            }
+        }
+    }
+
+    /// Whether the run of this id has a vessel of this index.
+    fn is_vessel_run(&self, id: VesselRunId) -> bool {
+        let vessels = self.run(id.run()).map_or(0, |view| view.vessels.len());
+        id.vessel().is_some_and(|vessel| vessel < vessels)
+    }
+}

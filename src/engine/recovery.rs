@@ -1,0 +1,260 @@
+//! Opening the engine on what the last server left: who it was, what is configured, which runs are
+//! unfinished, and what of them is still running.
+//!
+//! Order matters. Leftovers of a crash are found by what the stored rows say was running; work
+//! directories are judged by the boot that the last server recorded; so both are seen to before
+//! this server changes a row. A crash during recovery repeats it.
+
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::sync::{Arc, Condvar, Mutex, RwLock};
+
+use crate::clock::{Clock, Timestamp};
+use crate::config::KeepWorkdir;
+use crate::domain::change::{Change, QueueEntry, ServerRecord};
+use crate::domain::fleet::{FleetVersion, Organization, Project};
+use crate::domain::ids::{
+    FleetId, InstanceId, OrganizationId, ProjectId, RunId, RunIds, VesselRunId,
+};
+use crate::domain::run::Status;
+use crate::engine::catalog::{Catalog, DEFAULT_PROJECT};
+use crate::engine::{Decisions, Engine, EngineSettings, Phase};
+use crate::launch::Launcher;
+use crate::queue::{Interruption, Queue, Restored, Started};
+use crate::storage::{Storage, StorageError};
+
+/// Changes that recovery commits at a time: how many there are depends on how much was running.
+const CHANGES_PER_COMMIT: usize = 512;
+
+/// Why the engine does not open.
+#[derive(Debug, thiserror::Error)]
+pub enum RecoveryError {
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    #[error("cannot read the boot id of this machine: {0}")]
+    BootId(io::Error),
+    #[error(
+        "version {version} of the fleet {fleet} is missing, and the run {run} needs it; restore a backup"
+    )]
+    MissingVersion { fleet: FleetId, version: u32, run: RunId },
+}
+
+/// What recovery finds.
+#[derive(Debug, Default)]
+struct Recovery {
+    /// Vessels that the last server left running.
+    interrupted: HashSet<VesselRunId>,
+    /// Runs whose work directory is to be removed before any vessel starts.
+    restarted: Vec<RunId>,
+    /// Unfinished runs that have a work directory.
+    unfinished: HashSet<RunId>,
+    waiting: usize,
+    resumed: usize,
+    ended: usize,
+}
+
+/// The state that recovery builds up.
+struct Restoring<'a> {
+    storage: &'a Storage,
+    launcher: &'a dyn Launcher,
+    queue: Queue,
+    recovery: Recovery,
+    changes: Vec<Change>,
+    versions: HashMap<(FleetId, u32), Arc<FleetVersion>>,
+    /// What the last server left behind; `None` on a new data directory.
+    last: Option<ServerRecord>,
+    boot_id: String,
+    now: Timestamp,
+}
+
+impl Engine {
+    /// Opens the engine: reads what is stored, decides what becomes of interrupted runs, ends what
+    /// is left of them, and makes the decisions durable. Takes up to the kill grace when leftovers
+    /// do not end by themselves. Nothing runs yet: see [`start_workers`](Self::start_workers).
+    ///
+    /// # Errors
+    /// When stored state cannot be read.
+    pub fn open(
+        settings: EngineSettings,
+        storage: Storage,
+        launcher: Box<dyn Launcher>,
+        clock: Box<dyn Clock>,
+    ) -> Result<Arc<Self>, RecoveryError> {
+        let now = clock.now();
+        let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
+            .map_err(RecoveryError::BootId)?;
+        let last = storage.server()?;
+        let server = ServerRecord {
+            instance: last.as_ref().map_or_else(InstanceId::random, |last| last.instance),
+            boot_id: boot_id.trim().to_owned(),
+            stopped_cleanly: false,
+        };
+        let mut restoring = Restoring {
+            storage: &storage,
+            launcher: launcher.as_ref(),
+            queue: Queue::new(settings.max_queued_runs, settings.max_crash_attempts),
+            recovery: Recovery::default(),
+            changes: Vec::new(),
+            versions: HashMap::new(),
+            last,
+            boot_id: server.boot_id.clone(),
+            now,
+        };
+        let catalog = restoring.catalog()?;
+        restoring.sweep_uploads()?;
+        for entry in storage.queue() {
+            restoring.restore(&entry?)?;
+        }
+        let Restoring { queue, recovery, mut changes, .. } = restoring;
+        // Leftovers are found by rows that say Running, and directories are judged by the boot that
+        // the last server recorded: both are seen to before any of that changes.
+        let ended = launcher.end_leftovers(server.instance, &recovery.interrupted);
+        if ended > 0 {
+            log::warn!(processes = ended; "ended what a crashed server had left running");
+        }
+        for run in &recovery.restarted {
+            launcher.wipe_directory(*run);
+        }
+        while changes.len() > CHANGES_PER_COMMIT {
+            let rest = changes.split_off(CHANGES_PER_COMMIT);
+            storage.commit(std::mem::replace(&mut changes, rest)).wait();
+        }
+        // Last: a crash before this repeats the recovery, on what the last server left.
+        changes.push(Change::PutServer(server.clone()));
+        storage.commit(changes).wait();
+        if settings.keep_workdir == KeepWorkdir::Never {
+            launcher.sweep_directories(&recovery.unfinished);
+        }
+        recovery.log();
+        let user = uzers::get_current_username();
+        let engine = Self {
+            catalog: RwLock::new(catalog),
+            decisions: Mutex::new(Decisions {
+                queue,
+                run_ids: RunIds::after(storage.last_run()?),
+                running: HashMap::new(),
+                phase: Phase::Serving,
+            }),
+            settings,
+            storage,
+            launcher,
+            clock,
+            server,
+            user: user.map_or_else(|| "nobody".into(), |name| name.to_string_lossy().into_owned()),
+            work: Condvar::new(),
+            retries: Condvar::new(),
+            idle: Condvar::new(),
+        };
+        Ok(Arc::new(engine))
+    }
+}
+
+impl Recovery {
+    fn log(&self) {
+        let Recovery { waiting, resumed, ended, .. } = self;
+        log::info!(waiting, resumed, ended; "recovered");
+    }
+}
+
+impl Restoring<'_> {
+    /// What is configured; on a new data directory, an organization and the default project.
+    fn catalog(&mut self) -> Result<Catalog, RecoveryError> {
+        let organization = match self.storage.organization()? {
+            Some(organization) => organization,
+            None => {
+                let id = OrganizationId::random();
+                let organization = Organization { id, name: "default".to_owned() };
+                let project = Project {
+                    id: ProjectId::random(),
+                    name: DEFAULT_PROJECT.to_owned(),
+                    time_zone: "UTC".to_owned(),
+                    created_at: self.now,
+                };
+                self.changes.push(Change::PutOrganization(organization.clone()));
+                self.changes.push(Change::PutProject(project));
+                organization
+            }
+        };
+        let mut projects = self.storage.projects()?;
+        projects.extend(self.changes.iter().find_map(|change| match change {
+            Change::PutProject(project) => Some(project.clone()),
+            _ => None,
+        }));
+        let mut fleets = Vec::new();
+        for fleet in self.storage.fleets()? {
+            let version = self.storage.fleet_version(fleet.id, fleet.version)?;
+            let version = version.ok_or_else(|| StorageError::Damaged {
+                tree: "fleet_versions",
+                reason: format!("version {} of the fleet {} is missing", fleet.version, fleet.id),
+            })?;
+            let version = Arc::new(version);
+            self.versions.insert((fleet.id, fleet.version), Arc::clone(&version));
+            fleets.push((fleet, version));
+        }
+        Ok(Catalog::new(organization, projects, fleets, self.storage.webhooks()?))
+    }
+
+    /// Removes the chunks of payloads that were arriving: their senders were never answered.
+    fn sweep_uploads(&mut self) -> Result<(), RecoveryError> {
+        for run in self.storage.uploads()? {
+            let chunks = self.storage.payload_chunks(run)?;
+            self.changes.push(Change::RemovePayload { run, chunks });
+            self.changes.push(Change::EndUpload(run));
+        }
+        Ok(())
+    }
+
+    fn restore(&mut self, entry: &QueueEntry) -> Result<(), RecoveryError> {
+        let version = self.version(entry)?;
+        let started = entry.started.then(|| self.started(entry, &version)).transpose()?;
+        let (restored, changes) = self.queue.restore(entry, version, started, self.now);
+        self.changes.extend(changes);
+        match restored {
+            Restored::Waiting => self.recovery.waiting += 1,
+            Restored::Resumed => {
+                self.recovery.resumed += 1;
+                self.recovery.unfinished.insert(entry.run);
+            }
+            Restored::Restarted => {
+                self.recovery.resumed += 1;
+                self.recovery.restarted.push(entry.run);
+            }
+            Restored::Ended => self.recovery.ended += 1,
+        }
+        Ok(())
+    }
+
+    fn version(&mut self, entry: &QueueEntry) -> Result<Arc<FleetVersion>, RecoveryError> {
+        let (fleet, version) = (entry.fleet, entry.version);
+        if let Some(known) = self.versions.get(&(fleet, version)) {
+            return Ok(Arc::clone(known));
+        }
+        let stored = self.storage.fleet_version(fleet, version)?;
+        let missing = RecoveryError::MissingVersion { fleet, version, run: entry.run };
+        let stored = Arc::new(stored.ok_or(missing)?);
+        self.versions.insert((fleet, version), Arc::clone(&stored));
+        Ok(stored)
+    }
+
+    /// The rows of a run that had started, and whether it can go on.
+    fn started(
+        &mut self,
+        entry: &QueueEntry,
+        version: &FleetVersion,
+    ) -> Result<Started, RecoveryError> {
+        let vessels = version.definition.vessels.len();
+        let (record, vessels) = self.storage.started_run(entry.run, vessels)?;
+        for vessel in vessels.iter().flatten() {
+            let was_running = matches!(vessel.status, Status::Running | Status::Retrying);
+            if was_running && vessel.retry_at.is_none() {
+                self.recovery.interrupted.insert(vessel.id);
+            }
+        }
+        let same_boot = self.last.as_ref().is_some_and(|last| last.boot_id == self.boot_id);
+        let interruption = Interruption {
+            was_crash: self.last.as_ref().is_some_and(|last| !last.stopped_cleanly),
+            has_directory: same_boot && self.launcher.has_directory(entry.run),
+        };
+        Ok(Started { record, vessels, interruption })
+    }
+}

@@ -1,0 +1,179 @@
+//! Looking at runs, and stopping them.
+
+use std::io::Read;
+
+use crate::clock::Timestamp;
+use crate::domain::change::Change;
+use crate::domain::ids::{FleetId, RunId, VesselRunId};
+use crate::domain::request::RequestHead;
+use crate::domain::run::{RunRecord, Status, Trigger, VesselRunRecord};
+use crate::engine::{Decisions, Engine, Refusal};
+use crate::launch::stop::Stop;
+use crate::queue::Stopped;
+
+/// A run with its vessels, in the order of its fleet version.
+#[derive(Clone, Debug)]
+pub struct RunView {
+    pub run: RunRecord,
+    pub vessels: Vec<VesselRunRecord>,
+}
+
+/// Which runs to list.
+#[derive(Clone, Debug, Default)]
+pub struct RunFilter {
+    pub fleet: Option<FleetId>,
+    pub status: Option<Status>,
+    pub trigger: Option<Trigger>,
+    /// Accepted at this time or later.
+    pub since: Option<Timestamp>,
+    /// Accepted at this time or earlier.
+    pub until: Option<Timestamp>,
+    /// Older than this run.
+    pub before: Option<RunId>,
+    pub limit: usize,
+}
+
+impl RunFilter {
+    fn matches(&self, run: &RunRecord) -> bool {
+        self.status.is_none_or(|status| run.status == status)
+            && self.trigger.is_none_or(|trigger| run.trigger == trigger)
+    }
+
+    /// The id that every listed run is older than.
+    fn before(&self) -> Option<RunId> {
+        let after_until = self.until.map(|until| {
+            RunId::first_at(Timestamp::from_millis(until.as_millis().saturating_add(1)))
+        });
+        [self.before, after_until].into_iter().flatten().min()
+    }
+}
+
+impl Engine {
+    /// The runs that `filter` lets through, newest first.
+    pub fn runs(&self, filter: &RunFilter) -> Vec<RunView> {
+        let before = filter.before();
+        let runs: Box<dyn Iterator<Item = RunRecord>> = match filter.fleet {
+            Some(fleet) => Box::new(self.storage.runs_of_fleet_before(fleet, before)),
+            None => Box::new(self.storage.runs_before(before)),
+        };
+        let first = filter.since.map(RunId::first_at);
+        runs.take_while(|run| first.is_none_or(|first| run.id >= first))
+            .filter(|run| filter.matches(run))
+            .take(filter.limit)
+            .map(|run| self.view(run))
+            .collect()
+    }
+
+    /// One run.
+    pub fn run(&self, id: RunId) -> Option<RunView> {
+        self.storage.run(id).map(|run| self.view(run))
+    }
+
+    /// Up to `limit` runs whose id begins or ends with `fragment`, newest first.
+    pub fn find_runs(&self, fragment: &str, limit: usize) -> Vec<RunId> {
+        let fragment = fragment.to_ascii_lowercase();
+        let matches = |id: &RunId| {
+            let text = id.to_string();
+            text.starts_with(&fragment) || text.ends_with(&fragment)
+        };
+        self.storage.run_ids().filter(matches).take(limit).collect()
+    }
+
+    /// What came with the request that triggered the run.
+    pub fn request_head(&self, run: &RunRecord) -> RequestHead {
+        let mut bytes = Vec::with_capacity(run.payload.head_bytes as usize);
+        let mut stored = self.storage.payload(run.id, 0, run.payload.head_bytes.into());
+        let read = stored.read_to_end(&mut bytes);
+        read.map_err(|error| error.to_string())
+            .and_then(|_| serde_json::from_slice(&bytes).map_err(|error| error.to_string()))
+            .unwrap_or_else(|error| {
+                log::error!(run:% = run.id, error = error; "a stored request cannot be read");
+                RequestHead::default()
+            })
+    }
+
+    /// The body of the request that triggered the run: `run.payload.body_bytes` bytes.
+    pub fn body(&self, run: &RunRecord) -> Box<dyn Read + Send> {
+        let payload = run.payload;
+        Box::new(self.storage.payload(run.id, payload.head_bytes.into(), payload.body_bytes))
+    }
+
+    /// Stops a run. Of one that has ended, nothing changes.
+    ///
+    /// # Errors
+    /// When there is none of this id.
+    pub fn stop_run(&self, id: RunId) -> Result<RunView, Refusal> {
+        let run = self.storage.run(id).ok_or_else(|| no_run(id))?;
+        self.stop(id, |decisions, now| {
+            decisions.queue.stop_run(id, run.fleet_id, run.sequence, now).unwrap_or_default()
+        })
+    }
+
+    /// Stops a vessel of a run, and everything downstream of it. Of one that has ended, nothing
+    /// changes.
+    ///
+    /// # Errors
+    /// When there is none of this id, or its run waits to start.
+    pub fn stop_vessel_run(&self, id: VesselRunId) -> Result<RunView, Refusal> {
+        let run = id.run();
+        let view = self.run(run).ok_or_else(|| no_run(run))?;
+        if id.vessel().is_none_or(|vessel| vessel >= view.vessels.len()) {
+            return Err(Refusal::NotFound(format!("there is no vessel run {id}")));
+        }
+        if view.run.status == Status::Scheduled {
+            return Err(Refusal::Conflict(format!(
+                "the run {run} has not started; stop the run instead"
+            )));
+        }
+        self.stop(run, |decisions, now| {
+            decisions.queue.stop_vessel_run(id, now).unwrap_or_default()
+        })
+    }
+
+    fn stop(
+        &self,
+        run: RunId,
+        decide: impl FnOnce(&mut Decisions, Timestamp) -> Stopped,
+    ) -> Result<RunView, Refusal> {
+        let mut decisions = self.decisions();
+        let stopped = decide(&mut decisions, self.clock.now());
+        for vessel_run in &stopped.signal {
+            if let Some(running) = decisions.running.get(vessel_run) {
+                running.stop.raise(Stop::Requested);
+            }
+        }
+        let changes: Vec<Change> = stopped.changes;
+        let ticket = (!changes.is_empty()).then(|| self.storage.commit(changes));
+        // The end of one run may let another of its fleet start.
+        if decisions.queue.has_claimable() {
+            self.work.notify_one();
+        }
+        drop(decisions);
+        if let Some(ticket) = ticket {
+            ticket.wait();
+        }
+        if let Some(ended) = &stopped.ended {
+            self.run_ended(ended);
+        }
+        self.run(run).ok_or_else(|| no_run(run))
+    }
+
+    /// A run with every vessel of its version: those without a row wait to be decided.
+    fn view(&self, run: RunRecord) -> RunView {
+        let Some(version) = self.version(run.fleet_id, run.fleet_version) else {
+            return RunView { run, vessels: Vec::new() };
+        };
+        let definitions = &version.definition.vessels;
+        let vessels = definitions.iter().enumerate().map(|(index, vessel)| {
+            let stored = self.storage.vessel_run(run.id.vessel_run(index));
+            stored
+                .unwrap_or_else(|| VesselRunRecord::scheduled(run.id, index, vessel, run.queued_at))
+        });
+        let vessels = vessels.collect();
+        RunView { run, vessels }
+    }
+}
+
+fn no_run(id: RunId) -> Refusal {
+    Refusal::NotFound(format!("there is no run {id}"))
+}

@@ -1,0 +1,274 @@
+//! The workers: each takes a vessel from the queue, runs it to its end, settles it, and takes the
+//! next in the same commit.
+
+use std::io::Read;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use crate::config::KeepWorkdir;
+use crate::domain::change::Change;
+use crate::domain::request::RequestHead;
+use crate::domain::run::{End, OutputPlace, OutputRecord, RunRecord, Status};
+use crate::engine::environment::{Surroundings, environment};
+use crate::engine::{Decisions, Engine, Phase, Running};
+use crate::launch::output::{CapturedOutput, Kept, LiveOutput};
+use crate::launch::stop::StopSignal;
+use crate::launch::{Ended, HowEnded, Launch, Payload};
+use crate::limits::ARGUMENT_BYTES_MAX;
+use crate::queue::Claim;
+use crate::storage::Storage;
+
+/// A vessel that a worker is to run: durable, and known to those who stop and follow.
+struct Assignment {
+    claim: Claim,
+    output: Arc<LiveOutput>,
+}
+
+impl Engine {
+    /// Starts the workers. They end once the engine drains.
+    ///
+    /// # Errors
+    /// When a thread or a descriptor is not to be had.
+    pub fn start_workers(self: &Arc<Self>) -> std::io::Result<Vec<JoinHandle<()>>> {
+        (0..self.settings.workers)
+            .map(|number| {
+                let engine = Arc::clone(self);
+                let stop = Arc::new(StopSignal::new()?);
+                let name = format!("worker-{number}");
+                thread::Builder::new().name(name).spawn(move || engine.work(&stop))
+            })
+            .collect()
+    }
+
+    fn work(&self, stop: &Arc<StopSignal>) {
+        let mut assigned = self.await_assignment(stop);
+        while let Some(assignment) = assigned {
+            let ended = self.execute(&assignment, stop);
+            assigned = match ended.how {
+                HowEnded::Abandoned => {
+                    self.abandon(&assignment, ended.output);
+                    None
+                }
+                _ => self.settle(&assignment, ended, stop).or_else(|| self.await_assignment(stop)),
+            };
+        }
+    }
+
+    /// Waits for something to claim; `None` once the engine drains.
+    fn await_assignment(&self, stop: &Arc<StopSignal>) -> Option<Assignment> {
+        let mut decisions = self.decisions();
+        loop {
+            let mut changes = Vec::new();
+            if decisions.phase != Phase::Serving {
+                return None;
+            }
+            if let Some(assignment) = self.claim(&mut decisions, stop, &mut changes) {
+                let ticket = self.storage.commit(changes);
+                drop(decisions);
+                ticket.wait();
+                return Some(assignment);
+            }
+            decisions = self.work.wait(decisions).unwrap_or_else(|_| super::poisoned());
+        }
+    }
+
+    /// Claims a vessel, and wakes a fellow when there is more.
+    fn claim(
+        &self,
+        decisions: &mut Decisions,
+        stop: &Arc<StopSignal>,
+        changes: &mut Vec<Change>,
+    ) -> Option<Assignment> {
+        let (claim, claimed) = decisions.queue.claim(self.clock.now())?;
+        changes.extend(claimed);
+        stop.reset();
+        let output = Arc::new(LiveOutput::default());
+        let running =
+            Running { attempt: claim.attempt, stop: Arc::clone(stop), output: Arc::clone(&output) };
+        decisions.running.insert(claim.vessel_run, running);
+        if decisions.queue.has_claimable() {
+            self.work.notify_one();
+        }
+        Some(Assignment { claim, output })
+    }
+
+    fn execute(&self, assignment: &Assignment, stop: &StopSignal) -> Ended {
+        let claim = &assignment.claim;
+        let vessel = &claim.version.definition.vessels[claim.vessel];
+        let head = self.request_head(&claim.run);
+        let headers_json = (!head.headers.is_empty())
+            .then(|| serde_json::to_string(&head.headers).unwrap_or_default());
+        let payload = StoredPayload {
+            storage: &self.storage,
+            run: &claim.run,
+            headers_json: headers_json.as_deref(),
+        };
+        let environment = self.environment(claim, &head, &payload);
+        let notices: Vec<String> = claim.notice.iter().cloned().collect();
+        let launch = Launch {
+            run: claim.run.id,
+            vessel_run: claim.vessel_run,
+            attempt: claim.attempt,
+            program: &vessel.program,
+            working_directory: vessel.working_directory.as_deref(),
+            environment: &environment,
+            payload: &payload,
+            runtime_cutoff: vessel.guardrails.runtime_cutoff,
+            notices: &notices,
+        };
+        self.launcher.launch(&launch, stop, &assignment.output)
+    }
+
+    fn environment(
+        &self,
+        claim: &Claim,
+        head: &RequestHead,
+        payload: &StoredPayload<'_>,
+    ) -> Vec<(String, String)> {
+        let body_text = payload.body_text();
+        let directory = self.launcher.directory(claim.run.id);
+        let catalog = self.catalog();
+        let project = catalog.project(claim.version.project_id);
+        environment(&Surroundings {
+            organization: &catalog.organization,
+            // A project cannot be deleted while it has fleets, but its fleets can while they run.
+            project: project.unwrap_or(&catalog.no_project),
+            instance: self.server.instance,
+            user: &self.user,
+            claim,
+            head,
+            body_text: body_text.as_deref(),
+            headers_json: payload.headers_json,
+            work_directory: &directory.to_string_lossy(),
+        })
+    }
+
+    /// Records the end of an attempt and claims the next in the same commit.
+    fn settle(
+        &self,
+        assignment: &Assignment,
+        ended: Ended,
+        stop: &Arc<StopSignal>,
+    ) -> Option<Assignment> {
+        let claim = &assignment.claim;
+        let end = match ended.how {
+            HowEnded::Exited(code) => End::Exited(code),
+            HowEnded::Signaled(signal) => End::Signaled(signal),
+            HowEnded::CutOff => End::CutOff,
+            HowEnded::NotStarted(why) => End::NotStarted(why),
+            // Not settled; the worker has seen to it.
+            HowEnded::Abandoned => return None,
+        };
+        let (output, mut changes) = output_changes(claim, ended.output);
+        let mut decisions = self.decisions();
+        let due_before = decisions.queue.next_due();
+        let settled = decisions.queue.settle(claim.vessel_run, &end, output, self.clock.now());
+        changes.extend(settled.changes);
+        if decisions.queue.next_due() != due_before {
+            self.retries.notify_one();
+        }
+        let mut next = None;
+        if decisions.phase == Phase::Serving {
+            next = self.claim(&mut decisions, stop, &mut changes);
+        }
+        let ticket = self.storage.commit(changes);
+        drop(decisions);
+        ticket.wait();
+        self.release(assignment);
+        if let Some(run) = settled.ended {
+            self.run_ended(&run);
+        }
+        next
+    }
+
+    /// Leaves an attempt for the next server, with what it has written so far.
+    fn abandon(&self, assignment: &Assignment, output: CapturedOutput) {
+        let claim = &assignment.claim;
+        let (output, mut changes) = output_changes(claim, output);
+        let mut decisions = self.decisions();
+        changes.extend(decisions.queue.abandon(claim.vessel_run, output));
+        let ticket = self.storage.commit(changes);
+        drop(decisions);
+        ticket.wait();
+        self.release(assignment);
+    }
+
+    /// The end of the attempt is durable: readers find it in the database from now on.
+    fn release(&self, assignment: &Assignment) {
+        let claim = &assignment.claim;
+        let mut decisions = self.decisions();
+        if decisions.running.get(&claim.vessel_run).is_some_and(|it| it.attempt == claim.attempt) {
+            decisions.running.remove(&claim.vessel_run);
+        }
+        if decisions.phase != Phase::Serving {
+            self.idle.notify_all();
+        }
+        drop(decisions);
+        assignment.output.finish();
+    }
+
+    /// A run has ended, durably.
+    pub(super) fn run_ended(&self, run: &RunRecord) {
+        let is_kept = match self.settings.keep_workdir {
+            KeepWorkdir::Never => false,
+            KeepWorkdir::OnFailure => run.status != Status::Success,
+            KeepWorkdir::Always => true,
+        };
+        if !is_kept {
+            self.launcher.wipe_directory(run.id);
+        }
+        let (id, fleet, status) = (run.id, run.fleet_name.as_str(), run.status);
+        match &run.reason {
+            None => log::info!(run:% = id, fleet, status:%; "run ended"),
+            Some(reason) => log::info!(run:% = id, fleet, status:%, reason; "run ended"),
+        }
+    }
+}
+
+/// The record of captured output, and what it adds to the settle's commit.
+fn output_changes(claim: &Claim, output: CapturedOutput) -> (OutputRecord, Vec<Change>) {
+    let (vessel_run, attempt) = (claim.vessel_run, claim.attempt);
+    let (place, changes) = match output.kept {
+        Kept::Nothing => (OutputPlace::Nowhere, Vec::new()),
+        Kept::Inline(bytes) => {
+            (OutputPlace::Rows, vec![Change::PutOutput { vessel_run, attempt, bytes }])
+        }
+        Kept::File => (OutputPlace::File, Vec::new()),
+    };
+    (OutputRecord { place, bytes: output.bytes }, changes)
+}
+
+/// The payload of a run, read from the database whenever a vessel starts.
+struct StoredPayload<'a> {
+    storage: &'a Storage,
+    run: &'a RunRecord,
+    headers_json: Option<&'a str>,
+}
+
+impl StoredPayload<'_> {
+    /// The body, when it is text and short enough to be an environment string.
+    fn body_text(&self) -> Option<String> {
+        let length = self.run.payload.body_bytes;
+        if length == 0 || length > ARGUMENT_BYTES_MAX as u64 {
+            return None;
+        }
+        let mut bytes = Vec::with_capacity(length as usize);
+        self.open_body().read_to_end(&mut bytes).ok()?;
+        String::from_utf8(bytes).ok()
+    }
+}
+
+impl Payload for StoredPayload<'_> {
+    fn headers_json(&self) -> Option<&[u8]> {
+        self.headers_json.map(str::as_bytes)
+    }
+
+    fn body_bytes(&self) -> u64 {
+        self.run.payload.body_bytes
+    }
+
+    fn open_body(&self) -> Box<dyn Read + Send + '_> {
+        let payload = self.run.payload;
+        Box::new(self.storage.payload(self.run.id, payload.head_bytes.into(), payload.body_bytes))
+    }
+}
