@@ -1,0 +1,263 @@
+//! The admin API: its routes, who may use them, and what its endpoints have in common. What an
+//! endpoint does is in the module of its noun.
+
+mod body;
+mod fleets;
+mod output;
+mod projects;
+mod runs;
+mod webhooks;
+
+use std::io::{Read, Write};
+use std::str::FromStr;
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::domain::ids::{OrganizationId, RequestId};
+use crate::engine::Engine;
+use crate::http::admin::output::Followers;
+use crate::http::auth::BearerToken;
+use crate::http::message::{Answer, Body, Handler, Request, Stream, StreamWriter};
+use crate::http::query::Query;
+use crate::http::respond::{self, Problem};
+use crate::http::route::{self, Found, Route};
+use crate::limits;
+
+/// What an operator may set about the admin listener.
+#[derive(Clone, Debug)]
+pub struct AdminSettings {
+    pub token: BearerToken,
+    /// What the URLs of webhooks begin with: the public URL, or else the hooks listener's own.
+    pub public_base: String,
+    /// The largest body of a test run: what a webhook takes.
+    pub max_body_bytes: u64,
+    /// Clients that may follow output at once.
+    pub max_followers: usize,
+}
+
+/// Answers the owner of the installation.
+pub struct AdminHandler {
+    engine: Arc<Engine>,
+    organization: OrganizationId,
+    settings: AdminSettings,
+    followers: Followers,
+}
+
+/// What answers a route.
+type Endpoint = fn(&AdminHandler, &mut Call<'_, '_>) -> Outcome;
+/// What comes of a request.
+type Outcome = Result<Reply, Problem>;
+
+const ROUTES: &[Route<Endpoint>] = &[
+    ("GET", "/api/v1/organization", projects::organization),
+    ("GET", "/api/v1/projects", projects::list),
+    ("POST", "/api/v1/projects", projects::create),
+    ("GET", "/api/v1/projects/{}", projects::get),
+    ("PUT", "/api/v1/projects/{}", projects::update),
+    ("DELETE", "/api/v1/projects/{}", projects::delete),
+    ("GET", "/api/v1/fleets", fleets::list),
+    ("POST", "/api/v1/fleets", fleets::create),
+    ("PUT", "/api/v1/fleets", fleets::apply),
+    ("GET", "/api/v1/fleets/{}", fleets::get),
+    ("PUT", "/api/v1/fleets/{}", fleets::update),
+    ("DELETE", "/api/v1/fleets/{}", fleets::delete),
+    ("GET", "/api/v1/fleets/{}/versions", fleets::versions),
+    ("GET", "/api/v1/fleets/{}/versions/{}", fleets::version),
+    ("POST", "/api/v1/fleets/{}/versions/{}/revert", fleets::revert),
+    ("GET", "/api/v1/fleets/{}/webhook", webhooks::get),
+    ("POST", "/api/v1/fleets/{}/webhook", webhooks::add),
+    ("DELETE", "/api/v1/fleets/{}/webhook", webhooks::remove),
+    ("POST", "/api/v1/fleets/{}/webhook/replace", webhooks::replace),
+    ("POST", "/api/v1/fleets/{}/runs", runs::start),
+    ("POST", "/api/v1/fleets/{}/test", runs::test),
+    ("GET", "/api/v1/runs", runs::list),
+    ("GET", "/api/v1/runs/{}", runs::get),
+    ("POST", "/api/v1/runs/{}/stop", runs::stop),
+    ("GET", "/api/v1/runs/{}/webhook-parameters", body::parameters),
+    ("GET", "/api/v1/runs/{}/body", body::download),
+    ("POST", "/api/v1/vessel-runs/{}/stop", runs::stop_vessel),
+    ("GET", "/api/v1/vessel-runs/{}/output", output::get),
+];
+
+/// A successful answer, before the envelope is around it.
+enum Reply {
+    /// A status and the JSON of `data`.
+    Data(u16, String),
+    /// An answer without an envelope.
+    Plain(Answer),
+}
+
+impl Reply {
+    fn ok(data: &impl Serialize) -> Outcome {
+        Self::with_status(200, data)
+    }
+
+    fn created(data: &impl Serialize) -> Outcome {
+        Self::with_status(201, data)
+    }
+
+    fn with_status(status: u16, data: &impl Serialize) -> Outcome {
+        match serde_json::to_string(data) {
+            Ok(json) => Ok(Self::Data(status, json)),
+            Err(error) => Err(Problem::new(500, format!("the answer cannot be shown: {error}"))),
+        }
+    }
+
+    /// There is nothing left to show.
+    fn gone() -> Outcome {
+        Ok(Self::Data(200, "null".to_owned()))
+    }
+
+    /// Bytes that no browser may take for anything but what `content_type` says.
+    fn stream(
+        content_type: &str,
+        length: Option<u64>,
+        is_lasting: bool,
+        write: impl FnOnce(&mut dyn Write) -> std::io::Result<()> + Send + 'static,
+    ) -> Answer {
+        let write: StreamWriter = Box::new(write);
+        let mut answer = Answer::new(200, content_type, Vec::new())
+            .with_header("X-Content-Type-Options", "nosniff");
+        answer.body = Body::Stream(Stream { length, is_lasting, write });
+        answer
+    }
+}
+
+/// A request on its way through an endpoint.
+struct Call<'c, 'r> {
+    request: &'c mut Request<'r>,
+    /// The segments of the path that vary.
+    segments: Vec<String>,
+}
+
+impl Call<'_, '_> {
+    /// The segment of the path at `index`.
+    fn segment(&self, index: usize) -> &str {
+        self.segments.get(index).map_or("", String::as_str)
+    }
+
+    /// The id at `index`; what is none cannot be the id of any `noun`.
+    fn id<T: FromStr>(&self, index: usize, noun: &str) -> Result<T, Problem> {
+        let segment = self.segment(index);
+        segment.parse().map_err(|_| Problem::not_found(format!("no such {noun}: {segment:?}")))
+    }
+
+    /// The parameters of the query string; to a test run, which takes any, they are just text.
+    fn query(&self) -> Result<Query, Problem> {
+        Query::parse(&self.request.query)
+    }
+
+    /// The media type of the body, in lower case and without parameters; empty when none is given.
+    fn content_type(&self) -> String {
+        media_type(self.request.header("Content-Type").unwrap_or_default())
+    }
+
+    /// The whole body as text.
+    fn text(&mut self) -> Result<String, Problem> {
+        let limit = limits::FLEET_FILE_BYTES_MAX as u64;
+        if self.request.announced.is_some_and(|announced| announced > limit) {
+            return Err(respond::too_large(limit));
+        }
+        let mut bytes = Vec::new();
+        (&mut *self.request.body)
+            .take(limit)
+            .read_to_end(&mut bytes)
+            .map_err(|_| Problem::bad_request("the body ended before it was complete"))?;
+        String::from_utf8(bytes).map_err(|_| Problem::bad_request("the body is not UTF-8"))
+    }
+
+    /// The body as JSON; `None` when there is none.
+    fn json<T: DeserializeOwned>(&mut self) -> Result<Option<T>, Problem> {
+        let content_type = self.content_type();
+        let text = self.text()?;
+        if text.trim().is_empty() {
+            return Ok(None);
+        }
+        if !content_type.is_empty() && content_type != "application/json" {
+            return Err(unsupported(&content_type, "application/json"));
+        }
+        serde_json::from_str(&text).map(Some).map_err(|error| match error.classify() {
+            serde_json::error::Category::Data => Problem::invalid(error.to_string()),
+            _ => Problem::bad_request(format!("the body is not JSON: {error}")),
+        })
+    }
+}
+
+/// The part of a Content-Type or Accept before any semicolon.
+fn media_type(value: &[u8]) -> String {
+    let value = String::from_utf8_lossy(value);
+    value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+}
+
+fn unsupported(given: &str, expected: &str) -> Problem {
+    Problem::new(415, format!("the Content-Type {given:?} is not supported; send {expected}"))
+}
+
+impl AdminHandler {
+    /// Shows and changes what `engine` has.
+    pub fn new(engine: Arc<Engine>, settings: AdminSettings) -> Self {
+        let organization = engine.organization().id;
+        let followers = Followers::new(settings.max_followers);
+        Self { engine, organization, settings, followers }
+    }
+
+    fn outcome(&self, request: &mut Request<'_>) -> Outcome {
+        if !self.settings.token.admits(request.header("Authorization")) {
+            return Err(Problem::new(
+                401,
+                "this needs the admin token; send it as \"Authorization: Bearer <token>\"",
+            ));
+        }
+        match route::find(ROUTES, &request.method, &request.path) {
+            Found::Endpoint { endpoint, segments } => {
+                endpoint(self, &mut Call { request, segments })
+            }
+            Found::OtherMethods(methods) => Err(Problem::method_not_allowed(&methods)),
+            Found::Nothing => Err(Problem::not_found("there is nothing at this path")),
+        }
+    }
+}
+
+impl Handler for AdminHandler {
+    fn handle(&self, request: &mut Request<'_>) -> Answer {
+        if request.path == "/healthz" && request.method == "GET" {
+            return respond::health(self.engine.is_healthy());
+        }
+        let id = RequestId::random();
+        match self.outcome(request) {
+            Ok(Reply::Data(status, data)) => respond::data(id, status, &data),
+            Ok(Reply::Plain(answer)) => answer.with_header("X-Request-Id", id.to_string()),
+            Err(problem) => respond::error(id, problem),
+        }
+    }
+
+    fn refuse(&self, status: u16, message: &str) -> Answer {
+        respond::error(RequestId::random(), Problem::new(status, message))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_route_can_be_reached() {
+        for (index, (method, pattern, _)) in ROUTES.iter().enumerate() {
+            let path = pattern.replace("{}", "x");
+            let indexed: Vec<Route<usize>> =
+                ROUTES.iter().enumerate().map(|(at, route)| (route.0, route.1, at)).collect();
+            match route::find(&indexed, method, &path) {
+                Found::Endpoint { endpoint, .. } => assert_eq!(endpoint, index, "{method} {path}"),
+                other => panic!("{method} {path}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn media_types_lose_their_parameters() {
+        assert_eq!(media_type(b"Application/YAML; charset=utf-8"), "application/yaml");
+        assert_eq!(media_type(b""), "");
+    }
+}

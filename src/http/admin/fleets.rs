@@ -1,0 +1,105 @@
+//! Fleets and their versions, in JSON and YAML.
+
+use super::{AdminHandler, Call, Outcome, Reply, media_type, unsupported};
+use crate::domain::fleet::FleetVersion;
+use crate::domain::ids::FleetId;
+use crate::engine::{Applied, FleetView};
+use crate::fleet_file::{self, FleetFile, FleetFileError};
+use crate::http::message::Answer;
+use crate::http::respond::Problem;
+use crate::http::view::{FleetJson, VersionJson};
+
+const YAML: &str = "application/yaml";
+
+pub(super) fn list(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
+    let fleets = call.query()?.page(admin.engine.fleets(), |view| view.fleet.id.to_string())?;
+    Reply::ok(&fleets.iter().map(FleetJson::from).collect::<Vec<_>>())
+}
+
+pub(super) fn create(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
+    let view = admin.engine.create_fleet(fleet_file(call)?)?;
+    Reply::created(&FleetJson::from(&view))
+}
+
+/// `fleet apply`: the fleet of this name is made what the body says.
+pub(super) fn apply(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
+    if call.query()?.get("by") != Some("name") {
+        return Err(Problem::bad_request(
+            "query parameter \"by\": say by=name, or put the fleet's id into the path",
+        ));
+    }
+    let (applied, view) = admin.engine.apply_fleet(fleet_file(call)?)?;
+    let status = if matches!(applied, Applied::Created) { 201 } else { 200 };
+    let changed = !matches!(applied, Applied::Unchanged);
+    Reply::with_status(status, &FleetJson::from(&view).with_changed(changed))
+}
+
+pub(super) fn get(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
+    let view = admin.engine.fleet(fleet_id(call)?)?;
+    let accept = call.request.header("Accept").unwrap_or_default();
+    if accept.split(|byte| *byte == b',').any(|range| is_yaml(&media_type(range))) {
+        return Ok(Reply::Plain(Answer::new(200, YAML, yaml(&view, &view.current))));
+    }
+    Reply::ok(&FleetJson::from(&view))
+}
+
+pub(super) fn update(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
+    let id = fleet_id(call)?;
+    let view = admin.engine.update_fleet(id, fleet_file(call)?)?;
+    Reply::ok(&FleetJson::from(&view))
+}
+
+pub(super) fn delete(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
+    admin.engine.delete_fleet(fleet_id(call)?)?;
+    Reply::gone()
+}
+
+pub(super) fn versions(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
+    let view = admin.engine.fleet(fleet_id(call)?)?;
+    let versions = admin.engine.fleet_versions(view.fleet.id)?;
+    let versions = call.query()?.page(versions, |version| version.version.to_string())?;
+    let shown = versions.iter().map(|version| version_json(&view, version));
+    Reply::ok(&shown.collect::<Vec<_>>())
+}
+
+pub(super) fn version(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
+    let view = admin.engine.fleet(fleet_id(call)?)?;
+    let version = admin.engine.fleet_version(view.fleet.id, call.id(1, "version")?)?;
+    Reply::ok(&version_json(&view, &version))
+}
+
+/// Makes a new version with the content of an old one: 201.
+pub(super) fn revert(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
+    let view = admin.engine.revert_fleet(fleet_id(call)?, call.id(1, "version")?)?;
+    Reply::created(&FleetJson::from(&view))
+}
+
+pub(super) fn fleet_id(call: &Call<'_, '_>) -> Result<FleetId, Problem> {
+    call.id(0, "fleet")
+}
+
+fn version_json(view: &FleetView, version: &FleetVersion) -> VersionJson {
+    VersionJson::new(version, yaml(view, version), view.fleet.version)
+}
+
+fn yaml(view: &FleetView, version: &FleetVersion) -> String {
+    fleet_file::to_yaml(&version.definition, &view.project_name, Some(view.fleet.id))
+}
+
+fn is_yaml(media_type: &str) -> bool {
+    [YAML, "application/x-yaml", "text/yaml"].contains(&media_type)
+}
+
+/// The body as a fleet, in the format its Content-Type names (none: JSON).
+fn fleet_file(call: &mut Call<'_, '_>) -> Result<FleetFile, Problem> {
+    let content_type = call.content_type();
+    let parse = match content_type.as_str() {
+        yaml if is_yaml(yaml) => fleet_file::parse_yaml,
+        "" | "application/json" => fleet_file::parse_json,
+        other => return Err(unsupported(other, "application/yaml or application/json")),
+    };
+    parse(&call.text()?).map_err(|error| match error {
+        FleetFileError::Syntax { .. } => Problem::bad_request(error.to_string()),
+        FleetFileError::Invalid { .. } => Problem::invalid(error.to_string()),
+    })
+}

@@ -1,0 +1,142 @@
+//! A vessel's output, to read and to follow.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use super::{AdminHandler, Call, Outcome, Reply};
+use crate::engine::OutputChunk;
+use crate::http::respond::Problem;
+use crate::limits;
+
+/// Bytes from `offset` on; with `follow`, until the attempt is settled.
+pub(super) fn get(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
+    let query = call.query()?;
+    query.allow_only(&["follow", "offset", "attempt"])?;
+    let offset = query.parsed("offset")?.unwrap_or(0);
+    let attempt = query.parsed("attempt")?;
+    // Whoever cannot be sent a stream gets what there is.
+    let follows = query.flag("follow")? && call.request.can_stream;
+    let Some(output) = admin.engine.output(call.id(0, "vessel run")?, attempt) else {
+        return Err(Problem::not_found("no such vessel run, or no such attempt of it"));
+    };
+    let first = output
+        .read(offset, Duration::ZERO)
+        .map_err(|error| Problem::new(500, format!("the output cannot be read: {error}")))?;
+    let follower = if follows && !first.ended { Some(admin.followers.enter()?) } else { None };
+    let begins_at = first.offset.to_string();
+    let wait = follower.as_ref().map(|_| limits::FOLLOW_WAIT);
+    let is_lasting = follower.is_some();
+    let answer = Reply::stream("text/plain; charset=utf-8", None, is_lasting, move |out| {
+        let _follower = follower;
+        copy(|offset, wait| output.read(offset, wait), first, wait, out)
+    });
+    Ok(Reply::Plain(answer.with_header("X-Output-Offset", begins_at)))
+}
+
+/// Writes `chunk` and what follows it: all there is, or with `wait` all there will be.
+fn copy(
+    mut read: impl FnMut(u64, Duration) -> io::Result<OutputChunk>,
+    mut chunk: OutputChunk,
+    wait: Option<Duration>,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    loop {
+        out.write_all(&chunk.bytes)?;
+        // Also without bytes: this is where a stopping server ends its streams.
+        out.flush()?;
+        if chunk.ended || (wait.is_none() && chunk.bytes.is_empty()) {
+            return Ok(());
+        }
+        let expected = chunk.offset + chunk.bytes.len() as u64;
+        chunk = read(expected, wait.unwrap_or(Duration::ZERO))?;
+        if chunk.offset > expected {
+            let left_out = chunk.offset - expected;
+            out.write_all(format!("\n[boathook: {left_out} bytes left out]\n").as_bytes())?;
+        }
+    }
+}
+
+/// Counts those who follow output; each holds a thread. One whose client has gone is noticed when
+/// there is something to send, or at the attempt's end.
+#[derive(Debug)]
+pub(super) struct Followers {
+    now: Arc<AtomicUsize>,
+    max: usize,
+}
+
+/// One who follows; counts until dropped.
+#[derive(Debug)]
+struct Follower(Arc<AtomicUsize>);
+
+impl Followers {
+    /// Admits `max` at a time.
+    pub(super) fn new(max: usize) -> Self {
+        Self { now: Arc::default(), max }
+    }
+
+    fn enter(&self) -> Result<Follower, Problem> {
+        let admitted = self.now.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |now| {
+            (now < self.max).then_some(now + 1)
+        });
+        match admitted {
+            Ok(_) => Ok(Follower(Arc::clone(&self.now))),
+            Err(_) => Err(Problem::new(
+                503,
+                format!("{} clients follow output already; try again later", self.max),
+            )),
+        }
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chunk(offset: u64, bytes: &[u8], ended: bool) -> OutputChunk {
+        OutputChunk { offset, bytes: bytes.to_vec(), ended }
+    }
+
+    fn copied(chunks: Vec<OutputChunk>, wait: Option<Duration>) -> String {
+        let mut chunks = chunks.into_iter();
+        let first = chunks.next().unwrap();
+        let mut out = Vec::new();
+        copy(|_, _| chunks.next().ok_or(io::ErrorKind::NotFound.into()), first, wait, &mut out)
+            .unwrap();
+        assert!(chunks.next().is_none(), "ended too soon");
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_follower_waits_for_the_end_and_others_do_not() {
+        let quiet = || vec![chunk(0, b"one", false), chunk(3, b"", false)];
+        assert_eq!(copied(quiet(), None), "one");
+        let mut more = quiet();
+        more.push(chunk(3, b"two", true));
+        assert_eq!(copied(more, Some(Duration::ZERO)), "onetwo");
+    }
+
+    #[test]
+    fn what_the_cap_left_out_is_named() {
+        let chunks = vec![chunk(5, b"one", false), chunk(10, b"two", true)];
+        assert_eq!(copied(chunks, None), "one\n[boathook: 2 bytes left out]\ntwo");
+    }
+
+    #[test]
+    fn followers_are_counted() {
+        let followers = Followers::new(1);
+        let first = followers.enter().unwrap();
+        let refused = followers.enter().unwrap_err();
+        assert_eq!(refused.status, 503);
+        assert!(refused.headers.iter().any(|(name, _)| *name == "Retry-After"));
+        drop(first);
+        assert!(followers.enter().is_ok());
+    }
+}

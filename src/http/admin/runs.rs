@@ -1,0 +1,113 @@
+//! Runs: starting, listing, showing and stopping them.
+
+use std::io;
+
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+use super::fleets::fleet_id;
+use super::{AdminHandler, Call, Outcome, Reply};
+use crate::domain::ids::RunId;
+use crate::domain::request::RequestHead;
+use crate::domain::run::Trigger;
+use crate::engine::{RunFilter, RunView};
+use crate::http::respond::{self, Problem};
+use crate::http::view::RunJson;
+use crate::limits;
+
+/// Headers of an admin request that concern the admin listener alone.
+const ADMIN_HEADERS: [&str; 3] = ["Authorization", "Cookie", "Host"];
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct StartBody {
+    vessel_overrides: Vec<IgnoredAny>,
+}
+
+/// The API trigger, or an on-demand run.
+pub(super) fn start(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
+    let version = admin.engine.current_version(fleet_id(call)?)?;
+    let trigger = match call.query()?.parsed("trigger")? {
+        None => Trigger::Api,
+        Some(trigger @ (Trigger::Api | Trigger::OnDemand)) => trigger,
+        Some(_) => {
+            return Err(Problem::bad_request("query parameter \"trigger\": api or on_demand"));
+        }
+    };
+    let body: StartBody = call.json()?.unwrap_or_default();
+    if !body.vessel_overrides.is_empty() {
+        return Err(Problem::invalid("overrides are not supported yet"));
+    }
+    let head = RequestHead::default();
+    let run = admin.engine.accept(&version, trigger, head, &mut io::empty(), Some(0))?;
+    Ok(Reply::Data(201, respond::accepted(&version, admin.organization, run)))
+}
+
+/// A run as a webhook would start it.
+pub(super) fn test(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
+    let version = admin.engine.current_version(fleet_id(call)?)?;
+    let limit = admin.settings.max_body_bytes;
+    let announced = call.request.announced;
+    if announced.is_some_and(|announced| announced > limit) {
+        return Err(respond::too_large(limit));
+    }
+    let head = call.request.take_head(&ADMIN_HEADERS);
+    let run =
+        admin.engine.accept(&version, Trigger::Webhook, head, call.request.body, announced)?;
+    Ok(Reply::Data(201, respond::accepted(&version, admin.organization, run)))
+}
+
+pub(super) fn list(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
+    let query = call.query()?;
+    let known = ["fleet", "status", "trigger", "since", "until", "before", "limit"];
+    query.allow_only(&known)?;
+    let runs = admin.engine.runs(&RunFilter {
+        fleet: query.parsed("fleet")?,
+        status: query.parsed("status")?,
+        trigger: query.parsed("trigger")?,
+        since: query.parsed("since")?,
+        until: query.parsed("until")?,
+        before: query.parsed("before")?,
+        limit: query.limit()?,
+    });
+    Reply::ok(&runs.iter().map(RunJson::from).collect::<Vec<_>>())
+}
+
+pub(super) fn get(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
+    Reply::ok(&RunJson::from(&run(admin, call)?))
+}
+
+pub(super) fn stop(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
+    let id = run(admin, call)?.run.id;
+    Reply::ok(&RunJson::from(&admin.engine.stop_run(id)?))
+}
+
+pub(super) fn stop_vessel(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
+    let view = admin.engine.stop_vessel_run(call.id(0, "vessel run")?)?;
+    Reply::ok(&RunJson::from(&view))
+}
+
+/// The run that the path names, by its id or a part of it that is like no other run's.
+pub(super) fn run(admin: &AdminHandler, call: &Call<'_, '_>) -> Result<RunView, Problem> {
+    let named = call.segment(0);
+    let none = || Problem::not_found(format!("no such run: {named:?}"));
+    if let Ok(id) = named.parse::<RunId>() {
+        return admin.engine.run(id).ok_or_else(none);
+    }
+    if named.len() < limits::RUN_FRAGMENT_LETTERS_MIN {
+        return Err(Problem::bad_request(format!(
+            "give at least {} letters of the run's id",
+            limits::RUN_FRAGMENT_LETTERS_MIN
+        )));
+    }
+    match admin.engine.find_runs(&named.to_ascii_lowercase(), 2).as_slice() {
+        [] => Err(none()),
+        [id] => admin.engine.run(*id).ok_or_else(none),
+        [first, second, ..] => Err(Problem::new(
+            409,
+            format!(
+                "several runs go by {named:?}, such as {first} and {second}; give more of the id"
+            ),
+        )),
+    }
+}

@@ -1,0 +1,59 @@
+//! Who may use the admin API: whoever shows its bearer token.
+
+use std::fmt;
+
+use sha2::{Digest, Sha256};
+
+/// The token that opens the admin API, kept by its hash: how long a comparison of hashes takes
+/// tells nothing about the token.
+#[derive(Clone)]
+pub struct BearerToken([u8; 32]);
+
+impl BearerToken {
+    /// Admits those who show `token`.
+    pub fn new(token: &str) -> Self {
+        Self(Sha256::digest(token.as_bytes()).into())
+    }
+
+    /// Whether `authorization`, the value of that header, shows the token (RFC 6750 2.1).
+    pub fn admits(&self, authorization: Option<&[u8]>) -> bool {
+        let shown = authorization.and_then(|value| {
+            let (scheme, shown) = value.split_at_checked(b"Bearer ".len())?;
+            scheme.eq_ignore_ascii_case(b"Bearer ").then(|| shown.trim_ascii())
+        });
+        shown.is_some_and(|shown| <[u8; 32]>::from(Sha256::digest(shown)) == self.0)
+    }
+}
+
+impl fmt::Debug for BearerToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("BearerToken(…)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_token_is_admitted() {
+        let token = BearerToken::new("open-sesame");
+        for shown in ["Bearer open-sesame", "bearer open-sesame", "BEARER  open-sesame "] {
+            assert!(token.admits(Some(shown.as_bytes())), "{shown:?}");
+        }
+        for shown in [
+            "",
+            "Bearer",
+            "Bearer ",
+            "open-sesame",
+            "Basic open-sesame",
+            "Beareropen-sesame",
+            "Bearer open-sesam",
+            "Bearer open-sesame x",
+        ] {
+            assert!(!token.admits(Some(shown.as_bytes())), "{shown:?}");
+        }
+        assert!(!token.admits(Some(b"Bearer \xff")));
+        assert!(!token.admits(None));
+    }
+}

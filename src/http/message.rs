@@ -1,0 +1,142 @@
+//! Requests and answers as the handlers see them: plain data and a body to read, whoever reads the
+//! socket. Owns no I/O.
+
+use std::io::{self, Read, Write};
+use std::net::SocketAddr;
+
+use crate::domain::request::RequestHead;
+
+/// A request whose head is complete and whose body is still to be read.
+pub struct Request<'a> {
+    pub method: String,
+    /// The path as it was sent, escapes included.
+    pub path: String,
+    /// Without the question mark; empty when there was none.
+    pub query: String,
+    /// Names as received, values as bytes.
+    pub headers: Vec<(String, Vec<u8>)>,
+    pub remote_addr: Option<SocketAddr>,
+    /// The Content-Length. Without one there is no body.
+    pub announced: Option<u64>,
+    /// Whether an answer may come without a length (HTTP/1.1: in chunks).
+    pub can_stream: bool,
+    /// Ends with `UnexpectedEof` when the sender goes away before the announced length. The first
+    /// read tells a sender that waits for `100 Continue` to go on: refuse before reading.
+    pub body: &'a mut dyn Read,
+}
+
+impl Request<'_> {
+    /// The first value of the header called `name`, in whatever case it was sent.
+    pub fn header(&self, name: &str) -> Option<&[u8]> {
+        self.headers
+            .iter()
+            .find(|(given, _)| given.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.as_slice())
+    }
+
+    /// Moves the head out, as it is stored beside the body, without the headers called `withheld`.
+    pub fn take_head(&mut self, withheld: &[&str]) -> RequestHead {
+        let mut head = RequestHead {
+            query: std::mem::take(&mut self.query),
+            remote_addr: self.remote_addr.map(|addr| addr.to_string()).unwrap_or_default(),
+            ..RequestHead::default()
+        };
+        for (name, value) in std::mem::take(&mut self.headers) {
+            if !withheld.iter().any(|other| other.eq_ignore_ascii_case(&name)) {
+                head.push_header(&name, into_text(value));
+            }
+        }
+        head
+    }
+}
+
+/// `bytes` as text; what is not UTF-8 is replaced.
+fn into_text(bytes: Vec<u8>) -> String {
+    String::from_utf8(bytes)
+        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
+}
+
+/// What a handler answers.
+pub struct Answer {
+    pub status: u16,
+    /// Without Content-Length, Transfer-Encoding, Connection and Date, which whoever writes the
+    /// answer adds.
+    pub headers: Vec<(&'static str, String)>,
+    pub body: Body,
+}
+
+/// The body of an answer.
+pub enum Body {
+    Bytes(Vec<u8>),
+    Stream(Stream),
+}
+
+/// A body that is written piece by piece.
+pub struct Stream {
+    /// Bytes that will be written; `None` when nobody knows yet.
+    pub length: Option<u64>,
+    /// Whether it may take as long as a vessel runs: it gets a thread of its own then, so that it
+    /// keeps no handler from its work.
+    pub is_lasting: bool,
+    pub write: StreamWriter,
+}
+
+/// Writes a body. `flush` sends what was written on its way, and fails when the server is stopping.
+pub type StreamWriter = Box<dyn FnOnce(&mut dyn Write) -> io::Result<()> + Send>;
+
+impl Answer {
+    /// An answer of `bytes`.
+    pub fn new(status: u16, content_type: &str, bytes: impl Into<Vec<u8>>) -> Self {
+        Self {
+            status,
+            headers: vec![("Content-Type", content_type.to_owned())],
+            body: Body::Bytes(bytes.into()),
+        }
+    }
+
+    /// The same answer with one more header.
+    pub fn with_header(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+}
+
+/// Answers requests. One handler is shared by all threads of its listener.
+pub trait Handler: Send + Sync {
+    /// Answers one request.
+    fn handle(&self, request: &mut Request<'_>) -> Answer;
+
+    /// The answer, in the form this listener gives its refusals, for a request that no handler
+    /// gets to see or that a handler failed at.
+    fn refuse(&self, status: u16, message: &str) -> Answer;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_head_keeps_what_is_not_withheld() {
+        let mut body = io::empty();
+        let mut request = Request {
+            method: "POST".into(),
+            path: "/".into(),
+            query: "a=%20b".into(),
+            headers: vec![
+                ("x-gitHub-event".into(), b"push".to_vec()),
+                ("X-Github-Event".into(), vec![b'p', 0xff]),
+                ("authorization".into(), b"Bearer secret".to_vec()),
+            ],
+            remote_addr: Some(([192, 0, 2, 1], 7).into()),
+            announced: None,
+            can_stream: true,
+            body: &mut body,
+        };
+        assert_eq!(request.header("X-GITHUB-EVENT"), Some(&b"push"[..]));
+        let head = request.take_head(&["Authorization"]);
+        assert_eq!(head.query, "a=%20b");
+        assert_eq!(head.remote_addr, "192.0.2.1:7");
+        assert_eq!(head.headers.len(), 1);
+        assert_eq!(head.headers["X-Github-Event"], ["push", "p\u{fffd}"]);
+    }
+}

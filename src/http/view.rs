@@ -1,0 +1,322 @@
+//! What the admin API shows: the JSON of projects, fleets, webhooks and runs. Separate from the
+//! rows that are stored, so that either can change without the other.
+
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
+
+use crate::clock::Timestamp;
+use crate::domain::fleet::{
+    Delivery, ExitCodes, FleetDefinition, FleetVersion, Guardrails, Organization, Program, Project,
+    VesselDefinition,
+};
+use crate::domain::graph::Condition;
+use crate::domain::ids::{FleetId, OrganizationId, ProjectId, RunId, VesselId, VesselRunId};
+use crate::domain::run::{Status, Trigger, VesselRunRecord};
+use crate::domain::webhook::Webhook;
+use crate::engine::{FleetView, RunView};
+
+#[derive(Serialize)]
+pub struct OrganizationJson {
+    id: OrganizationId,
+    name: String,
+}
+
+impl From<Organization> for OrganizationJson {
+    fn from(organization: Organization) -> Self {
+        Self { id: organization.id, name: organization.name }
+    }
+}
+
+#[derive(Serialize)]
+pub struct ProjectJson {
+    id: ProjectId,
+    name: String,
+    time_zone: String,
+    created_at: Timestamp,
+}
+
+impl From<Project> for ProjectJson {
+    fn from(project: Project) -> Self {
+        Self {
+            id: project.id,
+            name: project.name,
+            time_zone: project.time_zone,
+            created_at: project.created_at,
+        }
+    }
+}
+
+#[derive(Serialize)]
+pub struct FleetJson<'a> {
+    id: FleetId,
+    name: &'a str,
+    project_id: ProjectId,
+    project_name: &'a str,
+    version: u32,
+    created_at: Timestamp,
+    updated_at: Timestamp,
+    webhook: bool,
+    vessels: Vec<VesselJson<'a>>,
+    connections: Vec<ConnectionJson<'a>>,
+    concurrency: Option<u32>,
+    delivery: Delivery,
+    /// Whether `PUT ?by=name` changed anything; absent elsewhere.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    changed: Option<bool>,
+}
+
+impl<'a> FleetJson<'a> {
+    /// The same, with what an apply did to it.
+    pub fn with_changed(self, changed: bool) -> Self {
+        Self { changed: Some(changed), ..self }
+    }
+}
+
+impl<'a> From<&'a FleetView> for FleetJson<'a> {
+    fn from(view: &'a FleetView) -> Self {
+        let definition = &view.current.definition;
+        Self {
+            id: view.fleet.id,
+            name: &view.fleet.name,
+            project_id: view.fleet.project_id,
+            project_name: &view.project_name,
+            version: view.fleet.version,
+            created_at: view.fleet.created_at,
+            updated_at: view.fleet.updated_at,
+            webhook: view.has_webhook,
+            vessels: definition.vessels.iter().map(VesselJson::from).collect(),
+            connections: connections(definition),
+            concurrency: definition.concurrency,
+            delivery: definition.delivery,
+            changed: None,
+        }
+    }
+}
+
+/// Has `command` or `run`, as its vessel has an argument vector or a script.
+#[derive(Serialize)]
+struct VesselJson<'a> {
+    id: VesselId,
+    name: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    command: Option<&'a [String]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    run: Option<&'a str>,
+    working_directory: Option<&'a str>,
+    environment: EnvironmentJson<'a>,
+    guardrails: GuardrailsJson,
+}
+
+impl<'a> From<&'a VesselDefinition> for VesselJson<'a> {
+    fn from(vessel: &'a VesselDefinition) -> Self {
+        let (command, run) = match &vessel.program {
+            Program::Command(arguments) => (Some(arguments.as_slice()), None),
+            Program::Script(script) => (None, Some(script.as_str())),
+        };
+        Self {
+            id: vessel.id,
+            name: &vessel.name,
+            command,
+            run,
+            working_directory: vessel.working_directory.as_deref(),
+            environment: EnvironmentJson(&vessel.environment),
+            guardrails: GuardrailsJson::from(&vessel.guardrails),
+        }
+    }
+}
+
+/// A JSON object, in the order of the fleet file.
+struct EnvironmentJson<'a>(&'a [(String, String)]);
+
+impl Serialize for EnvironmentJson<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        for (name, value) in self.0 {
+            map.serialize_entry(name, value)?;
+        }
+        map.end()
+    }
+}
+
+#[derive(Serialize)]
+struct GuardrailsJson {
+    retry_count: u32,
+    retry_wait_ms: u64,
+    /// 0: no cutoff.
+    runtime_cutoff_ms: u64,
+    exclude_exit_code_ranges: Vec<String>,
+}
+
+impl From<&Guardrails> for GuardrailsJson {
+    fn from(guardrails: &Guardrails) -> Self {
+        let millis =
+            |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        Self {
+            retry_count: guardrails.retry_count,
+            retry_wait_ms: millis(guardrails.retry_wait),
+            runtime_cutoff_ms: millis(guardrails.runtime_cutoff),
+            exclude_exit_code_ranges: guardrails
+                .exclude_exit_code_ranges
+                .iter()
+                .map(|codes| match codes {
+                    ExitCodes { first, last } if first == last => first.to_string(),
+                    ExitCodes { first, last } => format!("{first}-{last}"),
+                })
+                .collect(),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct ConnectionJson<'a> {
+    from: &'a str,
+    to: &'a str,
+    condition: Condition,
+}
+
+/// The paths, by the names of their vessels.
+fn connections(definition: &FleetDefinition) -> Vec<ConnectionJson<'_>> {
+    let name =
+        |index: u16| definition.vessels.get(usize::from(index)).map(|vessel| vessel.name.as_str());
+    definition
+        .paths
+        .iter()
+        .filter_map(|path| {
+            let condition = path.condition;
+            Some(ConnectionJson { from: name(path.from)?, to: name(path.to)?, condition })
+        })
+        .collect()
+}
+
+#[derive(Serialize)]
+pub struct VersionJson {
+    version: u32,
+    created_at: Timestamp,
+    yaml: String,
+    current: bool,
+}
+
+impl VersionJson {
+    /// `version` with its content as `yaml`; `current` is the number of the fleet's current one.
+    pub fn new(version: &FleetVersion, yaml: String, current: u32) -> Self {
+        Self {
+            version: version.version,
+            created_at: version.created_at,
+            yaml,
+            current: version.version == current,
+        }
+    }
+}
+
+#[derive(Serialize)]
+pub struct WebhookJson {
+    url: String,
+    fleet_id: FleetId,
+    created_at: Timestamp,
+    last_used_at: Option<Timestamp>,
+    previous: Option<PreviousJson>,
+}
+
+#[derive(Serialize)]
+struct PreviousJson {
+    url: String,
+    valid_until: Timestamp,
+}
+
+impl WebhookJson {
+    /// `webhook` as its owner sees it, with URLs below `public_base`.
+    pub fn new(webhook: &Webhook, public_base: &str) -> Self {
+        let base = public_base.trim_end_matches('/');
+        Self {
+            url: format!("{base}/hooks/{}", webhook.token.reveal()),
+            fleet_id: webhook.fleet_id,
+            created_at: webhook.created_at,
+            last_used_at: webhook.last_used_at,
+            previous: webhook.previous.as_ref().map(|previous| PreviousJson {
+                url: format!("{base}/hooks/{}", previous.token.reveal()),
+                valid_until: previous.valid_until,
+            }),
+        }
+    }
+}
+
+#[derive(Serialize)]
+pub struct RunJson<'a> {
+    id: RunId,
+    fleet_id: FleetId,
+    fleet_name: &'a str,
+    fleet_version: u32,
+    project_id: ProjectId,
+    trigger: Trigger,
+    status: Status,
+    reason: Option<&'a str>,
+    replay_of: Option<RunId>,
+    queued_at: Timestamp,
+    started_at: Option<Timestamp>,
+    ended_at: Option<Timestamp>,
+    duration_ms: Option<u64>,
+    vessels: Vec<VesselRunJson<'a>>,
+}
+
+impl<'a> From<&'a RunView> for RunJson<'a> {
+    fn from(RunView { run, vessels }: &'a RunView) -> Self {
+        Self {
+            id: run.id,
+            fleet_id: run.fleet_id,
+            fleet_name: &run.fleet_name,
+            fleet_version: run.fleet_version,
+            project_id: run.project_id,
+            trigger: run.trigger,
+            status: run.status,
+            reason: run.reason.as_deref(),
+            replay_of: run.replay_of,
+            queued_at: run.queued_at,
+            started_at: run.started_at,
+            ended_at: run.ended_at,
+            duration_ms: duration_ms(run.started_at, run.ended_at),
+            vessels: vessels.iter().map(VesselRunJson::from).collect(),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct VesselRunJson<'a> {
+    id: VesselRunId,
+    vessel_id: VesselId,
+    vessel_name: &'a str,
+    status: Status,
+    attempt: u32,
+    exit_code: Option<i32>,
+    signal: Option<i32>,
+    reason: Option<&'a str>,
+    started_at: Option<Timestamp>,
+    ended_at: Option<Timestamp>,
+    duration_ms: Option<u64>,
+}
+
+impl<'a> From<&'a VesselRunRecord> for VesselRunJson<'a> {
+    fn from(vessel: &'a VesselRunRecord) -> Self {
+        Self {
+            id: vessel.id,
+            vessel_id: vessel.vessel_id,
+            vessel_name: &vessel.vessel_name,
+            status: vessel.status,
+            attempt: vessel.attempt,
+            exit_code: vessel.exit_code,
+            signal: vessel.signal,
+            reason: vessel.reason.as_deref(),
+            started_at: vessel.started_at,
+            ended_at: vessel.ended_at,
+            duration_ms: duration_ms(vessel.started_at, vessel.ended_at),
+        }
+    }
+}
+
+/// How long something took that has started and ended.
+fn duration_ms(started_at: Option<Timestamp>, ended_at: Option<Timestamp>) -> Option<u64> {
+    let duration = ended_at?.since(started_at?);
+    u64::try_from(duration.as_millis()).ok()
+}
+
+#[cfg(test)]
+mod tests;
