@@ -1,1 +1,168 @@
-//! To come.
+//! The command line: its shape, and which file holds which verb. All verbs but `serve` and `demo`
+//! are clients of the admin API and nothing else.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::domain::run::Status;
+
+mod api;
+mod client;
+mod demo;
+mod diff;
+mod fleet;
+mod follow;
+mod locate;
+pub mod output;
+mod run;
+mod runs;
+mod serve;
+mod session;
+mod table;
+mod time;
+mod webhook;
+
+/// Turns a POST into a durable run of your own programs.
+///
+/// A fleet is a graph of vessels, which are programs. A fleet has at most one webhook, a secret
+/// URL: whatever is POSTed to it is kept safe on disk, and then its vessels run with it.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    arg_required_else_help = true,
+    after_help = "\
+First steps:
+    boathook demo                        see it work, in a throwaway server
+    boathook serve                       start a server of your own
+    boathook fleet apply deploy.yaml     teach it a fleet
+    boathook webhook add deploy          get the URL that starts it
+    boathook runs list                   see what became of it"
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Run the server
+    Serve(serve::ServeArgs),
+    /// Show the whole thing at work in a throwaway server
+    Demo(demo::DemoArgs),
+    /// Apply, list, show and delete fleets, and look at their versions
+    Fleet(fleet::FleetArgs),
+    /// Add, show, replace and remove a fleet's webhook
+    Webhook(webhook::WebhookArgs),
+    /// Start a run of a fleet
+    Run(run::RunArgs),
+    /// List, show, follow and stop runs
+    Runs(runs::RunsArgs),
+}
+
+/// How a verb ended that did not fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It did what it was asked to.
+    Done,
+    /// It did some of it, and has said what it did not.
+    PartlyFailed,
+    /// The run that it followed ended with this status.
+    Followed(Status),
+}
+
+impl Outcome {
+    /// The exit status that scripts see.
+    fn code(self) -> u8 {
+        match self {
+            Outcome::Done | Outcome::Followed(Status::Success) => 0,
+            Outcome::Followed(Status::Errored) => 3,
+            Outcome::Followed(Status::Terminated) => 4,
+            Outcome::Followed(Status::Incomplete) => 5,
+            // A run is followed to its end; any other status means that it was not.
+            Outcome::PartlyFailed | Outcome::Followed(_) => 1,
+        }
+    }
+}
+
+impl From<Outcome> for ExitCode {
+    fn from(outcome: Outcome) -> Self {
+        outcome.code().into()
+    }
+}
+
+/// Does what the command line says.
+///
+/// # Errors
+/// When it could not be done, with a message for the person who typed it.
+pub fn run(cli: Cli) -> anyhow::Result<Outcome> {
+    match cli.verb {
+        Verb::Serve(arguments) => serve::run(arguments),
+        Verb::Demo(arguments) => demo::run(&arguments),
+        Verb::Fleet(arguments) => fleet::run(arguments),
+        Verb::Webhook(arguments) => webhook::run(arguments),
+        Verb::Run(arguments) => run::run(arguments),
+        Verb::Runs(arguments) => runs::run(arguments),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_lines_of_the_contract_are_understood() {
+        for line in [
+            "serve --config f --data-dir d --hooks-listen 0.0.0.0:9000 --admin-listen [::1]:0 \
+             --public-url https://a.example",
+            "demo --exit",
+            "fleet apply a.yaml dir -",
+            "fleet list --json",
+            "fleet --data-dir d show x --yaml",
+            "fleet delete x",
+            "fleet versions x",
+            "fleet diff x 1",
+            "fleet diff x 1 2",
+            "fleet revert x 1",
+            "webhook add x --url http://h",
+            "webhook show x --token-file f",
+            "webhook replace x --grace 1h30m",
+            "webhook remove x",
+            "run x --body - --header X-A:b --header Y:c --follow",
+            "run x --overrides f --json",
+            "runs list --fleet x --status errored --trigger webhook --since 2h --limit 5",
+            "runs list --since 2026-01-02T03:04:05Z",
+            "runs show r",
+            "runs logs r --vessel v --follow",
+            "runs body r",
+            "runs stop r",
+        ] {
+            let words = ["boathook"].into_iter().chain(line.split_whitespace());
+            if let Err(error) = Cli::try_parse_from(words) {
+                panic!("{line}: {error}");
+            }
+        }
+        for line in ["runs list --status gone", "run x --body a --overrides b", "fleet apply"] {
+            let words = ["boathook"].into_iter().chain(line.split_whitespace());
+            assert_eq!(Cli::try_parse_from(words).unwrap_err().exit_code(), 2, "{line}");
+        }
+    }
+
+    #[test]
+    fn exit_codes_are_those_of_the_contract() {
+        let of = |status| Outcome::Followed(status).code();
+        assert_eq!(of(Status::Success), 0);
+        assert_eq!(of(Status::Errored), 3);
+        assert_eq!(of(Status::Terminated), 4);
+        assert_eq!(of(Status::Incomplete), 5);
+        assert_eq!(Outcome::Done.code(), 0);
+        assert_eq!(Outcome::PartlyFailed.code(), 1);
+    }
+}

@@ -1,1 +1,289 @@
-//! To come.
+//! A server as a whole: wires storage, launcher, engine and listeners together, and takes them
+//! apart in order.
+
+use std::io::{self, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, bounded, select};
+
+use crate::clock::SystemClock;
+use crate::config::{ConfigError, Settings};
+use crate::domain::webhook::Token;
+use crate::engine::{Engine, EngineSettings, RecoveryError};
+use crate::fatal;
+use crate::http;
+use crate::http::admin::AdminSettings;
+use crate::http::auth::BearerToken;
+use crate::http::webhook::HookSettings;
+use crate::launch::process::{ProcessLauncher, ProcessLauncherSettings};
+use crate::logging;
+use crate::priority;
+use crate::signals::{self, Event};
+use crate::storage::{self, DirectoryError, OpenError, write_private_file};
+
+/// Where clients on this machine find the admin API's address and token.
+pub const ADMIN_URL_FILE: &str = "admin.url";
+pub const ADMIN_TOKEN_FILE: &str = "admin.token";
+/// How long requests under way may take to be answered when the server stops.
+const ANSWER_GRACE: Duration = Duration::from_secs(10);
+
+/// Why a server does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+    #[error(transparent)]
+    Recovery(#[from] RecoveryError),
+    #[error(
+        "cannot listen on {address} for {what}: {source}; is another server running there? choose another address with --{flag}"
+    )]
+    Listen { what: &'static str, flag: &'static str, address: SocketAddr, source: io::Error },
+    #[error("{action} {path}: {source}")]
+    File { action: &'static str, path: PathBuf, source: io::Error },
+    #[error("the system has no randomness for a token: {0}")]
+    Random(#[from] getrandom::Error),
+    #[error("cannot start the {what}: {source}")]
+    Thread { what: &'static str, source: io::Error },
+}
+
+/// A running server.
+pub struct Daemon {
+    engine: Arc<Engine>,
+    hooks: http::server::Server,
+    admin: http::server::Server,
+    /// The workers and the timer.
+    threads: Vec<JoinHandle<()>>,
+    hooks_url: String,
+    admin_url: String,
+    data_dir: PathBuf,
+    shutdown_grace: Duration,
+    kill_grace: Duration,
+}
+
+impl Daemon {
+    /// Starts a server. When this returns, both listeners accept.
+    ///
+    /// # Errors
+    /// When the data directory is in use or unusable, or an address is taken.
+    pub fn start(settings: &Settings) -> Result<Self, StartError> {
+        // Vessels inherit it; our own files are made with modes of their own.
+        rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+        let data_dir = settings.data_dir.clone();
+        fatal::stop_on_panics();
+        // Opened first: a directory that is in use or of a newer schema stays as it is.
+        let (storage, _committer) = storage::open(&data_dir)?;
+        let hooks = listen("webhooks", "hooks-listen", settings.hooks_listen)?;
+        let admin = listen("the admin API", "admin-listen", settings.admin_listen)?;
+        let output_dir = data_dir.join("output");
+        let launcher = ProcessLauncher::new(ProcessLauncherSettings {
+            work_dir: settings.work_dir.clone(),
+            output_dir: output_dir.clone(),
+            kill_grace: settings.kill_grace,
+            max_output_bytes: settings.max_output_bytes,
+        })
+        .map_err(|source| StartError::File {
+            action: "cannot make the directories in",
+            path: data_dir.clone(),
+            source,
+        })?;
+        let engine_settings = EngineSettings {
+            workers: settings.workers,
+            max_queued_runs: settings.max_queued_runs,
+            max_body_bytes: settings.max_body_bytes,
+            max_crash_attempts: settings.max_crash_attempts,
+            keep_workdir: settings.keep_workdir,
+            output_dir,
+        };
+        let engine =
+            Engine::open(engine_settings, storage, Box::new(launcher), Box::new(SystemClock))?;
+        let token = admin_token(&data_dir.join(ADMIN_TOKEN_FILE))?;
+        let hooks_url = format!("http://{}", local_address(&hooks, settings.hooks_listen));
+        let admin_url = format!("http://{}", local_address(&admin, settings.admin_listen));
+        let public_base = match &settings.public_url {
+            Some(url) => url.to_string(),
+            None => hooks_url.clone(),
+        };
+        let thread = |what| move |source| StartError::Thread { what, source };
+        let max_body_bytes = settings.max_body_bytes;
+        let hooks = serve_hooks(hooks, &engine, HookSettings { max_body_bytes })
+            .map_err(thread("webhook listener"))?;
+        let admin_settings = AdminSettings {
+            token: BearerToken::new(token.reveal()),
+            public_base,
+            max_body_bytes,
+            max_followers: settings.max_followers,
+        };
+        let admin = http::serve_admin(admin, Arc::clone(&engine), admin_settings)
+            .map_err(thread("admin listener"))?;
+        let url_file = data_dir.join(ADMIN_URL_FILE);
+        write_private_file(&url_file, &format!("{admin_url}\n")).map_err(|source| {
+            StartError::File { action: "cannot write", path: url_file, source }
+        })?;
+        let mut threads = engine.start_workers().map_err(thread("workers"))?;
+        threads.push(engine.start_timer().map_err(thread("timer"))?);
+        Ok(Self {
+            engine,
+            hooks,
+            admin,
+            threads,
+            hooks_url,
+            admin_url,
+            data_dir,
+            shutdown_grace: settings.shutdown_grace,
+            kill_grace: settings.kill_grace,
+        })
+    }
+
+    /// Where webhooks listen, as a URL without a path.
+    pub fn hooks_url(&self) -> &str {
+        &self.hooks_url
+    }
+
+    /// Where the admin API listens, as a URL without a path.
+    pub fn admin_url(&self) -> &str {
+        &self.admin_url
+    }
+
+    /// Where everything is kept.
+    pub fn data_dir(&self) -> &Path {
+        &self.data_dir
+    }
+
+    /// Begins to stop: nothing more is started, while runs are still accepted.
+    pub fn drain(&self) {
+        self.engine.drain();
+    }
+
+    /// Waits for running vessels to finish: for the shutdown grace, or until another stop signal
+    /// says not to wait.
+    fn await_idle_or(&self, events: &Receiver<Event>) {
+        let idle = thread::scope(|scope| {
+            let (told, idle) = bounded(1);
+            let engine = &self.engine;
+            scope.spawn(move || {
+                let _ = told.send(engine.await_idle(self.shutdown_grace));
+            });
+            loop {
+                select! {
+                    recv(idle) -> left => return left,
+                    // The vessels end, and with them the wait.
+                    recv(events) -> event => if let Ok(Event::Stop) = event {
+                        engine.abandon_running();
+                    },
+                }
+            }
+        });
+        if let Ok(left @ 1..) = idle {
+            log::warn!(vessels = left; "the grace is over; what still runs is resumed at the next start");
+        }
+    }
+
+    /// Stops at once: ends what is running, answers what is in flight, and makes the last commit.
+    pub fn stop(self) {
+        self.engine.drain();
+        self.engine.abandon_running();
+        // Termination, its grace, and some time to see to the end of the last process.
+        let left = self.engine.await_idle(self.kill_grace + ANSWER_GRACE);
+        self.engine.close();
+        self.hooks.stop(ANSWER_GRACE);
+        self.admin.stop(Duration::from_secs(1));
+        if left > 0 {
+            log::error!(vessels = left; "vessels would not end; the next server will see to them");
+            return;
+        }
+        for thread in self.threads {
+            let _ = thread.join();
+        }
+        self.engine.record_clean_stop();
+        log::info!("stopped");
+    }
+}
+
+/// Runs a server until a signal stops it. `reload` reads the settings again, for SIGHUP.
+///
+/// # Errors
+/// When the server does not start, or signals cannot be caught.
+pub fn serve(
+    settings: &Settings,
+    reload: impl Fn() -> Result<Settings, ConfigError>,
+) -> Result<(), StartError> {
+    logging::start(settings.log);
+    let thread = |what| move |source| StartError::Thread { what, source };
+    // Before anything else, so that a signal at any moment stops the server in order.
+    let events = signals::listen().map_err(thread("signal handling"))?;
+    let daemon = Daemon::start(settings)?;
+    let ready = format!("boathook ready hooks={} admin={}", daemon.hooks_url(), daemon.admin_url());
+    log::info!(hooks = daemon.hooks_url(), admin = daemon.admin_url(); "ready");
+    if let Err(error) = writeln!(io::stdout(), "{ready}") {
+        log::warn!(error:% = error; "nobody reads the ready line");
+    }
+    while let Ok(Event::Reload) = events.recv() {
+        match reload() {
+            Ok(settings) => {
+                log::set_max_level(settings.log);
+                log::info!("reloaded the log level; other settings change at the next start");
+            }
+            Err(error) => log::error!(error:% = error; "settings stay as they are"),
+        }
+    }
+    log::info!("stopping; running vessels may finish");
+    daemon.drain();
+    daemon.await_idle_or(&events);
+    daemon.stop();
+    Ok(())
+}
+
+/// Starts the webhook listener with precedence for all its threads, tiny_http's own included: they
+/// inherit it from the thread that starts them.
+fn serve_hooks(
+    listener: TcpListener,
+    engine: &Arc<Engine>,
+    settings: HookSettings,
+) -> io::Result<http::server::Server> {
+    thread::scope(|scope| {
+        let starter = scope.spawn(|| {
+            priority::raise();
+            http::serve_hooks(listener, Arc::clone(engine), settings)
+        });
+        starter.join().unwrap_or_else(|_| Err(io::Error::other("its start has panicked")))
+    })
+}
+
+fn listen(
+    what: &'static str,
+    flag: &'static str,
+    address: SocketAddr,
+) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).map_err(|source| StartError::Listen { what, flag, address, source })
+}
+
+/// Where `listener` really listens: port 0 has become a port by now.
+fn local_address(listener: &TcpListener, asked: SocketAddr) -> SocketAddr {
+    listener.local_addr().unwrap_or(asked)
+}
+
+/// The admin token: the one in the file, or a new one when that is missing, empty or torn.
+fn admin_token(path: &Path) -> Result<Token, StartError> {
+    let stored = match std::fs::read_to_string(path) {
+        Ok(stored) => Token::parse(stored.trim()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(source) => {
+            let path = path.to_owned();
+            return Err(StartError::File { action: "cannot read", path, source });
+        }
+    };
+    if let Some(token) = stored {
+        return Ok(token);
+    }
+    let token = Token::random()?;
+    write_private_file(path, &format!("{}\n", token.reveal())).map_err(|source| {
+        StartError::File { action: "cannot write", path: path.to_owned(), source }
+    })?;
+    Ok(token)
+}

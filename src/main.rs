@@ -1,1 +1,17 @@
-fn main() {}
+//! The `boathook` program: parse, run, say what went wrong.
+
+use std::process::ExitCode;
+
+use boathook::cli::{self, Cli};
+use clap::Parser;
+
+fn main() -> ExitCode {
+    match cli::run(Cli::parse()) {
+        Ok(outcome) => outcome.into(),
+        Err(error) if cli::output::is_reader_gone(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            cli::output::advise(&format!("boathook: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,1 +1,35 @@
-//! To come.
+//! The signals that a server obeys, as events on a channel: handlers themselves do nothing.
+
+use std::io;
+use std::thread;
+
+use crossbeam_channel::{Receiver, unbounded};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+/// What a signal asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// SIGTERM or SIGINT: stop; the second time, without grace.
+    Stop,
+    /// SIGHUP: read the configuration again.
+    Reload,
+}
+
+/// Begins to catch signals. The events come on the channel for as long as the process lives.
+///
+/// # Errors
+/// When a handler or the thread that reads them cannot be set up.
+pub fn listen() -> io::Result<Receiver<Event>> {
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+    let (events, received) = unbounded();
+    thread::Builder::new().name("signals".into()).spawn(move || {
+        for signal in signals.forever() {
+            let event = if signal == SIGHUP { Event::Reload } else { Event::Stop };
+            if events.send(event).is_err() {
+                return;
+            }
+        }
+    })?;
+    Ok(received)
+}

@@ -1,0 +1,135 @@
+//! What the admin API answers, as far as the command line shows it. Fields that it does not show
+//! are not named here, so that a newer server may send more.
+
+use serde::Deserialize;
+
+use super::locate::quoted;
+use crate::clock::Timestamp;
+use crate::domain::run::Status;
+
+/// A fleet in its current version.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Fleet {
+    pub id: String,
+    pub name: String,
+    pub project_name: String,
+    pub version: u32,
+    pub updated_at: Timestamp,
+    #[serde(default)]
+    pub webhook: bool,
+    #[serde(default)]
+    pub vessels: Vec<Vessel>,
+    #[serde(default)]
+    pub connections: Vec<Connection>,
+    #[serde(default)]
+    pub concurrency: Option<u32>,
+    #[serde(default)]
+    pub delivery: Option<String>,
+    /// Only in the answer to an apply.
+    #[serde(default)]
+    pub changed: bool,
+    /// What its author should know, in the answer to an apply.
+    #[serde(default)]
+    pub warnings: Vec<String>,
+}
+
+impl Fleet {
+    /// What to call it on a command line.
+    pub fn argument(&self) -> String {
+        if self.project_name == "default" {
+            quoted(&self.name)
+        } else {
+            quoted(&format!("{}/{}", self.project_name, self.name))
+        }
+    }
+}
+
+/// A vessel of a fleet.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Vessel {
+    pub name: String,
+}
+
+/// A path from one vessel to another, by their names.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Connection {
+    pub from: String,
+    pub to: String,
+    pub condition: String,
+}
+
+/// One saved version of a fleet.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Version {
+    pub version: u32,
+    pub created_at: Timestamp,
+    #[serde(default)]
+    pub yaml: String,
+}
+
+/// A fleet's webhook. Has no `Debug`: its URL is a secret.
+#[derive(Clone, Deserialize)]
+pub struct Webhook {
+    pub url: String,
+    pub created_at: Timestamp,
+    #[serde(default)]
+    pub last_used_at: Option<Timestamp>,
+    #[serde(default)]
+    pub previous: Option<PreviousWebhook>,
+}
+
+/// A replaced URL that is still answered.
+#[derive(Clone, Deserialize)]
+pub struct PreviousWebhook {
+    pub valid_until: Timestamp,
+}
+
+/// The ids of a run that was just accepted.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Accepted {
+    pub fleet_run_id: String,
+}
+
+/// One run of a fleet.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Run {
+    pub id: String,
+    pub fleet_name: String,
+    pub fleet_version: u32,
+    pub trigger: String,
+    pub status: Status,
+    #[serde(default)]
+    pub reason: Option<String>,
+    #[serde(default)]
+    pub replay_of: Option<String>,
+    pub queued_at: Timestamp,
+    #[serde(default)]
+    pub started_at: Option<Timestamp>,
+    #[serde(default)]
+    pub ended_at: Option<Timestamp>,
+    #[serde(default)]
+    pub duration_ms: Option<u64>,
+    #[serde(default)]
+    pub vessels: Vec<VesselRun>,
+}
+
+/// One vessel within a run.
+#[derive(Clone, Debug, Deserialize)]
+pub struct VesselRun {
+    pub id: String,
+    pub vessel_name: String,
+    pub status: Status,
+    /// 0 while it has never started.
+    #[serde(default)]
+    pub attempt: u32,
+    #[serde(default)]
+    pub exit_code: Option<i32>,
+    #[serde(default)]
+    pub signal: Option<i32>,
+    #[serde(default)]
+    pub reason: Option<String>,
+    #[serde(default)]
+    pub started_at: Option<Timestamp>,
+    #[serde(default)]
+    pub duration_ms: Option<u64>,
+}

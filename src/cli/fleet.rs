@@ -1,0 +1,433 @@
+//! `boathook fleet`: apply, list, show, delete, versions, diff, revert.
+
+use std::fmt::Write;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use clap::Subcommand;
+use ureq::http::Method;
+
+use super::api::{Fleet, Version};
+use super::client::{Content, Data, joined};
+use super::diff::{Line, diff};
+use super::locate::ServerOptions;
+use super::output::{
+    BAD, BOLD, DIM, GOOD, NOTABLE, advise, command, print, print_json, printable, styled,
+};
+use super::session::Session;
+use super::table::Table;
+use super::{Outcome, time};
+use crate::clock::{Clock, SystemClock, Timestamp};
+use crate::limits::{CLIENT_PAGE, FLEET_FILE_BYTES_MAX};
+
+/// Arguments of `fleet`.
+#[derive(Debug, clap::Args)]
+pub struct FleetArgs {
+    #[command(subcommand)]
+    verb: FleetVerb,
+    #[command(flatten)]
+    server: ServerOptions,
+}
+
+#[derive(Debug, Subcommand)]
+enum FleetVerb {
+    /// Create or update fleets from files; applying the same again changes nothing
+    Apply {
+        /// Fleet files, directories of them (*.yaml, *.yml, *.json), or - for standard input
+        #[arg(required = true, value_name = "FILE|DIR|-")]
+        sources: Vec<PathBuf>,
+    },
+    /// List all fleets
+    List,
+    /// Show a fleet, or the file that makes it
+    Show {
+        /// Id, name or project/name
+        fleet: String,
+        /// Print the fleet as a file that `fleet apply` takes
+        #[arg(long)]
+        yaml: bool,
+    },
+    /// Delete a fleet and its webhook; runs already accepted still finish
+    Delete {
+        /// Id, name or project/name
+        fleet: String,
+    },
+    /// List the saved versions of a fleet
+    Versions {
+        /// Id, name or project/name
+        fleet: String,
+    },
+    /// Show what changed between two versions
+    Diff {
+        /// Id, name or project/name
+        fleet: String,
+        /// Version to compare from
+        #[arg(value_name = "N")]
+        old: u32,
+        /// Version to compare to [default: the current one]
+        #[arg(value_name = "M")]
+        new: Option<u32>,
+    },
+    /// Make an earlier version the current one again, as a new version
+    Revert {
+        /// Id, name or project/name
+        fleet: String,
+        /// Version to go back to
+        #[arg(value_name = "N")]
+        version: u32,
+    },
+}
+
+/// Does what `arguments` say.
+///
+/// # Errors
+/// When the server is not there or refuses.
+pub fn run(arguments: FleetArgs) -> anyhow::Result<Outcome> {
+    let session = Session::open(&arguments.server)?;
+    match arguments.verb {
+        FleetVerb::Apply { sources } => return apply(&session, &sources),
+        FleetVerb::List => list(&session)?,
+        FleetVerb::Show { fleet, yaml } => show(&session, &fleet, yaml)?,
+        FleetVerb::Delete { fleet } => delete(&session, &fleet)?,
+        FleetVerb::Versions { fleet } => versions(&session, &fleet)?,
+        FleetVerb::Diff { fleet, old, new } => compare(&session, &fleet, old, new)?,
+        FleetVerb::Revert { fleet, version } => revert(&session, &fleet, version)?,
+    }
+    Ok(Outcome::Done)
+}
+
+fn apply(session: &Session, sources: &[PathBuf]) -> anyhow::Result<Outcome> {
+    let is_one = matches!(sources, [source] if !source.is_dir());
+    let mut answers = Vec::new();
+    let mut has_failed = false;
+    for file in fleet_files(sources)? {
+        // The others are applied all the same: files in one directory need not depend on another.
+        match apply_file(session, &file) {
+            Ok(answer) if session.json => answers.push(answer),
+            Ok(answer) => report_applied(session, &answer.parse()?)?,
+            Err(error) => {
+                has_failed = true;
+                advise(&format!("{}: {error:#}", styled(&file.display().to_string(), BAD)));
+            }
+        }
+    }
+    if session.json {
+        match answers.as_slice() {
+            [answer] if is_one => print_json(answer.raw())?,
+            [] if is_one => {}
+            answers => print_json(&joined(answers))?,
+        }
+    }
+    Ok(if has_failed { Outcome::PartlyFailed } else { Outcome::Done })
+}
+
+/// The files that `sources` stand for; those of a directory in the order of their names.
+fn fleet_files(sources: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for source in sources {
+        if !source.is_dir() {
+            files.push(source.clone());
+            continue;
+        }
+        let reading = || format!("cannot read {}", source.display());
+        let mut found = Vec::new();
+        for entry in source.read_dir().with_context(reading)? {
+            let path = entry.with_context(reading)?.path();
+            let extension = path.extension().and_then(|extension| extension.to_str());
+            if matches!(extension, Some("yaml" | "yml" | "json")) && path.is_file() {
+                found.push(path);
+            }
+        }
+        if found.is_empty() {
+            bail!("no fleet files (*.yaml, *.yml, *.json) in {}", source.display());
+        }
+        found.sort();
+        files.append(&mut found);
+    }
+    Ok(files)
+}
+
+fn apply_file(session: &Session, file: &Path) -> anyhow::Result<Data> {
+    let text = read_fleet_file(file)?;
+    let is_json = file.extension().is_some_and(|extension| extension == "json");
+    let content_type = if is_json { "application/json" } else { "application/yaml" };
+    let content = Content::text(content_type, text);
+    Ok(session.client.send(Method::PUT, "/fleets?by=name", content)?)
+}
+
+fn read_fleet_file(file: &Path) -> anyhow::Result<String> {
+    let mut text = String::new();
+    let limit = FLEET_FILE_BYTES_MAX as u64;
+    let read = if file == Path::new("-") {
+        io::stdin().take(limit + 1).read_to_string(&mut text)
+    } else {
+        File::open(file).and_then(|file| file.take(limit + 1).read_to_string(&mut text))
+    };
+    read.context("cannot read it")?;
+    if text.len() as u64 > limit {
+        bail!("larger than a fleet file can be ({limit} bytes)");
+    }
+    Ok(text)
+}
+
+fn report_applied(session: &Session, fleet: &Fleet) -> io::Result<()> {
+    let what = match (fleet.changed, fleet.version) {
+        (false, _) => styled("unchanged", DIM),
+        (true, 1) => styled("created  ", GOOD),
+        (true, _) => styled("updated  ", GOOD),
+    };
+    let name = printable(&fleet.name);
+    let project = printable(&fleet.project_name);
+    print(&format!("{what}  {project}/{name}  version {}\n", fleet.version))?;
+    for warning in &fleet.warnings {
+        advise(&format!("{} {}", styled("warning:", NOTABLE), printable(warning)));
+    }
+    if !fleet.webhook {
+        advise("It has no webhook yet. To get the URL that starts it:");
+        advise(&command(&session.line(&format!("webhook add {}", fleet.argument()))));
+    }
+    Ok(())
+}
+
+fn list(session: &Session) -> anyhow::Result<()> {
+    let fleets = session.client.list("/fleets", usize::MAX)?;
+    if session.json {
+        return Ok(print_json(&joined(&fleets))?);
+    }
+    if fleets.is_empty() {
+        advise("There are no fleets yet. To teach the server one:");
+        advise(&command(&session.line("fleet apply FILE.yaml")));
+        return Ok(());
+    }
+    let fleets = fleets.iter().map(Data::parse).collect::<Result<Vec<Fleet>, _>>()?;
+    Ok(print(&render_list(&fleets, SystemClock.now()))?)
+}
+
+fn render_list(fleets: &[Fleet], now: Timestamp) -> String {
+    let mut table =
+        Table::new(["PROJECT", "FLEET", "VESSELS", "VERSION", "WEBHOOK", "UPDATED", "ID"]);
+    for fleet in fleets {
+        table.row([
+            fleet.project_name.as_str().into(),
+            fleet.name.as_str().into(),
+            fleet.vessels.len().to_string().into(),
+            fleet.version.to_string().into(),
+            if fleet.webhook { "yes" } else { "no" }.into(),
+            time::relative(now, fleet.updated_at).into(),
+            fleet.id.as_str().into(),
+        ]);
+    }
+    table.render()
+}
+
+fn show(session: &Session, name: &str, yaml: bool) -> anyhow::Result<()> {
+    let fleet = session.fleet(name)?;
+    let path = format!("/fleets/{}", fleet.id);
+    if yaml {
+        return Ok(print(&session.client.get_text(&path, "application/yaml")?)?);
+    }
+    let data = session.client.get(&path)?;
+    if session.json {
+        return Ok(print_json(data.raw())?);
+    }
+    let fleet: Fleet = data.parse()?;
+    print(&render_fleet(&fleet, SystemClock.now()))?;
+    let (what, verb) = if fleet.webhook {
+        ("To see the URL that starts it:", "show")
+    } else {
+        ("It has no webhook yet. To get the URL that starts it:", "add")
+    };
+    advise(&format!("\n{what}"));
+    advise(&command(&session.line(&format!("webhook {verb} {}", fleet.argument()))));
+    Ok(())
+}
+
+fn render_fleet(fleet: &Fleet, now: Timestamp) -> String {
+    let mut text = String::new();
+    let mut line = |label: &str, value: &str| {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{} {}", styled(&format!("{label:<12}"), DIM), printable(value));
+    };
+    line("fleet", &fleet.name);
+    line("id", &fleet.id);
+    line("project", &fleet.project_name);
+    let updated = time::relative(now, fleet.updated_at);
+    line("version", &format!("{} ({updated})", fleet.version));
+    line("webhook", if fleet.webhook { "yes" } else { "no" });
+    if let Some(concurrency) = fleet.concurrency {
+        line("concurrency", &concurrency.to_string());
+    }
+    if let Some(delivery) = &fleet.delivery {
+        line("delivery", delivery);
+    }
+    text.push('\n');
+    text.push_str(&render_paths(fleet));
+    text
+}
+
+/// The vessels of a fleet and what each of them waits for.
+pub fn render_paths(fleet: &Fleet) -> String {
+    let mut table = Table::new(["VESSEL", "STARTS AFTER"]);
+    for vessel in &fleet.vessels {
+        let upstream: Vec<_> = fleet
+            .connections
+            .iter()
+            .filter(|path| path.to == vessel.name)
+            .map(|path| format!("{} ({})", path.from, path.condition))
+            .collect();
+        let after = if upstream.is_empty() { "-".to_owned() } else { upstream.join(", ") };
+        table.row([vessel.name.as_str().into(), after.into()]);
+    }
+    table.render()
+}
+
+fn delete(session: &Session, name: &str) -> anyhow::Result<()> {
+    let fleet = session.fleet(name)?;
+    let answer = session.client.delete(&format!("/fleets/{}", fleet.id))?;
+    if session.json {
+        return Ok(print_json(answer.raw())?);
+    }
+    print(&format!("deleted  {}/{}\n", printable(&fleet.project_name), printable(&fleet.name)))?;
+    if fleet.webhook {
+        advise("Its webhook is gone with it. Runs that were already accepted still finish.");
+    }
+    Ok(())
+}
+
+fn versions(session: &Session, name: &str) -> anyhow::Result<()> {
+    let fleet = session.fleet(name)?;
+    let path = format!("/fleets/{}/versions?limit={CLIENT_PAGE}", fleet.id);
+    let data = session.client.get(&path)?;
+    if session.json {
+        return Ok(print_json(data.raw())?);
+    }
+    let now = SystemClock.now();
+    let mut table = Table::new(["VERSION", "SAVED", "TIME", ""]);
+    for version in data.parse::<Vec<Version>>()? {
+        let is_current = version.version == fleet.version;
+        table.row([
+            version.version.to_string().into(),
+            time::relative(now, version.created_at).into(),
+            version.created_at.to_string().into(),
+            if is_current { "current" } else { "" }.into(),
+        ]);
+    }
+    Ok(print(&table.render())?)
+}
+
+fn compare(session: &Session, name: &str, old: u32, new: Option<u32>) -> anyhow::Result<()> {
+    let fleet = session.fleet(name)?;
+    let get = |version: u32| {
+        session
+            .client
+            .get(&format!("/fleets/{}/versions/{version}", fleet.id))
+            .with_context(|| format!("version {version} of {}", printable(&fleet.name)))
+    };
+    let (old, new) = (get(old)?, get(new.unwrap_or(fleet.version))?);
+    if session.json {
+        return Ok(print_json(&joined([&old, &new]))?);
+    }
+    let (old, new): (Version, Version) = (old.parse()?, new.parse()?);
+    if old.yaml == new.yaml {
+        advise(&format!("Versions {} and {} are the same.", old.version, new.version));
+        return Ok(());
+    }
+    Ok(print(&render_diff(&old, &new))?)
+}
+
+fn render_diff(old: &Version, new: &Version) -> String {
+    let mut text = String::new();
+    let mut line = |shown: String| {
+        text.push_str(&shown);
+        text.push('\n');
+    };
+    line(styled(&format!("--- version {}", old.version), BOLD));
+    line(styled(&format!("+++ version {}", new.version), BOLD));
+    for changed in diff(&old.yaml, &new.yaml) {
+        line(match changed {
+            Line::Same(text) => format!("  {}", printable(text)),
+            Line::Removed(text) => styled(&format!("- {}", printable(text)), BAD),
+            Line::Added(text) => styled(&format!("+ {}", printable(text)), GOOD),
+        });
+    }
+    text
+}
+
+fn revert(session: &Session, name: &str, version: u32) -> anyhow::Result<()> {
+    let fleet = session.fleet(name)?;
+    let path = format!("/fleets/{}/versions/{version}/revert", fleet.id);
+    let answer = session.client.post(&path)?;
+    if session.json {
+        return Ok(print_json(answer.raw())?);
+    }
+    let fleet: Fleet = answer.parse()?;
+    let (project, name) = (printable(&fleet.project_name), printable(&fleet.name));
+    print(&format!("reverted  {project}/{name}  version {}\n", fleet.version))?;
+    advise(&format!("It has the content of version {version}."));
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fleet() -> Fleet {
+        serde_json::from_str(
+            r#"{"id":"6f1c0000-0000-4000-8000-000000000001","name":"deploy","project_id":"p",
+                "project_name":"default","version":3,"created_at":"2026-01-02T03:04:05.000Z",
+                "updated_at":"2026-01-02T03:04:05.000Z","webhook":true,"concurrency":null,
+                "delivery":"at_least_once","vessels":[{"id":"1","name":"build"},
+                {"id":"2","name":"notify"}],
+                "connections":[{"from":"build","to":"notify","condition":"ERRORED"}]}"#,
+        )
+        .unwrap()
+    }
+
+    fn plain(text: &str) -> String {
+        anstream::adapter::strip_str(text).to_string()
+    }
+
+    #[test]
+    fn a_fleet_shows_what_starts_after_what() {
+        let now = "2026-01-02T03:06:05Z".parse().unwrap();
+        let text = plain(&render_fleet(&fleet(), now));
+        assert!(text.contains("version      3 (2m ago)\n"), "{text}");
+        let table = "VESSEL  STARTS AFTER\nbuild   -\nnotify  build (ERRORED)\n";
+        assert!(text.ends_with(table), "{text}");
+    }
+
+    #[test]
+    fn the_list_is_a_table() {
+        let now = "2026-01-02T03:06:05Z".parse().unwrap();
+        let expected = "\
+PROJECT  FLEET   VESSELS  VERSION  WEBHOOK  UPDATED  ID
+default  deploy  2        3        yes      2m ago   6f1c0000-0000-4000-8000-000000000001
+";
+        assert_eq!(plain(&render_list(&[fleet()], now)), expected);
+    }
+
+    #[test]
+    fn directories_stand_for_the_fleet_files_in_them() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        assert!(fleet_files(&[directory.path().to_owned()]).is_err());
+        for name in ["b.yml", "a.yaml", "c.json", "notes.txt"] {
+            std::fs::write(path(name), "").unwrap();
+        }
+        let files = fleet_files(&["-".into(), directory.path().to_owned()]).unwrap();
+        assert_eq!(files, ["-".into(), path("a.yaml"), path("b.yml"), path("c.json")]);
+    }
+
+    #[test]
+    fn a_comparison_names_both_versions() {
+        let version = |version, yaml: &str| Version {
+            version,
+            created_at: Timestamp::default(),
+            yaml: yaml.to_owned(),
+        };
+        let text = render_diff(&version(1, "name: a\nx: 1\n"), &version(2, "name: a\nx: 2\n"));
+        assert_eq!(plain(&text), "--- version 1\n+++ version 2\n  name: a\n- x: 1\n+ x: 2\n");
+    }
+}

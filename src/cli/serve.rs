@@ -1,0 +1,46 @@
+//! `boathook serve`: settings in, server up.
+
+use std::path::PathBuf;
+
+use super::Outcome;
+use crate::config::{Settings, Sources};
+
+/// Arguments of `serve`.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Every setting is a flag, an environment variable and a line of the configuration file, the first \
+of them that is given being the one that counts. In the file, names have underscores:
+
+    hooks_listen = \"0.0.0.0:9000\"
+    public_url = \"https://hooks.example.com\"
+    max_body_bytes = \"25MiB\"
+    shutdown_grace = \"30s\"
+
+Without --config, boathook.toml in the data directory is read, or, if there is none, \
+/etc/boathook/boathook.toml.
+
+When it is ready, one line goes to standard output; the log goes to standard error:
+
+    boathook ready hooks=http://127.0.0.1:9000 admin=http://127.0.0.1:9001
+
+SIGTERM or Ctrl-C: running vessels get --shutdown-grace to finish, and what is left is resumed at \
+the next start. A second signal skips the grace.")]
+pub struct ServeArgs {
+    /// Configuration file [default: boathook.toml in the data directory, else
+    /// /etc/boathook/boathook.toml]
+    #[arg(long, env = "BOATHOOK_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    #[command(flatten)]
+    sources: Sources,
+}
+
+/// Runs the server until it is told to stop.
+///
+/// # Errors
+/// When a setting is wrong or the server cannot start.
+pub fn run(arguments: ServeArgs) -> anyhow::Result<Outcome> {
+    let load = || Settings::load(arguments.sources.clone(), arguments.config.as_deref());
+    crate::daemon::serve(&load()?, load)?;
+    Ok(Outcome::Done)
+}

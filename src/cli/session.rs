@@ -1,0 +1,156 @@
+//! What the client verbs share: the server they talk to, and how a person names a fleet or a run.
+
+use anyhow::{Context, bail};
+use uuid::Uuid;
+
+use super::api::{Fleet, Run};
+use super::client::{Client, ClientError, Data, encoded};
+use super::locate::{ServerOptions, Surroundings, locate, quoted};
+
+/// A server and how to show what it says.
+pub struct Session {
+    pub client: Client,
+    /// Print the answers themselves.
+    pub json: bool,
+    /// What a command line must say to mean the same server; empty or with a leading space.
+    flags: String,
+}
+
+impl Session {
+    /// Finds the server that the options mean. Sends nothing yet.
+    ///
+    /// # Errors
+    /// When there is none to be found.
+    pub fn open(options: &ServerOptions) -> anyhow::Result<Self> {
+        let located = locate(options, &Surroundings::of_process())?;
+        let mut flags = String::new();
+        let paths = [("--token-file", &options.token_file), ("--data-dir", &options.data_dir)];
+        for (flag, path) in paths {
+            if let Some(path) = path {
+                flags.push_str(&format!(" {flag} {}", quoted(&path.to_string_lossy())));
+            }
+        }
+        if let Some(url) = &options.url {
+            flags.push_str(&format!(" --url {}", quoted(url)));
+        }
+        Ok(Self { client: Client::new(&located)?, json: options.json, flags })
+    }
+
+    /// The line that runs `boathook` with `words` against the same server, for advice.
+    pub fn line(&self, words: &str) -> String {
+        format!("boathook {words}{}", self.flags)
+    }
+
+    /// The fleet that `text` names: its id, its name or `project/name`.
+    ///
+    /// # Errors
+    /// When there is none, or several.
+    pub fn fleet(&self, text: &str) -> anyhow::Result<Fleet> {
+        if Uuid::try_parse(text).is_ok() {
+            return match self.client.get(&format!("/fleets/{text}")) {
+                Ok(fleet) => Ok(fleet.parse()?),
+                Err(error) if error.is_not_found() => bail!(
+                    "there is no fleet with the id {text}; `boathook fleet list` shows what there is"
+                ),
+                Err(error) => Err(error.into()),
+            };
+        }
+        let fleets = self.client.list("/fleets", usize::MAX)?;
+        let fleets = fleets.iter().map(Data::parse).collect::<Result<Vec<Fleet>, _>>()?;
+        choose_fleet(text, fleets)
+    }
+
+    /// The run that `text` means: its id, or a prefix or suffix that only it has.
+    ///
+    /// # Errors
+    /// When there is none, or several.
+    pub fn run(&self, text: &str) -> anyhow::Result<(Run, Data)> {
+        if text.is_empty()
+            || !text.chars().all(|letter| letter.is_ascii_hexdigit() || letter == '-')
+        {
+            bail!("{text:?} is no run id, nor a part of one; `boathook runs list` shows them");
+        }
+        match self.client.get(&format!("/runs/{}", encoded(text))) {
+            Ok(data) => Ok((data.parse()?, data)),
+            Err(ClientError::Refused { status: 404, .. }) => {
+                bail!("there is no run {text}; `boathook runs list` shows what there is")
+            }
+            Err(error) => Err(error).with_context(|| format!("run {text}")),
+        }
+    }
+}
+
+/// The fleet called `text` (its name, or `project/name`) among `fleets`.
+fn choose_fleet(text: &str, fleets: Vec<Fleet>) -> anyhow::Result<Fleet> {
+    // A fleet's name has no slash, so what is in front of the last one is its project.
+    let (project, name) = match text.rsplit_once('/') {
+        Some((project, name)) => (Some(project), name),
+        None => (None, text),
+    };
+    let in_project = |fleet: &Fleet| project.is_none_or(|project| fleet.project_name == project);
+    let (mut found, others): (Vec<_>, Vec<_>) =
+        fleets.into_iter().partition(|fleet| fleet.name == name && in_project(fleet));
+    match (found.pop(), found.is_empty()) {
+        (Some(fleet), true) => Ok(fleet),
+        (Some(fleet), false) => {
+            found.push(fleet);
+            found.sort_by(|a, b| a.project_name.cmp(&b.project_name));
+            let names: Vec<_> = found
+                .iter()
+                .map(|fleet| format!("\n    {}/{}  {}", fleet.project_name, fleet.name, fleet.id))
+                .collect();
+            bail!("several fleets are called {name}; write one of{}", names.concat())
+        }
+        (None, _) => {
+            let similar = others.iter().find(|fleet| {
+                fleet.name.eq_ignore_ascii_case(name) || fleet.name.starts_with(name)
+            });
+            match similar {
+                Some(fleet) => {
+                    bail!("no fleet is called {text}; is it {}/{}?", fleet.project_name, fleet.name)
+                }
+                None => {
+                    bail!("no fleet is called {text}; `boathook fleet list` shows what there is")
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fleets() -> Vec<Fleet> {
+        [("default", "deploy"), ("staging", "deploy"), ("default", "Alarm")]
+            .iter()
+            .map(|(project, name)| {
+                let json = serde_json::json!({
+                    "id": format!("id-of-{project}-{name}"), "name": name, "project_id": "p",
+                    "project_name": project, "version": 1, "webhook": false,
+                    "created_at": "2026-01-02T03:04:05.000Z",
+                    "updated_at": "2026-01-02T03:04:05.000Z",
+                });
+                serde_json::from_value(json).unwrap()
+            })
+            .collect()
+    }
+
+    #[test]
+    fn fleets_are_found_by_name_and_by_project() {
+        let id = |text: &str| choose_fleet(text, fleets()).map(|fleet| fleet.id).unwrap();
+        assert_eq!(id("Alarm"), "id-of-default-Alarm");
+        assert_eq!(id("staging/deploy"), "id-of-staging-deploy");
+    }
+
+    #[test]
+    fn what_is_not_one_fleet_is_refused_with_what_there_is() {
+        let message = |text: &str| choose_fleet(text, fleets()).unwrap_err().to_string();
+        let ambiguous = message("deploy");
+        assert!(ambiguous.contains("default/deploy"), "{ambiguous}");
+        assert!(ambiguous.contains("staging/deploy"), "{ambiguous}");
+        assert!(message("alarm").contains("default/Alarm"));
+        assert!(message("other/deploy").contains("is it default/deploy?"));
+        assert!(message("nothing").contains("fleet list"));
+    }
+}

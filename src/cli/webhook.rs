@@ -1,0 +1,197 @@
+//! `boathook webhook`: add, show, replace, remove. The URL goes to standard output, alone, so that
+//! scripts can take it; all else goes to standard error.
+
+use std::time::Duration;
+
+use anyhow::bail;
+use clap::Subcommand;
+use ureq::http::Method;
+
+use super::api::{Fleet, Webhook};
+use super::client::{Content, Data};
+use super::locate::{ServerOptions, quoted};
+use super::output::{NOTABLE, advise, command, print, print_json, printable, styled};
+use super::session::Session;
+use super::{Outcome, time};
+use crate::clock::{Clock, SystemClock};
+use crate::config::{HttpUrl, Period};
+
+/// Arguments of `webhook`.
+#[derive(Debug, clap::Args)]
+pub struct WebhookArgs {
+    #[command(subcommand)]
+    verb: WebhookVerb,
+    #[command(flatten)]
+    server: ServerOptions,
+}
+
+#[derive(Debug, Subcommand)]
+enum WebhookVerb {
+    /// Give a fleet its webhook and print the URL
+    Add {
+        /// Id, name or project/name
+        fleet: String,
+    },
+    /// Print the URL of a fleet's webhook
+    Show {
+        /// Id, name or project/name
+        fleet: String,
+    },
+    /// Replace the URL with a new one and print that
+    Replace {
+        /// Id, name or project/name
+        fleet: String,
+        /// How long the old URL still works, such as 1h [default: not at all]
+        #[arg(long, value_name = "DURATION")]
+        grace: Option<Period>,
+    },
+    /// Remove a fleet's webhook; its URL stops working at once
+    Remove {
+        /// Id, name or project/name
+        fleet: String,
+    },
+}
+
+/// Does what `arguments` say.
+///
+/// # Errors
+/// When the server is not there or refuses.
+pub fn run(arguments: WebhookArgs) -> anyhow::Result<Outcome> {
+    let session = Session::open(&arguments.server)?;
+    match arguments.verb {
+        WebhookVerb::Add { fleet } => add(&session, &session.fleet(&fleet)?)?,
+        WebhookVerb::Show { fleet } => show(&session, &session.fleet(&fleet)?)?,
+        WebhookVerb::Replace { fleet, grace } => {
+            let grace = grace.map_or(Duration::ZERO, |grace| grace.0);
+            replace(&session, &session.fleet(&fleet)?, grace)?;
+        }
+        WebhookVerb::Remove { fleet } => remove(&session, &session.fleet(&fleet)?)?,
+    }
+    Ok(Outcome::Done)
+}
+
+fn add(session: &Session, fleet: &Fleet) -> anyhow::Result<()> {
+    let answer = session.client.post(&path(fleet))?;
+    let Some(webhook) = print_url(session, &answer)? else { return Ok(()) };
+    advise(&format!(
+        "\nWhoever knows this URL can start {}: keep it secret like a password.",
+        printable(&fleet.name)
+    ));
+    advise_use(&webhook);
+    Ok(())
+}
+
+fn show(session: &Session, fleet: &Fleet) -> anyhow::Result<()> {
+    let answer = match session.client.get(&path(fleet)) {
+        Err(error) if error.is_not_found() => bail!(
+            "{} has no webhook; to add one:\n{}",
+            printable(&fleet.name),
+            command(&session.line(&format!("webhook add {}", fleet.argument())))
+        ),
+        answer => answer?,
+    };
+    let Some(webhook) = print_url(session, &answer)? else { return Ok(()) };
+    let now = SystemClock.now();
+    let used = match webhook.last_used_at {
+        Some(used) => format!("last used {}", time::relative(now, used)),
+        None => "never used".to_owned(),
+    };
+    advise(&format!("\nAdded {}, {used}.", time::relative(now, webhook.created_at)));
+    if let Some(previous) = &webhook.previous {
+        let until = previous.valid_until;
+        advise(&format!("The URL before it works until {until} ({}).", time::relative(now, until)));
+    }
+    warn_if_local(&webhook.url);
+    Ok(())
+}
+
+fn replace(session: &Session, fleet: &Fleet, grace: Duration) -> anyhow::Result<()> {
+    // Whole seconds, rounded up: nobody should lose a sender to a fraction.
+    let seconds = grace.as_secs() + u64::from(grace.subsec_nanos() > 0);
+    let body = serde_json::json!({ "grace_seconds": seconds }).to_string();
+    let content = Content::text("application/json", body);
+    let answer = session.client.send(Method::POST, &format!("{}/replace", path(fleet)), content)?;
+    let Some(webhook) = print_url(session, &answer)? else { return Ok(()) };
+    match &webhook.previous {
+        Some(previous) => {
+            advise(&format!("\nThe old URL works until {}.", previous.valid_until));
+        }
+        None => advise("\nThe old URL no longer works."),
+    }
+    advise_use(&webhook);
+    Ok(())
+}
+
+fn remove(session: &Session, fleet: &Fleet) -> anyhow::Result<()> {
+    let answer = session.client.delete(&path(fleet))?;
+    if session.json {
+        return Ok(print_json(answer.raw())?);
+    }
+    print(&format!("removed the webhook of {}\n", printable(&fleet.name)))?;
+    advise("Its URL answers 400 from now on.");
+    Ok(())
+}
+
+fn path(fleet: &Fleet) -> String {
+    format!("/fleets/{}/webhook", fleet.id)
+}
+
+/// Prints the answer; gives the webhook back when a person may want to know more about it.
+fn print_url(session: &Session, answer: &Data) -> anyhow::Result<Option<Webhook>> {
+    if session.json {
+        print_json(answer.raw())?;
+        return Ok(None);
+    }
+    let webhook: Webhook = answer.parse()?;
+    print(&format!("{}\n", webhook.url))?;
+    Ok(Some(webhook))
+}
+
+fn advise_use(webhook: &Webhook) {
+    advise("To start a run:");
+    advise(&command(&curl_line(&webhook.url, r#"{"hello":"world"}"#)));
+    warn_if_local(&webhook.url);
+}
+
+/// A curl command that POSTs `json` to `url`.
+pub fn curl_line(url: &str, json: &str) -> String {
+    format!("curl -H 'Content-Type: application/json' -d {} {}", quoted(json), quoted(url))
+}
+
+fn warn_if_local(url: &str) {
+    if let Some(warning) = local_warning(url) {
+        advise(&format!("{} {warning}", styled("warning:", NOTABLE)));
+    }
+}
+
+/// What to say about a URL that senders elsewhere cannot reach.
+fn local_warning(url: &str) -> Option<String> {
+    let parsed = url.parse::<HttpUrl>().ok().filter(HttpUrl::is_local)?;
+    Some(format!(
+        "only this machine can reach {}. For senders elsewhere, start the server with --public-url \
+         (and --hooks-listen, unless a proxy stands in front), then `boathook webhook show`.",
+        parsed.host
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_urls_that_senders_cannot_use_are_warned_about() {
+        assert!(local_warning("http://127.0.0.1:9000/hooks/x").is_some());
+        assert!(local_warning("http://[::]:9000/hooks/x").is_some());
+        assert!(local_warning("https://hooks.example.com/hooks/x").is_none());
+        let warning = local_warning("http://0.0.0.0:9000/hooks/secret").unwrap();
+        assert!(!warning.contains("secret"), "{warning}");
+    }
+
+    #[test]
+    fn the_curl_line_can_be_pasted() {
+        assert_eq!(
+            curl_line("http://127.0.0.1:9000/hooks/x_-1", r#"{"it":"it's"}"#),
+            r#"curl -H 'Content-Type: application/json' -d '{"it":"it'\''s"}' http://127.0.0.1:9000/hooks/x_-1"#
+        );
+    }
+}
