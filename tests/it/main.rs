@@ -1,0 +1,23 @@
+//! Black-box tests of the `boathook` binary against its contract: every test starts the real
+//! program on a data directory of its own and talks to it as its users do.
+//!
+//! Tests run in parallel on loaded machines. They wait for conditions, never for durations.
+
+mod harness;
+
+mod admin;
+mod cli;
+mod crash;
+mod environment;
+mod graph;
+mod intake;
+mod layers;
+mod orphans;
+mod payload;
+mod powercut;
+mod recovery;
+mod runs;
+mod secrets;
+mod tutorial;
+mod vessels;
+mod webhooks;
