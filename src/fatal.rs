@@ -8,6 +8,10 @@ use std::thread;
 /// Ends the process with exit status 1, saying why.
 pub fn stop(why: &str) -> ! {
     log::error!("stopping: {why}");
+    if !log::log_enabled!(log::Level::Error) {
+        // Silence is for what happens while it runs, not for its end.
+        eprintln!("boathook: stopping: {why}");
+    }
     std::process::exit(1)
 }
 

@@ -43,8 +43,9 @@ pub trait Launcher: Send + Sync {
     /// Removes the work directory of `run`, if there is one. Failures are logged.
     fn wipe_directory(&self, run: RunId);
 
-    /// Removes every work directory whose run `keep` does not hold: what a crash left behind.
-    fn sweep_directories(&self, keep: &HashSet<RunId>);
+    /// Removes the work directory of every run that `is_done`: what a crash left behind. Others may
+    /// keep things in the same place, so what nobody vouches for stays.
+    fn sweep_directories(&self, is_done: &dyn Fn(RunId) -> bool);
 
     /// Ends every process that carries the instance and one of the vessel runs in its environment,
     /// and its process group: SIGTERM, the grace, SIGKILL. Returns how many there were, once none

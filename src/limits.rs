@@ -85,6 +85,8 @@ pub const FOLLOWERS_MAX: usize = 64;
 /// Threads that answer requests. An accept occupies one while its commit is under way, and
 /// commits are shared, so this is also how many accepts one commit can carry.
 pub const HANDLERS: usize = 64;
+/// Longest grace of a replaced webhook URL: whoever needs more does not want it replaced.
+pub const REPLACE_GRACE_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 /// Threads that answer admin requests, besides the followers.
 pub const ADMIN_HANDLERS: usize = 8;
 /// Retry-After of a 503, in seconds: a full queue does not empty at once.
@@ -95,16 +97,16 @@ pub const RETRY_AFTER_SECONDS: u32 = 5;
 pub const REQUEST_LINE_BYTES_MAX: usize = 16 * 1024;
 /// Bytes by which a refused body may exceed `max_body_bytes` and still be read to its end, so that
 /// a sender that reads only after it has sent gets to see the 413. A drain of 1 MiB was measured
-/// to be too short for Python's http.client, 64 MiB never was.
-pub const DRAIN_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// to be too short for Python's http.client. What is drained is never held in memory.
+pub const DRAIN_BYTES_MAX: u64 = 512 * 1024 * 1024;
 /// Bytes of a body shown as part of "webhook parameters"; the whole of it is a download away.
 pub const PARAMETERS_INLINE_BYTES_MAX: u64 = 1 << 20;
 /// Entries of a list when the request does not say how many.
 pub const LIST_DEFAULT: usize = 50;
 /// Entries of a list at most: more than a page or a script's next step needs.
 pub const LIST_MAX: usize = 1_000;
-/// Letters of a run's id that a person may leave it at: fewer would hit several soon.
-pub const RUN_FRAGMENT_LETTERS_MIN: usize = 4;
+/// Letters of a run's id that a person may leave it at, as long as only one run has them.
+pub const RUN_FRAGMENT_LETTERS_MIN: usize = 1;
 /// How long a follower waits for output before it looks whether the server is stopping.
 pub const FOLLOW_WAIT: Duration = Duration::from_secs(1);
 /// Bytes of one answer of the admin API that the command line reads into memory: a fleet's

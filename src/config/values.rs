@@ -1,5 +1,6 @@
 //! Values of settings that are written as text, the same way in flags, environment and file.
 
+use crate::domain::run::Status;
 use std::fmt;
 use std::net::SocketAddr;
 use std::str::FromStr;
@@ -138,6 +139,17 @@ pub enum KeepWorkdir {
     /// Of runs that did not end as Success.
     OnFailure,
     Always,
+}
+
+impl KeepWorkdir {
+    /// Whether the work directory of a run that ended as `status` stays.
+    pub fn keeps(self, status: Status) -> bool {
+        match self {
+            Self::Never => false,
+            Self::OnFailure => status != Status::Success,
+            Self::Always => true,
+        }
+    }
 }
 
 macro_rules! deserialize_from_text {

@@ -191,8 +191,13 @@ impl Catalog {
             self.check_fleet_name(project, &file.definition.name, None)?;
         }
         let (project_id, mut changes) = self.project_for(name, now)?;
+        if let Some(id) = file.id
+            && self.fleets.contains_key(&id)
+        {
+            return Err(Refusal::Conflict(format!("there is a fleet with the _id {id} already")));
+        }
         let fleet = Fleet {
-            id: FleetId::random(),
+            id: file.id.unwrap_or_else(FleetId::random),
             project_id,
             name: file.definition.name.clone(),
             version: 0,
@@ -215,6 +220,13 @@ impl Catalog {
         now: Timestamp,
     ) -> Result<(Applied, FleetView, Vec<Change>), Refusal> {
         let entry = self.entry(id)?;
+        if let Some(other) = file.id
+            && other != id
+        {
+            return Err(Refusal::Conflict(format!(
+                "the file's _id {other} is not that of the fleet {id}; remove it, or name the other fleet"
+            )));
+        }
         let mut fleet = entry.fleet.clone();
         let current = Arc::clone(&entry.current);
         let (project_id, mut changes) = match file.project.as_deref() {

@@ -87,7 +87,8 @@ impl Engine {
     ///
     /// # Errors
     /// When its name is taken.
-    pub fn create_fleet(&self, file: FleetFile) -> Result<FleetView, Refusal> {
+    pub fn create_fleet(&self, mut file: FleetFile) -> Result<FleetView, Refusal> {
+        file.id = self.usable_id(file.id);
         self.change(|catalog, now| catalog.create_fleet(file, now))
     }
 
@@ -106,7 +107,8 @@ impl Engine {
     ///
     /// # Errors
     /// When the file carries the id of another fleet.
-    pub fn apply_fleet(&self, file: FleetFile) -> Result<(Applied, FleetView), Refusal> {
+    pub fn apply_fleet(&self, mut file: FleetFile) -> Result<(Applied, FleetView), Refusal> {
+        file.id = self.usable_id(file.id);
         self.change(|catalog, now| {
             let (applied, view, changes) = catalog.apply_fleet(file, now)?;
             Ok(((applied, view), changes))
@@ -195,6 +197,12 @@ impl Engine {
             drop(self.storage.commit(vec![change]));
         }
         Some(version)
+    }
+
+    /// The id that a file asks for, unless it was a deleted fleet's: its versions are still there
+    /// for the runs that hold them, and must not be overwritten.
+    fn usable_id(&self, id: Option<FleetId>) -> Option<FleetId> {
+        id.filter(|id| self.current_version(*id).is_ok() || self.version(*id, 1).is_none())
     }
 
     /// Any version of any fleet, also of one that has been deleted.

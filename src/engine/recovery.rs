@@ -10,7 +10,6 @@ use std::io;
 use std::sync::{Arc, Condvar, Mutex, RwLock};
 
 use crate::clock::{Clock, Timestamp};
-use crate::config::KeepWorkdir;
 use crate::domain::change::{Change, QueueEntry, ServerRecord};
 use crate::domain::fleet::{FleetVersion, Organization, Project};
 use crate::domain::ids::{
@@ -23,7 +22,7 @@ use crate::launch::Launcher;
 use crate::queue::{Interruption, Queue, Restored, Started};
 use crate::storage::{Storage, StorageError};
 
-/// Changes that recovery commits at a time: how many there are depends on how much was running.
+/// Changes that recovery commits at a time, give or take a run: how many there are depends on how much was running.
 const CHANGES_PER_COMMIT: usize = 512;
 
 /// Why the engine does not open.
@@ -46,8 +45,6 @@ struct Recovery {
     interrupted: HashSet<VesselRunId>,
     /// Runs whose work directory is to be removed before any vessel starts.
     restarted: Vec<RunId>,
-    /// Unfinished runs that have a work directory.
-    unfinished: HashSet<RunId>,
     waiting: usize,
     resumed: usize,
     ended: usize,
@@ -59,7 +56,8 @@ struct Restoring<'a> {
     launcher: &'a dyn Launcher,
     queue: Queue,
     recovery: Recovery,
-    changes: Vec<Change>,
+    /// What belongs together, and must not be torn by a crash.
+    changes: Vec<Vec<Change>>,
     versions: HashMap<(FleetId, u32), Arc<FleetVersion>>,
     /// What the last server left behind; `None` on a new data directory.
     last: Option<ServerRecord>,
@@ -105,7 +103,7 @@ impl Engine {
         for entry in storage.queue() {
             restoring.restore(&entry?)?;
         }
-        let Restoring { queue, recovery, mut changes, .. } = restoring;
+        let Restoring { queue, recovery, changes, .. } = restoring;
         // Leftovers are found by rows that say Running, and directories are judged by the boot that
         // the last server recorded: both are seen to before any of that changes.
         let ended = launcher.end_leftovers(server.instance, &recovery.interrupted);
@@ -115,16 +113,21 @@ impl Engine {
         for run in &recovery.restarted {
             launcher.wipe_directory(*run);
         }
-        while changes.len() > CHANGES_PER_COMMIT {
-            let rest = changes.split_off(CHANGES_PER_COMMIT);
-            storage.commit(std::mem::replace(&mut changes, rest)).wait();
+        let mut commit = Vec::new();
+        for changes in changes {
+            commit.extend(changes);
+            if commit.len() >= CHANGES_PER_COMMIT {
+                storage.commit(std::mem::take(&mut commit)).wait();
+            }
         }
         // Last: a crash before this repeats the recovery, on what the last server left.
-        changes.push(Change::PutServer(server.clone()));
-        storage.commit(changes).wait();
-        if settings.keep_workdir == KeepWorkdir::Never {
-            launcher.sweep_directories(&recovery.unfinished);
-        }
+        commit.push(Change::PutServer(server.clone()));
+        storage.commit(commit).wait();
+        launcher.sweep_directories(&|run| {
+            storage.run(run).is_some_and(|run| {
+                run.status.is_final() && !settings.keep_workdir.keeps(run.status)
+            })
+        });
         recovery.log();
         let user = uzers::get_current_username();
         let engine = Self {
@@ -170,13 +173,15 @@ impl Restoring<'_> {
                     time_zone: "UTC".to_owned(),
                     created_at: self.now,
                 };
-                self.changes.push(Change::PutOrganization(organization.clone()));
-                self.changes.push(Change::PutProject(project));
+                self.changes.push(vec![
+                    Change::PutOrganization(organization.clone()),
+                    Change::PutProject(project),
+                ]);
                 organization
             }
         };
         let mut projects = self.storage.projects()?;
-        projects.extend(self.changes.iter().find_map(|change| match change {
+        projects.extend(self.changes.iter().flatten().find_map(|change| match change {
             Change::PutProject(project) => Some(project.clone()),
             _ => None,
         }));
@@ -198,8 +203,7 @@ impl Restoring<'_> {
     fn sweep_uploads(&mut self) -> Result<(), RecoveryError> {
         for run in self.storage.uploads()? {
             let chunks = self.storage.payload_chunks(run)?;
-            self.changes.push(Change::RemovePayload { run, chunks });
-            self.changes.push(Change::EndUpload(run));
+            self.changes.push(vec![Change::RemovePayload { run, chunks }, Change::EndUpload(run)]);
         }
         Ok(())
     }
@@ -208,13 +212,10 @@ impl Restoring<'_> {
         let version = self.version(entry)?;
         let started = entry.started.then(|| self.started(entry, &version)).transpose()?;
         let (restored, changes) = self.queue.restore(entry, version, started, self.now);
-        self.changes.extend(changes);
+        self.changes.push(changes);
         match restored {
             Restored::Waiting => self.recovery.waiting += 1,
-            Restored::Resumed => {
-                self.recovery.resumed += 1;
-                self.recovery.unfinished.insert(entry.run);
-            }
+            Restored::Resumed => self.recovery.resumed += 1,
             Restored::Restarted => {
                 self.recovery.resumed += 1;
                 self.recovery.restarted.push(entry.run);

@@ -5,10 +5,9 @@ use std::io::Read;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
-use crate::config::KeepWorkdir;
 use crate::domain::change::Change;
 use crate::domain::request::RequestHead;
-use crate::domain::run::{End, OutputPlace, OutputRecord, RunRecord, Status};
+use crate::domain::run::{End, OutputPlace, OutputRecord, RunRecord};
 use crate::engine::environment::{Surroundings, environment};
 use crate::engine::{Decisions, Engine, Phase, Running};
 use crate::launch::output::{CapturedOutput, Kept, LiveOutput};
@@ -95,7 +94,15 @@ impl Engine {
     fn execute(&self, assignment: &Assignment, stop: &StopSignal) -> Ended {
         let claim = &assignment.claim;
         let vessel = &claim.version.definition.vessels[claim.vessel];
-        let head = self.request_head(&claim.run);
+        let head = match self.stored_head(&claim.run) {
+            Ok(head) => head,
+            Err(error) => {
+                let why = format!("the stored request cannot be read: {error}");
+                assignment.output.append_line(&format!("boathook: {why}"));
+                let output = assignment.output.capture();
+                return Ended { how: HowEnded::NotStarted(why), output };
+            }
+        };
         let headers_json = (!head.headers.is_empty())
             .then(|| serde_json::to_string(&head.headers).unwrap_or_default());
         let payload = StoredPayload {
@@ -209,12 +216,7 @@ impl Engine {
 
     /// A run has ended, durably.
     pub(super) fn run_ended(&self, run: &RunRecord) {
-        let is_kept = match self.settings.keep_workdir {
-            KeepWorkdir::Never => false,
-            KeepWorkdir::OnFailure => run.status != Status::Success,
-            KeepWorkdir::Always => true,
-        };
-        if !is_kept {
+        if !self.settings.keep_workdir.keeps(run.status) {
             self.launcher.wipe_directory(run.id);
         }
         let (id, fleet, status) = (run.id, run.fleet_name.as_str(), run.status);

@@ -178,6 +178,10 @@ impl Call<'_, '_> {
         if !content_type.is_empty() && content_type != "application/json" {
             return Err(unsupported(&content_type, "application/json"));
         }
+        // serde takes an array for a struct with its fields in order; nobody means that.
+        if text.trim_start().starts_with('[') {
+            return Err(Problem::invalid("the body must be a JSON object"));
+        }
         serde_json::from_str(&text).map(Some).map_err(|error| match error.classify() {
             serde_json::error::Category::Data => Problem::invalid(error.to_string()),
             _ => Problem::bad_request(format!("the body is not JSON: {error}")),

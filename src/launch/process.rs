@@ -120,8 +120,8 @@ impl Launcher for ProcessLauncher {
         self.work_directories.wipe(run);
     }
 
-    fn sweep_directories(&self, keep: &HashSet<RunId>) {
-        self.work_directories.sweep(keep);
+    fn sweep_directories(&self, is_done: &dyn Fn(RunId) -> bool) {
+        self.work_directories.sweep(is_done);
     }
 
     fn end_leftovers(&self, instance: InstanceId, vessel_runs: &HashSet<VesselRunId>) -> usize {

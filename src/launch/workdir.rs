@@ -1,7 +1,6 @@
 //! Work directories: one per run, shared by its vessels, with the parameter files in it. Making
 //! them is on the path of every vessel that starts, so it costs no system call too many.
 
-use std::collections::HashSet;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
@@ -79,7 +78,7 @@ impl WorkDirectories {
 
     /// Removes the work directories of all runs but those in `keep`. Leaves alone what is not
     /// named like a run.
-    pub fn sweep(&self, keep: &HashSet<RunId>) {
+    pub fn sweep(&self, is_done: &dyn Fn(RunId) -> bool) {
         let entries = match std::fs::read_dir(&self.parent) {
             Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return,
@@ -93,7 +92,7 @@ impl WorkDirectories {
             let run = name.parse::<RunId>().ok()?;
             (run.to_string() == name).then_some(run)
         });
-        for run in runs.filter(|run| !keep.contains(run)) {
+        for run in runs.filter(|run| is_done(*run)) {
             self.wipe(run);
         }
     }

@@ -19,6 +19,9 @@ const SCHEMA_FILE: &str = "schema";
 /// How often a lock that another process holds is tried again.
 const LOCK_POLL: Duration = Duration::from_millis(50);
 const LOCK_FILE: &str = "boathook.lock";
+/// What may be in a directory before its first start: the settings, and what file systems put into
+/// their root.
+const ALWAYS_ALLOWED: [&str; 3] = [LOCK_FILE, "boathook.toml", "lost+found"];
 const DATABASE_DIRECTORY: &str = "db";
 
 /// Why a directory cannot be a data directory.
@@ -34,6 +37,10 @@ pub enum DirectoryError {
         "the data directory {path} has schema {found}, this program knows up to {SCHEMA}: it was written by a newer version; use that version, or another directory with --data-dir"
     )]
     NewerSchema { path: PathBuf, found: u32 },
+    #[error(
+        "{path} is neither empty nor a data directory of Boathook (it has no file `schema`); it is left as it is, choose another with --data-dir"
+    )]
+    NotOurs { path: PathBuf },
     #[error(
         "{path} holds {content:?} where the number of a schema should be; restore it from a backup"
     )]
@@ -54,6 +61,7 @@ impl DataDirectory {
     /// # Errors
     /// See [`DirectoryError`].
     pub fn open(path: &Path) -> Result<Self, DirectoryError> {
+        recognise(path)?;
         make_private_directory(path)?;
         let lock = lock(path)?;
         check_schema(path)?;
@@ -104,6 +112,14 @@ impl DataDirectory {
             path: path.clone(),
             source,
         })?;
+        // A server that was killed may have left writes in the kernel's cache alone. sled is about to
+        // write a snapshot that rests on them, and a power cut must not take the one without the other.
+        let log = path.join("db");
+        File::open(&log).and_then(|log| log.sync_all()).map_err(|source| StorageError::File {
+            action: "cannot sync",
+            path: log.clone(),
+            source,
+        })?;
         open_sled(&path)
     }
 
@@ -134,6 +150,32 @@ impl DataDirectory {
         }
         Ok(())
     }
+}
+
+/// Checks, before anything is touched, that `path` is missing, empty or a data directory that this
+/// program can serve from. Whoever names another directory by mistake keeps it as it is.
+fn recognise(path: &Path) -> Result<(), DirectoryError> {
+    if path.join(SCHEMA_FILE).is_file() {
+        return check_schema(path);
+    }
+    let entries = match fs::read_dir(path) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(source) => {
+            return Err(DirectoryError::File {
+                action: "cannot read",
+                path: path.to_owned(),
+                source,
+            });
+        }
+    };
+    // What a start that was cut short may have left, and what an operator puts there first.
+    let may_be_there = |name: &str| ALWAYS_ALLOWED.contains(&name) || name.starts_with(SCHEMA_FILE);
+    let is_foreign = |entry: fs::DirEntry| !may_be_there(&entry.file_name().to_string_lossy());
+    if entries.flatten().any(is_foreign) {
+        return Err(DirectoryError::NotOurs { path: path.to_owned() });
+    }
+    Ok(())
 }
 
 /// Makes `path`, for us alone, and its parents when they are missing; each new entry is synced.

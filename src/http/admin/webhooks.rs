@@ -9,6 +9,7 @@ use super::{AdminHandler, Call, Outcome, Reply};
 use crate::domain::webhook::Webhook;
 use crate::http::respond::Problem;
 use crate::http::view::WebhookJson;
+use crate::limits;
 
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -33,6 +34,10 @@ pub(super) fn replace(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome 
     let fleet = fleet_id(call)?;
     let body: ReplaceBody = call.json()?.unwrap_or_default();
     let grace = Duration::from_secs(body.grace_seconds);
+    if grace > limits::REPLACE_GRACE_MAX {
+        let most = limits::REPLACE_GRACE_MAX.as_secs();
+        return Err(Problem::invalid(format!("grace_seconds: at most {most}")));
+    }
     let webhook = admin.engine.replace_webhook(fleet, grace)?;
     Reply::created(&shown(admin, &webhook))
 }
