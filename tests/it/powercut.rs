@@ -22,14 +22,20 @@ use disk::{Fate, Recording};
 /// Recordings, each with a server of its own: cuts of one recording are looked at one after the
 /// other, since the servers on them share an identity and would end each other's vessels.
 const RECORDINGS: usize = 2;
-const CUTS_PER_RECORDING: usize = 100;
-/// How often every moment of the first start is cut at, with another fate each time. Cheap: there
-/// is hardly anything to look for yet.
-const FIRST_START_SWEEPS: usize = 5;
+/// Cuts by chance, and how often every moment of the first start is cut at, with another fate each
+/// time; both times [`thoroughness`].
+const CUTS_PER_RECORDING: usize = 60;
+const FIRST_START_SWEEPS: usize = 1;
 const SENDERS: usize = 4;
 const POSTS_PER_SENDER: usize = 16;
 /// Around the sizes at which payloads and outputs are stored in another way.
 const PAYLOAD_BYTES: [usize; 8] = [20, 500, 500, 500, 5_000, 70_000, 262_144, 600_000];
+
+/// `BOATHOOK_TEST_POWERCUTS=10` looks ten times as hard, by hand.
+fn thoroughness() -> usize {
+    let given = std::env::var("BOATHOOK_TEST_POWERCUTS").ok();
+    given.and_then(|times| times.parse().ok()).unwrap_or(1)
+}
 
 /// The recorder, built once.
 fn recorder() -> &'static Path {
@@ -294,9 +300,11 @@ fn what_was_acknowledged_survives_a_power_cut() {
                 let scene = record(seed);
                 let mut random = Random::seeded(seed);
                 // Every moment of the first start, then moments by chance.
-                let first_start = (0..FIRST_START_SWEEPS).flat_map(|_| 0..=scene.hook.0);
-                let by_chance: Vec<usize> =
-                    (0..CUTS_PER_RECORDING).map(|_| scene.cut_point(&mut random)).collect();
+                let first_start =
+                    (0..FIRST_START_SWEEPS * thoroughness()).flat_map(|_| 0..=scene.hook.0);
+                let by_chance: Vec<usize> = (0..CUTS_PER_RECORDING * thoroughness())
+                    .map(|_| scene.cut_point(&mut random))
+                    .collect();
                 for cut in first_start.chain(by_chance) {
                     if let Err(problem) = scene.check(cut, &mut random) {
                         failures.lock().unwrap().push(problem);
