@@ -40,8 +40,8 @@ pub const ROW_BYTES_MAX: usize = 4096;
 /// Bytes of a payload that enter one commit. Larger payloads are committed in slices of this size
 /// between other commits, so that no accept waits for somebody else's upload.
 pub const SLICE_BYTES: usize = 256 * 1024;
-/// Requests that wait for the committer. Each is waited for by a thread, so more cannot come
-/// about; the bound keeps memory small should that change.
+/// Requests that wait for the committer. Nearly every one is waited for by a thread; whoever comes
+/// when the queue is full waits to hand over.
 pub const COMMIT_QUEUE_MAX: usize = 1024;
 /// A commit that takes longer has hung (a full disk can do that to sled for ever).
 pub const COMMIT_STALL_MAX: Duration = Duration::from_secs(30);
@@ -50,7 +50,7 @@ pub const DATABASE_CACHE_BYTES: u64 = 32 * 1024 * 1024;
 /// How long to wait for a data directory that another process is just leaving.
 pub const LOCK_WAIT: Duration = Duration::from_secs(5);
 
-/// Runs that wait to start. About 60 bytes of memory and 700 bytes of disk each.
+/// Runs that wait to start. About 270 bytes of memory each, sled's share included.
 pub const QUEUED_RUNS_MAX: usize = 1_000_000;
 /// Bytes of a request's body: what the largest senders send (GitHub: 25 MB).
 pub const BODY_BYTES_MAX: u64 = 25 * 1024 * 1024;

@@ -24,7 +24,7 @@ mod keys;
 mod trees;
 
 pub use commit::Ticket;
-pub use directory::{DataDirectory, DirectoryError, make_private_directory, write_private_file};
+pub use directory::{DataDirectory, DirectoryError, write_private_file};
 
 use chunks::ChunkReader;
 use codec::CodecError;

@@ -7,11 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::config::{HttpUrl, SYSTEM_DATA_DIRECTORY, default_data_directory};
-
-/// Holds the address of the admin listener, in the data directory of a server.
-pub const URL_FILE: &str = "admin.url";
-/// Holds the token of the admin API, readable by the server's user only.
-pub const TOKEN_FILE: &str = "admin.token";
+use crate::daemon::{ADMIN_TOKEN_FILE as TOKEN_FILE, ADMIN_URL_FILE as URL_FILE};
 
 /// Which server to talk to, and how to print what it answers.
 #[derive(Clone, Debug, Default, clap::Args)]

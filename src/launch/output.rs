@@ -23,9 +23,6 @@ pub use stored::{StoredOutput, output_path, remove_output};
 /// Bytes of one chunk: what a reader holds in memory at a time.
 pub const CHUNK_BYTES_MAX: usize = 64 * 1024;
 
-/// A handle for those who follow.
-pub type SharedOutput = Arc<LiveOutput>;
-
 /// The output of one attempt, shared between the worker that captures it and those who follow.
 ///
 /// It begins in memory. [`LiveOutput::begin`] gives it a file to move to when it grows.

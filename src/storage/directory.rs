@@ -182,7 +182,7 @@ fn recognise(path: &Path) -> Result<(), DirectoryError> {
 ///
 /// # Errors
 /// When a directory cannot be made, or something else is in its place.
-pub fn make_private_directory(path: &Path) -> Result<(), DirectoryError> {
+fn make_private_directory(path: &Path) -> Result<(), DirectoryError> {
     let failed = |action| {
         let path = path.to_owned();
         move |source| DirectoryError::File { action, path, source }
