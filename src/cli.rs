@@ -1,5 +1,5 @@
-//! The command line: its shape, and which file holds which verb. All verbs but `serve` and `demo`
-//! are clients of the admin API and nothing else.
+//! The command line: its shape, and which file holds which verb. Verbs that ask a running server
+//! for something are clients of the admin API and nothing else.
 
 use std::process::ExitCode;
 
@@ -9,11 +9,13 @@ use crate::domain::run::Status;
 
 mod api;
 mod client;
+mod completions;
 mod demo;
 mod diff;
 mod fleet;
 mod follow;
 mod locate;
+mod manual;
 pub mod output;
 mod run;
 mod runs;
@@ -58,6 +60,11 @@ enum Verb {
     Run(run::RunArgs),
     /// List, show, follow and stop runs
     Runs(runs::RunsArgs),
+    /// Print a completion script for a shell
+    Completions(completions::CompletionsArgs),
+    /// Write the manual pages into a directory, for packagers
+    #[command(hide = true)]
+    Manual(manual::ManualArgs),
 }
 
 /// How a verb ended that did not fail.
@@ -103,6 +110,8 @@ pub fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Verb::Webhook(arguments) => webhook::run(arguments),
         Verb::Run(arguments) => run::run(arguments),
         Verb::Runs(arguments) => runs::run(arguments),
+        Verb::Completions(arguments) => completions::run(&arguments),
+        Verb::Manual(arguments) => manual::run(&arguments),
     }
 }
 
@@ -143,6 +152,7 @@ mod tests {
             "runs logs r --vessel v --follow",
             "runs body r",
             "runs stop r",
+            "completions bash",
         ] {
             let words = ["boathook"].into_iter().chain(line.split_whitespace());
             if let Err(error) = Cli::try_parse_from(words) {
