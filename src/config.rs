@@ -59,9 +59,43 @@ pub struct Sources {
     #[arg(long, env = "BOATHOOK_MAX_QUEUED_RUNS", value_name = "N")]
     pub max_queued_runs: Option<NonZeroUsize>,
 
+    /// Connections to a listener at a time; beyond it clients get 503 [default: 1024]
+    #[arg(long, env = "BOATHOOK_MAX_CONNECTIONS", value_name = "N")]
+    pub max_connections: Option<NonZeroUsize>,
+
+    /// Of these, connections from one address; loopback is not counted [default: 128]
+    #[arg(long, env = "BOATHOOK_MAX_CONNECTIONS_PER_IP", value_name = "N")]
+    pub max_connections_per_ip: Option<NonZeroUsize>,
+
+    /// How long a client may take to send a request without its body [default: 10s]
+    #[arg(long, env = "BOATHOOK_HEAD_TIMEOUT", value_name = "DURATION")]
+    pub head_timeout: Option<Period>,
+
+    /// How long a client may take to send a small body [default: 60s]
+    #[arg(long, env = "BOATHOOK_BODY_TIMEOUT", value_name = "DURATION")]
+    pub body_timeout: Option<Period>,
+
+    /// How fast larger bodies must come, per second: --body-timeout is prolonged by a second for
+    /// so many bytes [default: 1MiB]
+    #[arg(long, env = "BOATHOOK_BODY_MIN_RATE", value_name = "BYTES")]
+    pub body_min_rate: Option<ByteSize>,
+
+    /// How long a connection may stay open between two requests [default: 30s]
+    #[arg(long, env = "BOATHOOK_IDLE_TIMEOUT", value_name = "DURATION")]
+    pub idle_timeout: Option<Period>,
+
+    /// How long a client may take none of an answer [default: 30s]
+    #[arg(long, env = "BOATHOOK_WRITE_TIMEOUT", value_name = "DURATION")]
+    pub write_timeout: Option<Period>,
+
     /// Largest request body; beyond it senders get 413 [default: 25MiB]
     #[arg(long, env = "BOATHOOK_MAX_BODY_BYTES", value_name = "BYTES")]
     pub max_body_bytes: Option<ByteSize>,
+
+    /// Bytes of all bodies over 64 KiB that may be arriving at a time; beyond it senders get 503
+    /// [default: 512MiB]
+    #[arg(long, env = "BOATHOOK_MAX_INFLIGHT_BODY_BYTES", value_name = "BYTES")]
+    pub max_inflight_body_bytes: Option<ByteSize>,
 
     /// Output kept per attempt of a vessel [default: 10MiB]
     #[arg(long, env = "BOATHOOK_MAX_OUTPUT_BYTES", value_name = "BYTES")]
@@ -106,7 +140,16 @@ pub struct Settings {
     pub public_url: Option<PublicUrl>,
     pub workers: usize,
     pub max_queued_runs: usize,
+    pub max_connections: usize,
+    pub max_connections_per_ip: usize,
+    pub head_timeout: Duration,
+    pub body_timeout: Duration,
+    /// Bytes per second.
+    pub body_min_rate: u64,
+    pub idle_timeout: Duration,
+    pub write_timeout: Duration,
     pub max_body_bytes: u64,
+    pub max_inflight_body_bytes: u64,
     pub max_output_bytes: u64,
     pub max_followers: usize,
     pub max_crash_attempts: u32,
@@ -200,6 +243,17 @@ impl Settings {
             workers,
             max_queued_runs: first!(max_queued_runs)
                 .map_or(limits::QUEUED_RUNS_MAX, NonZeroUsize::get),
+            max_connections: first!(max_connections)
+                .map_or(limits::CONNECTIONS_MAX, NonZeroUsize::get),
+            max_connections_per_ip: first!(max_connections_per_ip)
+                .map_or(limits::CONNECTIONS_PER_IP_MAX, NonZeroUsize::get),
+            head_timeout: first!(head_timeout).map_or(limits::HEAD_TIMEOUT, |time| time.0),
+            body_timeout: first!(body_timeout).map_or(limits::BODY_TIMEOUT, |time| time.0),
+            body_min_rate: first!(body_min_rate).map_or(limits::BODY_RATE_MIN, |size| size.0),
+            idle_timeout: first!(idle_timeout).map_or(limits::IDLE_TIMEOUT, |time| time.0),
+            write_timeout: first!(write_timeout).map_or(limits::WRITE_TIMEOUT, |time| time.0),
+            max_inflight_body_bytes: first!(max_inflight_body_bytes)
+                .map_or(limits::BODIES_ON_DISK_BYTES_MAX, |size| size.0),
             max_body_bytes: first!(max_body_bytes).map_or(limits::BODY_BYTES_MAX, |size| size.0),
             max_output_bytes: first!(max_output_bytes)
                 .map_or(limits::OUTPUT_BYTES_MAX, |size| size.0),
@@ -291,139 +345,4 @@ fn parse_file(path: &Path, text: &str) -> Result<Sources, ConfigError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use clap::{Args, CommandFactory, FromArgMatches};
-
-    use super::*;
-
-    fn given(flags: &[&str]) -> Sources {
-        let command = Sources::augment_args(clap::Command::new("serve"));
-        let flags = ["serve", "--data-dir", "/data"].iter().chain(flags);
-        Sources::from_arg_matches(&command.get_matches_from(flags)).unwrap()
-    }
-
-    fn file(text: &str) -> Result<Sources, String> {
-        parse_file(Path::new("/x/boathook.toml"), text).map_err(|error| error.to_string())
-    }
-
-    #[test]
-    fn flags_outrank_the_file_and_the_file_outranks_defaults() {
-        let text = "workers = 3\nmax_body_bytes = \"1MiB\"\nkeep_workdir = \"on_failure\"\n\
-                    public_url = \"https://hooks.example.com/boat/\"\nlog = \"debug\"\n\
-                    shutdown_grace = \"1m30s\"\nhooks_listen = \"[::1]:80\"\n";
-        let flags = given(&["--workers", "5", "--work-dir", "/fast"]);
-        let settings = Settings::resolve(flags, file(text).unwrap(), None).unwrap();
-        assert_eq!(settings.workers, 5);
-        assert_eq!(settings.work_dir, Path::new("/fast"));
-        assert_eq!(settings.max_body_bytes, 1 << 20);
-        assert_eq!(settings.keep_workdir, KeepWorkdir::OnFailure);
-        assert_eq!(settings.public_url.unwrap().as_str(), "https://hooks.example.com/boat");
-        assert_eq!(settings.log, log::LevelFilter::Debug);
-        assert_eq!(settings.shutdown_grace, Duration::from_secs(90));
-        assert_eq!(settings.hooks_listen, "[::1]:80".parse().unwrap());
-        assert_eq!(settings.admin_listen, loopback(9001));
-        assert_eq!(settings.max_followers, limits::FOLLOWERS_MAX);
-    }
-
-    #[test]
-    fn defaults_are_those_that_the_help_names() {
-        let settings = Settings::without_file(given(&[])).unwrap();
-        assert_eq!(settings.work_dir, Path::new("/data/work"));
-        assert!(settings.workers >= 8);
-        let mut command = Sources::augment_args(clap::Command::new("serve"));
-        let help = command.render_long_help().to_string();
-        let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
-        for (flag, default) in [
-            ("--hooks-listen", settings.hooks_listen.to_string()),
-            ("--admin-listen", settings.admin_listen.to_string()),
-            ("--max-queued-runs", settings.max_queued_runs.to_string()),
-            ("--max-body-bytes", format!("{}MiB", settings.max_body_bytes >> 20)),
-            ("--max-output-bytes", format!("{}MiB", settings.max_output_bytes >> 20)),
-            ("--max-followers", settings.max_followers.to_string()),
-            ("--max-crash-attempts", settings.max_crash_attempts.to_string()),
-            ("--shutdown-grace", format!("{}s", settings.shutdown_grace.as_secs())),
-            ("--kill-grace", format!("{}s", settings.kill_grace.as_secs())),
-            ("--log", settings.log.to_string().to_lowercase()),
-        ] {
-            let (_, after) = help.split_once(&format!("{flag} <")).expect(flag);
-            let (_, after) = after.split_once("[default: ").expect(flag);
-            assert!(after.starts_with(&format!("{default}]")), "{flag}: {default}: {after:.20}");
-        }
-    }
-
-    #[test]
-    fn every_setting_has_a_flag_a_variable_and_a_line() {
-        #[derive(clap::Parser)]
-        struct Command {
-            #[command(flatten)]
-            _sources: Sources,
-        }
-        let unknown = file("x = 1").unwrap_err();
-        for argument in Command::command().get_arguments() {
-            let key = argument.get_id().as_str();
-            assert_eq!(argument.get_long(), Some(key.replace('_', "-").as_str()));
-            let variable = format!("BOATHOOK_{}", key.to_uppercase());
-            assert_eq!(argument.get_env(), Some(variable.as_ref()));
-            assert!(unknown.contains(&format!("`{key}`")), "{key}");
-        }
-    }
-
-    #[test]
-    fn errors_name_file_line_and_key() {
-        for (text, expected) in [
-            ("# note\n\nworkers = 0\n", "/x/boathook.toml:3: workers: "),
-            ("workers = \"many\"", "/x/boathook.toml:1: workers: "),
-            ("log = \"info\"\nwokers = 3", "/x/boathook.toml:2: unknown field `wokers`"),
-            ("log = \"loud\"", "/x/boathook.toml:1: log: no such level: \"loud\""),
-            ("kill_grace = \"soon\"", "/x/boathook.toml:1: kill_grace: "),
-            ("\nmax_body_bytes = \"25MB\"", "/x/boathook.toml:2: max_body_bytes: not a size"),
-            ("max_body_bytes = -1", "/x/boathook.toml:1: max_body_bytes: "),
-            ("public_url = \"ftp://a\"", "/x/boathook.toml:1: public_url: "),
-            ("hooks_listen = \"9000\"", "/x/boathook.toml:1: hooks_listen: not an address"),
-            ("workers = ", "/x/boathook.toml:1: workers: "),
-        ] {
-            let message = file(text).unwrap_err();
-            assert!(message.starts_with(expected), "{message}");
-        }
-    }
-
-    #[test]
-    fn bounds_are_checked_whatever_the_source() {
-        let error = Settings::without_file(given(&["--workers", "1000000"])).unwrap_err();
-        assert!(error.to_string().starts_with("workers: "), "{error}");
-    }
-
-    #[test]
-    fn the_file_is_found_in_the_data_directory_first() {
-        let data = tempfile::tempdir().unwrap();
-        let system = tempfile::tempdir().unwrap();
-        std::fs::write(system.path().join(FILE_NAME), "workers = 2").unwrap();
-        let read = || read_default_file(Some(data.path()), system.path());
-        assert_eq!(read().unwrap().workers, NonZeroUsize::new(2));
-        std::fs::write(data.path().join(FILE_NAME), "workers = 3").unwrap();
-        assert_eq!(read().unwrap().workers, NonZeroUsize::new(3));
-        std::fs::write(data.path().join(FILE_NAME), "data_dir = \"/elsewhere\"").unwrap();
-        assert!(matches!(read(), Err(ConfigError::Misplaced { .. })));
-        let missing = data.path().join("missing.toml");
-        let error = Settings::load(given(&[]), Some(&missing)).unwrap_err();
-        assert!(error.to_string().contains("missing.toml"), "{error}");
-    }
-
-    #[test]
-    fn the_data_directory_follows_service_then_user() {
-        let find = |variables: &[(&str, &str)], home: Option<&str>| {
-            let environment = |name: &str| {
-                variables.iter().find(|(key, _)| *key == name).map(|(_, value)| value.into())
-            };
-            default_data_directory(environment, home.map(PathBuf::from))
-        };
-        let service = ("STATE_DIRECTORY", "/var/lib/boathook:/var/lib/other");
-        let user = ("XDG_STATE_HOME", "/home/a/state");
-        assert_eq!(find(&[service, user], None), Some("/var/lib/boathook".into()));
-        assert_eq!(find(&[user], Some("/home/a")), Some("/home/a/state/boathook".into()));
-        let relative = ("XDG_STATE_HOME", "state");
-        let expected = Some("/home/a/.local/state/boathook".into());
-        assert_eq!(find(&[relative], Some("/home/a")), expected);
-        assert_eq!(find(&[], None), None);
-    }
-}
+mod tests;

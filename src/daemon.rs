@@ -15,11 +15,14 @@ use crate::config::{ConfigError, Settings};
 use crate::domain::webhook::Token;
 use crate::engine::{Engine, EngineSettings, RecoveryError};
 use crate::fatal;
+use crate::gate::{GateSettings, Spool};
 use crate::http;
 use crate::http::admin::AdminSettings;
 use crate::http::auth::BearerToken;
+use crate::http::listener::{Doors, Listener};
 use crate::http::webhook::HookSettings;
 use crate::launch::process::{ProcessLauncher, ProcessLauncherSettings};
+use crate::limits;
 use crate::logging;
 use crate::priority;
 use crate::signals::{self, Event};
@@ -55,8 +58,8 @@ pub enum StartError {
 /// A running server.
 pub struct Daemon {
     engine: Arc<Engine>,
-    hooks: http::server::Server,
-    admin: http::server::Server,
+    hooks: Listener,
+    admin: Listener,
     /// The workers and the timer.
     threads: Vec<JoinHandle<()>>,
     hooks_url: String,
@@ -111,7 +114,8 @@ impl Daemon {
         };
         let thread = |what| move |source| StartError::Thread { what, source };
         let max_body_bytes = settings.max_body_bytes;
-        let hooks = serve_hooks(hooks, &engine, HookSettings { max_body_bytes })
+        let doors = doors(settings);
+        let hooks = serve_hooks(hooks, &engine, HookSettings { max_body_bytes }, &doors)
             .map_err(thread("webhook listener"))?;
         let admin_settings = AdminSettings {
             token: BearerToken::new(token.reveal()),
@@ -119,7 +123,7 @@ impl Daemon {
             max_body_bytes,
             max_followers: settings.max_followers,
         };
-        let admin = http::serve_admin(admin, Arc::clone(&engine), admin_settings)
+        let admin = http::serve_admin(admin, Arc::clone(&engine), admin_settings, &doors)
             .map_err(thread("admin listener"))?;
         let url_file = data_dir.join(ADMIN_URL_FILE);
         write_private_file(&url_file, &format!("{admin_url}\n")).map_err(|source| {
@@ -239,17 +243,38 @@ pub fn serve(
     Ok(())
 }
 
+/// What both listeners hold their clients to.
+fn doors(settings: &Settings) -> Doors {
+    let spool = Spool::new(
+        settings.data_dir.clone(),
+        limits::BODIES_IN_MEMORY_BYTES_MAX,
+        settings.max_inflight_body_bytes,
+    );
+    let settings = GateSettings {
+        max_connections: settings.max_connections,
+        max_connections_per_ip: settings.max_connections_per_ip,
+        head_timeout: settings.head_timeout,
+        body_timeout: settings.body_timeout,
+        body_min_rate: settings.body_min_rate,
+        idle_timeout: settings.idle_timeout,
+        write_timeout: settings.write_timeout,
+        drain_bytes_max: settings.max_body_bytes.saturating_add(limits::DRAIN_BYTES_MAX),
+    };
+    Doors { settings, spool: Arc::new(spool) }
+}
+
 /// Starts the webhook listener with precedence for all its threads, tiny_http's own included: they
 /// inherit it from the thread that starts them.
 fn serve_hooks(
     listener: TcpListener,
     engine: &Arc<Engine>,
     settings: HookSettings,
-) -> io::Result<http::server::Server> {
+    doors: &Doors,
+) -> io::Result<Listener> {
     thread::scope(|scope| {
         let starter = scope.spawn(|| {
             priority::raise();
-            http::serve_hooks(listener, Arc::clone(engine), settings)
+            http::serve_hooks(listener, Arc::clone(engine), settings, doors)
         });
         starter.join().unwrap_or_else(|_| Err(io::Error::other("its start has panicked")))
     })

@@ -15,8 +15,8 @@ pub fn stop(why: &str) -> ! {
     std::process::exit(1)
 }
 
-/// Makes a panic end the process, unless it is in a thread that answers requests: those see to
-/// their own, and tiny_http's, which have no names, panic when a sender goes away.
+/// Makes a panic end the process, unless it is in a thread that serves connections or answers
+/// requests: those see to their own, and tiny_http's have no names.
 pub fn stop_on_panics() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -32,7 +32,10 @@ pub fn stop_on_panics() {
 
 /// Whether the server cannot go on without the thread of this name.
 fn is_vital(name: Option<&str>) -> bool {
-    let answers = |name: &str| ["hooks", "admin"].iter().any(|listener| name.starts_with(listener));
+    let answers = |name: &str| {
+        ["hooks", "admin"].iter().any(|listener| name.starts_with(listener))
+            && !name.ends_with("-accept")
+    };
     name.is_some_and(|name| name != "main" && !answers(name))
 }
 
@@ -48,6 +51,8 @@ mod tests {
             (Some("sled-io-0"), true),
             (Some("hooks-12"), false),
             (Some("admin-1"), false),
+            (Some("hooks-conn"), false),
+            (Some("hooks-accept"), true),
             (Some("main"), false),
             (None, false),
         ] {

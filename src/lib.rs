@@ -9,6 +9,7 @@ pub mod duration;
 pub mod engine;
 pub mod fatal;
 pub mod fleet_file;
+pub mod gate;
 pub mod http;
 pub mod launch;
 pub mod limits;

@@ -92,13 +92,62 @@ pub const ADMIN_HANDLERS: usize = 8;
 /// Retry-After of a 503, in seconds: a full queue does not empty at once.
 pub const RETRY_AFTER_SECONDS: u32 = 5;
 
+/// Connections to a listener at once; each holds a thread and a descriptor.
+pub const CONNECTIONS_MAX: usize = 1024;
+/// Connections from one address at once: many for a sender, few of all there are.
+pub const CONNECTIONS_PER_IP_MAX: usize = 128;
+/// Connections beyond all others that get the short answers: a full server still tells its health.
+pub const RESERVED_CONNECTIONS: usize = 16;
+/// How long one of those may take, for its head and for its end.
+pub const RESERVED_TIME_MAX: Duration = Duration::from_secs(1);
+/// Bytes of the stack of a connection's thread, a third of which a debug build uses.
+pub const CONNECTION_STACK_BYTES: usize = 256 * 1024;
+/// How long to wait for a connection to end when no more can be accepted.
+pub const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+/// How often trouble that does not end is logged.
+pub const COMPLAINT_INTERVAL: Duration = Duration::from_secs(60);
+/// From the first byte of a head to its last: a head fits in a few packets.
+pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// For a small body, over the worst of networks.
+pub const BODY_TIMEOUT: Duration = Duration::from_secs(60);
+/// Bytes per second at which larger bodies get more time.
+pub const BODY_RATE_MIN: u64 = 1 << 20;
+/// Between two requests of a connection: senders that send often keep theirs, others connect anew.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Without progress in sending an answer.
+pub const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Bytes of a request line: twice what most servers and proxies take, so that even 10 KB of a
 /// wrong token get the answer that every wrong token gets.
 pub const REQUEST_LINE_BYTES_MAX: usize = 16 * 1024;
+/// Bytes of a request's head: room for the headers of several proxies.
+pub const HEAD_BYTES_MAX: usize = 32 * 1024;
+/// Headers of a request: several times what senders and their proxies add.
+pub const HEADERS_MAX: usize = 100;
+/// Bytes of the first line of a chunk: a size, and extensions that nobody uses.
+pub const CHUNK_LINE_BYTES_MAX: usize = 256;
+/// Bytes of the trailers of a chunked body, which are dropped.
+pub const TRAILER_BYTES_MAX: usize = 8 * 1024;
+/// Bytes of a body that is kept in memory until a handler takes it: most webhooks.
+pub const BODY_INLINE_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of all bodies in memory: one for each connection.
+pub const BODIES_IN_MEMORY_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Bytes of all bodies in files: twenty of the largest at once.
+pub const BODIES_ON_DISK_BYTES_MAX: u64 = 512 * 1024 * 1024;
+/// Requests that may wait for a handler: one for each connection.
+pub const WAITING_REQUESTS_MAX: usize = 1024;
+/// How long a request may wait for a handler: longer, and senders would give up.
+pub const HANDLER_WAIT: Duration = Duration::from_secs(5);
+/// Bytes of the body of a refused request that are read so that its connection can be kept.
+pub const SKIPPED_BODY_BYTES_MAX: u64 = 64 * 1024;
 /// Bytes by which a refused body may exceed `max_body_bytes` and still be read to its end, so that
 /// a sender that reads only after it has sent gets to see the 413. A drain of 1 MiB was measured
 /// to be too short for Python's http.client. What is drained is never held in memory.
 pub const DRAIN_BYTES_MAX: u64 = 512 * 1024 * 1024;
+/// How long it is read: a sender that is slower gets a reset.
+pub const LINGER_TIME_MAX: Duration = Duration::from_secs(10);
+/// How long connections are kept open for one more request, which is answered with the word that it
+/// was the last, when the server stops: a busy sender loses nothing then.
+pub const CLOSING_NOTICE: Duration = Duration::from_millis(250);
 /// Bytes of a body shown as part of "webhook parameters"; the whole of it is a download away.
 pub const PARAMETERS_INLINE_BYTES_MAX: u64 = 1 << 20;
 /// Entries of a list when the request does not say how many.

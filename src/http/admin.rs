@@ -8,7 +8,8 @@ mod projects;
 mod runs;
 mod webhooks;
 
-use std::io::{Read, Write};
+use std::io::Write;
+use std::net::SocketAddr;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -17,6 +18,7 @@ use serde::de::DeserializeOwned;
 
 use crate::domain::ids::{OrganizationId, RequestId};
 use crate::engine::Engine;
+use crate::gate::{Head, Pass};
 use crate::http::admin::output::Followers;
 use crate::http::auth::BearerToken;
 use crate::http::message::{Answer, Body, Handler, Request, Stream, StreamWriter};
@@ -156,15 +158,11 @@ impl Call<'_, '_> {
 
     /// The whole body as text.
     fn text(&mut self) -> Result<String, Problem> {
-        let limit = limits::FLEET_FILE_BYTES_MAX as u64;
-        if self.request.announced.is_some_and(|announced| announced > limit) {
-            return Err(respond::too_large(limit));
-        }
         let mut bytes = Vec::new();
-        (&mut *self.request.body)
-            .take(limit)
+        self.request
+            .body
             .read_to_end(&mut bytes)
-            .map_err(|_| Problem::bad_request("the body ended before it was complete"))?;
+            .map_err(|error| Problem::new(500, format!("the body cannot be read: {error}")))?;
         String::from_utf8(bytes).map_err(|_| Problem::bad_request("the body is not UTF-8"))
     }
 
@@ -207,13 +205,18 @@ impl AdminHandler {
         Self { engine, organization, settings, followers }
     }
 
-    fn outcome(&self, request: &mut Request<'_>) -> Outcome {
-        if !self.settings.token.admits(request.header("Authorization")) {
-            return Err(Problem::new(
-                401,
-                "this needs the admin token; send it as \"Authorization: Bearer <token>\"",
-            ));
+    /// Whether a request may come in, by its head alone.
+    fn check(&self, head: &Head) -> Result<(), Problem> {
+        if self.settings.token.admits(head.header("Authorization")) {
+            return Ok(());
         }
+        Err(Problem::new(
+            401,
+            "this needs the admin token; send it as \"Authorization: Bearer <token>\"",
+        ))
+    }
+
+    fn outcome(&self, request: &mut Request<'_>) -> Outcome {
         match route::find(ROUTES, &request.method, &request.path) {
             Found::Endpoint { endpoint, segments } => {
                 endpoint(self, &mut Call { request, segments })
@@ -225,10 +228,21 @@ impl AdminHandler {
 }
 
 impl Handler for AdminHandler {
-    fn handle(&self, request: &mut Request<'_>) -> Answer {
-        if request.path == "/healthz" && request.method == "GET" {
-            return respond::health(self.engine.is_healthy());
+    fn admit(&self, head: &Head, peer: SocketAddr) -> Result<Pass, Answer> {
+        if head.path == "/healthz" && head.method == "GET" {
+            return Err(respond::health(self.engine.is_healthy()));
         }
+        self.check(head).map_err(|problem| respond::error(RequestId::random(), problem))?;
+        // Test runs take what webhooks take; everything else is a fleet file at most.
+        let body_bytes_max = if head.path.ends_with("/test") {
+            self.settings.max_body_bytes
+        } else {
+            limits::FLEET_FILE_BYTES_MAX as u64
+        };
+        Ok(Pass { remote_addr: peer, body_bytes_max })
+    }
+
+    fn handle(&self, request: &mut Request<'_>) -> Answer {
         let id = RequestId::random();
         match self.outcome(request) {
             Ok(Reply::Data(status, data)) => respond::data(id, status, &data),

@@ -1,12 +1,12 @@
-//! Requests and answers as the handlers see them: plain data and a body to read, whoever reads the
-//! socket. Owns no I/O.
+//! Requests and answers as the handlers see them: plain data and a body to read. Owns no I/O.
 
 use std::io::{self, Read, Write};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::domain::request::RequestHead;
+use crate::gate::{Head, Pass};
 
-/// A request whose head is complete and whose body is still to be read.
+/// A request, complete: the gate has its body.
 pub struct Request<'a> {
     pub method: String,
     /// The path as it was sent, escapes included.
@@ -15,13 +15,9 @@ pub struct Request<'a> {
     pub query: String,
     /// Names as received, values as bytes.
     pub headers: Vec<(String, Vec<u8>)>,
-    pub remote_addr: Option<SocketAddr>,
-    /// The Content-Length. Without one there is no body.
-    pub announced: Option<u64>,
-    /// Whether an answer may come without a length (HTTP/1.1: in chunks).
-    pub can_stream: bool,
-    /// Ends with `UnexpectedEof` when the sender goes away before the announced length. The first
-    /// read tells a sender that waits for `100 Continue` to go on: refuse before reading.
+    pub remote_addr: SocketAddr,
+    /// Bytes of the body.
+    pub length: u64,
     pub body: &'a mut dyn Read,
 }
 
@@ -38,7 +34,7 @@ impl Request<'_> {
     pub fn take_head(&mut self, withheld: &[&str]) -> RequestHead {
         let mut head = RequestHead {
             query: std::mem::take(&mut self.query),
-            remote_addr: self.remote_addr.map(|addr| addr.to_string()).unwrap_or_default(),
+            remote_addr: self.remote_addr.to_string(),
             ..RequestHead::default()
         };
         for (name, value) in std::mem::take(&mut self.headers) {
@@ -103,12 +99,24 @@ impl Answer {
 
 /// Answers requests. One handler is shared by all threads of its listener.
 pub trait Handler: Send + Sync {
-    /// Answers one request.
+    /// Decides on a request whose head is complete, before anything of its body is read. Those that
+    /// need no handler's attention, like refusals, are answered right away.
+    ///
+    /// # Errors
+    /// The answer to a request that goes no further. It must not be a stream.
+    fn admit(&self, head: &Head, peer: SocketAddr) -> Result<Pass, Answer>;
+
+    /// Answers a request that was admitted.
     fn handle(&self, request: &mut Request<'_>) -> Answer;
 
     /// The answer, in the form this listener gives its refusals, for a request that no handler
     /// gets to see or that a handler failed at.
     fn refuse(&self, status: u16, message: &str) -> Answer;
+
+    /// Whether connections from `peer` count towards the limit per address.
+    fn is_counted(&self, peer: IpAddr) -> bool {
+        !peer.to_canonical().is_loopback()
+    }
 }
 
 #[cfg(test)]
@@ -127,9 +135,8 @@ mod tests {
                 ("X-Github-Event".into(), vec![b'p', 0xff]),
                 ("authorization".into(), b"Bearer secret".to_vec()),
             ],
-            remote_addr: Some(([192, 0, 2, 1], 7).into()),
-            announced: None,
-            can_stream: true,
+            remote_addr: ([192, 0, 2, 1], 7).into(),
+            length: 0,
             body: &mut body,
         };
         assert_eq!(request.header("X-GITHUB-EVENT"), Some(&b"push"[..]));

@@ -1,20 +1,19 @@
-//! The threads that answer a listener's requests. This module and the ones below it are the only
-//! place that knows tiny_http; handlers see [`Request`](crate::http::message::Request) and
-//! [`Answer`](crate::http::message::Answer).
+//! The threads that answer a listener's requests, behind its gate. This module and the ones below
+//! it are the only place that knows tiny_http; handlers see
+//! [`Request`](crate::http::message::Request) and [`Answer`](crate::http::message::Answer).
 //!
-//! Each thread receives a request and answers it itself: tiny_http makes the second request of a
-//! pipelined connection wait for the answer to the first, so a request must never wait for another
-//! one's thread. The exception are lasting streams (followers), which move to threads of their own
-//! together with the right to answer.
+//! tiny_http reads nothing but what the gate writes: requests without headers and without bodies,
+//! whose path is the id of a request that waits in the gate's [`Passage`]. It is never shown what
+//! it could read wrongly.
 //!
-//! tiny_http has no deadlines, no limits on connections and no way to close one, and cannot be
-//! saved from all of its traps from here. Until the gate stands in front, that is so.
+//! Each thread receives a request and answers it itself. The exception are lasting streams
+//! (followers), which move to threads of their own together with the right to answer.
 
 mod exchange;
 mod output;
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::os::unix::net::UnixListener;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -22,91 +21,76 @@ use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crate::fatal;
+use crate::gate::Passage;
 use crate::http::message::Handler;
-use crate::limits;
 
-/// How a listener is served.
-#[derive(Clone, Copy, Debug)]
-pub struct Options {
-    /// Begins the names of its threads and tells its log lines apart; at most 8 bytes.
-    pub name: &'static str,
-    /// Threads that answer.
-    pub handlers: usize,
-    /// The largest body any handler reads.
-    pub body_bytes_max: u64,
-}
-
-/// A listener that is being served.
+/// The threads behind one gate.
 pub struct Server {
     shared: Arc<Shared>,
     handlers: Vec<JoinHandle<()>>,
-    address: SocketAddr,
 }
 
 /// What the threads of a server have in common.
 struct Shared {
     name: &'static str,
     tiny: tiny_http::Server,
+    passage: Arc<Passage>,
     handler: Arc<dyn Handler>,
-    /// Announced bodies up to here are read to their end even when they are refused.
-    drain_bytes_max: u64,
     stopping: AtomicBool,
     running: Running,
     lasting: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Server {
-    /// Serves `listener` with `handler`.
+    /// Answers with `handler`, on `handlers` threads, what comes through `passage`, whose inner end
+    /// is `listener`. `name` begins the names of the threads; at most 8 bytes.
     ///
     /// # Errors
-    /// When the listener is unusable or a thread cannot be started.
+    /// When a thread cannot be started.
     pub fn start(
-        listener: TcpListener,
-        options: Options,
+        name: &'static str,
+        listener: UnixListener,
+        passage: Arc<Passage>,
         handler: Arc<dyn Handler>,
+        handlers: usize,
     ) -> io::Result<Self> {
-        let address = listener.local_addr()?;
-        // Inherited by what it accepts: streamed output must not wait for acknowledgements.
-        rustix::net::sockopt::set_tcp_nodelay(&listener, true)?;
         let tiny = tiny_http::Server::from_listener(listener, None).map_err(io::Error::other)?;
         let shared = Arc::new(Shared {
-            name: options.name,
+            name,
             tiny,
+            passage,
             handler,
-            drain_bytes_max: options.body_bytes_max.saturating_add(limits::DRAIN_BYTES_MAX),
             stopping: AtomicBool::new(false),
             running: Running::default(),
             lasting: Mutex::default(),
         });
-        let mut server = Self { shared, handlers: Vec::with_capacity(options.handlers), address };
-        for number in 0..options.handlers {
+        let mut server = Self { shared, handlers: Vec::with_capacity(handlers) };
+        for number in 0..handlers {
             let shared = Arc::clone(&server.shared);
             let running = shared.running.enter();
-            let thread =
-                Builder::new().name(format!("{}-{number}", options.name)).spawn(move || {
-                    let _running = running;
-                    shared.work();
-                })?;
+            let thread = Builder::new().name(format!("{name}-{number}")).spawn(move || {
+                let _running = running;
+                shared.work();
+            })?;
             server.handlers.push(thread);
         }
         Ok(server)
     }
 
-    /// Where it listens.
-    pub fn address(&self) -> SocketAddr {
-        self.address
+    /// Ends streams that would last, so that they do not keep the gate from stopping.
+    pub fn end_streams(&self) {
+        self.shared.stopping.store(true, Ordering::SeqCst);
     }
 
-    /// Takes no more requests, lets those under way be answered for up to `within`, and ends the
-    /// threads. What is not done by then is left to the end of the process.
+    /// Ends the threads, within `within`. The gate has stopped by now, so they have nothing to do.
     pub fn stop(self, within: Duration) {
-        self.shared.stopping.store(true, Ordering::SeqCst);
+        self.end_streams();
         for _ in &self.handlers {
             self.shared.tiny.unblock();
         }
         let left = self.shared.running.wait_for_none(within);
         if left > 0 {
-            log::warn!(listener = self.shared.name, threads = left; "requests are still under way; they go unanswered");
+            log::warn!(listener = self.shared.name, threads = left; "threads that answer do not end");
         }
         let lasting = std::mem::take(&mut *lock(&self.shared.lasting));
         for thread in self.handlers.into_iter().chain(lasting) {
@@ -115,12 +99,10 @@ impl Server {
                 let _ = thread.join();
             }
         }
-        // What came in after the threads were told to end.
-        while left == 0
-            && let Ok(Some(exchange)) = self.shared.tiny.try_recv()
-        {
-            self.shared.refuse_late(exchange);
-        }
+        // tiny_http's accepting thread looks up, and sees that it is to end, at the next connection.
+        let passage = Arc::clone(&self.shared.passage);
+        drop(self.shared);
+        let _ = passage.dial();
     }
 }
 
@@ -133,7 +115,7 @@ impl Shared {
                 Err(_) if self.stopping.load(Ordering::SeqCst) => return,
                 // tiny_http ends its accept loop after any error, for good.
                 Err(error) => fatal::stop(&format!(
-                    "the {} listener accepts no more connections: {error}",
+                    "requests no longer reach the {} handlers: {error}",
                     self.name
                 )),
             }
@@ -164,10 +146,6 @@ impl Shared {
                 "no thread for a stream; its request goes unanswered"
             ),
         }
-    }
-
-    fn refuse_late(&self, exchange: tiny_http::Request) {
-        self.guard(|| exchange::refuse(self, exchange, 503, "the server is stopping; try again"));
     }
 }
 
@@ -215,6 +193,3 @@ impl Drop for RunningGuard {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
-
-#[cfg(test)]
-mod tests;

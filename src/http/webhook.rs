@@ -1,12 +1,14 @@
 //! The webhook listener: `POST /hooks/<token>` and `GET /healthz`, nothing else. Decides who may
 //! start what; taking in the run is the engine's.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::domain::ids::{OrganizationId, RequestId};
 use crate::domain::run::Trigger;
 use crate::domain::webhook::Token;
 use crate::engine::Engine;
+use crate::gate::{Head, Pass};
 use crate::http::message::{Answer, Handler, Request};
 use crate::http::respond::{self, Problem};
 
@@ -37,26 +39,49 @@ impl HookHandler {
         Self { engine, organization, settings }
     }
 
+    /// Whether a request for `target` may come in, by its head alone.
+    fn check(&self, target: &Token) -> Result<(), Problem> {
+        if self.engine.fleet_by_token(&target.hash()).is_none() {
+            return Err(unknown());
+        }
+        if !self.engine.is_healthy() {
+            return Err(Problem::new(503, "no runs can be accepted now; try again later"));
+        }
+        Ok(())
+    }
+
     /// Accepts a run of the fleet that `token` belongs to.
     fn accept(&self, token: &Token, request: &mut Request<'_>) -> Result<String, Problem> {
         let version = self.engine.fleet_by_token(&token.hash()).ok_or_else(unknown)?;
-        let limit = self.settings.max_body_bytes;
-        if request.announced.is_some_and(|announced| announced > limit) {
-            return Err(respond::too_large(limit));
-        }
-        let head = request.take_head(&[]);
-        let run = self.engine.accept(
-            &version,
-            Trigger::Webhook,
-            head,
-            request.body,
-            request.announced,
-        )?;
+        let (head, length) = (request.take_head(&[]), Some(request.length));
+        let run = self.engine.accept(&version, Trigger::Webhook, head, request.body, length)?;
         Ok(respond::accepted(&version, self.organization, run))
+    }
+
+    fn refused(id: RequestId, problem: Problem, remote_addr: SocketAddr) -> Answer {
+        // Never the path: it may hold a token that is right but for a letter.
+        log::info!(
+            request:% = id, status = problem.status, remote_addr:% = remote_addr,
+            reason = problem.message.as_str();
+            "webhook refused"
+        );
+        respond::bare(id, problem)
     }
 }
 
 impl Handler for HookHandler {
+    fn admit(&self, head: &Head, peer: SocketAddr) -> Result<Pass, Answer> {
+        let checked = match target(&head.method, &head.path) {
+            Ok(Target::Health) => return Err(respond::health(self.engine.is_healthy())),
+            Ok(Target::Hook(token)) => self.check(&token),
+            Err(problem) => Err(problem),
+        };
+        match checked {
+            Ok(()) => Ok(Pass { remote_addr: peer, body_bytes_max: self.settings.max_body_bytes }),
+            Err(problem) => Err(Self::refused(RequestId::random(), problem, peer)),
+        }
+    }
+
     fn handle(&self, request: &mut Request<'_>) -> Answer {
         let id = RequestId::random();
         let accepted = match target(&request.method, &request.path) {
@@ -66,15 +91,7 @@ impl Handler for HookHandler {
         };
         match accepted {
             Ok(data) => respond::data(id, 201, &data),
-            Err(problem) => {
-                // Never the path: it may hold a token that is right but for a letter.
-                log::info!(
-                    request:% = id, status = problem.status, remote_addr:? = request.remote_addr,
-                    reason = problem.message.as_str();
-                    "webhook refused"
-                );
-                respond::bare(id, problem)
-            }
+            Err(problem) => Self::refused(id, problem, request.remote_addr),
         }
     }
 

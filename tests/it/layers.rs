@@ -4,14 +4,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What a layer may name below `crate::`, besides itself and [`FOUNDATION`].
-const LAYERS: [(&str, &[&str]); 9] = [
+const LAYERS: [(&str, &[&str]); 10] = [
     ("domain", &[]),
     ("queue", &[]),
     ("fleet_file", &[]),
     ("storage", &["fatal"]),
     ("launch", &[]),
     ("engine", &["config", "fatal", "fleet_file", "launch", "queue", "storage"]),
-    ("http", &["duration", "engine", "fatal", "fleet_file"]),
+    ("gate", &[]),
+    ("http", &["duration", "engine", "fatal", "fleet_file", "gate"]),
     ("config", &[]),
     ("cli", &["config", "daemon", "fleet_file"]),
 ];

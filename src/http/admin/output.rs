@@ -16,8 +16,7 @@ pub(super) fn get(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
     query.allow_only(&["follow", "offset", "attempt"])?;
     let offset = query.parsed("offset")?.unwrap_or(0);
     let attempt = query.parsed("attempt")?;
-    // Whoever cannot be sent a stream gets what there is.
-    let follows = query.flag("follow")? && call.request.can_stream;
+    let follows = query.flag("follow")?;
     let Some(output) = admin.engine.output(call.id(0, "vessel run")?, attempt) else {
         return Err(Problem::not_found("no such vessel run, or no such attempt of it"));
     };

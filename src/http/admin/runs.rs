@@ -46,14 +46,8 @@ pub(super) fn start(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
 /// A run as a webhook would start it.
 pub(super) fn test(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
     let version = admin.engine.current_version(fleet_id(call)?)?;
-    let limit = admin.settings.max_body_bytes;
-    let announced = call.request.announced;
-    if announced.is_some_and(|announced| announced > limit) {
-        return Err(respond::too_large(limit));
-    }
-    let head = call.request.take_head(&ADMIN_HEADERS);
-    let run =
-        admin.engine.accept(&version, Trigger::Webhook, head, call.request.body, announced)?;
+    let (head, length) = (call.request.take_head(&ADMIN_HEADERS), Some(call.request.length));
+    let run = admin.engine.accept(&version, Trigger::Webhook, head, call.request.body, length)?;
     Ok(Reply::Data(201, respond::accepted(&version, admin.organization, run)))
 }
 

@@ -1,0 +1,144 @@
+//! Settings from their sources, and the errors that say where one is wrong.
+
+use clap::{Args, CommandFactory, FromArgMatches};
+
+use super::*;
+
+fn given(flags: &[&str]) -> Sources {
+    let command = Sources::augment_args(clap::Command::new("serve"));
+    let flags = ["serve", "--data-dir", "/data"].iter().chain(flags);
+    Sources::from_arg_matches(&command.get_matches_from(flags)).unwrap()
+}
+
+fn file(text: &str) -> Result<Sources, String> {
+    parse_file(Path::new("/x/boathook.toml"), text).map_err(|error| error.to_string())
+}
+
+#[test]
+fn flags_outrank_the_file_and_the_file_outranks_defaults() {
+    let text = "workers = 3\nmax_body_bytes = \"1MiB\"\nkeep_workdir = \"on_failure\"\n\
+                public_url = \"https://hooks.example.com/boat/\"\nlog = \"debug\"\n\
+                shutdown_grace = \"1m30s\"\nhooks_listen = \"[::1]:80\"\n";
+    let flags = given(&["--workers", "5", "--work-dir", "/fast"]);
+    let settings = Settings::resolve(flags, file(text).unwrap(), None).unwrap();
+    assert_eq!(settings.workers, 5);
+    assert_eq!(settings.work_dir, Path::new("/fast"));
+    assert_eq!(settings.max_body_bytes, 1 << 20);
+    assert_eq!(settings.keep_workdir, KeepWorkdir::OnFailure);
+    assert_eq!(settings.public_url.unwrap().as_str(), "https://hooks.example.com/boat");
+    assert_eq!(settings.log, log::LevelFilter::Debug);
+    assert_eq!(settings.shutdown_grace, Duration::from_secs(90));
+    assert_eq!(settings.hooks_listen, "[::1]:80".parse().unwrap());
+    assert_eq!(settings.admin_listen, loopback(9001));
+    assert_eq!(settings.max_followers, limits::FOLLOWERS_MAX);
+}
+
+#[test]
+fn defaults_are_those_that_the_help_names() {
+    let settings = Settings::without_file(given(&[])).unwrap();
+    assert_eq!(settings.work_dir, Path::new("/data/work"));
+    assert!(settings.workers >= 8);
+    let mut command = Sources::augment_args(clap::Command::new("serve"));
+    let help = command.render_long_help().to_string();
+    let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
+    for (flag, default) in [
+        ("--hooks-listen", settings.hooks_listen.to_string()),
+        ("--admin-listen", settings.admin_listen.to_string()),
+        ("--max-queued-runs", settings.max_queued_runs.to_string()),
+        ("--max-body-bytes", format!("{}MiB", settings.max_body_bytes >> 20)),
+        ("--max-output-bytes", format!("{}MiB", settings.max_output_bytes >> 20)),
+        ("--max-followers", settings.max_followers.to_string()),
+        ("--max-crash-attempts", settings.max_crash_attempts.to_string()),
+        ("--max-connections", settings.max_connections.to_string()),
+        ("--max-connections-per-ip", settings.max_connections_per_ip.to_string()),
+        ("--max-inflight-body-bytes", format!("{}MiB", settings.max_inflight_body_bytes >> 20)),
+        ("--head-timeout", format!("{}s", settings.head_timeout.as_secs())),
+        ("--body-timeout", format!("{}s", settings.body_timeout.as_secs())),
+        ("--body-min-rate", format!("{}MiB", settings.body_min_rate >> 20)),
+        ("--idle-timeout", format!("{}s", settings.idle_timeout.as_secs())),
+        ("--write-timeout", format!("{}s", settings.write_timeout.as_secs())),
+        ("--shutdown-grace", format!("{}s", settings.shutdown_grace.as_secs())),
+        ("--kill-grace", format!("{}s", settings.kill_grace.as_secs())),
+        ("--log", settings.log.to_string().to_lowercase()),
+    ] {
+        let (_, after) = help.split_once(&format!("{flag} <")).expect(flag);
+        let (_, after) = after.split_once("[default: ").expect(flag);
+        assert!(after.starts_with(&format!("{default}]")), "{flag}: {default}: {after:.20}");
+    }
+}
+
+#[test]
+fn every_setting_has_a_flag_a_variable_and_a_line() {
+    #[derive(clap::Parser)]
+    struct Command {
+        #[command(flatten)]
+        _sources: Sources,
+    }
+    let unknown = file("x = 1").unwrap_err();
+    for argument in Command::command().get_arguments() {
+        let key = argument.get_id().as_str();
+        assert_eq!(argument.get_long(), Some(key.replace('_', "-").as_str()));
+        let variable = format!("BOATHOOK_{}", key.to_uppercase());
+        assert_eq!(argument.get_env(), Some(variable.as_ref()));
+        assert!(unknown.contains(&format!("`{key}`")), "{key}");
+    }
+}
+
+#[test]
+fn errors_name_file_line_and_key() {
+    for (text, expected) in [
+        ("# note\n\nworkers = 0\n", "/x/boathook.toml:3: workers: "),
+        ("workers = \"many\"", "/x/boathook.toml:1: workers: "),
+        ("log = \"info\"\nwokers = 3", "/x/boathook.toml:2: unknown field `wokers`"),
+        ("log = \"loud\"", "/x/boathook.toml:1: log: no such level: \"loud\""),
+        ("kill_grace = \"soon\"", "/x/boathook.toml:1: kill_grace: "),
+        ("\nmax_body_bytes = \"25MB\"", "/x/boathook.toml:2: max_body_bytes: not a size"),
+        ("max_body_bytes = -1", "/x/boathook.toml:1: max_body_bytes: "),
+        ("public_url = \"ftp://a\"", "/x/boathook.toml:1: public_url: "),
+        ("hooks_listen = \"9000\"", "/x/boathook.toml:1: hooks_listen: not an address"),
+        ("workers = ", "/x/boathook.toml:1: workers: "),
+    ] {
+        let message = file(text).unwrap_err();
+        assert!(message.starts_with(expected), "{message}");
+    }
+}
+
+#[test]
+fn bounds_are_checked_whatever_the_source() {
+    let error = Settings::without_file(given(&["--workers", "1000000"])).unwrap_err();
+    assert!(error.to_string().starts_with("workers: "), "{error}");
+}
+
+#[test]
+fn the_file_is_found_in_the_data_directory_first() {
+    let data = tempfile::tempdir().unwrap();
+    let system = tempfile::tempdir().unwrap();
+    std::fs::write(system.path().join(FILE_NAME), "workers = 2").unwrap();
+    let read = || read_default_file(Some(data.path()), system.path());
+    assert_eq!(read().unwrap().workers, NonZeroUsize::new(2));
+    std::fs::write(data.path().join(FILE_NAME), "workers = 3").unwrap();
+    assert_eq!(read().unwrap().workers, NonZeroUsize::new(3));
+    std::fs::write(data.path().join(FILE_NAME), "data_dir = \"/elsewhere\"").unwrap();
+    assert!(matches!(read(), Err(ConfigError::Misplaced { .. })));
+    let missing = data.path().join("missing.toml");
+    let error = Settings::load(given(&[]), Some(&missing)).unwrap_err();
+    assert!(error.to_string().contains("missing.toml"), "{error}");
+}
+
+#[test]
+fn the_data_directory_follows_service_then_user() {
+    let find = |variables: &[(&str, &str)], home: Option<&str>| {
+        let environment = |name: &str| {
+            variables.iter().find(|(key, _)| *key == name).map(|(_, value)| value.into())
+        };
+        default_data_directory(environment, home.map(PathBuf::from))
+    };
+    let service = ("STATE_DIRECTORY", "/var/lib/boathook:/var/lib/other");
+    let user = ("XDG_STATE_HOME", "/home/a/state");
+    assert_eq!(find(&[service, user], None), Some("/var/lib/boathook".into()));
+    assert_eq!(find(&[user], Some("/home/a")), Some("/home/a/state/boathook".into()));
+    let relative = ("XDG_STATE_HOME", "state");
+    let expected = Some("/home/a/.local/state/boathook".into());
+    assert_eq!(find(&[relative], Some("/home/a")), expected);
+    assert_eq!(find(&[], None), None);
+}

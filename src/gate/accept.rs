@@ -1,0 +1,208 @@
+//! Accepts connections, whatever goes wrong with some of them, and gives each a thread of its own or
+//! turns it away.
+
+use std::fs::File;
+use std::io;
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{Builder, JoinHandle};
+use std::time::Instant;
+
+use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+use rustix::io::Errno;
+use rustix::net::SendFlags;
+
+use super::census::{NoSeat, Seat};
+use super::connection::Connection;
+use super::inbox::Inbox;
+use super::reply::Persistence;
+use super::socket::Socket;
+use super::{Refusal, Shared};
+use crate::limits;
+
+/// The thread that accepts, as its owner sees it.
+pub(super) struct Acceptor {
+    is_stopping: Arc<AtomicBool>,
+    /// Wakes the thread.
+    wake: Arc<OwnedFd>,
+}
+
+/// The same as the thread sees it.
+struct Accepting {
+    listener: TcpListener,
+    shared: Arc<Shared>,
+    is_stopping: Arc<AtomicBool>,
+    wake: Arc<OwnedFd>,
+    /// Given up to accept, and turn away, one more connection when there are no descriptors left.
+    spare: Option<File>,
+    /// When trouble with accepting was last logged.
+    complained: Option<Instant>,
+}
+
+impl Acceptor {
+    /// Starts the thread.
+    pub(super) fn start(
+        listener: TcpListener,
+        shared: Arc<Shared>,
+    ) -> io::Result<(Self, JoinHandle<()>)> {
+        // Inherited by what it accepts: streamed output must not wait for acknowledgements.
+        rustix::net::sockopt::set_tcp_nodelay(&listener, true)?;
+        listener.set_nonblocking(true)?;
+        let wake = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+        let is_stopping = Arc::new(AtomicBool::new(false));
+        let mut accepting = Accepting {
+            listener,
+            is_stopping: Arc::clone(&is_stopping),
+            wake: Arc::clone(&wake),
+            spare: spare(),
+            complained: None,
+            shared,
+        };
+        let name = format!("{}-accept", accepting.shared.name);
+        let thread = Builder::new().name(name).spawn(move || accepting.run())?;
+        Ok((Self { is_stopping, wake }, thread))
+    }
+
+    /// Tells the thread to end, once it has accepted what the kernel has queued.
+    pub(super) fn stop(&self) {
+        self.is_stopping.store(true, Ordering::SeqCst);
+        let _ = rustix::io::write(&*self.wake, &1u64.to_ne_bytes());
+    }
+}
+
+impl Accepting {
+    fn run(&mut self) {
+        loop {
+            let mut events = [
+                PollFd::new(&self.listener, PollFlags::IN),
+                PollFd::new(&*self.wake, PollFlags::IN),
+            ];
+            if let Err(errno) = poll(&mut events, None)
+                && errno != Errno::INTR
+            {
+                self.recover(&errno.into());
+            }
+            let is_stopping = self.is_stopping.load(Ordering::SeqCst);
+            self.accept_all();
+            if is_stopping {
+                return;
+            }
+        }
+    }
+
+    /// Accepts what the kernel has queued.
+    fn accept_all(&mut self) {
+        loop {
+            match self.listener.accept() {
+                Ok((stream, peer)) => {
+                    self.shared.counters.count_accepted();
+                    welcome(&self.shared, stream, peer);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                // The client has gone before its turn, or its network has: accept(2).
+                Err(error) if is_of_one_connection(&error) => {}
+                Err(error) => {
+                    self.recover(&error);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Waits until it may be worth trying again. Mostly it is descriptors that are missing: then
+    /// one connection is turned away, lest all of them wait for an answer that nobody gives.
+    fn recover(&mut self, error: &io::Error) {
+        self.shared.counters.count_accept_error();
+        let now = Instant::now();
+        if self.complained.is_none_or(|at| now - at >= limits::COMPLAINT_INTERVAL) {
+            self.complained = Some(now);
+            log::error!(
+                listener = self.shared.name, error:% = error;
+                "cannot accept connections; going on when some have ended"
+            );
+        }
+        if self.spare.take().is_some() {
+            if let Ok((stream, _)) = self.listener.accept() {
+                turn_away(&self.shared, &stream, NoSeat::Full);
+            }
+            self.spare = spare();
+        }
+        self.shared.census.await_leave(limits::ACCEPT_RETRY);
+    }
+}
+
+fn spare() -> Option<File> {
+    File::open("/dev/null").ok()
+}
+
+/// Whether the error is about the connection that was to be accepted, and not about us.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    let of_one = [
+        Errno::CONNABORTED,
+        Errno::INTR,
+        Errno::PERM,
+        Errno::PROTO,
+        Errno::NETDOWN,
+        Errno::NOPROTOOPT,
+        Errno::HOSTDOWN,
+        Errno::NONET,
+        Errno::HOSTUNREACH,
+        Errno::OPNOTSUPP,
+        Errno::NETUNREACH,
+    ];
+    error.raw_os_error().is_some_and(|code| of_one.contains(&Errno::from_raw_os_error(code)))
+}
+
+/// Gives a connection a seat and a thread.
+fn welcome(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr) {
+    let stream = Arc::new(stream);
+    let counted = shared.admission.is_counted(peer.ip()).then_some(peer.ip());
+    let seat = match shared.census.seat(&stream, counted) {
+        Ok(seat) => seat,
+        Err(why) => return turn_away(shared, &stream, why),
+    };
+    let of_thread = (Arc::clone(shared), Arc::clone(&stream));
+    let spawned = Builder::new()
+        .name(format!("{}-conn", shared.name))
+        .stack_size(limits::CONNECTION_STACK_BYTES)
+        .spawn(move || {
+            let (shared, stream) = of_thread;
+            // A panic ends one connection and nothing else.
+            if catch_unwind(AssertUnwindSafe(|| serve(&shared, &seat, stream, peer))).is_err() {
+                log::error!(listener = shared.name; "serving a connection panicked");
+            }
+        });
+    if let Err(error) = spawned {
+        log::warn!(listener = shared.name, error:% = error; "no thread for a connection");
+        turn_away(shared, &stream, NoSeat::Full);
+    }
+}
+
+fn serve(shared: &Shared, seat: &Seat, stream: Arc<TcpStream>, peer: SocketAddr) {
+    match Socket::new(stream, shared.settings.write_timeout) {
+        Ok(socket) => {
+            let (transport, inbox) = (Box::new(socket), Inbox::default());
+            Connection { shared, seat, peer, transport, inbox, is_fresh: true }.serve();
+        }
+        Err(error) => log::debug!(error:% = error; "a connection is unusable"),
+    }
+}
+
+/// Says that there is no place, without waiting for anything.
+fn turn_away(shared: &Shared, stream: &TcpStream, why: NoSeat) {
+    shared.counters.count_turned_away();
+    let refusal = match why {
+        NoSeat::Full => Refusal::new(503, "there are too many connections; try again later"),
+        NoSeat::TooManyFromAddress => {
+            Refusal::new(429, "there are too many connections from this address")
+        }
+    };
+    shared.counters.count_refused(refusal.status);
+    let reply = shared.admission.refuse(refusal.status, refusal.why);
+    let bytes = reply.to_bytes(Persistence::Closed, false);
+    let _ = rustix::net::send(stream, &bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
+    let _ = stream.shutdown(Shutdown::Write);
+}

@@ -1,0 +1,252 @@
+//! Who is connected: how many in all and from one address, and which of them have nothing under
+//! way and can be sent home when the listener stops.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr, Shutdown, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub(super) struct Census(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    limits: Limits,
+    people: Mutex<People>,
+    changed: Condvar,
+    /// Answers are the last on their connections.
+    is_closing: AtomicBool,
+    /// Nobody with nothing under way may stay.
+    is_closed: AtomicBool,
+}
+
+/// How many may be connected.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    pub(super) connections: usize,
+    pub(super) per_address: usize,
+    /// More that may have a place beyond `connections`, a lesser one.
+    pub(super) reserved: usize,
+}
+
+#[derive(Debug, Default)]
+struct People {
+    regular: usize,
+    reserved: usize,
+    by_address: HashMap<IpAddr, usize>,
+    guests: HashMap<u64, Arc<Guest>>,
+    number: u64,
+}
+
+/// Somebody who is connected.
+#[derive(Debug)]
+struct Guest {
+    stream: Arc<TcpStream>,
+    is_idle: AtomicBool,
+}
+
+/// Why somebody gets no seat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NoSeat {
+    Full,
+    TooManyFromAddress,
+}
+
+impl Census {
+    pub(super) fn new(limits: Limits) -> Self {
+        Self(Arc::new(Inner {
+            limits,
+            people: Mutex::default(),
+            changed: Condvar::new(),
+            is_closing: AtomicBool::new(false),
+            is_closed: AtomicBool::new(false),
+        }))
+    }
+
+    /// A seat for the connection `stream`; `counted` is its address if that may have only so many.
+    pub(super) fn seat(
+        &self,
+        stream: &Arc<TcpStream>,
+        counted: Option<IpAddr>,
+    ) -> Result<Seat, NoSeat> {
+        let counted = counted.map(neighbourhood);
+        let Limits { connections, per_address, reserved } = self.0.limits;
+        let mut people = self.people();
+        let here = counted.and_then(|address| people.by_address.get(&address)).copied();
+        if here.unwrap_or(0) >= per_address {
+            return Err(NoSeat::TooManyFromAddress);
+        }
+        let is_reserved = people.regular >= connections;
+        if is_reserved && people.reserved >= reserved {
+            return Err(NoSeat::Full);
+        }
+        *(if is_reserved { &mut people.reserved } else { &mut people.regular }) += 1;
+        if let Some(address) = counted {
+            *people.by_address.entry(address).or_default() += 1;
+        }
+        people.number += 1;
+        let number = people.number;
+        let guest = Arc::new(Guest { stream: Arc::clone(stream), is_idle: AtomicBool::new(false) });
+        people.guests.insert(number, Arc::clone(&guest));
+        Ok(Seat { census: self.clone(), number, guest, counted, is_reserved })
+    }
+
+    /// Everyone who is connected.
+    pub(super) fn count(&self) -> usize {
+        self.people().guests.len()
+    }
+
+    /// From now on answers are the last on their connections.
+    pub(super) fn close(&self) {
+        self.0.is_closing.store(true, Ordering::SeqCst);
+    }
+
+    pub(super) fn is_closing(&self) -> bool {
+        self.0.is_closing.load(Ordering::SeqCst)
+    }
+
+    /// Sends home whoever has nothing under way, now and later. What they have sent already is
+    /// still read and answered.
+    pub(super) fn dismiss_idle(&self) {
+        self.0.is_closed.store(true, Ordering::SeqCst);
+        for guest in self.people().guests.values() {
+            if guest.is_idle.load(Ordering::SeqCst) {
+                let _ = guest.stream.shutdown(Shutdown::Read);
+            }
+        }
+    }
+
+    /// Cuts all connections.
+    pub(super) fn dismiss_all(&self) {
+        for guest in self.people().guests.values() {
+            let _ = guest.stream.shutdown(Shutdown::Both);
+        }
+    }
+
+    /// Waits until nobody is connected or `within` has passed; how many are left.
+    pub(super) fn await_empty(&self, within: Duration) -> usize {
+        let deadline = Instant::now() + within;
+        let mut people = self.people();
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if people.guests.is_empty() || left.is_zero() {
+                return people.guests.len();
+            }
+            people = self.wait(people, left);
+        }
+    }
+
+    /// Waits until somebody leaves or `within` has passed.
+    pub(super) fn await_leave(&self, within: Duration) {
+        drop(self.wait(self.people(), within));
+    }
+
+    fn wait<'a>(
+        &'a self,
+        people: MutexGuard<'a, People>,
+        within: Duration,
+    ) -> MutexGuard<'a, People> {
+        self.0.changed.wait_timeout(people, within).unwrap_or_else(|it| it.into_inner()).0
+    }
+
+    fn people(&self) -> MutexGuard<'_, People> {
+        // Nothing under this lock can be left half done by a panic.
+        self.0.people.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+/// The place of one connection, until dropped.
+#[derive(Debug)]
+pub(super) struct Seat {
+    census: Census,
+    number: u64,
+    guest: Arc<Guest>,
+    counted: Option<IpAddr>,
+    is_reserved: bool,
+}
+
+impl Seat {
+    /// Whether it is one of those kept for when all others are taken.
+    pub(super) fn is_reserved(&self) -> bool {
+        self.is_reserved
+    }
+
+    /// Says whether anything is under way.
+    pub(super) fn set_idle(&self, is_idle: bool) {
+        self.guest.is_idle.store(is_idle, Ordering::SeqCst);
+        // Either this is seen by whoever sends the idle home, or their order is seen here.
+        if is_idle && self.census.0.is_closed.load(Ordering::SeqCst) {
+            let _ = self.guest.stream.shutdown(Shutdown::Read);
+        }
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut people = self.census.people();
+        *(if self.is_reserved { &mut people.reserved } else { &mut people.regular }) -= 1;
+        if let Some(address) = self.counted
+            && let Some(count) = people.by_address.get_mut(&address)
+        {
+            *count -= 1;
+            if *count == 0 {
+                people.by_address.remove(&address);
+            }
+        }
+        people.guests.remove(&self.number);
+        drop(people);
+        self.census.0.changed.notify_all();
+    }
+}
+
+/// What is counted as one address: whoever has an IPv6 address has the 2^64 beside it as well.
+fn neighbourhood(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => {
+            IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)))
+        }
+        address @ IpAddr::V4(_) => address,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    fn stream() -> Arc<TcpStream> {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Arc::new(TcpStream::connect(listener.local_addr().unwrap()).unwrap())
+    }
+
+    #[test]
+    fn seats_are_limited_and_given_back() {
+        let census = Census::new(Limits { connections: 3, per_address: 2, reserved: 1 });
+        let stream = stream();
+        let seat = |address: &str| census.seat(&stream, address.parse().ok());
+        let first = seat("192.0.2.1").unwrap();
+        let second = seat("::ffff:192.0.2.1").unwrap();
+        assert_eq!(seat("192.0.2.1").unwrap_err(), NoSeat::TooManyFromAddress);
+        let third = seat("not counted").unwrap();
+        assert!(!third.is_reserved());
+        let fourth = seat("2001:db8::1").unwrap();
+        assert!(fourth.is_reserved());
+        assert_eq!(seat("2001:db8::1").unwrap_err(), NoSeat::Full);
+        drop(first);
+        assert!(!seat("192.0.2.1").unwrap().is_reserved());
+        drop((second, third, fourth));
+        assert_eq!(census.await_empty(Duration::ZERO), 0);
+        assert!(census.people().by_address.is_empty());
+    }
+
+    #[test]
+    fn neighbours_count_as_one() {
+        let of = |address: &str| neighbourhood(address.parse().unwrap());
+        assert_eq!(of("2001:db8:0:1::1"), of("2001:db8:0:1:ffff::2"));
+        assert_ne!(of("2001:db8:0:1::1"), of("2001:db8:0:2::1"));
+        assert_ne!(of("192.0.2.1"), of("192.0.2.2"));
+    }
+}

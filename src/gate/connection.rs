@@ -1,0 +1,244 @@
+//! One connection, from its first byte to its last: requests one after the other, each answered
+//! before the next is looked at.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use super::census::Seat;
+use super::head::{Framing, Head};
+use super::inbox::Inbox;
+use super::passage::Parcel;
+use super::relay::{self, Failure, Form};
+use super::reply::{Persistence, Reply};
+use super::scan::Scanner;
+use super::socket::Transport;
+use super::{Body, Pass, Refusal, Shared, Verdict, receive};
+use crate::limits;
+
+/// See the module.
+pub(super) struct Connection<'a> {
+    pub(super) shared: &'a Shared,
+    pub(super) seat: &'a Seat,
+    pub(super) peer: SocketAddr,
+    pub(super) transport: Box<dyn Transport>,
+    pub(super) inbox: Inbox,
+    /// Nothing was asked yet.
+    pub(super) is_fresh: bool,
+}
+
+/// Why a connection ends.
+pub(super) enum End {
+    /// There is nobody to answer, or nothing to say.
+    Silent,
+    /// With this answer.
+    Refused(Refusal),
+    /// It has been answered. What the client was sending meanwhile may still be on its way.
+    Answered,
+}
+
+impl From<Refusal> for End {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<io::Error> for End {
+    fn from(error: io::Error) -> Self {
+        log::debug!(error:% = error; "a connection has ended");
+        Self::Silent
+    }
+}
+
+impl Connection<'_> {
+    /// Serves requests until the connection ends.
+    pub(super) fn serve(mut self) {
+        let end = loop {
+            if let Err(end) = self.serve_one() {
+                break end;
+            }
+        };
+        match end {
+            End::Silent => {}
+            End::Answered => self.linger(),
+            End::Refused(refusal) => {
+                log::debug!(
+                    listener = self.shared.name, status = refusal.status, reason = refusal.why,
+                    remote_addr:% = self.peer;
+                    "request refused"
+                );
+                self.shared.counters.count_refused(refusal.status);
+                let reply = self.shared.admission.refuse(refusal.status, refusal.why);
+                if self.send(&reply, Persistence::Closed, false).is_ok() {
+                    self.linger();
+                }
+            }
+        }
+    }
+
+    fn serve_one(&mut self) -> Result<(), End> {
+        let head = self.read_head()?;
+        self.shared.counters.count_request();
+        let pass = match self.shared.admission.admit(&head, self.peer) {
+            Verdict::Answer(reply) => return self.answer_unread(&head, &reply),
+            Verdict::Pass(_) if self.seat.is_reserved() => {
+                return Err(
+                    Refusal::new(503, "there are too many connections; try again later").into()
+                );
+            }
+            Verdict::Pass(pass) => pass,
+        };
+        let body = receive::receive(self, &head, pass.body_bytes_max)?;
+        self.inbox.shrink();
+        self.hand_over(head, pass, body)
+    }
+
+    /// The next head. On a connection that is kept there may be nothing to read for a while; as soon
+    /// as there is, the head's own deadline counts.
+    fn read_head(&mut self) -> Result<Head, End> {
+        let mut scanner = Scanner::new();
+        let mut deadline = self.head_deadline(self.inbox.filled().is_empty());
+        let mut scanned = 0;
+        loop {
+            let fresh = self.inbox.filled().get(scanned..).unwrap_or_default();
+            if let Some(end) = scanner.scan(fresh)? {
+                let head =
+                    Head::parse(self.inbox.filled().get(..end).unwrap_or_default(), &scanner);
+                self.inbox.consume(end);
+                self.is_fresh = false;
+                return Ok(head?);
+            }
+            scanned = self.inbox.filled().len();
+            let is_idle = scanned == 0;
+            self.seat.set_idle(is_idle);
+            self.transport.socket().read_until(deadline);
+            let filled = self.inbox.fill(&mut self.transport);
+            self.seat.set_idle(false);
+            match filled {
+                Ok(0) if scanner.has_begun() => {
+                    return Err(Refusal::new(400, "the head is not complete").into());
+                }
+                Ok(0) => return Err(End::Silent),
+                Ok(_) if is_idle && !self.is_fresh => deadline = self.head_deadline(false),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::TimedOut && scanner.has_begun() => {
+                    return Err(Refusal::new(408, "the head took too long").into());
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    fn head_deadline(&self, is_idle: bool) -> Instant {
+        let settings = &self.shared.settings;
+        Instant::now()
+            + match (self.seat.is_reserved(), is_idle && !self.is_fresh) {
+                (true, _) => limits::RESERVED_TIME_MAX.min(settings.head_timeout),
+                (false, true) => settings.idle_timeout,
+                (false, false) => settings.head_timeout,
+            }
+    }
+
+    /// Answers a request of which only the head was looked at. A small body is skipped, so that the
+    /// connection can be kept.
+    fn answer_unread(&mut self, head: &Head, reply: &Reply) -> Result<(), End> {
+        self.shared.counters.count_refused(reply.status);
+        let unread = match head.framing {
+            Framing::Length(length) if length <= limits::SKIPPED_BODY_BYTES_MAX => Some(length),
+            _ => None,
+        };
+        // Whoever waits for `100 Continue` may send the body or not (RFC 9110 10.1.1).
+        let unread = unread.filter(|length| *length == 0 || !head.expects_continue);
+        let persistence = self.persistence(head, unread.is_some());
+        self.send(reply, persistence, head.method == "HEAD")?;
+        match unread {
+            Some(length) if persistence != Persistence::Closed => self.skip(length),
+            _ => Err(End::Answered),
+        }
+    }
+
+    /// Hands a complete request to the handlers and relays the answer.
+    fn hand_over(&mut self, head: Head, pass: Pass, body: Body) -> Result<(), End> {
+        let form = Form {
+            is_head: head.method == "HEAD",
+            is_old: head.is_old,
+            persistence: self.persistence(&head, true),
+        };
+        let (place, mut link) = self.shared.links.take()?;
+        let parcel = Parcel { head, remote_addr: pass.remote_addr, body, line: link.line() };
+        link.forward(parcel).map_err(|_| failed())?;
+        match relay::relay(&mut link, &mut *self.transport, form) {
+            Ok(persistence) => {
+                place.give_back(link);
+                if persistence == Persistence::Closed { Err(End::Answered) } else { Ok(()) }
+            }
+            Err(Failure::NoAnswer) => Err(failed().into()),
+            Err(Failure::Incomplete) => {
+                if form.is_old {
+                    // The end of the connection would look like the end of the answer.
+                    self.transport.socket().reset_on_close();
+                }
+                Err(End::Silent)
+            }
+            Err(Failure::Gone(error)) => Err(error.into()),
+        }
+    }
+
+    fn persistence(&self, head: &Head, can_be_kept: bool) -> Persistence {
+        let closes = !can_be_kept
+            || !head.keeps_alive
+            || self.seat.is_reserved()
+            || self.shared.census.is_closing();
+        match closes {
+            true => Persistence::Closed,
+            false if head.is_old => Persistence::KeptOld,
+            false => Persistence::Kept,
+        }
+    }
+
+    fn send(&mut self, reply: &Reply, persistence: Persistence, is_head: bool) -> io::Result<()> {
+        self.transport.write_all(&reply.to_bytes(persistence, is_head))?;
+        self.transport.flush()
+    }
+
+    /// Reads `length` bytes and drops them.
+    fn skip(&mut self, length: u64) -> Result<(), End> {
+        let mut left = length;
+        self.transport.socket().read_until(Instant::now() + limits::LINGER_TIME_MAX);
+        loop {
+            let here = left.min(self.inbox.filled().len() as u64);
+            self.inbox.consume(here as usize);
+            left -= here;
+            if left == 0 {
+                return Ok(());
+            }
+            if self.inbox.fill(&mut self.transport)? == 0 {
+                return Err(End::Silent);
+            }
+        }
+    }
+
+    /// Ends a connection whose client may still be sending: closed at once, it would be reset, and
+    /// the client would lose the answer before it has read it.
+    fn linger(&mut self) {
+        let reserved = self.seat.is_reserved().then_some(limits::RESERVED_TIME_MAX);
+        let time = reserved.unwrap_or(limits::LINGER_TIME_MAX);
+        let mut left = self.shared.settings.drain_bytes_max;
+        if self.transport.finish().is_err() {
+            return;
+        }
+        self.seat.set_idle(true);
+        self.transport.socket().read_until(Instant::now() + time);
+        while left > 0 {
+            self.inbox.consume(usize::MAX);
+            match self.inbox.fill(&mut self.transport) {
+                Ok(0) | Err(_) => return,
+                Ok(read) => left = left.saturating_sub(read as u64),
+            }
+        }
+    }
+}
+
+fn failed() -> Refusal {
+    Refusal::new(500, "the server failed at this request; its log says more")
+}

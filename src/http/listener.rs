@@ -1,0 +1,113 @@
+//! A listener as a whole: the gate in front, the passage, and the threads that answer behind it.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::gate::{Admission, Gate, GateSettings, Head, Links, Passage, Reply, Spool, Verdict};
+use crate::http::message::{Answer, Body, Handler};
+use crate::http::server::Server;
+use crate::limits;
+
+/// How a listener is served.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Begins the names of its threads and tells its log lines apart; at most 8 bytes.
+    pub name: &'static str,
+    /// Threads that answer.
+    pub handlers: usize,
+    /// Answers that may last beside them.
+    pub lasting: usize,
+}
+
+/// What the listeners of a server have in common.
+#[derive(Clone, Debug)]
+pub struct Doors {
+    pub settings: GateSettings,
+    pub spool: Arc<Spool>,
+}
+
+/// A listener that is being served.
+pub struct Listener {
+    gate: Gate,
+    server: Server,
+}
+
+impl Listener {
+    /// Serves `socket` with `handler`.
+    ///
+    /// # Errors
+    /// When a socket is unusable or a thread cannot be started.
+    pub fn start(
+        socket: TcpListener,
+        options: Options,
+        handler: Arc<dyn Handler>,
+        doors: &Doors,
+    ) -> io::Result<Self> {
+        let Options { name, handlers, lasting } = options;
+        let (inner, passage) = Passage::open(doors.spool.directory())?;
+        let of_server = (Arc::clone(&passage), Arc::clone(&handler));
+        let server = Server::start(name, inner, of_server.0, of_server.1, handlers)?;
+        let links = Links::new(
+            passage,
+            handlers + lasting,
+            limits::WAITING_REQUESTS_MAX,
+            limits::HANDLER_WAIT,
+        );
+        let admission = Arc::new(Door(handler));
+        let (settings, spool) = (doors.settings.clone(), Arc::clone(&doors.spool));
+        let gate = Gate::start(name, socket, settings, admission, spool, links)?;
+        Ok(Self { gate, server })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.gate.address()
+    }
+
+    /// The gate, to look at.
+    pub fn gate(&self) -> &Gate {
+        &self.gate
+    }
+
+    /// Accepts no more, lets requests under way be answered for up to `within`, and ends the
+    /// threads. What is not done by then is left to the end of the process.
+    pub fn stop(self, within: Duration) {
+        self.server.end_streams();
+        self.gate.stop(within);
+        self.server.stop(within);
+    }
+}
+
+/// A handler as the gate knows it.
+struct Door(Arc<dyn Handler>);
+
+impl Admission for Door {
+    fn admit(&self, head: &Head, peer: SocketAddr) -> Verdict {
+        match self.0.admit(head, peer) {
+            Ok(pass) => Verdict::Pass(pass),
+            Err(answer) => Verdict::Answer(self.reply(answer)),
+        }
+    }
+
+    fn refuse(&self, status: u16, why: &str) -> Reply {
+        self.reply(self.0.refuse(status, why))
+    }
+
+    fn is_counted(&self, peer: IpAddr) -> bool {
+        self.0.is_counted(peer)
+    }
+}
+
+impl Door {
+    fn reply(&self, answer: Answer) -> Reply {
+        let Answer { status, headers, body } = answer;
+        let body = match body {
+            Body::Bytes(bytes) => bytes,
+            // A handler does not stream what it says at the door.
+            Body::Stream(_) => Vec::new(),
+        };
+        Reply { status, headers, body }
+    }
+}
