@@ -15,18 +15,20 @@ use crate::config::{ConfigError, Settings};
 use crate::domain::webhook::Token;
 use crate::engine::{Engine, EngineSettings, RecoveryError};
 use crate::fatal;
-use crate::gate::{GateSettings, Spool};
 use crate::http;
 use crate::http::admin::AdminSettings;
 use crate::http::auth::BearerToken;
 use crate::http::listener::{Doors, Listener};
 use crate::http::webhook::HookSettings;
 use crate::launch::process::{ProcessLauncher, ProcessLauncherSettings};
-use crate::limits;
 use crate::logging;
 use crate::priority;
 use crate::signals::{self, Event};
 use crate::storage::{self, DirectoryError, OpenError, write_private_file};
+
+mod capacity;
+
+use capacity::Capacity;
 
 /// Where clients on this machine find the admin API's address and token.
 pub const ADMIN_URL_FILE: &str = "admin.url";
@@ -83,12 +85,14 @@ impl Daemon {
         let (storage, _committer) = storage::open(&data_dir)?;
         let hooks = listen("webhooks", "hooks-listen", settings.hooks_listen)?;
         let admin = listen("the admin API", "admin-listen", settings.admin_listen)?;
+        let Capacity { limit, doors, hook_handlers, max_followers } = Capacity::of(settings);
         let output_dir = data_dir.join("output");
         let launcher = ProcessLauncher::new(ProcessLauncherSettings {
             work_dir: settings.work_dir.clone(),
             output_dir: output_dir.clone(),
             kill_grace: settings.kill_grace,
             max_output_bytes: settings.max_output_bytes,
+            descriptor_limit: limit.given,
         })
         .map_err(|source| StartError::File {
             action: "cannot make the directories in",
@@ -114,14 +118,14 @@ impl Daemon {
         };
         let thread = |what| move |source| StartError::Thread { what, source };
         let max_body_bytes = settings.max_body_bytes;
-        let doors = doors(settings);
-        let hooks = serve_hooks(hooks, &engine, HookSettings { max_body_bytes }, &doors)
+        let hook_settings = HookSettings { max_body_bytes, handlers: hook_handlers };
+        let hooks = serve_hooks(hooks, &engine, hook_settings, &doors)
             .map_err(thread("webhook listener"))?;
         let admin_settings = AdminSettings {
             token: BearerToken::new(token.reveal()),
             public_base,
             max_body_bytes,
-            max_followers: settings.max_followers,
+            max_followers,
         };
         let admin = http::serve_admin(admin, Arc::clone(&engine), admin_settings, &doors)
             .map_err(thread("admin listener"))?;
@@ -241,26 +245,6 @@ pub fn serve(
     daemon.await_idle_or(&events);
     daemon.stop();
     Ok(())
-}
-
-/// What both listeners hold their clients to.
-fn doors(settings: &Settings) -> Doors {
-    let spool = Spool::new(
-        settings.data_dir.clone(),
-        limits::BODIES_IN_MEMORY_BYTES_MAX,
-        settings.max_inflight_body_bytes,
-    );
-    let settings = GateSettings {
-        max_connections: settings.max_connections,
-        max_connections_per_ip: settings.max_connections_per_ip,
-        head_timeout: settings.head_timeout,
-        body_timeout: settings.body_timeout,
-        body_min_rate: settings.body_min_rate,
-        idle_timeout: settings.idle_timeout,
-        write_timeout: settings.write_timeout,
-        drain_bytes_max: settings.max_body_bytes.saturating_add(limits::DRAIN_BYTES_MAX),
-    };
-    Doors { settings, spool: Arc::new(spool) }
 }
 
 /// Starts the webhook listener with precedence for all its threads, tiny_http's own included: they

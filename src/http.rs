@@ -35,7 +35,7 @@ pub fn serve_hooks(
     settings: HookSettings,
     doors: &Doors,
 ) -> io::Result<Listener> {
-    let options = Options { name: "hooks", handlers: limits::HANDLERS, lasting: 0 };
+    let options = Options { name: "hooks", handlers: settings.handlers, lasting: 0 };
     let handler = Arc::new(HookHandler::new(engine, settings));
     Listener::start(socket, options, handler, doors)
 }

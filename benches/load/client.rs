@@ -3,6 +3,8 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -29,16 +31,39 @@ impl Load {
     }
 }
 
+/// Where a server listens.
+#[derive(Clone)]
+pub enum Address {
+    Tcp(SocketAddr),
+    Unix(PathBuf),
+}
+
+impl From<SocketAddr> for Address {
+    fn from(address: SocketAddr) -> Self {
+        Self::Tcp(address)
+    }
+}
+
+trait Stream: Read + Write + Send {}
+
+impl<T: Read + Write + Send> Stream for T {}
+
 /// One keep-alive connection.
 pub struct Connection {
-    reader: BufReader<TcpStream>,
+    reader: BufReader<Box<dyn Stream>>,
     line: String,
 }
 
 impl Connection {
-    pub fn open(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).expect("the server accepts");
-        stream.set_nodelay(true).expect("TCP_NODELAY can be set");
+    pub fn open(address: impl Into<Address>) -> Self {
+        let stream: Box<dyn Stream> = match address.into() {
+            Address::Tcp(address) => {
+                let stream = TcpStream::connect(address).expect("the server accepts");
+                stream.set_nodelay(true).expect("TCP_NODELAY can be set");
+                Box::new(stream)
+            }
+            Address::Unix(path) => Box::new(UnixStream::connect(path).expect("it accepts")),
+        };
         Self { reader: BufReader::new(stream), line: String::new() }
     }
 
@@ -109,12 +134,13 @@ pub fn body() -> Vec<u8> {
 
 /// Sends `request` over and over on [`CONNECTIONS`] connections, for `time` or `requests` requests.
 pub fn load(
-    address: SocketAddr,
+    address: impl Into<Address>,
     request: &[u8],
     expected: u16,
     time: Duration,
     requests: usize,
 ) -> Load {
+    let address = address.into();
     let ready = Barrier::new(CONNECTIONS + 1);
     let each = requests.div_ceil(CONNECTIONS);
     let (elapsed, mut latencies): (Duration, Vec<Vec<Duration>>) = thread::scope(|scope| {
@@ -122,7 +148,7 @@ pub fn load(
             .map(|_| {
                 // One after the other: tiny_http's own pool starves connections that arrive in
                 // one burst.
-                let mut connection = Connection::open(address);
+                let mut connection = Connection::open(address.clone());
                 let (status, _) = connection.exchange(request);
                 assert_eq!(status, expected);
                 let ready = &ready;

@@ -1,7 +1,7 @@
 //! What the server must reach, measured against something else in the same run. Run by hand:
 //!
 //! ```text
-//! cargo bench --bench load                    # all of it, about six minutes
+//! cargo bench --bench load                    # all of it, about seven minutes
 //! cargo bench --bench load -- accept drain    # some of it
 //! ```
 //!
@@ -11,6 +11,7 @@ mod accept;
 mod backlog;
 mod client;
 mod drain;
+mod gate;
 mod idle;
 mod latency;
 mod server;
@@ -21,8 +22,9 @@ use std::time::Duration;
 const CONNECTIONS: usize = 64;
 
 fn main() {
-    let known: [(&str, fn()); 5] = [
+    let known: [(&str, fn()); 6] = [
         ("accept", accept::run),
+        ("gate", gate::run),
         ("drain", drain::run),
         ("latency", latency::run),
         ("idle", idle::run),

@@ -149,7 +149,8 @@ impl Connection<'_> {
         };
         // Whoever waits for `100 Continue` may send the body or not (RFC 9110 10.1.1).
         let unread = unread.filter(|length| *length == 0 || !head.expects_continue);
-        let persistence = self.persistence(head, unread.is_some());
+        let is_kept = head.keeps_alive && unread.is_some();
+        let persistence = persistence(self.shared, self.seat, head.is_old, is_kept);
         self.send(reply, persistence, head.method == "HEAD")?;
         match unread {
             Some(length) if persistence != Persistence::Closed => self.skip(length),
@@ -159,12 +160,14 @@ impl Connection<'_> {
 
     /// Hands a complete request to the handlers and relays the answer.
     fn hand_over(&mut self, head: Head, pass: Pass, body: Body) -> Result<(), End> {
+        let (shared, seat) = (self.shared, self.seat);
+        let Head { keeps_alive, is_old, .. } = head;
         let form = Form {
             is_head: head.method == "HEAD",
-            is_old: head.is_old,
-            persistence: self.persistence(&head, true),
+            is_old,
+            persistence: &|| persistence(shared, seat, is_old, keeps_alive),
         };
-        let (place, mut link) = self.shared.links.take()?;
+        let (place, mut link) = shared.links.take()?;
         let parcel = Parcel { head, remote_addr: pass.remote_addr, body, line: link.line() };
         link.forward(parcel).map_err(|_| failed())?;
         match relay::relay(&mut link, &mut *self.transport, form) {
@@ -181,18 +184,6 @@ impl Connection<'_> {
                 Err(End::Silent)
             }
             Err(Failure::Gone(error)) => Err(error.into()),
-        }
-    }
-
-    fn persistence(&self, head: &Head, can_be_kept: bool) -> Persistence {
-        let closes = !can_be_kept
-            || !head.keeps_alive
-            || self.seat.is_reserved()
-            || self.shared.census.is_closing();
-        match closes {
-            true => Persistence::Closed,
-            false if head.is_old => Persistence::KeptOld,
-            false => Persistence::Kept,
         }
     }
 
@@ -236,6 +227,15 @@ impl Connection<'_> {
                 Ok(read) => left = left.saturating_sub(read as u64),
             }
         }
+    }
+}
+
+/// What becomes of a connection whose client, of HTTP/1.0 if it `is_old`, has one more request.
+fn persistence(shared: &Shared, seat: &Seat, is_old: bool, is_kept: bool) -> Persistence {
+    match is_kept && !seat.is_reserved() && !shared.census.is_closing() {
+        false => Persistence::Closed,
+        true if is_old => Persistence::KeptOld,
+        true => Persistence::Kept,
     }
 }
 

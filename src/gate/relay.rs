@@ -20,13 +20,14 @@ const HEAD_BYTES_MAX: usize = 16 * 1024;
 const HALF_CLOSED_WAIT: Duration = Duration::from_secs(5);
 
 /// What the request says about its answer.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Form {
+#[derive(Clone, Copy)]
+pub(super) struct Form<'a> {
     /// To HEAD, the head alone is the answer.
     pub(super) is_head: bool,
     /// HTTP/1.0 knows no chunks: such an answer ends with the connection.
     pub(super) is_old: bool,
-    pub(super) persistence: Persistence,
+    /// Asked when the answer is there: the listener may have begun to stop meanwhile.
+    pub(super) persistence: &'a dyn Fn() -> Persistence,
 }
 
 /// Why an answer did not arrive.
@@ -56,7 +57,7 @@ impl Rest {
     }
 
     /// Adds to `out` what of `fresh` the client is sent.
-    fn take(&mut self, fresh: &[u8], form: Form, out: &mut Vec<u8>) -> Result<(), Failure> {
+    fn take(&mut self, fresh: &[u8], form: Form<'_>, out: &mut Vec<u8>) -> Result<(), Failure> {
         match self {
             Self::Bytes(left) => {
                 let length = fresh.len() as u64;
@@ -89,7 +90,7 @@ impl Rest {
 pub(super) fn relay(
     link: &mut Link,
     client: &mut dyn Transport,
-    form: Form,
+    form: Form<'_>,
 ) -> Result<Persistence, Failure> {
     let mut out = Vec::with_capacity(1024);
     let (mut rest, persistence) = relay_head(link, form, &mut out)?;
@@ -112,7 +113,7 @@ pub(super) fn relay(
 /// Receives the head, and puts what the client is sent of it and of what came with it into `out`.
 fn relay_head(
     link: &mut Link,
-    form: Form,
+    form: Form<'_>,
     out: &mut Vec<u8>,
 ) -> Result<(Rest, Persistence), Failure> {
     let mut received = Vec::new();
@@ -137,12 +138,12 @@ fn relay_head(
 
 fn write_head(
     answer: &httparse::Response<'_, '_>,
-    form: Form,
+    form: Form<'_>,
     out: &mut Vec<u8>,
 ) -> Result<(Rest, Persistence), Failure> {
     let status = answer.code.ok_or(Failure::NoAnswer)?;
     let mut rest = Rest::Bytes(0);
-    let mut persistence = form.persistence;
+    let mut persistence = (form.persistence)();
     let line = format!("HTTP/1.1 {status} {}\r\n", answer.reason.unwrap_or_default());
     out.extend_from_slice(line.as_bytes());
     for header in answer.headers.iter() {

@@ -111,3 +111,6 @@ impl Door {
         Reply { status, headers, body }
     }
 }
+
+#[cfg(test)]
+mod tests;

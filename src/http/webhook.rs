@@ -16,6 +16,8 @@ use crate::http::respond::{self, Problem};
 #[derive(Clone, Debug)]
 pub struct HookSettings {
     pub max_body_bytes: u64,
+    /// Threads that answer.
+    pub handlers: usize,
 }
 
 /// Answers the senders of webhooks.

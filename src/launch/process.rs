@@ -12,7 +12,8 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::fs::OFlags;
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, Signal, pidfd_open, prlimit};
 
 use super::feed::Feed;
 use super::group::ProcessGroup;
@@ -38,6 +39,8 @@ pub struct ProcessLauncherSettings {
     pub kill_grace: Duration,
     /// Bytes of output kept per attempt.
     pub max_output_bytes: u64,
+    /// The limit of open files that vessels get; `None` for our own.
+    pub descriptor_limit: Option<Rlimit>,
 }
 
 /// Starts vessels as processes. Nothing else in this process may wait for children, and SIGCHLD
@@ -84,7 +87,8 @@ impl ProcessLauncher {
             Some(directory) => Cow::Owned(work.path.join(directory)),
         };
         let program = resolve(launch.program, launch.environment, &directory)?;
-        let started = spawn(launch, &program, &directory, work.body_start)?;
+        let started =
+            spawn(launch, &program, &directory, work.body_start, self.settings.descriptor_limit)?;
         let cutoff_at = match launch.runtime_cutoff {
             Duration::ZERO => None,
             cutoff => Instant::now().checked_add(cutoff),
@@ -139,6 +143,7 @@ fn spawn<'a>(
     program: &Resolved<'_>,
     directory: &Path,
     body_start: Vec<u8>,
+    descriptor_limit: Option<Rlimit>,
 ) -> Result<Started<'a>, String> {
     let (pipe, for_output, for_errors) =
         output_pipe().map_err(|error| refusal::no_descriptors(&error))?;
@@ -158,6 +163,13 @@ fn spawn<'a>(
     let mut child = command
         .spawn()
         .map_err(|error| refusal::reason(&error, program, directory, launch.environment))?;
+    // posix_spawn knows no limits, so for a moment it has ours.
+    if let Some(limit) = descriptor_limit
+        && let Err(error) = prlimit(Some(Pid::from_child(&child)), Resource::Nofile, limit)
+        && error != Errno::SRCH
+    {
+        log::warn!(error:%; "a vessel keeps the server's limit of open files");
+    }
     // Closes the vessel's ends of the pipes on our side.
     drop(command);
     let leader = Pid::from_child(&child);

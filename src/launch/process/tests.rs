@@ -62,6 +62,7 @@ impl Fixture {
             output_dir: root.path().join("output"),
             kill_grace,
             max_output_bytes: 100_000,
+            descriptor_limit: None,
         };
         Self {
             launcher: ProcessLauncher::new(settings).unwrap(),
@@ -508,6 +509,7 @@ fn launch_rate() {
         output_dir: root.path().join("output"),
         kill_grace: GRACE,
         max_output_bytes: 1 << 20,
+        descriptor_limit: None,
     });
     let launcher = launcher.unwrap();
     let environment: Vec<_> = (0..50)

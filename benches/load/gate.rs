@@ -1,0 +1,190 @@
+//! What the gate costs, and what it does with large bodies: bare tiny_http on a Unix socket against
+//! the same behind the gate, and large uploads with small accepts beside them against the bare
+//! database.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use boathook::gate::{GateSettings, Head, Pass, Spool};
+use boathook::http::listener::{Doors, Listener, Options};
+use boathook::http::message::{Answer, Handler, Request};
+use boathook::limits;
+
+use crate::client::{Address, Connection, body, load, post};
+use crate::server::Server;
+use crate::{median, millis, percentile};
+
+const TIME: Duration = Duration::from_secs(6);
+const ROUNDS: usize = 3;
+const UPLOADS: usize = 8;
+const UPLOAD_BYTES: usize = 25 << 20;
+
+pub fn run() {
+    let mut ratios = Vec::new();
+    for _ in 0..ROUNDS {
+        let bare = bare();
+        ratios.push(gated() / bare);
+    }
+    println!("ratio (median of {ROUNDS})          {:.2}   (at least 0.6)", median(&mut ratios));
+    uploads();
+}
+
+const ANSWER: &str = "{}";
+
+/// tiny_http as it comes, with as many threads as answer behind the gate.
+fn bare() -> f64 {
+    let path = std::env::temp_dir().join(format!("boathook-bench-{}", std::process::id()));
+    let _ = std::fs::remove_file(&path);
+    let server = Arc::new(tiny_http::Server::http_unix(&path).expect("a socket"));
+    let threads: Vec<_> = (0..limits::HANDLERS)
+        .map(|_| {
+            let server = Arc::clone(&server);
+            thread::spawn(move || {
+                while let Ok(mut request) = server.recv() {
+                    let mut body = Vec::new();
+                    request.as_reader().read_to_end(&mut body).expect("a body");
+                    let _ = request.respond(tiny_http::Response::from_string(ANSWER));
+                }
+            })
+        })
+        .collect();
+    let request = post("/", "", &body());
+    let mut answered = load(Address::Unix(path.clone()), &request, 200, TIME, usize::MAX);
+    answered.report("tiny_http on a Unix socket");
+    threads.iter().for_each(|_| server.unblock());
+    threads.into_iter().for_each(|thread| thread.join().expect("a handler"));
+    let _ = std::fs::remove_file(&path);
+    answered.rate
+}
+
+/// Does nothing.
+struct Idle;
+
+impl Handler for Idle {
+    fn admit(&self, _: &Head, peer: SocketAddr) -> Result<Pass, Answer> {
+        Ok(Pass { remote_addr: peer, body_bytes_max: 1 << 20 })
+    }
+
+    fn handle(&self, request: &mut Request<'_>) -> Answer {
+        let mut body = Vec::new();
+        request.body.read_to_end(&mut body).expect("a body");
+        Answer::new(200, "text/plain", ANSWER)
+    }
+
+    fn refuse(&self, status: u16, message: &str) -> Answer {
+        Answer::new(status, "text/plain", message)
+    }
+}
+
+fn gated() -> f64 {
+    let socket = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let options = Options { name: "bench", handlers: limits::HANDLERS, lasting: 0 };
+    let settings = GateSettings {
+        max_connections: limits::CONNECTIONS_MAX,
+        max_connections_per_ip: limits::CONNECTIONS_PER_IP_MAX,
+        head_timeout: limits::HEAD_TIMEOUT,
+        body_timeout: limits::BODY_TIMEOUT,
+        body_min_rate: limits::BODY_RATE_MIN,
+        idle_timeout: limits::IDLE_TIMEOUT,
+        write_timeout: limits::WRITE_TIMEOUT,
+        drain_bytes_max: limits::DRAIN_BYTES_MAX,
+    };
+    let spool = Arc::new(Spool::new(std::env::temp_dir(), 64 << 20, 64 << 20));
+    let doors = Doors { settings, spool };
+    let listener = Listener::start(socket, options, Arc::new(Idle), &doors).expect("a listener");
+    let request = post("/", "", &body());
+    let mut answered = load(listener.address(), &request, 200, TIME, usize::MAX);
+    answered.report("the same behind the gate");
+    listener.stop(Duration::from_secs(5));
+    answered.rate
+}
+
+/// Large bodies, all at once, and small ones beside them.
+fn uploads() {
+    let bare = bare_database();
+    let server = Server::start("uploads", &[]);
+    let hold = server.hold_workers(1);
+    let (_, path) = server.fleet("true", &["/bin/true"]);
+    let large = post(&path, "", &vec![b'x'; UPLOAD_BYTES]);
+    let small = post(&path, "", &body());
+    let is_done = AtomicBool::new(false);
+    let (rate, mut latencies, resident) = thread::scope(|scope| {
+        let beside = scope.spawn(|| accept_beside(&server, &small, &is_done));
+        let begin = Instant::now();
+        let senders: Vec<_> = (0..UPLOADS)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut connection = Connection::open(server.hooks);
+                    for _ in 0..2 {
+                        assert_eq!(connection.exchange(&large).0, 201);
+                    }
+                })
+            })
+            .collect();
+        senders.into_iter().for_each(|sender| sender.join().expect("a sender"));
+        let sent = (2 * UPLOADS * UPLOAD_BYTES) as f64 / 1e6;
+        let rate = sent / begin.elapsed().as_secs_f64();
+        is_done.store(true, Ordering::Relaxed);
+        let (latencies, resident) = beside.join().expect("small accepts");
+        (rate, latencies, resident)
+    });
+    drop(hold);
+    println!(
+        "{UPLOADS} uploads of 25 MiB at once    {rate:>6.0} MB/s   {:.2} of the bare database (at least 0.6)",
+        rate / bare
+    );
+    println!(
+        "small accepts beside them    {:>6} in all   p99 {:.1} ms (below 50)   resident {resident:.0} MB (below 150)",
+        latencies.len(),
+        millis(percentile(&mut latencies, 99)),
+    );
+}
+
+/// Accepts small bodies until `is_done`. Returns how long each took, and the most memory that the
+/// server had meanwhile, in MB.
+fn accept_beside(server: &Server, small: &[u8], is_done: &AtomicBool) -> (Vec<Duration>, f64) {
+    let mut connection = Connection::open(server.hooks);
+    let (mut latencies, mut resident) = (Vec::new(), 0f64);
+    while !is_done.load(Ordering::Relaxed) {
+        let sent = Instant::now();
+        assert_eq!(connection.exchange(small).0, 201);
+        latencies.push(sent.elapsed());
+        resident = resident.max(server.resident_mb());
+        thread::sleep(Duration::from_millis(2));
+    }
+    (latencies, resident)
+}
+
+/// MB per second that sled takes in the same slices, each synced.
+fn bare_database() -> f64 {
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("bare");
+    let _ = std::fs::remove_dir_all(&directory);
+    let database = sled::Config::new()
+        .path(&directory)
+        .cache_capacity(limits::DATABASE_CACHE_BYTES)
+        .flush_every_ms(Some(100))
+        .open()
+        .expect("a database");
+    let file = std::fs::File::open(directory.join("db")).expect("its file");
+    let row = vec![b'x'; limits::ROW_BYTES_MAX];
+    let slices = 2 * UPLOADS * UPLOAD_BYTES / limits::SLICE_BYTES;
+    let begin = Instant::now();
+    for slice in 0..slices as u64 {
+        let mut batch = sled::Batch::default();
+        for chunk in 0..(limits::SLICE_BYTES / limits::ROW_BYTES_MAX) as u64 {
+            batch.insert([slice.to_be_bytes(), chunk.to_be_bytes()].concat(), row.as_slice());
+        }
+        database.apply_batch(batch).expect("room");
+        database.flush().expect("a flush");
+        file.sync_data().expect("a sync");
+    }
+    let rate = (slices * limits::SLICE_BYTES) as f64 / 1e6 / begin.elapsed().as_secs_f64();
+    println!("bare database, the same slices   {rate:>5.0} MB/s");
+    drop(database);
+    let _ = std::fs::remove_dir_all(&directory);
+    rate
+}

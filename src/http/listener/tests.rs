@@ -1,0 +1,428 @@
+//! A listener over real sockets, with a handler that does what the path says.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::thread;
+use std::time::Instant;
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+
+use super::*;
+use crate::gate::Pass;
+use crate::http::message::{Request, Stream};
+
+const MIB: u64 = 1024 * 1024;
+
+/// Longer than anything here takes; a test that waits so long has failed.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What a request came to a handler as.
+#[derive(Debug, PartialEq, Eq)]
+struct Seen {
+    path: String,
+    length: u64,
+    read: u64,
+}
+
+/// Waits where it is told to.
+struct Toy {
+    seen: Sender<Seen>,
+    go_on: Receiver<()>,
+}
+
+impl Handler for Toy {
+    fn admit(&self, head: &Head, peer: SocketAddr) -> Result<Pass, Answer> {
+        match head.path.as_str() {
+            "/health" => Err(Answer::new(200, "text/plain", "healthy")),
+            "/unknown" => Err(self.refuse(400, "unknown")),
+            _ => Ok(Pass { remote_addr: peer, body_bytes_max: 25 * MIB }),
+        }
+    }
+
+    fn handle(&self, request: &mut Request<'_>) -> Answer {
+        let read = io::copy(request.body, &mut io::sink()).unwrap();
+        let seen = Seen { path: request.path.clone(), length: request.length, read };
+        let _ = self.seen.send(seen);
+        match request.path.as_str() {
+            "/panic" => panic!("as the test wants it"),
+            "/wait" => {
+                let _ = self.go_on.recv();
+                Answer::new(200, "text/plain", "waited")
+            }
+            "/stream" => self.stream(None),
+            "/short" => self.stream(Some(1000)),
+            path => Answer::new(200, "text/plain", format!("{path} {read}")),
+        }
+    }
+
+    fn refuse(&self, status: u16, message: &str) -> Answer {
+        Answer::new(status, "text/plain", message)
+    }
+}
+
+impl Toy {
+    /// A word, and another one when the test says so; flushes until then.
+    fn stream(&self, length: Option<u64>) -> Answer {
+        let go_on = self.go_on.clone();
+        let write = Box::new(move |out: &mut dyn Write| {
+            out.write_all(b"one")?;
+            out.flush()?;
+            while go_on.recv_timeout(Duration::from_millis(5)).is_err() {
+                out.flush()?;
+            }
+            out.write_all(b"two")?;
+            if length.is_some() { Err(io::Error::other("the disk is gone")) } else { Ok(()) }
+        });
+        let stream = Stream { length, is_lasting: true, write };
+        Answer { status: 200, headers: Vec::new(), body: Body::Stream(stream) }
+    }
+}
+
+/// A listener with one thread that answers, so that a thread that is lost is missed.
+struct Fixture {
+    listener: Listener,
+    seen: Receiver<Seen>,
+    go_on: Sender<()>,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        Self::with(|_| {})
+    }
+
+    fn with(change: impl FnOnce(&mut GateSettings)) -> Self {
+        let (seen_in, seen) = unbounded();
+        let (go_on, go_on_out) = unbounded();
+        let toy = Toy { seen: seen_in, go_on: go_on_out };
+        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+        let options = Options { name: "toy", handlers: 1, lasting: 2 };
+        let mut settings = GateSettings {
+            max_connections: 100,
+            max_connections_per_ip: 100,
+            head_timeout: PATIENCE,
+            body_timeout: PATIENCE,
+            body_min_rate: MIB,
+            idle_timeout: PATIENCE,
+            write_timeout: PATIENCE,
+            drain_bytes_max: 512 * MIB,
+        };
+        change(&mut settings);
+        let spool = Arc::new(Spool::new(std::env::temp_dir(), MIB, 64 * MIB));
+        let doors = Doors { settings, spool };
+        let listener = Listener::start(socket, options, Arc::new(toy), &doors).unwrap();
+        Self { listener, seen, go_on }
+    }
+
+    fn connect(&self) -> Client {
+        let stream = TcpStream::connect(self.listener.address()).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        Client(BufReader::new(stream))
+    }
+
+    /// Whether a new connection is answered.
+    fn is_alive(&self) -> bool {
+        let mut client = self.connect();
+        client.send("GET /alive HTTP/1.1\r\nHost: x\r\n\r\n");
+        client.answer() == (200, "/alive 0".to_owned())
+    }
+
+    /// Waits until nobody is connected.
+    fn await_no_connections(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.listener.gate().connections() > 0 {
+            assert!(Instant::now() < deadline, "connections do not end");
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+}
+
+struct Client(BufReader<TcpStream>);
+
+impl Client {
+    fn send(&mut self, text: &str) {
+        self.0.get_mut().write_all(text.as_bytes()).unwrap();
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.0.read_line(&mut line).unwrap();
+        line.trim_end().to_owned()
+    }
+
+    /// The status and the headers of the next answer, interim ones included.
+    fn head(&mut self) -> (u16, Vec<String>) {
+        let status = self.line();
+        let status = status.split(' ').nth(1).unwrap_or_else(|| panic!("no status: {status:?}"));
+        let headers = std::iter::from_fn(|| Some(self.line()).filter(|line| !line.is_empty()));
+        (status.parse().unwrap(), headers.collect())
+    }
+
+    /// The status and the body of the next answer that has a Content-Length.
+    fn answer(&mut self) -> (u16, String) {
+        let (status, headers) = self.head();
+        let length = headers.iter().find_map(|line| line.strip_prefix("Content-Length: "));
+        let mut body = vec![0; length.expect("a length").parse().unwrap()];
+        self.0.read_exact(&mut body).unwrap();
+        (status, String::from_utf8(body).unwrap())
+    }
+
+    /// What comes until the other side closes, and whether it closed in order.
+    fn rest(&mut self) -> (String, bool) {
+        let mut rest = Vec::new();
+        let ended = self.0.read_to_end(&mut rest).is_ok();
+        (String::from_utf8(rest).unwrap(), ended)
+    }
+}
+
+#[test]
+fn a_connection_serves_one_request_after_the_other() {
+    let fixture = Fixture::new();
+    let mut client = fixture.connect();
+    for path in ["/a", "/b"] {
+        client.send(&format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n"));
+        assert_eq!(client.answer(), (200, format!("{path} 0")));
+    }
+    client.send(
+        "POST /c HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc\
+         POST /d HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n\
+         POST /unknown HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc\
+         HEAD /e HTTP/1.1\r\nHost: x\r\n\r\nGET /f HTTP/1.1\r\nHost: x\r\n\r\n",
+    );
+    assert_eq!(client.answer(), (200, "/c 3".to_owned()));
+    assert_eq!(client.answer(), (200, "/d 2".to_owned()));
+    assert_eq!(client.answer(), (400, "unknown".to_owned()));
+    assert_eq!(client.head().0, 200);
+    assert_eq!(client.answer(), (200, "/f 0".to_owned()));
+    fixture.listener.stop(PATIENCE);
+}
+
+#[test]
+fn old_clients_are_answered_as_they_understand() {
+    let fixture = Fixture::new();
+    let mut client = fixture.connect();
+    client.send("GET /a HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
+    let (_, headers) = client.head();
+    assert!(headers.contains(&"Connection: keep-alive".to_owned()), "{headers:?}");
+    client.0.read_exact(&mut [0; "/a 0".len()]).unwrap();
+    client.send("GET /b HTTP/1.0\r\n\r\n");
+    let (_, headers) = client.head();
+    assert!(headers.contains(&"Connection: close".to_owned()), "{headers:?}");
+    assert_eq!(client.rest(), ("/b 0".to_owned(), true));
+}
+
+#[test]
+fn a_sender_of_40_mib_reads_its_413() {
+    let fixture = Fixture::new();
+    let mut client = fixture.connect();
+    let length = 40 * MIB;
+    client.send(&format!("POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n"));
+    let piece = vec![b'x'; MIB as usize];
+    for _ in 0..40 {
+        client.0.get_mut().write_all(&piece).expect("the sender may send to the end");
+    }
+    assert_eq!(client.head().0, 413);
+    assert_eq!(client.rest(), ("the body is too large".to_owned(), true));
+    assert!(fixture.seen.is_empty(), "a handler saw it");
+}
+
+#[test]
+fn a_sender_that_waits_is_told_to_go_on_only_when_its_body_is_read() {
+    let fixture = Fixture::new();
+    for (path, length, status) in [("/a", 40_000_000, 413), ("/unknown", 5, 400)] {
+        let mut client = fixture.connect();
+        client.send(&format!(
+            "POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\nExpect: 100-continue\r\n\r\n"
+        ));
+        assert_eq!(client.head().0, status, "not so much as a 100 Continue comes first");
+    }
+    let mut client = fixture.connect();
+    for framing in ["Content-Length: 7", "Transfer-Encoding: chunked"] {
+        client.send(&format!(
+            "POST /a HTTP/1.1\r\nHost: x\r\n{framing}\r\nExpect: 100-continue\r\n\r\n"
+        ));
+        assert_eq!(client.head(), (100, Vec::new()));
+        client.send(if framing.starts_with('C') { "1234567" } else { "7\r\n1234567\r\n0\r\n\r\n" });
+        assert_eq!(client.answer(), (200, "/a 7".to_owned()));
+    }
+}
+
+#[test]
+fn slow_senders_are_given_up() {
+    let soon = Duration::from_millis(100);
+    let fixture = Fixture::with(|settings| {
+        settings.head_timeout = soon;
+        settings.body_timeout = soon;
+        settings.idle_timeout = soon;
+    });
+    let head = "POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n";
+    let chunked = "POST /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n";
+    for sent in ["G", &head[..head.len() - 1], head, &format!("{head}1234"), chunked] {
+        let mut client = fixture.connect();
+        client.send(sent);
+        assert_eq!(client.head().0, 408, "{sent:?}");
+    }
+    // There is nobody to answer where nothing was asked.
+    let mut client = fixture.connect();
+    assert_eq!(client.rest(), (String::new(), true));
+    let mut client = fixture.connect();
+    client.send("GET /a HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert_eq!(client.answer().0, 200);
+    assert_eq!(client.rest(), (String::new(), true));
+    fixture.await_no_connections();
+    assert_eq!(fixture.seen.len(), 1, "a handler saw a request that was not complete");
+}
+
+#[test]
+fn a_body_that_is_cut_short_reaches_no_handler() {
+    let fixture = Fixture::new();
+    for framing in
+        ["Content-Length: 100000\r\n\r\nonly", "Transfer-Encoding: chunked\r\n\r\n4\r\nonly"]
+    {
+        let mut client = fixture.connect();
+        client.send(&format!("POST /a HTTP/1.1\r\nHost: x\r\n{framing}"));
+        client.0.get_mut().shutdown(Shutdown::Write).unwrap();
+        assert_eq!(client.head().0, 400);
+    }
+    assert!(fixture.is_alive());
+    assert_eq!(fixture.seen.len(), 1);
+}
+
+#[test]
+fn a_panic_is_answered_and_costs_no_thread() {
+    let fixture = Fixture::new();
+    let mut client = fixture.connect();
+    for _ in 0..3 {
+        client.send("GET /panic HTTP/1.1\r\nHost: x\r\n\r\n");
+        assert_eq!(client.answer().0, 500);
+    }
+    assert!(fixture.is_alive());
+}
+
+#[test]
+fn streams_are_sent_as_they_come_and_occupy_no_handler() {
+    let fixture = Fixture::new();
+    let mut client = fixture.connect();
+    client.send("GET /stream HTTP/1.1\r\nHost: x\r\n\r\n");
+    let (status, headers) = client.head();
+    assert_eq!(status, 200);
+    assert!(headers.contains(&"Transfer-Encoding: chunked".to_owned()), "{headers:?}");
+    assert_eq!((client.line(), client.line()), ("3".to_owned(), "one".to_owned()));
+    assert!(fixture.is_alive(), "the only handler is with the stream");
+    fixture.go_on.send(()).unwrap();
+    assert_eq!((client.line(), client.line()), ("3".to_owned(), "two".to_owned()));
+    assert_eq!((client.line(), client.line()), ("0".to_owned(), String::new()));
+    client.send("GET /next HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert_eq!(client.answer(), (200, "/next 0".to_owned()));
+
+    // What HTTP/1.0 is streamed ends with the connection.
+    let mut old = fixture.connect();
+    old.send("GET /stream HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
+    let (_, headers) = old.head();
+    assert!(headers.contains(&"Connection: close".to_owned()), "{headers:?}");
+    assert!(!headers.iter().any(|line| line.starts_with("Transfer-Encoding")), "{headers:?}");
+    fixture.go_on.send(()).unwrap();
+    assert_eq!(old.rest(), ("onetwo".to_owned(), true));
+}
+
+#[test]
+fn an_answer_that_fails_does_not_look_complete() {
+    let fixture = Fixture::new();
+    let mut client = fixture.connect();
+    client.send("GET /short HTTP/1.1\r\nHost: x\r\n\r\n");
+    let (_, headers) = client.head();
+    assert!(headers.contains(&"Content-Length: 1000".to_owned()), "{headers:?}");
+    fixture.go_on.send(()).unwrap();
+    assert!(client.rest().0.starts_with("one"));
+    assert!(fixture.is_alive());
+}
+
+#[test]
+fn who_no_longer_follows_is_noticed() {
+    let fixture = Fixture::new();
+    let mut client = fixture.connect();
+    client.send("GET /stream HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert_eq!(client.head().0, 200);
+    drop(client);
+    fixture.await_no_connections();
+}
+
+#[test]
+fn a_full_house_still_tells_its_health() {
+    let fixture = Fixture::with(|settings| settings.max_connections = 1);
+    let mut first = fixture.connect();
+    first.send("GET /a HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert_eq!(first.answer().0, 200);
+
+    for (path, status) in [("/health", 200), ("/unknown", 400), ("/a", 503)] {
+        let mut client = fixture.connect();
+        client.send(&format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n"));
+        let (seen, headers) = client.head();
+        assert_eq!(seen, status, "{path}");
+        assert!(headers.contains(&"Connection: close".to_owned()), "{headers:?}");
+    }
+    first.send("GET /b HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert_eq!(first.answer().0, 200);
+
+    // Those who hold the places that are kept for that lose them soon, and more find none.
+    let mut holders: Vec<Client> =
+        (0..limits::RESERVED_CONNECTIONS).map(|_| fixture.connect()).collect();
+    let refused = (0..1000).any(|_| {
+        let mut client = fixture.connect();
+        client.head().0 == 503
+    });
+    assert!(refused);
+    holders.iter_mut().for_each(|holder| drop(holder.rest()));
+    drop(first);
+    fixture.await_no_connections();
+    assert!(fixture.is_alive());
+}
+
+#[test]
+fn requests_wait_for_a_handler_in_order() {
+    let fixture = Fixture::new();
+    let mut busy: Vec<Client> = (0..5).map(|_| fixture.connect()).collect();
+    for client in &mut busy {
+        client.send("GET /wait HTTP/1.1\r\nHost: x\r\n\r\n");
+    }
+    fixture.seen.recv_timeout(PATIENCE).unwrap();
+    let mut health = fixture.connect();
+    health.send("GET /health HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert_eq!(health.answer().0, 200, "health needs no handler");
+    for client in &mut busy {
+        fixture.go_on.send(()).unwrap();
+        assert!(client.0.get_ref().peer_addr().is_ok());
+    }
+    for client in &mut busy {
+        assert_eq!(client.answer(), (200, "waited".to_owned()));
+    }
+}
+
+#[test]
+fn stopping_answers_what_is_under_way_and_ends_the_rest() {
+    let fixture = Fixture::new();
+    let mut follower = fixture.connect();
+    follower.send("GET /stream HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert_eq!(follower.head().0, 200);
+    let mut idle = fixture.connect();
+    idle.send("GET /a HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert_eq!(idle.answer().0, 200);
+    let mut client = fixture.connect();
+    client.send("GET /wait HTTP/1.1\r\nHost: x\r\n\r\n");
+    while fixture.seen.recv_timeout(PATIENCE).unwrap().path != "/wait" {}
+
+    let Fixture { listener, go_on, .. } = fixture;
+    let address = listener.address();
+    let stopper = thread::spawn(move || listener.stop(PATIENCE));
+    // The stream ends without its last chunk, so that it does not look complete.
+    assert_eq!((follower.line(), follower.line()), ("3".to_owned(), "one".to_owned()));
+    assert_eq!(follower.rest().0, "");
+    assert_eq!(idle.rest(), (String::new(), true));
+    go_on.send(()).unwrap();
+    let (status, headers) = client.head();
+    assert_eq!(status, 200);
+    assert!(headers.contains(&"Connection: close".to_owned()), "{headers:?}");
+    assert_eq!(client.rest(), ("waited".to_owned(), true));
+    stopper.join().unwrap();
+    assert!(TcpStream::connect(address).is_err());
+}
