@@ -46,12 +46,12 @@ impl Wanted {
             let scaled = (count as u128 * left as u128 / wanted.max(1) as u128) as usize;
             scaled.max(least.min(count))
         };
-        Self {
-            workers: self.workers,
-            connections: share(self.connections, 8),
-            hook_links: share(self.hook_links, 4),
-            admin_links: share(self.admin_links, 4),
-        }
+        let hook_links = share(self.hook_links, 4);
+        let admin_links = share(self.admin_links, 4);
+        let of_links = hook_links.saturating_add(admin_links).saturating_mul(PER_LINK);
+        let connections = left.saturating_sub(of_links) / (2 * PER_CONNECTION);
+        let connections = connections.clamp(8.min(self.connections), self.connections);
+        Self { workers: self.workers, connections, hook_links, admin_links }
     }
 }
 
@@ -100,7 +100,7 @@ mod tests {
         for limit in [256, 300, 1024, 4096, whole - 1] {
             let granted = WANTED.within(limit);
             assert!(granted.fixed() + granted.of_clients() <= limit, "{limit}: {granted:?}");
-            assert!(granted.connections >= 8 && granted.connections < 1024, "{granted:?}");
+            assert!((8..=WANTED.connections).contains(&granted.connections), "{granted:?}");
             assert!(granted.hook_links >= 4, "{granted:?}");
         }
         // Too few for anything: it still tries.
