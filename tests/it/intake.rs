@@ -198,21 +198,24 @@ fn one_connection_carries_many_requests() {
     assert_eq!(server.api().all_runs().len(), 5);
 }
 
-/// Nothing de-chunks bodies yet. Told apart from an empty body, which would be a run without its
-/// payload.
 #[test]
-fn a_chunked_body_is_refused() {
+fn a_chunked_body_arrives_whole_and_other_codings_are_refused() {
     let server = Server::start();
     let (_, hook) = server.fleet_with_webhook(&cat_fleet());
-    for framing in ["Transfer-Encoding: chunked", "transfer-encoding: gzip, chunked"] {
+    let send = |framing: &str| {
         let request = format!(
             "POST {} HTTP/1.1\r\nHost: x\r\n{framing}\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
             hook.target()
         );
-        let answer = exchange(server.hooks(), request.as_bytes()).unwrap();
-        assert_refusal(&answer, 501);
-    }
+        exchange(server.hooks(), request.as_bytes()).unwrap()
+    };
+    assert_refusal(&send("transfer-encoding: gzip, chunked"), 501);
     assert_eq!(server.api().all_runs().len(), 0);
+    let answer = send("Transfer-Encoding: chunked").expect(201);
+    let data = answer.data();
+    let run = data["fleet_run_id"].as_str().unwrap();
+    let body = server.api().get(&format!("/api/v1/runs/{run}/body")).expect(200);
+    assert_eq!(body.body, b"hello");
 }
 
 #[test]

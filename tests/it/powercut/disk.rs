@@ -313,13 +313,17 @@ impl Reader<'_> {
             }
             5 => {
                 let change = ContentChange::Write { offset, data: record.data.clone() };
-                self.object(record.inode).changes.push((number, change));
+                self.change_content(record.inode, number, change);
             }
             6 => {
                 let change = ContentChange::Truncate { length: offset };
-                self.object(record.inode).changes.push((number, change));
+                self.change_content(record.inode, number, change);
             }
-            7 => self.object(record.inode).syncs.push((number, offset)),
+            7 => {
+                if let Some(object) = self.object(record.inode) {
+                    object.syncs.push((number, offset));
+                }
+            }
             _ => panic!("the server did what the recorder cannot describe: {}", record.path),
         }
     }
@@ -338,9 +342,17 @@ impl Reader<'_> {
         self.recording.entry_changes.push((number, change));
     }
 
-    fn object(&mut self, inode: u64) -> &mut Object {
-        let object = self.by_inode.get(&inode).expect("only recorded files are changed");
-        &mut self.recording.objects[*object]
+    fn change_content(&mut self, inode: u64, number: usize, change: ContentChange) {
+        if let Some(object) = self.object(inode) {
+            object.changes.push((number, change));
+        }
+    }
+
+    /// What a change is of; nothing for a file that never had a name, since no power cut leaves
+    /// anything of it.
+    fn object(&mut self, inode: u64) -> Option<&mut Object> {
+        let object = self.by_inode.get(&inode)?;
+        Some(&mut self.recording.objects[*object])
     }
 
     /// The directory and name of an absolute path.
