@@ -1,0 +1,161 @@
+//! The webhooks of fleets: which token triggers which fleet, and when it was last used.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use crate::clock::Timestamp;
+use crate::domain::change::Change;
+use crate::domain::fleet::FleetVersion;
+use crate::domain::ids::FleetId;
+use crate::domain::webhook::{PreviousToken, Token, TokenHash, Webhook};
+use crate::engine::Refusal;
+use crate::engine::catalog::Catalog;
+
+/// How far the stored time of a webhook's last use may lag behind.
+const LAST_USED_STEP: Duration = Duration::from_secs(60);
+
+/// A webhook, and when it was last used: written by every accept, under a shared lock.
+pub(super) struct WebhookEntry {
+    webhook: Webhook,
+    last_used_millis: AtomicI64,
+    stored_millis: AtomicI64,
+}
+
+impl Catalog {
+    /// The webhook of a fleet, if it has one.
+    ///
+    /// # Errors
+    /// When there is no such fleet.
+    pub fn webhook(&self, id: FleetId, now: Timestamp) -> Result<Option<Webhook>, Refusal> {
+        let entry = self.entry(id)?;
+        Ok(entry.webhook.as_ref().map(|entry| entry.current(now)))
+    }
+
+    /// Gives a fleet its webhook.
+    ///
+    /// # Errors
+    /// When there is no such fleet, or it has one.
+    pub fn add_webhook(
+        &mut self,
+        id: FleetId,
+        token: Token,
+        now: Timestamp,
+    ) -> Result<(Webhook, Vec<Change>), Refusal> {
+        if self.entry(id)?.webhook.is_some() {
+            return Err(Refusal::Conflict(
+                "the fleet has a webhook already; show it, or replace it with a new one".into(),
+            ));
+        }
+        let webhook =
+            Webhook { fleet_id: id, token, created_at: now, last_used_at: None, previous: None };
+        self.set_webhook(webhook.clone());
+        Ok((webhook.clone(), vec![Change::PutWebhook(webhook)]))
+    }
+
+    /// Gives a fleet's webhook a new token. The old one is answered for another `grace`.
+    ///
+    /// # Errors
+    /// When there is no such fleet, or it has no webhook.
+    pub fn replace_webhook(
+        &mut self,
+        id: FleetId,
+        token: Token,
+        grace: Duration,
+        now: Timestamp,
+    ) -> Result<(Webhook, Vec<Change>), Refusal> {
+        let old = self.webhook(id, now)?.ok_or_else(no_webhook)?;
+        let previous = (!grace.is_zero())
+            .then(|| PreviousToken { token: old.token, valid_until: now.plus(grace) });
+        let webhook = Webhook {
+            fleet_id: id,
+            token,
+            created_at: now,
+            last_used_at: old.last_used_at,
+            previous,
+        };
+        let mut changes = self.take_webhook(id);
+        self.set_webhook(webhook.clone());
+        changes.push(Change::PutWebhook(webhook.clone()));
+        Ok((webhook, changes))
+    }
+
+    /// Takes a fleet's webhook away.
+    ///
+    /// # Errors
+    /// When there is no such fleet, or it has no webhook.
+    pub fn remove_webhook(&mut self, id: FleetId) -> Result<Vec<Change>, Refusal> {
+        if self.entry(id)?.webhook.is_none() {
+            return Err(no_webhook());
+        }
+        Ok(self.take_webhook(id))
+    }
+
+    /// The fleet that a token triggers, and the change that stores its use, once in a while.
+    pub fn use_token(
+        &self,
+        hash: &TokenHash,
+        now: Timestamp,
+    ) -> Option<(Arc<FleetVersion>, Option<Change>)> {
+        let entry = self.fleets.get(self.tokens.get(hash)?)?;
+        let webhook = entry.webhook.as_ref()?;
+        let is_current = webhook.webhook.token.hash() == *hash;
+        let in_grace = webhook.webhook.previous.as_ref().is_some_and(|it| now < it.valid_until);
+        if !is_current && !in_grace {
+            return None;
+        }
+        Some((Arc::clone(&entry.current), webhook.note_use(now)))
+    }
+
+    pub(super) fn set_webhook(&mut self, webhook: Webhook) {
+        let Some(entry) = self.fleets.get_mut(&webhook.fleet_id) else { return };
+        self.tokens.insert(webhook.token.hash(), webhook.fleet_id);
+        if let Some(previous) = &webhook.previous {
+            self.tokens.insert(previous.token.hash(), webhook.fleet_id);
+        }
+        let last_used = webhook.last_used_at.map_or(i64::MIN, Timestamp::as_millis);
+        entry.webhook = Some(WebhookEntry {
+            webhook,
+            last_used_millis: AtomicI64::new(last_used),
+            stored_millis: AtomicI64::new(last_used),
+        });
+    }
+
+    pub(super) fn take_webhook(&mut self, id: FleetId) -> Vec<Change> {
+        let webhook = self.fleets.get_mut(&id).and_then(|entry| entry.webhook.take());
+        let Some(WebhookEntry { webhook, .. }) = webhook else { return Vec::new() };
+        self.tokens.remove(&webhook.token.hash());
+        if let Some(previous) = &webhook.previous {
+            self.tokens.remove(&previous.token.hash());
+        }
+        vec![Change::RemoveWebhook(webhook.token.hash())]
+    }
+}
+
+impl WebhookEntry {
+    /// The webhook as it is now: last use included, a grace that has passed left out.
+    fn current(&self, now: Timestamp) -> Webhook {
+        let mut webhook = self.webhook.clone();
+        let last_used = self.last_used_millis.load(Ordering::Relaxed);
+        webhook.last_used_at = (last_used != i64::MIN).then(|| Timestamp::from_millis(last_used));
+        webhook.previous = webhook.previous.filter(|previous| now < previous.valid_until);
+        webhook
+    }
+
+    fn note_use(&self, now: Timestamp) -> Option<Change> {
+        self.last_used_millis.store(now.as_millis(), Ordering::Relaxed);
+        let stored = self.stored_millis.load(Ordering::Relaxed);
+        let step = i64::try_from(LAST_USED_STEP.as_millis()).unwrap_or(i64::MAX);
+        let is_behind = now.as_millis().abs_diff(stored) >= step.unsigned_abs();
+        let is_mine = is_behind
+            && self
+                .stored_millis
+                .compare_exchange(stored, now.as_millis(), Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok();
+        is_mine.then(|| Change::PutWebhook(self.current(now)))
+    }
+}
+
+fn no_webhook() -> Refusal {
+    Refusal::NotFound("the fleet has no webhook; add one first".into())
+}
