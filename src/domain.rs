@@ -1,10 +1,12 @@
 //! The nouns: plain data and the rules that need nothing but data. No I/O, no clock, no threads.
 
+pub mod backoff;
 pub mod change;
 pub mod fleet;
 pub mod graph;
 pub mod ids;
 pub mod name;
+pub mod overlap;
 pub mod request;
 pub mod run;
 pub mod webhook;

@@ -30,6 +30,14 @@ pub const ARGUMENT_BYTES_MAX: usize = 131_071;
 pub const RETRY_COUNT_MAX: u32 = 24;
 /// `retry_wait` of a vessel, as the hosted system has it.
 pub const RETRY_WAIT_MAX: Duration = Duration::from_secs(3600);
+/// `priority` of a fleet, either way: enough to tell fleets apart, few enough to remember.
+pub const PRIORITY_MAX: i8 = 10;
+/// Of so many vessels that start, one is of the fleet that has waited longest, whatever its
+/// priority: a low priority means later, not never.
+pub const STARTS_PER_FAIR_START: u64 = 8;
+/// Runs that give way to one arrival under `overlap: replace`. There is one to give way, as a rule;
+/// a long queue that was there before the fleet said `replace` does not go in one huge commit.
+pub const REPLACED_PER_ARRIVAL_MAX: usize = 64;
 /// `runtime_cutoff` of a vessel. The hosted system ends at 4 h; a machine of one's own may take
 /// longer, but a year is surely a typing error.
 pub const RUNTIME_CUTOFF_MAX: Duration = Duration::from_secs(366 * 24 * 3600);

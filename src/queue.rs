@@ -3,7 +3,8 @@
 //! stored state back through [`restore`](Queue::restore), simulations drive it step by step.
 //!
 //! A run waits in its fleet's lane ([`lanes`]) until its first vessel is claimed; from then on it
-//! is active ([`active`]) until all its vessels are decided. Payloads are never here.
+//! is active ([`active`]) until all its vessels are decided. The fleets take turns ([`turns`]), vessel
+//! by vessel. Payloads are never here.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -19,13 +20,16 @@ mod lanes;
 mod restore;
 mod settle;
 mod stop;
+mod submit;
+mod turns;
 
 pub use restore::{Interruption, Restored, Started};
 pub use settle::Settled;
 pub use stop::Stopped;
+pub use submit::{QueueFull, Submitted};
 
 use active::{ActiveRun, VesselState};
-use lanes::Lanes;
+use lanes::{Lanes, Next};
 
 /// A run as it is handed in, and as it waits: all that is needed to start it but the payload.
 #[derive(Clone, Debug)]
@@ -87,11 +91,6 @@ pub struct Claim {
     pub notice: Option<String>,
 }
 
-/// As many runs wait as may wait.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the queue is full")]
-pub struct QueueFull;
-
 /// How full the queue is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Depth {
@@ -114,10 +113,11 @@ pub struct Queue {
     sequence_next: u64,
     lanes: Lanes,
     active: HashMap<RunId, ActiveRun>,
-    /// Vessels of active runs that may start. May hold some that were stopped meanwhile.
-    ready: VecDeque<VesselOfRun>,
-    /// Likewise of runs with a crash behind them, which run one at a time.
+    /// Vessels of runs with a crash behind them that may start: such runs run one at a time, apart
+    /// from the lanes. May hold some that were stopped meanwhile.
     ready_suspects: VecDeque<VesselOfRun>,
+    /// Whether the vessel claimed last was one of those: they and the lanes alternate.
+    suspect_was_last: bool,
     /// The run with a crash behind it that has a vessel running.
     suspect_running: Option<RunId>,
     /// Vessels whose next attempt has a due time. May hold some that were stopped meanwhile.
@@ -137,8 +137,8 @@ impl Queue {
             sequence_next: 1,
             lanes: Lanes::default(),
             active: HashMap::new(),
-            ready: VecDeque::new(),
             ready_suspects: VecDeque::new(),
+            suspect_was_last: false,
             suspect_running: None,
             retries: BTreeSet::new(),
             running: 0,
@@ -159,51 +159,54 @@ impl Queue {
         self.lanes.len() + idle < self.waiting_max
     }
 
-    /// Accepts a run.
-    ///
-    /// # Errors
-    /// When as many runs wait as may wait.
-    pub fn submit(&mut self, run: QueuedRun) -> Result<Vec<Change>, QueueFull> {
-        if !self.has_room() {
-            return Err(QueueFull);
-        }
-        let sequence = self.sequence_next;
-        self.sequence_next += 1;
-        let changes = vec![
-            Change::AddRun(run.record(sequence)),
-            Change::PutQueueEntry(run.entry(sequence, false)),
-        ];
-        self.lanes.push(sequence, run);
-        Ok(changes)
-    }
-
     /// Whether [`claim`](Self::claim) would find something.
     pub fn has_claimable(&self) -> bool {
-        !self.ready.is_empty() || self.next_suspect().is_some() || self.lanes.can_start()
+        self.lanes.has_next() || self.next_suspect().is_some()
     }
 
-    /// Takes the next vessel to run: of a run under way if there is one, else the first of the
-    /// next waiting run, fleet after fleet. Start it only once the changes are durable.
+    /// Takes the next vessel to run, fleet after fleet: of a run under way if there is one, else
+    /// the first of the next run that waits. Start it only once the changes are durable.
     pub fn claim(&mut self, now: Timestamp) -> Option<(Claim, Vec<Change>)> {
         self.now_last = self.now_last.max(now);
-        while let Some((run, vessel)) = self.ready.pop_front() {
-            if let Some(claimed) = self.claim_vessel(run, vessel, now) {
-                return Some(claimed);
-            }
-        }
+        let suspect = if self.suspect_was_last { None } else { self.claim_suspect(now) };
+        let claimed = suspect.or_else(|| self.claim_in_turn(now));
+        claimed.or_else(|| self.claim_suspect(now))
+    }
+
+    fn claim_suspect(&mut self, now: Timestamp) -> Option<(Claim, Vec<Change>)> {
         while let Some(place) = self.next_suspect() {
             let (run, vessel) = self.ready_suspects.remove(place)?;
             if let Some(claimed) = self.claim_vessel(run, vessel, now) {
                 self.suspect_running = Some(run);
+                self.suspect_was_last = true;
                 return Some(claimed);
             }
         }
-        self.claim_waiting(now)
+        None
     }
 
-    /// Starts the next waiting run with its first vessel.
-    fn claim_waiting(&mut self, now: Timestamp) -> Option<(Claim, Vec<Change>)> {
-        let (sequence, queued) = self.lanes.start_next()?;
+    fn claim_in_turn(&mut self, now: Timestamp) -> Option<(Claim, Vec<Change>)> {
+        while let Some((fleet, next)) = self.lanes.take_next() {
+            let claimed = match next {
+                Next::Vessel((run, vessel)) => self.claim_vessel(run, vessel, now),
+                Next::Run(sequence, queued) => self.start_run(sequence, queued, now),
+            };
+            if claimed.is_some() {
+                self.lanes.served(fleet);
+                self.suspect_was_last = false;
+                return claimed;
+            }
+        }
+        None
+    }
+
+    /// Starts a run that waited with its first vessel.
+    fn start_run(
+        &mut self,
+        sequence: u64,
+        queued: QueuedRun,
+        now: Timestamp,
+    ) -> Option<(Claim, Vec<Change>)> {
         let run = queued.id;
         let mut changes = vec![Change::PutQueueEntry(queued.entry(sequence, true))];
         let mut active = ActiveRun::new(queued.record(sequence), queued.version);
@@ -217,7 +220,9 @@ impl Queue {
         }
         let first = roots.pop_front()?;
         self.active.insert(run, active);
-        self.ready.extend(roots.into_iter().map(|root| (run, root)));
+        for root in roots {
+            self.push_ready(run, root);
+        }
         let (claim, started) = self.claim_vessel(run, first, now)?;
         changes.extend(started);
         Some((claim, changes))
@@ -253,8 +258,7 @@ impl Queue {
         let retries = std::mem::take(&mut self.retries);
         for (due, run, vessel) in retries {
             let Some(active) = self.active.get_mut(&run) else { continue };
-            let wait = active.version.definition.vessels[vessel].guardrails.retry_wait;
-            let clamped = due.min(now.plus(wait));
+            let clamped = due.min(now.plus(active.retry_wait(vessel)));
             if let VesselState::AwaitsRetry { due: stored } = &mut active.vessels[vessel].state
                 && *stored == due
             {
@@ -272,9 +276,13 @@ impl Queue {
     }
 
     fn push_ready(&mut self, run: RunId, vessel: usize) {
-        let is_suspect = self.active.get(&run).is_some_and(|active| active.record.crashes > 0);
-        let ready = if is_suspect { &mut self.ready_suspects } else { &mut self.ready };
-        ready.push_back((run, vessel));
+        let Some(active) = self.active.get(&run) else { return };
+        if active.record.crashes > 0 {
+            self.ready_suspects.push_back((run, vessel));
+        } else {
+            let priority = active.version.definition.priority;
+            self.lanes.push_ready(active.record.fleet_id, (run, vessel), priority);
+        }
     }
 
     /// Starts the next attempt of a vessel; `None` when it is not ready any more.

@@ -24,6 +24,10 @@ pub struct Fleet {
     #[serde(default)]
     pub concurrency: Option<u32>,
     #[serde(default)]
+    pub overlap: Option<String>,
+    #[serde(default)]
+    pub priority: i8,
+    #[serde(default)]
     pub delivery: Option<String>,
     /// Only in the answer to an apply.
     #[serde(default)]

@@ -257,7 +257,12 @@ fn render_fleet(fleet: &Fleet, now: Timestamp) -> String {
     line("version", &format!("{} ({updated})", fleet.version));
     line("webhook", if fleet.webhook { "yes" } else { "no" });
     if let Some(concurrency) = fleet.concurrency {
-        line("concurrency", &concurrency.to_string());
+        let overlap = fleet.overlap.as_deref().filter(|overlap| *overlap != "queue");
+        let overlap = overlap.map(|word| format!(", overlap {word}")).unwrap_or_default();
+        line("concurrency", &format!("{concurrency}{overlap}"));
+    }
+    if fleet.priority != 0 {
+        line("priority", &fleet.priority.to_string());
     }
     if let Some(delivery) = &fleet.delivery {
         line("delivery", delivery);

@@ -5,8 +5,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
+use crate::domain::backoff::Backoff;
 use crate::domain::graph::Path;
 use crate::domain::ids::{FleetId, OrganizationId, ProjectId, VesselId};
+use crate::domain::overlap::Overlap;
 
 /// The organization that owns an installation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,6 +60,12 @@ pub struct FleetDefinition {
     /// Runs of this fleet at a time; `None`: no limit but the workers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub concurrency: Option<u32>,
+    /// What becomes of runs beyond `concurrency`.
+    #[serde(default, skip_serializing_if = "Overlap::is_default")]
+    pub overlap: Overlap,
+    /// Vessels of fleets with a higher one start first. At most `PRIORITY_MAX` either way.
+    #[serde(default, skip_serializing_if = "is_zero_priority")]
+    pub priority: i8,
     #[serde(default)]
     pub delivery: Delivery,
 }
@@ -107,6 +115,8 @@ pub struct Guardrails {
     pub retry_count: u32,
     #[serde(default, skip_serializing_if = "Duration::is_zero", with = "millis")]
     pub retry_wait: Duration,
+    #[serde(default, skip_serializing_if = "Backoff::is_default")]
+    pub retry_backoff: Backoff,
     /// The longest one attempt may take; zero: no cutoff.
     #[serde(default, skip_serializing_if = "Duration::is_zero", with = "millis")]
     pub runtime_cutoff: Duration,
@@ -149,6 +159,10 @@ impl FleetDefinition {
 }
 
 fn is_zero(value: &u32) -> bool {
+    *value == 0
+}
+
+fn is_zero_priority(value: &i8) -> bool {
     *value == 0
 }
 

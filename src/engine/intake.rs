@@ -145,7 +145,8 @@ impl Engine {
         if decisions.phase == Phase::Closed {
             return Err(AcceptError::Stopping);
         }
-        let mut changes = decisions.queue.submit(run)?;
+        let submitted = decisions.queue.submit(run, self.clock.now())?;
+        let mut changes = submitted.changes;
         changes.push(Change::PutPayload { run: upload.run, chunk: upload.chunks, bytes });
         if upload.chunks > 0 {
             changes.push(Change::EndUpload(upload.run));
@@ -156,6 +157,9 @@ impl Engine {
         }
         drop(decisions);
         ticket.wait();
+        for ended in &submitted.ended {
+            self.run_ended(ended);
+        }
         Ok(())
     }
 

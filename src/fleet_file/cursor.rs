@@ -13,13 +13,10 @@ const NOT_SUPPORTED_YET: &[&str] = &[
     "notifications",
     "triggers",
     "schedules",
-    "overlap",
-    "priority",
     "user",
     "limits",
     "nice",
     "umask",
-    "retry_backoff",
     "secret",
 ];
 
@@ -103,6 +100,19 @@ impl<'a> Cursor<'a> {
         match text.parse() {
             Ok(number) if digits && range.contains(&number) => Ok(number),
             _ => Err(self.invalid(format!("expected {expected}"))),
+        }
+    }
+
+    /// A whole number of up to `max` either way, written without quotes.
+    pub fn signed_number(&self, max: i8) -> Result<i8, FleetFileError> {
+        let expected = format!("expected a whole number from -{max} to {max}");
+        match &self.node.kind {
+            Kind::Scalar { text, plain: true } if !text.starts_with('+') => text
+                .parse()
+                .ok()
+                .filter(|number| (-max..=max).contains(number))
+                .ok_or_else(|| self.invalid(expected)),
+            _ => Err(self.invalid(expected)),
         }
     }
 

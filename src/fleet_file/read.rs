@@ -2,6 +2,7 @@
 
 mod connections;
 pub mod environment;
+mod turns;
 mod vessel;
 
 use std::collections::BTreeSet;
@@ -14,8 +15,17 @@ use crate::domain::fleet::{Delivery, FleetDefinition, VesselDefinition};
 use crate::domain::name::check_name;
 use crate::limits::VESSELS_PER_FLEET_MAX;
 
-const FLEET_KEYS: &[&str] =
-    &["_id", "name", "project", "vessels", "connections", "concurrency", "delivery"];
+const FLEET_KEYS: &[&str] = &[
+    "_id",
+    "name",
+    "project",
+    "vessels",
+    "connections",
+    "concurrency",
+    "overlap",
+    "priority",
+    "delivery",
+];
 
 /// The fleet that the tree describes.
 pub(super) fn fleet(root: &Node) -> Result<FleetFile, FleetFileError> {
@@ -38,11 +48,10 @@ pub(super) fn fleet(root: &Node) -> Result<FleetFile, FleetFileError> {
         Some(connections) => connections::paths(connections, &vessels)?,
         None => Vec::new(),
     };
-    let concurrency = match fields.get("concurrency") {
-        Some(concurrency) => Some(concurrency.number(1..=u32::MAX)?),
-        None => None,
-    };
-    let definition = FleetDefinition { name, vessels, paths, concurrency, delivery };
+    let (concurrency, overlap) = turns::concurrency(&fields)?;
+    let priority = turns::priority(&fields)?;
+    let definition =
+        FleetDefinition { name, vessels, paths, concurrency, overlap, priority, delivery };
     Ok(FleetFile { id, project, definition })
 }
 

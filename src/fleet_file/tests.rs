@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::*;
 use crate::domain::fleet::{Delivery, ExitCodes, Program};
 use crate::domain::graph::{Condition, Path};
+use crate::domain::overlap::Overlap;
 
 fn refusal(yaml: &str) -> String {
     parse_yaml(yaml).expect_err(yaml).to_string()
@@ -130,6 +131,19 @@ fn empty_blocks_change_nothing() {
         "name: n\nvessels:\n  a:\n    run: x\n    environment:\n    guardrails:\nconnections:\n";
     let fleet = parse_yaml(yaml).unwrap().definition;
     assert!(fleet.paths.is_empty() && fleet.vessels[0].environment.is_empty());
+}
+
+#[test]
+fn an_overlap_without_a_number_means_one_run_at_a_time() {
+    let read = |lines: &str| {
+        let yaml = format!("name: n\nvessels: {{a: {{run: x}}}}\n{lines}");
+        let fleet = parse_yaml(&yaml).unwrap().definition;
+        (fleet.concurrency, fleet.overlap)
+    };
+    assert_eq!(read(""), (None, Overlap::Queue));
+    assert_eq!(read("overlap: skip\n"), (Some(1), Overlap::Skip));
+    assert_eq!(read("overlap: queue\n"), (Some(1), Overlap::Queue));
+    assert_eq!(read("overlap: replace\nconcurrency: 4\n"), (Some(4), Overlap::Replace));
 }
 
 #[test]

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
+use crate::domain::backoff::Backoff;
 use crate::domain::fleet::{
     Delivery, ExitCodes, FleetDefinition, Guardrails, Program, VesselDefinition,
 };
@@ -28,6 +29,12 @@ pub fn to_yaml(definition: &FleetDefinition, project: &str, id: Option<FleetId>)
     out.connections(definition);
     if let Some(concurrency) = definition.concurrency {
         out.line(0, "concurrency", &concurrency.to_string());
+    }
+    if !definition.overlap.is_default() {
+        out.line(0, "overlap", definition.overlap.word());
+    }
+    if definition.priority != 0 {
+        out.line(0, "priority", &definition.priority.to_string());
     }
     if definition.delivery == Delivery::AtMostOnce {
         out.line(0, "delivery", "at_most_once");
@@ -69,6 +76,9 @@ impl Writer {
         }
         if !guardrails.retry_wait.is_zero() {
             self.line(3, "retry_wait", &format_duration(guardrails.retry_wait));
+        }
+        if guardrails.retry_backoff == Backoff::Exponential {
+            self.line(3, "retry_backoff", "exponential");
         }
         if !guardrails.runtime_cutoff.is_zero() {
             self.line(3, "runtime_cutoff", &format_duration(guardrails.runtime_cutoff));

@@ -5,12 +5,14 @@ use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
 use crate::clock::Timestamp;
+use crate::domain::backoff::Backoff;
 use crate::domain::fleet::{
     Delivery, ExitCodes, FleetDefinition, FleetVersion, Guardrails, Organization, Program, Project,
     VesselDefinition,
 };
 use crate::domain::graph::Condition;
 use crate::domain::ids::{FleetId, OrganizationId, ProjectId, RunId, VesselId, VesselRunId};
+use crate::domain::overlap::Overlap;
 use crate::domain::run::{Status, Trigger, VesselRunRecord};
 use crate::domain::webhook::Webhook;
 use crate::engine::{FleetView, RunView};
@@ -59,6 +61,8 @@ pub struct FleetJson<'a> {
     vessels: Vec<VesselJson<'a>>,
     connections: Vec<ConnectionJson<'a>>,
     concurrency: Option<u32>,
+    overlap: Overlap,
+    priority: i8,
     delivery: Delivery,
     /// Whether `PUT ?by=name` changed anything; absent elsewhere.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -87,6 +91,8 @@ impl<'a> From<&'a FleetView> for FleetJson<'a> {
             vessels: definition.vessels.iter().map(VesselJson::from).collect(),
             connections: connections(definition),
             concurrency: definition.concurrency,
+            overlap: definition.overlap,
+            priority: definition.priority,
             delivery: definition.delivery,
             changed: None,
         }
@@ -142,6 +148,7 @@ impl Serialize for EnvironmentJson<'_> {
 struct GuardrailsJson {
     retry_count: u32,
     retry_wait_ms: u64,
+    retry_backoff: Backoff,
     /// 0: no cutoff.
     runtime_cutoff_ms: u64,
     exclude_exit_code_ranges: Vec<String>,
@@ -154,6 +161,7 @@ impl From<&Guardrails> for GuardrailsJson {
         Self {
             retry_count: guardrails.retry_count,
             retry_wait_ms: millis(guardrails.retry_wait),
+            retry_backoff: guardrails.retry_backoff,
             runtime_cutoff_ms: millis(guardrails.runtime_cutoff),
             exclude_exit_code_ranges: guardrails
                 .exclude_exit_code_ranges

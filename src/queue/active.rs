@@ -1,6 +1,7 @@
 //! A run under way: the state of each of its vessels.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::clock::Timestamp;
 use crate::domain::change::Change;
@@ -75,6 +76,13 @@ impl ActiveRun {
     /// Whether every vessel is decided.
     pub fn is_decided(&self) -> bool {
         (0..self.vessels.len()).all(|vessel| self.ended(vessel).is_some())
+    }
+
+    /// How long the vessel waits for its next retry, from the end of the attempt before.
+    pub fn retry_wait(&self, vessel: usize) -> Duration {
+        let retry = self.vessels[vessel].record.as_ref().map_or(0, |record| record.retries);
+        let guardrails = &self.version.definition.vessels[vessel].guardrails;
+        guardrails.wait_before(retry, self.record.id.vessel_run(vessel))
     }
 
     /// Starts the next attempt of a vessel that is ready. Returns its record, and what its log
@@ -159,13 +167,30 @@ impl ActiveRun {
             .collect()
     }
 
+    /// Brings the status of a run under way up to date: Retrying while some vessel of it is.
+    pub fn note_status(&mut self) -> Option<Change> {
+        let mut records = self.vessels.iter().filter_map(|vessel| vessel.record.as_ref());
+        let is_retrying = records.any(|record| record.status == Status::Retrying);
+        let status = if is_retrying { Status::Retrying } else { Status::Running };
+        let changes = self.record.status != status;
+        self.record.status = status;
+        changes.then(|| Change::PutRun(self.record.clone()))
+    }
+
+    /// Ends a run of which nothing has started.
+    pub fn dismiss(&mut self, status: Status, reason: &str, now: Timestamp) -> Vec<Change> {
+        let mut changes = self.decide_rest(status, reason, now);
+        changes.extend(self.end(now));
+        changes
+    }
+
     /// Ends the run, all of whose vessels are decided.
     pub fn end(&mut self, now: Timestamp) -> Vec<Change> {
         let has = |status| (0..self.vessels.len()).any(|vessel| self.ended(vessel) == Some(status));
-        self.record.status = [Status::Terminated, Status::Errored]
+        self.record.status = [Status::Terminated, Status::Errored, Status::Success]
             .into_iter()
             .find(|status| has(*status))
-            .unwrap_or(Status::Success);
+            .unwrap_or(Status::Incomplete);
         self.record.reason = self.reason();
         self.record.ended_at = Some(now);
         vec![
@@ -174,7 +199,7 @@ impl ActiveRun {
         ]
     }
 
-    /// The first vessel that ended as the run did, and why.
+    /// The first vessel that ended as the run did, and why; of a run that never started, just why.
     fn reason(&self) -> Option<String> {
         if self.record.status == Status::Success {
             return None;
@@ -182,6 +207,9 @@ impl ActiveRun {
         let mut records = self.vessels.iter().filter_map(|vessel| vessel.record.as_ref());
         let first = records.find(|record| record.status == self.record.status)?;
         let why = first.reason.as_deref()?;
+        if self.record.started_at.is_none() {
+            return Some(why.to_owned());
+        }
         Some(shorten(&format!("{}: {why}", first.vessel_name)))
     }
 

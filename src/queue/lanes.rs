@@ -1,35 +1,67 @@
-//! The runs that wait to start: a lane per fleet, each in the order of acceptance, served in turn,
-//! so that a fleet with many waiting runs does not hold up another's.
+//! What may start, fleet by fleet: in each fleet's lane its vessels of runs under way, and then its
+//! runs that wait, in the order of acceptance. Which lane is next, [`Turns`] tells.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use crate::domain::ids::{FleetId, RunId};
-use crate::queue::QueuedRun;
+use crate::queue::turns::Turns;
+use crate::queue::{QueuedRun, VesselOfRun};
 
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Lanes {
     lanes: HashMap<FleetId, Lane>,
-    /// The fleets that can start a run now, in turn.
-    turns: VecDeque<FleetId>,
+    turns: Turns,
     waiting: usize,
+}
+
+/// What a lane has to start.
+#[derive(Debug)]
+pub enum Next {
+    /// A vessel of a run under way. It may have been stopped meanwhile.
+    Vessel(VesselOfRun),
+    /// A run, at its place in the queue.
+    Run(u64, QueuedRun),
 }
 
 #[derive(Debug, Default)]
 struct Lane {
+    /// Vessels of runs under way that may start, each with its priority. May hold some that were
+    /// stopped meanwhile.
+    ready: VecDeque<(VesselOfRun, i8)>,
     waiting: BTreeMap<u64, QueuedRun>,
     /// Runs of the fleet that have started and not ended.
     active: usize,
-    /// Whether it has a place in `turns`.
-    has_turn: bool,
 }
 
 impl Lane {
-    fn can_start(&self) -> bool {
-        self.waiting.first_key_value().is_some_and(|(_, next)| {
-            let limit = next.version.definition.concurrency;
-            limit.is_none_or(|limit| self.active < limit as usize)
-        })
+    /// How many runs more `limit` lets start.
+    fn places(&self, limit: Option<u32>) -> usize {
+        limit.map_or(usize::MAX, |limit| (limit as usize).saturating_sub(self.active))
+    }
+
+    /// The run that waits and may start.
+    fn startable(&self) -> Option<&QueuedRun> {
+        let (_, next) = self.waiting.first_key_value()?;
+        (self.places(next.version.definition.concurrency) > 0).then_some(next)
+    }
+
+    /// The priority of what it would start next, if there is any.
+    fn priority(&self) -> Option<i8> {
+        match self.ready.front() {
+            Some((_, priority)) => Some(*priority),
+            None => self.startable().map(|next| next.version.definition.priority),
+        }
+    }
+
+    fn take(&mut self) -> Option<Next> {
+        if let Some((vessel, _)) = self.ready.pop_front() {
+            return Some(Next::Vessel(vessel));
+        }
+        self.startable()?;
+        let (sequence, run) = self.waiting.pop_first()?;
+        self.active += 1;
+        Some(Next::Run(sequence, run))
     }
 
     fn is_idle(&self) -> bool {
@@ -43,8 +75,8 @@ impl Lanes {
         self.waiting
     }
 
-    /// Whether some run can start.
-    pub fn can_start(&self) -> bool {
+    /// Whether there is anything to start.
+    pub fn has_next(&self) -> bool {
         !self.turns.is_empty()
     }
 
@@ -53,24 +85,28 @@ impl Lanes {
         let fleet = run.version.fleet_id;
         self.lanes.entry(fleet).or_default().waiting.insert(sequence, run);
         self.waiting += 1;
-        self.offer_turn(fleet);
+        self.update(fleet);
     }
 
-    /// Takes the next run to start.
-    pub fn start_next(&mut self) -> Option<(u64, QueuedRun)> {
-        while let Some(fleet) = self.turns.pop_front() {
-            let Some(lane) = self.lanes.get_mut(&fleet) else { continue };
-            lane.has_turn = false;
-            if !lane.can_start() {
-                continue;
-            }
-            let Some(next) = lane.waiting.pop_first() else { continue };
-            lane.active += 1;
-            self.waiting -= 1;
-            self.offer_turn(fleet);
-            return Some(next);
-        }
-        None
+    /// Adds a vessel of a run under way.
+    pub fn push_ready(&mut self, fleet: FleetId, vessel: VesselOfRun, priority: i8) {
+        self.lanes.entry(fleet).or_default().ready.push_back((vessel, priority));
+        self.update(fleet);
+    }
+
+    /// Takes what is to start next, and whose it is. Tell [`served`](Self::served) if it does start.
+    pub fn take_next(&mut self) -> Option<(FleetId, Next)> {
+        let fleet = self.turns.next()?;
+        let next = self.lanes.get_mut(&fleet).and_then(Lane::take);
+        self.waiting -= usize::from(matches!(next, Some(Next::Run(..))));
+        self.update(fleet);
+        // A lane that has a turn has something to start.
+        next.map(|next| (fleet, next))
+    }
+
+    /// A vessel of the fleet has started: others come before it now.
+    pub fn served(&mut self, fleet: FleetId) {
+        self.turns.served(fleet);
     }
 
     /// Takes out `run`, if it still waits at this place. A server that started with an empty queue
@@ -82,6 +118,30 @@ impl Lanes {
         self.waiting -= 1;
         self.update(fleet);
         Some(removed)
+    }
+
+    /// Whether one run more of the fleet has its place within `limit`, those that wait counted in.
+    pub fn has_place(&self, fleet: FleetId, limit: Option<u32>) -> bool {
+        self.lanes.get(&fleet).is_none_or(|lane| lane.waiting.len() < lane.places(limit))
+    }
+
+    /// Takes out runs that wait and have no place within `limit`, the oldest first, up to `max`.
+    pub fn remove_without_place(
+        &mut self,
+        fleet: FleetId,
+        limit: Option<u32>,
+        max: usize,
+    ) -> Vec<(u64, QueuedRun)> {
+        let Some(lane) = self.lanes.get_mut(&fleet) else { return Vec::new() };
+        let beyond = lane.waiting.keys().skip(lane.places(limit)).take(max);
+        let beyond: Vec<u64> = beyond.copied().collect();
+        let removed: Vec<(u64, QueuedRun)> = beyond
+            .into_iter()
+            .filter_map(|sequence| Some((sequence, lane.waiting.remove(&sequence)?)))
+            .collect();
+        self.waiting -= removed.len();
+        self.update(fleet);
+        removed
     }
 
     /// Counts a run that was active before a restart.
@@ -101,26 +161,11 @@ impl Lanes {
     /// Brings the turns up to date after a lane has changed; forgets a lane with nothing in it.
     fn update(&mut self, fleet: FleetId) {
         let Some(lane) = self.lanes.get(&fleet) else { return };
-        if lane.has_turn && !lane.can_start() {
-            self.turns.retain(|other| *other != fleet);
-            if let Some(lane) = self.lanes.get_mut(&fleet) {
-                lane.has_turn = false;
-            }
-        }
-        if self.lanes.get(&fleet).is_some_and(Lane::is_idle) {
+        if lane.is_idle() {
             self.lanes.remove(&fleet);
+            self.turns.leave(fleet);
         } else {
-            self.offer_turn(fleet);
-        }
-    }
-
-    fn offer_turn(&mut self, fleet: FleetId) {
-        if let Some(lane) = self.lanes.get_mut(&fleet)
-            && !lane.has_turn
-            && lane.can_start()
-        {
-            lane.has_turn = true;
-            self.turns.push_back(fleet);
+            self.turns.set(fleet, lane.priority());
         }
     }
 }

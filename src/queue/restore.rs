@@ -66,12 +66,12 @@ impl Queue {
         let restored = interrupt(&mut active, started.interruption, limit, now, &mut changes);
         let run = active.record.id;
         self.lanes.resumed(active.record.fleet_id);
-        for (index, vessel) in active.vessels.iter_mut().enumerate() {
-            if let VesselState::AwaitsRetry { due } = &mut vessel.state {
+        for vessel in 0..active.vessels.len() {
+            if let VesselState::AwaitsRetry { due } = active.vessels[vessel].state {
                 // A due time further ahead than the wait means that the clock stepped back.
-                let wait = active.version.definition.vessels[index].guardrails.retry_wait;
-                *due = (*due).min(now.plus(wait));
-                self.retries.insert((*due, run, index));
+                let due = due.min(now.plus(active.retry_wait(vessel)));
+                active.vessels[vessel].state = VesselState::AwaitsRetry { due };
+                self.retries.insert((due, run, vessel));
             }
         }
         self.active.insert(run, active);

@@ -75,6 +75,7 @@ impl Queue {
             changes.extend(active.end(now));
             return self.finish(run).map(|active| active.record);
         }
+        changes.extend(active.note_status());
         for vessel in ready {
             self.push_ready(run, vessel);
         }
@@ -116,7 +117,7 @@ fn settle_vessel(
     {
         record.status = Status::Retrying;
         record.retries += 1;
-        retry_at = Some(now.plus(guardrails.retry_wait));
+        retry_at = Some(now.plus(guardrails.wait_before(record.retries, record.id)));
         record.retry_at = retry_at;
     }
     entry.state = match retry_at {

@@ -20,6 +20,7 @@ pub struct Stopped {
 }
 
 const NOT_STARTED: &str = "stopped before it could start";
+const BETWEEN_ATTEMPTS: &str = "stopped before it could start again";
 
 impl Queue {
     /// Stops a run, given its fleet and its place in the queue. A run that waits is removed
@@ -33,8 +34,7 @@ impl Queue {
     ) -> Option<Stopped> {
         if let Some(queued) = self.lanes.remove(fleet, sequence, run) {
             let mut never_started = ActiveRun::new(queued.record(sequence), queued.version);
-            let mut changes = never_started.decide_rest(Status::Terminated, NOT_STARTED, now);
-            changes.extend(never_started.end(now));
+            let changes = never_started.dismiss(Status::Terminated, NOT_STARTED, now);
             let ended = Some(never_started.record);
             return Some(Stopped { changes, signal: Vec::new(), ended });
         }
@@ -80,7 +80,10 @@ fn stop_vessel(active: &mut ActiveRun, vessel: usize, now: Timestamp, stopped: &
             stopped.signal.push(active.record.id.vessel_run(vessel));
         }
         VesselState::Waiting | VesselState::Ready { .. } | VesselState::AwaitsRetry { .. } => {
-            stopped.changes.push(active.decide(vessel, Status::Terminated, NOT_STARTED, now));
+            let has_started =
+                active.vessels[vessel].record.as_ref().is_some_and(|it| it.attempt > 0);
+            let reason = if has_started { BETWEEN_ATTEMPTS } else { NOT_STARTED };
+            stopped.changes.push(active.decide(vessel, Status::Terminated, reason, now));
         }
     }
 }

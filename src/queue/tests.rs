@@ -1,22 +1,25 @@
 //! Tests of the queue as a whole, through its verbs alone: random lives against a model
-//! ([`properties`], [`model`]), every small graph against the definition ([`graphs`]), and single
-//! cases worth a name ([`cases`]).
+//! ([`properties`], [`model`]), every small graph against the definition ([`graphs`]), whose turn it
+//! is ([`turns`]), and single cases worth a name ([`cases`]).
 
 mod cases;
 mod graphs;
 mod model;
 mod properties;
 mod rows;
+mod turns;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Timestamp;
+use crate::domain::backoff::Backoff;
 use crate::domain::fleet::{
     Delivery, ExitCodes, FleetDefinition, FleetVersion, Guardrails, Program, VesselDefinition,
 };
 use crate::domain::graph::{Condition, Path};
 use crate::domain::ids::{FleetId, ProjectId, RunId, VesselId};
+use crate::domain::overlap::Overlap;
 use crate::domain::run::{PayloadSize, Trigger};
 use crate::queue::QueuedRun;
 
@@ -30,8 +33,11 @@ struct Shape {
     paths: Vec<(u16, u16, Condition)>,
     vessels: usize,
     concurrency: Option<u32>,
+    overlap: Overlap,
+    priority: i8,
     retry_count: u32,
     retry_wait_ms: u64,
+    retry_backoff: Backoff,
     delivery: Delivery,
 }
 
@@ -41,8 +47,11 @@ impl Shape {
             paths: paths.to_vec(),
             vessels,
             concurrency: None,
+            overlap: Overlap::Queue,
+            priority: 0,
             retry_count: 0,
             retry_wait_ms: 0,
+            retry_backoff: Backoff::Constant,
             delivery: Delivery::AtLeastOnce,
         }
     }
@@ -52,6 +61,7 @@ impl Shape {
         let guardrails = Guardrails {
             retry_count: self.retry_count,
             retry_wait: Duration::from_millis(self.retry_wait_ms),
+            retry_backoff: self.retry_backoff,
             runtime_cutoff: Duration::ZERO,
             exclude_exit_code_ranges: vec![ExitCodes { first: 3, last: 3 }],
         };
@@ -74,6 +84,8 @@ impl Shape {
                 vessels: (0..self.vessels).map(vessel).collect(),
                 paths: self.paths.iter().map(path).collect(),
                 concurrency: self.concurrency,
+                overlap: self.overlap,
+                priority: self.priority,
                 delivery: self.delivery,
             },
         })

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use super::environment::environment;
+use super::expected_word;
+use crate::domain::backoff::Backoff;
 use crate::domain::fleet::{Delivery, ExitCodes, Guardrails, Program, VesselDefinition};
 use crate::domain::ids::VesselId;
 use crate::duration::{format_duration, parse_duration};
@@ -16,7 +18,7 @@ use crate::limits::{
 const VESSEL_KEYS: &[&str] =
     &["_id", "command", "run", "working_directory", "environment", "guardrails"];
 const GUARDRAIL_KEYS: &[&str] =
-    &["retry_count", "retry_wait", "runtime_cutoff", "exclude_exit_code_ranges"];
+    &["retry_count", "retry_wait", "retry_backoff", "runtime_cutoff", "exclude_exit_code_ranges"];
 
 /// The vessel `name` that `cursor` describes.
 pub(super) fn vessel(
@@ -148,6 +150,9 @@ fn guardrails(
     if let Some(wait) = fields.get("retry_wait") {
         guardrails.retry_wait = duration(wait, RETRY_WAIT_MAX)?;
     }
+    if let Some(backoff) = fields.get("retry_backoff") {
+        guardrails.retry_backoff = retry_backoff(backoff, guardrails.retry_wait)?;
+    }
     if let Some(cutoff) = fields.get("runtime_cutoff") {
         guardrails.runtime_cutoff = duration(cutoff, RUNTIME_CUTOFF_MAX)?;
     }
@@ -157,6 +162,18 @@ fn guardrails(
         }
     }
     Ok(guardrails)
+}
+
+fn retry_backoff(cursor: &Cursor<'_>, retry_wait: Duration) -> Result<Backoff, FleetFileError> {
+    match cursor.text()? {
+        "constant" => Ok(Backoff::Constant),
+        "exponential" if retry_wait.is_zero() => Err(cursor.invalid(
+            "exponential doubles `retry_wait` with every retry, and that is 0; set it, as in \
+             `retry_wait: 1s`",
+        )),
+        "exponential" => Ok(Backoff::Exponential),
+        other => Err(cursor.invalid(expected_word(other, &["constant", "exponential"]))),
+    }
 }
 
 fn duration(cursor: &Cursor<'_>, max: Duration) -> Result<Duration, FleetFileError> {

@@ -33,7 +33,7 @@ fn whole_files() {
         (
             "name: n\nimage: x\n",
             "line 2, column 1: image: unknown key `image`; known here: _id, name, project, \
-             vessels, connections, concurrency, delivery",
+             vessels, connections, concurrency, overlap, priority, delivery",
         ),
         (
             "name: n\n",
@@ -62,6 +62,18 @@ fn whole_files() {
         (
             "name: n\nconcurrency: '2'\nvessels: {a: {run: x}}\n",
             "line 2, column 14: concurrency: expected a whole number of at least 1; remove the quotes",
+        ),
+        (
+            "name: n\noverlap: skipp\nvessels: {a: {run: x}}\n",
+            "line 2, column 10: overlap: expected one of queue, skip, replace; did you mean skip?",
+        ),
+        (
+            "name: n\npriority: 11\nvessels: {a: {run: x}}\n",
+            "line 2, column 11: priority: expected a whole number from -10 to 10",
+        ),
+        (
+            "name: n\npriority: '1'\nvessels: {a: {run: x}}\n",
+            "line 2, column 11: priority: expected a whole number from -10 to 10",
         ),
         (
             "name: n\ndelivery: at_most_one\n",
@@ -161,6 +173,16 @@ fn guardrails() {
         (
             "    run: x\n    guardrails: {retry_wait: 1h1s}\n",
             "line 5, column 30: vessels.v.guardrails.retry_wait: longer than 1h",
+        ),
+        (
+            "    run: x\n    guardrails: {retry_backoff: exponential}\n",
+            "line 5, column 33: vessels.v.guardrails.retry_backoff: exponential doubles \
+             `retry_wait` with every retry, and that is 0; set it, as in `retry_wait: 1s`",
+        ),
+        (
+            "    run: x\n    guardrails: {retry_wait: 1s, retry_backoff: exponental}\n",
+            "line 5, column 49: vessels.v.guardrails.retry_backoff: expected one of constant, \
+             exponential; did you mean exponential?",
         ),
         (
             "    run: x\n    guardrails: {runtime_cutoff: -5s}\n",
@@ -267,17 +289,12 @@ fn what_is_planned_is_refused_by_name() {
             &format!("line 5, column 5: vessels.v.{key}: `{key}` is not supported yet; remove it"),
         )]);
     }
-    for key in ["triggers", "notifications", "overlap", "priority"] {
+    for key in ["triggers", "notifications"] {
         assert_eq!(
             refusal(&format!("name: n\nvessels: {{v: {{run: x}}}}\n{key}: {{}}\n")),
             format!("line 3, column 1: {key}: `{key}` is not supported yet; remove it")
         );
     }
-    assert_vessel_refusals(&[(
-        "    run: x\n    guardrails: {retry_backoff: 2}\n",
-        "line 5, column 18: vessels.v.guardrails.retry_backoff: `retry_backoff` is not supported \
-         yet; remove it",
-    )]);
 }
 
 #[test]

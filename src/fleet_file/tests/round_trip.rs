@@ -6,9 +6,12 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
 use super::*;
+use crate::domain::backoff::Backoff;
 use crate::domain::fleet::{FleetDefinition, Guardrails, VesselDefinition};
 use crate::domain::ids::VesselId;
 use crate::domain::name::check_name;
+use crate::domain::overlap::Overlap;
+use crate::limits::PRIORITY_MAX;
 
 /// Texts that YAML gives another meaning, or that a careless writer damages.
 const TRAPS: &[&str] = &[
@@ -128,12 +131,20 @@ fn guardrails() -> impl Strategy<Value = Guardrails> {
     let codes =
         (any::<u8>(), any::<u8>()).prop_map(|(a, b)| ExitCodes { first: a.min(b), last: a.max(b) });
     let millis = |max: u64| prop_oneof![Just(0), 0..=max].prop_map(Duration::from_millis);
-    (0..=24_u32, millis(3_600_000), millis(400_000_000), vec(codes, 0..4)).prop_map(
-        |(retry_count, retry_wait, runtime_cutoff, exclude_exit_code_ranges)| Guardrails {
-            retry_count,
-            retry_wait,
-            runtime_cutoff,
-            exclude_exit_code_ranges,
+    let retries = (0..=24_u32, millis(3_600_000), any::<bool>());
+    (retries, millis(400_000_000), vec(codes, 0..4)).prop_map(
+        |((retry_count, retry_wait, doubles), runtime_cutoff, exclude_exit_code_ranges)| {
+            Guardrails {
+                retry_count,
+                retry_wait,
+                retry_backoff: if doubles && !retry_wait.is_zero() {
+                    Backoff::Exponential
+                } else {
+                    Backoff::Constant
+                },
+                runtime_cutoff,
+                exclude_exit_code_ranges,
+            }
         },
     )
 }
@@ -174,10 +185,10 @@ fn definition() -> impl Strategy<Value = FleetDefinition> {
         name(),
         btree_map(name(), vessel(), 1..5),
         vec((any::<Index>(), any::<Index>(), condition), 0..6),
-        option::of(1..=u32::MAX),
+        (option::of(1..=u32::MAX), select(&Overlap::ALL[..]), -PRIORITY_MAX..=PRIORITY_MAX),
         any::<bool>(),
     )
-        .prop_map(|(name, vessels, edges, concurrency, at_most_once)| {
+        .prop_map(|(name, vessels, edges, (concurrency, overlap, priority), at_most_once)| {
             let mut vessels: Vec<_> = vessels
                 .into_iter()
                 .map(|(name, vessel)| VesselDefinition { name, ..vessel })
@@ -187,7 +198,8 @@ fn definition() -> impl Strategy<Value = FleetDefinition> {
             }
             let delivery = if at_most_once { Delivery::AtMostOnce } else { Delivery::AtLeastOnce };
             let paths = paths(vessels.len(), edges);
-            FleetDefinition { name, vessels, paths, concurrency, delivery }
+            let overlap = if concurrency.is_some() { overlap } else { Overlap::Queue };
+            FleetDefinition { name, vessels, paths, concurrency, overlap, priority, delivery }
         })
 }
 
@@ -238,6 +250,8 @@ fn every_trap_survives_in_every_place() {
             vessels,
             paths: Vec::new(),
             concurrency: None,
+            overlap: Overlap::Queue,
+            priority: 0,
             delivery: Delivery::default(),
         };
         let yaml = to_yaml(&definition, "default", Some(FleetId::random()));
@@ -261,6 +275,7 @@ vessels:
     guardrails:
       retry_count: 2
       retry_wait: 10s
+      retry_backoff: exponential
       runtime_cutoff: 15m
       exclude_exit_code_ranges: [2, \"3-5\"]
   tell everyone:
@@ -272,6 +287,8 @@ connections:
   build:
     tell everyone: ERRORED
 concurrency: 1
+overlap: replace
+priority: -3
 delivery: at_most_once
 ";
     let yaml = yaml.replace("      retry_count: 2\n", "");

@@ -102,6 +102,8 @@ fn a_fleet_names_its_vessels_and_connections() {
         ],
         paths: vec![crate::domain::graph::Path { from: 0, to: 1, condition: Condition::Errored }],
         concurrency: Some(1),
+        overlap: Overlap::Skip,
+        priority: -2,
         delivery: Delivery::AtLeastOnce,
     };
     let (id, project_id) = (FleetId::random(), ProjectId::random());
@@ -134,6 +136,8 @@ fn a_fleet_names_its_vessels_and_connections() {
     );
     assert_eq!(value["webhook"], true);
     assert_eq!(value["delivery"], "at_least_once");
+    assert_eq!((&value["overlap"], &value["priority"]), (&json!("skip"), &json!(-2)));
+    assert_eq!(value["vessels"][0]["guardrails"]["retry_backoff"], "constant");
     assert_eq!(value.get("changed"), None);
     let applied = serde_json::to_value(FleetJson::from(&view).with_changed(false)).unwrap();
     assert_eq!(applied["changed"], false);

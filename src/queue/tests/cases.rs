@@ -13,7 +13,7 @@ fn stopping_a_finished_run_spares_the_run_that_has_its_sequence_now() {
     let mut rows = Rows::default();
     let mut queue = Queue::new(10, 3);
     let first = ids.next(at(1_000), 0);
-    rows.apply(&queue.submit(queued(first, &version)).unwrap());
+    rows.apply(&queue.submit(queued(first, &version), at(1_000)).unwrap().changes);
     let (claim, changes) = queue.claim(at(2_000)).unwrap();
     rows.apply(&changes);
     let settled =
@@ -23,7 +23,7 @@ fn stopping_a_finished_run_spares_the_run_that_has_its_sequence_now() {
     // A new server finds an empty queue and counts from the start.
     let mut queue = Queue::new(10, 3);
     let second = ids.next(at(4_000), 0);
-    rows.apply(&queue.submit(queued(second, &version)).unwrap());
+    rows.apply(&queue.submit(queued(second, &version), at(4_000)).unwrap().changes);
     let ended = &rows.runs[&first];
     assert!(queue.stop_run(first, ended.fleet_id, ended.sequence, at(5_000)).is_none());
     assert_eq!(queue.depth().waiting, 1);
@@ -38,12 +38,12 @@ fn runs_between_two_attempts_count_as_waiting_for_the_limit() {
     let mut ids = RunIds::after(None);
     let mut queue = Queue::new(2, 3);
     for round in 0..2 {
-        queue.submit(queued(ids.next(at(1_000), 0), &version)).unwrap();
+        queue.submit(queued(ids.next(at(1_000), 0), &version), at(1_000)).unwrap();
         let (claim, _) = queue.claim(at(2_000)).unwrap();
         assert!(queue.has_room(), "a run that a worker is at takes no room ({round})");
         queue.settle(claim.vessel_run, &End::Exited(1), OutputRecord::default(), at(3_000));
     }
-    let refused = queue.submit(queued(ids.next(at(4_000), 0), &version));
+    let refused = queue.submit(queued(ids.next(at(4_000), 0), &version), at(4_000));
     assert_eq!(refused.err(), Some(QueueFull));
     queue.fire_due(at(3_603_000));
     queue.claim(at(3_603_000)).unwrap();
@@ -55,7 +55,8 @@ fn a_clock_that_steps_back_between_settle_and_timer_does_not_postpone_the_retry(
     let mut shape = Shape::new(1, &[]);
     (shape.retry_count, shape.retry_wait_ms) = (1, 1_000);
     let mut queue = Queue::new(2, 3);
-    queue.submit(queued(RunIds::after(None).next(at(0), 0), &shape.version(1, 1))).unwrap();
+    let run = RunIds::after(None).next(at(0), 0);
+    queue.submit(queued(run, &shape.version(1, 1)), at(0)).unwrap();
     let (claim, _) = queue.claim(at(1_000)).unwrap();
     let year = 365 * 24 * 3_600_000;
     queue.settle(claim.vessel_run, &End::Exited(1), OutputRecord::default(), at(year));
@@ -63,19 +64,4 @@ fn a_clock_that_steps_back_between_settle_and_timer_does_not_postpone_the_retry(
     assert_eq!(queue.next_due(), Some(at(3_000)));
     queue.fire_due(at(3_000));
     assert_eq!(queue.claim(at(3_000)).unwrap().0.attempt, 2);
-}
-
-#[test]
-fn fleets_take_turns() {
-    let versions = [1, 2].map(|fleet| Shape::new(1, &[]).version(fleet, 1));
-    let mut ids = RunIds::after(None);
-    let mut queue = Queue::new(10, 3);
-    for fleet in [0, 0, 0, 1] {
-        queue.submit(queued(ids.next(at(1_000), 0), &versions[fleet])).unwrap();
-    }
-    let mut fleets = Vec::new();
-    while let Some((claim, _)) = queue.claim(at(2_000)) {
-        fleets.push(claim.version.fleet_id.as_bytes()[0]);
-    }
-    assert_eq!(fleets, [1, 2, 1, 1]);
 }

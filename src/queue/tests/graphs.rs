@@ -97,7 +97,7 @@ fn drive(shape: &Shape, acts: &[Act], last_first: bool) -> (Rows, RunId, Vec<usi
     let mut queue = Queue::new(1, 3);
     let mut rows = Rows::default();
     let run = RunIds::after(None).next(at(1_000), 0);
-    rows.apply(&queue.submit(queued(run, &shape.version(1, 1))).unwrap());
+    rows.apply(&queue.submit(queued(run, &shape.version(1, 1)), at(1_000)).unwrap().changes);
     let (mut running, mut started) = (Vec::new(), Vec::new());
     loop {
         while let Some((claim, changes)) = queue.claim(at(2_000)) {

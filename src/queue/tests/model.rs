@@ -7,10 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Timestamp;
-use crate::domain::fleet::{Delivery, FleetVersion};
+use crate::domain::backoff::Backoff;
+use crate::domain::fleet::{Delivery, FleetVersion, Guardrails};
 use crate::domain::graph::Condition;
 use crate::domain::ids::{RunId, VesselRunId};
+use crate::domain::overlap::Overlap;
 use crate::domain::run::{End, Status};
+use crate::limits::RETRY_WAIT_MAX;
 use crate::queue::tests::EXCLUDED_EXIT_CODE;
 use crate::queue::tests::rows::Rows;
 use crate::queue::{Claim, Interruption, Restored};
@@ -29,6 +32,10 @@ pub struct Model {
     retries: BTreeMap<VesselRunId, u32>,
     /// Vessels between two attempts, and when the next falls due.
     due: BTreeMap<VesselRunId, Timestamp>,
+    /// The wait that each vessel was given before its latest retry.
+    waits: BTreeMap<VesselRunId, Duration>,
+    /// Vessels that wait for a retry or are at it.
+    retrying: BTreeSet<VesselRunId>,
     /// Vessels whose next attempt a crash or a stop of the server has made necessary.
     interrupted: BTreeSet<VesselRunId>,
 }
@@ -126,9 +133,26 @@ impl Model {
         self.due.values().min().copied()
     }
 
-    pub fn submit(&mut self, run: RunId, version: &Arc<FleetVersion>) {
+    /// Returns the runs that end with this.
+    pub fn submit(&mut self, run: RunId, version: &Arc<FleetVersion>) -> Vec<RunId> {
+        let of_fleet = |other: &&RunId| self.versions[*other].fleet_id == version.fleet_id;
+        let unfinished = self.runs.iter().filter(of_fleet).filter(|other| !self.is_over(**other));
+        let (active, waiting): (Vec<RunId>, Vec<RunId>) =
+            unfinished.copied().partition(|other| self.started.contains(other));
+        let limit = version.definition.concurrency.map_or(usize::MAX, |limit| limit as usize);
+        let places = limit.saturating_sub(active.len());
+        let ended = match version.definition.overlap {
+            _ if waiting.len() < places => Vec::new(),
+            Overlap::Queue => Vec::new(),
+            Overlap::Skip => vec![run],
+            Overlap::Replace => waiting[places..].to_vec(),
+        };
         self.runs.push(run);
         self.versions.insert(run, Arc::clone(version));
+        for vessel in ended.iter().flat_map(|run| self.vessels(*run)).collect::<Vec<_>>() {
+            self.ended.insert(vessel, Status::Incomplete);
+        }
+        ended
     }
 
     pub fn claim(&mut self, claim: &Claim) {
@@ -152,8 +176,14 @@ impl Model {
         self.running.insert(vessel);
     }
 
-    /// Returns whether the run has ended with this.
-    pub fn settle(&mut self, vessel: VesselRunId, end: &End, now: Timestamp) -> bool {
+    /// Returns whether the run has ended with this. `retry_at` is when the queue retries, if it does.
+    pub fn settle(
+        &mut self,
+        vessel: VesselRunId,
+        end: &End,
+        retry_at: Option<Timestamp>,
+        now: Timestamp,
+    ) -> bool {
         assert!(self.running.remove(&vessel));
         let run = vessel.run();
         let guardrails =
@@ -164,8 +194,13 @@ impl Model {
         } else if *end == End::Exited(0) {
             Status::Success
         } else if *end != End::Exited(EXCLUDED_EXIT_CODE) && used < guardrails.retry_count {
+            let wait = retry_at.expect("it is retried").since(now);
+            let (least, most) = wait_bounds(guardrails, used + 1);
+            assert!(least <= wait && wait <= most, "{wait:?} is not {least:?} to {most:?}");
             self.retries.insert(vessel, used + 1);
-            self.due.insert(vessel, now.plus(guardrails.retry_wait));
+            self.due.insert(vessel, now.plus(wait));
+            self.waits.insert(vessel, wait);
+            self.retrying.insert(vessel);
             return false;
         } else {
             Status::Errored
@@ -176,6 +211,7 @@ impl Model {
 
     fn end(&mut self, vessel: VesselRunId, status: Status) {
         self.due.remove(&vessel);
+        self.retrying.remove(&vessel);
         self.running.remove(&vessel);
         self.interrupted.remove(&vessel);
         self.ended.insert(vessel, status);
@@ -201,6 +237,7 @@ impl Model {
         self.stop_requested.extend(&signal);
         for vessel in &rest {
             self.due.remove(vessel);
+            self.retrying.remove(vessel);
             self.interrupted.remove(vessel);
             self.ended.insert(*vessel, Status::Terminated);
         }
@@ -236,8 +273,7 @@ impl Model {
     }
 
     fn wait(&self, vessel: VesselRunId) -> Duration {
-        let definition = &self.versions[&vessel.run()].definition;
-        definition.vessels[vessel.vessel().unwrap()].guardrails.retry_wait
+        self.waits[&vessel]
     }
 
     pub fn was_started(&self, run: RunId) -> bool {
@@ -265,6 +301,7 @@ impl Model {
             }
             if self.running.contains(vessel) && self.stop_requested.contains(vessel) {
                 self.running.remove(vessel);
+                self.retrying.remove(vessel);
                 self.ended.insert(*vessel, Status::Terminated);
             }
         }
@@ -284,6 +321,9 @@ impl Model {
             if restarts {
                 self.ended.remove(vessel);
                 self.due.remove(vessel);
+            }
+            if restarts || was_running {
+                self.retrying.remove(vessel);
             }
             if (restarts || was_running) && self.attempts.contains_key(vessel) {
                 self.interrupted.insert(*vessel);
@@ -310,6 +350,7 @@ impl Model {
             let bears = self.running.remove(vessel) || (none_running && place == 0);
             let status = if bears { Status::Errored } else { Status::Incomplete };
             self.due.remove(vessel);
+            self.retrying.remove(vessel);
             self.interrupted.remove(vessel);
             self.ended.insert(*vessel, status);
         }
@@ -337,7 +378,11 @@ impl Model {
         let expected = match (self.is_over(run), self.started.contains(&run)) {
             (true, _) if has(Status::Terminated) => Status::Terminated,
             (true, _) if has(Status::Errored) => Status::Errored,
-            (true, _) => Status::Success,
+            (true, _) if has(Status::Success) => Status::Success,
+            (true, _) => Status::Incomplete,
+            (false, true) if vessels.iter().any(|it| self.retrying.contains(it)) => {
+                Status::Retrying
+            }
             (false, true) => Status::Running,
             (false, false) => Status::Scheduled,
         };
@@ -351,6 +396,8 @@ impl Model {
             assert_eq!(latest.map_or(0, |record| record.attempt), attempts, "{latest:?}");
             let ended = latest.map(|record| record.status).filter(|status| status.is_final());
             assert_eq!(ended, self.ended.get(&vessel).copied(), "{latest:?}");
+            let is_retrying = latest.is_some_and(|record| record.status == Status::Retrying);
+            assert_eq!(is_retrying, self.retrying.contains(&vessel), "{latest:?}");
             let awaits_retry = latest.is_some_and(|record| record.retry_at.is_some());
             assert!(!(awaits_retry && ended.is_some()), "{latest:?}");
             assert_eq!(rows.is_running(vessel), self.running.contains(&vessel), "{latest:?}");
@@ -358,6 +405,18 @@ impl Model {
             assert_eq!(retries, self.retries.get(&vessel).copied().unwrap_or(0), "{latest:?}");
             let definition = &self.versions[&run].definition;
             assert!(retries <= definition.vessels[vessel.vessel().unwrap()].guardrails.retry_count);
+        }
+    }
+}
+
+/// Between which limits the wait before retry number `retry` lies, from 1.
+fn wait_bounds(guardrails: &Guardrails, retry: u32) -> (Duration, Duration) {
+    match guardrails.retry_backoff {
+        Backoff::Constant => (guardrails.retry_wait, guardrails.retry_wait),
+        Backoff::Exponential => {
+            let full = (1..retry).fold(guardrails.retry_wait, |wait, _| wait * 2);
+            let full = full.min(RETRY_WAIT_MAX);
+            (full / 2, full)
         }
     }
 }

@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
+use crate::domain::backoff::Backoff;
 use crate::domain::change::Change;
 use crate::domain::fleet::{Delivery, FleetVersion};
 use crate::domain::graph::Condition;
 use crate::domain::ids::{RunId, RunIds, VesselRunId};
+use crate::domain::overlap::Overlap;
 use crate::domain::run::{End, OutputRecord};
 use crate::queue::tests::model::Model;
 use crate::queue::tests::rows::{Rows, run_of};
@@ -128,11 +130,15 @@ impl Life {
         let run = self.ids.next(at(self.now), 0);
         let (waiting, active) = self.durable.model.depth();
         let room = waiting + active.saturating_sub(self.durable.model.running.len()) < WAITING_MAX;
-        match self.queue.submit(queued(run, &version)) {
-            Ok(changes) => {
+        match self.queue.submit(queued(run, &version), at(self.now)) {
+            Ok(submitted) => {
                 assert!(room);
-                self.apply(run, &changes);
-                self.durable.model.submit(run, &version);
+                self.durable.rows.apply(&submitted.changes);
+                let ended: Vec<RunId> = submitted.ended.iter().map(|run| run.id).collect();
+                assert_eq!(ended, self.durable.model.submit(run, &version));
+                for ended in &submitted.ended {
+                    assert_eq!(self.durable.rows.runs.get(&ended.id), Some(ended));
+                }
             }
             Err(QueueFull) => assert!(!room),
         }
@@ -161,7 +167,8 @@ impl Life {
         let output = OutputRecord::default();
         let settled = self.queue.settle(vessel, end, output, now);
         self.apply(vessel.run(), &settled.changes);
-        let ends = self.durable.model.settle(vessel, end, now);
+        let retry_at = self.durable.rows.latest(vessel).and_then(|record| record.retry_at);
+        let ends = self.durable.model.settle(vessel, end, retry_at, now);
         assert_eq!(settled.ended.is_some(), ends);
         if let Some(ended) = settled.ended {
             assert_eq!(self.durable.rows.runs.get(&ended.id), Some(&ended));
@@ -277,7 +284,7 @@ impl Life {
             let end = End::Exited(steps % 3);
             self.step(&Verb::Settle { running: steps as usize, end });
             if self.durable.model.running.is_empty() {
-                self.step(&Verb::Tick { millis: 20_000 });
+                self.step(&Verb::Tick { millis: 4_000_000 });
             }
         }
         let depth = self.queue.depth();
@@ -300,11 +307,16 @@ fn shape() -> impl Strategy<Value = Shape> {
         1 => Just(Some(Condition::Completed)),
     ];
     let conditions = proptest::collection::vec(condition, 6);
-    let concurrency = prop_oneof![Just(None), (1..=2u32).prop_map(Some)];
-    let wait = prop_oneof![Just(0), Just(1_000), Just(10_000)];
-    let retries = prop_oneof![Just(0), 1..=3u32];
-    (1..=4usize, conditions, concurrency, retries, wait, prop::bool::weighted(0.25)).prop_map(
-        |(vessels, conditions, concurrency, retry_count, retry_wait_ms, at_most_once)| {
+    let overlap = prop_oneof![2 => Just(Overlap::Queue), 1 => Just(Overlap::Skip), 1 => Just(Overlap::Replace)];
+    let limited = ((1..=2u32).prop_map(Some), overlap);
+    let turns = (prop_oneof![Just((None, Overlap::Queue)), limited], -1..=1i8);
+    let wait = prop_oneof![Just(0), Just(1_000), Just(10_000), Just(2_000_000)];
+    let backoff = prop_oneof![Just(Backoff::Constant), Just(Backoff::Exponential)];
+    let retries = (prop_oneof![Just(0), 1..=3u32], wait, backoff);
+    (1..=4usize, conditions, turns, retries, prop::bool::weighted(0.25)).prop_map(
+        |(vessels, conditions, turns, retries, at_most_once)| {
+            let ((concurrency, overlap), priority) = turns;
+            let (retry_count, retry_wait_ms, retry_backoff) = retries;
             let pairs = [(0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3)];
             let paths: Vec<_> = pairs
                 .into_iter()
@@ -315,7 +327,16 @@ fn shape() -> impl Strategy<Value = Shape> {
             let delivery = if at_most_once { Delivery::AtMostOnce } else { Delivery::AtLeastOnce };
             let retry_count = if at_most_once { 0 } else { retry_count };
             let shape = Shape::new(vessels, &paths);
-            Shape { concurrency, retry_count, retry_wait_ms, delivery, ..shape }
+            Shape {
+                concurrency,
+                overlap,
+                priority,
+                retry_count,
+                retry_wait_ms,
+                retry_backoff,
+                delivery,
+                ..shape
+            }
         },
     )
 }
