@@ -7,6 +7,7 @@ pub mod graph;
 pub mod ids;
 pub mod name;
 pub mod overlap;
+pub mod overrides;
 pub mod request;
 pub mod run;
 pub mod webhook;

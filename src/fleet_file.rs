@@ -8,6 +8,7 @@
 mod cursor;
 mod json;
 mod node;
+mod overrides;
 mod read;
 mod suggest;
 mod write;
@@ -19,7 +20,7 @@ use crate::domain::fleet::FleetDefinition;
 use crate::domain::ids::FleetId;
 use crate::limits::FLEET_FILE_BYTES_MAX;
 
-pub use read::environment::check_variable;
+pub use overrides::parse_overrides;
 pub use write::to_yaml;
 
 /// A fleet as a file describes it.

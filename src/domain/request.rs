@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::domain::overrides::Overrides;
+
 /// Headers by canonical name (`X-Github-Event`), each with its values in the order received.
 pub type Headers = BTreeMap<String, Vec<String>>;
 
@@ -19,6 +21,9 @@ pub struct RequestHead {
     /// The sender's address and port; empty when the run was not started over the network.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub remote_addr: String,
+    /// What the run does differently from its fleet.
+    #[serde(default, skip_serializing_if = "Overrides::is_empty")]
+    pub overrides: Overrides,
 }
 
 impl RequestHead {

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock::Timestamp;
 use crate::domain::fleet::VesselDefinition;
 use crate::domain::ids::{FleetId, ProjectId, RunId, VesselId, VesselRunId};
+use crate::domain::overrides::Skip;
 
 /// Where a run, or a vessel within it, stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -171,6 +172,9 @@ pub struct VesselRunRecord {
     /// A person has asked for its end, which is not recorded yet.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub stop_requested: bool,
+    /// It was not started, and counts as this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub skip: Option<Skip>,
     /// When its last upstream vessel ended (for a root: when the run was accepted).
     pub scheduled_at: Timestamp,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -201,6 +205,7 @@ impl VesselRunRecord {
             reason: None,
             retry_at: None,
             stop_requested: false,
+            skip: None,
             scheduled_at,
             started_at: None,
             ended_at: None,
@@ -220,13 +225,16 @@ pub enum End {
     CutOff,
     /// It could not be started, and why.
     NotStarted(String),
+    /// It was not to be started.
+    Skipped(Skip),
 }
 
 impl End {
-    /// Success for exit code 0, Errored for everything else.
+    /// Success for exit code 0; Errored for everything else, unless it was skipped.
     pub fn status(&self) -> Status {
         match self {
             End::Exited(0) => Status::Success,
+            End::Skipped(skip) => skip.status(),
             _ => Status::Errored,
         }
     }
@@ -239,6 +247,7 @@ impl End {
             End::Signaled(signal) => Some(format!("ended by signal {signal}")),
             End::CutOff => Some("runtime cutoff".to_owned()),
             End::NotStarted(why) => Some(shorten(why)),
+            End::Skipped(skip) => Some(skip.reason().to_owned()),
         }
     }
 }

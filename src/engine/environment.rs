@@ -90,8 +90,16 @@ pub fn environment(surroundings: &Surroundings<'_>) -> Vec<(String, String)> {
     set_identity(&mut environment, surroundings);
     set_graph(&mut environment, claim);
     set_request(&mut environment, surroundings);
+    let overrides = surroundings.head.overrides.of(&vessel.name).map(|it| &it.environment);
     for (name, value) in &vessel.environment {
-        environment.set(name, value);
+        if overrides.is_none_or(|overrides| !overrides.contains_key(name)) {
+            environment.set(name, value);
+        }
+    }
+    for (name, value) in overrides.into_iter().flatten() {
+        if let Some(value) = value {
+            environment.set(name, value);
+        }
     }
     environment.0
 }

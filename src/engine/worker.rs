@@ -23,6 +23,34 @@ struct Assignment {
     output: Arc<LiveOutput>,
 }
 
+/// How an attempt came out.
+struct Outcome {
+    /// `None`: the stopping server has ended it before its time.
+    end: Option<End>,
+    output: CapturedOutput,
+}
+
+impl Outcome {
+    /// Nothing was started; `line` is all that the vessel's log says.
+    fn without_start(assignment: &Assignment, end: End, line: &str) -> Self {
+        assignment.output.append_line(line);
+        Self { end: Some(end), output: assignment.output.capture() }
+    }
+}
+
+impl From<Ended> for Outcome {
+    fn from(ended: Ended) -> Self {
+        let end = match ended.how {
+            HowEnded::Exited(code) => Some(End::Exited(code)),
+            HowEnded::Signaled(signal) => Some(End::Signaled(signal)),
+            HowEnded::CutOff => Some(End::CutOff),
+            HowEnded::NotStarted(why) => Some(End::NotStarted(why)),
+            HowEnded::Abandoned => None,
+        };
+        Self { end, output: ended.output }
+    }
+}
+
 impl Engine {
     /// Starts the workers. They end once the engine drains.
     ///
@@ -42,13 +70,15 @@ impl Engine {
     fn work(&self, stop: &Arc<StopSignal>) {
         let mut assigned = self.await_assignment(stop);
         while let Some(assignment) = assigned {
-            let ended = self.execute(&assignment, stop);
-            assigned = match ended.how {
-                HowEnded::Abandoned => {
-                    self.abandon(&assignment, ended.output);
+            let outcome = self.execute(&assignment, stop);
+            assigned = match outcome.end {
+                None => {
+                    self.abandon(&assignment, outcome.output);
                     None
                 }
-                _ => self.settle(&assignment, ended, stop).or_else(|| self.await_assignment(stop)),
+                Some(end) => self
+                    .settle(&assignment, &end, outcome.output, stop)
+                    .or_else(|| self.await_assignment(stop)),
             };
         }
     }
@@ -91,18 +121,20 @@ impl Engine {
         Some(Assignment { claim, output })
     }
 
-    fn execute(&self, assignment: &Assignment, stop: &StopSignal) -> Ended {
+    fn execute(&self, assignment: &Assignment, stop: &StopSignal) -> Outcome {
         let claim = &assignment.claim;
         let vessel = &claim.version.definition.vessels[claim.vessel];
         let head = match self.stored_head(&claim.run) {
             Ok(head) => head,
             Err(error) => {
                 let why = format!("the stored request cannot be read: {error}");
-                assignment.output.append_line(&format!("boathook: {why}"));
-                let output = assignment.output.capture();
-                return Ended { how: HowEnded::NotStarted(why), output };
+                let line = format!("boathook: {why}");
+                return Outcome::without_start(assignment, End::NotStarted(why), &line);
             }
         };
+        if let Some(skip) = head.overrides.of(&vessel.name).and_then(|vessel| vessel.skip) {
+            return Outcome::without_start(assignment, End::Skipped(skip), skip.log_line());
+        }
         let headers_json = (!head.headers.is_empty())
             .then(|| serde_json::to_string(&head.headers).unwrap_or_default());
         let payload = StoredPayload {
@@ -123,7 +155,7 @@ impl Engine {
             runtime_cutoff: vessel.guardrails.runtime_cutoff,
             notices: &notices,
         };
-        self.launcher.launch(&launch, stop, &assignment.output)
+        Outcome::from(self.launcher.launch(&launch, stop, &assignment.output))
     }
 
     fn environment(
@@ -154,22 +186,15 @@ impl Engine {
     fn settle(
         &self,
         assignment: &Assignment,
-        ended: Ended,
+        end: &End,
+        output: CapturedOutput,
         stop: &Arc<StopSignal>,
     ) -> Option<Assignment> {
         let claim = &assignment.claim;
-        let end = match ended.how {
-            HowEnded::Exited(code) => End::Exited(code),
-            HowEnded::Signaled(signal) => End::Signaled(signal),
-            HowEnded::CutOff => End::CutOff,
-            HowEnded::NotStarted(why) => End::NotStarted(why),
-            // Not settled; the worker has seen to it.
-            HowEnded::Abandoned => return None,
-        };
-        let (output, mut changes) = output_changes(claim, ended.output);
+        let (output, mut changes) = output_changes(claim, output);
         let mut decisions = self.decisions();
         let due_before = decisions.queue.next_due();
-        let settled = decisions.queue.settle(claim.vessel_run, &end, output, self.clock.now());
+        let settled = decisions.queue.settle(claim.vessel_run, end, output, self.clock.now());
         changes.extend(settled.changes);
         if decisions.queue.next_due() != due_before {
             self.retries.notify_one();

@@ -1,7 +1,7 @@
 //! The meaning of a fleet file: from the tree to a definition, every rule checked on the way.
 
 mod connections;
-pub mod environment;
+pub(super) mod environment;
 mod turns;
 mod vessel;
 
@@ -74,7 +74,7 @@ fn delivery(fields: &Fields<'_>) -> Result<Delivery, FleetFileError> {
 }
 
 /// The message for a value that is none of the `known` words.
-fn expected_word(found: &str, known: &[&str]) -> String {
+pub(super) fn expected_word(found: &str, known: &[&str]) -> String {
     let expected = format!("expected one of {}", known.join(", "));
     match closest(found, known.iter().copied()) {
         Some(meant) => format!("{expected}; did you mean {meant}?"),

@@ -166,8 +166,8 @@ impl Call<'_, '_> {
         String::from_utf8(bytes).map_err(|_| Problem::bad_request("the body is not UTF-8"))
     }
 
-    /// The body as JSON; `None` when there is none.
-    fn json<T: DeserializeOwned>(&mut self) -> Result<Option<T>, Problem> {
+    /// The body as text that should be JSON; `None` when there is none.
+    fn json_text(&mut self) -> Result<Option<String>, Problem> {
         let content_type = self.content_type();
         let text = self.text()?;
         if text.trim().is_empty() {
@@ -176,6 +176,12 @@ impl Call<'_, '_> {
         if !content_type.is_empty() && content_type != "application/json" {
             return Err(unsupported(&content_type, "application/json"));
         }
+        Ok(Some(text))
+    }
+
+    /// The body as JSON; `None` when there is none.
+    fn json<T: DeserializeOwned>(&mut self) -> Result<Option<T>, Problem> {
+        let Some(text) = self.json_text()? else { return Ok(None) };
         // serde takes an array for a struct with its fields in order; nobody means that.
         if text.trim_start().starts_with('[') {
             return Err(Problem::invalid("the body must be a JSON object"));

@@ -7,6 +7,7 @@ use crate::clock::Timestamp;
 use crate::domain::change::Change;
 use crate::domain::fleet::FleetVersion;
 use crate::domain::graph::{Graph, Readiness};
+use crate::domain::overrides::Skip;
 use crate::domain::run::{RunRecord, Status, VesselRunRecord, shorten};
 
 /// Where a vessel of an active run stands.
@@ -63,6 +64,11 @@ impl ActiveRun {
     /// How many of its vessels are running.
     pub fn running(&self) -> usize {
         self.vessels.iter().filter(|vessel| vessel.state == VesselState::Running).count()
+    }
+
+    /// Whether any program of it has been started: without, it has no work directory to miss.
+    pub fn has_launched(&self) -> bool {
+        self.records().any(|record| record.attempt > 0 && record.skip.is_none())
     }
 
     /// How the vessel ended, if it has.
@@ -169,8 +175,7 @@ impl ActiveRun {
 
     /// Brings the status of a run under way up to date: Retrying while some vessel of it is.
     pub fn note_status(&mut self) -> Option<Change> {
-        let mut records = self.vessels.iter().filter_map(|vessel| vessel.record.as_ref());
-        let is_retrying = records.any(|record| record.status == Status::Retrying);
+        let is_retrying = self.records().any(|record| record.status == Status::Retrying);
         let status = if is_retrying { Status::Retrying } else { Status::Running };
         let changes = self.record.status != status;
         self.record.status = status;
@@ -184,9 +189,10 @@ impl ActiveRun {
         changes
     }
 
-    /// Ends the run, all of whose vessels are decided.
+    /// Ends the run, all of whose vessels are decided. What it took over from the run that it
+    /// replays did not happen in it, and does not count.
     pub fn end(&mut self, now: Timestamp) -> Vec<Change> {
-        let has = |status| (0..self.vessels.len()).any(|vessel| self.ended(vessel) == Some(status));
+        let has = |status| self.own_records().any(|record| record.status == status);
         self.record.status = [Status::Terminated, Status::Errored, Status::Success]
             .into_iter()
             .find(|status| has(*status))
@@ -199,13 +205,21 @@ impl ActiveRun {
         ]
     }
 
+    /// The records of vessels, but for those that count as in the run that is replayed.
+    fn own_records(&self) -> impl Iterator<Item = &VesselRunRecord> {
+        self.records().filter(|record| !matches!(record.skip, Some(Skip::Replay { .. })))
+    }
+
+    fn records(&self) -> impl Iterator<Item = &VesselRunRecord> {
+        self.vessels.iter().filter_map(|vessel| vessel.record.as_ref())
+    }
+
     /// The first vessel that ended as the run did, and why; of a run that never started, just why.
     fn reason(&self) -> Option<String> {
         if self.record.status == Status::Success {
             return None;
         }
-        let mut records = self.vessels.iter().filter_map(|vessel| vessel.record.as_ref());
-        let first = records.find(|record| record.status == self.record.status)?;
+        let first = self.own_records().find(|record| record.status == self.record.status)?;
         let why = first.reason.as_deref()?;
         if self.record.started_at.is_none() {
             return Some(why.to_owned());

@@ -119,8 +119,9 @@ fn interrupt(
         changes.push(Change::PutRun(active.record.clone()));
     }
     let how = if interruption.was_crash { "crashed" } else { "stopped" };
+    let has_directory = interruption.has_directory || !active.has_launched();
     let at_most_once = active.version.definition.delivery == Delivery::AtMostOnce;
-    if at_most_once && (was_running || !interruption.has_directory) {
+    if at_most_once && (was_running || !has_directory) {
         let why = "with delivery at_most_once it is not started again";
         give_up(active, &format!("the server {how} during this run; {why}"), now, changes);
         return Restored::Ended;
@@ -131,7 +132,7 @@ fn interrupt(
         give_up(active, &why, now, changes);
         return Restored::Ended;
     }
-    if interruption.has_directory {
+    if has_directory {
         let why = format!("the server {how} during attempt");
         set_back(active, &why, changes, |state| state == VesselState::Running);
         return Restored::Resumed;
@@ -176,6 +177,7 @@ fn set_back(
             record.reason = reason;
             record.exit_code = None;
             record.signal = None;
+            record.skip = None;
             record.retry_at = None;
             record.ended_at = None;
             changes.push(Change::PutVesselRun(record.clone()));

@@ -101,10 +101,16 @@ fn settle_vessel(
         End::Exited(code) => record.exit_code = Some(*code),
         End::Signaled(signal) => record.signal = Some(*signal),
         End::CutOff | End::NotStarted(_) => {}
+        End::Skipped(skip) => {
+            record.exit_code = skip.exit_code();
+            record.skip = Some(*skip).filter(|_| !record.stop_requested);
+        }
     }
     record.status = end.status();
     let may_retry = match end {
         End::Exited(code) => guardrails.retries_exit_code(*code),
+        // It would be skipped again.
+        End::Skipped(_) => false,
         _ => true,
     };
     let mut retry_at = None;

@@ -261,7 +261,6 @@ fn a_vessel_has_its_own_group_and_a_private_directory() {
 }
 
 #[test]
-#[ignore = "overrides are refused by name until the API trigger has them"]
 fn overrides_set_unset_and_skip() {
     let server = Server::start();
     let api = server.api();

@@ -60,17 +60,8 @@ fn checked_value(name: &str, cursor: &Cursor<'_>) -> Result<String, FleetFileErr
     Ok(value.to_owned())
 }
 
-/// Checks a variable that somebody wants a vessel to have.
-///
-/// # Errors
-/// A message for a person, when the name is malformed or reserved, or the two cannot be passed to
-/// a program (NUL, over 131,072 bytes together with `=` and the closing NUL).
-pub fn check_variable(name: &str, value: &str) -> Result<(), String> {
-    check_name(name)?;
-    check_value(name, value)
-}
-
-fn check_name(name: &str) -> Result<(), String> {
+/// Checks the name of a variable that somebody wants a vessel to have. The error is for a person.
+pub(in crate::fleet_file) fn check_name(name: &str) -> Result<(), String> {
     let first = |byte: u8| byte.is_ascii_alphabetic() || byte == b'_';
     let well_formed = name.bytes().next().is_some_and(first)
         && name.bytes().all(|byte| first(byte) || byte.is_ascii_digit());
@@ -90,7 +81,8 @@ fn check_name(name: &str) -> Result<(), String> {
     Ok(())
 }
 
-fn check_value(name: &str, value: &str) -> Result<(), String> {
+/// Checks that a program can be given the variable. The error is for a person.
+pub(in crate::fleet_file) fn check_value(name: &str, value: &str) -> Result<(), String> {
     if value.contains('\0') {
         return Err("contains a NUL, which no variable can; remove it".to_owned());
     }

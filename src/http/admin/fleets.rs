@@ -98,8 +98,13 @@ fn fleet_file(call: &mut Call<'_, '_>) -> Result<FleetFile, Problem> {
         "" | "application/json" => fleet_file::parse_json,
         other => return Err(unsupported(other, "application/yaml or application/json")),
     };
-    parse(&call.text()?).map_err(|error| match error {
+    parse(&call.text()?).map_err(file_problem)
+}
+
+/// What is not well-formed is a bad request; what is, but makes no sense, is invalid.
+pub(super) fn file_problem(error: FleetFileError) -> Problem {
+    match error {
         FleetFileError::Syntax { .. } => Problem::bad_request(error.to_string()),
         FleetFileError::Invalid { .. } => Problem::invalid(error.to_string()),
-    })
+    }
 }

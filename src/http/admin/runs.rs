@@ -2,27 +2,20 @@
 
 use std::io;
 
-use serde::Deserialize;
-use serde::de::IgnoredAny;
-
-use super::fleets::fleet_id;
+use super::fleets::{file_problem, fleet_id};
 use super::{AdminHandler, Call, Outcome, Reply};
 use crate::domain::ids::RunId;
+use crate::domain::overrides::Overrides;
 use crate::domain::request::RequestHead;
 use crate::domain::run::Trigger;
 use crate::engine::{RunFilter, RunView};
+use crate::fleet_file::parse_overrides;
 use crate::http::respond::{self, Problem};
 use crate::http::view::RunJson;
 use crate::limits;
 
 /// Headers of an admin request that concern the admin listener alone.
 const ADMIN_HEADERS: [&str; 3] = ["Authorization", "Cookie", "Host"];
-
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct StartBody {
-    vessel_overrides: Vec<IgnoredAny>,
-}
 
 /// The API trigger, or an on-demand run.
 pub(super) fn start(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
@@ -34,11 +27,11 @@ pub(super) fn start(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
             return Err(Problem::bad_request("query parameter \"trigger\": api or on_demand"));
         }
     };
-    let body: StartBody = call.json()?.unwrap_or_default();
-    if !body.vessel_overrides.is_empty() {
-        return Err(Problem::invalid("overrides are not supported yet"));
-    }
-    let head = RequestHead::default();
+    let overrides = match call.json_text()? {
+        Some(text) => parse_overrides(&text, &version.definition).map_err(file_problem)?,
+        None => Overrides::default(),
+    };
+    let head = RequestHead { overrides, ..RequestHead::default() };
     let run = admin.engine.accept(&version, trigger, head, &mut io::empty(), Some(0))?;
     Ok(Reply::Data(201, respond::accepted(&version, admin.organization, run)))
 }

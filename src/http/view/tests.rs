@@ -40,6 +40,7 @@ fn run() -> RunView {
         reason: Some("exit code 4".into()),
         retry_at: None,
         stop_requested: false,
+        skip: None,
         scheduled_at: at(0),
         started_at: Some(at(5)),
         ended_at: Some(at(1_255)),

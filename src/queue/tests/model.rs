@@ -12,6 +12,7 @@ use crate::domain::fleet::{Delivery, FleetVersion, Guardrails};
 use crate::domain::graph::Condition;
 use crate::domain::ids::{RunId, VesselRunId};
 use crate::domain::overlap::Overlap;
+use crate::domain::overrides::Skip;
 use crate::domain::run::{End, Status};
 use crate::limits::RETRY_WAIT_MAX;
 use crate::queue::tests::EXCLUDED_EXIT_CODE;
@@ -36,6 +37,8 @@ pub struct Model {
     waits: BTreeMap<VesselRunId, Duration>,
     /// Vessels that wait for a retry or are at it.
     retrying: BTreeSet<VesselRunId>,
+    /// Vessels that were not started, and as what they count.
+    skipped: BTreeMap<VesselRunId, Skip>,
     /// Vessels whose next attempt a crash or a stop of the server has made necessary.
     interrupted: BTreeSet<VesselRunId>,
 }
@@ -189,8 +192,15 @@ impl Model {
         let guardrails =
             &self.versions[&run].definition.vessels[vessel.vessel().unwrap()].guardrails;
         let used = self.retries.get(&vessel).copied().unwrap_or(0);
+        if let End::Skipped(skip) = end
+            && !self.stop_requested.contains(&vessel)
+        {
+            self.skipped.insert(vessel, *skip);
+        }
         let end = if self.stop_requested.contains(&vessel) {
             Status::Terminated
+        } else if let End::Skipped(skip) = end {
+            skip.status()
         } else if *end == End::Exited(0) {
             Status::Success
         } else if *end != End::Exited(EXCLUDED_EXIT_CODE) && used < guardrails.retry_count {
@@ -306,21 +316,25 @@ impl Model {
             }
         }
         let was_running = self.is_running(run);
+        let has_launched = vessels
+            .iter()
+            .any(|vessel| self.attempts.contains_key(vessel) && !self.skipped.contains_key(vessel));
+        let has_directory = interruption.has_directory || !has_launched;
         let crashes = self.crashes.entry(run).or_default();
         *crashes += u32::from(was_running && interruption.was_crash);
         let is_poison = was_running && interruption.was_crash && *crashes >= crashes_max;
         let at_most_once = self.versions[&run].definition.delivery == Delivery::AtMostOnce;
-        if is_poison || at_most_once && (was_running || !interruption.has_directory) {
+        if is_poison || at_most_once && (was_running || !has_directory) {
             self.give_up(&vessels);
             return Restored::Ended;
         }
         for vessel in &vessels {
             let was_running = self.running.remove(vessel);
-            let restarts =
-                !interruption.has_directory && self.ended.get(vessel) != Some(&Status::Terminated);
+            let restarts = !has_directory && self.ended.get(vessel) != Some(&Status::Terminated);
             if restarts {
                 self.ended.remove(vessel);
                 self.due.remove(vessel);
+                self.skipped.remove(vessel);
             }
             if restarts || was_running {
                 self.retrying.remove(vessel);
@@ -335,7 +349,7 @@ impl Model {
                 self.interrupted.remove(vessel);
             }
         }
-        match interruption.has_directory {
+        match has_directory {
             _ if self.is_over(run) => Restored::Ended,
             true => Restored::Resumed,
             false => Restored::Restarted,
@@ -374,7 +388,8 @@ impl Model {
 
     fn check_run(&self, run: RunId, rows: &Rows) {
         let vessels = self.vessels(run);
-        let has = |status| vessels.iter().any(|it| self.ended.get(it) == Some(&status));
+        let own = |it: &&VesselRunId| !matches!(self.skipped.get(*it), Some(Skip::Replay { .. }));
+        let has = |status| vessels.iter().filter(own).any(|it| self.ended.get(it) == Some(&status));
         let expected = match (self.is_over(run), self.started.contains(&run)) {
             (true, _) if has(Status::Terminated) => Status::Terminated,
             (true, _) if has(Status::Errored) => Status::Errored,

@@ -11,7 +11,8 @@ use crate::domain::fleet::{Delivery, FleetVersion};
 use crate::domain::graph::Condition;
 use crate::domain::ids::{RunId, RunIds, VesselRunId};
 use crate::domain::overlap::Overlap;
-use crate::domain::run::{End, OutputRecord};
+use crate::domain::overrides::Skip;
+use crate::domain::run::{End, OutputRecord, Status};
 use crate::queue::tests::model::Model;
 use crate::queue::tests::rows::{Rows, run_of};
 use crate::queue::tests::{EXCLUDED_EXIT_CODE, Shape, at, queued};
@@ -342,6 +343,12 @@ fn shape() -> impl Strategy<Value = Shape> {
 }
 
 fn verb() -> impl Strategy<Value = Verb> {
+    let taken_over = proptest::sample::select(vec![
+        Status::Success,
+        Status::Errored,
+        Status::Terminated,
+        Status::Incomplete,
+    ]);
     let end = prop_oneof![
         4 => Just(End::Exited(0)),
         3 => Just(End::Exited(1)),
@@ -349,6 +356,8 @@ fn verb() -> impl Strategy<Value = Verb> {
         1 => Just(End::Signaled(9)),
         1 => Just(End::CutOff),
         1 => Just(End::NotStarted("no such file".to_owned())),
+        1 => (0..=1).prop_map(|exit_code| End::Skipped(Skip::Override { exit_code })),
+        1 => taken_over.prop_map(|status| End::Skipped(Skip::Replay { status, exit_code: None })),
     ];
     let millis = prop_oneof![
         4 => 0..12_000i64,
