@@ -58,7 +58,7 @@ enum Verb {
     Webhook(webhook::WebhookArgs),
     /// Start a run of a fleet
     Run(run::RunArgs),
-    /// List, show, follow and stop runs
+    /// List, show, follow, stop and replay runs
     Runs(runs::RunsArgs),
     /// Print a completion script for a shell
     Completions(completions::CompletionsArgs),
@@ -153,6 +153,8 @@ mod tests {
             "runs body r",
             "runs stop r",
             "completions bash",
+            "runs replay r",
+            "runs replay r --from v",
         ] {
             let words = ["boathook"].into_iter().chain(line.split_whitespace());
             if let Err(error) = Cli::try_parse_from(words) {

@@ -26,6 +26,7 @@ mod fleets;
 mod intake;
 mod output;
 mod recovery;
+mod replay;
 mod runs;
 mod shutdown;
 mod timer;
@@ -35,6 +36,7 @@ pub use catalog::{Applied, FleetView};
 pub use intake::AcceptError;
 pub use output::{OutputChunk, OutputReader};
 pub use recovery::RecoveryError;
+pub use replay::ReplayError;
 pub use runs::{RunFilter, RunView};
 
 use catalog::Catalog;

@@ -37,6 +37,8 @@ pub struct QueuedRun {
     pub id: RunId,
     pub version: Arc<FleetVersion>,
     pub trigger: Trigger,
+    /// The run that this one repeats.
+    pub replay_of: Option<RunId>,
     pub payload: PayloadSize,
 }
 
@@ -52,7 +54,7 @@ impl QueuedRun {
             trigger: self.trigger,
             status: Status::Scheduled,
             reason: None,
-            replay_of: None,
+            replay_of: self.replay_of,
             sequence,
             payload: self.payload,
             crashes: 0,
@@ -69,6 +71,7 @@ impl QueuedRun {
             fleet: self.version.fleet_id,
             version: self.version.version,
             trigger: self.trigger,
+            replay_of: self.replay_of,
             payload: self.payload,
             started,
         }

@@ -30,6 +30,8 @@ on-demand run: it has no webhook parameters.
 Overrides are JSON:
     {\"vessel_overrides\": [{\"name\": \"build\", \"environment_variable_overrides\": {\"TARGET\": \
 \"test\"}}]}
+null leaves a variable of the fleet out, \"\" sets it empty. SHIPYARD_OVERRIDE_STATUS skips the vessel: \
+SUCCESS counts as exit code 0, ERRORED as 1.
 
 With --follow the exit status is that of the run: 0 Success, 3 Errored, 4 Terminated, 5 Incomplete.")]
 pub struct RunArgs {
@@ -114,17 +116,11 @@ pub fn run(arguments: RunArgs) -> anyhow::Result<Outcome> {
 }
 
 fn report(session: &Session, answer: &Data, to_the_end: bool) -> anyhow::Result<Outcome> {
-    let id = answer.parse::<Accepted>()?.fleet_run_id;
     if !to_the_end {
-        if session.json {
-            print_json(answer.raw())?;
-        } else {
-            print(&format!("{}\n", printable(&id)))?;
-            advise("To see what it does:");
-            advise(&command(&session.line(&format!("runs logs {id} --follow"))));
-        }
+        report_started(session, answer)?;
         return Ok(Outcome::Done);
     }
+    let id = answer.parse::<Accepted>()?.fleet_run_id;
     advise(&format!("run {id}"));
     if session.json {
         let run = follow(&session.client, &id, None, &mut Printer::silent(), &mut || true)?;
@@ -135,6 +131,21 @@ fn report(session: &Session, answer: &Data, to_the_end: bool) -> anyhow::Result<
     let run = follow(&session.client, &id, None, &mut printer, &mut || true)?;
     advise(&status_line(&run));
     Ok(Outcome::Followed(run.status))
+}
+
+/// Names the run that was started.
+///
+/// # Errors
+/// When the answer names none, or standard output is gone.
+pub fn report_started(session: &Session, answer: &Data) -> anyhow::Result<()> {
+    if session.json {
+        return Ok(print_json(answer.raw())?);
+    }
+    let id = answer.parse::<Accepted>()?.fleet_run_id;
+    print(&format!("{}\n", printable(&id)))?;
+    advise("To see what it does:");
+    advise(&command(&session.line(&format!("runs logs {id} --follow"))));
+    Ok(())
 }
 
 fn webhook_content(headers: &[Header], body: Option<File>) -> anyhow::Result<Content> {

@@ -1,4 +1,4 @@
-//! `boathook runs`: list, show, body, stop; `logs` is in a file of its own.
+//! `boathook runs`: list, show, body, replay, stop; `logs` is in a file of its own.
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
@@ -6,14 +6,16 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Subcommand;
+use ureq::http::Method;
 use uuid::Uuid;
 
 use super::api::{Run, VesselRun};
-use super::client::{Data, encoded, joined, reader};
+use super::client::{Content, Data, encoded, joined, reader};
 use super::locate::ServerOptions;
 use super::output::{
     DIM, advise, command, print, print_json, printable, raw_stdout, styled, styled_status,
 };
+use super::run::report_started;
 use super::session::Session;
 use super::table::Table;
 use super::{Outcome, time};
@@ -58,6 +60,21 @@ With --follow the exit status is that of the run: 0 Success, 3 Errored, 4 Termin
     Body {
         /// Id, or a beginning or end of it that no other run has
         run: String,
+    },
+    /// Start a run once more, with the same body, headers, query and overrides
+    #[command(after_help = "\
+The new run takes the fleet as it is now, so that a run can be repeated once its fleet is mended; of a
+fleet that has been deleted, the version that the run had.
+
+With --from, that vessel and everything downstream of it run. All other vessels are skipped and count as
+they ended in the replayed run, which must have ended. The work directory is a new one: what skipped
+vessels had left in theirs is not there.")]
+    Replay {
+        /// Id, or a beginning or end of it that no other run has
+        run: String,
+        /// The vessel to begin with, by its name
+        #[arg(long, value_name = "VESSEL")]
+        from: Option<String>,
     },
     /// Stop a run: its running vessels are ended, the others do not start
     Stop {
@@ -135,6 +152,7 @@ pub fn run(arguments: RunsArgs) -> anyhow::Result<Outcome> {
             logs::show(&session, &run, vessel.as_deref())?
         }
         RunsVerb::Body { run } => body(&session, &run)?,
+        RunsVerb::Replay { run, from } => replay(&session, &run, from.as_deref())?,
         RunsVerb::Stop { run } => stop(&session, &run)?,
     }
     Ok(Outcome::Done)
@@ -301,6 +319,15 @@ fn body(session: &Session, id: &str) -> anyhow::Result<()> {
     let mut out = raw_stdout();
     io::copy(&mut source, &mut out)?;
     Ok(out.flush()?)
+}
+
+fn replay(session: &Session, id: &str, from: Option<&str>) -> anyhow::Result<()> {
+    let (run, _) = session.run(id)?;
+    let body = serde_json::json!({ "from": from });
+    let content = Content::text("application/json", body.to_string());
+    let path = format!("/runs/{}/replay", run.id);
+    let answer = session.client.send(Method::POST, &path, content)?;
+    report_started(session, &answer)
 }
 
 fn stop(session: &Session, id: &str) -> anyhow::Result<()> {

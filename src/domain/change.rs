@@ -62,6 +62,8 @@ pub struct QueueEntry {
     pub fleet: FleetId,
     pub version: u32,
     pub trigger: Trigger,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replay_of: Option<RunId>,
     pub payload: PayloadSize,
     /// Whether any vessel of it has been claimed: then there is more in its rows.
     pub started: bool,

@@ -35,6 +35,15 @@ impl From<QueueFull> for AcceptError {
     }
 }
 
+/// What comes in, but for its body.
+pub(super) struct Arrival {
+    pub version: Arc<FleetVersion>,
+    pub trigger: Trigger,
+    pub head: RequestHead,
+    /// The run that this one repeats.
+    pub replay_of: Option<RunId>,
+}
+
 /// A payload on its way into the database.
 struct Upload {
     run: RunId,
@@ -58,17 +67,29 @@ impl Engine {
         body: &mut dyn Read,
         announced: Option<u64>,
     ) -> Result<RunId, AcceptError> {
-        let limit = self.settings.max_body_bytes;
+        let arrival = Arrival { version: Arc::clone(version), trigger, head, replay_of: None };
+        self.take_in(arrival, body, announced, self.settings.max_body_bytes)
+    }
+
+    /// The same, whatever it is that comes in, with a body of up to `limit` bytes.
+    pub(super) fn take_in(
+        &self,
+        arrival: Arrival,
+        body: &mut dyn Read,
+        announced: Option<u64>,
+        limit: u64,
+    ) -> Result<RunId, AcceptError> {
         if announced.is_some_and(|length| length > limit) {
             return Err(AcceptError::TooLarge { limit });
         }
         let run = self.reserve()?;
+        let Arrival { version, trigger, head, replay_of } = arrival;
         let head = serde_json::to_vec(&head).map_err(io::Error::other)?;
         let head_bytes = u32::try_from(head.len()).map_err(io::Error::other)?;
         let mut upload = Upload { run, buffer: head, chunks: 0 };
-        let accepted = self.receive(&mut upload, body, announced).and_then(|body_bytes| {
+        let accepted = self.receive(&mut upload, body, announced, limit).and_then(|body_bytes| {
             let payload = PayloadSize { head_bytes, body_bytes };
-            let run = QueuedRun { id: run, version: Arc::clone(version), trigger, payload };
+            let run = QueuedRun { id: run, version, trigger, replay_of, payload };
             self.submit(run, &mut upload)
         });
         if accepted.is_err() && upload.chunks > 0 {
@@ -98,8 +119,8 @@ impl Engine {
         upload: &mut Upload,
         body: &mut dyn Read,
         announced: Option<u64>,
+        limit: u64,
     ) -> Result<u64, AcceptError> {
-        let limit = self.settings.max_body_bytes;
         let mut length = 0;
         loop {
             let room = SLICE_BYTES.saturating_sub(upload.buffer.len()) as u64;

@@ -177,6 +177,6 @@ impl Engine {
     }
 }
 
-fn no_run(id: RunId) -> Refusal {
+pub(super) fn no_run(id: RunId) -> Refusal {
     Refusal::NotFound(format!("there is no run {id}"))
 }

@@ -77,6 +77,7 @@ const ROUTES: &[Route<Endpoint>] = &[
     ("GET", "/api/v1/runs", runs::list),
     ("GET", "/api/v1/runs/{}", runs::get),
     ("POST", "/api/v1/runs/{}/stop", runs::stop),
+    ("POST", "/api/v1/runs/{}/replay", runs::replay),
     ("GET", "/api/v1/runs/{}/webhook-parameters", body::parameters),
     ("GET", "/api/v1/runs/{}/body", body::download),
     ("POST", "/api/v1/vessel-runs/{}/stop", runs::stop_vessel),

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::domain::fleet::FleetVersion;
 use crate::domain::ids::{OrganizationId, RequestId, RunId};
-use crate::engine::{AcceptError, Refusal};
+use crate::engine::{AcceptError, Refusal, ReplayError};
 use crate::http::message::{Answer, Body};
 use crate::limits;
 
@@ -76,6 +76,16 @@ impl From<AcceptError> for Problem {
             AcceptError::Incomplete | AcceptError::Read(_) => {
                 Self::bad_request("the body ended before it was complete")
             }
+        }
+    }
+}
+
+impl From<ReplayError> for Problem {
+    fn from(error: ReplayError) -> Self {
+        match error {
+            ReplayError::Refused(refusal) => refusal.into(),
+            ReplayError::NotAccepted(error) => error.into(),
+            ReplayError::Damaged(_) => Self::new(500, error.to_string()),
         }
     }
 }

@@ -55,8 +55,14 @@ impl Queue {
         self.now_last = self.now_last.max(now);
         self.sequence_next = self.sequence_next.max(entry.sequence + 1);
         let Some(started) = started else {
-            let (id, trigger, payload) = (entry.run, entry.trigger, entry.payload);
-            self.lanes.push(entry.sequence, QueuedRun { id, version, trigger, payload });
+            let run = QueuedRun {
+                id: entry.run,
+                version,
+                trigger: entry.trigger,
+                replay_of: entry.replay_of,
+                payload: entry.payload,
+            };
+            self.lanes.push(entry.sequence, run);
             return (Restored::Waiting, Vec::new());
         };
         let mut changes = Vec::new();

@@ -1,6 +1,8 @@
-//! Runs: starting, listing, showing and stopping them.
+//! Runs: starting, listing, showing, stopping and replaying them.
 
 use std::io;
+
+use serde::Deserialize;
 
 use super::fleets::{file_problem, fleet_id};
 use super::{AdminHandler, Call, Outcome, Reply};
@@ -67,6 +69,21 @@ pub(super) fn get(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
 pub(super) fn stop(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
     let id = run(admin, call)?.run.id;
     Reply::ok(&RunJson::from(&admin.engine.stop_run(id)?))
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct ReplayBody {
+    /// The vessel to begin with; absent: the whole run.
+    from: Option<String>,
+}
+
+/// A run once more, as a new run.
+pub(super) fn replay(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
+    let id = run(admin, call)?.run.id;
+    let body: ReplayBody = call.json()?.unwrap_or_default();
+    let (version, replay) = admin.engine.replay(id, body.from.as_deref())?;
+    Ok(Reply::Data(201, respond::accepted(&version, admin.organization, replay)))
 }
 
 pub(super) fn stop_vessel(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {

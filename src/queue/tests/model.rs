@@ -15,8 +15,8 @@ use crate::domain::overlap::Overlap;
 use crate::domain::overrides::Skip;
 use crate::domain::run::{End, Status};
 use crate::limits::RETRY_WAIT_MAX;
-use crate::queue::tests::EXCLUDED_EXIT_CODE;
 use crate::queue::tests::rows::Rows;
+use crate::queue::tests::{EXCLUDED_EXIT_CODE, replay_of};
 use crate::queue::{Claim, Interruption, Restored};
 
 #[derive(Clone, Debug, Default)]
@@ -404,6 +404,7 @@ impl Model {
         let record = &rows.runs[&run];
         assert_eq!(record.status, expected, "{record:?}");
         assert_eq!(record.ended_at.is_some(), self.is_over(run), "{record:?}");
+        assert_eq!(record.replay_of, replay_of(run), "{record:?}");
         assert_eq!(record.crashes, self.crashes.get(&run).copied().unwrap_or(0), "{record:?}");
         for vessel in vessels {
             let latest = rows.latest(vessel);

@@ -1,0 +1,157 @@
+//! Replaying: a run once more, as a new run that names the one it repeats. Same body, headers, query
+//! and overrides, with the fleet as it is now; as a whole, or from one of its vessels on.
+
+use std::io;
+use std::sync::Arc;
+
+use crate::domain::fleet::FleetVersion;
+use crate::domain::graph::{Graph, Readiness};
+use crate::domain::ids::RunId;
+use crate::domain::overrides::{Overrides, Skip};
+use crate::domain::run::{Status, Trigger, VesselRunRecord};
+use crate::engine::intake::Arrival;
+use crate::engine::runs::no_run;
+use crate::engine::{AcceptError, Engine, Refusal, RunView};
+
+/// Why a run is not replayed. Nothing of the new one is kept.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplayError {
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    #[error("what the run was sent cannot be read: {0}")]
+    Damaged(String),
+    #[error(transparent)]
+    NotAccepted(AcceptError),
+}
+
+impl Engine {
+    /// Starts the run `id` once more, and returns the version and the id of the new run. The fleet
+    /// is taken as it is now, or, once deleted, as the run had it. With `from`, only that vessel
+    /// and what is downstream of it run; all others count as they ended in the run `id`.
+    ///
+    /// # Errors
+    /// When there is no such run, `from` is no vessel of the fleet or could not start, the stored
+    /// request is damaged, or no more runs can wait.
+    pub fn replay(
+        &self,
+        id: RunId,
+        from: Option<&str>,
+    ) -> Result<(Arc<FleetVersion>, RunId), ReplayError> {
+        let origin = self.run(id).ok_or_else(|| no_run(id))?;
+        let run = &origin.run;
+        let version = match self.current_version(run.fleet_id) {
+            Ok(current) => current,
+            Err(gone) => self.version(run.fleet_id, run.fleet_version).ok_or(gone)?,
+        };
+        let mut head = self.stored_head(run).map_err(ReplayError::Damaged)?;
+        head.overrides = head.overrides.without_replay();
+        if let Some(from) = from {
+            take_over(&mut head.overrides, &version, &origin, from)?;
+        }
+        let arrival = Arrival {
+            version: Arc::clone(&version),
+            trigger: Trigger::Replay,
+            head,
+            replay_of: Some(id),
+        };
+        let length = run.payload.body_bytes;
+        // What was accepted once is accepted again, also when the limit is lower now.
+        let limit = self.settings.max_body_bytes.max(length);
+        let accepted = self.take_in(arrival, &mut self.body(run), Some(length), limit);
+        match accepted {
+            Ok(replay) => Ok((version, replay)),
+            Err(AcceptError::Read(error)) => Err(ReplayError::Damaged(error.to_string())),
+            Err(AcceptError::Incomplete) => {
+                Err(ReplayError::Damaged(io::Error::from(io::ErrorKind::UnexpectedEof).to_string()))
+            }
+            Err(error) => Err(ReplayError::NotAccepted(error)),
+        }
+    }
+}
+
+/// Lets every vessel that is neither `from` nor downstream of it count as it ended in `origin`.
+/// Vessels are the same when they have the same name; one that `origin` did not have is Incomplete.
+fn take_over(
+    overrides: &mut Overrides,
+    version: &FleetVersion,
+    origin: &RunView,
+    from: &str,
+) -> Result<(), Refusal> {
+    let definition = &version.definition;
+    let first = definition.vessel_index(from).ok_or_else(|| {
+        Refusal::Invalid(format!(
+            "from: the fleet has no vessel {from:?} in version {}",
+            version.version
+        ))
+    })?;
+    if !origin.run.status.is_final() {
+        return Err(Refusal::Conflict(format!(
+            "the run {} has not ended; wait for its end or stop it, or replay the whole of it",
+            origin.run.id
+        )));
+    }
+    // Checked when the version was saved.
+    let graph = Graph::new(definition.vessels.len(), &definition.paths).unwrap_or_default();
+    let mut runs = vec![false; definition.vessels.len()];
+    for vessel in graph.descendants(first).into_iter().chain([first]) {
+        runs[vessel] = true;
+    }
+    let before = |vessel: usize| {
+        let name = &definition.vessels[vessel].name;
+        origin.vessels.iter().find(|record| record.vessel_name == *name)
+    };
+    let skip = |vessel: usize| match before(vessel) {
+        Some(VesselRunRecord { status, exit_code, .. }) => {
+            Skip::Replay { status: *status, exit_code: *exit_code }
+        }
+        None => Skip::Replay { status: Status::Incomplete, exit_code: None },
+    };
+    let ended = ends(&graph, &runs, |vessel| skip(vessel).status());
+    check_start(version, first, &ended)?;
+    for vessel in (0..definition.vessels.len()).filter(|vessel| !runs[*vessel]) {
+        overrides.entry(&definition.vessels[vessel].name).skip = Some(skip(vessel));
+    }
+    Ok(())
+}
+
+/// How each vessel ends that is not among those that run, if it counts as `counts` when its turn
+/// comes. What runs lies downstream of none of them.
+fn ends(graph: &Graph, runs: &[bool], counts: impl Fn(usize) -> Status) -> Vec<Option<Status>> {
+    let mut ended = vec![None; graph.len()];
+    loop {
+        let mut undecided = (0..graph.len()).filter(|it| ended[*it].is_none() && !runs[*it]);
+        let next = undecided.find_map(|vessel| {
+            match graph.readiness(vessel, |upstream| ended[upstream]) {
+                Readiness::Waiting => None,
+                Readiness::Ready => Some((vessel, counts(vessel))),
+                Readiness::Never => Some((vessel, Status::Incomplete)),
+            }
+        });
+        let Some((vessel, status)) = next else { return ended };
+        ended[vessel] = Some(status);
+    }
+}
+
+/// Refuses a replay in which the vessel it is to begin with would not start.
+fn check_start(
+    version: &FleetVersion,
+    first: usize,
+    ended: &[Option<Status>],
+) -> Result<(), Refusal> {
+    let definition = &version.definition;
+    let incoming = definition.paths.iter().filter(|path| usize::from(path.to) == first);
+    for path in incoming {
+        let from = usize::from(path.from);
+        let status = ended[from].unwrap_or(Status::Incomplete);
+        if !path.condition.holds(status) {
+            let name = |vessel: usize| &definition.vessels[vessel].name;
+            return Err(Refusal::Invalid(format!(
+                "from: {:?} would not start, because {:?} counts as {status} as in the replayed \
+                 run; replay from a vessel further up",
+                name(first),
+                name(from),
+            )));
+        }
+    }
+    Ok(())
+}
