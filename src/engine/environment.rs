@@ -168,3 +168,6 @@ fn set_request(environment: &mut Environment, surroundings: &Surroundings<'_>) {
     );
     environment.set_if_fits("BOATHOOK_REMOTE_ADDR", &head.remote_addr);
 }
+
+#[cfg(test)]
+mod tests;

@@ -29,6 +29,44 @@ fn runs_hold_the_version_they_were_accepted_with() {
 }
 
 #[test]
+fn a_deleted_fleet_leaves_its_runs_their_version() {
+    let mut server = Server::builder().setting("workers", "1").start();
+    let api = server.api();
+    let journal = server.journal("journal");
+    let gate = server.scratch().join("gate");
+    let script = format!(
+        "echo on >> {journal}; while [ ! -e {} ]; do sleep 0.02; done; echo one",
+        gate.display()
+    );
+    let definition = json!({
+        "name": "gone", "project": "short-lived",
+        "vessels": {"v": {"run": script}, "w": {"run": "echo $SHIPYARD_FLEET_NAME"}},
+        "connections": {"v": {"w": "SUCCESS"}},
+    });
+    let (fleet, hook) = server.fleet_with_webhook(&definition);
+    let runs: Vec<String> = (0..2).map(|_| hook.post(server.hooks(), &[], b"x")).collect();
+    journal.wait_for_line("on");
+    let project = api.run(&runs[0])["project_id"].as_str().unwrap().to_owned();
+    api.delete(&format!("/api/v1/fleets/{fleet}")).expect(200);
+    api.delete(&format!("/api/v1/projects/{project}")).expect(200);
+    assert_eq!(hook.try_post(server.hooks(), &[], b"").unwrap().status, 400);
+    // One runs, one waits; both must find their version after a crash.
+    server.crash_and_restart();
+    std::fs::write(&gate, "").unwrap();
+    let api = server.api();
+    for run in &runs {
+        let run = api.wait_status(run, "Success");
+        assert_eq!(run["fleet_version"], 1);
+        assert!(api.output(&run, "v").ends_with("one\n"));
+        assert_eq!(api.output(&run, "w"), "gone\n");
+    }
+    // The same name again is another fleet.
+    assert_ne!(api.apply(&definition), fleet);
+    let listed = api.get(&format!("/api/v1/runs?fleet={fleet}")).expect(200).data();
+    assert_eq!(listed.as_array().unwrap().len(), 2);
+}
+
+#[test]
 fn runs_are_listed_page_by_page_and_filtered() {
     let server = Server::start();
     let api = server.api();

@@ -206,6 +206,32 @@ fn a_retry_waits_its_time_and_can_be_stopped_meanwhile() {
 }
 
 #[test]
+fn a_run_is_retrying_while_it_waits_and_while_it_runs_again() {
+    let server = Server::start();
+    let api = server.api();
+    let (journal, gate) = (server.journal("journal"), server.scratch().join("gate"));
+    let script = format!(
+        "[ $BOATHOOK_ATTEMPT = 2 ] || exit 1
+        echo again >> {journal}; while [ ! -e {} ]; do sleep 0.02; done",
+        gate.display()
+    );
+    let guardrails =
+        json!({"retry_count": 2, "retry_wait": "0m1s500ms", "retry_backoff": "exponential"});
+    let vessel = json!({"run": script, "guardrails": guardrails});
+    let run = api.start(&api.apply(&json!({"name": "retrying", "vessels": {"v": vessel}})));
+    let both = |run: &Value| (run["status"].clone(), vessel_of(run, "v")["status"].clone());
+    let retrying = (json!("Retrying"), json!("Retrying"));
+    server.wait_until("the vessel waits for its retry", || both(&api.run(&run)) == retrying);
+    journal.wait_for_line("again");
+    assert_eq!(both(&api.run(&run)), retrying);
+    let listed = api.get("/api/v1/runs?status=Retrying").expect(200).data();
+    assert_eq!(listed[0]["id"], run.as_str());
+    fs::write(gate, "").unwrap();
+    let ended = api.wait_status(&run, "Success");
+    assert_eq!(both(&ended), (json!("Success"), json!("Success")));
+}
+
+#[test]
 fn a_vessel_over_its_cutoff_is_ended_and_retried() {
     let server = Server::start();
     let api = server.api();
