@@ -58,7 +58,7 @@ pub const DATABASE_CACHE_BYTES: u64 = 32 * 1024 * 1024;
 /// How long to wait for a data directory that another process is just leaving.
 pub const LOCK_WAIT: Duration = Duration::from_secs(5);
 
-/// Runs that wait to start. About 270 bytes of memory each, sled's share included.
+/// Runs that wait to start. About 290 bytes of memory each, sled's share included.
 pub const QUEUED_RUNS_MAX: usize = 1_000_000;
 /// Bytes of a request's body: what the largest senders send (GitHub: 25 MB).
 pub const BODY_BYTES_MAX: u64 = 25 * 1024 * 1024;

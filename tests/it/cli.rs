@@ -146,8 +146,16 @@ fn versions_can_be_listed_compared_and_reverted() {
     assert_eq!(versions.as_array().unwrap().len(), 2, "{versions}");
     let (diff, _) = succeed(&server, &["fleet", "diff", "shown", "1", "2"]);
     assert!(diff.contains("hello") && diff.contains("good morning"), "{diff}");
+    // With one number, against what is current.
+    let (same, _) = succeed(&server, &["fleet", "diff", "shown", "1"]);
+    assert_eq!(same, diff);
+    fail(&server, &["fleet", "diff", "shown", "1", "3"], 1);
+    fail(&server, &["fleet", "revert", "shown", "3"], 1);
     succeed(&server, &["fleet", "revert", "shown", "1"]);
     assert_eq!(json_of(&server, &["fleet", "show", "shown"])["version"], 3);
+    let (nothing, said) = succeed(&server, &["fleet", "diff", "shown", "1"]);
+    assert_eq!(nothing, "", "the content of version 1 again");
+    assert!(said.contains("are the same"), "{said}");
 }
 
 #[test]
