@@ -97,6 +97,20 @@ fn fleets_take_turns_vessel_by_vessel() {
 }
 
 #[test]
+fn a_fleet_finishes_what_it_has_begun_before_it_begins_more() {
+    let mut line = Line::new();
+    for _ in 0..3 {
+        line.submit(&chain(1, 2));
+    }
+    let mut runs = Vec::new();
+    while let Some(claim) = line.claim() {
+        runs.push(claim.run.sequence);
+        line.settle(&claim);
+    }
+    assert_eq!(runs, [1, 1, 2, 2, 3, 3]);
+}
+
+#[test]
 fn who_comes_again_and_again_does_not_get_ahead() {
     let mut line = Line::new();
     for _ in 0..100 {
