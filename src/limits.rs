@@ -55,6 +55,12 @@ pub const COMMIT_QUEUE_MAX: usize = 1024;
 pub const COMMIT_STALL_MAX: Duration = Duration::from_secs(30);
 /// Cache of the database: its own default of 1 GB has no place in a small daemon.
 pub const DATABASE_CACHE_BYTES: u64 = 32 * 1024 * 1024;
+/// Bytes of one segment of the database's log: sled's own default. Rows of [`ROW_BYTES_MAX`] rest on
+/// it, since a leaf of over a quarter of it becomes a blob.
+pub const DATABASE_SEGMENT_BYTES: usize = 512 * 1024;
+/// Rows of the queue that one thread reads at a time while the server starts: worth a thread, and
+/// little memory beside the runs themselves.
+pub const BACKLOG_SPAN: u64 = 8192;
 /// How long to wait for a data directory that another process is just leaving.
 pub const LOCK_WAIT: Duration = Duration::from_secs(5);
 

@@ -16,24 +16,28 @@ use crate::domain::webhook::Webhook;
 use crate::fatal;
 use crate::limits::VESSELS_PER_FLEET_MAX;
 
+mod backlog;
 pub mod chunks;
 mod codec;
 pub mod commit;
+mod database;
 mod directory;
 mod keys;
-mod trees;
+mod tables;
 
 pub use commit::Ticket;
 pub use directory::{DataDirectory, DirectoryError, write_private_file};
 
+use backlog::Backlog;
 use chunks::ChunkReader;
 use codec::CodecError;
 use commit::Committer;
-use trees::{META_ORGANIZATION, META_SERVER, TreeName, Trees};
+use database::Database;
+use tables::{META_ORGANIZATION, META_SERVER, Table};
 
 /// The open database.
 pub struct Storage {
-    trees: Arc<Trees>,
+    database: Arc<Database>,
     committer: Committer,
     /// Holds the lock on the data directory for as long as the database is open.
     _directory: DataDirectory,
@@ -49,9 +53,9 @@ pub enum StorageError {
     #[error("the database cannot be read: {0}")]
     Read(#[from] sled::Error),
     #[error(
-        "a row of `{tree}` is damaged: {reason}; restore a backup, or move it away to start anew"
+        "a row of `{table}` is damaged: {reason}; restore a backup, or move it away to start anew"
     )]
-    Damaged { tree: &'static str, reason: String },
+    Damaged { table: &'static str, reason: String },
 }
 
 impl Storage {
@@ -61,16 +65,15 @@ impl Storage {
     /// # Errors
     /// When the files cannot be opened, locked or synced.
     pub fn open(directory: DataDirectory) -> Result<(Self, JoinHandle<()>), StorageError> {
-        let database = directory.open_database()?;
-        let file = directory.open_database_file()?;
-        let trees = Arc::new(Trees::open(database)?);
-        trees.database.flush()?;
+        let sled = directory.open_database()?;
+        sled.flush()?;
         directory.sync_database()?;
-        let (committer, thread) = Committer::start(Arc::clone(&trees), file).map_err(|source| {
+        let database = Arc::new(Database::new(sled, directory.open_database_file()?));
+        let (committer, thread) = Committer::start(Arc::clone(&database)).map_err(|source| {
             let path = directory.path().to_owned();
             StorageError::File { action: "cannot start the committer for", path, source }
         })?;
-        Ok((Self { trees, committer, _directory: directory }, thread))
+        Ok((Self { database, committer, _directory: directory }, thread))
     }
 
     /// Hands `changes` to the committer. See [`Committer::send`] on order.
@@ -98,17 +101,17 @@ impl Storage {
 
     /// Every project.
     pub fn projects(&self) -> Result<Vec<Project>, StorageError> {
-        self.values(TreeName::Projects, "projects")
+        self.values(Table::Projects, "projects")
     }
 
     /// Every fleet.
     pub fn fleets(&self) -> Result<Vec<Fleet>, StorageError> {
-        self.values(TreeName::Fleets, "fleets")
+        self.values(Table::Fleets, "fleets")
     }
 
     /// Every webhook.
     pub fn webhooks(&self) -> Result<Vec<Webhook>, StorageError> {
-        self.values(TreeName::Webhooks, "webhooks")
+        self.values(Table::Webhooks, "webhooks")
     }
 
     /// One version of a fleet.
@@ -119,8 +122,8 @@ impl Storage {
     ) -> Result<Option<FleetVersion>, StorageError> {
         let prefix = [fleet.as_bytes().as_slice(), &version.to_be_bytes()].concat();
         let mut bytes = Vec::new();
-        for row in self.trees.get(TreeName::FleetVersions).scan_prefix(prefix).values() {
-            bytes.extend_from_slice(&row?);
+        for row in self.database.prefixed(Table::FleetVersions, &prefix) {
+            bytes.extend_from_slice(&row?.1);
         }
         if bytes.is_empty() {
             return Ok(None);
@@ -130,47 +133,40 @@ impl Storage {
 
     /// Every unfinished run, in the order in which they were accepted.
     pub fn queue(&self) -> impl Iterator<Item = Result<QueueEntry, StorageError>> + '_ {
-        self.trees
-            .get(TreeName::Queue)
-            .iter()
-            .values()
-            .map(|row| codec::decode(&row?).map_err(|error| damaged("queue", &error)))
+        Backlog::new(&self.database)
     }
 
     /// The runs whose payloads were arriving when the last server ended.
     pub fn uploads(&self) -> Result<Vec<RunId>, StorageError> {
-        let keys = self.trees.get(TreeName::Uploads).iter().keys();
-        keys.filter_map(|key| key.map(|key| RunId::from_slice(&key)).transpose())
+        let rows = self.database.all(Table::Uploads);
+        rows.filter_map(|row| row.map(|(key, _)| RunId::from_slice(&key)).transpose())
             .collect::<Result<_, _>>()
             .map_err(StorageError::Read)
     }
 
     /// How many chunks of the payload of `run` are stored.
     pub fn payload_chunks(&self, run: RunId) -> Result<u32, StorageError> {
-        let last = self.trees.get(TreeName::Payloads).scan_prefix(run.as_bytes()).next_back();
+        let last = self.database.prefixed(Table::Payloads, run.as_bytes()).next_back();
         let last = last.transpose()?;
         Ok(last.and_then(|(key, _)| keys::last_number(&key)).map_or(0, |chunk| chunk + 1))
     }
 
     /// The greatest run id stored.
     pub fn last_run(&self) -> Result<Option<RunId>, StorageError> {
-        let last = self.trees.get(TreeName::Runs).last()?;
+        let last = self.database.all(Table::Runs).next_back().transpose()?;
         Ok(last.and_then(|(key, _)| RunId::from_slice(&key)))
     }
 
     /// The stored run of this id.
     pub fn run(&self, id: RunId) -> Option<RunRecord> {
-        let row = settle(self.trees.get(TreeName::Runs).get(id.as_bytes()))?;
+        let row = settle(self.database.get(Table::Runs, id.as_bytes()))?;
         readable("runs", &row)
     }
 
     /// Stored runs accepted before `before`, newest first.
     pub fn runs_before(&self, before: Option<RunId>) -> impl Iterator<Item = RunRecord> + '_ {
-        let runs = self.trees.get(TreeName::Runs);
-        let rows = match before {
-            Some(id) => runs.range(..id.as_bytes().as_slice()),
-            None => runs.iter(),
-        };
+        let before = before.as_ref().map(|run| run.as_bytes().as_slice());
+        let rows = self.database.range(Table::Runs, &[], before);
         rows.rev()
             .map_while(|row| settle(row.map(Some)))
             .filter_map(|(_, row)| readable("runs", &row))
@@ -182,35 +178,33 @@ impl Storage {
         fleet: FleetId,
         before: Option<RunId>,
     ) -> impl Iterator<Item = RunRecord> + '_ {
-        let start = fleet.as_bytes().to_vec();
         let end = match before {
             Some(run) => keys::run_of_fleet(fleet, run),
             None => [fleet.as_bytes().as_slice(), &[0xff; 17]].concat(),
         };
-        let rows = self.trees.get(TreeName::RunsByFleet).range(start..end);
-        rows.keys()
-            .rev()
-            .map_while(|key| settle(key.map(Some)))
-            .filter_map(|key| RunId::from_slice(key.get(16..)?))
+        let rows = self.database.range(Table::RunsByFleet, fleet.as_bytes(), Some(&end));
+        rows.rev()
+            .map_while(|row| settle(row.map(Some)))
+            .filter_map(|(key, _)| RunId::from_slice(key.get(16..)?))
             .filter_map(|run| self.run(run))
     }
 
     /// The ids of stored runs, newest first.
     pub fn run_ids(&self) -> impl Iterator<Item = RunId> + '_ {
-        let keys = self.trees.get(TreeName::Runs).iter().keys().rev();
-        keys.map_while(|key| settle(key.map(Some))).filter_map(|key| RunId::from_slice(&key))
+        let rows = self.database.all(Table::Runs).rev();
+        rows.map_while(|row| settle(row.map(Some))).filter_map(|(key, _)| RunId::from_slice(&key))
     }
 
     /// The latest attempt of a vessel run; `None` when it has not been decided or started yet.
     pub fn vessel_run(&self, id: VesselRunId) -> Option<VesselRunRecord> {
-        let attempts = self.trees.get(TreeName::VesselRuns);
-        let (_, row) = settle(attempts.scan_prefix(id.as_bytes()).next_back().transpose())?;
+        let mut attempts = self.database.prefixed(Table::VesselRuns, id.as_bytes());
+        let (_, row) = settle(attempts.next_back().transpose())?;
         readable("vessel_runs", &row)
     }
 
     /// One attempt of a vessel run.
     pub fn attempt(&self, id: VesselRunId, attempt: u32) -> Option<VesselRunRecord> {
-        let row = settle(self.trees.get(TreeName::VesselRuns).get(keys::attempt(id, attempt)))?;
+        let row = settle(self.database.get(Table::VesselRuns, &keys::attempt(id, attempt)))?;
         readable("vessel_runs", &row)
     }
 
@@ -224,15 +218,15 @@ impl Storage {
         id: RunId,
         vessels: usize,
     ) -> Result<(RunRecord, Vec<Option<VesselRunRecord>>), StorageError> {
-        let row = self.trees.get(TreeName::Runs).get(id.as_bytes())?;
+        let row = self.database.get(Table::Runs, id.as_bytes())?;
         let row = row.ok_or_else(|| StorageError::Damaged {
-            tree: "runs",
+            table: "runs",
             reason: format!("the run {id} is queued but has no row"),
         })?;
         let run = codec::decode(&row).map_err(|error| damaged("runs", &error))?;
-        let attempts = self.trees.get(TreeName::VesselRuns);
         let latest = (0..vessels.min(VESSELS_PER_FLEET_MAX)).map(|vessel| {
-            let last = attempts.scan_prefix(id.vessel_run(vessel).as_bytes()).next_back();
+            let id = id.vessel_run(vessel);
+            let last = self.database.prefixed(Table::VesselRuns, id.as_bytes()).next_back();
             let record = last.transpose()?.map(|(_, row)| codec::decode(&row));
             record.transpose().map_err(|error| damaged("vessel_runs", &error))
         });
@@ -241,8 +235,13 @@ impl Storage {
 
     /// The payload of `run` from byte `offset` on, `length` bytes of it.
     pub fn payload(&self, run: RunId, offset: u64, length: u64) -> ChunkReader {
-        let tree = self.trees.get(TreeName::Payloads).clone();
-        ChunkReader::new(tree, run.as_bytes().to_vec(), offset, length)
+        ChunkReader::new(
+            Arc::clone(&self.database),
+            Table::Payloads,
+            run.as_bytes().to_vec(),
+            offset,
+            length,
+        )
     }
 
     /// The output of an attempt that was small enough to be stored with its settle.
@@ -253,27 +252,27 @@ impl Storage {
         offset: u64,
         length: u64,
     ) -> ChunkReader {
-        let tree = self.trees.get(TreeName::Outputs).clone();
-        ChunkReader::new(tree, keys::attempt(vessel_run, attempt), offset, length)
+        let key = keys::attempt(vessel_run, attempt);
+        ChunkReader::new(Arc::clone(&self.database), Table::Outputs, key, offset, length)
     }
 
     fn meta<T: DeserializeOwned>(&self, key: &[u8]) -> Result<Option<T>, StorageError> {
-        let row = self.trees.get(TreeName::Meta).get(key)?;
+        let row = self.database.get(Table::Meta, key)?;
         row.map(|row| codec::decode(&row).map_err(|error| damaged("meta", &error))).transpose()
     }
 
     fn values<T: DeserializeOwned>(
         &self,
-        tree: TreeName,
+        table: Table,
         name: &'static str,
     ) -> Result<Vec<T>, StorageError> {
-        let rows = self.trees.get(tree).iter().values();
-        rows.map(|row| codec::decode(&row?).map_err(|error| damaged(name, &error))).collect()
+        let rows = self.database.all(table);
+        rows.map(|row| codec::decode(&row?.1).map_err(|error| damaged(name, &error))).collect()
     }
 }
 
-fn damaged(tree: &'static str, error: &CodecError) -> StorageError {
-    StorageError::Damaged { tree, reason: error.to_string() }
+fn damaged(table: &'static str, error: &CodecError) -> StorageError {
+    StorageError::Damaged { table, reason: error.to_string() }
 }
 
 /// What sled answered. Its errors are for good, so the process ends with them.
@@ -282,9 +281,9 @@ fn settle<T>(answer: sled::Result<Option<T>>) -> Option<T> {
 }
 
 /// The value of a row that somebody asked to see. One damaged row must not take the rest along.
-fn readable<T: DeserializeOwned>(tree: &'static str, row: &[u8]) -> Option<T> {
+fn readable<T: DeserializeOwned>(table: &'static str, row: &[u8]) -> Option<T> {
     codec::decode(row)
-        .inspect_err(|error| log::error!(tree = tree, error:% = error; "skipping a damaged row"))
+        .inspect_err(|error| log::error!(table = table, error:% = error; "skipping a damaged row"))
         .ok()
 }
 

@@ -189,7 +189,7 @@ impl Restoring<'_> {
         for fleet in self.storage.fleets()? {
             let version = self.storage.fleet_version(fleet.id, fleet.version)?;
             let version = version.ok_or_else(|| StorageError::Damaged {
-                tree: "fleet_versions",
+                table: "fleet_versions",
                 reason: format!("version {} of the fleet {} is missing", fleet.version, fleet.id),
             })?;
             let version = Arc::new(version);
@@ -212,7 +212,9 @@ impl Restoring<'_> {
         let version = self.version(entry)?;
         let started = entry.started.then(|| self.started(entry, &version)).transpose()?;
         let (restored, changes) = self.queue.restore(entry, version, started, self.now);
-        self.changes.push(changes);
+        if !changes.is_empty() {
+            self.changes.push(changes);
+        }
         match restored {
             Restored::Waiting => self.recovery.waiting += 1,
             Restored::Resumed => self.recovery.resumed += 1,

@@ -1,15 +1,19 @@
 //! Reading what was cut into chunks, from any byte on, one chunk in memory at a time.
 
 use std::io::{self, Read};
+use std::sync::Arc;
 
-use sled::{IVec, Tree};
+use sled::IVec;
 
 use crate::limits::ROW_BYTES_MAX;
+use crate::storage::database::Database;
 use crate::storage::keys;
+use crate::storage::tables::Table;
 
 /// A part of a chunked value.
 pub struct ChunkReader {
-    tree: Tree,
+    database: Arc<Database>,
+    table: Table,
     /// The key of a chunk, without its number.
     prefix: Vec<u8>,
     position: u64,
@@ -19,9 +23,15 @@ pub struct ChunkReader {
 }
 
 impl ChunkReader {
-    pub(super) fn new(tree: Tree, prefix: Vec<u8>, offset: u64, length: u64) -> Self {
+    pub(super) fn new(
+        database: Arc<Database>,
+        table: Table,
+        prefix: Vec<u8>,
+        offset: u64,
+        length: u64,
+    ) -> Self {
         let end = offset.saturating_add(length);
-        Self { tree, prefix, position: offset, end, current: None }
+        Self { database, table, prefix, position: offset, end, current: None }
     }
 
     fn chunk(&mut self, number: u32) -> io::Result<&IVec> {
@@ -29,7 +39,7 @@ impl ChunkReader {
             let mut key = Vec::with_capacity(self.prefix.len() + keys::CHUNK_BYTES);
             key.extend_from_slice(&self.prefix);
             key.extend_from_slice(&number.to_be_bytes());
-            let row = self.tree.get(key).map_err(io::Error::other)?;
+            let row = self.database.get(self.table, &key).map_err(io::Error::other)?;
             let row = row.ok_or_else(|| {
                 io::Error::new(io::ErrorKind::NotFound, format!("chunk {number} is missing"))
             })?;

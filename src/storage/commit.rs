@@ -1,23 +1,19 @@
-//! The committer: the one thread that writes. It takes what waits, writes it as one transaction
-//! across all trees, makes that durable, and only then wakes those who wait for it.
-//!
-//! Durable means: sled's `flush`, which hands the log to the kernel, and `sync_data` on the
-//! database file, which `flush` leaves out. Any error ends the process: after a failed sync nobody
+//! The committer: the one thread that commits. It takes what waits, commits it as a whole, and
+//! only then wakes those who wait for it. Any error ends the process: after a failed sync nobody
 //! knows what the disk holds, and the next start finds out in the tested way.
 
-use std::fs::File;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use sled::transaction::{ConflictableTransactionError, TransactionError, Transactional};
 
 use crate::domain::change::Change;
 use crate::fatal;
 use crate::limits::{COMMIT_QUEUE_MAX, COMMIT_STALL_MAX, SLICE_BYTES};
-use crate::storage::trees::{Batches, Trees};
+use crate::storage::database::Database;
+use crate::storage::tables::Rows;
 
 /// Changes on their way to the committer, and whom to tell.
 struct Request {
@@ -102,17 +98,17 @@ impl Ticket {
 }
 
 impl Committer {
-    /// Starts the committer on `trees`; `file` is a handle of the database's own file.
+    /// Starts the committer on `database`.
     ///
     /// # Errors
     /// When the thread cannot be started.
-    pub fn start(trees: Arc<Trees>, file: File) -> std::io::Result<(Self, JoinHandle<()>)> {
+    pub fn start(database: Arc<Database>) -> std::io::Result<(Self, JoinHandle<()>)> {
         let (requests, waiting) = bounded(COMMIT_QUEUE_MAX);
         let progress =
             Arc::new(Progress { origin: Instant::now(), began_millis: AtomicU64::new(0) });
         let thread = thread::Builder::new().name("committer".into()).spawn({
             let progress = Arc::clone(&progress);
-            move || run(&trees, &file, &waiting, &progress)
+            move || run(&database, &waiting, &progress)
         })?;
         Ok((Self { requests, progress }, thread))
     }
@@ -133,28 +129,28 @@ impl Committer {
     }
 }
 
-fn run(trees: &Trees, file: &File, requests: &Receiver<Request>, progress: &Progress) {
+fn run(database: &Database, requests: &Receiver<Request>, progress: &Progress) {
     let mut group: Vec<Arc<Latch>> = Vec::new();
     while let Ok(first) = requests.recv() {
         progress.begin();
         // Every sync costs the same, whatever it covers: others who are about to hand something
         // over get the processor first. With nobody else about, this costs nothing.
         thread::yield_now();
-        let mut batches = Batches::default();
+        let mut rows = Rows::default();
         let mut next = Some(first);
         while let Some(request) = next.take() {
             for change in &request.changes {
-                if let Err(error) = batches.add(change) {
+                if let Err(error) = rows.add(change) {
                     fatal::stop(&format!("a change cannot be stored: {error}"));
                 }
             }
             group.push(request.done);
             // What is large waits for the next group: nobody's accept waits for all of it.
-            if batches.bytes() < SLICE_BYTES {
+            if rows.bytes() < SLICE_BYTES {
                 next = requests.try_recv().ok();
             }
         }
-        if let Err(error) = write(trees, file, &batches) {
+        if let Err(error) = database.commit(rows.into_batch()) {
             fatal::stop(&format!("the database cannot be written: {error}"));
         }
         progress.end();
@@ -162,21 +158,4 @@ fn run(trees: &Trees, file: &File, requests: &Receiver<Request>, progress: &Prog
             done.open();
         }
     }
-}
-
-fn write(trees: &Trees, file: &File, batches: &Batches) -> Result<(), String> {
-    let (touched, changes) = batches.touched(trees);
-    let written = touched.as_slice().transaction(|views| {
-        for (view, batch) in views.iter().zip(&changes) {
-            view.apply_batch(batch)?;
-        }
-        Ok::<(), ConflictableTransactionError<()>>(())
-    });
-    match written {
-        Ok(()) => {}
-        Err(TransactionError::Abort(())) => return Err("the transaction was aborted".into()),
-        Err(TransactionError::Storage(error)) => return Err(error.to_string()),
-    }
-    trees.database.flush().map_err(|error| error.to_string())?;
-    file.sync_data().map_err(|error| error.to_string())
 }

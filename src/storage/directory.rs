@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
 
-use crate::limits::{DATABASE_CACHE_BYTES, LOCK_WAIT};
+use crate::limits::{DATABASE_CACHE_BYTES, DATABASE_SEGMENT_BYTES, LOCK_WAIT};
 use crate::storage::StorageError;
 
 /// The schema this program reads and writes. A file beside the database tells it, so that a
@@ -237,8 +237,9 @@ fn open_sled(path: &Path) -> Result<sled::Db, StorageError> {
         let opened = sled::Config::new()
             .path(path)
             .cache_capacity(DATABASE_CACHE_BYTES)
-            // The flusher is also the garbage collector; durability does not rest on it.
-            .flush_every_ms(Some(100))
+            .segment_size(DATABASE_SEGMENT_BYTES)
+            // The flusher writes without syncing: see `database`.
+            .flush_every_ms(None)
             .open();
         match opened {
             Ok(database) => return Ok(database),

@@ -1,13 +1,32 @@
-//! The keys of every tree. Numbers are big-endian, so that keys sort as what they mean.
+//! The keys of every table. Numbers are big-endian, so that keys sort as what they mean.
 
 use crate::domain::ids::{FleetId, RunId, VesselRunId};
+use crate::storage::tables::Table;
 
 /// Number of the chunk at the end of a payload's, output's or definition's key.
 pub const CHUNK_BYTES: usize = 4;
 
+/// `key` of `table`, as it is in the database.
+pub fn of_table(table: Table, key: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(1 + key.len());
+    bytes.push(table as u8);
+    bytes.extend_from_slice(key);
+    bytes
+}
+
+/// What follows every key of `table`.
+pub fn end_of_table(table: Table) -> Vec<u8> {
+    vec![table as u8 + 1]
+}
+
 /// `queue`: the place in the queue.
 pub fn sequence(sequence: u64) -> [u8; 8] {
     sequence.to_be_bytes()
+}
+
+/// The place in a key of `queue`.
+pub fn sequence_in(key: &[u8]) -> Option<u64> {
+    key.try_into().ok().map(u64::from_be_bytes)
 }
 
 /// `runs_by_fleet`: the fleet, then the run.

@@ -1,10 +1,12 @@
 //! Power cuts: the server's every write and sync is recorded, the disk is rebuilt as it may be
 //! after a cut at any moment, and a server started on that must know all that was acknowledged.
 
+mod churn;
 mod disk;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -27,7 +29,8 @@ const RECORDINGS: usize = 2;
 const CUTS_PER_RECORDING: usize = 60;
 const FIRST_START_SWEEPS: usize = 1;
 const SENDERS: usize = 4;
-const POSTS_PER_SENDER: usize = 16;
+/// In each of the two lives of a recorded server.
+const POSTS_PER_SENDER: usize = 10;
 /// Around the sizes at which payloads and outputs are stored in another way.
 const PAYLOAD_BYTES: [usize; 8] = [20, 500, 500, 500, 5_000, 70_000, 262_144, 600_000];
 
@@ -116,11 +119,13 @@ struct Ledger {
     sent: HashMap<String, usize>,
 }
 
-/// One recorded life of a server.
+/// Two recorded lives of a server, one after the other.
 struct Scene {
     studio: Studio,
     recording: Recording,
     ledger: Ledger,
+    /// The records made while it started the second time.
+    second_start: Range<usize>,
     /// The webhook, and how many records there were when it had been added.
     hook: (usize, Hook),
     fleet: String,
@@ -141,10 +146,32 @@ fn record(seed: u64) -> Scene {
     let (fleet_id, hook) = server.fleet_with_webhook(&fleet("recorded"));
     let hooked_at = studio.position();
     let ledger = Mutex::new(Ledger::default());
+    for number in 0..6 {
+        let id = api.apply(&fleet(&format!("beside {number}")));
+        ledger.lock().unwrap().fleets.push((studio.position(), id));
+    }
+    let post = |server: &Server, seed: u64| {
+        send(server, &hook, seed, &studio, &ledger);
+        server.wait_until("every run has ended", || server.api().all_runs().iter().all(is_final));
+    };
+    post(&server, seed);
+    server.stop();
+    let stopped_at = studio.position();
+    server.start_again();
+    let second_start = stopped_at..studio.position();
+    post(&server, !seed);
+    server.kill();
+    let recording = studio.recording();
+    let ledger = ledger.into_inner().unwrap();
+    assert!(recording.len() > ledger.runs.len(), "the recorder recorded next to nothing");
+    Scene { studio, recording, ledger, second_start, hook: (hooked_at, hook), fleet: fleet_id }
+}
+
+/// Posts from several senders at once, and notes what was acknowledged.
+fn send(server: &Server, hook: &Hook, seed: u64, studio: &Studio, ledger: &Mutex<Ledger>) {
     std::thread::scope(|scope| {
         for sender in 0..SENDERS {
-            let (ledger, hook, address, studio) =
-                (&ledger, &hook, server.hooks().to_owned(), &studio);
+            let address = server.hooks().to_owned();
             scope.spawn(move || {
                 let mut random = Random::seeded(seed ^ (sender as u64 + 1));
                 for _ in 0..POSTS_PER_SENDER {
@@ -158,25 +185,17 @@ fn record(seed: u64) -> Scene {
                 }
             });
         }
-        for number in 0..6 {
-            let id = api.apply(&fleet(&format!("beside {number}")));
-            let position = studio.position();
-            ledger.lock().unwrap().fleets.push((position, id));
-        }
     });
-    server.wait_until("every run has ended", || api.all_runs().iter().all(is_final));
-    server.kill();
-    let recording = studio.recording();
-    let ledger = ledger.into_inner().unwrap();
-    assert!(recording.len() > ledger.runs.len(), "the recorder recorded next to nothing");
-    Scene { studio, recording, ledger, hook: (hooked_at, hook), fleet: fleet_id }
 }
 
 impl Scene {
-    /// A moment to cut at: right at an acknowledgement, or anywhere.
+    /// A moment to cut at: right at an acknowledgement, while the server starts on what is there,
+    /// when much is waiting for a sync, or anywhere.
     fn cut_point(&self, random: &mut Random) -> usize {
-        match random.below(2) {
+        match random.below(4) {
             0 => self.ledger.runs[random.below(self.ledger.runs.len())].0,
+            1 => self.second_start.start + random.below(self.second_start.len() + 1),
+            2 => self.recording.cut_with_much_unsynced(random),
             _ => random.below(self.recording.len() + 1),
         }
     }

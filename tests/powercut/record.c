@@ -3,7 +3,7 @@
  * directory, and every sync, so that a test can work out what a disk may hold after a power cut.
  *
  *   RECORD_DIR       absolute path of the directory; what is outside is not recorded
- *   RECORD_LOG       the file that receives the records
+ *   RECORD_LOG       the file that receives the records, after those of processes before this one
  *   RECORD_POSITION  a file of 8 bytes that holds the number of records so far; acknowledgements
  *                    that are read before it can only depend on records that it counts
  *   RECORD_BOOT_ID   a file to be read in place of /proc/sys/kernel/random/boot_id
@@ -87,7 +87,7 @@ static void start(void) {
     if (position == MAP_FAILED)
         fail("mmap");
     syscall(SYS_close, fd);
-    int flags = O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC;
+    int flags = O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC;
     fd = syscall(SYS_openat, AT_FDCWD, log_path, flags, 0600);
     if (fd < 0)
         fail(log_path);

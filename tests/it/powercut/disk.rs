@@ -125,6 +125,26 @@ impl Recording {
         self.records
     }
 
+    /// How many written bytes no sync covers after `cut` records.
+    fn unsynced_bytes(&self, cut: usize) -> usize {
+        let unsynced = |object: &Object| {
+            let covered = object.covered_at(cut);
+            let open = object.changes.iter().filter(|(number, _)| (covered..cut).contains(number));
+            open.map(|(_, change)| match change {
+                ContentChange::Write { data, .. } => data.len(),
+                ContentChange::Truncate { .. } => 0,
+            })
+            .sum::<usize>()
+        };
+        self.objects.iter().map(unsynced).sum()
+    }
+
+    /// A moment when more is waiting for a sync than at most others.
+    pub fn cut_with_much_unsynced(&self, random: &mut Random) -> usize {
+        let candidates = (0..20).map(|_| random.below(self.records + 1));
+        candidates.max_by_key(|cut| self.unsynced_bytes(*cut)).unwrap_or_default()
+    }
+
     /// Makes `target` hold what the disk may hold when the power goes after `cut` records: all that
     /// a sync covers, and of the rest what the fates of file contents and of entries leave.
     pub fn restore(

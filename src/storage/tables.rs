@@ -1,6 +1,6 @@
-//! The trees of the database, and how each change becomes rows in them.
+//! The tables of the database, and how each change becomes rows in them.
 
-use sled::{Batch, Db, Tree};
+use sled::Batch;
 
 use crate::domain::change::Change;
 use crate::domain::ids::RunId;
@@ -13,10 +13,10 @@ use crate::storage::keys;
 pub const META_ORGANIZATION: &[u8] = b"organization";
 pub const META_SERVER: &[u8] = b"server";
 
-/// A tree, by its place in [`Trees::all`].
+/// A table: rows of one kind, behind this byte in the database's one tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(usize)]
-pub enum TreeName {
+#[repr(u8)]
+pub enum Table {
     Meta,
     Projects,
     Fleets,
@@ -31,60 +31,22 @@ pub enum TreeName {
     Uploads,
 }
 
-const NAMES: [&str; 12] = [
-    "meta",
-    "projects",
-    "fleets",
-    "fleet_versions",
-    "webhooks",
-    "runs",
-    "runs_by_fleet",
-    "vessel_runs",
-    "payloads",
-    "outputs",
-    "queue",
-    "uploads",
-];
-
-/// The open trees.
-pub struct Trees {
-    pub database: Db,
-    all: Vec<Tree>,
-}
-
-impl Trees {
-    /// Opens every tree of `database`, creating those that are missing.
-    ///
-    /// # Errors
-    /// When sled cannot.
-    pub fn open(database: Db) -> sled::Result<Self> {
-        let all = NAMES.iter().map(|name| database.open_tree(name)).collect::<sled::Result<_>>()?;
-        Ok(Self { database, all })
-    }
-
-    /// The tree of this name.
-    pub fn get(&self, name: TreeName) -> &Tree {
-        &self.all[name as usize]
-    }
-}
-
-/// The rows of one commit, by tree.
+/// The rows of one commit.
 #[derive(Default)]
-pub struct Batches {
-    by_tree: [Option<Batch>; NAMES.len()],
+pub struct Rows {
+    batch: Batch,
     bytes: usize,
 }
 
-impl Batches {
-    /// Bytes of the values so far.
+impl Rows {
+    /// Bytes of the keys and values so far.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// The trees that change, and what changes in each.
-    pub fn touched(&self, trees: &Trees) -> (Vec<Tree>, Vec<&Batch>) {
-        let touched = self.by_tree.iter().enumerate();
-        touched.filter_map(|(tree, batch)| Some((trees.all[tree].clone(), batch.as_ref()?))).unzip()
+    /// The rows for the database.
+    pub fn into_batch(self) -> Batch {
+        self.batch
     }
 
     /// Adds the rows of one change; a later change of the same row wins.
@@ -92,7 +54,7 @@ impl Batches {
     /// # Errors
     /// When a row would be too long: some limit of the domain is missing.
     pub fn add(&mut self, change: &Change) -> Result<(), CodecError> {
-        use TreeName as T;
+        use Table as T;
         match change {
             Change::PutOrganization(organization) => {
                 self.put(T::Meta, META_ORGANIZATION, codec::encode(organization)?);
@@ -145,39 +107,29 @@ impl Batches {
     }
 
     fn put_run(&mut self, run: &RunRecord) -> Result<(), CodecError> {
-        self.put(TreeName::Runs, run.id.as_bytes(), codec::encode(run)?);
+        self.put(Table::Runs, run.id.as_bytes(), codec::encode(run)?);
         Ok(())
     }
 
     fn remove_payload(&mut self, run: RunId, chunks: u32) {
         for chunk in 0..chunks {
-            self.remove(TreeName::Payloads, &keys::payload(run, chunk));
+            self.remove(Table::Payloads, &keys::payload(run, chunk));
         }
     }
 
-    fn put_chunks(
-        &mut self,
-        tree: TreeName,
-        first: u32,
-        bytes: &[u8],
-        key: impl Fn(u32) -> Vec<u8>,
-    ) {
+    fn put_chunks(&mut self, table: Table, first: u32, bytes: &[u8], key: impl Fn(u32) -> Vec<u8>) {
         for (chunk, row) in (first..).zip(bytes.chunks(ROW_BYTES_MAX)) {
-            self.put(tree, &key(chunk), row.to_vec());
+            self.put(table, &key(chunk), row.to_vec());
         }
     }
 
-    fn put(&mut self, tree: TreeName, key: &[u8], row: Vec<u8>) {
+    fn put(&mut self, table: Table, key: &[u8], row: Vec<u8>) {
         self.bytes += key.len() + row.len();
-        self.batch(tree).insert(key, row);
+        self.batch.insert(keys::of_table(table, key), row);
     }
 
-    fn remove(&mut self, tree: TreeName, key: &[u8]) {
+    fn remove(&mut self, table: Table, key: &[u8]) {
         self.bytes += key.len();
-        self.batch(tree).remove(key);
-    }
-
-    fn batch(&mut self, tree: TreeName) -> &mut Batch {
-        self.by_tree[tree as usize].get_or_insert_default()
+        self.batch.remove(keys::of_table(table, key));
     }
 }

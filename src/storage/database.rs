@@ -1,0 +1,145 @@
+//! sled, made to survive power cuts. It hands its log to the kernel and leaves it there, so that a
+//! disk may keep a later write and lose an earlier one. Three rules make up for that:
+//!
+//! 1. Nothing is acknowledged before `flush` and then `sync_data` on the database file.
+//! 2. When a commit begins, all that was written before it is on the disk. A commit may fill
+//!    several segments of the log. The header of each promises that the log up to the commit's
+//!    beginning is whole, and sled believes it: where that is not so, nothing since the last start
+//!    is recovered. Reading writes too, since sled splits and merges nodes whenever it passes them,
+//!    and so does its background flusher, which is therefore switched off.
+//! 3. No more than a segment is written between two syncs outside a commit, for the same reason.
+//!
+//! All tables share one tree, each behind a byte of its own: `apply_batch` of one tree is atomic
+//! without the reads (hence writes) that a transaction across trees makes before it begins.
+
+use std::fs::File;
+use std::ops::Bound;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{PoisonError, RwLock};
+
+use sled::{Batch, Db, IVec};
+
+use crate::fatal;
+use crate::limits::DATABASE_SEGMENT_BYTES;
+use crate::storage::keys;
+use crate::storage::tables::Table;
+
+/// See the module.
+pub struct Database {
+    sled: Db,
+    /// A handle of our own on sled's file, for the sync that sled leaves out.
+    file: File,
+    /// Shared by those who read, exclusive from the check of rule 2 until the commit is applied.
+    gate: RwLock<()>,
+    /// The place in the log up to which it is on the disk.
+    synced: AtomicI64,
+}
+
+/// Rows of one table, by key without the table's byte.
+pub struct Rows<'a> {
+    database: &'a Database,
+    rows: sled::Iter,
+}
+
+impl Database {
+    /// Takes over a database all of which is on the disk.
+    pub fn new(sled: Db, file: File) -> Self {
+        let synced = AtomicI64::new(sled.context.pagecache.log.stable_offset());
+        Self { sled, file, gate: RwLock::new(()), synced }
+    }
+
+    /// The row at `key`.
+    pub fn get(&self, table: Table, key: &[u8]) -> sled::Result<Option<IVec>> {
+        let key = keys::of_table(table, key);
+        self.read(|| self.sled.get(key))
+    }
+
+    /// The rows from `start` on, up to but without `end`, or to the end of the table.
+    pub fn range(&self, table: Table, start: &[u8], end: Option<&[u8]>) -> Rows<'_> {
+        let start = keys::of_table(table, start);
+        let end = end.map_or_else(|| keys::end_of_table(table), |end| keys::of_table(table, end));
+        let range = (Bound::Included(start), Bound::Excluded(end));
+        Rows { database: self, rows: self.sled.range::<Vec<u8>, _>(range) }
+    }
+
+    /// The rows whose keys begin with `prefix`.
+    pub fn prefixed(&self, table: Table, prefix: &[u8]) -> Rows<'_> {
+        let rows = self.sled.scan_prefix(keys::of_table(table, prefix));
+        Rows { database: self, rows }
+    }
+
+    /// Every row of the table.
+    pub fn all(&self, table: Table) -> Rows<'_> {
+        self.prefixed(table, &[])
+    }
+
+    /// Applies `batch` as a whole and makes it durable.
+    ///
+    /// # Errors
+    /// When sled or the file system fails; what the disk holds is unknown then.
+    pub fn commit(&self, batch: Batch) -> Result<(), String> {
+        {
+            let _exclusive = self.gate.write().unwrap_or_else(PoisonError::into_inner);
+            self.sync()?;
+            self.sled.apply_batch(batch).map_err(|error| error.to_string())?;
+        }
+        self.sync()
+    }
+
+    /// Runs one step of reading, then sees to rule 3.
+    fn read<T>(&self, step: impl FnOnce() -> T) -> T {
+        let result = {
+            let _shared = self.gate.read().unwrap_or_else(PoisonError::into_inner);
+            step()
+        };
+        let segment = |place: i64| place / DATABASE_SEGMENT_BYTES as i64;
+        if segment(self.written()) > segment(self.synced.load(Ordering::Acquire)) {
+            let _exclusive = self.gate.write().unwrap_or_else(PoisonError::into_inner);
+            if let Err(error) = self.sync() {
+                fatal::stop(&format!("the database cannot be written: {error}"));
+            }
+        }
+        result
+    }
+
+    /// The place in the log up to which it has been handed to the kernel.
+    fn written(&self) -> i64 {
+        self.sled.context.pagecache.log.stable_offset()
+    }
+
+    /// Makes all that has been written durable, if anything is not yet.
+    fn sync(&self) -> Result<(), String> {
+        self.sled.flush().map_err(|error| error.to_string())?;
+        let written = self.written();
+        if written > self.synced.load(Ordering::Acquire) {
+            self.file.sync_data().map_err(|error| error.to_string())?;
+            // Commits and readers may sync at once: only what is greater tells more.
+            self.synced.fetch_max(written, Ordering::AcqRel);
+        }
+        Ok(())
+    }
+}
+
+impl Rows<'_> {
+    fn step(
+        &mut self,
+        next: impl FnOnce(&mut sled::Iter) -> Option<sled::Result<(IVec, IVec)>>,
+    ) -> Option<sled::Result<(IVec, IVec)>> {
+        let row = self.database.read(|| next(&mut self.rows))?;
+        Some(row.map(|(key, row)| (key.subslice(1, key.len() - 1), row)))
+    }
+}
+
+impl Iterator for Rows<'_> {
+    type Item = sled::Result<(IVec, IVec)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.step(sled::Iter::next)
+    }
+}
+
+impl DoubleEndedIterator for Rows<'_> {
+    fn next_back(&mut self) -> Option<Self::Item> {
+        self.step(sled::Iter::next_back)
+    }
+}
