@@ -23,6 +23,7 @@ pub mod commit;
 mod database;
 mod directory;
 mod keys;
+mod migrate;
 mod tables;
 
 pub use commit::Ticket;
@@ -56,6 +57,10 @@ pub enum StorageError {
         "a row of `{table}` is damaged: {reason}; restore a backup, or move it away to start anew"
     )]
     Damaged { table: &'static str, reason: String },
+    #[error(
+        "the database cannot be brought to the present schema: {0}; start again to go on with it"
+    )]
+    Migrate(String),
 }
 
 impl Storage {
@@ -68,7 +73,12 @@ impl Storage {
         let sled = directory.open_database()?;
         sled.flush()?;
         directory.sync_database()?;
-        let database = Arc::new(Database::new(sled, directory.open_database_file()?));
+        let database = Database::new(sled.clone(), directory.open_database_file()?);
+        if let Some(older) = directory.older_schema() {
+            migrate::migrate(&sled, &database, older)?;
+            directory.record_schema()?;
+        }
+        let database = Arc::new(database);
         let (committer, thread) = Committer::start(Arc::clone(&database)).map_err(|source| {
             let path = directory.path().to_owned();
             StorageError::File { action: "cannot start the committer for", path, source }

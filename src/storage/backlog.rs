@@ -94,6 +94,7 @@ mod tests {
                 trigger: Trigger::Api,
                 payload: PayloadSize::default(),
                 started: false,
+                replay_of: None,
             })
         });
         storage.commit(changes.to_vec()).wait();

@@ -14,7 +14,7 @@ use crate::storage::StorageError;
 
 /// The schema this program reads and writes. A file beside the database tells it, so that a
 /// database of another schema is left untouched.
-const SCHEMA: u32 = 1;
+const SCHEMA: u32 = 2;
 const SCHEMA_FILE: &str = "schema";
 /// How often a lock that another process holds is tried again.
 const LOCK_POLL: Duration = Duration::from_millis(50);
@@ -50,6 +50,8 @@ pub enum DirectoryError {
 /// A data directory that is ours alone.
 pub struct DataDirectory {
     path: PathBuf,
+    /// What the database in it has: the present one, or one to migrate from.
+    schema: u32,
     /// Locked until it is closed.
     _lock: File,
 }
@@ -64,8 +66,23 @@ impl DataDirectory {
         recognise(path)?;
         make_private_directory(path)?;
         let lock = lock(path)?;
-        check_schema(path)?;
-        Ok(Self { path: path.to_owned(), _lock: lock })
+        let schema = check_schema(path)?;
+        Ok(Self { path: path.to_owned(), schema, _lock: lock })
+    }
+
+    /// The schema of the database, when it is an older one.
+    pub(super) fn older_schema(&self) -> Option<u32> {
+        (self.schema < SCHEMA).then_some(self.schema)
+    }
+
+    /// Records, durably, that the database has the present schema.
+    pub(super) fn record_schema(&self) -> Result<(), StorageError> {
+        let path = self.path.join(SCHEMA_FILE);
+        write_private_file(&path, &format!("{SCHEMA}\n")).map_err(|source| StorageError::File {
+            action: "cannot write",
+            path,
+            source,
+        })
     }
 
     /// Where it is.
@@ -156,7 +173,7 @@ impl DataDirectory {
 /// program can serve from. Whoever names another directory by mistake keeps it as it is.
 fn recognise(path: &Path) -> Result<(), DirectoryError> {
     if path.join(SCHEMA_FILE).is_file() {
-        return check_schema(path);
+        return check_schema(path).map(drop);
     }
     let entries = match fs::read_dir(path) {
         Ok(entries) => entries,
@@ -290,18 +307,20 @@ fn lock(directory: &Path) -> Result<File, DirectoryError> {
     Ok(file)
 }
 
-fn check_schema(directory: &Path) -> Result<(), DirectoryError> {
+/// The schema of the database in `directory`; a directory without one gets the present one.
+fn check_schema(directory: &Path) -> Result<u32, DirectoryError> {
     let path = directory.join(SCHEMA_FILE);
     let content = match fs::read_to_string(&path) {
         Ok(content) => content,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return write_private_file(&path, &format!("{SCHEMA}\n"))
+                .map(|()| SCHEMA)
                 .map_err(|source| DirectoryError::File { action: "cannot write", path, source });
         }
         Err(source) => return Err(DirectoryError::File { action: "cannot read", path, source }),
     };
     match content.trim().parse::<u32>() {
-        Ok(SCHEMA) => Ok(()),
+        Ok(found @ 1..=SCHEMA) => Ok(found),
         Ok(found) if found > SCHEMA => {
             Err(DirectoryError::NewerSchema { path: directory.to_owned(), found })
         }

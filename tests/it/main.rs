@@ -23,5 +23,6 @@ mod secrets;
 mod stopping;
 mod turns;
 mod tutorial;
+mod upgrade;
 mod vessels;
 mod webhooks;

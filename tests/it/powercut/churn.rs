@@ -90,7 +90,16 @@ impl Churn {
 fn entry(sequence: u64, run: RunId, length: usize) -> QueueEntry {
     let payload = PayloadSize { head_bytes: 0, body_bytes: length as u64 };
     let fleet = FleetId::from_slice(&[7; 16]).unwrap();
-    QueueEntry { sequence, run, fleet, version: 1, trigger: Trigger::Api, payload, started: false }
+    QueueEntry {
+        sequence,
+        run,
+        fleet,
+        version: 1,
+        trigger: Trigger::Api,
+        payload,
+        started: false,
+        replay_of: None,
+    }
 }
 
 /// Reads all that waits.

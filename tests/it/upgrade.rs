@@ -1,0 +1,75 @@
+//! Databases that earlier versions left, one per schema: each must open, with everything in it.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::harness::api::{is_final, vessel_of};
+use crate::harness::{Hook, Random, Server};
+
+/// Unpacks the data directory of a server that was killed: the fleet `kept` in its version 2, its
+/// webhook, and three runs: one stopped, one running, one waiting with a body of 300,000 bytes.
+fn left_by_schema(schema: u32) -> (tempfile::TempDir, Server) {
+    let scratch = tempfile::tempdir().unwrap();
+    let data_dir = scratch.path().join("data");
+    fs::create_dir(&data_dir).unwrap();
+    let archive =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/data/schema-{schema}.tar.gz"));
+    let unpacked = Command::new("tar").arg("-xzf").arg(archive).arg("-C").arg(&data_dir).status();
+    assert!(unpacked.unwrap().success());
+    let server = Server::builder().data_dir(&data_dir).not_started();
+    (scratch, server)
+}
+
+fn assert_all_is_there(server: &Server) {
+    let api = server.api();
+    let runs = api.get("/api/v1/runs").expect(200).data();
+    let words = |key: &str| -> Vec<Value> {
+        runs.as_array().unwrap().iter().map(|run| run[key].clone()).collect()
+    };
+    assert_eq!(words("fleet_version"), [2, 2, 2]);
+    assert_eq!(words("status")[2], "Terminated");
+    let body = |index: usize| {
+        let id = words("id")[index].as_str().unwrap().to_owned();
+        api.get(&format!("/api/v1/runs/{id}/body")).expect(200).body
+    };
+    assert_eq!(body(2), b"one");
+    assert!(body(0) == vec![b'x'; 300_000]);
+    assert_eq!(api.output(&runs[2], "greet"), "hello\none");
+
+    let fleet = words("fleet_id")[0].as_str().unwrap().to_owned();
+    let versions = api.get(&format!("/api/v1/fleets/{fleet}/versions")).expect(200).data();
+    assert_eq!(versions.as_array().unwrap().len(), 2);
+    let webhook = api.get(&format!("/api/v1/fleets/{fleet}/webhook")).expect(200).data();
+    Hook::from_url(webhook["url"].as_str().unwrap()).post(server.hooks(), &[], b"four");
+}
+
+#[test]
+fn a_database_of_schema_1_is_brought_along() {
+    let (_scratch, mut server) = left_by_schema(1);
+    server.start_again();
+    assert_all_is_there(&server);
+    // What was running when its server was killed goes on.
+    let runs = server.api().all_runs();
+    server.wait_until("the interrupted run goes on", || {
+        let run = server.api().run(runs[2]["id"].as_str().unwrap());
+        !is_final(&run) && vessel_of(&run, "greet")["attempt"] == 2
+    });
+    assert_eq!(fs::read_to_string(server.data_dir().join("schema")).unwrap(), "2\n");
+}
+
+#[test]
+fn a_migration_that_is_killed_goes_on_at_the_next_start() {
+    let mut random = Random::seeded(Random::seed("killed migrations"));
+    for _ in 0..5 {
+        let (_scratch, mut server) = left_by_schema(1);
+        for _ in 0..3 {
+            server.start_and_kill(Duration::from_millis(random.below(60) as u64));
+        }
+        server.start_again();
+        assert_all_is_there(&server);
+    }
+}
