@@ -179,3 +179,20 @@ pub const CLIENT_ANSWER_BYTES_MAX: u64 = 256 * 1024 * 1024;
 pub const CLIENT_PAGE: usize = 1000;
 /// Vessels whose output one `--follow` streams at a time; the server's followers are shared.
 pub const CLIENT_STREAMS_MAX: usize = 16;
+
+/// Requests in a period of a rate limit: a thousand times what one machine accepts in a second.
+pub const RATE_COUNT_MAX: u32 = 1_000_000;
+/// How long the burst of a rate limit may take to be there again. Whoever needs more wants no limit.
+pub const RATE_BURST_TIME_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
+/// Buckets in each of two rows that all senders share: 1 MiB when the limit is on. Of senders that
+/// keep to their rate, one in (this / n)^2 is held up when n others do not.
+pub const SENDER_BUCKETS: usize = 64 * 1024;
+/// Networks in the `allow` list of a webhook: with the longest texts they still leave room in its
+/// row.
+pub const ALLOW_NETWORKS_MAX: usize = 64;
+/// Free bytes below which nothing more is accepted: what is running may still end and be recorded,
+/// and a full disk can hang the database for ever.
+pub const FREE_BYTES_MIN: u64 = 512 * 1024 * 1024;
+/// How long the free space that was last seen counts. At a gigabyte per second, the floor's default
+/// is not written within it.
+pub const FREE_SPACE_AGE_MAX: Duration = Duration::from_millis(500);

@@ -1,0 +1,6 @@
+//! Who and how much is let in, as pure decisions: where a request really comes from
+//! ([`client_address`]), and whether its sender may send another one now ([`limit`]). Takes the
+//! time as an argument; reads no socket and answers nobody.
+
+pub mod client_address;
+pub mod limit;

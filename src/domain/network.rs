@@ -1,0 +1,183 @@
+//! Networks of addresses, as allow lists and trusted proxies name them.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr};
+use std::str::FromStr;
+
+use ipnet::{IpNet, Ipv4Net};
+use serde::{Deserialize, Serialize, de};
+
+/// Bits in front of the IPv4 address in an IPv4-mapped IPv6 address (RFC 4291 2.5.5.2).
+const MAPPED_PREFIX_BITS: u8 = 96;
+
+/// A set of networks. Addresses and networks are compared in one form: what is an IPv4 address
+/// within an IPv6 one is the IPv4 address.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct Networks(Vec<IpNet>);
+
+/// Why a text names no network. The message says what to write.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NetworkError {
+    #[error(
+        "not a network: {0:?}; write an address or one with a prefix, such as 192.0.2.7, 10.0.0.0/8 or 2001:db8::/32"
+    )]
+    Malformed(String),
+    #[error("{given:?} is an address within {network}; write that, or the address alone")]
+    HostBits { given: String, network: IpNet },
+}
+
+impl Networks {
+    /// The networks that `texts` name: `10.0.0.0/8`, `2001:db8::/32`, `192.0.2.7`.
+    ///
+    /// # Errors
+    /// When one of them is not a network.
+    pub fn parse<'t>(texts: impl IntoIterator<Item = &'t str>) -> Result<Self, NetworkError> {
+        texts.into_iter().map(parse_network).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// Whether `address` is in one of them.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.0.iter().any(|network| network.contains(&address))
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
+fn parse_network(text: &str) -> Result<IpNet, NetworkError> {
+    let given = text.trim();
+    if let Ok(address) = given.parse::<IpAddr>() {
+        return Ok(IpNet::from(address.to_canonical()));
+    }
+    let network: IpNet = given.parse().map_err(|_| NetworkError::Malformed(text.to_owned()))?;
+    if network.trunc() != network {
+        let (given, network) = (given.to_owned(), network.trunc());
+        return Err(NetworkError::HostBits { given, network });
+    }
+    Ok(canonical(network))
+}
+
+fn canonical(network: IpNet) -> IpNet {
+    let IpNet::V6(v6) = network else { return network };
+    let inner = v6.prefix_len().checked_sub(MAPPED_PREFIX_BITS);
+    let mapped = v6.addr().to_ipv4_mapped().zip(inner);
+    let v4 = mapped.and_then(|(address, bits)| Ipv4Net::new(address, bits).ok());
+    v4.map_or(network, IpNet::V4)
+}
+
+/// What counts as one sender where senders are counted: an IPv4 address, or the /64 that an IPv6
+/// address is in, since that is what one host gets and may choose addresses from (RFC 6177).
+pub fn sender_of(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => {
+            let [a, b, c, d, ..] = v6.segments();
+            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
+        }
+        v4 => v4,
+    }
+}
+
+impl FromStr for Networks {
+    type Err = NetworkError;
+
+    /// Networks separated by commas.
+    fn from_str(text: &str) -> Result<Self, NetworkError> {
+        Self::parse(text.split(',').filter(|part| !part.trim().is_empty()))
+    }
+}
+
+impl fmt::Display for Networks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, network) in self.0.iter().enumerate() {
+            let separator = if index > 0 { ", " } else { "" };
+            write!(f, "{separator}{network}")?;
+        }
+        Ok(())
+    }
+}
+
+impl<'de> Deserialize<'de> for Networks {
+    fn deserialize<D: de::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let texts = Vec::<String>::deserialize(deserializer)?;
+        Self::parse(texts.iter().map(String::as_str)).map_err(de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn networks(text: &str) -> Networks {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn addresses_are_in_the_networks_that_hold_them() {
+        for (list, inside, outside) in [
+            ("10.0.0.0/8", "10.255.0.1", "11.0.0.0"),
+            ("10.0.0.0/8", "::ffff:10.1.2.3", "::ffff:11.0.0.0"),
+            ("::ffff:10.0.0.0/104", "10.255.0.1", "11.0.0.0"),
+            ("::ffff:192.0.2.7", "192.0.2.7", "192.0.2.8"),
+            ("192.0.2.7", "192.0.2.7", "192.0.2.6"),
+            ("2001:db8::/32", "2001:db8:ffff::1", "2001:db9::"),
+            ("::1, 127.0.0.0/8", "127.3.2.1", "128.0.0.1"),
+            ("0.0.0.0/0", "203.0.113.1", "2001:db8::1"),
+            ("::/0", "2001:db8::1", "203.0.113.1"),
+        ] {
+            let networks = networks(list);
+            assert!(networks.contains(inside.parse().unwrap()), "{inside} in {list}");
+            assert!(!networks.contains(outside.parse().unwrap()), "{outside} in {list}");
+        }
+        assert!(!Networks::default().contains("127.0.0.1".parse().unwrap()));
+    }
+
+    #[test]
+    fn what_is_no_network_is_refused_with_what_to_write() {
+        for text in [
+            "10.0.0.0/33",
+            "10.0.0/8",
+            "example.com",
+            "10.0.0.0/-1",
+            "::1/129",
+            "/8",
+            "10.0.0.1:80",
+        ] {
+            let error = text.parse::<Networks>().unwrap_err();
+            assert_eq!(error, NetworkError::Malformed(text.to_owned()));
+        }
+        let error = "10.0.0.1/8".parse::<Networks>().unwrap_err().to_string();
+        assert!(error.contains("within 10.0.0.0/8"), "{error}");
+        assert!(Networks::parse([""]).is_err());
+    }
+
+    #[test]
+    fn networks_read_back_what_they_print() {
+        let list = networks("192.0.2.7,10.0.0.0/8 , 2001:db8::/32,");
+        assert_eq!(list.to_string(), "192.0.2.7/32, 10.0.0.0/8, 2001:db8::/32");
+        assert_eq!(networks(&list.to_string()), list);
+        let json = serde_json::to_string(&list).unwrap();
+        assert_eq!(json, r#"["192.0.2.7/32","10.0.0.0/8","2001:db8::/32"]"#);
+        assert_eq!(serde_json::from_str::<Networks>(&json).unwrap(), list);
+    }
+
+    #[test]
+    fn one_host_is_one_sender() {
+        for (address, sender) in [
+            ("192.0.2.7", "192.0.2.7"),
+            ("::ffff:192.0.2.7", "192.0.2.7"),
+            ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"),
+            ("::1", "::"),
+        ] {
+            assert_eq!(sender_of(address.parse().unwrap()), sender.parse::<IpAddr>().unwrap());
+        }
+    }
+}
