@@ -13,13 +13,15 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::domain::network::Networks;
+use crate::domain::rate::Rate;
 use crate::limits;
 
 mod url;
 mod values;
 
 pub use url::{HttpUrl, PublicUrl};
-pub use values::{ByteSize, KeepWorkdir, ListenAddress, LogLevel, Period};
+pub use values::{ByteSize, KeepWorkdir, ListenAddress, LogLevel, Period, TrustedProxies};
 
 /// The name of the configuration file, in the data directory and in [`SYSTEM_DIRECTORY`].
 pub const FILE_NAME: &str = "boathook.toml";
@@ -97,6 +99,20 @@ pub struct Sources {
     #[arg(long, env = "BOATHOOK_MAX_INFLIGHT_BODY_BYTES", value_name = "BYTES")]
     pub max_inflight_body_bytes: Option<ByteSize>,
 
+    /// Free disk space below which senders get 503; 0 to do without [default: 512MiB]
+    #[arg(long, env = "BOATHOOK_MIN_FREE_BYTES", value_name = "BYTES")]
+    pub min_free_bytes: Option<ByteSize>,
+
+    /// Proxies whose X-Forwarded-For or Forwarded tells where a request comes from, such as
+    /// 127.0.0.1,::1,10.0.0.0/8 [default: none]
+    #[arg(long, env = "BOATHOOK_TRUSTED_PROXIES", value_name = "NETWORKS")]
+    pub trusted_proxies: Option<TrustedProxies>,
+
+    /// Requests that one address may send to the webhook listener, such as 100/m or
+    /// 100/m burst 20; beyond it senders get 429 [default: no limit]
+    #[arg(long, env = "BOATHOOK_RATE_LIMIT_PER_IP", value_name = "RATE")]
+    pub rate_limit_per_ip: Option<Rate>,
+
     /// Output kept per attempt of a vessel [default: 10MiB]
     #[arg(long, env = "BOATHOOK_MAX_OUTPUT_BYTES", value_name = "BYTES")]
     pub max_output_bytes: Option<ByteSize>,
@@ -150,6 +166,9 @@ pub struct Settings {
     pub write_timeout: Duration,
     pub max_body_bytes: u64,
     pub max_inflight_body_bytes: u64,
+    pub min_free_bytes: u64,
+    pub trusted_proxies: Networks,
+    pub rate_limit_per_ip: Option<Rate>,
     pub max_output_bytes: u64,
     pub max_followers: usize,
     pub max_crash_attempts: u32,
@@ -255,6 +274,9 @@ impl Settings {
             max_inflight_body_bytes: first!(max_inflight_body_bytes)
                 .map_or(limits::BODIES_ON_DISK_BYTES_MAX, |size| size.0),
             max_body_bytes: first!(max_body_bytes).map_or(limits::BODY_BYTES_MAX, |size| size.0),
+            min_free_bytes: first!(min_free_bytes).map_or(limits::FREE_BYTES_MIN, |size| size.0),
+            trusted_proxies: first!(trusted_proxies).map(|proxies| proxies.0).unwrap_or_default(),
+            rate_limit_per_ip: first!(rate_limit_per_ip),
             max_output_bytes: first!(max_output_bytes)
                 .map_or(limits::OUTPUT_BYTES_MAX, |size| size.0),
             max_followers: first!(max_followers).map_or(limits::FOLLOWERS_MAX, NonZeroUsize::get),

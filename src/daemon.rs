@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, bounded, select};
 
+use crate::activation::{self, ActivationError, Inherited};
 use crate::clock::SystemClock;
 use crate::config::{ConfigError, Settings};
 use crate::domain::webhook::Token;
@@ -45,6 +46,8 @@ pub enum StartError {
     Directory(#[from] DirectoryError),
     #[error(transparent)]
     Recovery(#[from] RecoveryError),
+    #[error(transparent)]
+    Activation(#[from] ActivationError),
     #[error(
         "cannot listen on {address} for {what}: {source}; is another server running there? choose another address with --{flag}"
     )]
@@ -72,19 +75,21 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Starts a server. When this returns, both listeners accept.
+    /// Starts a server on the sockets in `inherited`, and on its own where there are none. When
+    /// this returns, both listeners accept.
     ///
     /// # Errors
     /// When the data directory is in use or unusable, or an address is taken.
-    pub fn start(settings: &Settings) -> Result<Self, StartError> {
+    pub fn start(settings: &Settings, inherited: Inherited) -> Result<Self, StartError> {
         // Vessels inherit it; our own files are made with modes of their own.
         rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
         let data_dir = settings.data_dir.clone();
         fatal::stop_on_panics();
         // Opened first: a directory that is in use or of a newer schema stays as it is.
         let (storage, _committer) = storage::open(&data_dir)?;
-        let hooks = listen("webhooks", "hooks-listen", settings.hooks_listen)?;
-        let admin = listen("the admin API", "admin-listen", settings.admin_listen)?;
+        let Inherited { hooks, admin } = inherited;
+        let hooks = listen(hooks, "webhooks", "hooks-listen", settings.hooks_listen)?;
+        let admin = listen(admin, "the admin API", "admin-listen", settings.admin_listen)?;
         let Capacity { limit, doors, hook_handlers, max_followers } = Capacity::of(settings);
         let output_dir = data_dir.join("output");
         let launcher = ProcessLauncher::new(ProcessLauncherSettings {
@@ -103,6 +108,7 @@ impl Daemon {
             workers: settings.workers,
             max_queued_runs: settings.max_queued_runs,
             max_body_bytes: settings.max_body_bytes,
+            min_free_bytes: settings.min_free_bytes,
             max_crash_attempts: settings.max_crash_attempts,
             keep_workdir: settings.keep_workdir,
             output_dir,
@@ -118,7 +124,12 @@ impl Daemon {
         };
         let thread = |what| move |source| StartError::Thread { what, source };
         let max_body_bytes = settings.max_body_bytes;
-        let hook_settings = HookSettings { max_body_bytes, handlers: hook_handlers };
+        let hook_settings = HookSettings {
+            max_body_bytes,
+            handlers: hook_handlers,
+            trusted_proxies: settings.trusted_proxies.clone(),
+            rate_limit_per_ip: settings.rate_limit_per_ip,
+        };
         let hooks = serve_hooks(hooks, &engine, hook_settings, &doors)
             .map_err(thread("webhook listener"))?;
         let admin_settings = AdminSettings {
@@ -223,9 +234,11 @@ pub fn serve(
 ) -> Result<(), StartError> {
     logging::start(settings.log);
     let thread = |what| move |source| StartError::Thread { what, source };
+    // Changes the environment, which must not happen beside other threads.
+    let inherited = activation::take()?;
     // Before anything else, so that a signal at any moment stops the server in order.
     let events = signals::listen().map_err(thread("signal handling"))?;
-    let daemon = Daemon::start(settings)?;
+    let daemon = Daemon::start(settings, inherited)?;
     let ready = format!("boathook ready hooks={} admin={}", daemon.hooks_url(), daemon.admin_url());
     log::info!(hooks = daemon.hooks_url(), admin = daemon.admin_url(); "ready");
     if let Err(error) = writeln!(io::stdout(), "{ready}") {
@@ -265,10 +278,16 @@ fn serve_hooks(
 }
 
 fn listen(
+    inherited: Option<TcpListener>,
     what: &'static str,
     flag: &'static str,
     address: SocketAddr,
 ) -> Result<TcpListener, StartError> {
+    if let Some(listener) = inherited {
+        let address = local_address(&listener, address);
+        log::info!(address:%; "the socket for {what} was handed over; --{flag} does not count");
+        return Ok(listener);
+    }
     TcpListener::bind(address).map_err(|source| StartError::Listen { what, flag, address, source })
 }
 

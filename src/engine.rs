@@ -18,7 +18,7 @@ use crate::launch::Launcher;
 use crate::launch::output::LiveOutput;
 use crate::launch::stop::StopSignal;
 use crate::queue::Queue;
-use crate::storage::Storage;
+use crate::storage::{FreeSpace, Storage};
 
 mod catalog;
 mod environment;
@@ -32,7 +32,7 @@ mod shutdown;
 mod timer;
 mod worker;
 
-pub use catalog::{Applied, FleetView};
+pub use catalog::{Applied, Denied, FleetView};
 pub use intake::AcceptError;
 pub use output::{OutputChunk, OutputReader};
 pub use recovery::RecoveryError;
@@ -47,6 +47,8 @@ pub struct EngineSettings {
     pub workers: usize,
     pub max_queued_runs: usize,
     pub max_body_bytes: u64,
+    /// Free disk space below which nothing is accepted.
+    pub min_free_bytes: u64,
     pub max_crash_attempts: u32,
     pub keep_workdir: KeepWorkdir,
     /// Where output files are.
@@ -70,6 +72,7 @@ pub enum Refusal {
 pub struct Engine {
     settings: EngineSettings,
     storage: Storage,
+    space: FreeSpace,
     launcher: Box<dyn Launcher>,
     clock: Box<dyn Clock>,
     /// Written at every start; the instance goes to every vessel.
@@ -113,11 +116,17 @@ enum Phase {
 
 impl Engine {
     /// Whether a run can be accepted now.
-    pub fn is_healthy(&self) -> bool {
-        let decisions = self.decisions();
-        decisions.phase < Phase::Closed
-            && decisions.queue.has_room()
-            && self.storage.is_responsive()
+    ///
+    /// # Errors
+    /// The reason for which none can.
+    pub fn check_room(&self) -> Result<(), AcceptError> {
+        if !self.space.is_enough() {
+            return Err(AcceptError::DiskFull);
+        }
+        if !self.storage.is_responsive() {
+            return Err(AcceptError::Stalled);
+        }
+        self.decisions().check_room()
     }
 
     fn decisions(&self) -> MutexGuard<'_, Decisions> {
@@ -130,6 +139,19 @@ impl Engine {
 
     fn catalog_mut(&self) -> RwLockWriteGuard<'_, Catalog> {
         self.catalog.write().unwrap_or_else(|_| poisoned())
+    }
+}
+
+impl Decisions {
+    /// Whether one more run may wait.
+    fn check_room(&self) -> Result<(), AcceptError> {
+        if self.phase == Phase::Closed {
+            return Err(AcceptError::Stopping);
+        }
+        if !self.queue.has_room() {
+            return Err(AcceptError::QueueFull);
+        }
+        Ok(())
     }
 }
 

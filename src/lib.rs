@@ -1,5 +1,6 @@
 //! Boathook turns a POST into a durable run of your own programs, on one machine, with one binary.
 
+pub mod activation;
 pub mod admission;
 pub mod cli;
 pub mod clock;

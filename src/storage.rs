@@ -24,10 +24,12 @@ mod database;
 mod directory;
 mod keys;
 mod migrate;
+mod space;
 mod tables;
 
 pub use commit::Ticket;
 pub use directory::{DataDirectory, DirectoryError, write_private_file};
+pub use space::FreeSpace;
 
 use backlog::Backlog;
 use chunks::ChunkReader;
@@ -41,7 +43,7 @@ pub struct Storage {
     database: Arc<Database>,
     committer: Committer,
     /// Holds the lock on the data directory for as long as the database is open.
-    _directory: DataDirectory,
+    directory: DataDirectory,
 }
 
 /// Why the database does not open, or what is in it cannot be understood.
@@ -83,12 +85,17 @@ impl Storage {
             let path = directory.path().to_owned();
             StorageError::File { action: "cannot start the committer for", path, source }
         })?;
-        Ok((Self { database, committer, _directory: directory }, thread))
+        Ok((Self { database, committer, directory }, thread))
     }
 
     /// Hands `changes` to the committer. See [`Committer::send`] on order.
     pub fn commit(&self, changes: Vec<Change>) -> Ticket {
         self.committer.send(changes)
+    }
+
+    /// A watch over the free space where the database is. See [`FreeSpace::new`].
+    pub fn watch_space(&self, floor_bytes: u64) -> FreeSpace {
+        FreeSpace::new(self.directory.path().to_owned(), floor_bytes)
     }
 
     /// Whether commits get through.

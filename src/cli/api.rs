@@ -5,6 +5,8 @@ use serde::Deserialize;
 
 use super::locate::quoted;
 use crate::clock::Timestamp;
+use crate::domain::network::Networks;
+use crate::domain::rate::Rate;
 use crate::domain::run::Status;
 
 /// A fleet in its current version.
@@ -80,6 +82,10 @@ pub struct Webhook {
     pub last_used_at: Option<Timestamp>,
     #[serde(default)]
     pub previous: Option<PreviousWebhook>,
+    #[serde(default)]
+    pub allow: Networks,
+    #[serde(default)]
+    pub rate_limit: Option<Rate>,
 }
 
 /// A replaced URL that is still answered.

@@ -19,6 +19,7 @@ use super::locate::{ServerOptions, Surroundings, locate, quoted};
 use super::output::{BOLD, DIM, GOOD, indent_json, print, raw_stdout, styled};
 use super::runs::{render_vessels, status_line};
 use super::webhook::curl_line;
+use crate::activation::Inherited;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{ListenAddress, Period, Settings, Sources};
 use crate::daemon::Daemon;
@@ -59,7 +60,7 @@ pub fn run(arguments: &DemoArgs) -> anyhow::Result<Outcome> {
         .prefix("boathook-demo-")
         .tempdir()
         .context("cannot make a temporary directory")?;
-    let daemon = Daemon::start(&settings(directory.path())?)?;
+    let daemon = Daemon::start(&settings(directory.path())?, Inherited::default())?;
     let mut is_interrupted = false;
     let mut keep_going = || {
         is_interrupted |= signals.pending().next().is_some();

@@ -15,6 +15,8 @@ use super::session::Session;
 use super::{Outcome, time};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{HttpUrl, Period};
+use crate::domain::network::Networks;
+use crate::domain::rate::Rate;
 
 /// Arguments of `webhook`.
 #[derive(Debug, clap::Args)]
@@ -31,6 +33,8 @@ enum WebhookVerb {
     Add {
         /// Id, name or project/name
         fleet: String,
+        #[command(flatten)]
+        settings: SettingsOptions,
     },
     /// Print the URL of a fleet's webhook
     Show {
@@ -44,12 +48,25 @@ enum WebhookVerb {
         /// How long the old URL still works, such as 1h [default: not at all]
         #[arg(long, value_name = "DURATION")]
         grace: Option<Period>,
+        #[command(flatten)]
+        settings: SettingsOptions,
     },
     /// Remove a fleet's webhook; its URL stops working at once
     Remove {
         /// Id, name or project/name
         fleet: String,
     },
+}
+
+/// Whose requests a webhook takes, and how many.
+#[derive(Debug, clap::Args)]
+struct SettingsOptions {
+    /// Take requests only from these networks, such as 192.0.2.7,10.0.0.0/8
+    #[arg(long, value_name = "NETWORKS")]
+    allow: Option<Networks>,
+    /// Take only so many requests, such as 60/m, or 60/m burst 10
+    #[arg(long, value_name = "RATE")]
+    rate_limit: Option<Rate>,
 }
 
 /// Does what `arguments` say.
@@ -59,19 +76,24 @@ enum WebhookVerb {
 pub fn run(arguments: WebhookArgs) -> anyhow::Result<Outcome> {
     let session = Session::open(&arguments.server)?;
     match arguments.verb {
-        WebhookVerb::Add { fleet } => add(&session, &session.fleet(&fleet)?)?,
+        WebhookVerb::Add { fleet, settings } => {
+            add(&session, &session.fleet(&fleet)?, &settings)?;
+        }
         WebhookVerb::Show { fleet } => show(&session, &session.fleet(&fleet)?)?,
-        WebhookVerb::Replace { fleet, grace } => {
+        WebhookVerb::Replace { fleet, grace, settings } => {
+            let fleet = session.fleet(&fleet)?;
             let grace = grace.map_or(Duration::ZERO, |grace| grace.0);
-            replace(&session, &session.fleet(&fleet)?, grace)?;
+            // First, so that the new URL never takes what it should not.
+            change_settings(&session, &fleet, settings)?;
+            replace(&session, &fleet, grace)?;
         }
         WebhookVerb::Remove { fleet } => remove(&session, &session.fleet(&fleet)?)?,
     }
     Ok(Outcome::Done)
 }
 
-fn add(session: &Session, fleet: &Fleet) -> anyhow::Result<()> {
-    let answer = session.client.post(&path(fleet))?;
+fn add(session: &Session, fleet: &Fleet, settings: &SettingsOptions) -> anyhow::Result<()> {
+    let answer = session.client.send(Method::POST, &path(fleet), settings.to_content())?;
     let Some(webhook) = print_url(session, &answer)? else { return Ok(()) };
     advise(&format!(
         "\nWhoever knows this URL can start {}: keep it secret like a password.",
@@ -101,8 +123,32 @@ fn show(session: &Session, fleet: &Fleet) -> anyhow::Result<()> {
         let until = previous.valid_until;
         advise(&format!("The URL before it works until {until} ({}).", time::relative(now, until)));
     }
+    advise_limits(&webhook);
     warn_if_local(&webhook.url);
     Ok(())
+}
+
+/// Sets what `given` names and leaves the rest as it is.
+fn change_settings(
+    session: &Session,
+    fleet: &Fleet,
+    mut given: SettingsOptions,
+) -> anyhow::Result<()> {
+    if given.allow.is_none() && given.rate_limit.is_none() {
+        return Ok(());
+    }
+    let current: Webhook = session.client.get(&path(fleet))?.parse()?;
+    given.allow.get_or_insert(current.allow);
+    given.rate_limit = given.rate_limit.or(current.rate_limit);
+    session.client.send(Method::PUT, &path(fleet), given.to_content())?;
+    Ok(())
+}
+
+impl SettingsOptions {
+    fn to_content(&self) -> Content {
+        let body = serde_json::json!({ "allow": self.allow, "rate_limit": self.rate_limit });
+        Content::text("application/json", body.to_string())
+    }
 }
 
 fn replace(session: &Session, fleet: &Fleet, grace: Duration) -> anyhow::Result<()> {
@@ -148,9 +194,19 @@ fn print_url(session: &Session, answer: &Data) -> anyhow::Result<Option<Webhook>
 }
 
 fn advise_use(webhook: &Webhook) {
+    advise_limits(webhook);
     advise("To start a run:");
     advise(&command(&curl_line(&webhook.url, r#"{"hello":"world"}"#)));
     warn_if_local(&webhook.url);
+}
+
+fn advise_limits(webhook: &Webhook) {
+    if !webhook.allow.is_empty() {
+        advise(&format!("It takes requests from {} only.", webhook.allow));
+    }
+    if let Some(rate) = webhook.rate_limit {
+        advise(&format!("Its rate limit is {rate}."));
+    }
 }
 
 /// A curl command that POSTs `json` to `url`.

@@ -18,7 +18,8 @@ fn file(text: &str) -> Result<Sources, String> {
 fn flags_outrank_the_file_and_the_file_outranks_defaults() {
     let text = "workers = 3\nmax_body_bytes = \"1MiB\"\nkeep_workdir = \"on_failure\"\n\
                 public_url = \"https://hooks.example.com/boat/\"\nlog = \"debug\"\n\
-                shutdown_grace = \"1m30s\"\nhooks_listen = \"[::1]:80\"\n";
+                shutdown_grace = \"1m30s\"\nhooks_listen = \"[::1]:80\"\n\
+                trusted_proxies = [\"10.0.0.0/8\", \"::1\"]\nrate_limit_per_ip = \"9/s\"\n";
     let flags = given(&["--workers", "5", "--work-dir", "/fast"]);
     let settings = Settings::resolve(flags, file(text).unwrap(), None).unwrap();
     assert_eq!(settings.workers, 5);
@@ -30,6 +31,8 @@ fn flags_outrank_the_file_and_the_file_outranks_defaults() {
     assert_eq!(settings.shutdown_grace, Duration::from_secs(90));
     assert_eq!(settings.hooks_listen, "[::1]:80".parse().unwrap());
     assert_eq!(settings.admin_listen, loopback(9001));
+    assert_eq!(settings.trusted_proxies, "10.0.0.0/8,::1".parse().unwrap());
+    assert_eq!(settings.rate_limit_per_ip, Some("9/s".parse().unwrap()));
     assert_eq!(settings.max_followers, limits::FOLLOWERS_MAX);
 }
 
@@ -46,6 +49,7 @@ fn defaults_are_those_that_the_help_names() {
         ("--admin-listen", settings.admin_listen.to_string()),
         ("--max-queued-runs", settings.max_queued_runs.to_string()),
         ("--max-body-bytes", format!("{}MiB", settings.max_body_bytes >> 20)),
+        ("--min-free-bytes", format!("{}MiB", settings.min_free_bytes >> 20)),
         ("--max-output-bytes", format!("{}MiB", settings.max_output_bytes >> 20)),
         ("--max-followers", settings.max_followers.to_string()),
         ("--max-crash-attempts", settings.max_crash_attempts.to_string()),
@@ -96,6 +100,9 @@ fn errors_name_file_line_and_key() {
         ("max_body_bytes = -1", "/x/boathook.toml:1: max_body_bytes: "),
         ("public_url = \"ftp://a\"", "/x/boathook.toml:1: public_url: "),
         ("hooks_listen = \"9000\"", "/x/boathook.toml:1: hooks_listen: not an address"),
+        ("trusted_proxies = [\"10.0.0.1/8\"]", "/x/boathook.toml:1: trusted_proxies: "),
+        ("trusted_proxies = \"x\"", "/x/boathook.toml:1: trusted_proxies: not a network"),
+        ("rate_limit_per_ip = \"9\"", "/x/boathook.toml:1: rate_limit_per_ip: not a rate"),
         ("workers = ", "/x/boathook.toml:1: workers: "),
     ] {
         let message = file(text).unwrap_err();

@@ -1,6 +1,5 @@
 //! Values of settings that are written as text, the same way in flags, environment and file.
 
-use crate::domain::run::Status;
 use std::fmt;
 use std::net::SocketAddr;
 use std::str::FromStr;
@@ -9,6 +8,8 @@ use std::time::Duration;
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 
 use super::url::PublicUrl;
+use crate::domain::network::{NetworkError, Networks};
+use crate::domain::run::Status;
 use crate::duration::parse_duration;
 
 /// A number of bytes: `26214400` or `25MiB`.
@@ -96,6 +97,35 @@ impl FromStr for ListenAddress {
                  0.0.0.0:9000 or [::1]:9000"
             )
         })
+    }
+}
+
+/// Proxies that are believed about whom they speak for: in a flag or variable separated by commas,
+/// in the file a list, too.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TrustedProxies(pub Networks);
+
+impl FromStr for TrustedProxies {
+    type Err = NetworkError;
+
+    fn from_str(text: &str) -> Result<Self, NetworkError> {
+        text.parse().map(TrustedProxies)
+    }
+}
+
+impl<'de> Deserialize<'de> for TrustedProxies {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(serde::Deserialize)]
+        #[serde(untagged)]
+        enum ListOrText {
+            List(Vec<String>),
+            Text(String),
+        }
+        let networks = match ListOrText::deserialize(deserializer)? {
+            ListOrText::List(texts) => Networks::parse(texts.iter().map(String::as_str)),
+            ListOrText::Text(text) => text.parse(),
+        };
+        networks.map(TrustedProxies).map_err(de::Error::custom)
     }
 }
 

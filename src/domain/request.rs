@@ -18,7 +18,7 @@ pub struct RequestHead {
     /// Without the question mark; empty when there was none.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub query: String,
-    /// The sender's address and port; empty when the run was not started over the network.
+    /// The sender's address; empty when the run was not started over the network.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub remote_addr: String,
     /// What the run does differently from its fleet.

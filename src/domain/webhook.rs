@@ -7,6 +7,8 @@ use sha2::{Digest, Sha256};
 
 use crate::clock::Timestamp;
 use crate::domain::ids::FleetId;
+use crate::domain::network::Networks;
+use crate::domain::rate::Rate;
 
 /// A secret of 256 random bits in URL-safe Base64. Never shown by `Debug`.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,6 +82,18 @@ pub struct Webhook {
     /// The URL it replaced, while that is still answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous: Option<PreviousToken>,
+    #[serde(default, flatten)]
+    pub settings: WebhookSettings,
+}
+
+/// Whose requests a webhook takes, and how many. Stays when the URL is replaced.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WebhookSettings {
+    /// Where requests may come from; empty: from anywhere.
+    #[serde(default, skip_serializing_if = "Networks::is_empty")]
+    pub allow: Networks,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate_limit: Option<Rate>,
 }
 
 /// A replaced token in its grace.

@@ -15,6 +15,7 @@ use crate::fleet_file::FleetFile;
 
 mod webhooks;
 
+pub use webhooks::Denied;
 use webhooks::WebhookEntry;
 
 /// The project of a fleet that names none.

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::admission::client_address::Client;
 use crate::clock::Timestamp;
 use crate::domain::change::Change;
 use crate::domain::fleet::{FleetVersion, Organization, Project};
 use crate::domain::ids::{FleetId, ProjectId};
-use crate::domain::webhook::{Token, TokenHash, Webhook};
-use crate::engine::catalog::{Applied, Catalog, FleetView};
+use crate::domain::webhook::{Token, TokenHash, Webhook, WebhookSettings};
+use crate::engine::catalog::{Applied, Catalog, Denied, FleetView};
 use crate::engine::{Engine, Refusal};
 use crate::fleet_file::FleetFile;
 
@@ -166,9 +167,21 @@ impl Engine {
     ///
     /// # Errors
     /// When there is no such fleet, or it has one.
-    pub fn add_webhook(&self, id: FleetId) -> Result<Webhook, Refusal> {
+    pub fn add_webhook(&self, id: FleetId, settings: WebhookSettings) -> Result<Webhook, Refusal> {
         let token = new_token()?;
-        self.change(|catalog, now| catalog.add_webhook(id, token, now))
+        self.change(|catalog, now| catalog.add_webhook(id, token, settings, now))
+    }
+
+    /// Changes whose requests a fleet's webhook takes, and how many.
+    ///
+    /// # Errors
+    /// When there is no such fleet, or it has no webhook.
+    pub fn set_webhook_settings(
+        &self,
+        id: FleetId,
+        settings: WebhookSettings,
+    ) -> Result<Webhook, Refusal> {
+        self.change(|catalog, now| catalog.set_webhook_settings(id, settings, now))
     }
 
     /// Gives a fleet's webhook a new URL; the old one is answered for another `grace`.
@@ -186,6 +199,14 @@ impl Engine {
     /// When there is no such fleet, or it has no webhook.
     pub fn remove_webhook(&self, id: FleetId) -> Result<(), Refusal> {
         self.change(|catalog, _| Ok(((), catalog.remove_webhook(id)?)))
+    }
+
+    /// Whether `client` may send a request to the webhook of a token now; it counts if it may.
+    ///
+    /// # Errors
+    /// See [`Denied`].
+    pub fn admit(&self, hash: &TokenHash, client: Client) -> Result<(), Denied> {
+        self.catalog().admit(hash, client, self.clock.now())
     }
 
     /// The current version of the fleet that a token triggers. Notes the use.

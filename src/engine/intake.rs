@@ -27,6 +27,10 @@ pub enum AcceptError {
     Read(#[from] io::Error),
     #[error("the server is stopping")]
     Stopping,
+    #[error("there is too little free disk space")]
+    DiskFull,
+    #[error("the database does not keep up")]
+    Stalled,
 }
 
 impl From<QueueFull> for AcceptError {
@@ -103,13 +107,11 @@ impl Engine {
         let mut random = [0; 8];
         getrandom::fill(&mut random).map_err(io::Error::other)?;
         let now = self.clock.now();
+        if !self.space.is_enough() {
+            return Err(AcceptError::DiskFull);
+        }
         let mut decisions = self.decisions();
-        if decisions.phase == Phase::Closed {
-            return Err(AcceptError::Stopping);
-        }
-        if !decisions.queue.has_room() {
-            return Err(AcceptError::QueueFull);
-        }
+        decisions.check_room()?;
         Ok(decisions.run_ids.next(now, u64::from_ne_bytes(random)))
     }
 

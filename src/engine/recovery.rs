@@ -130,7 +130,9 @@ impl Engine {
         });
         recovery.log();
         let user = uzers::get_current_username();
+        let space = storage.watch_space(settings.min_free_bytes);
         let engine = Self {
+            space,
             catalog: RwLock::new(catalog),
             decisions: Mutex::new(Decisions {
                 queue,

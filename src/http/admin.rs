@@ -70,6 +70,7 @@ const ROUTES: &[Route<Endpoint>] = &[
     ("POST", "/api/v1/fleets/{}/versions/{}/revert", fleets::revert),
     ("GET", "/api/v1/fleets/{}/webhook", webhooks::get),
     ("POST", "/api/v1/fleets/{}/webhook", webhooks::add),
+    ("PUT", "/api/v1/fleets/{}/webhook", webhooks::set),
     ("DELETE", "/api/v1/fleets/{}/webhook", webhooks::remove),
     ("POST", "/api/v1/fleets/{}/webhook/replace", webhooks::replace),
     ("POST", "/api/v1/fleets/{}/runs", runs::start),
@@ -237,7 +238,7 @@ impl AdminHandler {
 impl Handler for AdminHandler {
     fn admit(&self, head: &Head, peer: SocketAddr) -> Result<Pass, Answer> {
         if head.path == "/healthz" && head.method == "GET" {
-            return Err(respond::health(self.engine.is_healthy()));
+            return Err(respond::health(&self.engine.check_room()));
         }
         self.check(head).map_err(|problem| respond::error(RequestId::random(), problem))?;
         // Test runs take what webhooks take; everything else is a fleet file at most.

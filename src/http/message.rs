@@ -34,7 +34,7 @@ impl Request<'_> {
     pub fn take_head(&mut self, withheld: &[&str]) -> RequestHead {
         let mut head = RequestHead {
             query: std::mem::take(&mut self.query),
-            remote_addr: self.remote_addr.to_string(),
+            remote_addr: self.remote_addr.ip().to_canonical().to_string(),
             ..RequestHead::default()
         };
         for (name, value) in std::mem::take(&mut self.headers) {
@@ -142,7 +142,7 @@ mod tests {
         assert_eq!(request.header("X-GITHUB-EVENT"), Some(&b"push"[..]));
         let head = request.take_head(&["Authorization"]);
         assert_eq!(head.query, "a=%20b");
-        assert_eq!(head.remote_addr, "192.0.2.1:7");
+        assert_eq!(head.remote_addr, "192.0.2.1");
         assert_eq!(head.headers.len(), 1);
         assert_eq!(head.headers["X-Github-Event"], ["push", "p\u{fffd}"]);
     }

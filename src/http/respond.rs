@@ -3,6 +3,7 @@
 
 use serde::Serialize;
 
+use crate::admission::limit::TooSoon;
 use crate::domain::fleet::FleetVersion;
 use crate::domain::ids::{OrganizationId, RequestId, RunId};
 use crate::engine::{AcceptError, Refusal, ReplayError};
@@ -29,6 +30,13 @@ impl Problem {
             _ => Vec::new(),
         };
         Self { status, message: message.into(), headers }
+    }
+
+    /// The sender has used up what a rate limit allows it.
+    pub fn too_soon(too_soon: TooSoon) -> Self {
+        let mut problem = Self::new(429, "too many requests; slow down");
+        problem.headers.push(("Retry-After", too_soon.seconds().to_string()));
+        problem
     }
 
     /// The request has the wrong form.
@@ -72,6 +80,12 @@ impl From<AcceptError> for Problem {
         match error {
             AcceptError::QueueFull => Self::new(503, "the queue is full; try again later"),
             AcceptError::Stopping => Self::new(503, "the server is stopping; try again"),
+            AcceptError::DiskFull => {
+                Self::new(503, "the server has too little free disk space; try again later")
+            }
+            AcceptError::Stalled => {
+                Self::new(503, "the server's disk does not keep up; try again later")
+            }
             AcceptError::TooLarge { limit } => too_large(limit),
             AcceptError::Incomplete | AcceptError::Read(_) => {
                 Self::bad_request("the body ended before it was complete")
@@ -156,8 +170,8 @@ pub fn accepted(version: &FleetVersion, organization: OrganizationId, run: RunId
 }
 
 /// The answer to `GET /healthz`.
-pub fn health(is_healthy: bool) -> Answer {
-    if is_healthy {
+pub fn health(room: &Result<(), AcceptError>) -> Answer {
+    if room.is_ok() {
         Answer::new(200, "text/plain; charset=utf-8", "ok")
     } else {
         Answer::new(503, "text/plain; charset=utf-8", "cannot accept")

@@ -12,7 +12,9 @@ use crate::domain::fleet::{
 };
 use crate::domain::graph::Condition;
 use crate::domain::ids::{FleetId, OrganizationId, ProjectId, RunId, VesselId, VesselRunId};
+use crate::domain::network::Networks;
 use crate::domain::overlap::Overlap;
+use crate::domain::rate::Rate;
 use crate::domain::run::{Status, Trigger, VesselRunRecord};
 use crate::domain::webhook::Webhook;
 use crate::engine::{FleetView, RunView};
@@ -223,6 +225,8 @@ pub struct WebhookJson {
     created_at: Timestamp,
     last_used_at: Option<Timestamp>,
     previous: Option<PreviousJson>,
+    allow: Networks,
+    rate_limit: Option<Rate>,
 }
 
 #[derive(Serialize)]
@@ -244,6 +248,8 @@ impl WebhookJson {
                 url: format!("{base}/hooks/{}", previous.token.reveal()),
                 valid_until: previous.valid_until,
             }),
+            allow: webhook.settings.allow.clone(),
+            rate_limit: webhook.settings.rate_limit,
         }
     }
 }

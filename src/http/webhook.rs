@@ -1,13 +1,18 @@
 //! The webhook listener: `POST /hooks/<token>` and `GET /healthz`, nothing else. Decides who may
 //! start what; taking in the run is the engine's.
 
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::admission::client_address::{Client, client_of};
+use crate::admission::limit::Senders;
+use crate::clock::{Clock, SystemClock};
 use crate::domain::ids::{OrganizationId, RequestId};
+use crate::domain::network::Networks;
+use crate::domain::rate::Rate;
 use crate::domain::run::Trigger;
 use crate::domain::webhook::Token;
-use crate::engine::Engine;
+use crate::engine::{Denied, Engine};
 use crate::gate::{Head, Pass};
 use crate::http::message::{Answer, Handler, Request};
 use crate::http::respond::{self, Problem};
@@ -18,6 +23,10 @@ pub struct HookSettings {
     pub max_body_bytes: u64,
     /// Threads that answer.
     pub handlers: usize,
+    /// Whose word about whom they speak for is taken.
+    pub trusted_proxies: Networks,
+    /// What one address may send, whatever the webhook.
+    pub rate_limit_per_ip: Option<Rate>,
 }
 
 /// Answers the senders of webhooks.
@@ -25,6 +34,7 @@ pub struct HookHandler {
     engine: Arc<Engine>,
     organization: OrganizationId,
     settings: HookSettings,
+    senders: Option<Mutex<Senders>>,
 }
 
 /// What a request is for.
@@ -38,32 +48,51 @@ impl HookHandler {
     /// Takes requests in for `engine`.
     pub fn new(engine: Arc<Engine>, settings: HookSettings) -> Self {
         let organization = engine.organization().id;
-        Self { engine, organization, settings }
+        let senders = settings.rate_limit_per_ip.map(|rate| Mutex::new(Senders::new(rate)));
+        Self { engine, organization, settings, senders }
     }
 
-    /// Whether a request for `target` may come in, by its head alone.
-    fn check(&self, target: &Token) -> Result<(), Problem> {
-        if self.engine.fleet_by_token(&target.hash()).is_none() {
-            return Err(unknown());
-        }
-        if !self.engine.is_healthy() {
-            return Err(Problem::new(503, "no runs can be accepted now; try again later"));
-        }
-        Ok(())
+    /// Whether a request of `client` may come in, by its head alone. Counts it for the rate limits,
+    /// so it is asked once per request.
+    ///
+    /// The order matters: who guesses tokens is counted per address like anybody else, and whoever
+    /// a webhook does not allow cannot tell it from one that is not there.
+    fn check(&self, target: Result<Target, Problem>, client: Client) -> Result<(), Problem> {
+        self.count_sender(client.address)?;
+        let Target::Hook(token) = target? else { return Ok(()) };
+        self.engine.admit(&token.hash(), client).map_err(|denied| match denied {
+            Denied::UnknownToken => unknown(),
+            Denied::NotAllowed if client.is_disputed => Problem::bad_request(
+                "X-Forwarded-For and Forwarded name different clients; let the proxy remove the one \
+                 that it does not write",
+            ),
+            Denied::NotAllowed => Problem::bad_request("not from an address that may send here"),
+            Denied::TooSoon(too_soon) => Problem::too_soon(too_soon),
+        })?;
+        Ok(self.engine.check_room()?)
+    }
+
+    fn count_sender(&self, address: IpAddr) -> Result<(), Problem> {
+        let Some(senders) = &self.senders else { return Ok(()) };
+        let now = SystemClock.now();
+        // A number that another thread was just about to store is all that a panic can spoil.
+        let mut senders = senders.lock().unwrap_or_else(PoisonError::into_inner);
+        senders.take(address, now).map_err(Problem::too_soon)
     }
 
     /// Accepts a run of the fleet that `token` belongs to.
     fn accept(&self, token: &Token, request: &mut Request<'_>) -> Result<String, Problem> {
+        // Once more: it may have been replaced while the body was on its way.
         let version = self.engine.fleet_by_token(&token.hash()).ok_or_else(unknown)?;
         let (head, length) = (request.take_head(&[]), Some(request.length));
         let run = self.engine.accept(&version, Trigger::Webhook, head, request.body, length)?;
         Ok(respond::accepted(&version, self.organization, run))
     }
 
-    fn refused(id: RequestId, problem: Problem, remote_addr: SocketAddr) -> Answer {
+    fn refused(id: RequestId, problem: Problem, client: IpAddr) -> Answer {
         // Never the path: it may hold a token that is right but for a letter.
         log::info!(
-            request:% = id, status = problem.status, remote_addr:% = remote_addr,
+            request:% = id, status = problem.status, client:%,
             reason = problem.message.as_str();
             "webhook refused"
         );
@@ -73,27 +102,34 @@ impl HookHandler {
 
 impl Handler for HookHandler {
     fn admit(&self, head: &Head, peer: SocketAddr) -> Result<Pass, Answer> {
-        let checked = match target(&head.method, &head.path) {
-            Ok(Target::Health) => return Err(respond::health(self.engine.is_healthy())),
-            Ok(Target::Hook(token)) => self.check(&token),
-            Err(problem) => Err(problem),
-        };
-        match checked {
-            Ok(()) => Ok(Pass { remote_addr: peer, body_bytes_max: self.settings.max_body_bytes }),
-            Err(problem) => Err(Self::refused(RequestId::random(), problem, peer)),
+        let target = target(&head.method, &head.path);
+        if let Ok(Target::Health) = target {
+            return Err(respond::health(&self.engine.check_room()));
         }
+        let headers = head.headers.iter().map(|(name, value)| (name.as_str(), value.as_slice()));
+        let client = client_of(peer.ip(), headers, &self.settings.trusted_proxies);
+        self.check(target, client)
+            .map_err(|problem| Self::refused(RequestId::random(), problem, client.address))?;
+        // Nobody knows the port of a client behind a proxy.
+        let is_peer = client.address == peer.ip().to_canonical();
+        let remote_addr = SocketAddr::new(client.address, if is_peer { peer.port() } else { 0 });
+        Ok(Pass { remote_addr, body_bytes_max: self.settings.max_body_bytes })
+    }
+
+    fn is_counted(&self, peer: IpAddr) -> bool {
+        !peer.to_canonical().is_loopback() && !self.settings.trusted_proxies.contains(peer)
     }
 
     fn handle(&self, request: &mut Request<'_>) -> Answer {
         let id = RequestId::random();
         let accepted = match target(&request.method, &request.path) {
-            Ok(Target::Health) => return respond::health(self.engine.is_healthy()),
+            Ok(Target::Health) => return respond::health(&self.engine.check_room()),
             Ok(Target::Hook(token)) => self.accept(&token, request),
             Err(problem) => Err(problem),
         };
         match accepted {
             Ok(data) => respond::data(id, 201, &data),
-            Err(problem) => Self::refused(id, problem, request.remote_addr),
+            Err(problem) => Self::refused(id, problem, request.remote_addr.ip()),
         }
     }
 

@@ -4,17 +4,18 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What a layer may name below `crate::`, besides itself and [`FOUNDATION`].
-const LAYERS: [(&str, &[&str]); 10] = [
+const LAYERS: [(&str, &[&str]); 11] = [
     ("domain", &[]),
+    ("admission", &[]),
     ("queue", &[]),
     ("fleet_file", &[]),
     ("storage", &["fatal"]),
     ("launch", &[]),
-    ("engine", &["config", "fatal", "fleet_file", "launch", "queue", "storage"]),
+    ("engine", &["admission", "config", "fatal", "fleet_file", "launch", "queue", "storage"]),
     ("gate", &[]),
-    ("http", &["duration", "engine", "fatal", "fleet_file", "gate"]),
+    ("http", &["admission", "duration", "engine", "fatal", "fleet_file", "gate"]),
     ("config", &[]),
-    ("cli", &["config", "daemon", "fleet_file"]),
+    ("cli", &["activation", "config", "daemon", "fleet_file"]),
 ];
 
 /// What everybody may name.

@@ -5,7 +5,9 @@
 
 mod harness;
 
+mod activation;
 mod admin;
+mod admission;
 mod cli;
 mod crash;
 mod environment;

@@ -1,25 +1,40 @@
-//! The webhooks of fleets: which token triggers which fleet, and when it was last used.
+//! The webhooks of fleets: which token triggers which fleet, who may use it how often, and when it
+//! was last used.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
+use crate::admission::client_address::Client;
+use crate::admission::limit::{Bucket, TooSoon};
 use crate::clock::Timestamp;
 use crate::domain::change::Change;
 use crate::domain::fleet::FleetVersion;
 use crate::domain::ids::FleetId;
-use crate::domain::webhook::{PreviousToken, Token, TokenHash, Webhook};
+use crate::domain::webhook::{PreviousToken, Token, TokenHash, Webhook, WebhookSettings};
 use crate::engine::Refusal;
-use crate::engine::catalog::Catalog;
+use crate::engine::catalog::{Catalog, FleetEntry};
 
 /// How far the stored time of a webhook's last use may lag behind.
 const LAST_USED_STEP: Duration = Duration::from_secs(60);
 
-/// A webhook, and when it was last used: written by every accept, under a shared lock.
+/// A webhook, and what every accept writes under a shared lock: when it was last used, and how much
+/// of its rate limit is left.
 pub(super) struct WebhookEntry {
     webhook: Webhook,
+    bucket: Bucket,
     last_used_millis: AtomicI64,
     stored_millis: AtomicI64,
+}
+
+/// Why a request to a webhook is turned away before its body is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Denied {
+    /// No webhook has this token now.
+    UnknownToken,
+    /// The webhook's `allow` list does not have the client's address.
+    NotAllowed,
+    TooSoon(TooSoon),
 }
 
 impl Catalog {
@@ -40,6 +55,7 @@ impl Catalog {
         &mut self,
         id: FleetId,
         token: Token,
+        settings: WebhookSettings,
         now: Timestamp,
     ) -> Result<(Webhook, Vec<Change>), Refusal> {
         if self.entry(id)?.webhook.is_some() {
@@ -47,8 +63,32 @@ impl Catalog {
                 "the fleet has a webhook already; show it, or replace it with a new one".into(),
             ));
         }
-        let webhook =
-            Webhook { fleet_id: id, token, created_at: now, last_used_at: None, previous: None };
+        let webhook = Webhook {
+            fleet_id: id,
+            token,
+            created_at: now,
+            last_used_at: None,
+            previous: None,
+            settings,
+        };
+        self.set_webhook(webhook.clone());
+        Ok((webhook.clone(), vec![Change::PutWebhook(webhook)]))
+    }
+
+    /// Changes whose requests a fleet's webhook takes, and how many.
+    ///
+    /// # Errors
+    /// When there is no such fleet, or it has no webhook.
+    pub fn set_webhook_settings(
+        &mut self,
+        id: FleetId,
+        settings: WebhookSettings,
+        now: Timestamp,
+    ) -> Result<(Webhook, Vec<Change>), Refusal> {
+        let webhook = self.webhook(id, now)?.ok_or_else(no_webhook)?;
+        let webhook = Webhook { settings, ..webhook };
+        // The row keeps its key; this is for the token of a grace that has passed.
+        self.take_webhook(id);
         self.set_webhook(webhook.clone());
         Ok((webhook.clone(), vec![Change::PutWebhook(webhook)]))
     }
@@ -73,6 +113,7 @@ impl Catalog {
             created_at: now,
             last_used_at: old.last_used_at,
             previous,
+            settings: old.settings,
         };
         let mut changes = self.take_webhook(id);
         self.set_webhook(webhook.clone());
@@ -91,20 +132,43 @@ impl Catalog {
         Ok(self.take_webhook(id))
     }
 
+    /// Whether `client` may send a request to the webhook of a token now; it counts if it may.
+    ///
+    /// # Errors
+    /// See [`Denied`].
+    pub fn admit(&self, hash: &TokenHash, client: Client, now: Timestamp) -> Result<(), Denied> {
+        let (_, entry) = self.webhook_by_token(hash, now).ok_or(Denied::UnknownToken)?;
+        let WebhookSettings { allow, rate_limit } = &entry.webhook.settings;
+        if !allow.is_empty() && (client.is_disputed || !allow.contains(client.address)) {
+            return Err(Denied::NotAllowed);
+        }
+        match rate_limit {
+            Some(rate) => entry.bucket.take(*rate, now).map_err(Denied::TooSoon),
+            None => Ok(()),
+        }
+    }
+
     /// The fleet that a token triggers, and the change that stores its use, once in a while.
     pub fn use_token(
         &self,
         hash: &TokenHash,
         now: Timestamp,
     ) -> Option<(Arc<FleetVersion>, Option<Change>)> {
+        let (entry, webhook) = self.webhook_by_token(hash, now)?;
+        Some((Arc::clone(&entry.current), webhook.note_use(now)))
+    }
+
+    /// The webhook that has this token, as its current one or in the grace of a replaced one.
+    fn webhook_by_token(
+        &self,
+        hash: &TokenHash,
+        now: Timestamp,
+    ) -> Option<(&FleetEntry, &WebhookEntry)> {
         let entry = self.fleets.get(self.tokens.get(hash)?)?;
         let webhook = entry.webhook.as_ref()?;
         let is_current = webhook.webhook.token.hash() == *hash;
         let in_grace = webhook.webhook.previous.as_ref().is_some_and(|it| now < it.valid_until);
-        if !is_current && !in_grace {
-            return None;
-        }
-        Some((Arc::clone(&entry.current), webhook.note_use(now)))
+        (is_current || in_grace).then_some((entry, webhook))
     }
 
     pub(super) fn set_webhook(&mut self, webhook: Webhook) {
@@ -116,6 +180,7 @@ impl Catalog {
         let last_used = webhook.last_used_at.map_or(i64::MIN, Timestamp::as_millis);
         entry.webhook = Some(WebhookEntry {
             webhook,
+            bucket: Bucket::default(),
             last_used_millis: AtomicI64::new(last_used),
             stored_millis: AtomicI64::new(last_used),
         });

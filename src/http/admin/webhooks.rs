@@ -6,7 +6,8 @@ use serde::Deserialize;
 
 use super::fleets::fleet_id;
 use super::{AdminHandler, Call, Outcome, Reply};
-use crate::domain::webhook::Webhook;
+use crate::domain::network::Networks;
+use crate::domain::webhook::{Webhook, WebhookSettings};
 use crate::http::respond::Problem;
 use crate::http::view::WebhookJson;
 use crate::limits;
@@ -18,6 +19,30 @@ struct ReplaceBody {
     grace_seconds: u64,
 }
 
+/// Whose requests the webhook takes, and how many. What is left out is not limited.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct SettingsBody {
+    allow: Option<Vec<String>>,
+    rate_limit: Option<String>,
+}
+
+impl SettingsBody {
+    fn checked(self) -> Result<WebhookSettings, Problem> {
+        let allow = self.allow.unwrap_or_default();
+        let allow = Networks::parse(allow.iter().map(String::as_str))
+            .map_err(|error| Problem::invalid(format!("allow: {error}")))?;
+        if allow.len() > limits::ALLOW_NETWORKS_MAX {
+            let most = limits::ALLOW_NETWORKS_MAX;
+            return Err(Problem::invalid(format!("allow: at most {most} networks")));
+        }
+        let rate_limit = self.rate_limit.map(|rate| rate.parse()).transpose();
+        let rate_limit =
+            rate_limit.map_err(|error| Problem::invalid(format!("rate_limit: {error}")))?;
+        Ok(WebhookSettings { allow, rate_limit })
+    }
+}
+
 pub(super) fn get(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
     match admin.engine.webhook(fleet_id(call)?)? {
         Some(webhook) => Reply::ok(&shown(admin, &webhook)),
@@ -26,8 +51,22 @@ pub(super) fn get(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
 }
 
 pub(super) fn add(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
-    let webhook = admin.engine.add_webhook(fleet_id(call)?)?;
+    let fleet = fleet_id(call)?;
+    let body: SettingsBody = call.json()?.unwrap_or_default();
+    let webhook = admin.engine.add_webhook(fleet, body.checked()?)?;
     Reply::created(&shown(admin, &webhook))
+}
+
+pub(super) fn set(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
+    let fleet = fleet_id(call)?;
+    let body: Option<SettingsBody> = call.json()?;
+    let body = body.ok_or_else(|| {
+        Problem::bad_request(
+            r#"send the webhook's settings: {"allow": [...], "rate_limit": "60/m"}"#,
+        )
+    })?;
+    let webhook = admin.engine.set_webhook_settings(fleet, body.checked()?)?;
+    Reply::ok(&shown(admin, &webhook))
 }
 
 pub(super) fn replace(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {

@@ -153,10 +153,14 @@ fn a_webhook_shows_its_urls() {
         created_at: at(0),
         last_used_at: None,
         previous: Some(PreviousToken { token: previous.clone(), valid_until: at(60_000) }),
+        settings: serde_json::from_str(r#"{"allow": ["10.0.0.0/8"], "rate_limit": "9/s"}"#)
+            .unwrap(),
     };
     let value = serde_json::to_value(WebhookJson::new(&webhook, "https://example.com/")).unwrap();
     // Compared as a whole so that a failure prints no token.
     assert!(value["url"] == format!("https://example.com/hooks/{}", token.reveal()));
     assert!(value["previous"]["url"] == format!("https://example.com/hooks/{}", previous.reveal()));
     assert_eq!(value["last_used_at"], Value::Null);
+    assert_eq!(value["allow"], json!(["10.0.0.0/8"]));
+    assert_eq!(value["rate_limit"], "9/s");
 }

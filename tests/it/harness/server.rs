@@ -3,6 +3,8 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -23,6 +25,7 @@ pub struct ServerBuilder {
     settings: Vec<(String, OsString)>,
     shell_prefix: Option<String>,
     data_dir: Option<PathBuf>,
+    hooks_socket: Option<OwnedFd>,
 }
 
 /// A running server. Killed, with everything it left running, when dropped.
@@ -67,6 +70,14 @@ impl ServerBuilder {
         self
     }
 
+    /// Hands the hooks listener over, as systemd would, at every start.
+    pub fn hooks_socket(mut self, listener: TcpListener) -> Self {
+        self.hooks_socket = Some(listener.into());
+        self.variable("LISTEN_FDS", "1")
+            .variable("LISTEN_FDNAMES", "hooks")
+            .after_shell("exec 3<&0 0</dev/null; export LISTEN_PID=$$")
+    }
+
     pub fn start(self) -> Server {
         let mut server = self.not_started();
         server.start_again();
@@ -84,7 +95,12 @@ impl ServerBuilder {
 impl Server {
     pub fn builder() -> ServerBuilder {
         // Vessels that have to be killed should not hold up the tests that kill them.
-        let builder = ServerBuilder { settings: Vec::new(), shell_prefix: None, data_dir: None };
+        let builder = ServerBuilder {
+            settings: Vec::new(),
+            shell_prefix: None,
+            data_dir: None,
+            hooks_socket: None,
+        };
         builder.setting("kill_grace", "1s")
     }
 
@@ -111,7 +127,10 @@ impl Server {
             .env("HOME", self.scratch.path())
             .env("RUST_BACKTRACE", "1")
             .envs(self.builder.settings.iter().map(|(name, value)| (name, value)))
-            .stdin(Stdio::null())
+            .stdin(match &self.builder.hooks_socket {
+                Some(socket) => Stdio::from(socket.try_clone().unwrap()),
+                None => Stdio::null(),
+            })
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         command

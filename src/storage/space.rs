@@ -1,0 +1,124 @@
+//! The floor under free disk space: below it nothing more is accepted, so that what runs can still
+//! be recorded. A full disk is no place to be: it can hang the database for ever.
+//!
+//! Whoever asks may look, at most every [`FREE_SPACE_AGE_MAX`]: an idle server needs no thread and
+//! no wake-ups for this.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
+
+use rustix::fs::{StatVfs, statvfs};
+
+use crate::limits::FREE_SPACE_AGE_MAX;
+
+/// Watches over the file system that holds `path`.
+pub struct FreeSpace {
+    path: PathBuf,
+    floor_bytes: u64,
+    origin: Instant,
+    /// Milliseconds after `origin`, plus one; 0 before the first look.
+    looked_at: AtomicU64,
+    is_enough: AtomicBool,
+}
+
+impl FreeSpace {
+    /// A watch that finds less than `floor_bytes` too little; 0 is never too little.
+    pub fn new(path: PathBuf, floor_bytes: u64) -> Self {
+        Self {
+            path,
+            floor_bytes,
+            origin: Instant::now(),
+            looked_at: AtomicU64::new(0),
+            is_enough: AtomicBool::new(true),
+        }
+    }
+
+    /// Whether the file system has room for more.
+    pub fn is_enough(&self) -> bool {
+        if self.floor_bytes > 0 && self.is_mine_to_look() {
+            self.look();
+        }
+        self.is_enough.load(Ordering::Relaxed)
+    }
+
+    /// Whether the last look is too old, and nobody else is at the next one.
+    fn is_mine_to_look(&self) -> bool {
+        let millis = u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX - 1);
+        let looked_at = self.looked_at.load(Ordering::Relaxed);
+        let age_max = u64::try_from(FREE_SPACE_AGE_MAX.as_millis()).unwrap_or(u64::MAX);
+        let is_recent = looked_at > 0 && millis.saturating_sub(looked_at - 1) < age_max;
+        !is_recent
+            && self
+                .looked_at
+                .compare_exchange(looked_at, millis + 1, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
+    }
+
+    fn look(&self) {
+        let (is_enough, free) = match statvfs(&self.path) {
+            Ok(stat) => (is_enough(&stat, self.floor_bytes), free_bytes(&stat).to_string()),
+            // Where this fails, writing will not do better.
+            Err(error) => (false, error.to_string()),
+        };
+        if self.is_enough.swap(is_enough, Ordering::Relaxed) == is_enough {
+            return;
+        }
+        let path = self.path.display();
+        if is_enough {
+            log::info!(free, path:%; "there is enough free disk space again; runs are accepted");
+        } else {
+            log::error!(
+                free, min_free_bytes = self.floor_bytes, path:%;
+                "too little free disk space: no runs are accepted (503) until there is more"
+            );
+        }
+    }
+}
+
+/// Bytes that are free for everybody: root's reserve is not counted, whoever we are.
+fn free_bytes(stat: &StatVfs) -> u64 {
+    stat.f_bavail.saturating_mul(stat.f_frsize)
+}
+
+fn is_enough(stat: &StatVfs, floor_bytes: u64) -> bool {
+    // Some file systems do not say how large they are.
+    stat.f_blocks == 0 || free_bytes(stat) >= floor_bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_floor_is_compared_with_what_is_free_for_everybody() {
+        let stat = |f_blocks, f_bfree, f_bavail| StatVfs {
+            f_bsize: 65_536,
+            f_frsize: 4096,
+            f_blocks,
+            f_bfree,
+            f_bavail,
+            f_files: 0,
+            f_ffree: 0,
+            f_favail: 0,
+            f_fsid: 0,
+            f_flag: rustix::fs::StatVfsMountFlags::empty(),
+            f_namemax: 255,
+        };
+        assert!(is_enough(&stat(1000, 300, 256), 1 << 20));
+        assert!(!is_enough(&stat(1000, 300, 255), 1 << 20));
+        assert!(is_enough(&stat(0, 0, 0), 1 << 20), "it does not say");
+    }
+
+    #[test]
+    fn a_look_counts_for_a_while_and_what_cannot_be_looked_at_is_too_little() {
+        let directory = tempfile::tempdir().unwrap();
+        let of = |path: &str, floor| FreeSpace::new(directory.path().join(path), floor);
+        assert!(of("", 1).is_enough());
+        assert!(!of("", u64::MAX).is_enough());
+        assert!(!of("missing", 1).is_enough());
+        assert!(of("missing", 0).is_enough(), "0 turns it off");
+        let space = of("", 1);
+        assert!(space.is_mine_to_look() && !space.is_mine_to_look());
+    }
+}
