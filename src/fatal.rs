@@ -1,6 +1,7 @@
 //! Fail-stop: the end of the process when what it would go on with cannot be trusted. Nothing that
 //! was acknowledged is lost by it, and nothing more is acknowledged.
 
+use std::io::{self, Write};
 use std::panic;
 use std::sync::Once;
 use std::thread;
@@ -9,8 +10,9 @@ use std::thread;
 pub fn stop(why: &str) -> ! {
     log::error!("stopping: {why}");
     if !log::log_enabled!(log::Level::Error) {
-        // Silence is for what happens while it runs, not for its end.
-        eprintln!("boathook: stopping: {why}");
+        // Silence is for what happens while it runs, not for its end. Who cannot be told does not
+        // keep it from ending: `eprintln!` would panic on a full disk.
+        let _ = writeln!(io::stderr(), "boathook: stopping: {why}");
     }
     std::process::exit(1)
 }

@@ -11,6 +11,7 @@ mod admission;
 mod cli;
 mod crash;
 mod environment;
+mod full_disk;
 mod graph;
 mod intake;
 mod layers;

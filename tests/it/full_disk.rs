@@ -1,0 +1,233 @@
+//! Full disks, for real: a small file system of the test's own that fills up while the server is at
+//! work. Whatever breaks, what was acknowledged is there when space is back.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::harness::api::true_fleet;
+use crate::harness::http::exchange;
+use crate::harness::{Hook, Random, Server, ServerBuilder, wait_for};
+
+/// A small file system in memory. Gone when dropped.
+struct SmallDisk {
+    directory: TempDir,
+}
+
+impl SmallDisk {
+    /// One of `megabytes`; `None`, loudly, where mounting is not allowed.
+    fn mount(megabytes: u32) -> Option<Self> {
+        let directory = tempfile::Builder::new().prefix("boathook-disk-").tempdir().unwrap();
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", &format!("size={megabytes}m"), "tmpfs"]);
+        let mounted = mount.arg(directory.path()).output();
+        if mounted.is_ok_and(|output| output.status.success()) {
+            return Some(Self { directory });
+        }
+        println!("SKIPPED: this test mounts a tmpfs, which only root may do: not tested");
+        None
+    }
+
+    fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Uses up all space but for about `left` bytes; given back by [`give_back`](Self::give_back).
+    fn use_up_all_but(&self, left: u64) {
+        let stat = rustix::fs::statvfs(self.path()).unwrap();
+        let free = stat.f_bavail * stat.f_frsize;
+        let mut ballast = File::create(self.ballast()).unwrap();
+        let zeros = [0; 4096];
+        for _ in 0..free.saturating_sub(left) / zeros.len() as u64 {
+            ballast.write_all(&zeros).unwrap();
+        }
+    }
+
+    fn give_back(&self) {
+        fs::remove_file(self.ballast()).unwrap();
+    }
+
+    fn ballast(&self) -> PathBuf {
+        self.path().join("ballast")
+    }
+
+    fn server(&self) -> ServerBuilder {
+        Server::builder().data_dir(&self.path().join("data"))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.path()).status();
+    }
+}
+
+fn health(server: &Server) -> u16 {
+    let request = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n";
+    exchange(server.hooks(), request).map_or(0, |answer| answer.status)
+}
+
+#[test]
+fn below_the_floor_nothing_is_accepted_and_above_it_all_is_well_again() {
+    let Some(disk) = SmallDisk::mount(24) else { return };
+    let mut server = disk.server().setting("min_free_bytes", "8MiB").start();
+    let (_, hook) = server.fleet_with_webhook(&true_fleet("floor"));
+    let status = || hook.try_post(server.hooks(), &[], b"{}").unwrap().status;
+    assert_eq!((status(), health(&server)), (201, 200));
+    for round in 1..=2 {
+        disk.use_up_all_but(6 << 20);
+        server.wait_until("nothing is accepted", || status() == 503);
+        assert_eq!(health(&server), 503);
+        disk.give_back();
+        server.wait_until("runs are accepted again", || status() == 201);
+        assert_eq!(health(&server), 200);
+        let log = server.log();
+        assert_eq!(log.matches("too little free disk space:").count(), round, "said once each");
+        assert_eq!(log.matches("enough free disk space again").count(), round);
+    }
+    server.stop();
+}
+
+/// What a sender knows of its runs: the body of each by its id.
+type Accepted = HashMap<String, Vec<u8>>;
+
+/// POSTs bodies of about `bytes` bytes until one is not accepted.
+fn send_until_refused(server: &Server, hook: &Hook, bytes: usize, accepted: &mut Accepted) {
+    let mut random = Random::seeded(bytes as u64);
+    for number in 0_usize.. {
+        assert!(number < 100_000, "the disk does not fill up");
+        let body = random.bytes(bytes);
+        match hook.try_post(server.hooks(), &[], &body) {
+            Ok(answer) if answer.status == 201 => {
+                let run = answer.data()["fleet_run_id"].as_str().unwrap().to_owned();
+                accepted.insert(run, body);
+            }
+            Ok(answer) => return assert_eq!(answer.status, 503, "{}", answer.text()),
+            Err(_) => return,
+        }
+    }
+}
+
+/// Starts the server as a supervisor would, until it stays up.
+fn supervise(server: &mut Server) {
+    let up = wait_for(|| server.try_start_again().ok());
+    assert!(up.is_some(), "it does not start again\n{}", server.log_tail());
+}
+
+#[track_caller]
+fn assert_all_there(server: &Server, accepted: &Accepted) {
+    let api = server.api();
+    for (run, body) in accepted {
+        let kept = api.get(&format!("/api/v1/runs/{run}/body")).expect(200).body;
+        assert!(kept == *body, "the body of {run} is another one");
+        api.wait_status(run, "Success");
+    }
+}
+
+#[test]
+fn a_disk_that_fills_up_ends_the_server_and_loses_nothing() {
+    // Small rows, a payload within one commit, and payloads in slices.
+    for bytes in [300, 20_000, 700_000] {
+        let Some(disk) = SmallDisk::mount(32) else { return };
+        let mut server = disk.server().setting("min_free_bytes", "0").start();
+        let (_, hook) = server.fleet_with_webhook(&true_fleet("full"));
+        let mut accepted = Accepted::new();
+        disk.use_up_all_but(6 << 20);
+        send_until_refused(&server, &hook, bytes, &mut accepted);
+        assert!(!accepted.is_empty());
+        let status = server.wait_exit();
+        assert_eq!(status.code(), Some(1), "{bytes}: {status}\n{}", server.log_tail());
+        assert!(server.log().contains("stopping: the database"), "{}", server.log_tail());
+        // While there is no space it says so and goes on trying.
+        assert!(server.try_start_again().is_err());
+        server.wait_until("it says why", || server.log().contains("boathook: "));
+        assert!(server.log().contains("No space left on device"), "{}", server.log_tail());
+        disk.give_back();
+        supervise(&mut server);
+        assert_all_there(&server, &accepted);
+        hook.post(server.hooks(), &[], b"again");
+        server.stop();
+    }
+}
+
+#[test]
+fn a_disk_that_fills_up_with_output_loses_no_run() {
+    let Some(disk) = SmallDisk::mount(32) else { return };
+    let mut server = disk.server().setting("min_free_bytes", "0").setting("workers", "2").start();
+    let fleet = json!({"name": "loud", "vessels": {"v": {"run": "head -c 30000000 /dev/zero"}}});
+    let (_, hook) = server.fleet_with_webhook(&fleet);
+    disk.use_up_all_but(5 << 20);
+    let mut accepted = Accepted::new();
+    let stopped = wait_for(|| {
+        let answer = hook.try_post(server.hooks(), &[], b"x");
+        match answer {
+            Ok(answer) if answer.status == 201 => {
+                let run = answer.data()["fleet_run_id"].as_str().unwrap().to_owned();
+                accepted.insert(run, b"x".to_vec());
+                None
+            }
+            _ => Some(()),
+        }
+    });
+    assert!(stopped.is_some() && !accepted.is_empty(), "{}", server.log_tail());
+    server.wait_exit();
+    disk.give_back();
+    supervise(&mut server);
+    for run in accepted.keys() {
+        // One that was to start while there was no space for its parameters says so.
+        let run = server.api().wait_ended(run);
+        let reason = run["reason"].as_str().unwrap_or_default();
+        let is_told = run["status"] == "Errored" && reason.contains("No space left on device");
+        assert!(run["status"] == "Success" || is_told, "{run:#}");
+    }
+    let run = hook.post(server.hooks(), &[], b"x");
+    server.api().wait_status(&run, "Success");
+    server.stop();
+}
+
+#[test]
+fn a_full_disk_under_the_log_holds_nobody_up() {
+    let mut server =
+        Server::builder().setting("log", "debug").after_shell("exec 2>/dev/full").start();
+    let (_, hook) = server.fleet_with_webhook(&true_fleet("mute"));
+    let run = hook.post(server.hooks(), &[], b"{}");
+    server.api().wait_status(&run, "Success");
+    assert_eq!(hook.try_post(server.hooks(), &[("Content-Length", "x")], b"").unwrap().status, 400);
+    server.stop();
+    // Nor does it keep a server from ending that cannot go on.
+    let Some(disk) = SmallDisk::mount(8) else { return };
+    for level in ["info", "off"] {
+        let data_dir = disk.path().join(level);
+        let mut server = Server::builder()
+            .data_dir(&data_dir)
+            .setting("min_free_bytes", "0")
+            .setting("log", level)
+            .after_shell("exec 2>/dev/full")
+            .start();
+        let (_, hook) = server.fleet_with_webhook(&true_fleet("mute"));
+        disk.use_up_all_but(256 << 10);
+        send_until_refused(&server, &hook, 3000, &mut Accepted::new());
+        assert_eq!(server.wait_exit().code(), Some(1));
+        disk.give_back();
+    }
+}
+
+/// So that a test that would be skipped where it matters does not go unnoticed.
+#[test]
+fn ci_can_mount() {
+    let is_ci = std::env::var("CI").is_ok_and(|value| value == "true");
+    let is_root = rustix::process::geteuid().is_root();
+    if is_ci && is_root {
+        let disk = SmallDisk::mount(1).expect("CI as root can mount a tmpfs");
+        let write = || -> io::Result<()> {
+            let mut file = File::create(disk.path().join("file"))?;
+            file.write_all(&vec![0; 2 << 20])
+        };
+        assert_eq!(write().unwrap_err().kind(), io::ErrorKind::StorageFull);
+    }
+}
