@@ -19,6 +19,7 @@ mod orphans;
 mod overrides;
 mod payload;
 mod powercut;
+mod proxies;
 mod recovery;
 mod replay;
 mod runs;

@@ -1,0 +1,226 @@
+//! The proxies of the README in front of the server, configured as written there: only addresses and
+//! paths are others.
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::harness::server::finish;
+use crate::harness::{Hook, Random, Server, sha256, wait_until};
+
+const HOST: &str = "hooks.example.com";
+
+/// The block of the README in this language, with `replacements` made, each of which must be there.
+fn readme_block(language: &str, replacements: &[(&str, &str)]) -> String {
+    let readme = include_str!("../../README.md");
+    let (_, rest) = readme.split_once(&format!("```{language}\n")).expect("a block in the README");
+    let (block, _) = rest.split_once("```").unwrap();
+    replacements.iter().fold(block.to_owned(), |block, (from, to)| {
+        assert!(block.contains(from), "no {from:?} in the block");
+        block.replace(from, to)
+    })
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// A proxy in front of a server. Ended when dropped.
+struct Proxy {
+    child: Child,
+    scratch: TempDir,
+    /// What senders begin URLs with.
+    base: String,
+    /// Of curl, to get there.
+    arguments: Vec<String>,
+}
+
+impl Proxy {
+    fn spawn(mut command: Command, scratch: TempDir, base: String, arguments: Vec<String>) -> Self {
+        let log = fs::File::create(scratch.path().join("log")).unwrap();
+        let child = command
+            .current_dir(scratch.path())
+            .env_clear()
+            .env("HOME", scratch.path())
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .expect("the proxy is installed: tests/run installs it");
+        Self { child, scratch, base, arguments }
+    }
+
+    /// nginx with the README's block, for the server at `hooks`.
+    fn nginx(hooks: &str) -> Self {
+        let scratch = tempfile::tempdir().unwrap();
+        let port = free_port();
+        let certificate = scratch.path().join("cert.pem");
+        let key = scratch.path().join("key.pem");
+        make_certificate(&certificate, &key);
+        let directory = scratch.path().display();
+        let block = readme_block(
+            "nginx",
+            &[
+                ("listen 443 ssl", &format!("listen 127.0.0.1:{port} ssl")),
+                ("/etc/ssl/hooks.example.com.pem", &certificate.display().to_string()),
+                ("/etc/ssl/private/hooks.example.com.key", &key.display().to_string()),
+                ("/var/log/nginx/hooks.log", &format!("{directory}/hooks.log")),
+                ("127.0.0.1:9000", hooks),
+            ],
+        );
+        let paths: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+            .map(|name| format!("{name}_temp_path {directory}/{name};\n"))
+            .concat();
+        let configuration = format!(
+            "daemon off; master_process off; pid {directory}/pid;\n\
+             error_log {directory}/error.log;\nevents {{}}\n\
+             http {{ access_log {directory}/access.log;\n{paths}{block}}}\n"
+        );
+        let file = scratch.path().join("nginx.conf");
+        fs::write(&file, configuration).unwrap();
+        let mut command = Command::new("/usr/sbin/nginx");
+        command.arg("-e").arg(scratch.path().join("early.log")).arg("-c").arg(&file);
+        let arguments = vec![
+            "--cacert".into(),
+            certificate.display().to_string(),
+            "--resolve".into(),
+            format!("{HOST}:{port}:127.0.0.1"),
+        ];
+        Self::spawn(command, scratch, format!("https://{HOST}:{port}"), arguments)
+    }
+
+    /// Caddy with the README's block, for the server at `hooks`; without TLS, for which it would
+    /// ask somebody on the internet.
+    fn caddy(hooks: &str) -> Self {
+        let scratch = tempfile::tempdir().unwrap();
+        let base = format!("http://127.0.0.1:{}", free_port());
+        let block = readme_block("caddyfile", &[(HOST, &base), ("127.0.0.1:9000", hooks)]);
+        let caddyfile = scratch.path().join("Caddyfile");
+        fs::write(&caddyfile, block).unwrap();
+        let mut adapt = Command::new("caddy");
+        adapt.args(["adapt", "--config"]).arg(&caddyfile);
+        let (code, adapted, said) = finish(adapt);
+        assert_eq!(code, 0, "{said}");
+        let mut configuration: serde_json::Value = serde_json::from_str(&adapted).unwrap();
+        // Its own admin listener has one port on the whole machine.
+        configuration["admin"] = json!({"disabled": true});
+        let file = scratch.path().join("caddy.json");
+        fs::write(&file, configuration.to_string()).unwrap();
+        let mut command = Command::new("/usr/bin/caddy");
+        command.args(["run", "--config"]).arg(&file);
+        Self::spawn(command, scratch, base, Vec::new())
+    }
+
+    /// POSTs the file `body` as 127.0.0.2: (status, answer).
+    fn post(&self, target: &str, body: &Path, more: &[&str]) -> (String, String) {
+        let mut curl = Command::new("curl");
+        curl.args(["-sS", "--max-time", "60", "--interface", "127.0.0.2", "-w", "\n%{http_code}"])
+            .args(&self.arguments)
+            .args(["-H", "Content-Type: application/octet-stream"])
+            .args(more)
+            .arg("--data-binary")
+            .arg(format!("@{}", body.display()))
+            .arg(format!("{}{target}", self.base));
+        let (_, stdout, _) = finish(curl);
+        let (answer, status) = stdout.rsplit_once('\n').unwrap_or_default();
+        (status.to_owned(), answer.to_owned())
+    }
+
+    /// Fails when a file of the proxy's holds the token.
+    fn assert_secret(&self, hook: &Hook) {
+        let mut seen = 0;
+        for entry in fs::read_dir(self.scratch.path()).unwrap().flatten() {
+            if entry.path().is_file() {
+                let bytes = fs::read(entry.path()).unwrap();
+                let is_told =
+                    bytes.windows(hook.token().len()).any(|at| at == hook.token().as_bytes());
+                assert!(!is_told, "{} holds the token", entry.path().display());
+                seen += 1;
+            }
+        }
+        assert!(seen > 1);
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            let log = fs::read_to_string(self.scratch.path().join("log")).unwrap_or_default();
+            println!("--- the proxy's log\n{}", crate::harness::redacted(&log));
+        }
+    }
+}
+
+/// A certificate for [`HOST`] that signs itself.
+fn make_certificate(certificate: &Path, key: &Path) {
+    let mut openssl = Command::new("openssl");
+    openssl
+        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"])
+        .args(["-days", "2", "-subj", "/CN=test", "-addext", &format!("subjectAltName=DNS:{HOST}")])
+        .arg("-keyout")
+        .arg(key)
+        .arg("-out")
+        .arg(certificate);
+    let (code, _, said) = finish(openssl);
+    assert_eq!(code, 0, "{said}");
+}
+
+fn works_as_written(start: impl Fn(&str) -> Proxy) {
+    let settings = readme_block("toml", &[]);
+    let settings: toml::Table = settings.parse().unwrap();
+    let proxies: Vec<&str> = settings["trusted_proxies"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| it.as_str().unwrap())
+        .collect();
+    let mut server = Server::builder().setting("trusted_proxies", &proxies.join(",")).start();
+    let script = "echo $BOATHOOK_REMOTE_ADDR; sha256sum";
+    let (_, hook) =
+        server.fleet_with_webhook(&json!({"name": "proxied", "vessels": {"v": {"run": script}}}));
+    let proxy = start(server.hooks());
+    let body = server.scratch().join("body");
+    fs::write(&body, "").unwrap();
+    wait_until("the proxy answers", || proxy.post("/", &body, &[]).0 == "400");
+
+    let mut random = Random::seeded(25);
+    let forged = ["-H", "X-Forwarded-For: 1.2.3.4", "-H", "Forwarded: for=1.2.3.4"];
+    for (bytes, more) in [
+        (vec![], &[][..]),
+        (b"{}".to_vec(), &forged[..]),
+        (random.bytes(100_000), &["-H", "Transfer-Encoding: chunked"]),
+        (random.bytes(25 << 20), &[]),
+    ] {
+        fs::write(&body, &bytes).unwrap();
+        let (status, answer) = proxy.post(&hook.target(), &body, more);
+        assert_eq!(status, "201", "{} bytes: {answer}", bytes.len());
+        let answer: serde_json::Value = serde_json::from_str(&answer).unwrap();
+        let run = answer["data"]["fleet_run_id"].as_str().unwrap();
+        let run = server.api().wait_status(run, "Success");
+        let output = server.api().output(&run, "v");
+        assert_eq!(output, format!("127.0.0.2\n{}  -\n", sha256(&bytes)));
+    }
+    fs::write(&body, vec![b'x'; (25 << 20) + 1]).unwrap();
+    assert_eq!(proxy.post(&hook.target(), &body, &[]).0, "413");
+    // When the server is away, too, the URL is nobody's business.
+    server.stop();
+    fs::write(&body, "{}").unwrap();
+    assert_eq!(proxy.post(&hook.target(), &body, &[]).0, "502");
+    proxy.assert_secret(&hook);
+}
+
+#[test]
+fn nginx_in_front_works_as_written() {
+    works_as_written(Proxy::nginx);
+}
+
+#[test]
+fn caddy_in_front_works_as_written() {
+    works_as_written(Proxy::caddy);
+}
