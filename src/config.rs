@@ -53,6 +53,15 @@ pub struct Sources {
     #[arg(long, env = "BOATHOOK_PUBLIC_URL", value_name = "URL")]
     pub public_url: Option<PublicUrl>,
 
+    /// Certificate of the webhook listener, with those between it and the root, as PEM; read again
+    /// at SIGHUP [default: no TLS]
+    #[arg(long, env = "BOATHOOK_TLS_CERT", value_name = "FILE")]
+    pub tls_cert: Option<PathBuf>,
+
+    /// Private key of the certificate, as PEM
+    #[arg(long, env = "BOATHOOK_TLS_KEY", value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
+
     /// Vessels that run at a time [default: 4 per core, at least 8]
     #[arg(long, env = "BOATHOOK_WORKERS", value_name = "N")]
     pub workers: Option<NonZeroUsize>,
@@ -154,6 +163,7 @@ pub struct Settings {
     pub hooks_listen: SocketAddr,
     pub admin_listen: SocketAddr,
     pub public_url: Option<PublicUrl>,
+    pub tls: Option<TlsFiles>,
     pub workers: usize,
     pub max_queued_runs: usize,
     pub max_connections: usize,
@@ -178,6 +188,13 @@ pub struct Settings {
     pub shutdown_grace: Duration,
     pub kill_grace: Duration,
     pub log: log::LevelFilter,
+}
+
+/// What TLS on the webhook listener needs. Both absolute.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    pub certificate: PathBuf,
+    pub key: PathBuf,
 }
 
 /// Why there are no settings. Each message says where to look.
@@ -249,6 +266,7 @@ impl Settings {
             Some(work_dir) => absolute(&work_dir)?,
             None => data_dir.join("work"),
         };
+        let tls = tls_files(first!(tls_cert), first!(tls_key))?;
         let workers = first!(workers).map_or_else(workers_default, NonZeroUsize::get);
         if workers > limits::WORKERS_MAX {
             let message =
@@ -259,6 +277,7 @@ impl Settings {
             hooks_listen: first!(hooks_listen).map_or_else(|| loopback(9000), |listen| listen.0),
             admin_listen: first!(admin_listen).map_or_else(|| loopback(9001), |listen| listen.0),
             public_url: first!(public_url),
+            tls,
             workers,
             max_queued_runs: first!(max_queued_runs)
                 .map_or(limits::QUEUED_RUNS_MAX, NonZeroUsize::get),
@@ -314,6 +333,24 @@ pub fn default_data_directory(
 
 fn absolute(path: &Path) -> Result<PathBuf, ConfigError> {
     std::path::absolute(path).map_err(ConfigError::CurrentDirectory)
+}
+
+fn tls_files(
+    certificate: Option<PathBuf>,
+    key: Option<PathBuf>,
+) -> Result<Option<TlsFiles>, ConfigError> {
+    match (certificate, key) {
+        (Some(certificate), Some(key)) => {
+            let (certificate, key) = (absolute(&certificate)?, absolute(&key)?);
+            Ok(Some(TlsFiles { certificate, key }))
+        }
+        (None, None) => Ok(None),
+        (given, _) => {
+            let message = "tls_cert and tls_key go together; set both, or neither".to_owned();
+            let key = if given.is_some() { "tls_key" } else { "tls_cert" };
+            Err(ConfigError::Value { key, message })
+        }
+    }
 }
 
 fn loopback(port: u16) -> SocketAddr {

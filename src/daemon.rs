@@ -16,6 +16,7 @@ use crate::config::{ConfigError, Settings};
 use crate::domain::webhook::Token;
 use crate::engine::{Engine, EngineSettings, RecoveryError};
 use crate::fatal;
+use crate::gate::{Tls, TlsError};
 use crate::http;
 use crate::http::admin::AdminSettings;
 use crate::http::auth::BearerToken;
@@ -48,6 +49,8 @@ pub enum StartError {
     Recovery(#[from] RecoveryError),
     #[error(transparent)]
     Activation(#[from] ActivationError),
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     #[error(
         "cannot listen on {address} for {what}: {source}; is another server running there? choose another address with --{flag}"
     )]
@@ -65,6 +68,7 @@ pub struct Daemon {
     engine: Arc<Engine>,
     hooks: Listener,
     admin: Listener,
+    tls: Option<Arc<Tls>>,
     /// The workers and the timer.
     threads: Vec<JoinHandle<()>>,
     hooks_url: String,
@@ -116,7 +120,9 @@ impl Daemon {
         let engine =
             Engine::open(engine_settings, storage, Box::new(launcher), Box::new(SystemClock))?;
         let token = admin_token(&data_dir.join(ADMIN_TOKEN_FILE))?;
-        let hooks_url = format!("http://{}", local_address(&hooks, settings.hooks_listen));
+        let tls = tls(settings)?;
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let hooks_url = format!("{scheme}://{}", local_address(&hooks, settings.hooks_listen));
         let admin_url = format!("http://{}", local_address(&admin, settings.admin_listen));
         let public_base = match &settings.public_url {
             Some(url) => url.to_string(),
@@ -130,7 +136,8 @@ impl Daemon {
             trusted_proxies: settings.trusted_proxies.clone(),
             rate_limit_per_ip: settings.rate_limit_per_ip,
         };
-        let hooks = serve_hooks(hooks, &engine, hook_settings, &doors)
+        let hook_doors = doors.clone().with_tls(tls.clone());
+        let hooks = serve_hooks(hooks, &engine, hook_settings, &hook_doors)
             .map_err(thread("webhook listener"))?;
         let admin_settings = AdminSettings {
             token: BearerToken::new(token.reveal()),
@@ -150,6 +157,7 @@ impl Daemon {
             engine,
             hooks,
             admin,
+            tls,
             threads,
             hooks_url,
             admin_url,
@@ -172,6 +180,15 @@ impl Daemon {
     /// Where everything is kept.
     pub fn data_dir(&self) -> &Path {
         &self.data_dir
+    }
+
+    /// Reads the certificate again, for connections from now on.
+    fn reload_certificate(&self) {
+        match self.tls.as_ref().map(|tls| tls.reload()) {
+            Some(Ok(())) => log::info!("reloaded the certificate"),
+            Some(Err(error)) => log::error!(error:%; "the certificate stays as it is"),
+            None => {}
+        }
     }
 
     /// Begins to stop: nothing more is started, while runs are still accepted.
@@ -209,9 +226,11 @@ impl Daemon {
         self.engine.abandon_running();
         // Termination, its grace, and some time to see to the end of the last process.
         let left = self.engine.await_idle(self.kill_grace + ANSWER_GRACE);
-        self.engine.close();
+        // What came in before the listeners stop is still accepted: nobody is refused for the moment
+        // at which they sent.
         self.hooks.stop(ANSWER_GRACE);
         self.admin.stop(Duration::from_secs(1));
+        self.engine.close();
         if left > 0 {
             log::error!(vessels = left; "vessels would not end; the next server will see to them");
             return;
@@ -245,6 +264,7 @@ pub fn serve(
         log::warn!(error:% = error; "nobody reads the ready line");
     }
     while let Ok(Event::Reload) = events.recv() {
+        daemon.reload_certificate();
         match reload() {
             Ok(settings) => {
                 log::set_max_level(settings.log);
@@ -258,6 +278,11 @@ pub fn serve(
     daemon.await_idle_or(&events);
     daemon.stop();
     Ok(())
+}
+
+fn tls(settings: &Settings) -> Result<Option<Arc<Tls>>, TlsError> {
+    let files = settings.tls.clone();
+    files.map(|files| Tls::load(files.certificate, files.key).map(Arc::new)).transpose()
 }
 
 /// Starts the webhook listener with precedence for all its threads, tiny_http's own included: they

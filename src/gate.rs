@@ -29,6 +29,7 @@ mod relay;
 pub mod reply;
 mod scan;
 pub mod socket;
+mod tls;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
@@ -42,6 +43,7 @@ pub use head::{Framing, Head};
 pub use links::Links;
 pub use passage::{Line, Parcel, Passage};
 pub use reply::Reply;
+pub use tls::{Tls, TlsError};
 
 use accept::Acceptor;
 use census::{Census, Limits};
@@ -66,6 +68,8 @@ pub struct GateSettings {
     pub write_timeout: Duration,
     /// What is read of a refused request's body so that its sender gets to see the answer.
     pub drain_bytes_max: u64,
+    /// `None` for a listener that speaks HTTP as it is.
+    pub tls: Option<Arc<Tls>>,
 }
 
 /// Who may come in. One is shared by all connections of a listener.

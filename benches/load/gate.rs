@@ -92,6 +92,7 @@ fn gated() -> f64 {
         idle_timeout: limits::IDLE_TIMEOUT,
         write_timeout: limits::WRITE_TIMEOUT,
         drain_bytes_max: limits::DRAIN_BYTES_MAX,
+        tls: None,
     };
     let spool = Arc::new(Spool::new(std::env::temp_dir(), 64 << 20, 64 << 20));
     let doors = Doors { settings, spool };

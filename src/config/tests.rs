@@ -114,6 +114,10 @@ fn errors_name_file_line_and_key() {
 fn bounds_are_checked_whatever_the_source() {
     let error = Settings::without_file(given(&["--workers", "1000000"])).unwrap_err();
     assert!(error.to_string().starts_with("workers: "), "{error}");
+    for (alone, missing) in [("--tls-cert", "tls_key: "), ("--tls-key", "tls_cert: ")] {
+        let error = Settings::without_file(given(&[alone, "a.pem"])).unwrap_err();
+        assert!(error.to_string().starts_with(missing), "{error}");
+    }
 }
 
 #[test]

@@ -60,6 +60,7 @@ fn doors(settings: &Settings, max_connections: usize) -> Doors {
         idle_timeout: settings.idle_timeout,
         write_timeout: settings.write_timeout,
         drain_bytes_max: settings.max_body_bytes.saturating_add(limits::DRAIN_BYTES_MAX),
+        tls: None,
     };
     Doors { settings, spool: Arc::new(spool) }
 }

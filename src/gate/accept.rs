@@ -19,7 +19,7 @@ use super::census::{NoSeat, Seat};
 use super::connection::Connection;
 use super::inbox::Inbox;
 use super::reply::Persistence;
-use super::socket::Socket;
+use super::socket::{Socket, Transport};
 use super::{Refusal, Shared};
 use crate::limits;
 
@@ -182,9 +182,15 @@ fn welcome(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr) {
 }
 
 fn serve(shared: &Shared, seat: &Seat, stream: Arc<TcpStream>, peer: SocketAddr) {
-    match Socket::new(stream, shared.settings.write_timeout) {
-        Ok(socket) => {
-            let (transport, inbox) = (Box::new(socket), Inbox::default());
+    let transport = Socket::new(stream, shared.settings.write_timeout).and_then(|socket| {
+        match &shared.settings.tls {
+            Some(tls) => tls.over(socket),
+            None => Ok(Box::new(socket) as Box<dyn Transport>),
+        }
+    });
+    match transport {
+        Ok(transport) => {
+            let inbox = Inbox::default();
             Connection { shared, seat, peer, transport, inbox, is_fresh: true }.serve();
         }
         Err(error) => log::debug!(error:% = error; "a connection is unusable"),

@@ -124,6 +124,9 @@ impl Connection<'_> {
                 Err(error) if error.kind() == io::ErrorKind::TimedOut && scanner.has_begun() => {
                     return Err(Refusal::new(408, "the head took too long").into());
                 }
+                Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+                    return Err(Refusal::new(400, "this listener speaks TLS; use https").into());
+                }
                 Err(error) => return Err(error.into()),
             }
         }

@@ -56,6 +56,34 @@ impl Socket {
         let _ = rustix::net::sockopt::set_socket_linger(&*self.stream, Some(Duration::ZERO));
     }
 
+    /// The next byte, left where it is; `None` when nothing more will come.
+    ///
+    /// # Errors
+    /// As reading.
+    pub(super) fn peek(&mut self) -> io::Result<Option<u8>> {
+        let mut first = [0];
+        let read = self.in_time(|stream| stream.peek(&mut first))?;
+        Ok((read > 0).then_some(first[0]))
+    }
+
+    /// Does `read` until the deadline.
+    fn in_time(
+        &mut self,
+        mut read: impl FnMut(&TcpStream) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        loop {
+            let left = self.read_by.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            self.set_timeout(left)?;
+            match read(&self.stream) {
+                Err(error) if is_transient(&error) => {}
+                read => return read,
+            }
+        }
+    }
+
     /// Makes the kernel wait for at least `left`, and not for much longer.
     fn set_timeout(&mut self, left: Duration) -> io::Result<()> {
         if self.timeout < left || self.timeout > left + 2 * TIMEOUT_STEP {
@@ -70,17 +98,7 @@ impl Socket {
 
 impl Read for Socket {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        loop {
-            let left = self.read_by.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Err(io::ErrorKind::TimedOut.into());
-            }
-            self.set_timeout(left)?;
-            match (&*self.stream).read(buffer) {
-                Err(error) if is_transient(&error) => {}
-                read => return read,
-            }
-        }
+        self.in_time(|mut stream| stream.read(buffer))
     }
 }
 

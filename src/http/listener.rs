@@ -5,7 +5,9 @@ use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::gate::{Admission, Gate, GateSettings, Head, Links, Passage, Reply, Spool, Verdict};
+use crate::gate::{
+    Admission, Gate, GateSettings, Head, Links, Passage, Reply, Spool, Tls, Verdict,
+};
 use crate::http::message::{Answer, Body, Handler};
 use crate::http::server::Server;
 use crate::limits;
@@ -26,6 +28,14 @@ pub struct Options {
 pub struct Doors {
     pub settings: GateSettings,
     pub spool: Arc<Spool>,
+}
+
+impl Doors {
+    /// The same, with TLS if there is any.
+    pub fn with_tls(mut self, tls: Option<Arc<Tls>>) -> Self {
+        self.settings.tls = tls;
+        self
+    }
 }
 
 /// A listener that is being served.

@@ -25,6 +25,7 @@ mod replay;
 mod runs;
 mod secrets;
 mod stopping;
+mod tls;
 mod turns;
 mod tutorial;
 mod upgrade;

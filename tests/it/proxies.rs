@@ -9,10 +9,9 @@ use std::process::{Child, Command, Stdio};
 use serde_json::json;
 use tempfile::TempDir;
 
+use crate::harness::certificate::{Certificate, HOST};
 use crate::harness::server::finish;
 use crate::harness::{Hook, Random, Server, sha256, wait_until};
-
-const HOST: &str = "hooks.example.com";
 
 /// The block of the README in this language, with `replacements` made, each of which must be there.
 fn readme_block(language: &str, replacements: &[(&str, &str)]) -> String {
@@ -58,16 +57,14 @@ impl Proxy {
     fn nginx(hooks: &str) -> Self {
         let scratch = tempfile::tempdir().unwrap();
         let port = free_port();
-        let certificate = scratch.path().join("cert.pem");
-        let key = scratch.path().join("key.pem");
-        make_certificate(&certificate, &key);
+        let made = Certificate::make(scratch.path(), "proxy");
         let directory = scratch.path().display();
         let block = readme_block(
             "nginx",
             &[
                 ("listen 443 ssl", &format!("listen 127.0.0.1:{port} ssl")),
-                ("/etc/ssl/hooks.example.com.pem", &certificate.display().to_string()),
-                ("/etc/ssl/private/hooks.example.com.key", &key.display().to_string()),
+                ("/etc/ssl/hooks.example.com.pem", &made.certificate.display().to_string()),
+                ("/etc/ssl/private/hooks.example.com.key", &made.key.display().to_string()),
                 ("/var/log/nginx/hooks.log", &format!("{directory}/hooks.log")),
                 ("127.0.0.1:9000", hooks),
             ],
@@ -84,12 +81,7 @@ impl Proxy {
         fs::write(&file, configuration).unwrap();
         let mut command = Command::new("/usr/sbin/nginx");
         command.arg("-e").arg(scratch.path().join("early.log")).arg("-c").arg(&file);
-        let arguments = vec![
-            "--cacert".into(),
-            certificate.display().to_string(),
-            "--resolve".into(),
-            format!("{HOST}:{port}:127.0.0.1"),
-        ];
+        let arguments = made.curl_arguments(&port.to_string());
         Self::spawn(command, scratch, format!("https://{HOST}:{port}"), arguments)
     }
 
@@ -155,20 +147,6 @@ impl Drop for Proxy {
             println!("--- the proxy's log\n{}", crate::harness::redacted(&log));
         }
     }
-}
-
-/// A certificate for [`HOST`] that signs itself.
-fn make_certificate(certificate: &Path, key: &Path) {
-    let mut openssl = Command::new("openssl");
-    openssl
-        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"])
-        .args(["-days", "2", "-subj", "/CN=test", "-addext", &format!("subjectAltName=DNS:{HOST}")])
-        .arg("-keyout")
-        .arg(key)
-        .arg("-out")
-        .arg(certificate);
-    let (code, _, said) = finish(openssl);
-    assert_eq!(code, 0, "{said}");
 }
 
 fn works_as_written(start: impl Fn(&str) -> Proxy) {

@@ -105,6 +105,7 @@ impl Fixture {
             idle_timeout: PATIENCE,
             write_timeout: PATIENCE,
             drain_bytes_max: 512 * MIB,
+            tls: None,
         };
         change(&mut settings);
         let spool = Arc::new(Spool::new(std::env::temp_dir(), MIB, 64 * MIB));

@@ -2,6 +2,7 @@
 //! ways to wait. Knows the contract, not the program's insides.
 
 pub mod api;
+pub mod certificate;
 pub mod http;
 pub mod journal;
 pub mod processes;

@@ -41,6 +41,7 @@ struct Running {
     child: Child,
     hooks: String,
     admin: String,
+    is_tls: bool,
     /// What follows the ready line on stdout.
     more_stdout: Receiver<String>,
 }
@@ -183,6 +184,8 @@ impl Server {
                 }
             }
         };
+        let is_tls = line.contains("hooks=https://");
+        let line = line.replacen("hooks=https://", "hooks=http://", 1);
         let addresses = line
             .strip_prefix("boathook ready hooks=http://")
             .and_then(|rest| rest.split_once(" admin=http://"));
@@ -192,7 +195,7 @@ impl Server {
             return Err(format!("not a ready line: {line:?}"));
         };
         let (hooks, admin) = (hooks.to_owned(), admin.to_owned());
-        self.process = Some(Running { child, hooks, admin, more_stdout: stdout });
+        self.process = Some(Running { child, hooks, admin, is_tls, more_stdout: stdout });
         Ok(())
     }
 
@@ -212,6 +215,11 @@ impl Server {
     /// `host:port` of the hooks listener.
     pub fn hooks(&self) -> &str {
         &self.running().hooks
+    }
+
+    /// Whether the hooks listener speaks TLS.
+    pub fn is_tls(&self) -> bool {
+        self.running().is_tls
     }
 
     /// `host:port` of the admin listener.
