@@ -117,7 +117,7 @@ impl Handler for HookHandler {
     }
 
     fn is_counted(&self, peer: IpAddr) -> bool {
-        !peer.to_canonical().is_loopback() && !self.settings.trusted_proxies.contains(peer)
+        is_counted(peer, &self.settings.trusted_proxies)
     }
 
     fn handle(&self, request: &mut Request<'_>) -> Answer {
@@ -136,6 +136,11 @@ impl Handler for HookHandler {
     fn refuse(&self, status: u16, message: &str) -> Answer {
         respond::bare(RequestId::random(), Problem::new(status, message))
     }
+}
+
+/// Whether an address may have only so many connections: proxies speak for many.
+fn is_counted(peer: IpAddr, trusted_proxies: &Networks) -> bool {
+    !peer.to_canonical().is_loopback() && !trusted_proxies.contains(peer)
 }
 
 /// The one refusal of every URL that is not a webhook's.
@@ -158,6 +163,21 @@ fn target(method: &str, path: &str) -> Result<Target, Problem> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn proxies_and_this_machine_may_have_any_number_of_connections() {
+        let trusted = "192.0.2.0/24".parse().unwrap();
+        for (peer, expected) in [
+            ("192.0.2.9", false),
+            ("::ffff:192.0.2.9", false),
+            ("127.0.0.1", false),
+            ("::1", false),
+            ("198.51.100.7", true),
+            ("2001:db8::1", true),
+        ] {
+            assert_eq!(is_counted(peer.parse().unwrap(), &trusted), expected, "{peer}");
+        }
+    }
 
     #[test]
     fn every_other_target_is_refused_alike() {

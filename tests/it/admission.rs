@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::harness::api::true_fleet;
 use crate::harness::http::{exchange, post_request};
 use crate::harness::server::finish;
-use crate::harness::{Answer, Api, Hook, Server, assert_error};
+use crate::harness::{Answer, Api, Connection, Hook, Server, assert_error};
 
 const FORWARDED_FOR: &str = "X-Forwarded-For";
 
@@ -166,6 +166,44 @@ fn an_address_gets_no_more_than_the_rate_limit_whatever_it_asks_for() {
         let health =
             format!("GET /healthz HTTP/1.1\r\nHost: x\r\n{FORWARDED_FOR}: 198.51.100.7\r\n\r\n");
         assert_eq!(exchange(server.hooks(), health.as_bytes()).unwrap().status, 200);
+    }
+    server.stop();
+}
+
+#[test]
+fn who_is_refused_is_so_before_the_body() {
+    let mut server = Server::builder()
+        .setting("trusted_proxies", "127.0.0.1")
+        .setting("rate_limit_per_ip", "3/d")
+        .start();
+    let (fleet, hook) = server.fleet_with_webhook(&true_fleet("early"));
+    let settings = json!({"allow": ["198.51.100.0/24"], "rate_limit": "1/d"});
+    server.api().put(&settings_path(&fleet), &settings).expect(200);
+    for (address, expected) in [
+        ("203.0.113.9", 400),
+        ("198.51.100.7", 201),
+        ("198.51.100.7", 429),
+        ("198.51.100.7", 429),
+        ("198.51.100.7", 429),
+    ] {
+        let head = format!(
+            "POST {} HTTP/1.1\r\nHost: x\r\n{FORWARDED_FOR}: {address}\r\n\
+             Expect: 100-continue\r\nContent-Length: 2\r\n\r\n",
+            hook.target()
+        );
+        let mut connection = Connection::open(server.hooks()).unwrap();
+        connection.send(head.as_bytes()).unwrap();
+        let interim = connection.line().unwrap();
+        if expected == 201 {
+            assert_eq!(
+                (interim.as_str(), connection.line().unwrap().as_str()),
+                ("HTTP/1.1 100 Continue", "")
+            );
+            connection.send(b"{}").unwrap();
+            connection.answer().unwrap().expect(201);
+        } else {
+            assert!(interim.starts_with(&format!("HTTP/1.1 {expected} ")), "{interim}");
+        }
     }
     server.stop();
 }
