@@ -98,6 +98,11 @@ impl Storage {
         FreeSpace::new(self.directory.path().to_owned(), floor_bytes)
     }
 
+    /// Returns once all that can be read now is durable. See [`Committer::confirm`].
+    pub fn confirm(&self) {
+        self.committer.confirm();
+    }
+
     /// Whether commits get through.
     pub fn is_responsive(&self) -> bool {
         self.committer.is_responsive()

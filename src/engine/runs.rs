@@ -49,7 +49,7 @@ impl RunFilter {
 }
 
 impl Engine {
-    /// The runs that `filter` lets through, newest first.
+    /// The runs that `filter` lets through, newest first, as they are on the disk.
     pub fn runs(&self, filter: &RunFilter) -> Vec<RunView> {
         let before = filter.before();
         let runs: Box<dyn Iterator<Item = RunRecord>> = match filter.fleet {
@@ -57,16 +57,21 @@ impl Engine {
             None => Box::new(self.storage.runs_before(before)),
         };
         let first = filter.since.map(RunId::first_at);
-        runs.take_while(|run| first.is_none_or(|first| run.id >= first))
+        let views = runs
+            .take_while(|run| first.is_none_or(|first| run.id >= first))
             .filter(|run| filter.matches(run))
             .take(filter.limit)
             .map(|run| self.view(run))
-            .collect()
+            .collect();
+        self.storage.confirm();
+        views
     }
 
-    /// One run.
+    /// One run, as it is on the disk.
     pub fn run(&self, id: RunId) -> Option<RunView> {
-        self.storage.run(id).map(|run| self.view(run))
+        let view = self.storage.run(id).map(|run| self.view(run));
+        self.storage.confirm();
+        view
     }
 
     /// Up to `limit` runs whose id begins or ends with `fragment`, newest first.

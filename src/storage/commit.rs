@@ -67,11 +67,15 @@ struct Progress {
 impl Progress {
     fn begin(&self) {
         let millis = u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX - 1);
-        self.began_millis.store(millis + 1, Ordering::Relaxed);
+        self.began_millis.store(millis + 1, Ordering::Release);
     }
 
     fn end(&self) {
-        self.began_millis.store(0, Ordering::Relaxed);
+        self.began_millis.store(0, Ordering::Release);
+    }
+
+    fn is_writing(&self) -> bool {
+        self.began_millis.load(Ordering::Acquire) != 0
     }
 
     /// How long the write under way has taken so far.
@@ -121,6 +125,14 @@ impl Committer {
             fatal::stop("the committer has ended");
         }
         Ticket { done, progress: Arc::clone(&self.progress) }
+    }
+
+    /// Returns once all that can be read now is durable. A commit can be read a moment before it is
+    /// on the disk, and whoever is shown it must not see it undone by a crash.
+    pub fn confirm(&self) {
+        if self.progress.is_writing() {
+            self.send(Vec::new()).wait();
+        }
     }
 
     /// Whether commits get through.
