@@ -103,7 +103,8 @@ pub const HANDLERS: usize = 64;
 pub const REPLACE_GRACE_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 /// Threads that answer admin requests, besides the followers.
 pub const ADMIN_HANDLERS: usize = 8;
-/// Retry-After of a 503, in seconds: a full queue does not empty at once.
+/// Retry-After of a 503, or of a 429 for too many connections, in seconds: a full queue does not
+/// empty at once.
 pub const RETRY_AFTER_SECONDS: u32 = 5;
 
 /// Connections to a listener at once; each holds a thread and a descriptor.

@@ -2,10 +2,12 @@
 //! way and can be sent home when the listener stops.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr, Shutdown, TcpStream};
+use std::net::{IpAddr, Shutdown, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
+
+use crate::domain::network::sender_of;
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -71,7 +73,7 @@ impl Census {
         stream: &Arc<TcpStream>,
         counted: Option<IpAddr>,
     ) -> Result<Seat, NoSeat> {
-        let counted = counted.map(neighbourhood);
+        let counted = counted.map(sender_of);
         let Limits { connections, per_address, reserved } = self.0.limits;
         let mut people = self.people();
         let here = counted.and_then(|address| people.by_address.get(&address)).copied();
@@ -201,16 +203,6 @@ impl Drop for Seat {
     }
 }
 
-/// What is counted as one address: whoever has an IPv6 address has the 2^64 beside it as well.
-fn neighbourhood(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => {
-            IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)))
-        }
-        address @ IpAddr::V4(_) => address,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::net::TcpListener;
@@ -240,13 +232,5 @@ mod tests {
         drop((second, third, fourth));
         assert_eq!(census.await_empty(Duration::ZERO), 0);
         assert!(census.people().by_address.is_empty());
-    }
-
-    #[test]
-    fn neighbours_count_as_one() {
-        let of = |address: &str| neighbourhood(address.parse().unwrap());
-        assert_eq!(of("2001:db8:0:1::1"), of("2001:db8:0:1:ffff::2"));
-        assert_ne!(of("2001:db8:0:1::1"), of("2001:db8:0:2::1"));
-        assert_ne!(of("192.0.2.1"), of("192.0.2.2"));
     }
 }

@@ -26,7 +26,7 @@ impl Problem {
     pub fn new(status: u16, message: impl Into<String>) -> Self {
         let headers = match status {
             401 => vec![("WWW-Authenticate", "Bearer".to_owned())],
-            503 => vec![("Retry-After", limits::RETRY_AFTER_SECONDS.to_string())],
+            429 | 503 => vec![("Retry-After", limits::RETRY_AFTER_SECONDS.to_string())],
             _ => Vec::new(),
         };
         Self { status, message: message.into(), headers }
@@ -34,9 +34,8 @@ impl Problem {
 
     /// The sender has used up what a rate limit allows it.
     pub fn too_soon(too_soon: TooSoon) -> Self {
-        let mut problem = Self::new(429, "too many requests; slow down");
-        problem.headers.push(("Retry-After", too_soon.seconds().to_string()));
-        problem
+        let headers = vec![("Retry-After", too_soon.seconds().to_string())];
+        Self { headers, ..Self::new(429, "too many requests; slow down") }
     }
 
     /// The request has the wrong form.
