@@ -273,6 +273,14 @@ impl Settings {
                 format!("{workers} threads are too many; at most {}", limits::WORKERS_MAX);
             return Err(ConfigError::Value { key: "workers", message });
         }
+        let timeout = |key, given: Option<Period>, default| match given {
+            None => Ok(default),
+            Some(Period(time)) if limits::TIMEOUT_RANGE.contains(&time) => Ok(time),
+            Some(_) => {
+                let message = "a timeout is between one second and one day".to_owned();
+                Err(ConfigError::Value { key, message })
+            }
+        };
         Ok(Self {
             hooks_listen: first!(hooks_listen).map_or_else(|| loopback(9000), |listen| listen.0),
             admin_listen: first!(admin_listen).map_or_else(|| loopback(9001), |listen| listen.0),
@@ -285,11 +293,11 @@ impl Settings {
                 .map_or(limits::CONNECTIONS_MAX, NonZeroUsize::get),
             max_connections_per_ip: first!(max_connections_per_ip)
                 .map_or(limits::CONNECTIONS_PER_IP_MAX, NonZeroUsize::get),
-            head_timeout: first!(head_timeout).map_or(limits::HEAD_TIMEOUT, |time| time.0),
-            body_timeout: first!(body_timeout).map_or(limits::BODY_TIMEOUT, |time| time.0),
+            head_timeout: timeout("head_timeout", first!(head_timeout), limits::HEAD_TIMEOUT)?,
+            body_timeout: timeout("body_timeout", first!(body_timeout), limits::BODY_TIMEOUT)?,
             body_min_rate: first!(body_min_rate).map_or(limits::BODY_RATE_MIN, |size| size.0),
-            idle_timeout: first!(idle_timeout).map_or(limits::IDLE_TIMEOUT, |time| time.0),
-            write_timeout: first!(write_timeout).map_or(limits::WRITE_TIMEOUT, |time| time.0),
+            idle_timeout: timeout("idle_timeout", first!(idle_timeout), limits::IDLE_TIMEOUT)?,
+            write_timeout: timeout("write_timeout", first!(write_timeout), limits::WRITE_TIMEOUT)?,
             max_inflight_body_bytes: first!(max_inflight_body_bytes)
                 .map_or(limits::BODIES_ON_DISK_BYTES_MAX, |size| size.0),
             max_body_bytes: first!(max_body_bytes).map_or(limits::BODY_BYTES_MAX, |size| size.0),

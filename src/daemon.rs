@@ -24,6 +24,7 @@ use crate::http::listener::{Doors, Listener};
 use crate::http::webhook::HookSettings;
 use crate::launch::process::{ProcessLauncher, ProcessLauncherSettings};
 use crate::logging;
+use crate::memory;
 use crate::priority;
 use crate::signals::{self, Event};
 use crate::storage::{self, DirectoryError, OpenError, write_private_file};
@@ -87,6 +88,7 @@ impl Daemon {
     pub fn start(settings: &Settings, inherited: Inherited) -> Result<Self, StartError> {
         // Vessels inherit it; our own files are made with modes of their own.
         rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+        memory::limit_arenas();
         let data_dir = settings.data_dir.clone();
         fatal::stop_on_panics();
         // Opened first: a directory that is in use or of a newer schema stays as it is.

@@ -87,6 +87,9 @@ pub struct Engine {
     retries: Condvar,
     /// A vessel has ended while the server stops.
     idle: Condvar,
+    /// Held while a slice of a large payload is being committed: an accept waits for one slice at
+    /// most, however many bodies arrive.
+    slices: Mutex<()>,
 }
 
 /// What runs: the queue, and what only this process knows of it.

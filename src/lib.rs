@@ -1,5 +1,7 @@
 //! Boathook turns a POST into a durable run of your own programs, on one machine, with one binary.
 
+#![deny(unsafe_code)]
+
 pub mod activation;
 pub mod admission;
 pub mod cli;
@@ -17,6 +19,7 @@ pub mod http;
 pub mod launch;
 pub mod limits;
 pub mod logging;
+pub mod memory;
 pub mod priority;
 pub mod queue;
 pub mod signals;

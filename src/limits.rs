@@ -1,6 +1,7 @@
 //! Every bound in one place, each with its reason. What an operator may change is a default here
 //! and a setting in [`crate::config`].
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 /// Vessels in one fleet. The vessel's index has ten bits of its run's id (see `domain::ids`), and
@@ -115,12 +116,15 @@ pub const CONNECTIONS_PER_IP_MAX: usize = 128;
 pub const RESERVED_CONNECTIONS: usize = 16;
 /// How long one of those may take, for its head and for its end.
 pub const RESERVED_TIME_MAX: Duration = Duration::from_secs(1);
-/// Bytes of the stack of a connection's thread, a third of which a debug build uses.
+/// Bytes of the stack of a connection's thread: several times what it uses.
 pub const CONNECTION_STACK_BYTES: usize = 256 * 1024;
 /// How long to wait for a connection to end when no more can be accepted.
 pub const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 /// How often trouble that does not end is logged.
 pub const COMPLAINT_INTERVAL: Duration = Duration::from_secs(60);
+/// What a timeout may be set to: none at all would refuse everybody, and nobody waits for longer.
+pub const TIMEOUT_RANGE: RangeInclusive<Duration> =
+    Duration::from_secs(1)..=Duration::from_secs(24 * 3600);
 /// From the first byte of a head to its last: a head fits in a few packets.
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// For a small body, over the worst of networks.

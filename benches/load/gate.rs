@@ -107,8 +107,9 @@ fn gated() -> f64 {
 /// Large bodies, all at once, and small ones beside them.
 fn uploads() {
     let bare = bare_database();
-    let server = Server::start("uploads", &[]);
-    let hold = server.hold_workers(1);
+    let server = Server::start("uploads", &["--workers", "8"]);
+    let workers = 8;
+    let hold = server.hold_workers(workers);
     let (_, path) = server.fleet("true", &["/bin/true"]);
     let large = post(&path, "", &vec![b'x'; UPLOAD_BYTES]);
     let small = post(&path, "", &body());

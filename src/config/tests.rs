@@ -112,8 +112,17 @@ fn errors_name_file_line_and_key() {
 
 #[test]
 fn bounds_are_checked_whatever_the_source() {
-    let error = Settings::without_file(given(&["--workers", "1000000"])).unwrap_err();
-    assert!(error.to_string().starts_with("workers: "), "{error}");
+    for (flag, value) in [
+        ("--workers", "1000000"),
+        ("--head-timeout", "0s"),
+        ("--body-timeout", "999ms"),
+        ("--idle-timeout", "25h"),
+        ("--write-timeout", "0s"),
+    ] {
+        let error = Settings::without_file(given(&[flag, value])).unwrap_err().to_string();
+        let key = flag.trim_start_matches('-').replace('-', "_");
+        assert!(error.starts_with(&format!("{key}: ")), "{error}");
+    }
     for (alone, missing) in [("--tls-cert", "tls_key: "), ("--tls-key", "tls_cert: ")] {
         let error = Settings::without_file(given(&[alone, "a.pem"])).unwrap_err();
         assert!(error.to_string().starts_with(missing), "{error}");

@@ -157,7 +157,9 @@ impl Engine {
         }
         let chunks = chunks_in(bytes.len());
         changes.push(Change::PutPayload { run: upload.run, chunk: upload.chunks, bytes });
+        let turn = self.slices.lock().unwrap_or_else(|_| super::poisoned());
         self.storage.commit(changes).wait();
+        drop(turn);
         upload.chunks += chunks;
     }
 

@@ -149,6 +149,7 @@ impl Engine {
             work: Condvar::new(),
             retries: Condvar::new(),
             idle: Condvar::new(),
+            slices: Mutex::default(),
         };
         Ok(Arc::new(engine))
     }

@@ -62,7 +62,7 @@ impl Connection<'_> {
             End::Silent => {}
             End::Answered => self.linger(),
             End::Refused(refusal) => {
-                log::debug!(
+                log::info!(
                     listener = self.shared.name, status = refusal.status, reason = refusal.why,
                     remote_addr:% = self.peer;
                     "request refused"

@@ -9,6 +9,7 @@ use super::chunked::Decoder;
 use super::connection::{Connection, End};
 use super::head::{Framing, Head};
 use super::{Body, GateSettings, Refusal};
+use crate::limits;
 
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
@@ -67,7 +68,8 @@ pub(super) fn receive(
 
 /// How long a body of `length` bytes may take.
 fn allowance(settings: &GateSettings, length: u64) -> Duration {
-    settings.body_timeout + Duration::from_secs(length / settings.body_min_rate.max(1))
+    let longer = Duration::from_secs(length / settings.body_min_rate.max(1));
+    settings.body_timeout + longer.min(*limits::TIMEOUT_RANGE.end())
 }
 
 /// Reads more of the body.

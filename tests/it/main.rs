@@ -12,6 +12,7 @@ mod cli;
 mod crash;
 mod environment;
 mod full_disk;
+mod gate;
 mod graph;
 mod intake;
 mod layers;
