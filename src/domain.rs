@@ -6,6 +6,7 @@ pub mod fleet;
 pub mod graph;
 pub mod ids;
 pub mod name;
+pub mod notification;
 pub mod overlap;
 pub mod overrides;
 pub mod request;

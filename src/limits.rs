@@ -21,6 +21,11 @@ pub const FLEET_FILE_NODES_MAX: usize = 100_000;
 /// Bytes of an environment variable's name. YAML ends a key at 1,024 characters, and no program
 /// asks for such a name.
 pub const ENVIRONMENT_NAME_BYTES_MAX: usize = 255;
+/// Bytes of an e-mail address (RFC 5321, section 4.5.3.1.3: a path of 256 with its brackets).
+pub const EMAIL_ADDRESS_BYTES_MAX: usize = 254;
+/// Addresses of one list. Mail servers take a hundred in one message (RFC 5321, section
+/// 4.5.3.1.8); more are a mailing list's business.
+pub const EMAIL_RECIPIENTS_MAX: usize = 100;
 /// Bytes of a working directory: PATH_MAX of Linux, without its NUL.
 pub const WORKING_DIRECTORY_BYTES_MAX: usize = 4_095;
 /// Bytes of one argument, environment string or `run` script. Linux refuses longer ones when

@@ -8,6 +8,7 @@ use crate::clock::Timestamp;
 use crate::domain::backoff::Backoff;
 use crate::domain::graph::Path;
 use crate::domain::ids::{FleetId, OrganizationId, ProjectId, VesselId};
+use crate::domain::notification::EmailNotifications;
 use crate::domain::overlap::Overlap;
 
 /// The organization that owns an installation.
@@ -68,6 +69,9 @@ pub struct FleetDefinition {
     pub priority: i8,
     #[serde(default)]
     pub delivery: Delivery,
+    /// Who is told how a run ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notifications: Option<EmailNotifications>,
 }
 
 /// One program of a fleet and how to run it.
@@ -84,6 +88,9 @@ pub struct VesselDefinition {
     pub environment: Vec<(String, String)>,
     #[serde(default)]
     pub guardrails: Guardrails,
+    /// Who is told how this vessel ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notifications: Option<EmailNotifications>,
 }
 
 /// What a vessel executes.

@@ -10,7 +10,6 @@ const NOT_SUPPORTED_YET: &[&str] = &[
     "source",
     "packages",
     "system_packages",
-    "notifications",
     "triggers",
     "schedules",
     "user",
@@ -113,6 +112,15 @@ impl<'a> Cursor<'a> {
                 .filter(|number| (-max..=max).contains(number))
                 .ok_or_else(|| self.invalid(expected)),
             _ => Err(self.invalid(expected)),
+        }
+    }
+
+    /// `true` or `false`, written without quotes.
+    pub fn truth(&self) -> Result<bool, FleetFileError> {
+        match &self.node.kind {
+            Kind::Scalar { text, plain: true } if text == "true" => Ok(true),
+            Kind::Scalar { text, plain: true } if text == "false" => Ok(false),
+            _ => Err(self.invalid("expected true or false, without quotes")),
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod connections;
 pub(super) mod environment;
+mod notifications;
 mod turns;
 mod vessel;
 
@@ -25,6 +26,7 @@ const FLEET_KEYS: &[&str] = &[
     "overlap",
     "priority",
     "delivery",
+    "notifications",
 ];
 
 /// The fleet that the tree describes.
@@ -50,8 +52,20 @@ pub(super) fn fleet(root: &Node) -> Result<FleetFile, FleetFileError> {
     };
     let (concurrency, overlap) = turns::concurrency(&fields)?;
     let priority = turns::priority(&fields)?;
-    let definition =
-        FleetDefinition { name, vessels, paths, concurrency, overlap, priority, delivery };
+    let notifications = match fields.get("notifications") {
+        Some(notifications) => notifications::notifications(notifications)?,
+        None => None,
+    };
+    let definition = FleetDefinition {
+        name,
+        vessels,
+        paths,
+        concurrency,
+        overlap,
+        priority,
+        delivery,
+        notifications,
+    };
     Ok(FleetFile { id, project, definition })
 }
 

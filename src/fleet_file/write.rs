@@ -10,6 +10,7 @@ use crate::domain::fleet::{
 };
 use crate::domain::graph::Condition;
 use crate::domain::ids::FleetId;
+use crate::domain::notification::EmailNotifications;
 use crate::duration::format_duration;
 
 /// The fleet file of `definition`. With an `id` the ids of the fleet and its vessels are written
@@ -39,6 +40,7 @@ pub fn to_yaml(definition: &FleetDefinition, project: &str, id: Option<FleetId>)
     if definition.delivery == Delivery::AtMostOnce {
         out.line(0, "delivery", "at_most_once");
     }
+    out.notifications(0, definition.notifications.as_ref());
     out.0
 }
 
@@ -64,6 +66,21 @@ impl Writer {
             }
         }
         self.guardrails(&vessel.guardrails);
+        self.notifications(2, vessel.notifications.as_ref());
+    }
+
+    fn notifications(&mut self, level: usize, notifications: Option<&EmailNotifications>) {
+        let Some(EmailNotifications { emails, after_error, after_on_demand }) = notifications
+        else {
+            return;
+        };
+        self.heading(level, "notifications");
+        self.list(level + 1, "emails", emails);
+        for (key, flag) in [("after_error", after_error), ("after_on_demand", after_on_demand)] {
+            if *flag {
+                self.line(level + 1, key, "true");
+            }
+        }
     }
 
     fn guardrails(&mut self, guardrails: &Guardrails) {

@@ -49,6 +49,7 @@ fn fleet(vessels: &str, paths: &[&str]) -> Arc<FleetVersion> {
             overlap: Overlap::Queue,
             priority: 0,
             delivery: Delivery::AtLeastOnce,
+            notifications: None,
         },
     })
 }

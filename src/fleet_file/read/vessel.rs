@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::environment::environment;
 use super::expected_word;
+use super::notifications::notifications;
 use crate::domain::backoff::Backoff;
 use crate::domain::fleet::{Delivery, ExitCodes, Guardrails, Program, VesselDefinition};
 use crate::domain::ids::VesselId;
@@ -16,7 +17,7 @@ use crate::limits::{
 };
 
 const VESSEL_KEYS: &[&str] =
-    &["_id", "command", "run", "working_directory", "environment", "guardrails"];
+    &["_id", "command", "run", "working_directory", "environment", "guardrails", "notifications"];
 const GUARDRAIL_KEYS: &[&str] =
     &["retry_count", "retry_wait", "retry_backoff", "runtime_cutoff", "exclude_exit_code_ranges"];
 
@@ -49,6 +50,10 @@ pub(super) fn vessel(
         guardrails: match fields.get("guardrails") {
             Some(cursor) => guardrails(cursor, name, delivery)?,
             None => Guardrails::default(),
+        },
+        notifications: match fields.get("notifications") {
+            Some(cursor) => notifications(cursor)?,
+            None => None,
         },
     })
 }

@@ -33,7 +33,7 @@ fn whole_files() {
         (
             "name: n\nimage: x\n",
             "line 2, column 1: image: unknown key `image`; known here: _id, name, project, \
-             vessels, connections, concurrency, overlap, priority, delivery",
+             vessels, connections, concurrency, overlap, priority, delivery, notifications",
         ),
         (
             "name: n\n",
@@ -274,22 +274,13 @@ fn environments() {
 
 #[test]
 fn what_is_planned_is_refused_by_name() {
-    for key in [
-        "source",
-        "notifications",
-        "user",
-        "limits",
-        "nice",
-        "umask",
-        "packages",
-        "system_packages",
-    ] {
+    for key in ["source", "user", "limits", "nice", "umask", "packages", "system_packages"] {
         assert_vessel_refusals(&[(
             &format!("    run: x\n    {key}: x\n"),
             &format!("line 5, column 5: vessels.v.{key}: `{key}` is not supported yet; remove it"),
         )]);
     }
-    for key in ["triggers", "notifications"] {
+    for key in ["triggers"] {
         assert_eq!(
             refusal(&format!("name: n\nvessels: {{v: {{run: x}}}}\n{key}: {{}}\n")),
             format!("line 3, column 1: {key}: `{key}` is not supported yet; remove it")
@@ -344,4 +335,39 @@ fn connections() {
     ] {
         assert_eq!(refusal(&format!("{vessels}{lines}")), message);
     }
+}
+
+#[test]
+fn notifications() {
+    let address = "expected an e-mail address, such as ops@example.com";
+    assert_vessel_refusals(&[
+        (
+            "    run: x\n    notifications: {after_error: true}\n",
+            "line 5, column 5: vessels.v.notifications.emails: missing; list who is to be told",
+        ),
+        (
+            "    run: x\n    notifications: {emails: [a@b], after_error: yes}\n",
+            "line 5, column 49: vessels.v.notifications.after_error: expected true or false, \
+             without quotes",
+        ),
+        (
+            "    run: x\n    notifications: {emails: [ops]}\n",
+            &format!("line 5, column 30: vessels.v.notifications.emails[0]: {address}"),
+        ),
+        (
+            "    run: x\n    notifications: {emails: [\"a@b\\r\\nBcc: c@d\"]}\n",
+            &format!("line 5, column 30: vessels.v.notifications.emails[0]: {address}"),
+        ),
+        (
+            "    run: x\n    notifications: {emails: [a@b, a@b]}\n",
+            "line 5, column 35: vessels.v.notifications.emails[1]: this address comes twice; keep \
+             one of them",
+        ),
+    ]);
+    let many: Vec<_> = (0..101).map(|index| format!("a{index}@b")).collect();
+    let yaml = format!(
+        "name: n\nnotifications: {{emails: [{}]}}\nvessels: {{v: {{run: x}}}}\n",
+        many.join(", ")
+    );
+    assert!(refusal(&yaml).contains("notifications.emails[100]: more than 100 addresses"));
 }

@@ -1,6 +1,6 @@
 //! What is written reads back as the same fleet, whatever its names, scripts and values are.
 
-use proptest::collection::{btree_map, vec};
+use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
@@ -10,6 +10,7 @@ use crate::domain::backoff::Backoff;
 use crate::domain::fleet::{FleetDefinition, Guardrails, VesselDefinition};
 use crate::domain::ids::VesselId;
 use crate::domain::name::check_name;
+use crate::domain::notification::EmailNotifications;
 use crate::domain::overlap::Overlap;
 use crate::limits::PRIORITY_MAX;
 
@@ -149,17 +150,30 @@ fn guardrails() -> impl Strategy<Value = Guardrails> {
     )
 }
 
+fn notifications() -> impl Strategy<Value = Option<EmailNotifications>> {
+    let emails = btree_set("[a-z0-9'#&*%!+-]{1,6}@[a-z]{1,5}", 0..3);
+    let emails = emails.prop_map(|emails| emails.into_iter().collect());
+    option::of((emails, any::<bool>(), any::<bool>()).prop_map(
+        |(emails, after_error, after_on_demand)| EmailNotifications {
+            emails,
+            after_error,
+            after_on_demand,
+        },
+    ))
+}
+
 fn vessel() -> impl Strategy<Value = VesselDefinition> {
     let directory = option::of(text().prop_map(|text| format!("/{text}")));
     let environment = btree_map("[A-Za-z_][A-Za-z0-9_]{0,8}", text(), 0..4);
-    (program(), directory, environment, guardrails()).prop_map(
-        |(program, working_directory, environment, guardrails)| VesselDefinition {
+    (program(), directory, environment, guardrails(), notifications()).prop_map(
+        |(program, working_directory, environment, guardrails, notifications)| VesselDefinition {
             id: VesselId::random(),
             name: String::new(),
             program,
             working_directory,
             environment: environment.into_iter().collect(),
             guardrails,
+            notifications,
         },
     )
 }
@@ -187,8 +201,10 @@ fn definition() -> impl Strategy<Value = FleetDefinition> {
         vec((any::<Index>(), any::<Index>(), condition), 0..6),
         (option::of(1..=u32::MAX), select(&Overlap::ALL[..]), -PRIORITY_MAX..=PRIORITY_MAX),
         any::<bool>(),
+        notifications(),
     )
-        .prop_map(|(name, vessels, edges, (concurrency, overlap, priority), at_most_once)| {
+        .prop_map(|(name, vessels, edges, turns, at_most_once, notifications)| {
+            let (concurrency, overlap, priority) = turns;
             let mut vessels: Vec<_> = vessels
                 .into_iter()
                 .map(|(name, vessel)| VesselDefinition { name, ..vessel })
@@ -199,7 +215,16 @@ fn definition() -> impl Strategy<Value = FleetDefinition> {
             let delivery = if at_most_once { Delivery::AtMostOnce } else { Delivery::AtLeastOnce };
             let paths = paths(vessels.len(), edges);
             let overlap = if concurrency.is_some() { overlap } else { Overlap::Queue };
-            FleetDefinition { name, vessels, paths, concurrency, overlap, priority, delivery }
+            FleetDefinition {
+                name,
+                vessels,
+                paths,
+                concurrency,
+                overlap,
+                priority,
+                delivery,
+                notifications,
+            }
         })
 }
 
@@ -239,6 +264,7 @@ fn every_trap_survives_in_every_place() {
             working_directory: Some(format!("/{trap}")),
             environment: vec![("A".to_owned(), (*trap).to_owned())],
             guardrails: Guardrails::default(),
+            notifications: None,
         };
         let mut vessels =
             vec![vessel("v", Program::Command(vec!["x".to_owned(), (*trap).to_owned()]))];
@@ -253,6 +279,7 @@ fn every_trap_survives_in_every_place() {
             overlap: Overlap::Queue,
             priority: 0,
             delivery: Delivery::default(),
+            notifications: None,
         };
         let yaml = to_yaml(&definition, "default", Some(FleetId::random()));
         let read = parse_yaml(&yaml).unwrap_or_else(|error| panic!("{trap:?}: {error}\n{yaml}"));
