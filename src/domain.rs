@@ -11,4 +11,6 @@ pub mod overlap;
 pub mod overrides;
 pub mod request;
 pub mod run;
+pub mod source;
+pub mod variable;
 pub mod webhook;

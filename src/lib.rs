@@ -17,5 +17,6 @@ pub mod limits;
 pub mod logging;
 pub mod priority;
 pub mod queue;
+pub mod secrets;
 pub mod signals;
 pub mod storage;

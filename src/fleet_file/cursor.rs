@@ -6,18 +6,7 @@ use super::node::{KeyPath, Kind, Node, Position, excerpt};
 use super::suggest::closest;
 
 /// Keys that are part of the plan but not built. They are refused by name wherever they appear.
-const NOT_SUPPORTED_YET: &[&str] = &[
-    "source",
-    "packages",
-    "system_packages",
-    "triggers",
-    "schedules",
-    "user",
-    "limits",
-    "nice",
-    "umask",
-    "secret",
-];
+const NOT_SUPPORTED_YET: &[&str] = &["user", "limits", "nice", "umask"];
 
 #[derive(Clone, Debug)]
 pub(super) struct Cursor<'a> {

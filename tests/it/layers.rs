@@ -4,16 +4,17 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What a layer may name below `crate::`, besides itself and [`FOUNDATION`].
-const LAYERS: [(&str, &[&str]); 10] = [
+const LAYERS: [(&str, &[&str]); 11] = [
     ("domain", &[]),
     ("queue", &[]),
     ("fleet_file", &[]),
     ("storage", &["fatal"]),
     ("launch", &[]),
-    ("engine", &["config", "fatal", "fleet_file", "launch", "queue", "storage"]),
+    ("engine", &["config", "fatal", "fleet_file", "launch", "queue", "secrets", "storage"]),
     ("gate", &[]),
     ("http", &["duration", "engine", "fatal", "fleet_file", "gate"]),
     ("config", &[]),
+    ("secrets", &[]),
     ("cli", &["config", "daemon", "fleet_file"]),
 ];
 

@@ -33,7 +33,8 @@ fn whole_files() {
         (
             "name: n\nimage: x\n",
             "line 2, column 1: image: unknown key `image`; known here: _id, name, project, \
-             vessels, connections, concurrency, overlap, priority, delivery, notifications",
+             vessels, connections, concurrency, overlap, priority, delivery, notifications, \
+             triggers",
         ),
         (
             "name: n\n",
@@ -90,8 +91,8 @@ fn programs() {
     assert_vessel_refusals(&[
         (
             "    guardrails: {}\n",
-            "line 3, column 3: vessels.v: nothing to run; add `command` (a list of arguments) or \
-             `run` (a script)",
+            "line 3, column 3: vessels.v: nothing to run; add `command` (a list of arguments), \
+             `run` (a script) or `source` (a file or repository)",
         ),
         (
             "    run: x\n    command: [x]\n",
@@ -254,9 +255,19 @@ fn environments() {
              one of them",
         ),
         (
-            "    environment: {A: {secret: a}}\n    run: x\n",
-            "line 4, column 23: vessels.v.environment.A.secret: `secret` is not supported yet; \
-             remove it",
+            "    environment: {A: {secret: ../a}}\n    run: x\n",
+            "line 4, column 31: vessels.v.environment.A.secret: a secret's name has letters, \
+             digits, `_`, `-` and `.`, begins with no `.` or `-`, and is at most 255 bytes long; it \
+             is the name of its file",
+        ),
+        (
+            "    environment: {A: {secert: a}}\n    run: x\n",
+            "line 4, column 23: vessels.v.environment.A.secert: unknown key `secert`; did you mean \
+             `secret`?",
+        ),
+        (
+            "    environment: {A: {}}\n    run: x\n",
+            "line 4, column 22: vessels.v.environment.A: expected a value or {secret: NAME}",
         ),
         (
             "    environment: {A: [a]}\n    run: x\n",
@@ -274,17 +285,11 @@ fn environments() {
 
 #[test]
 fn what_is_planned_is_refused_by_name() {
-    for key in ["source", "user", "limits", "nice", "umask", "packages", "system_packages"] {
+    for key in ["user", "limits", "nice", "umask"] {
         assert_vessel_refusals(&[(
             &format!("    run: x\n    {key}: x\n"),
             &format!("line 5, column 5: vessels.v.{key}: `{key}` is not supported yet; remove it"),
         )]);
-    }
-    for key in ["triggers"] {
-        assert_eq!(
-            refusal(&format!("name: n\nvessels: {{v: {{run: x}}}}\n{key}: {{}}\n")),
-            format!("line 3, column 1: {key}: `{key}` is not supported yet; remove it")
-        );
     }
 }
 
