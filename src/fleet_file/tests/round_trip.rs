@@ -142,8 +142,7 @@ fn code() -> impl Strategy<Value = Code> {
         .prop_map(|(name, content)| Origin::File { name, content });
     let repository = prop_oneof![
         "[a-z0-9][a-z0-9_.-]{0,5}/[a-z0-9][a-z0-9_.-]{0,5}x",
-        "(https|ssh|file)://h?/[a-z0-9#&*!%]{1,5}"
-            .prop_filter("not a URL", |url| { url.starts_with("file") != url.contains("//h") }),
+        "(https://h|ssh://h|file://)/[a-z0-9#&*!%]{1,5}",
     ];
     let location = select(vec![CloneLocation::RepoName, CloneLocation::Cwd]);
     let git = (repository, option::of("[a-z0-9#%&!'{}]{1,6}(/[a-z0-9]{1,4})?"), location).prop_map(

@@ -1,5 +1,7 @@
 //! Real processes: what a vessel gets, how its end is told, and that nobody survives it.
 
+mod code;
+
 use std::fs;
 use std::io::Read;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
