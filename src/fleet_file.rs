@@ -1,4 +1,4 @@
-//! Fleet files: YAML and JSON in, YAML out.
+//! Fleet files: YAML and JSON in and out.
 //!
 //! Text becomes a tree of nodes that know their position (`yaml`, `json`), the tree becomes a
 //! definition (`read`), and a definition becomes text again (`write`). Every rule that a file can
@@ -123,6 +123,19 @@ impl fmt::Display for FleetFileError {
 }
 
 impl std::error::Error for FleetFileError {}
+
+/// The fleet file that [`to_yaml`] gives, as JSON with the same keys in the same order.
+/// [`parse_json`] gives back the same fleet.
+///
+/// # Errors
+/// None for a definition that this module has read.
+pub fn to_json(
+    definition: &FleetDefinition,
+    project: &str,
+    id: Option<FleetId>,
+) -> Result<String, FleetFileError> {
+    yaml::parse(&to_yaml(definition, project, id)).map(|root| json::write(&root))
+}
 
 /// Reads a fleet from one YAML document.
 ///

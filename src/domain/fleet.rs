@@ -14,6 +14,9 @@ use crate::domain::overlap::Overlap;
 use crate::domain::source::Code;
 use crate::domain::variable::VariableValue;
 
+/// The project of a fleet that names none.
+pub const DEFAULT_PROJECT: &str = "default";
+
 /// The organization that owns an installation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Organization {

@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use crate::clock::Timestamp;
 use crate::domain::change::Change;
-use crate::domain::fleet::{Fleet, FleetDefinition, FleetVersion, Organization, Project};
+use crate::domain::fleet::{
+    DEFAULT_PROJECT, Fleet, FleetDefinition, FleetVersion, Organization, Project,
+};
 use crate::domain::ids::{FleetId, ProjectId};
 use crate::domain::name::check_name;
 use crate::domain::webhook::{TokenHash, Webhook};
@@ -16,9 +18,6 @@ use crate::fleet_file::FleetFile;
 mod webhooks;
 
 use webhooks::WebhookEntry;
-
-/// The project of a fleet that names none.
-pub const DEFAULT_PROJECT: &str = "default";
 
 /// See the module.
 pub struct Catalog {

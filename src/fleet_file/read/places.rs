@@ -70,7 +70,8 @@ fn conflict(graph: &Graph, sharers: &[(usize, Content<'_>)]) -> Option<(usize, u
     for (later, (second, content)) in sharers.iter().enumerate() {
         for (earlier, (first, other)) in sharers[..later].iter().enumerate() {
             let is_ordered = reached[earlier][*second] || reached[later][*first];
-            if !is_ordered && !(is_shared(*content) && content == other) {
+            let is_same = is_shared(*content) && content == other;
+            if !is_ordered && !is_same {
                 return Some((*first, *second));
             }
         }

@@ -296,6 +296,10 @@ proptest! {
         let expected = FleetFile { project: Some(project.clone()), ..FleetFile::of(id, definition) };
         prop_assert_eq!(&file, &expected, "{}", yaml);
 
+        let json = to_json(&expected.definition, &project, Some(id)).unwrap();
+        let file = parse_json(&json).map_err(|error| TestCaseError::fail(format!("{error}\n{json}")))?;
+        prop_assert_eq!(&file, &expected, "{}", json);
+
         let mut copy = parse_yaml(&to_yaml(&expected.definition, &project, None)).unwrap();
         prop_assert_eq!(copy.id, None);
         copy.definition.keep_vessel_ids(&expected.definition);
