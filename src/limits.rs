@@ -27,6 +27,9 @@ pub const SECRET_NAME_BYTES_MAX: usize = 255;
 pub const FILE_NAME_BYTES_MAX: usize = 150;
 /// Bytes of a git repository's URL or of the name of a branch: more than any host has.
 pub const GIT_NAME_BYTES_MAX: usize = 1_000;
+/// Secrets of one vessel: each is a file to read at every start, and a search in all that the
+/// vessel writes.
+pub const SECRETS_PER_VESSEL_MAX: usize = 64;
 /// Bytes of a secret that is taken out of output. Shorter ones turn up in other text by chance, and
 /// what is masked there would give them away.
 pub const REDACTED_BYTES_MIN: usize = 8;

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use crate::domain::variable::{SecretName, VariableValue};
 use crate::fleet_file::cursor::Cursor;
 use crate::fleet_file::{FleetFileError, HiddenValue};
-use crate::limits::{ARGUMENT_BYTES_MAX, ENVIRONMENT_NAME_BYTES_MAX};
+use crate::limits::{ARGUMENT_BYTES_MAX, ENVIRONMENT_NAME_BYTES_MAX, SECRETS_PER_VESSEL_MAX};
 
 /// Prefixes of the variables that every vessel gets from the server.
 const RESERVED_PREFIXES: [&str; 2] = ["SHIPYARD_", "BOATHOOK_"];
@@ -28,8 +28,15 @@ pub(super) fn environment(
         return Ok(Vec::new());
     }
     let mut variables = Vec::new();
+    let mut secrets = 0;
     for (name, value) in entries(cursor)? {
         let read = checked_value(name, &value)?;
+        secrets += usize::from(matches!(read, VariableValue::Secret { .. }));
+        if secrets > SECRETS_PER_VESSEL_MAX {
+            return Err(value.invalid(format!(
+                "more than {SECRETS_PER_VESSEL_MAX} secrets; let the program read them from a file"
+            )));
+        }
         if matches!(&read, VariableValue::Literal(text) if text == HIDDEN) {
             hidden.push(HiddenValue {
                 vessel: vessel.to_owned(),

@@ -274,6 +274,13 @@ fn environments() {
             "line 4, column 22: vessels.v.environment.A: expected text, found a list",
         ),
     ]);
+    let secrets: Vec<_> = (0..65).map(|index| format!("V{index}: {{secret: K}}")).collect();
+    let file = |count: usize| {
+        let environment = secrets[..count].join(", ");
+        format!("name: n\nvessels: {{v: {{run: x, environment: {{{environment}}}}}}}")
+    };
+    assert!(parse_yaml(&file(64)).is_ok());
+    assert!(refusal(&file(65)).contains("environment.V64: more than 64 secrets"));
     let fits = "x".repeat(131_072 - "A=\0".len());
     let file =
         |value: &str| format!("name: n\nvessels: {{v: {{run: x, environment: {{A: {value}}}}}}}");
