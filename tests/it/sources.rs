@@ -173,8 +173,10 @@ fn a_clone_into_the_work_directory_lies_beside_what_is_there() {
         "run.sh",
         &json!({}),
     );
-    fleet["vessels"]["before"] =
-        json!({"run": "echo made > made; echo other > data.txt; ln -s / .git"});
+    let elsewhere = server.scratch().join("elsewhere");
+    fs::create_dir(&elsewhere).unwrap();
+    let before = format!("echo made > made; echo x > data.txt; ln -s {} .git", elsewhere.display());
+    fleet["vessels"]["before"] = json!({"run": before});
     fleet["connections"] = json!({"before": {"v": "SUCCESS"}});
     let hook = api.add_webhook(&api.apply(&fleet));
     let run = hook.post(server.hooks(), &[], b"the body\n");
@@ -183,6 +185,7 @@ fn a_clone_into_the_work_directory_lies_beside_what_is_there() {
     let lines: Vec<_> = log.lines().skip(1).collect();
     assert_eq!(lines[..3], ["the body", "made", "data"], "{log}");
     assert_eq!(lines[3], lines[4]);
+    assert!(fs::read_dir(&elsewhere).unwrap().next().is_none(), "a link was followed");
 }
 
 #[test]
