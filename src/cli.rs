@@ -49,7 +49,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Run the server
-    Serve(serve::ServeArgs),
+    Serve(Box<serve::ServeArgs>),
     /// Show the whole thing at work in a throwaway server
     Demo(demo::DemoArgs),
     /// Apply, list, show and delete fleets, and look at their versions
@@ -104,7 +104,7 @@ impl From<Outcome> for ExitCode {
 /// When it could not be done, with a message for the person who typed it.
 pub fn run(cli: Cli) -> anyhow::Result<Outcome> {
     match cli.verb {
-        Verb::Serve(arguments) => serve::run(arguments),
+        Verb::Serve(arguments) => serve::run(*arguments),
         Verb::Demo(arguments) => demo::run(&arguments),
         Verb::Fleet(arguments) => fleet::run(arguments),
         Verb::Webhook(arguments) => webhook::run(arguments),

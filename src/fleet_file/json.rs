@@ -45,9 +45,9 @@ pub(super) fn write(node: &Node) -> String {
 impl Serialize for Node {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match &self.kind {
-            Kind::Scalar { text, plain } => match (text.as_str(), text.parse::<u64>()) {
+            Kind::Scalar { text, plain } => match (text.as_str(), text.parse::<i64>()) {
                 (text, Ok(number)) if *plain && number.to_string() == text => {
-                    serializer.serialize_u64(number)
+                    serializer.serialize_i64(number)
                 }
                 ("true", _) if *plain => serializer.serialize_bool(true),
                 (text, _) => serializer.serialize_str(text),

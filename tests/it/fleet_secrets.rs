@@ -155,6 +155,15 @@ fn a_secret_without_a_value_is_named() {
         assert_eq!(api.output(&ended, "v"), format!("boathook: {told}\n"));
         assert_eq!(vessel_of(&ended, "after")["status"], "Success");
     }
+    // A run that has a value of its own needs no secret.
+    let run = api.start_with(
+        &api.apply(&fleet("gone", "NOT_THERE")),
+        &json!({"vessel_overrides": [
+            {"name": "v", "environment_variable_overrides": {"KEY": "of this run"}},
+        ]}),
+    );
+    let ended = api.wait_ended(&run);
+    assert_eq!(api.output(&ended, "v"), "started\n");
     for secret in ["../API_KEY", "a/b", "..", ""] {
         let answer = api.put("/api/v1/fleets?by=name", &fleet("out", secret));
         assert_eq!(answer.status, 422, "{secret}");

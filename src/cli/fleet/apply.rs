@@ -216,7 +216,7 @@ mod tests {
         assert_eq!(names, [&paths[0], &paths[3]]);
         let messages: Vec<_> = mistakes.iter().map(|(_, error)| format!("{error:#}")).collect();
         let [unknown, same, missing] = &messages[..] else { panic!("{messages:?}") };
-        assert!(unknown.starts_with("line 2, column 14: vessels.v.rnu: unknown key"), "{unknown}");
+        assert!(unknown.starts_with("line 2, column 15: vessels.v.rnu: unknown key"), "{unknown}");
         assert_eq!(*same, format!("describes the same fleet as {}", paths[0].display()));
         assert!(missing.starts_with("cannot read it: "), "{missing}");
     }
