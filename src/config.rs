@@ -138,6 +138,10 @@ pub struct Sources {
     #[arg(long, env = "BOATHOOK_WORK_DIR", value_name = "DIR")]
     pub work_dir: Option<PathBuf>,
 
+    /// Where the values of secrets are, a file each [default: $CREDENTIALS_DIRECTORY]
+    #[arg(long, env = "BOATHOOK_SECRETS_DIR", value_name = "DIR")]
+    pub secrets_dir: Option<PathBuf>,
+
     /// Whether a work directory stays when its run has ended [default: never]
     #[arg(long, env = "BOATHOOK_KEEP_WORKDIR", value_name = "WHEN")]
     pub keep_workdir: Option<KeepWorkdir>,
@@ -184,6 +188,8 @@ pub struct Settings {
     pub max_crash_attempts: u32,
     /// Absolute; may not exist yet.
     pub work_dir: PathBuf,
+    /// Absolute; may not exist yet. `None`: there are no secrets.
+    pub secrets_dir: Option<PathBuf>,
     pub keep_workdir: KeepWorkdir,
     pub shutdown_grace: Duration,
     pub kill_grace: Duration,
@@ -309,6 +315,10 @@ impl Settings {
             max_followers: first!(max_followers).map_or(limits::FOLLOWERS_MAX, NonZeroUsize::get),
             max_crash_attempts: first!(max_crash_attempts)
                 .map_or(limits::CRASH_ATTEMPTS_MAX, NonZeroU32::get),
+            secrets_dir: match first!(secrets_dir).or_else(credentials_directory) {
+                Some(directory) => Some(absolute(&directory)?),
+                None => None,
+            },
             keep_workdir: first!(keep_workdir).unwrap_or_default(),
             shutdown_grace: first!(shutdown_grace).map_or(limits::SHUTDOWN_GRACE, |time| time.0),
             kill_grace: first!(kill_grace).map_or(limits::KILL_GRACE, |time| time.0),
@@ -337,6 +347,11 @@ pub fn default_data_directory(
             .or_else(|| Some(home.and_then(absolute)?.join(".local/state")))
             .map(|state| state.join("boathook"))
     })
+}
+
+/// Where systemd has put the credentials of the service (systemd.exec(5), LoadCredential=).
+fn credentials_directory() -> Option<PathBuf> {
+    std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from)
 }
 
 fn absolute(path: &Path) -> Result<PathBuf, ConfigError> {

@@ -26,6 +26,7 @@ use crate::launch::process::{ProcessLauncher, ProcessLauncherSettings};
 use crate::logging;
 use crate::memory;
 use crate::priority;
+use crate::secrets::SecretStore;
 use crate::signals::{self, Event};
 use crate::storage::{self, DirectoryError, OpenError, write_private_file};
 
@@ -118,6 +119,7 @@ impl Daemon {
             max_crash_attempts: settings.max_crash_attempts,
             keep_workdir: settings.keep_workdir,
             output_dir,
+            secrets: SecretStore::new(settings.secrets_dir.clone()),
         };
         let engine =
             Engine::open(engine_settings, storage, Box::new(launcher), Box::new(SystemClock))?;

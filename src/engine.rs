@@ -18,6 +18,7 @@ use crate::launch::Launcher;
 use crate::launch::output::LiveOutput;
 use crate::launch::stop::StopSignal;
 use crate::queue::Queue;
+use crate::secrets::SecretStore;
 use crate::storage::{FreeSpace, Storage};
 
 mod catalog;
@@ -53,6 +54,7 @@ pub struct EngineSettings {
     pub keep_workdir: KeepWorkdir,
     /// Where output files are.
     pub output_dir: PathBuf,
+    pub secrets: SecretStore,
 }
 
 /// Why something that was asked for is not done. Each message is for a person.

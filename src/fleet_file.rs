@@ -1,4 +1,4 @@
-//! Fleet files: YAML and JSON in, YAML out.
+//! Fleet files: YAML and JSON in and out.
 //!
 //! Text becomes a tree of nodes that know their position (`yaml`, `json`), the tree becomes a
 //! definition (`read`), and a definition becomes text again (`write`). Every rule that a file can
@@ -18,6 +18,7 @@ use std::fmt;
 
 use crate::domain::fleet::FleetDefinition;
 use crate::domain::ids::FleetId;
+use crate::domain::variable::VariableValue;
 use crate::limits::FLEET_FILE_BYTES_MAX;
 
 pub use overrides::parse_overrides;
@@ -31,6 +32,59 @@ pub struct FleetFile {
     /// `project`: the name of the project; `None`: the file leaves it open.
     pub project: Option<String>,
     pub definition: FleetDefinition,
+    /// Variables whose values the file does not show.
+    pub hidden: Vec<HiddenValue>,
+}
+
+/// A variable whose value the hosted system has hidden: it keeps the value that it has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HiddenValue {
+    pub vessel: String,
+    pub variable: String,
+    /// What to answer when it has none.
+    pub unknown: FleetFileError,
+}
+
+impl FleetFile {
+    /// A file that says what `definition` says, about the fleet `id`.
+    pub fn of(id: FleetId, definition: FleetDefinition) -> Self {
+        Self { id: Some(id), project: None, definition, hidden: Vec::new() }
+    }
+
+    /// Gives every hidden variable the value that it has in `previous`.
+    ///
+    /// # Errors
+    /// When it has none there. The file is as it was then.
+    pub fn keep_hidden_values(
+        &mut self,
+        previous: Option<&FleetDefinition>,
+    ) -> Result<(), FleetFileError> {
+        let mut kept = Vec::with_capacity(self.hidden.len());
+        for hidden in &self.hidden {
+            let value = previous.and_then(|previous| hidden.value_in(previous));
+            kept.push(value.ok_or_else(|| hidden.unknown.clone())?.clone());
+        }
+        for (hidden, value) in self.hidden.drain(..).zip(kept) {
+            if let Some(variable) = hidden.variable_in(&mut self.definition) {
+                *variable = value;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl HiddenValue {
+    fn value_in<'a>(&self, fleet: &'a FleetDefinition) -> Option<&'a VariableValue> {
+        let vessel = fleet.vessels.get(fleet.vessel_index(&self.vessel)?)?;
+        let mut variables = vessel.environment.iter();
+        variables.find(|(name, _)| *name == self.variable).map(|(_, value)| value)
+    }
+
+    fn variable_in<'a>(&self, fleet: &'a mut FleetDefinition) -> Option<&'a mut VariableValue> {
+        let index = fleet.vessel_index(&self.vessel)?;
+        let mut variables = fleet.vessels.get_mut(index)?.environment.iter_mut();
+        variables.find(|(name, _)| *name == self.variable).map(|(_, value)| value)
+    }
 }
 
 /// Why a text is not a fleet file. Lines and columns count from 1.
@@ -69,6 +123,19 @@ impl fmt::Display for FleetFileError {
 }
 
 impl std::error::Error for FleetFileError {}
+
+/// The fleet file that [`to_yaml`] gives, as JSON with the same keys in the same order.
+/// [`parse_json`] gives back the same fleet.
+///
+/// # Errors
+/// None for a definition that this module has read.
+pub fn to_json(
+    definition: &FleetDefinition,
+    project: &str,
+    id: Option<FleetId>,
+) -> Result<String, FleetFileError> {
+    yaml::parse(&to_yaml(definition, project, id)).map(|root| json::write(&root))
+}
 
 /// Reads a fleet from one YAML document.
 ///

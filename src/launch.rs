@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::domain::fleet::Program;
 use crate::domain::ids::{InstanceId, RunId, VesselRunId};
 
+mod checkout;
 mod feed;
 mod group;
 mod leftovers;
@@ -54,6 +55,7 @@ pub trait Launcher: Send + Sync {
 }
 
 /// One attempt of a vessel, ready to start.
+#[derive(Clone, Copy)]
 pub struct Launch<'a> {
     pub run: RunId,
     pub vessel_run: VesselRunId,
@@ -63,6 +65,8 @@ pub struct Launch<'a> {
     pub working_directory: Option<&'a str>,
     /// The whole environment.
     pub environment: &'a [(String, String)],
+    /// The values in `environment` that must not show in the output.
+    pub secrets: &'a [String],
     pub payload: &'a dyn Payload,
     /// The longest the attempt may take; zero: no cutoff.
     pub runtime_cutoff: Duration,

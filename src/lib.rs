@@ -22,5 +22,6 @@ pub mod logging;
 pub mod memory;
 pub mod priority;
 pub mod queue;
+pub mod secrets;
 pub mod signals;
 pub mod storage;

@@ -22,6 +22,23 @@ pub const FLEET_FILE_NODES_MAX: usize = 100_000;
 /// Bytes of an environment variable's name. YAML ends a key at 1,024 characters, and no program
 /// asks for such a name.
 pub const ENVIRONMENT_NAME_BYTES_MAX: usize = 255;
+/// Bytes of the name of a secret: what systemd takes for a credential, and a file for its name.
+pub const SECRET_NAME_BYTES_MAX: usize = 255;
+/// Bytes of a file's name (NAME_MAX of Linux), less what the name of its temporary copy adds.
+pub const FILE_NAME_BYTES_MAX: usize = 150;
+/// Bytes of a git repository's URL or of the name of a branch: more than any host has.
+pub const GIT_NAME_BYTES_MAX: usize = 1_000;
+/// Secrets of one vessel: each is a file to read at every start, and a search in all that the
+/// vessel writes.
+pub const SECRETS_PER_VESSEL_MAX: usize = 64;
+/// Bytes of a secret that is taken out of output. Shorter ones turn up in other text by chance, and
+/// what is masked there would give them away.
+pub const REDACTED_BYTES_MIN: usize = 8;
+/// Bytes of an e-mail address (RFC 5321, section 4.5.3.1.3: a path of 256 with its brackets).
+pub const EMAIL_ADDRESS_BYTES_MAX: usize = 254;
+/// Addresses of one list. Mail servers take a hundred in one message (RFC 5321, section
+/// 4.5.3.1.8); more are a mailing list's business.
+pub const EMAIL_RECIPIENTS_MAX: usize = 100;
 /// Bytes of a working directory: PATH_MAX of Linux, without its NUL.
 pub const WORKING_DIRECTORY_BYTES_MAX: usize = 4_095;
 /// Bytes of one argument, environment string or `run` script. Linux refuses longer ones when

@@ -1,26 +1,26 @@
 //! `boathook fleet`: apply, list, show, delete, versions, diff, revert.
 
-use std::fmt::Write;
-use std::fs::File;
-use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+mod apply;
 
-use anyhow::{Context, bail};
+use std::fmt::Write;
+use std::path::PathBuf;
+
+use anyhow::Context;
 use clap::Subcommand;
-use ureq::http::Method;
 
 use super::api::{Fleet, Version};
-use super::client::{Content, Data, joined};
+use super::client::{Data, joined};
 use super::diff::{Line, diff};
 use super::locate::ServerOptions;
-use super::output::{
-    BAD, BOLD, DIM, GOOD, NOTABLE, advise, command, print, print_json, printable, styled,
-};
+use super::output::{BAD, BOLD, DIM, GOOD, advise, command, print, print_json, printable, styled};
 use super::session::Session;
 use super::table::Table;
 use super::{Outcome, time};
 use crate::clock::{Clock, SystemClock, Timestamp};
-use crate::limits::{CLIENT_PAGE, FLEET_FILE_BYTES_MAX};
+use crate::limits::CLIENT_PAGE;
+
+/// What the API calls a fleet file in JSON.
+const FILE_JSON: &str = "application/vnd.boathook.fleet+json";
 
 /// Arguments of `fleet`.
 #[derive(Debug, clap::Args)]
@@ -33,7 +33,8 @@ pub struct FleetArgs {
 
 #[derive(Debug, Subcommand)]
 enum FleetVerb {
-    /// Create or update fleets from files; applying the same again changes nothing
+    /// Create or update fleets from files, once all of them are valid; applying the same again
+    /// changes nothing
     Apply {
         /// Fleet files, directories of them (*.yaml, *.yml, *.json), or - for standard input
         #[arg(required = true, value_name = "FILE|DIR|-")]
@@ -45,7 +46,7 @@ enum FleetVerb {
     Show {
         /// Id, name or project/name
         fleet: String,
-        /// Print the fleet as a file that `fleet apply` takes
+        /// Print the fleet as a file that `fleet apply` takes; with --json as one in JSON
         #[arg(long)]
         yaml: bool,
     },
@@ -87,7 +88,7 @@ enum FleetVerb {
 pub fn run(arguments: FleetArgs) -> anyhow::Result<Outcome> {
     let session = Session::open(&arguments.server)?;
     match arguments.verb {
-        FleetVerb::Apply { sources } => return apply(&session, &sources),
+        FleetVerb::Apply { sources } => return apply::apply(&session, &sources),
         FleetVerb::List => list(&session)?,
         FleetVerb::Show { fleet, yaml } => show(&session, &fleet, yaml)?,
         FleetVerb::Delete { fleet } => delete(&session, &fleet)?,
@@ -96,99 +97,6 @@ pub fn run(arguments: FleetArgs) -> anyhow::Result<Outcome> {
         FleetVerb::Revert { fleet, version } => revert(&session, &fleet, version)?,
     }
     Ok(Outcome::Done)
-}
-
-fn apply(session: &Session, sources: &[PathBuf]) -> anyhow::Result<Outcome> {
-    let is_one = matches!(sources, [source] if !source.is_dir());
-    let mut answers = Vec::new();
-    let mut has_failed = false;
-    for file in fleet_files(sources)? {
-        // The others are applied all the same: files in one directory need not depend on another.
-        match apply_file(session, &file) {
-            Ok(answer) if session.json => answers.push(answer),
-            Ok(answer) => report_applied(session, &answer.parse()?)?,
-            Err(error) => {
-                has_failed = true;
-                advise(&format!("{}: {error:#}", styled(&file.display().to_string(), BAD)));
-            }
-        }
-    }
-    if session.json {
-        match answers.as_slice() {
-            [answer] if is_one => print_json(answer.raw())?,
-            [] if is_one => {}
-            answers => print_json(&joined(answers))?,
-        }
-    }
-    Ok(if has_failed { Outcome::PartlyFailed } else { Outcome::Done })
-}
-
-/// The files that `sources` stand for; those of a directory in the order of their names.
-fn fleet_files(sources: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    for source in sources {
-        if !source.is_dir() {
-            files.push(source.clone());
-            continue;
-        }
-        let reading = || format!("cannot read {}", source.display());
-        let mut found = Vec::new();
-        for entry in source.read_dir().with_context(reading)? {
-            let path = entry.with_context(reading)?.path();
-            let extension = path.extension().and_then(|extension| extension.to_str());
-            if matches!(extension, Some("yaml" | "yml" | "json")) && path.is_file() {
-                found.push(path);
-            }
-        }
-        if found.is_empty() {
-            bail!("no fleet files (*.yaml, *.yml, *.json) in {}", source.display());
-        }
-        found.sort();
-        files.append(&mut found);
-    }
-    Ok(files)
-}
-
-fn apply_file(session: &Session, file: &Path) -> anyhow::Result<Data> {
-    let text = read_fleet_file(file)?;
-    let is_json = file.extension().is_some_and(|extension| extension == "json");
-    let content_type = if is_json { "application/json" } else { "application/yaml" };
-    let content = Content::text(content_type, text);
-    Ok(session.client.send(Method::PUT, "/fleets?by=name", content)?)
-}
-
-fn read_fleet_file(file: &Path) -> anyhow::Result<String> {
-    let mut text = String::new();
-    let limit = FLEET_FILE_BYTES_MAX as u64;
-    let read = if file == Path::new("-") {
-        io::stdin().take(limit + 1).read_to_string(&mut text)
-    } else {
-        File::open(file).and_then(|file| file.take(limit + 1).read_to_string(&mut text))
-    };
-    read.context("cannot read it")?;
-    if text.len() as u64 > limit {
-        bail!("larger than a fleet file can be ({limit} bytes)");
-    }
-    Ok(text)
-}
-
-fn report_applied(session: &Session, fleet: &Fleet) -> io::Result<()> {
-    let what = match (fleet.changed, fleet.version) {
-        (false, _) => styled("unchanged", DIM),
-        (true, 1) => styled("created  ", GOOD),
-        (true, _) => styled("updated  ", GOOD),
-    };
-    let name = printable(&fleet.name);
-    let project = printable(&fleet.project_name);
-    print(&format!("{what}  {project}/{name}  version {}\n", fleet.version))?;
-    for warning in &fleet.warnings {
-        advise(&format!("{} {}", styled("warning:", NOTABLE), printable(warning)));
-    }
-    if !fleet.webhook {
-        advise("It has no webhook yet. To get the URL that starts it:");
-        advise(&command(&session.line(&format!("webhook add {}", fleet.argument()))));
-    }
-    Ok(())
 }
 
 fn list(session: &Session) -> anyhow::Result<()> {
@@ -226,7 +134,8 @@ fn show(session: &Session, name: &str, yaml: bool) -> anyhow::Result<()> {
     let fleet = session.fleet(name)?;
     let path = format!("/fleets/{}", fleet.id);
     if yaml {
-        return Ok(print(&session.client.get_text(&path, "application/yaml")?)?);
+        let form = if session.json { FILE_JSON } else { "application/yaml" };
+        return Ok(print(&session.client.get_text(&path, form)?)?);
     }
     let data = session.client.get(&path)?;
     if session.json {
@@ -411,18 +320,6 @@ PROJECT  FLEET   VESSELS  VERSION  WEBHOOK  UPDATED  ID
 default  deploy  2        3        yes      2m ago   6f1c0000-0000-4000-8000-000000000001
 ";
         assert_eq!(plain(&render_list(&[fleet()], now)), expected);
-    }
-
-    #[test]
-    fn directories_stand_for_the_fleet_files_in_them() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = |name: &str| directory.path().join(name);
-        assert!(fleet_files(&[directory.path().to_owned()]).is_err());
-        for name in ["b.yml", "a.yaml", "c.json", "notes.txt"] {
-            std::fs::write(path(name), "").unwrap();
-        }
-        let files = fleet_files(&["-".into(), directory.path().to_owned()]).unwrap();
-        assert_eq!(files, ["-".into(), path("a.yaml"), path("b.yml"), path("c.json")]);
     }
 
     #[test]

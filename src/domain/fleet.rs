@@ -1,5 +1,6 @@
 //! Fleets as they are defined: vessels, paths between them, and the versions of a fleet.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -8,7 +9,13 @@ use crate::clock::Timestamp;
 use crate::domain::backoff::Backoff;
 use crate::domain::graph::Path;
 use crate::domain::ids::{FleetId, OrganizationId, ProjectId, VesselId};
+use crate::domain::notification::EmailNotifications;
 use crate::domain::overlap::Overlap;
+use crate::domain::source::Code;
+use crate::domain::variable::VariableValue;
+
+/// The project of a fleet that names none.
+pub const DEFAULT_PROJECT: &str = "default";
 
 /// The organization that owns an installation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,6 +75,9 @@ pub struct FleetDefinition {
     pub priority: i8,
     #[serde(default)]
     pub delivery: Delivery,
+    /// Who is told how a run ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notifications: Option<EmailNotifications>,
 }
 
 /// One program of a fleet and how to run it.
@@ -81,9 +91,12 @@ pub struct VesselDefinition {
     pub working_directory: Option<String>,
     /// In the order in which they were written; names are unique.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub environment: Vec<(String, String)>,
+    pub environment: Vec<(String, VariableValue)>,
     #[serde(default)]
     pub guardrails: Guardrails,
+    /// Who is told how this vessel ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notifications: Option<EmailNotifications>,
 }
 
 /// What a vessel executes.
@@ -95,6 +108,8 @@ pub enum Program {
     Command(Vec<String>),
     /// A script for `/bin/sh -c`.
     Script(String),
+    /// A file or a repository for the interpreter of its language: the hosted system's CODE.
+    Code(Box<Code>),
 }
 
 /// What happens to a run that a crash interrupts.
@@ -148,11 +163,21 @@ impl FleetDefinition {
         self.vessels.iter().position(|vessel| vessel.name == name)
     }
 
-    /// Gives each vessel the id that the vessel of the same name has in `previous`.
+    /// Gives each vessel the id that the vessel of the same name has in `previous`. A vessel that
+    /// is new by its name and asks for one of these gets another.
     pub fn keep_vessel_ids(&mut self, previous: &FleetDefinition) {
+        let ids: BTreeMap<&str, VesselId> =
+            previous.vessels.iter().map(|vessel| (vessel.name.as_str(), vessel.id)).collect();
+        let mut taken = BTreeSet::new();
         for vessel in &mut self.vessels {
-            if let Some(index) = previous.vessel_index(&vessel.name) {
-                vessel.id = previous.vessels[index].id;
+            if let Some(id) = ids.get(vessel.name.as_str()) {
+                vessel.id = *id;
+                taken.insert(*id);
+            }
+        }
+        for vessel in &mut self.vessels {
+            if !ids.contains_key(vessel.name.as_str()) && taken.contains(&vessel.id) {
+                vessel.id = VesselId::random();
             }
         }
     }
@@ -178,5 +203,49 @@ mod millis {
 
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
         u64::deserialize(deserializer).map(Duration::from_millis)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_vessels_name_decides_its_id() {
+        let fleet = |vessels: &[(&str, u8)]| FleetDefinition {
+            name: "n".into(),
+            vessels: vessels
+                .iter()
+                .map(|(name, id)| VesselDefinition {
+                    id: VesselId::from_slice(&[*id; 16]).unwrap(),
+                    name: (*name).into(),
+                    program: Program::Script("x".into()),
+                    working_directory: None,
+                    environment: Vec::new(),
+                    guardrails: Guardrails::default(),
+                    notifications: None,
+                })
+                .collect(),
+            paths: Vec::new(),
+            concurrency: None,
+            overlap: Overlap::Queue,
+            priority: 0,
+            delivery: Delivery::default(),
+            notifications: None,
+        };
+        let previous = fleet(&[("a", 1), ("b", 2)]);
+        let ids = |vessels: &[(&str, u8)]| {
+            let mut fleet = fleet(vessels);
+            fleet.keep_vessel_ids(&previous);
+            fleet.vessels.iter().map(|vessel| vessel.id).collect::<Vec<_>>()
+        };
+        let id = |id: u8| VesselId::from_slice(&[id; 16]).unwrap();
+        assert_eq!(ids(&[("b", 7), ("a", 8)]), [id(2), id(1)]);
+        assert_eq!(ids(&[("a", 2), ("b", 1)]), [id(1), id(2)]);
+        // Renamed by its id, and its old name is gone.
+        assert_eq!(ids(&[("c", 1), ("b", 2)]), [id(1), id(2)]);
+        let renamed = ids(&[("c", 1), ("a", 9)]);
+        assert_eq!(renamed[1], id(1));
+        assert_ne!(renamed[0], id(1));
     }
 }

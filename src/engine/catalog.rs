@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use crate::clock::Timestamp;
 use crate::domain::change::Change;
-use crate::domain::fleet::{Fleet, FleetDefinition, FleetVersion, Organization, Project};
+use crate::domain::fleet::{
+    DEFAULT_PROJECT, Fleet, FleetDefinition, FleetVersion, Organization, Project,
+};
 use crate::domain::ids::{FleetId, ProjectId};
 use crate::domain::name::check_name;
 use crate::domain::webhook::{TokenHash, Webhook};
@@ -17,9 +19,6 @@ mod webhooks;
 
 pub use webhooks::Denied;
 use webhooks::WebhookEntry;
-
-/// The project of a fleet that names none.
-pub const DEFAULT_PROJECT: &str = "default";
 
 /// See the module.
 pub struct Catalog {
@@ -176,9 +175,10 @@ impl Catalog {
     /// When its name is taken within the project.
     pub fn create_fleet(
         &mut self,
-        file: FleetFile,
+        mut file: FleetFile,
         now: Timestamp,
     ) -> Result<(FleetView, Vec<Change>), Refusal> {
+        file.keep_hidden_values(None).map_err(|error| Refusal::Invalid(error.to_string()))?;
         let name = file.project.as_deref().unwrap_or(DEFAULT_PROJECT);
         let existing = self.project_by_name(name);
         if let Some(project) = existing {
@@ -223,6 +223,8 @@ impl Catalog {
         }
         let mut fleet = entry.fleet.clone();
         let current = Arc::clone(&entry.current);
+        file.keep_hidden_values(Some(&current.definition))
+            .map_err(|error| Refusal::Invalid(error.to_string()))?;
         let (project_id, mut changes) = match file.project.as_deref() {
             Some(name) => {
                 if let Some(project) = self.project_by_name(name) {

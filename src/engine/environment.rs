@@ -2,10 +2,12 @@
 //! Pure, so that the whole of it can be checked against a table.
 
 use crate::clock::Timestamp;
-use crate::domain::fleet::{FleetVersion, Organization, Project};
+use crate::domain::fleet::{FleetVersion, Organization, Program, Project, VesselDefinition};
 use crate::domain::graph::Graph;
 use crate::domain::ids::{InstanceId, RunId};
 use crate::domain::request::RequestHead;
+use crate::domain::source::Origin;
+use crate::domain::variable::VariableValue;
 use crate::launch::parameter_file_names;
 use crate::limits::ARGUMENT_BYTES_MAX;
 use crate::queue::Claim;
@@ -27,6 +29,8 @@ pub struct Surroundings<'a> {
     /// The headers as JSON, when there are any.
     pub headers_json: Option<&'a str>,
     pub work_directory: &'a str,
+    /// The vessel's own variables ([`own_variables`]) with their values.
+    pub own: &'a [(String, String)],
 }
 
 /// The environment under construction. Later values of a name replace earlier ones.
@@ -90,18 +94,33 @@ pub fn environment(surroundings: &Surroundings<'_>) -> Vec<(String, String)> {
     set_identity(&mut environment, surroundings);
     set_graph(&mut environment, claim);
     set_request(&mut environment, surroundings);
-    let overrides = surroundings.head.overrides.of(&vessel.name).map(|it| &it.environment);
-    for (name, value) in &vessel.environment {
-        if overrides.is_none_or(|overrides| !overrides.contains_key(name)) {
-            environment.set(name, value);
-        }
+    if let Program::Code(code) = &vessel.program
+        && let Origin::Git(git) = &code.origin
+    {
+        let place = git.directory().map(|directory| format!("/{directory}")).unwrap_or_default();
+        let place = format!("{}{place}", surroundings.work_directory);
+        environment.set("SHIPYARD_CLONE_LOCATION", place);
     }
-    for (name, value) in overrides.into_iter().flatten() {
-        if let Some(value) = value {
-            environment.set(name, value);
-        }
+    for (name, value) in surroundings.own {
+        environment.set(name, value);
     }
     environment.0
+}
+
+/// The vessel's variables as this run has them: those of the fleet but where the run overrides
+/// them, then the run's.
+pub fn own_variables(
+    vessel: &VesselDefinition,
+    head: &RequestHead,
+) -> Vec<(String, VariableValue)> {
+    let overrides = head.overrides.of(&vessel.name).map(|it| &it.environment);
+    let is_kept = |name: &str| overrides.is_none_or(|overrides| !overrides.contains_key(name));
+    let kept = vessel.environment.iter().filter(|(name, _)| is_kept(name)).cloned();
+    let set = overrides
+        .into_iter()
+        .flatten()
+        .filter_map(|(name, value)| Some((name.clone(), VariableValue::Literal(value.clone()?))));
+    kept.chain(set).collect()
 }
 
 fn set_identity(environment: &mut Environment, surroundings: &Surroundings<'_>) {

@@ -152,7 +152,7 @@ impl Engine {
     pub fn revert_fleet(&self, id: FleetId, version: u32) -> Result<FleetView, Refusal> {
         let earlier = self.fleet_version(id, version)?;
         let definition = earlier.definition.clone();
-        self.update_fleet(id, FleetFile { id: Some(id), project: None, definition })
+        self.update_fleet(id, FleetFile::of(id, definition))
     }
 
     /// The webhook of a fleet, if it has one.

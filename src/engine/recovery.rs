@@ -11,12 +11,12 @@ use std::sync::{Arc, Condvar, Mutex, RwLock};
 
 use crate::clock::{Clock, Timestamp};
 use crate::domain::change::{Change, QueueEntry, ServerRecord};
-use crate::domain::fleet::{FleetVersion, Organization, Project};
+use crate::domain::fleet::{DEFAULT_PROJECT, FleetVersion, Organization, Project};
 use crate::domain::ids::{
     FleetId, InstanceId, OrganizationId, ProjectId, RunId, RunIds, VesselRunId,
 };
 use crate::domain::run::Status;
-use crate::engine::catalog::{Catalog, DEFAULT_PROJECT};
+use crate::engine::catalog::Catalog;
 use crate::engine::{Decisions, Engine, EngineSettings, Phase};
 use crate::launch::Launcher;
 use crate::queue::{Interruption, Queue, Restored, Started};

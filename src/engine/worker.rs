@@ -8,7 +8,7 @@ use std::thread::{self, JoinHandle};
 use crate::domain::change::Change;
 use crate::domain::request::RequestHead;
 use crate::domain::run::{End, OutputPlace, OutputRecord, RunRecord};
-use crate::engine::environment::{Surroundings, environment};
+use crate::engine::environment::{Surroundings, environment, own_variables};
 use crate::engine::{Decisions, Engine, Phase, Running};
 use crate::launch::output::{CapturedOutput, Kept, LiveOutput};
 use crate::launch::stop::StopSignal;
@@ -135,6 +135,13 @@ impl Engine {
         if let Some(skip) = head.overrides.of(&vessel.name).and_then(|vessel| vessel.skip) {
             return Outcome::without_start(assignment, End::Skipped(skip), skip.log_line());
         }
+        let own = match self.settings.secrets.resolve(&own_variables(vessel, &head)) {
+            Ok(own) => own,
+            Err(why) => {
+                let line = format!("boathook: {why}");
+                return Outcome::without_start(assignment, End::NotStarted(why), &line);
+            }
+        };
         let headers_json = (!head.headers.is_empty())
             .then(|| serde_json::to_string(&head.headers).unwrap_or_default());
         let payload = StoredPayload {
@@ -142,7 +149,7 @@ impl Engine {
             run: &claim.run,
             headers_json: headers_json.as_deref(),
         };
-        let environment = self.environment(claim, &head, &payload);
+        let environment = self.environment(claim, &head, &payload, &own.variables);
         let notices: Vec<String> = claim.notice.iter().cloned().collect();
         let launch = Launch {
             run: claim.run.id,
@@ -151,6 +158,7 @@ impl Engine {
             program: &vessel.program,
             working_directory: vessel.working_directory.as_deref(),
             environment: &environment,
+            secrets: &own.secrets,
             payload: &payload,
             runtime_cutoff: vessel.guardrails.runtime_cutoff,
             notices: &notices,
@@ -163,6 +171,7 @@ impl Engine {
         claim: &Claim,
         head: &RequestHead,
         payload: &StoredPayload<'_>,
+        own: &[(String, String)],
     ) -> Vec<(String, String)> {
         let body_text = payload.body_text();
         let directory = self.launcher.directory(claim.run.id);
@@ -179,6 +188,7 @@ impl Engine {
             body_text: body_text.as_deref(),
             headers_json: payload.headers_json,
             work_directory: &directory.to_string_lossy(),
+            own,
         })
     }
 

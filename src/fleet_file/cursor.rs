@@ -6,19 +6,7 @@ use super::node::{KeyPath, Kind, Node, Position, excerpt};
 use super::suggest::closest;
 
 /// Keys that are part of the plan but not built. They are refused by name wherever they appear.
-const NOT_SUPPORTED_YET: &[&str] = &[
-    "source",
-    "packages",
-    "system_packages",
-    "notifications",
-    "triggers",
-    "schedules",
-    "user",
-    "limits",
-    "nice",
-    "umask",
-    "secret",
-];
+const NOT_SUPPORTED_YET: &[&str] = &["user", "limits", "nice", "umask"];
 
 #[derive(Clone, Debug)]
 pub(super) struct Cursor<'a> {
@@ -113,6 +101,15 @@ impl<'a> Cursor<'a> {
                 .filter(|number| (-max..=max).contains(number))
                 .ok_or_else(|| self.invalid(expected)),
             _ => Err(self.invalid(expected)),
+        }
+    }
+
+    /// `true` or `false`, written without quotes.
+    pub fn truth(&self) -> Result<bool, FleetFileError> {
+        match &self.node.kind {
+            Kind::Scalar { text, plain: true } if text == "true" => Ok(true),
+            Kind::Scalar { text, plain: true } if text == "false" => Ok(false),
+            _ => Err(self.invalid("expected true or false, without quotes")),
         }
     }
 

@@ -1,8 +1,9 @@
-//! JSON text to the same tree as YAML. serde_json decides what is JSON; the reader here then walks
+//! JSON text to the same tree as YAML, and back. serde_json decides what is JSON; the reader here then walks
 //! a text that is known to be well-formed, because it has to keep what serde_json drops: positions,
 //! duplicate keys, and numbers as they were written.
 
 use serde::de::IgnoredAny;
+use serde::{Serialize, Serializer};
 
 use super::FleetFileError;
 use super::node::{Bounds, Entries, Key, KeyPath, Kind, Node, Position};
@@ -31,6 +32,32 @@ fn syntax_error(text: &str, error: &serde_json::Error) -> FleetFileError {
     let message = error.to_string();
     let message = message.rsplit_once(" at line ").map_or(message.as_str(), |(what, _)| what);
     reader.reached.syntax(position, message)
+}
+
+/// The tree as JSON. Numbers and truth values are those that stand without quotes in it.
+pub(super) fn write(node: &Node) -> String {
+    // Texts and their maps always have a JSON form.
+    let mut text = serde_json::to_string_pretty(node).unwrap_or_default();
+    text.push('\n');
+    text
+}
+
+impl Serialize for Node {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match &self.kind {
+            Kind::Scalar { text, plain } => match (text.as_str(), text.parse::<i64>()) {
+                (text, Ok(number)) if *plain && number.to_string() == text => {
+                    serializer.serialize_i64(number)
+                }
+                ("true", _) if *plain => serializer.serialize_bool(true),
+                (text, _) => serializer.serialize_str(text),
+            },
+            Kind::Sequence(items) => serializer.collect_seq(items),
+            Kind::Mapping(entries) => {
+                serializer.collect_map(entries.iter().map(|(key, value)| (&key.text, value)))
+            }
+        }
+    }
 }
 
 struct Reader<'a> {

@@ -2,6 +2,10 @@
 
 mod connections;
 pub(super) mod environment;
+mod notifications;
+mod places;
+mod source;
+mod triggers;
 mod turns;
 mod vessel;
 
@@ -10,7 +14,7 @@ use std::collections::BTreeSet;
 use super::cursor::{Cursor, Fields};
 use super::node::Node;
 use super::suggest::closest;
-use super::{FleetFile, FleetFileError};
+use super::{FleetFile, FleetFileError, HiddenValue};
 use crate::domain::fleet::{Delivery, FleetDefinition, VesselDefinition};
 use crate::domain::name::check_name;
 use crate::limits::VESSELS_PER_FLEET_MAX;
@@ -25,6 +29,8 @@ const FLEET_KEYS: &[&str] = &[
     "overlap",
     "priority",
     "delivery",
+    "notifications",
+    "triggers",
 ];
 
 /// The fleet that the tree describes.
@@ -43,16 +49,33 @@ pub(super) fn fleet(root: &Node) -> Result<FleetFile, FleetFileError> {
     };
     let project = fields.get("project").map(name_of).transpose()?;
     let delivery = delivery(&fields)?;
-    let vessels = vessels(&root, &fields, delivery)?;
+    let mut hidden = Vec::new();
+    let vessels = vessels(&root, &fields, delivery, &mut hidden)?;
     let paths = match fields.get("connections") {
         Some(connections) => connections::paths(connections, &vessels)?,
         None => Vec::new(),
     };
+    places::check(&vessels, &paths, &fields)?;
     let (concurrency, overlap) = turns::concurrency(&fields)?;
     let priority = turns::priority(&fields)?;
-    let definition =
-        FleetDefinition { name, vessels, paths, concurrency, overlap, priority, delivery };
-    Ok(FleetFile { id, project, definition })
+    let notifications = match fields.get("notifications") {
+        Some(notifications) => notifications::notifications(notifications)?,
+        None => None,
+    };
+    if let Some(triggers) = fields.get("triggers") {
+        triggers::refuse_schedules(triggers)?;
+    }
+    let definition = FleetDefinition {
+        name,
+        vessels,
+        paths,
+        concurrency,
+        overlap,
+        priority,
+        delivery,
+        notifications,
+    };
+    Ok(FleetFile { id, project, definition, hidden })
 }
 
 fn name_of(cursor: &Cursor<'_>) -> Result<String, FleetFileError> {
@@ -86,6 +109,7 @@ fn vessels(
     root: &Cursor<'_>,
     fields: &Fields<'_>,
     delivery: Delivery,
+    hidden: &mut Vec<HiddenValue>,
 ) -> Result<Vec<VesselDefinition>, FleetFileError> {
     const NONE: &str = "a fleet needs at least one vessel, as in `hello: {run: echo hello}`";
     let cursor = fields.get("vessels").ok_or_else(|| root.missing("vessels", NONE))?;
@@ -107,7 +131,7 @@ fn vessels(
     let mut vessels = Vec::with_capacity(entries.len());
     for (name, value) in entries {
         check_name(name).map_err(|error| value.invalid_key(error.to_string()))?;
-        let vessel = vessel::vessel(name, &value, delivery)?;
+        let vessel = vessel::vessel(name, &value, delivery, hidden)?;
         if !ids.insert(vessel.id) {
             let message = "another vessel has the same `_id`; remove one of the two";
             return Err(value.invalid_key(message));

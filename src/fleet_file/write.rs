@@ -10,6 +10,9 @@ use crate::domain::fleet::{
 };
 use crate::domain::graph::Condition;
 use crate::domain::ids::FleetId;
+use crate::domain::notification::EmailNotifications;
+use crate::domain::source::{Argument, Code, Origin};
+use crate::domain::variable::VariableValue;
 use crate::duration::format_duration;
 
 /// The fleet file of `definition`. With an `id` the ids of the fleet and its vessels are written
@@ -39,6 +42,7 @@ pub fn to_yaml(definition: &FleetDefinition, project: &str, id: Option<FleetId>)
     if definition.delivery == Delivery::AtMostOnce {
         out.line(0, "delivery", "at_most_once");
     }
+    out.notifications(0, definition.notifications.as_ref());
     out.0
 }
 
@@ -53,17 +57,89 @@ impl Writer {
         match &vessel.program {
             Program::Command(arguments) => self.list(2, "command", arguments),
             Program::Script(script) => self.text(2, "run", script),
+            Program::Code(code) => self.source(code, &vessel.environment),
         }
         if let Some(directory) = &vessel.working_directory {
             self.text(2, "working_directory", directory);
         }
-        if !vessel.environment.is_empty() {
+        let is_in_source = matches!(vessel.program, Program::Code(_));
+        if !vessel.environment.is_empty() && !is_in_source {
             self.heading(2, "environment");
             for (name, value) in &vessel.environment {
-                self.text(3, name, value);
+                self.value(3, name, value);
             }
         }
         self.guardrails(&vessel.guardrails);
+        self.notifications(2, vessel.notifications.as_ref());
+    }
+
+    fn notifications(&mut self, level: usize, notifications: Option<&EmailNotifications>) {
+        let Some(EmailNotifications { emails, after_error, after_on_demand }) = notifications
+        else {
+            return;
+        };
+        self.heading(level, "notifications");
+        self.list(level + 1, "emails", emails);
+        for (key, flag) in [("after_error", after_error), ("after_on_demand", after_on_demand)] {
+            if *flag {
+                self.line(level + 1, key, "true");
+            }
+        }
+    }
+
+    /// The hosted system's form of a program, its variables included.
+    fn source(&mut self, code: &Code, environment: &[(String, VariableValue)]) {
+        self.heading(2, "source");
+        self.line(3, "type", "CODE");
+        self.line(3, "language", code.language.word());
+        if let Some(version) = &code.version {
+            self.text(3, "version", version);
+        }
+        match &code.origin {
+            Origin::File { name, content } => {
+                self.heading(3, "file");
+                self.text(4, "name", name);
+                self.text(4, "content", content);
+            }
+            Origin::Git(git) => {
+                self.heading(3, "git");
+                self.text(4, "repository", &git.repository);
+                if let Some(point) = &git.checkout_point {
+                    self.text(4, "checkout_point", point);
+                }
+                self.line(4, "clone_location", git.clone_location.word());
+            }
+        }
+        self.text(3, "file_to_run", &code.file_to_run);
+        if !code.arguments.is_empty() {
+            self.heading(3, "arguments");
+            for Argument { key, value } in &code.arguments {
+                let parts = [("key", key), ("value", value)].map(|(name, text)| {
+                    text.as_ref().map(|text| format!("{name}: {}", scalar(text)))
+                });
+                self.item(
+                    4,
+                    &format!("{{{}}}", parts.into_iter().flatten().collect::<Vec<_>>().join(", ")),
+                );
+            }
+        }
+        if !environment.is_empty() {
+            self.heading(3, "environment");
+            for (name, value) in environment {
+                self.item(4, &format!("name: {name}"));
+                self.value(5, "value", value);
+            }
+        }
+    }
+
+    /// A variable's value under `key`.
+    fn value(&mut self, level: usize, key: &str, value: &VariableValue) {
+        match value {
+            VariableValue::Literal(text) => self.text(level, key, text),
+            VariableValue::Secret { secret } => {
+                self.line(level, key, &format!("{{secret: {}}}", scalar(secret.as_str())));
+            }
+        }
     }
 
     fn guardrails(&mut self, guardrails: &Guardrails) {
@@ -124,6 +200,14 @@ impl Writer {
         self.key(level, key);
         self.0.push(' ');
         self.0.push_str(value);
+        self.0.push('\n');
+    }
+
+    /// An item of a list, as YAML already. What belongs to it follows a level deeper.
+    fn item(&mut self, level: usize, text: &str) {
+        self.indent(level);
+        self.0.push_str("- ");
+        self.0.push_str(text);
         self.0.push('\n');
     }
 

@@ -13,11 +13,17 @@ use crate::domain::fleet::{
 use crate::domain::graph::Condition;
 use crate::domain::ids::{FleetId, OrganizationId, ProjectId, RunId, VesselId, VesselRunId};
 use crate::domain::network::Networks;
+use crate::domain::notification::EmailNotifications;
 use crate::domain::overlap::Overlap;
 use crate::domain::rate::Rate;
 use crate::domain::run::{Status, Trigger, VesselRunRecord};
+use crate::domain::variable::VariableValue;
 use crate::domain::webhook::Webhook;
 use crate::engine::{FleetView, RunView};
+
+mod source;
+
+use source::SourceJson;
 
 #[derive(Serialize)]
 pub struct OrganizationJson {
@@ -66,6 +72,7 @@ pub struct FleetJson<'a> {
     overlap: Overlap,
     priority: i8,
     delivery: Delivery,
+    notifications: Option<&'a EmailNotifications>,
     /// Whether `PUT ?by=name` changed anything; absent elsewhere.
     #[serde(skip_serializing_if = "Option::is_none")]
     changed: Option<bool>,
@@ -96,12 +103,13 @@ impl<'a> From<&'a FleetView> for FleetJson<'a> {
             overlap: definition.overlap,
             priority: definition.priority,
             delivery: definition.delivery,
+            notifications: definition.notifications.as_ref(),
             changed: None,
         }
     }
 }
 
-/// Has `command` or `run`, as its vessel has an argument vector or a script.
+/// Has `command`, `run` or `source`, as its vessel has an argument vector, a script or code.
 #[derive(Serialize)]
 struct VesselJson<'a> {
     id: VesselId,
@@ -110,31 +118,39 @@ struct VesselJson<'a> {
     command: Option<&'a [String]>,
     #[serde(skip_serializing_if = "Option::is_none")]
     run: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source: Option<SourceJson<'a>>,
     working_directory: Option<&'a str>,
     environment: EnvironmentJson<'a>,
     guardrails: GuardrailsJson,
+    notifications: Option<&'a EmailNotifications>,
 }
 
 impl<'a> From<&'a VesselDefinition> for VesselJson<'a> {
     fn from(vessel: &'a VesselDefinition) -> Self {
-        let (command, run) = match &vessel.program {
-            Program::Command(arguments) => (Some(arguments.as_slice()), None),
-            Program::Script(script) => (None, Some(script.as_str())),
-        };
+        let (mut command, mut run, mut source) = (None, None, None);
+        match &vessel.program {
+            Program::Command(arguments) => command = Some(arguments.as_slice()),
+            Program::Script(script) => run = Some(script.as_str()),
+            Program::Code(code) => source = Some(SourceJson::from(&**code)),
+        }
         Self {
             id: vessel.id,
             name: &vessel.name,
             command,
             run,
+            source,
             working_directory: vessel.working_directory.as_deref(),
             environment: EnvironmentJson(&vessel.environment),
             guardrails: GuardrailsJson::from(&vessel.guardrails),
+            notifications: vessel.notifications.as_ref(),
         }
     }
 }
 
-/// A JSON object, in the order of the fleet file.
-struct EnvironmentJson<'a>(&'a [(String, String)]);
+/// A JSON object, in the order of the fleet file. A secret is shown by its name: nobody here knows
+/// its value.
+struct EnvironmentJson<'a>(&'a [(String, VariableValue)]);
 
 impl Serialize for EnvironmentJson<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

@@ -2,7 +2,8 @@
 //! runs, [`StoredOutput`] for the file of one that has ended or was interrupted. Does not read the
 //! vessel's pipe and knows nothing of the database that holds small outputs.
 //!
-//! Offsets count the bytes the vessel wrote. Of an output larger than its cap the first and the
+//! Offsets count the bytes of the log: those the vessel wrote, after its secrets were taken out of
+//! them (`redact`), and our own lines. Of an output larger than its cap the first and the
 //! last half of the cap are kept; a chunk that begins later than it was asked for says so by its
 //! `offset`.
 
@@ -15,9 +16,11 @@ use crate::domain::ids::VesselRunId;
 use crate::limits::{OUTPUT_INLINE_BYTES_MAX, OUTPUT_INLINE_TIME_MAX};
 
 mod file;
+mod redact;
 mod stored;
 
 use file::OutputFile;
+use redact::Redactor;
 pub use stored::{StoredOutput, output_path, remove_output};
 
 /// Bytes of one chunk: what a reader holds in memory at a time.
@@ -26,15 +29,16 @@ pub const CHUNK_BYTES_MAX: usize = 64 * 1024;
 /// The output of one attempt, shared between the worker that captures it and those who follow.
 ///
 /// It begins in memory. [`LiveOutput::begin`] gives it a file to move to when it grows.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct LiveOutput {
     state: Mutex<State>,
     changed: Condvar,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct State {
     place: Option<Place>,
+    redactor: Redactor,
     /// The whole output until it moves to `file`.
     inline: Vec<u8>,
     file: Option<Arc<OutputFile>>,
@@ -113,25 +117,39 @@ impl LiveOutput {
         self.lock().place = Some(Place { path, bytes_max, file_due_at });
     }
 
+    /// From here on, `secrets` are taken out of whatever is appended.
+    pub fn hide(&self, secrets: &[String]) {
+        self.lock().redactor = Redactor::new(secrets);
+    }
+
+    /// `text` without the secrets that the output hides.
+    pub fn without_secrets(&self, text: &str) -> String {
+        self.lock().without_secrets(text)
+    }
+
     /// Appends what the vessel wrote. Never fails: what cannot be kept is dropped, with a notice.
     pub fn append(&self, bytes: &[u8]) {
-        let Some(last) = bytes.last() else { return };
         let mut state = self.lock();
-        state.ends_line = *last == b'\n';
-        state.append(bytes);
+        if state.redactor.is_idle() {
+            state.append(bytes);
+        } else {
+            let mut shown = Vec::with_capacity(bytes.len());
+            state.redactor.push(bytes, &mut shown);
+            state.append(&shown);
+        }
         self.wake(&state);
     }
 
     /// Appends a line of the launcher's own, on a line of its own.
     pub fn append_line(&self, line: &str) {
         let mut state = self.lock();
+        let line = state.without_secrets(line);
         let mut bytes = Vec::with_capacity(line.len() + 2);
         if state.total > 0 && !state.ends_line {
             bytes.push(b'\n');
         }
         bytes.extend_from_slice(line.as_bytes());
         bytes.push(b'\n');
-        state.ends_line = true;
         state.append(&bytes);
         self.wake(&state);
     }
@@ -164,7 +182,9 @@ impl LiveOutput {
 
     /// What is left of the output now that the vessel has ended. What is in a file is synced.
     pub fn capture(&self) -> CapturedOutput {
-        let state = self.lock();
+        let mut state = self.lock();
+        state.end_stream();
+        self.wake(&state);
         let bytes = state.end();
         let Some(file) = state.file.clone() else {
             let kept = match state.inline.as_slice() {
@@ -240,10 +260,30 @@ impl LiveOutput {
 }
 
 impl State {
+    /// Appends what the redactor still holds: nothing more comes that could make it a secret.
+    fn end_stream(&mut self) {
+        let mut held = Vec::new();
+        self.redactor.finish(&mut held);
+        self.append(&held);
+    }
+
+    fn without_secrets(&mut self, text: &str) -> String {
+        self.end_stream();
+        if self.redactor.is_idle() {
+            return text.to_owned();
+        }
+        let mut shown = Vec::with_capacity(text.len());
+        self.redactor.push(text.as_bytes(), &mut shown);
+        self.redactor.finish(&mut shown);
+        String::from_utf8_lossy(&shown).into_owned()
+    }
+
     fn append(&mut self, bytes: &[u8]) {
+        let Some(last) = bytes.last() else { return };
         if self.notice.is_some() {
             return;
         }
+        self.ends_line = *last == b'\n';
         let result = match &self.file {
             None if self.inline.len() + bytes.len() <= self.inline_bytes_max() => {
                 self.inline.extend_from_slice(bytes);

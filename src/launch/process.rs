@@ -15,6 +15,7 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, Signal, pidfd_open, prlimit};
 
+use super::checkout::Checkout;
 use super::feed::Feed;
 use super::group::ProcessGroup;
 use super::leftovers::end_leftovers;
@@ -82,18 +83,29 @@ impl ProcessLauncher {
             None => {}
         }
         let work = self.work_directories.prepare(launch).map_err(|error| error.to_string())?;
-        let directory = match launch.working_directory {
-            None => Cow::Borrowed(work.path.as_path()),
-            Some(directory) => Cow::Owned(work.path.join(directory)),
-        };
-        let program = resolve(launch.program, launch.environment, &directory)?;
-        let started =
-            spawn(launch, &program, &directory, work.body_start, self.settings.descriptor_limit)?;
         let cutoff_at = match launch.runtime_cutoff {
             Duration::ZERO => None,
             cutoff => Instant::now().checked_add(cutoff),
         };
+        let descriptors = self.settings.descriptor_limit;
         let bounds = Bounds { cutoff_at, kill_grace: self.settings.kill_grace };
+        if let Some(checkout) = Checkout::of(launch, &work.path) {
+            let git = checkout.run(|step| {
+                let program = resolve(step.program, step.environment, &work.path, &work.path)?;
+                let started = spawn(step, &program, &work.path, Vec::new(), descriptors)?;
+                Ok(wait(started, &bounds, stop, output))
+            })?;
+            // A clone that was stopped or cut off ends the vessel just as the program would.
+            if let Some(how) = git {
+                return Ok(how);
+            }
+        }
+        let directory = match launch.working_directory {
+            None => Cow::Borrowed(work.path.as_path()),
+            Some(directory) => Cow::Owned(work.path.join(directory)),
+        };
+        let program = resolve(launch.program, launch.environment, &directory, &work.path)?;
+        let started = spawn(launch, &program, &directory, work.body_start, descriptors)?;
         Ok(wait(started, &bounds, stop, output))
     }
 }
@@ -110,10 +122,14 @@ impl Launcher for ProcessLauncher {
     fn launch(&self, launch: &Launch<'_>, stop: &StopSignal, output: &LiveOutput) -> Ended {
         let ProcessLauncherSettings { output_dir, max_output_bytes, .. } = &self.settings;
         output.begin(output_dir, launch.vessel_run, launch.attempt, *max_output_bytes);
+        output.hide(launch.secrets);
         for notice in launch.notices {
             output.append_line(notice);
         }
-        let how = self.run(launch, stop, output).unwrap_or_else(HowEnded::NotStarted);
+        let how = self.run(launch, stop, output).unwrap_or_else(|reason| {
+            // It goes into the vessel's record as well.
+            HowEnded::NotStarted(output.without_secrets(&reason))
+        });
         if let HowEnded::NotStarted(reason) = &how {
             output.append_line(&format!("boathook: {reason}"));
         }
@@ -150,7 +166,7 @@ fn spawn<'a>(
     let (stdin, feed) = input(launch, body_start)?;
     let mut command = Command::new(&program.path);
     if let [name, arguments @ ..] = program.arguments.as_slice() {
-        command.arg0(name).args(arguments);
+        command.arg0(&**name).args(arguments.iter().map(|argument| &**argument));
     }
     command
         .env_clear()

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::Access;
 
 use crate::domain::fleet::Program;
+use crate::domain::source::{Code, Language, Origin};
 
 /// What execvp(3) searches when there is no `PATH`.
 const PATH_DEFAULT: &str = "/bin:/usr/bin";
@@ -19,11 +20,11 @@ pub(super) struct Resolved<'a> {
     /// Absolute.
     pub path: PathBuf,
     /// The argument vector, `argv[0]` as the fleet has it.
-    pub arguments: Vec<&'a str>,
+    pub arguments: Vec<Cow<'a, str>>,
 }
 
 /// Finds the file that `program` names for a vessel with this environment, started in
-/// `directory`, an absolute path.
+/// `directory`. Its code, if it has any, is in `work`. Both are absolute paths.
 ///
 /// # Errors
 /// Why there is none, for the vessel's log.
@@ -31,25 +32,73 @@ pub(super) fn resolve<'a>(
     program: &'a Program,
     environment: &[(String, String)],
     directory: &Path,
+    work: &Path,
 ) -> Result<Resolved<'a>, String> {
-    let arguments: Vec<&str> = match program {
+    let arguments: Vec<Cow<'a, str>> = match program {
         Program::Script(script) => {
             return Ok(Resolved {
                 path: "/bin/sh".into(),
-                arguments: vec!["/bin/sh", "-c", script],
+                arguments: ["/bin/sh", "-c", script].map(Cow::Borrowed).to_vec(),
             });
         }
-        Program::Command(command) => command.iter().map(String::as_str).collect(),
+        Program::Command(command) => command.iter().map(|it| Cow::Borrowed(it.as_str())).collect(),
+        Program::Code(code) => interpreted(code, directory, work)?,
     };
-    let name = match arguments.first() {
-        None | Some(&"") => return Err("its command is empty: name a program".to_owned()),
-        Some(name) => *name,
+    let name = match arguments.first().map(|name| &**name) {
+        None | Some("") => return Err("its command is empty: name a program".to_owned()),
+        Some(name) => name,
     };
     let path = match name.contains('/') {
         true => directory.join(name),
         false => search(name, path_of(environment), directory)?,
     };
     Ok(Resolved { path, arguments })
+}
+
+/// The argument vector that runs `code`: interpreter, file, arguments.
+fn interpreted<'a>(
+    code: &'a Code,
+    directory: &Path,
+    work: &Path,
+) -> Result<Vec<Cow<'a, str>>, String> {
+    let interpreter = match (code.language, &code.version) {
+        (Language::Bash, _) => Cow::Borrowed("bash"),
+        (Language::Node, _) => Cow::Borrowed("node"),
+        (Language::Python, None) => Cow::Borrowed("python3"),
+        (Language::Python, Some(version)) => Cow::Owned(format!("python{version}")),
+    };
+    let path = work.join(&code.file_to_run);
+    if !path.is_file() {
+        return Err(no_file_to_run(code, &path));
+    }
+    // As it was written where that leads to it, for the sake of the program's own messages.
+    let file = match directory == work {
+        true => Cow::Borrowed(code.file_to_run.as_str()),
+        false => Cow::Owned(path.to_string_lossy().into_owned()),
+    };
+    let given = code.arguments.iter().flat_map(|argument| [&argument.key, &argument.value]);
+    let given = given.flatten().map(|text| Cow::Borrowed(text.as_str()));
+    Ok([interpreter, file].into_iter().chain(given).collect())
+}
+
+fn no_file_to_run(code: &Code, path: &Path) -> String {
+    let named = &code.file_to_run;
+    match &code.origin {
+        Origin::File { name, .. } => format!(
+            "`file_to_run` is {named}, but there is no file {}: name {name}, which the vessel \
+             brings along, or one that an earlier vessel leaves",
+            path.display()
+        ),
+        Origin::Git(git) => match git.directory() {
+            Some(directory) if !named.starts_with(&format!("{directory}/")) => format!(
+                "`file_to_run` is {named}, but the repository is in the directory {directory}: \
+                 name {directory}/{named}, or set `clone_location` to CWD"
+            ),
+            _ => format!(
+                "`file_to_run` is {named}, and the repository has no such file at its checkout point"
+            ),
+        },
+    }
 }
 
 /// The `PATH` that the vessel will see: of several the last, as for [`std::process::Command`].
@@ -93,7 +142,10 @@ fn search(name: &str, search_path: &str, directory: &Path) -> Result<PathBuf, St
 
 /// Bytes that `arguments` and `environment` take when the program starts, and of the longest of
 /// them; each with its NUL (execve(2)).
-pub(super) fn start_bytes(arguments: &[&str], environment: &[(String, String)]) -> (usize, usize) {
+pub(super) fn start_bytes(
+    arguments: &[Cow<'_, str>],
+    environment: &[(String, String)],
+) -> (usize, usize) {
     let strings = arguments.iter().map(|argument| argument.len() + 1);
     let variables = environment.iter().map(|(name, value)| name.len() + value.len() + 2);
     strings.chain(variables).fold((0, 0), |(sum, longest), bytes| {

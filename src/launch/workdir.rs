@@ -1,5 +1,5 @@
-//! Work directories: one per run, shared by its vessels, with the parameter files in it. Making
-//! them is on the path of every vessel that starts, so it costs no system call too many.
+//! Work directories: one per run, shared by its vessels, with the parameter files and the code of
+//! the vessel that starts in it. Making them is on the path of every vessel that starts, so it costs no system call too many.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -12,8 +12,12 @@ use rustix::io::Errno;
 use super::feed::read_slice;
 use super::tree::remove_tree;
 use super::{DirectoryError, Launch, parameter_file_names};
+use crate::domain::fleet::Program;
 use crate::domain::ids::RunId;
+use crate::domain::source::Origin;
 
+/// The mode of parameter files: they are the server's user's alone.
+const PRIVATE: Mode = Mode::RUSR.union(Mode::WUSR);
 /// Temporary names that are tried before a directory full of planted ones is given up.
 const TEMPORARY_NAMES_MAX: u32 = 100;
 
@@ -47,8 +51,8 @@ impl WorkDirectories {
             .is_ok_and(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode).is_dir())
     }
 
-    /// Makes the directory where it is missing, and the parameter files anew: a vessel may have
-    /// altered them.
+    /// Makes the directory where it is missing, and the files in it anew: a vessel may have altered
+    /// them.
     pub fn prepare(&self, launch: &Launch<'_>) -> Result<WorkDirectory, DirectoryError> {
         let path = self.path(launch.run);
         let is_new = match self.make(&path) {
@@ -56,12 +60,12 @@ impl WorkDirectories {
             Err(Errno::EXIST) => false,
             Err(errno) => return Err(failed("make", &path, errno.into())),
         };
-        let written = match write_parameters(&path, is_new, launch) {
+        let written = match write_files(&path, is_new, launch) {
             // An earlier vessel may have locked its own directory.
             Err(error) if !is_new && error.source.kind() == io::ErrorKind::PermissionDenied => {
                 rustix::fs::chmod(&path, Mode::RWXU)
                     .map_err(|errno| failed("make writable", &path, errno.into()))?;
-                write_parameters(&path, is_new, launch)
+                write_files(&path, is_new, launch)
             }
             result => result,
         };
@@ -120,17 +124,14 @@ fn open_directory(path: &Path) -> rustix::io::Result<OwnedFd> {
     rustix::fs::openat(CWD, path, flags, Mode::empty())
 }
 
-/// Writes the parameter files of a run into its directory at `path`; returns the body when it fits
-/// in one buffer.
-fn write_parameters(
-    path: &Path,
-    is_new: bool,
-    launch: &Launch<'_>,
-) -> Result<Vec<u8>, DirectoryError> {
+/// Writes the parameter files of a run, and the file that the vessel is to run, into the run's
+/// directory at `path`; returns the body when it fits in one buffer.
+fn write_files(path: &Path, is_new: bool, launch: &Launch<'_>) -> Result<Vec<u8>, DirectoryError> {
     let mut body_start = Vec::new();
     let headers = launch.payload.headers_json();
     let body_bytes = launch.payload.body_bytes();
-    if headers.is_none() && body_bytes == 0 {
+    let code = code_file(launch.program);
+    if headers.is_none() && body_bytes == 0 && code.is_none() {
         return Ok(body_start);
     }
     let directory = open_directory(path).map_err(|errno| failed("open", path, errno.into()))?;
@@ -138,18 +139,33 @@ fn write_parameters(
     let (headers_name, body_name) = parameter_file_names(launch.run);
     if let Some(headers) = headers {
         let write = |file: OwnedFd| write_all(&file, headers);
-        let written = target.replace_file(&headers_name, write);
+        let written = target.replace_file(&headers_name, PRIVATE, write);
         written.map_err(|source| failed("write", &path.join(&headers_name), source))?;
     }
     if body_bytes > 0 {
         let write = |file: OwnedFd| write_body(&file, launch, &mut body_start);
-        let written = target.replace_file(&body_name, write);
+        let written = target.replace_file(&body_name, PRIVATE, write);
         written.map_err(|source| failed("write", &path.join(&body_name), source))?;
+    }
+    if let Some((name, content)) = code {
+        // Executable, so that other programs of the run can call it by its name.
+        let write = |file: OwnedFd| write_all(&file, content.as_bytes());
+        let written = target.replace_file(name, Mode::RWXU, write);
+        written.map_err(|source| failed("write", &path.join(name), source))?;
     }
     Ok(body_start)
 }
 
-/// Where parameter files go.
+/// Name and content of the file that `program` consists of, if it does.
+fn code_file(program: &Program) -> Option<(&str, &str)> {
+    let Program::Code(code) = program else { return None };
+    match &code.origin {
+        Origin::File { name, content } => Some((name, content)),
+        Origin::Git(_) => None,
+    }
+}
+
+/// Where files go.
 struct Target<'a> {
     directory: BorrowedFd<'a>,
     path: &'a Path,
@@ -166,17 +182,18 @@ impl Target<'_> {
     fn replace_file(
         &self,
         name: &str,
+        mode: Mode,
         write: impl FnOnce(OwnedFd) -> io::Result<()>,
     ) -> io::Result<()> {
         if self.is_new {
-            match create(self.directory, name) {
+            match create(self.directory, name, mode) {
                 Ok(file) => return write(file),
                 // A parallel branch was quicker.
                 Err(Errno::EXIST) => {}
                 Err(errno) => return Err(errno.into()),
             }
         }
-        let (temporary, file) = self.create_temporary(name)?;
+        let (temporary, file) = self.create_temporary(name, mode)?;
         let replaced = write(file).and_then(|()| match self.rename(&temporary, name) {
             Err(Errno::ISDIR | Errno::NOTEMPTY | Errno::EXIST) => {
                 remove_tree(&self.path.join(name))?;
@@ -194,11 +211,11 @@ impl Target<'_> {
         rustix::fs::renameat(self.directory, from, self.directory, to)
     }
 
-    fn create_temporary(&self, name: &str) -> rustix::io::Result<(String, OwnedFd)> {
+    fn create_temporary(&self, name: &str, mode: Mode) -> rustix::io::Result<(String, OwnedFd)> {
         let Launch { vessel_run, attempt, .. } = self.launch;
         for index in 0..TEMPORARY_NAMES_MAX {
             let temporary = format!(".{name}.{vessel_run}.{attempt}.{index}");
-            match create(self.directory, &temporary) {
+            match create(self.directory, &temporary, mode) {
                 Err(Errno::EXIST) => {}
                 result => return result.map(|file| (temporary, file)),
             }
@@ -208,9 +225,9 @@ impl Target<'_> {
 }
 
 /// Makes a file that was not there; a symbolic link by its name is not followed.
-fn create(directory: BorrowedFd<'_>, name: &str) -> rustix::io::Result<OwnedFd> {
+fn create(directory: BorrowedFd<'_>, name: &str, mode: Mode) -> rustix::io::Result<OwnedFd> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    rustix::fs::openat(directory, name, flags, Mode::RUSR | Mode::WUSR)
+    rustix::fs::openat(directory, name, flags, mode)
 }
 
 /// Writes the body to `file`. Leaves its first bytes in `start` when they are all of it.

@@ -72,6 +72,7 @@ impl Shape {
             working_directory: None,
             environment: Vec::new(),
             guardrails: guardrails.clone(),
+            notifications: None,
         };
         let path = |&(from, to, condition)| Path { from, to, condition };
         Arc::new(FleetVersion {
@@ -87,6 +88,7 @@ impl Shape {
                 overlap: self.overlap,
                 priority: self.priority,
                 delivery: self.delivery,
+                notifications: None,
             },
         })
     }

@@ -261,7 +261,7 @@ const BAD_YAML: [(&str, &str, &[&str]); 19] = [
     (
         "a schedule",
         "name: x\nvessels: {v: {run: a}}\ntriggers:\n  schedules: [{how_often: DAILY, at: '2:00'}]\n",
-        &["line 3", "triggers"],
+        &["line 4", "triggers.schedules"],
     ),
 ];
 

@@ -4,17 +4,21 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What a layer may name below `crate::`, besides itself and [`FOUNDATION`].
-const LAYERS: [(&str, &[&str]); 11] = [
+const LAYERS: [(&str, &[&str]); 12] = [
     ("domain", &[]),
     ("admission", &[]),
     ("queue", &[]),
     ("fleet_file", &[]),
     ("storage", &["fatal"]),
     ("launch", &[]),
-    ("engine", &["admission", "config", "fatal", "fleet_file", "launch", "queue", "storage"]),
+    (
+        "engine",
+        &["admission", "config", "fatal", "fleet_file", "launch", "queue", "secrets", "storage"],
+    ),
     ("gate", &[]),
     ("http", &["admission", "duration", "engine", "fatal", "fleet_file", "gate"]),
     ("config", &[]),
+    ("secrets", &[]),
     ("cli", &["activation", "config", "daemon", "fleet_file"]),
 ];
 

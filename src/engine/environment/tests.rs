@@ -30,6 +30,7 @@ fn fleet(vessels: &str, paths: &[&str]) -> Arc<FleetVersion> {
         working_directory: None,
         environment: vec![("OWN".into(), "own".into()), ("LANG".into(), "de_DE".into())],
         guardrails: Guardrails::default(),
+        notifications: None,
     };
     let path = |path: &&str| Path {
         from: index(path.as_bytes()[0]),
@@ -49,6 +50,7 @@ fn fleet(vessels: &str, paths: &[&str]) -> Arc<FleetVersion> {
             overlap: Overlap::Queue,
             priority: 0,
             delivery: Delivery::AtLeastOnce,
+            notifications: None,
         },
     })
 }
@@ -90,6 +92,12 @@ fn environment_of(
     body: Option<&str>,
 ) -> BTreeMap<String, String> {
     let headers_json = serde_json::to_string(&head.headers).unwrap();
+    let vessel = &claim.version.definition.vessels[claim.vessel];
+    let own = own_variables(vessel, head).into_iter().map(|(name, value)| match value {
+        VariableValue::Literal(text) => (name, text),
+        VariableValue::Secret { .. } => panic!("no secrets here"),
+    });
+    let own: Vec<_> = own.collect();
     let pairs = environment(&Surroundings {
         organization: &Organization {
             id: OrganizationId::from_slice(&[0x03; 16]).unwrap(),
@@ -108,6 +116,7 @@ fn environment_of(
         body_text: body,
         headers_json: (!head.headers.is_empty()).then_some(headers_json.as_str()),
         work_directory: "/w/1",
+        own: &own,
     });
     let count = pairs.len();
     let map: BTreeMap<String, String> = pairs.into_iter().collect();

@@ -3,30 +3,68 @@
 
 use std::collections::BTreeSet;
 
-use crate::fleet_file::FleetFileError;
+use crate::domain::variable::{SecretName, VariableValue};
 use crate::fleet_file::cursor::Cursor;
-use crate::limits::{ARGUMENT_BYTES_MAX, ENVIRONMENT_NAME_BYTES_MAX};
+use crate::fleet_file::{FleetFileError, HiddenValue};
+use crate::limits::{ARGUMENT_BYTES_MAX, ENVIRONMENT_NAME_BYTES_MAX, SECRETS_PER_VESSEL_MAX};
 
 /// Prefixes of the variables that every vessel gets from the server.
 const RESERVED_PREFIXES: [&str; 2] = ["SHIPYARD_", "BOATHOOK_"];
 
-/// A mapping of names to values, or the hosted system's list of `{name, value}`.
-pub(super) fn environment(cursor: &Cursor<'_>) -> Result<Vec<(String, String)>, FleetFileError> {
+/// What the hosted system writes in place of a value that it does not show.
+const HIDDEN: &str = "SHIPYARD_HIDDEN";
+
+/// The variables of a vessel, in the order of the file.
+type Variables = Vec<(String, VariableValue)>;
+
+/// A mapping of names to values, or the hosted system's list of `{name, value}`. Adds to `hidden`
+/// what the file does not show of the vessel called `vessel`.
+pub(super) fn environment(
+    cursor: &Cursor<'_>,
+    vessel: &str,
+    hidden: &mut Vec<HiddenValue>,
+) -> Result<Variables, FleetFileError> {
     if cursor.is_null() {
         return Ok(Vec::new());
     }
-    if cursor.is_sequence() {
-        return list(cursor);
-    }
     let mut variables = Vec::new();
-    for (name, value) in cursor.mapping()? {
-        check_name(name).map_err(|message| value.invalid_key(message))?;
-        variables.push((name.to_owned(), checked_value(name, &value)?));
+    let mut secrets = 0;
+    for (name, value) in entries(cursor)? {
+        let read = checked_value(name, &value)?;
+        secrets += usize::from(matches!(read, VariableValue::Secret { .. }));
+        if secrets > SECRETS_PER_VESSEL_MAX {
+            return Err(value.invalid(format!(
+                "more than {SECRETS_PER_VESSEL_MAX} secrets; let the program read them from a file"
+            )));
+        }
+        if matches!(&read, VariableValue::Literal(text) if text == HIDDEN) {
+            hidden.push(HiddenValue {
+                vessel: vessel.to_owned(),
+                variable: name.to_owned(),
+                unknown: value.invalid(format!(
+                    "{HIDDEN} stands for the value that the variable has here already, and it has \
+                     none; write the value, or name a secret that holds it: {{secret: {name}}}"
+                )),
+            });
+        }
+        variables.push((name.to_owned(), read));
     }
     Ok(variables)
 }
 
-fn list(cursor: &Cursor<'_>) -> Result<Vec<(String, String)>, FleetFileError> {
+/// Names, each valid and none twice, and where their values stand.
+fn entries<'a>(cursor: &Cursor<'a>) -> Result<Vec<(&'a str, Cursor<'a>)>, FleetFileError> {
+    if cursor.is_sequence() {
+        return list(cursor);
+    }
+    let entries = cursor.mapping()?;
+    for (name, value) in &entries {
+        check_name(name).map_err(|message| value.invalid_key(message))?;
+    }
+    Ok(entries)
+}
+
+fn list<'a>(cursor: &Cursor<'a>) -> Result<Vec<(&'a str, Cursor<'a>)>, FleetFileError> {
     let mut names = BTreeSet::new();
     let mut variables = Vec::new();
     for item in cursor.sequence()? {
@@ -40,15 +78,21 @@ fn list(cursor: &Cursor<'_>) -> Result<Vec<(String, String)>, FleetFileError> {
         if !names.insert(text) {
             return Err(name.invalid(format!("duplicate variable `{text}`; keep one of them")));
         }
-        variables.push((text.to_owned(), checked_value(text, value)?));
+        variables.push((text, value.clone()));
     }
     Ok(variables)
 }
 
-fn checked_value(name: &str, cursor: &Cursor<'_>) -> Result<String, FleetFileError> {
+fn checked_value(name: &str, cursor: &Cursor<'_>) -> Result<VariableValue, FleetFileError> {
     if cursor.is_mapping() {
-        // Names `secret` as not supported yet, and anything else as unknown.
-        cursor.fields(&[])?;
+        let fields = cursor.fields(&["secret"])?;
+        let Some(secret) = fields.get("secret") else {
+            return Err(cursor.invalid("expected a value or {secret: NAME}"));
+        };
+        return match SecretName::try_from(secret.text()?.to_owned()) {
+            Ok(secret) => Ok(VariableValue::Secret { secret }),
+            Err(error) => Err(secret.invalid(error.to_string())),
+        };
     }
     if cursor.is_null() {
         let message = "the value is missing; for an empty variable write \"\", and quote `~` or \
@@ -57,7 +101,7 @@ fn checked_value(name: &str, cursor: &Cursor<'_>) -> Result<String, FleetFileErr
     }
     let value = cursor.text()?;
     check_value(name, value).map_err(|message| cursor.invalid(message))?;
-    Ok(value.to_owned())
+    Ok(VariableValue::Literal(value.to_owned()))
 }
 
 /// Checks the name of a variable that somebody wants a vessel to have. The error is for a person.

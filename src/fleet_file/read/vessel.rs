@@ -4,19 +4,29 @@ use std::time::Duration;
 
 use super::environment::environment;
 use super::expected_word;
+use super::notifications::notifications;
+use super::source::source;
 use crate::domain::backoff::Backoff;
 use crate::domain::fleet::{Delivery, ExitCodes, Guardrails, Program, VesselDefinition};
 use crate::domain::ids::VesselId;
 use crate::duration::{format_duration, parse_duration};
-use crate::fleet_file::FleetFileError;
 use crate::fleet_file::cursor::{Cursor, Fields};
+use crate::fleet_file::{FleetFileError, HiddenValue};
 use crate::limits::{
     ARGUMENT_BYTES_MAX, RETRY_COUNT_MAX, RETRY_WAIT_MAX, RUNTIME_CUTOFF_MAX,
     WORKING_DIRECTORY_BYTES_MAX,
 };
 
-const VESSEL_KEYS: &[&str] =
-    &["_id", "command", "run", "working_directory", "environment", "guardrails"];
+const VESSEL_KEYS: &[&str] = &[
+    "_id",
+    "command",
+    "run",
+    "source",
+    "working_directory",
+    "environment",
+    "guardrails",
+    "notifications",
+];
 const GUARDRAIL_KEYS: &[&str] =
     &["retry_count", "retry_wait", "retry_backoff", "runtime_cutoff", "exclude_exit_code_ranges"];
 
@@ -25,6 +35,7 @@ pub(super) fn vessel(
     name: &str,
     cursor: &Cursor<'_>,
     delivery: Delivery,
+    hidden: &mut Vec<HiddenValue>,
 ) -> Result<VesselDefinition, FleetFileError> {
     let fields = cursor.fields(VESSEL_KEYS)?;
     // The hosted system's ids of vessels mean nothing here unless they are UUIDs; the name is what
@@ -37,40 +48,64 @@ pub(super) fn vessel(
         Some(directory) => Some(working_directory(directory)?),
         None => None,
     };
+    let (program, source_environment) = program(cursor, &fields)?;
+    let variables = match (source_environment, fields.get("environment")) {
+        (Some(_), Some(environment)) => {
+            let message = "the variables are in `source` already; keep them in one place";
+            return Err(environment.invalid_key(message));
+        }
+        (Some(cursor), None) => environment(&cursor, name, hidden)?,
+        (None, Some(cursor)) => environment(cursor, name, hidden)?,
+        (None, None) => Vec::new(),
+    };
     Ok(VesselDefinition {
         id: id.unwrap_or_else(VesselId::random),
         name: name.to_owned(),
-        program: program(cursor, &fields)?,
+        program,
         working_directory,
-        environment: match fields.get("environment") {
-            Some(cursor) => environment(cursor)?,
-            None => Vec::new(),
-        },
+        environment: variables,
         guardrails: match fields.get("guardrails") {
             Some(cursor) => guardrails(cursor, name, delivery)?,
             None => Guardrails::default(),
         },
+        notifications: match fields.get("notifications") {
+            Some(cursor) => notifications(cursor)?,
+            None => None,
+        },
     })
 }
 
-fn program(vessel: &Cursor<'_>, fields: &Fields<'_>) -> Result<Program, FleetFileError> {
-    match (fields.get("command"), fields.get("run")) {
-        (Some(command), None) => Ok(Program::Command(arguments(command)?)),
-        (None, Some(run)) => {
-            let script = run.text()?;
-            if script.trim().is_empty() {
-                return Err(run.invalid("the script is empty; write what the vessel should do"));
-            }
-            check_argument(script).map_err(|message| run.invalid(message))?;
-            Ok(Program::Script(script.to_owned()))
-        }
-        (Some(_), Some(run)) => {
-            Err(run.invalid_key("a vessel has either `command` or `run`; remove one of them"))
-        }
-        (None, None) => Err(vessel.invalid_key(
-            "nothing to run; add `command` (a list of arguments) or `run` (a script)",
-        )),
+/// What the vessel runs, and where the environment of its `source` stands, if it has one.
+fn program<'a>(
+    vessel: &Cursor<'a>,
+    fields: &Fields<'a>,
+) -> Result<(Program, Option<Cursor<'a>>), FleetFileError> {
+    const KINDS: [&str; 3] = ["command", "run", "source"];
+    let mut given = KINDS.iter().filter_map(|key| Some((*key, fields.get(key)?)));
+    let Some((key, value)) = given.next() else {
+        return Err(vessel.invalid_key(
+            "nothing to run; add `command` (a list of arguments), `run` (a script) or `source` (a \
+             file or repository)",
+        ));
+    };
+    if let Some((other, second)) = given.next() {
+        let message = format!("a vessel has either `{key}` or `{other}`; remove one of them");
+        return Err(second.invalid_key(message));
     }
+    match key {
+        "command" => Ok((Program::Command(arguments(value)?), None)),
+        "run" => Ok((Program::Script(script(value)?), None)),
+        _ => source(value),
+    }
+}
+
+fn script(run: &Cursor<'_>) -> Result<String, FleetFileError> {
+    let script = run.text()?;
+    if script.trim().is_empty() {
+        return Err(run.invalid("the script is empty; write what the vessel should do"));
+    }
+    check_argument(script).map_err(|message| run.invalid(message))?;
+    Ok(script.to_owned())
 }
 
 fn arguments(command: &Cursor<'_>) -> Result<Vec<String>, FleetFileError> {
@@ -93,7 +128,7 @@ fn arguments(command: &Cursor<'_>) -> Result<Vec<String>, FleetFileError> {
     Ok(arguments)
 }
 
-fn check_argument(text: &str) -> Result<(), String> {
+pub(super) fn check_argument(text: &str) -> Result<(), String> {
     if text.contains('\0') {
         return Err("contains a NUL, which no program can be given; remove it".to_owned());
     }

@@ -33,7 +33,8 @@ fn whole_files() {
         (
             "name: n\nimage: x\n",
             "line 2, column 1: image: unknown key `image`; known here: _id, name, project, \
-             vessels, connections, concurrency, overlap, priority, delivery",
+             vessels, connections, concurrency, overlap, priority, delivery, notifications, \
+             triggers",
         ),
         (
             "name: n\n",
@@ -90,8 +91,8 @@ fn programs() {
     assert_vessel_refusals(&[
         (
             "    guardrails: {}\n",
-            "line 3, column 3: vessels.v: nothing to run; add `command` (a list of arguments) or \
-             `run` (a script)",
+            "line 3, column 3: vessels.v: nothing to run; add `command` (a list of arguments), \
+             `run` (a script) or `source` (a file or repository)",
         ),
         (
             "    run: x\n    command: [x]\n",
@@ -254,15 +255,32 @@ fn environments() {
              one of them",
         ),
         (
-            "    environment: {A: {secret: a}}\n    run: x\n",
-            "line 4, column 23: vessels.v.environment.A.secret: `secret` is not supported yet; \
-             remove it",
+            "    environment: {A: {secret: ../a}}\n    run: x\n",
+            "line 4, column 31: vessels.v.environment.A.secret: a secret's name has letters, \
+             digits, `_`, `-` and `.`, begins with no `.` or `-`, and is at most 255 bytes long; it \
+             is the name of its file",
+        ),
+        (
+            "    environment: {A: {secert: a}}\n    run: x\n",
+            "line 4, column 23: vessels.v.environment.A.secert: unknown key `secert`; did you mean \
+             `secret`?",
+        ),
+        (
+            "    environment: {A: {}}\n    run: x\n",
+            "line 4, column 22: vessels.v.environment.A: expected a value or {secret: NAME}",
         ),
         (
             "    environment: {A: [a]}\n    run: x\n",
             "line 4, column 22: vessels.v.environment.A: expected text, found a list",
         ),
     ]);
+    let secrets: Vec<_> = (0..65).map(|index| format!("V{index}: {{secret: K}}")).collect();
+    let file = |count: usize| {
+        let environment = secrets[..count].join(", ");
+        format!("name: n\nvessels: {{v: {{run: x, environment: {{{environment}}}}}}}")
+    };
+    assert!(parse_yaml(&file(64)).is_ok());
+    assert!(refusal(&file(65)).contains("environment.V64: more than 64 secrets"));
     let fits = "x".repeat(131_072 - "A=\0".len());
     let file =
         |value: &str| format!("name: n\nvessels: {{v: {{run: x, environment: {{A: {value}}}}}}}");
@@ -274,26 +292,11 @@ fn environments() {
 
 #[test]
 fn what_is_planned_is_refused_by_name() {
-    for key in [
-        "source",
-        "notifications",
-        "user",
-        "limits",
-        "nice",
-        "umask",
-        "packages",
-        "system_packages",
-    ] {
+    for key in ["user", "limits", "nice", "umask"] {
         assert_vessel_refusals(&[(
             &format!("    run: x\n    {key}: x\n"),
             &format!("line 5, column 5: vessels.v.{key}: `{key}` is not supported yet; remove it"),
         )]);
-    }
-    for key in ["triggers", "notifications"] {
-        assert_eq!(
-            refusal(&format!("name: n\nvessels: {{v: {{run: x}}}}\n{key}: {{}}\n")),
-            format!("line 3, column 1: {key}: `{key}` is not supported yet; remove it")
-        );
     }
 }
 
@@ -344,4 +347,39 @@ fn connections() {
     ] {
         assert_eq!(refusal(&format!("{vessels}{lines}")), message);
     }
+}
+
+#[test]
+fn notifications() {
+    let address = "expected an e-mail address, such as ops@example.com";
+    assert_vessel_refusals(&[
+        (
+            "    run: x\n    notifications: {after_error: true}\n",
+            "line 5, column 5: vessels.v.notifications.emails: missing; list who is to be told",
+        ),
+        (
+            "    run: x\n    notifications: {emails: [a@b], after_error: yes}\n",
+            "line 5, column 49: vessels.v.notifications.after_error: expected true or false, \
+             without quotes",
+        ),
+        (
+            "    run: x\n    notifications: {emails: [ops]}\n",
+            &format!("line 5, column 30: vessels.v.notifications.emails[0]: {address}"),
+        ),
+        (
+            "    run: x\n    notifications: {emails: [\"a@b\\r\\nBcc: c@d\"]}\n",
+            &format!("line 5, column 30: vessels.v.notifications.emails[0]: {address}"),
+        ),
+        (
+            "    run: x\n    notifications: {emails: [a@b, a@b]}\n",
+            "line 5, column 35: vessels.v.notifications.emails[1]: this address comes twice; keep \
+             one of them",
+        ),
+    ]);
+    let many: Vec<_> = (0..101).map(|index| format!("a{index}@b")).collect();
+    let yaml = format!(
+        "name: n\nnotifications: {{emails: [{}]}}\nvessels: {{v: {{run: x}}}}\n",
+        many.join(", ")
+    );
+    assert!(refusal(&yaml).contains("notifications.emails[100]: more than 100 addresses"));
 }

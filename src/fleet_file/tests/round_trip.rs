@@ -1,6 +1,6 @@
 //! What is written reads back as the same fleet, whatever its names, scripts and values are.
 
-use proptest::collection::{btree_map, vec};
+use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
@@ -10,7 +10,10 @@ use crate::domain::backoff::Backoff;
 use crate::domain::fleet::{FleetDefinition, Guardrails, VesselDefinition};
 use crate::domain::ids::VesselId;
 use crate::domain::name::check_name;
+use crate::domain::notification::EmailNotifications;
 use crate::domain::overlap::Overlap;
+use crate::domain::source::{Argument, CloneLocation, Code, GitSource, Language, Origin};
+use crate::domain::variable::VariableValue;
 use crate::limits::PRIORITY_MAX;
 
 /// Texts that YAML gives another meaning, or that a careless writer damages.
@@ -124,6 +127,47 @@ fn program() -> impl Strategy<Value = Program> {
         text()
             .prop_filter("empty script", |script| !script.trim().is_empty())
             .prop_map(Program::Script),
+        code().prop_map(|code| Program::Code(Box::new(code))),
+    ]
+}
+
+fn code() -> impl Strategy<Value = Code> {
+    let language = prop_oneof![
+        Just((Language::Bash, None)),
+        Just((Language::Node, None)),
+        option::of("[0-9]{1,2}(\\.[0-9]{1,2})?").prop_map(|version| (Language::Python, version)),
+    ];
+    let file = ("[A-Za-z0-9_. ][A-Za-z0-9_.: #-]{1,8}", text())
+        .prop_filter("not a name", |(name, _)| name != "..")
+        .prop_map(|(name, content)| Origin::File { name, content });
+    let repository = prop_oneof![
+        "[a-z0-9][a-z0-9_.-]{0,5}/[a-z0-9][a-z0-9_.-]{0,5}x",
+        "(https://h|ssh://h|file://)/[a-z0-9#&*!%]{1,5}",
+    ];
+    let location = select(vec![CloneLocation::RepoName, CloneLocation::Cwd]);
+    let git = (repository, option::of("[a-z0-9#%&!'{}]{1,6}(/[a-z0-9]{1,4})?"), location).prop_map(
+        |(repository, checkout_point, clone_location)| {
+            Origin::Git(GitSource { repository, checkout_point, clone_location })
+        },
+    );
+    let argument = (option::of(text()), option::of(text()))
+        .prop_filter("no argument", |(key, value)| key.is_some() || value.is_some())
+        .prop_map(|(key, value)| Argument { key, value });
+    (language, prop_oneof![file, git], "[a-z0-9_]{1,5}(/[a-z0-9 :#]{1,6})?", vec(argument, 0..4))
+        .prop_map(|((language, version), origin, file_to_run, arguments)| Code {
+            language,
+            version,
+            origin,
+            file_to_run,
+            arguments,
+        })
+}
+
+fn value() -> impl Strategy<Value = VariableValue> {
+    let name = "[A-Za-z0-9_][A-Za-z0-9_.-]{0,8}".prop_map(|name| name.try_into().unwrap());
+    prop_oneof![
+        4 => text().prop_map(VariableValue::from),
+        1 => name.prop_map(|secret| VariableValue::Secret { secret }),
     ]
 }
 
@@ -149,17 +193,30 @@ fn guardrails() -> impl Strategy<Value = Guardrails> {
     )
 }
 
+fn notifications() -> impl Strategy<Value = Option<EmailNotifications>> {
+    let emails = btree_set("[a-z0-9'#&*%!+-]{1,6}@[a-z]{1,5}", 0..3);
+    let emails = emails.prop_map(|emails| emails.into_iter().collect());
+    option::of((emails, any::<bool>(), any::<bool>()).prop_map(
+        |(emails, after_error, after_on_demand)| EmailNotifications {
+            emails,
+            after_error,
+            after_on_demand,
+        },
+    ))
+}
+
 fn vessel() -> impl Strategy<Value = VesselDefinition> {
     let directory = option::of(text().prop_map(|text| format!("/{text}")));
-    let environment = btree_map("[A-Za-z_][A-Za-z0-9_]{0,8}", text(), 0..4);
-    (program(), directory, environment, guardrails()).prop_map(
-        |(program, working_directory, environment, guardrails)| VesselDefinition {
+    let environment = btree_map("[A-Za-z_][A-Za-z0-9_]{0,8}", value(), 0..4);
+    (program(), directory, environment, guardrails(), notifications()).prop_map(
+        |(program, working_directory, environment, guardrails, notifications)| VesselDefinition {
             id: VesselId::random(),
             name: String::new(),
             program,
             working_directory,
             environment: environment.into_iter().collect(),
             guardrails,
+            notifications,
         },
     )
 }
@@ -179,6 +236,19 @@ fn paths(vessels: usize, edges: Vec<(Index, Index, Condition)>) -> Vec<Path> {
     paths
 }
 
+/// No two vessels put their code in the same place: any two may run at the same time.
+fn keep_apart(vessels: &mut [VesselDefinition]) {
+    let mut has_repository = false;
+    for (index, vessel) in vessels.iter_mut().enumerate() {
+        let Program::Code(code) = &mut vessel.program else { continue };
+        match &mut code.origin {
+            Origin::File { name, .. } => *name = format!("{index}.{name}"),
+            Origin::Git(_) if !std::mem::replace(&mut has_repository, true) => {}
+            Origin::Git(_) => vessel.program = Program::Script("x".to_owned()),
+        }
+    }
+}
+
 fn definition() -> impl Strategy<Value = FleetDefinition> {
     let condition = select(vec![Condition::Success, Condition::Errored, Condition::Completed]);
     (
@@ -187,19 +257,31 @@ fn definition() -> impl Strategy<Value = FleetDefinition> {
         vec((any::<Index>(), any::<Index>(), condition), 0..6),
         (option::of(1..=u32::MAX), select(&Overlap::ALL[..]), -PRIORITY_MAX..=PRIORITY_MAX),
         any::<bool>(),
+        notifications(),
     )
-        .prop_map(|(name, vessels, edges, (concurrency, overlap, priority), at_most_once)| {
+        .prop_map(|(name, vessels, edges, turns, at_most_once, notifications)| {
+            let (concurrency, overlap, priority) = turns;
             let mut vessels: Vec<_> = vessels
                 .into_iter()
                 .map(|(name, vessel)| VesselDefinition { name, ..vessel })
                 .collect();
+            keep_apart(&mut vessels);
             if at_most_once {
                 vessels.iter_mut().for_each(|vessel| vessel.guardrails.retry_count = 0);
             }
             let delivery = if at_most_once { Delivery::AtMostOnce } else { Delivery::AtLeastOnce };
             let paths = paths(vessels.len(), edges);
             let overlap = if concurrency.is_some() { overlap } else { Overlap::Queue };
-            FleetDefinition { name, vessels, paths, concurrency, overlap, priority, delivery }
+            FleetDefinition {
+                name,
+                vessels,
+                paths,
+                concurrency,
+                overlap,
+                priority,
+                delivery,
+                notifications,
+            }
         })
 }
 
@@ -211,8 +293,12 @@ proptest! {
         let id = FleetId::random();
         let yaml = to_yaml(&definition, &project, Some(id));
         let file = parse_yaml(&yaml).map_err(|error| TestCaseError::fail(format!("{error}\n{yaml}")))?;
-        let expected = FleetFile { id: Some(id), project: Some(project.clone()), definition };
+        let expected = FleetFile { project: Some(project.clone()), ..FleetFile::of(id, definition) };
         prop_assert_eq!(&file, &expected, "{}", yaml);
+
+        let json = to_json(&expected.definition, &project, Some(id)).unwrap();
+        let file = parse_json(&json).map_err(|error| TestCaseError::fail(format!("{error}\n{json}")))?;
+        prop_assert_eq!(&file, &expected, "{}", json);
 
         let mut copy = parse_yaml(&to_yaml(&expected.definition, &project, None)).unwrap();
         prop_assert_eq!(copy.id, None);
@@ -237,11 +323,22 @@ fn every_trap_survives_in_every_place() {
             name: name.to_owned(),
             program,
             working_directory: Some(format!("/{trap}")),
-            environment: vec![("A".to_owned(), (*trap).to_owned())],
+            environment: vec![("A".to_owned(), (*trap).into())],
             guardrails: Guardrails::default(),
+            notifications: None,
         };
         let mut vessels =
             vec![vessel("v", Program::Command(vec!["x".to_owned(), (*trap).to_owned()]))];
+        vessels.push(vessel(
+            "c",
+            Program::Code(Box::new(Code {
+                language: Language::Bash,
+                version: None,
+                origin: Origin::File { name: "c.sh".to_owned(), content: (*trap).to_owned() },
+                file_to_run: "c.sh".to_owned(),
+                arguments: vec![Argument { key: Some((*trap).to_owned()), value: None }],
+            })),
+        ));
         if !trap.trim().is_empty() {
             vessels.push(vessel("s", Program::Script((*trap).to_owned())));
         }
@@ -253,6 +350,7 @@ fn every_trap_survives_in_every_place() {
             overlap: Overlap::Queue,
             priority: 0,
             delivery: Delivery::default(),
+            notifications: None,
         };
         let yaml = to_yaml(&definition, "default", Some(FleetId::random()));
         let read = parse_yaml(&yaml).unwrap_or_else(|error| panic!("{trap:?}: {error}\n{yaml}"));

@@ -10,6 +10,8 @@ use crate::http::respond::Problem;
 use crate::http::view::{FleetJson, VersionJson};
 
 const YAML: &str = "application/yaml";
+/// A fleet file in JSON, other than what the API shows of a fleet.
+const FILE_JSON: &str = "application/vnd.boathook.fleet+json";
 
 pub(super) fn list(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
     let fleets = call.query()?.page(admin.engine.fleets(), |view| view.fleet.id.to_string())?;
@@ -37,8 +39,13 @@ pub(super) fn apply(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
 pub(super) fn get(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
     let view = admin.engine.fleet(fleet_id(call)?)?;
     let accept = call.request.header("Accept").unwrap_or_default();
-    if accept.split(|byte| *byte == b',').any(|range| is_yaml(&media_type(range))) {
-        return Ok(Reply::Plain(Answer::new(200, YAML, yaml(&view, &view.current))));
+    for range in accept.split(|byte| *byte == b',').map(media_type) {
+        if is_yaml(&range) {
+            return Ok(Reply::Plain(Answer::new(200, YAML, yaml(&view, &view.current))));
+        }
+        if range == FILE_JSON {
+            return Ok(Reply::Plain(Answer::new(200, FILE_JSON, json(&view)?)));
+        }
     }
     Reply::ok(&FleetJson::from(&view))
 }
@@ -86,6 +93,11 @@ fn yaml(view: &FleetView, version: &FleetVersion) -> String {
     fleet_file::to_yaml(&version.definition, &view.project_name, Some(view.fleet.id))
 }
 
+fn json(view: &FleetView) -> Result<String, Problem> {
+    let definition = &view.current.definition;
+    fleet_file::to_json(definition, &view.project_name, Some(view.fleet.id)).map_err(file_problem)
+}
+
 fn is_yaml(media_type: &str) -> bool {
     [YAML, "application/x-yaml", "text/yaml"].contains(&media_type)
 }
@@ -95,7 +107,7 @@ fn fleet_file(call: &mut Call<'_, '_>) -> Result<FleetFile, Problem> {
     let content_type = call.content_type();
     let parse = match content_type.as_str() {
         yaml if is_yaml(yaml) => fleet_file::parse_yaml,
-        "" | "application/json" => fleet_file::parse_json,
+        "" | "application/json" | FILE_JSON => fleet_file::parse_json,
         other => return Err(unsupported(other, "application/yaml or application/json")),
     };
     parse(&call.text()?).map_err(file_problem)

@@ -94,6 +94,7 @@ fn a_fleet_names_its_vessels_and_connections() {
             ],
             ..Guardrails::default()
         },
+        notifications: None,
     };
     let definition = FleetDefinition {
         name: "deploy".into(),
@@ -106,6 +107,7 @@ fn a_fleet_names_its_vessels_and_connections() {
         overlap: Overlap::Skip,
         priority: -2,
         delivery: Delivery::AtLeastOnce,
+        notifications: None,
     };
     let (id, project_id) = (FleetId::random(), ProjectId::random());
     let version =

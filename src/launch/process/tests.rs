@@ -1,5 +1,7 @@
 //! Real processes: what a vessel gets, how its end is told, and that nobody survives it.
 
+mod code;
+
 use std::fs;
 use std::io::Read;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -48,6 +50,7 @@ struct Fixture {
     program: Program,
     environment: Vec<(String, String)>,
     working_directory: Option<String>,
+    secrets: Vec<String>,
     request: Request,
     runtime_cutoff: Duration,
     stop: StopSignal,
@@ -70,6 +73,7 @@ impl Fixture {
             program: Program::Script(String::new()),
             environment: vec![("PATH".to_owned(), "/usr/bin:/bin".to_owned())],
             working_directory: None,
+            secrets: Vec::new(),
             request: Request::default(),
             runtime_cutoff: Duration::ZERO,
             stop: StopSignal::new().unwrap(),
@@ -86,6 +90,7 @@ impl Fixture {
             program: &self.program,
             working_directory: self.working_directory.as_deref(),
             environment: &self.environment,
+            secrets: &self.secrets,
             payload: &self.request,
             runtime_cutoff: self.runtime_cutoff,
             notices: &[],
@@ -244,6 +249,7 @@ fn half_a_body_is_never_taken_for_the_whole() {
             program: &Program::Script("cat > /dev/null; echo whole".to_owned()),
             working_directory: None,
             environment: &fixture.environment,
+            secrets: &[],
             payload: &FailingBody { was_opened: AtomicBool::new(was_opened) },
             runtime_cutoff: Duration::ZERO,
             notices: &[],
@@ -540,6 +546,7 @@ fn launch_rate() {
                 program: &program,
                 working_directory: None,
                 environment: &environment,
+                secrets: &[],
                 payload: &request,
                 runtime_cutoff: Duration::ZERO,
                 notices: &[],

@@ -1,0 +1,93 @@
+//! What the vessels of a run put into the directory they share. Two vessels that may run at the
+//! same time must not put different things in the same place: one would run the other's code.
+
+use std::collections::BTreeMap;
+
+use crate::domain::fleet::{Program, VesselDefinition};
+use crate::domain::graph::{Graph, Path};
+use crate::domain::source::Origin;
+use crate::fleet_file::FleetFileError;
+use crate::fleet_file::cursor::{Cursor, Fields};
+
+/// Something that is put in place before a vessel starts.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Content<'a> {
+    File(&'a str),
+    /// Is fetched anew at every start, so that it differs even from itself.
+    Repository,
+}
+
+/// Refuses vessels that get into each other's way.
+pub(super) fn check(
+    vessels: &[VesselDefinition],
+    paths: &[Path],
+    fields: &Fields<'_>,
+) -> Result<(), FleetFileError> {
+    let mut places: BTreeMap<&str, Vec<(usize, Content<'_>)>> = BTreeMap::new();
+    for (index, vessel) in vessels.iter().enumerate() {
+        if let Program::Code(code) = &vessel.program {
+            let (place, content) = match &code.origin {
+                Origin::File { name, content } => (name.as_str(), Content::File(content)),
+                Origin::Git(git) => (git.directory().unwrap_or("."), Content::Repository),
+            };
+            places.entry(place).or_default().push((index, content));
+        }
+    }
+    places.retain(|_, vessels| vessels.len() > 1);
+    if places.is_empty() {
+        return Ok(());
+    }
+    // Checked when the paths were read.
+    let graph = Graph::new(vessels.len(), paths).unwrap_or_default();
+    for (place, sharers) in places {
+        if let Some((first, second)) = conflict(&graph, &sharers) {
+            let name = |index: usize| vessels.get(index).map_or("?", |it| it.name.as_str());
+            let message = format!(
+                "may run at the same time as `{}`, and both put their code in `{place}` of the \
+                 run's directory; connect the two, or give one of them another place",
+                name(first)
+            );
+            return Err(refusal(fields, name(second), message));
+        }
+    }
+    Ok(())
+}
+
+/// Two of `sharers` that differ and are not one after the other.
+fn conflict(graph: &Graph, sharers: &[(usize, Content<'_>)]) -> Option<(usize, usize)> {
+    let is_shared = |content: Content<'_>| matches!(content, Content::File(_));
+    if sharers.iter().all(|(_, content)| is_shared(*content) && *content == sharers[0].1) {
+        return None;
+    }
+    let reached: Vec<Vec<bool>> = sharers
+        .iter()
+        .map(|(vessel, _)| {
+            let mut reached = vec![false; graph.len()];
+            graph.descendants(*vessel).into_iter().for_each(|index| reached[index] = true);
+            reached
+        })
+        .collect();
+    for (later, (second, content)) in sharers.iter().enumerate() {
+        for (earlier, (first, other)) in sharers[..later].iter().enumerate() {
+            let is_ordered = reached[earlier][*second] || reached[later][*first];
+            let is_same = is_shared(*content) && content == other;
+            if !is_ordered && !is_same {
+                return Some((*first, *second));
+            }
+        }
+    }
+    None
+}
+
+fn refusal(fields: &Fields<'_>, vessel: &str, message: String) -> FleetFileError {
+    let vessels = fields.get("vessels").map(Cursor::mapping);
+    let entries = match vessels {
+        Some(Ok(entries)) => entries,
+        Some(Err(error)) => return error,
+        None => Vec::new(),
+    };
+    match entries.iter().find(|(name, _)| *name == vessel) {
+        Some((_, value)) => value.invalid_key(message),
+        None => FleetFileError::Invalid { line: None, column: None, path: String::new(), message },
+    }
+}

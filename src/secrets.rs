@@ -1,0 +1,185 @@
+//! Secrets: files in a directory that belongs to the operator (`secrets_dir`, or what systemd hands
+//! over as credentials). They are read whenever a vessel starts, so that a changed file counts from
+//! the next start on, and kept nowhere.
+
+use std::fs::OpenOptions;
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::OFlags;
+
+use crate::domain::variable::{SecretName, VariableValue};
+use crate::limits::ARGUMENT_BYTES_MAX;
+
+/// Where secrets are.
+#[derive(Clone, Debug)]
+pub struct SecretStore {
+    directory: Option<PathBuf>,
+}
+
+/// The variables of a vessel with all values in place. Has no `Debug`: nothing shall print it.
+#[derive(Default)]
+pub struct Resolved {
+    pub variables: Vec<(String, String)>,
+    /// The values among them that are secret.
+    pub secrets: Vec<String>,
+}
+
+/// Why a secret has no value. Names the secret, never what is in it.
+#[derive(Debug, thiserror::Error)]
+pub enum SecretError {
+    #[error(
+        "there is no directory of secrets: set `secrets_dir`, or let systemd load the credential \
+         (LoadCredential=)"
+    )]
+    NoDirectory,
+    #[error("there is no file {}: put the secret's value there", .0.display())]
+    Missing(PathBuf),
+    #[error("{}: {source}", path.display())]
+    Read { path: PathBuf, source: io::Error },
+    #[error("{} is not a file", .0.display())]
+    NotAFile(PathBuf),
+    #[error(
+        "{} is longer than the {ARGUMENT_BYTES_MAX} bytes that fit in a variable: let the program \
+         read the file itself",
+        .0.display()
+    )]
+    TooLong(PathBuf),
+    #[error("{} contains a NUL, which no variable can hold", .0.display())]
+    Nul(PathBuf),
+    #[error("{} is not text in UTF-8: encode it, in base64 for example", .0.display())]
+    NotText(PathBuf),
+}
+
+impl SecretStore {
+    /// The secrets in `directory`, which need not exist yet.
+    pub fn new(directory: Option<PathBuf>) -> Self {
+        Self { directory }
+    }
+
+    /// Gives every variable its value.
+    ///
+    /// # Errors
+    /// A message for the vessel's log that names the first secret without a value.
+    pub fn resolve(&self, variables: &[(String, VariableValue)]) -> Result<Resolved, String> {
+        let mut resolved = Resolved::default();
+        for (variable, value) in variables {
+            let value = match value {
+                VariableValue::Literal(text) => text.clone(),
+                VariableValue::Secret { secret } => {
+                    let text = self.read(variable, secret).map_err(|error| {
+                        format!("the secret `{}` of {variable}: {error}", secret.as_str())
+                    })?;
+                    resolved.secrets.push(text.clone());
+                    text
+                }
+            };
+            resolved.variables.push((variable.clone(), value));
+        }
+        Ok(resolved)
+    }
+
+    /// The value of `secret`, for a variable of the name `variable`. One newline at its end is the
+    /// editor's, not the secret's.
+    fn read(&self, variable: &str, secret: &SecretName) -> Result<String, SecretError> {
+        let directory = self.directory.as_deref().ok_or(SecretError::NoDirectory)?;
+        let path = directory.join(secret.as_str());
+        // NAME=value and the NUL that ends it.
+        let bytes_max = ARGUMENT_BYTES_MAX.saturating_sub(variable.len() + 1);
+        let mut bytes = read_file(&path, bytes_max as u64 + 2)?;
+        if bytes.last() == Some(&b'\n') {
+            bytes.pop();
+        }
+        if bytes.len() > bytes_max {
+            return Err(SecretError::TooLong(path));
+        }
+        if bytes.contains(&0) {
+            return Err(SecretError::Nul(path));
+        }
+        String::from_utf8(bytes).map_err(|_| SecretError::NotText(path))
+    }
+}
+
+/// The first `bytes_max` bytes of a regular file. Links are followed: whoever fills the directory
+/// may keep the values elsewhere.
+fn read_file(path: &Path, bytes_max: u64) -> Result<Vec<u8>, SecretError> {
+    let failed = |source: io::Error| match source.kind() {
+        io::ErrorKind::NotFound => SecretError::Missing(path.to_owned()),
+        _ => SecretError::Read { path: path.to_owned(), source },
+    };
+    // Opening a FIFO that nobody writes to would wait for ever.
+    let flags = OFlags::NONBLOCK.bits().cast_signed();
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(failed)?;
+    if !file.metadata().map_err(failed)?.is_file() {
+        return Err(SecretError::NotAFile(path.to_owned()));
+    }
+    let mut bytes = Vec::new();
+    file.take(bytes_max).read_to_end(&mut bytes).map_err(failed)?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn secret(name: &str) -> VariableValue {
+        VariableValue::Secret { secret: name.to_owned().try_into().unwrap() }
+    }
+
+    fn resolve(store: &SecretStore, value: VariableValue) -> Result<String, String> {
+        let resolved = store.resolve(&[("V".to_owned(), value)])?;
+        Ok(resolved.variables[0].1.clone())
+    }
+
+    #[test]
+    fn values_are_read_anew_and_lose_one_newline() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = SecretStore::new(Some(directory.path().to_owned()));
+        for (content, value) in [("a", "a"), ("a\n", "a"), ("a\n\n", "a\n"), ("\n", ""), ("", "")] {
+            fs::write(directory.path().join("KEY"), content).unwrap();
+            assert_eq!(resolve(&store, secret("KEY")).as_deref(), Ok(value));
+        }
+        let resolved = store.resolve(&[("A".into(), "x".into()), ("B".into(), secret("KEY"))]);
+        let resolved = resolved.unwrap_or_else(|why| panic!("{why}"));
+        assert_eq!(resolved.variables, [("A".into(), "x".into()), ("B".into(), String::new())]);
+        assert_eq!(resolved.secrets, [""]);
+    }
+
+    #[test]
+    fn what_has_no_value_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = SecretStore::new(Some(directory.path().to_owned()));
+        let at = |name: &str| directory.path().join(name);
+        fs::write(at("NUL"), "a\0b").unwrap();
+        fs::write(at("BYTES"), b"\xff").unwrap();
+        fs::write(at("FITS"), "x".repeat(ARGUMENT_BYTES_MAX - 2) + "\n").unwrap();
+        fs::write(at("LONG"), "x".repeat(ARGUMENT_BYTES_MAX - 1)).unwrap();
+        fs::create_dir(at("FOLDER")).unwrap();
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            at("FIFO"),
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::RUSR,
+            0,
+        )
+        .unwrap();
+        assert!(resolve(&store, secret("FITS")).is_ok());
+        for (name, reason) in [
+            ("NONE", "there is no file"),
+            ("NUL", "contains a NUL"),
+            ("BYTES", "not text in UTF-8"),
+            ("LONG", "longer than the 131071 bytes"),
+            ("FOLDER", "is not a file"),
+            ("FIFO", "is not a file"),
+        ] {
+            let message = resolve(&store, secret(name)).unwrap_err();
+            assert!(message.starts_with(&format!("the secret `{name}` of V: ")), "{message}");
+            assert!(message.contains(reason), "{message}");
+        }
+        let message = resolve(&SecretStore::new(None), secret("KEY")).unwrap_err();
+        assert!(message.contains("`KEY`") && message.contains("secrets_dir"), "{message}");
+    }
+}

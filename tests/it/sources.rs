@@ -1,0 +1,375 @@
+//! Vessels in the hosted system's form: files that the fleet brings along, repositories that git
+//! fetches, and fleet files that come back as they went in.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::harness::api::vessel_of;
+use crate::harness::server::finish;
+use crate::harness::{Server, processes, python_directory, redacted};
+
+/// The directory that holds `node`.
+fn node_directory() -> String {
+    let found = Command::new("node").args(["-p", "process.execPath"]).output();
+    let path = String::from_utf8(found.expect("node is installed").stdout).unwrap();
+    Path::new(path.trim()).parent().unwrap().display().to_string()
+}
+
+/// A repository in the server's scratch directory, and its bare twin that vessels clone.
+struct Repository {
+    tree: PathBuf,
+    bare: PathBuf,
+}
+
+impl Repository {
+    fn new(server: &Server, name: &str) -> Self {
+        let tree = server.scratch().join(format!("{name}-tree"));
+        let bare = server.scratch().join(format!("{name}.git"));
+        fs::create_dir(&tree).unwrap();
+        let repository = Self { tree, bare };
+        repository.git(&["init", "--quiet", "--initial-branch=main", "."]);
+        let bare = repository.bare.to_str().unwrap();
+        repository.git(&["init", "--quiet", "--bare", "--initial-branch=main", bare]);
+        repository
+    }
+
+    #[track_caller]
+    fn git(&self, arguments: &[&str]) -> String {
+        let done = Command::new("git")
+            .args(["-c", "user.name=t", "-c", "user.email=t@example.com"])
+            .args(arguments)
+            .current_dir(&self.tree)
+            .env("GIT_CONFIG_GLOBAL", "/dev/null")
+            .output()
+            .expect("git is installed");
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        String::from_utf8(done.stdout).unwrap().trim().to_owned()
+    }
+
+    /// Commits `content` as `file` and pushes everything; the commit's id.
+    #[track_caller]
+    fn commit(&self, file: &str, content: &str) -> String {
+        fs::write(self.tree.join(file), content).unwrap();
+        self.git(&["add", "."]);
+        self.git(&["commit", "--quiet", "-m", content]);
+        let bare = self.bare.to_str().unwrap();
+        self.git(&["push", "--quiet", bare, "HEAD:main"]);
+        self.git(&["push", "--quiet", bare, "--all"]);
+        self.git(&["push", "--quiet", bare, "--tags"]);
+        self.git(&["rev-parse", "HEAD"])
+    }
+
+    fn url(&self) -> String {
+        format!("file://{}", self.bare.display())
+    }
+}
+
+fn git_fleet(name: &str, git: &Value, file_to_run: &str, guardrails: &Value) -> Value {
+    json!({"name": name, "vessels": {"v": {
+        "source": {
+            "type": "CODE", "language": "BASH", "git": git, "file_to_run": file_to_run,
+        },
+        "guardrails": guardrails,
+    }}})
+}
+
+#[test]
+fn files_of_every_language_run_with_arguments_and_payload() {
+    let server = Server::start();
+    let path = format!("{}:{}:/usr/bin:/bin", python_directory(), node_directory());
+    let yaml = format!(
+        r#"
+name: languages
+vessels:
+  shell:
+    source:
+      type: CODE
+      language: BASH
+      file:
+        name: script.sh
+        content: |
+          echo "$0 $# $1 $2 $3"
+          [[ -n $WHO ]] && echo "hello $WHO"
+          cat
+          echo 'left = 41' > helper.py
+      file_to_run: script.sh
+      arguments: [{{key: --columns, value: 3.10}}, {{value: yes}}]
+      environment: [{{name: WHO, value: 007}}]
+  snake:
+    source:
+      type: CODE
+      language: PYTHON
+      file: {{name: main.py, content: "import sys, helper\nprint(sys.argv, helper.left + 1)\n"}}
+      arguments: [{{key: -x}}]
+      environment: [{{name: PATH, value: "{path}"}}]
+  tree:
+    source:
+      type: CODE
+      language: NODE
+      file: {{name: main.js, content: "console.log(process.argv.slice(2), process.cwd() == process.env.HOME)\n"}}
+      arguments: [{{value: a b}}]
+      environment: [{{name: PATH, value: "{path}"}}]
+connections:
+  shell: {{snake: SUCCESS}}
+  snake: {{tree: SUCCESS}}
+"#
+    );
+    let fleet = server.api().apply_yaml(&yaml);
+    let hook = server.api().add_webhook(&fleet);
+    let run = hook.post(server.hooks(), &[], b"the body\n");
+    let ended = server.api().wait_status(&run, "Success");
+    let output = |vessel| server.api().output(&ended, vessel);
+    assert_eq!(output("shell"), "script.sh 3 --columns 3.10 yes\nhello 007\nthe body\n");
+    assert_eq!(output("snake"), "['main.py', '-x'] 42\n");
+    assert_eq!(output("tree"), "[ 'a b' ] true\n");
+}
+
+#[test]
+fn branches_tags_and_commits_are_checked_out() {
+    let server = Server::start();
+    let api = server.api();
+    let repository = Repository::new(&server, "repo");
+    let first = repository.commit("run.sh", "echo first");
+    repository.git(&["tag", "v1"]);
+    repository.git(&["branch", "feature/x"]);
+    repository.commit(
+        "run.sh",
+        "echo second; pwd; echo $SHIPYARD_CLONE_LOCATION; git -C repo log --oneline | wc -l",
+    );
+    for (point, shown) in [
+        (json!("main"), "second"),
+        (json!(null), "second"),
+        (json!("feature/x"), "first"),
+        (json!("v1"), "first"),
+        (json!(first), "first"),
+    ] {
+        let git = json!({"repository": repository.url(), "checkout_point": point});
+        let fleet = api.apply(&git_fleet("points", &git, "repo/run.sh", &json!({})));
+        let ended = api.wait_status(&api.start(&fleet), "Success");
+        let log = api.output(&ended, "v");
+        assert!(log.starts_with("HEAD is now at "), "{log}");
+        let lines: Vec<_> = log.lines().skip(1).collect();
+        assert_eq!(lines[0], shown, "{point}: {log}");
+        if shown == "second" {
+            assert_eq!(lines[2], format!("{}/repo", lines[1]));
+            assert_eq!(lines[3].trim(), "2", "the history is there: {log}");
+        }
+    }
+}
+
+#[test]
+fn a_clone_into_the_work_directory_lies_beside_what_is_there() {
+    let server = Server::start();
+    let api = server.api();
+    let repository = Repository::new(&server, "repo");
+    repository.commit("run.sh", "cat; cat made data.txt; echo $SHIPYARD_CLONE_LOCATION; pwd");
+    repository.commit("data.txt", "data\n");
+    let mut fleet = git_fleet(
+        "beside",
+        &json!({"repository": repository.url(), "clone_location": "CWD"}),
+        "run.sh",
+        &json!({}),
+    );
+    let elsewhere = server.scratch().join("elsewhere");
+    fs::create_dir(&elsewhere).unwrap();
+    let before = format!("echo made > made; echo x > data.txt; ln -s {} .git", elsewhere.display());
+    fleet["vessels"]["before"] = json!({"run": before});
+    fleet["connections"] = json!({"before": {"v": "SUCCESS"}});
+    let hook = api.add_webhook(&api.apply(&fleet));
+    let run = hook.post(server.hooks(), &[], b"the body\n");
+    let ended = api.wait_status(&run, "Success");
+    let log = api.output(&ended, "v");
+    let lines: Vec<_> = log.lines().skip(1).collect();
+    assert_eq!(lines[..3], ["the body", "made", "data"], "{log}");
+    assert_eq!(lines[3], lines[4]);
+    assert!(fs::read_dir(&elsewhere).unwrap().next().is_none(), "a link was followed");
+}
+
+#[test]
+fn a_retry_starts_from_a_clean_clone() {
+    let server = Server::start();
+    let api = server.api();
+    let repository = Repository::new(&server, "repo");
+    let script = "cd repo; ls; touch litter; echo 'exit 0' > run.sh; [ $BOATHOOK_ATTEMPT = 3 ]";
+    repository.commit("run.sh", script);
+    let fleet = git_fleet(
+        "clean",
+        &json!({"repository": repository.url()}),
+        "repo/run.sh",
+        &json!({"retry_count": 2}),
+    );
+    let ended = api.wait_status(&api.start(&api.apply(&fleet)), "Success");
+    assert_eq!(vessel_of(&ended, "v")["attempt"], 3);
+    let log = api.output(&ended, "v");
+    assert_eq!(log.lines().skip(1).collect::<Vec<_>>(), ["run.sh"], "{log}");
+}
+
+#[test]
+fn what_cannot_be_cloned_or_run_is_errored_and_says_why() {
+    let server = Server::start();
+    let api = server.api();
+    let repository = Repository::new(&server, "repo");
+    repository.commit("run.sh", "echo run");
+    let missing = format!("file://{}/missing.git", server.scratch().display());
+    for (name, git, file, git_says, reason) in [
+        (
+            "no-repository",
+            json!({"repository": missing}),
+            "missing/run.sh",
+            "does not appear to be a git repository",
+            "could not be cloned: git ended with exit code 128",
+        ),
+        (
+            "no-branch",
+            json!({"repository": repository.url(), "checkout_point": "nowhere"}),
+            "repo/run.sh",
+            "couldn't find remote ref nowhere",
+            "could not be cloned: git ended with exit code 128",
+        ),
+        (
+            "no-directory",
+            json!({"repository": repository.url()}),
+            "run.sh",
+            "HEAD is now at",
+            "`file_to_run` is run.sh, but the repository is in the directory repo: name repo/run.sh",
+        ),
+        (
+            "no-file",
+            json!({"repository": repository.url()}),
+            "repo/other.sh",
+            "HEAD is now at",
+            "the repository has no such file at its checkout point",
+        ),
+    ] {
+        let fleet = api.apply(&git_fleet(name, &git, file, &json!({})));
+        let ended = api.wait_status(&api.start(&fleet), "Errored");
+        let log = api.output(&ended, "v");
+        assert!(log.contains(git_says) && log.contains(reason), "{name}: {log}");
+        let vessel = vessel_of(&ended, "v");
+        assert!(vessel["reason"].as_str().unwrap().contains(reason), "{vessel:#}");
+    }
+}
+
+#[test]
+fn a_crash_during_a_clone_leaves_nothing_and_clones_again() {
+    let mut server = Server::start();
+    let journal = server.journal("journal");
+    // Hangs where ssh would, in the first attempt; then the host is gone.
+    let ssh = format!(
+        "sh -c '[ $BOATHOOK_ATTEMPT = 1 ] || exit 1; echo up >> {journal}; exec sleep 100000' --"
+    );
+    let mut fleet = git_fleet(
+        "crashes",
+        &json!({"repository": "ssh://git@127.0.0.1/srv/repo.git"}),
+        "repo/run.sh",
+        &json!({}),
+    );
+    fleet["vessels"]["v"]["source"]["environment"] = json!([
+        {"name": "GIT_SSH_COMMAND", "value": ssh},
+        {"name": "GIT_SSH_VARIANT", "value": "ssh"},
+    ]);
+    let run = server.api().start(&server.api().apply(&fleet));
+    server.wait_until("git waits for its host", || !journal.lines().is_empty());
+    server.crash_and_restart();
+    let ended = server.api().wait_status(&run, "Errored");
+    assert_eq!(vessel_of(&ended, "v")["attempt"], 2);
+    let left = processes::with_environment(&format!("SHIPYARD_FLEET_LOG_ID={run}"));
+    assert_eq!(left, Vec::<i32>::new());
+}
+
+#[test]
+fn a_fleet_file_comes_back_as_it_went_in() {
+    let server = Server::start();
+    let yaml = r#"
+name: hosted
+vessels:
+  first:
+    source:
+      type: CODE
+      language: PYTHON
+      version: "3.10"
+      file: {name: a.py, content: "print('a: b')\n\n\n  # tail"}
+      file_to_run: a.py
+      arguments: [{key: --n, value: 3.10}, {key: --split}, {value: "yes"}]
+      environment: [{name: A, value: no}, {name: KEY, value: {secret: KEY}}]
+    guardrails: {retry_count: 3, retry_wait: 5m0s, runtime_cutoff: 15m0s, exclude_exit_code_ranges: [2, "3-5"]}
+    notifications: {emails: [a@example.com], after_error: true, after_on_demand: false}
+  second:
+    source:
+      type: CODE
+      language: BASH
+      git: {repository: owner/repo, checkout_point: v1, clone_location: REPO_NAME}
+      file_to_run: repo/run.sh
+  third: {command: [echo, 0x10], environment: {KEY: {secret: KEY}}}
+connections: {first: {second: SUCCESS, third: COMPLETED}}
+notifications: {emails: [b@example.com], after_on_demand: true}
+"#;
+    let file = server.scratch().join("hosted.yaml");
+    fs::write(&file, yaml).unwrap();
+    let apply = |file: &Path| {
+        let (code, stdout, stderr) =
+            finish(server.cli(&["fleet", "apply", file.to_str().unwrap()]));
+        assert_eq!(code, 0, "{}", redacted(&stderr));
+        stdout
+    };
+    assert!(apply(&file).starts_with("created"));
+    let (_, shown, _) = finish(server.cli(&["fleet", "show", "hosted", "--yaml"]));
+    fs::write(&file, &shown).unwrap();
+    assert!(apply(&file).starts_with("unchanged"), "{shown}");
+    let (_, again, _) = finish(server.cli(&["fleet", "show", "hosted", "--yaml"]));
+    assert_eq!(again, shown);
+    let (_, in_json, _) = finish(server.cli(&["fleet", "show", "hosted", "--yaml", "--json"]));
+    let file = file.with_extension("json");
+    fs::write(&file, &in_json).unwrap();
+    assert!(apply(&file).starts_with("unchanged"), "{in_json}");
+    let (_, json, _) = finish(server.cli(&["fleet", "show", "hosted", "--json"]));
+    let fleet: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(fleet["version"], 1);
+    let first = &fleet["vessels"][0];
+    assert_eq!(first["source"]["file"]["content"], "print('a: b')\n\n\n  # tail");
+    assert_eq!(first["environment"], json!({"A": "no", "KEY": {"secret": "KEY"}}));
+    assert_eq!(first["notifications"]["emails"], json!(["a@example.com"]));
+    assert_eq!(fleet["vessels"][1]["source"]["git"]["checkout_point"], "v1");
+}
+
+#[test]
+fn a_mistake_in_one_file_of_a_directory_applies_none() {
+    let server = Server::start();
+    let directory = server.scratch().join("fleets");
+    fs::create_dir(&directory).unwrap();
+    let write = |name: &str, text: &str| fs::write(directory.join(name), text).unwrap();
+    let valid = |name: &str| format!("name: {name}\nvessels: {{v: {{run: x}}}}\n");
+    write("a.yaml", &valid("a"));
+    write(
+        "b.yml",
+        "name: b\nvessels:\n  v: {run: x}\ntriggers:\n  schedules: [{how_often: DAILY}]\n",
+    );
+    write("c.yaml", "name: c\nvessels:\n  v:\n    source: {type: BLUEPRINT, blueprint: x}\n");
+    write("d.yaml", "name: d\nvessels:\n  v: {run: [x\n");
+    write("e.yaml", &valid("a"));
+    write("notes.txt", "not a fleet");
+    let apply = || finish(server.cli(&["fleet", "apply", directory.to_str().unwrap()]));
+    let (code, stdout, stderr) = apply();
+    assert_eq!((code, stdout.as_str()), (1, ""), "{stderr}");
+    for part in [
+        "b.yml: line 5, column 3: triggers.schedules: `schedules` are not supported",
+        "c.yaml: line 4, column 20: vessels.v.source.type: blueprints are programs of the hosted",
+        "d.yaml: line ",
+        "e.yaml: describes the same fleet as ",
+        "Nothing was applied.",
+    ] {
+        assert!(stderr.contains(part), "{part}: {stderr}");
+    }
+    assert_eq!(server.api().get("/api/v1/fleets").expect(200).data(), json!([]));
+    for name in ["b.yml", "c.yaml", "d.yaml", "e.yaml"] {
+        write(name, &valid(&name[..1]));
+    }
+    let (code, stdout, stderr) = apply();
+    assert_eq!(code, 0, "{stderr}");
+    let applied: Vec<_> = stdout.lines().map(|line| line.split_whitespace().nth(1)).collect();
+    let names = ["a", "b", "c", "d", "e"].map(|name| format!("default/{name}"));
+    assert_eq!(applied, names.iter().map(|name| Some(name.as_str())).collect::<Vec<_>>());
+}
