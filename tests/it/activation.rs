@@ -50,10 +50,15 @@ fn handed_over(kinds: &str, names: &str) -> ServerBuilder {
     ))
 }
 
-/// The ports of the sockets that were handed over, in order.
-fn ports(server: &Server) -> Vec<String> {
-    let log = server.log();
-    log.lines().filter_map(|line| line.strip_prefix("port ").map(str::to_owned)).collect()
+/// The ports of the `count` sockets that were handed over, in order.
+fn ports(server: &Server, count: usize) -> Vec<String> {
+    let mut ports = Vec::new();
+    server.wait_until("the ports are told", || {
+        let log = server.log();
+        ports = log.lines().filter_map(|it| it.strip_prefix("port ").map(str::to_owned)).collect();
+        ports.len() == count
+    });
+    ports
 }
 
 fn port(address: &str) -> &str {
@@ -64,7 +69,7 @@ fn port(address: &str) -> &str {
 fn sockets_go_by_name_else_by_order() {
     for (names, is_crossed) in [("", false), ("admin:hooks", true), ("a.socket:b.socket", false)] {
         let mut server = handed_over("tcp,tcp", names).start();
-        let ports = ports(&server);
+        let ports = ports(&server, 2);
         let (hooks, admin) = if is_crossed { (1, 0) } else { (0, 1) };
         assert_eq!(port(server.hooks()), ports[hooks], "{names}");
         assert_eq!(port(server.admin()), ports[admin], "{names}");
@@ -73,7 +78,7 @@ fn sockets_go_by_name_else_by_order() {
         server.stop();
     }
     let server = handed_over("tcp", "admin").start();
-    assert_eq!([port(server.admin())], *ports(&server));
+    assert_eq!([port(server.admin())], *ports(&server, 1));
     assert_ne!(port(server.hooks()), port(server.admin()), "bound as usual");
 }
 

@@ -94,9 +94,9 @@ fn below_the_floor_nothing_is_accepted_and_above_it_all_is_well_again() {
         disk.give_back();
         server.wait_until("runs are accepted again", || status() == 201);
         assert_eq!(health(&server), 200);
-        let log = server.log();
-        assert_eq!(log.matches("too little free disk space:").count(), round, "said once each");
-        assert_eq!(log.matches("enough free disk space again").count(), round);
+        let said = |what| server.log().matches(what).count();
+        server.wait_until("it says so", || said("enough free disk space again") == round);
+        assert_eq!(said("too little free disk space:"), round, "once each time");
     }
     server.stop();
 }
@@ -165,12 +165,14 @@ fn a_disk_that_fills_up_ends_the_server_and_loses_nothing() {
         assert!(!accepted.is_empty());
         let status = server.wait_exit();
         assert_eq!(status.code(), Some(1), "{bytes}: {status}\n{}", server.log_tail());
-        assert!(server.log().contains("stopping: the database"), "{}", server.log_tail());
+        server.wait_until("it says why", || server.log().contains("stopping: the database"));
         // While there is no space it says so and goes on trying.
         disk.use_up_all_but(0);
         assert!(server.try_start_again().is_err());
-        server.wait_until("it says why", || server.log().contains("boathook: "));
-        assert!(server.log().contains("No space left on device"), "{}", server.log_tail());
+        let said = "No space left on device";
+        server.wait_until("it says why", || {
+            server.log().lines().any(|line| line.starts_with("boathook: ") && line.contains(said))
+        });
         disk.give_back();
         supervise(&mut server);
         assert_all_there(&server, &accepted);

@@ -148,7 +148,7 @@ fn certificates_change_without_a_restart() {
     serve(&first);
     fs::set_permissions(&served.key, fs::Permissions::from_mode(0o644)).unwrap();
     let mut server = with(&served).start();
-    assert!(server.log().contains("others may read the TLS key"), "{}", server.log_tail());
+    server.wait_until("it warns", || server.log().contains("others may read the TLS key"));
     assert_eq!((code(&server, &first), code(&server, &second)), (0, NOT_BELIEVED));
     serve(&second);
     server.signal(Signal::HUP);
