@@ -104,7 +104,8 @@ impl Scanner {
             }
             (State::Method, byte) if is_token(byte) => State::Method,
             (State::Method, b' ') => State::TargetStart,
-            (State::TargetStart | State::Target, b'!'..=b'~') => State::Target,
+            // A fragment is for the client alone (RFC 9110 7.1), and some readers would drop it.
+            (State::TargetStart | State::Target, b'!'..=b'~') if byte != b'#' => State::Target,
             (State::Target, b' ') => State::Version(0),
             (State::Version(had), byte) => return version(had, byte),
             (State::LineFeed, b'\n') => State::LineStart,
@@ -222,6 +223,7 @@ mod tests {
             (b"GET\t/", 400),
             (b"GET /\r", 400),
             (b"GET /\xc3", 400),
+            (b"GET /a#", 400),
             (b"GET / \x00", 400),
             (b"GET / http", 400),
             (b"GET / x", 400),
