@@ -38,11 +38,13 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 pub use body::{Body, Spool};
+pub use chunked::Decoder;
 pub use counters::Counters;
 pub use head::{Framing, Head};
 pub use links::Links;
 pub use passage::{Line, Parcel, Passage};
 pub use reply::Reply;
+pub use scan::Scanner;
 pub use tls::{Tls, TlsError};
 
 use accept::Acceptor;

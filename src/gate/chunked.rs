@@ -34,6 +34,12 @@ pub struct Decoder {
     line_bytes: usize,
 }
 
+impl Default for Decoder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 /// Digits of a chunk's size: what fits in 64 bits.
 const SIZE_DIGITS_MAX: usize = 16;
 

@@ -39,6 +39,12 @@ pub struct Scanner {
     begin: usize,
 }
 
+impl Default for Scanner {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 const VERSION: &[u8] = b"HTTP/1.";
 
 impl Scanner {
