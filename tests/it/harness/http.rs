@@ -86,6 +86,12 @@ impl Connection {
         self.stream.get_ref().shutdown(std::net::Shutdown::Write)
     }
 
+    /// Closes it so that the other side sees a reset.
+    pub fn reset(self) {
+        let linger = Some(std::time::Duration::ZERO);
+        rustix::net::sockopt::set_socket_linger(self.stream.get_ref(), linger).unwrap();
+    }
+
     /// Whatever comes until the other side closes; resets count as a close.
     pub fn read_to_end(mut self) -> Vec<u8> {
         let mut rest = Vec::new();

@@ -2,6 +2,65 @@
 
 use std::fs;
 
+use super::{wait_for, wait_until};
+
+/// What comes and goes between the gate of a server and its handlers, whoever connects: a few links
+/// that are kept once they are open, and threads that serve them.
+const DESCRIPTORS_OF_LINKS: usize = 12;
+const THREADS_OF_LINKS: usize = 6;
+
+/// What a server holds for its clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Holdings {
+    pub threads: usize,
+    /// Of these, one for each connection.
+    pub connections: usize,
+    pub descriptors: usize,
+}
+
+impl Holdings {
+    /// Of the server `pid`, now.
+    pub fn of(pid: i32) -> Self {
+        let entries = |what: &str| fs::read_dir(format!("/proc/{pid}/{what}")).unwrap().flatten();
+        let is_connection = |name: String| name.trim_end().ends_with("-conn");
+        let (mut threads, mut connections) = (0, 0);
+        for thread in entries("task") {
+            threads += 1;
+            let name = fs::read_to_string(thread.path().join("comm"));
+            connections += usize::from(name.is_ok_and(is_connection));
+        }
+        Self { threads, connections, descriptors: entries("fd").count() }
+    }
+
+    /// Of the server `pid`, when nobody is connected.
+    #[track_caller]
+    pub fn quiet(pid: i32) -> Self {
+        let quiet = wait_for(|| Some(Self::of(pid)).filter(|it| it.connections == 0));
+        quiet.expect("connections end")
+    }
+
+    /// Waits until the server `pid` holds this much again.
+    #[track_caller]
+    pub fn await_again(self, pid: i32) {
+        wait_until(&format!("{:?} are {self:?} again", Self::of(pid)), || {
+            let now = Self::of(pid);
+            now.connections == 0
+                && now.threads <= self.threads + THREADS_OF_LINKS
+                && now.descriptors <= self.descriptors + DESCRIPTORS_OF_LINKS
+        });
+    }
+}
+
+/// Bytes of memory that the server `pid` has, and has had at most: resident pages.
+pub fn memory(pid: i32) -> (u64, u64) {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let kilobytes = |key: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(key)).expect("a line of it");
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap()
+    };
+    (kilobytes("VmRSS:") * 1024, kilobytes("VmHWM:") * 1024)
+}
+
 /// The living processes whose environment holds the string `entry` (`NAME=value`) as a whole.
 /// Zombies have no environment any more and do not count.
 pub fn with_environment(entry: &str) -> Vec<i32> {

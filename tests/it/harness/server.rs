@@ -23,6 +23,7 @@ pub const BOATHOOK: &str = env!("CARGO_BIN_EXE_boathook");
 /// How a server is to be started.
 pub struct ServerBuilder {
     settings: Vec<(String, OsString)>,
+    hooks_listen: String,
     shell_prefix: Option<String>,
     data_dir: Option<PathBuf>,
     hooks_socket: Option<OwnedFd>,
@@ -50,6 +51,12 @@ impl ServerBuilder {
     /// A setting, by its name in the configuration file.
     pub fn setting(mut self, name: &str, value: &str) -> Self {
         self.settings.push((format!("BOATHOOK_{}", name.to_uppercase()), value.into()));
+        self
+    }
+
+    /// Where webhooks listen, elsewhere than on loopback.
+    pub fn hooks_listen(mut self, address: &str) -> Self {
+        self.hooks_listen = address.to_owned();
         self
     }
 
@@ -98,6 +105,7 @@ impl Server {
         // Vessels that have to be killed should not hold up the tests that kill them.
         let builder = ServerBuilder {
             settings: Vec::new(),
+            hooks_listen: "127.0.0.1:0".to_owned(),
             shell_prefix: None,
             data_dir: None,
             hooks_socket: None,
@@ -122,7 +130,8 @@ impl Server {
             .arg("serve")
             .arg("--data-dir")
             .arg(&self.data_dir)
-            .args(["--hooks-listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
+            .args(["--hooks-listen", &self.builder.hooks_listen])
+            .args(["--admin-listen", "127.0.0.1:0"])
             .env_clear()
             .env("PATH", "/usr/local/bin:/usr/bin:/bin")
             .env("HOME", self.scratch.path())
