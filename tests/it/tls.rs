@@ -118,7 +118,7 @@ fn only_what_is_safe_is_spoken() {
 fn a_handshake_has_as_much_time_as_a_head() {
     let scratch = tempfile::tempdir().unwrap();
     let certificate = Certificate::make(scratch.path(), "first");
-    let server = with(&certificate).setting("head_timeout", "500ms").start();
+    let server = with(&certificate).setting("head_timeout", "1s").start();
     let begun = Instant::now();
     let silent = Connection::open(server.hooks()).unwrap();
     let mut halting = Connection::open(server.hooks()).unwrap();
