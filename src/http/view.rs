@@ -101,6 +101,24 @@ impl<'a> From<&'a FleetView> for FleetJson<'a> {
     }
 }
 
+/// What a fleet file describes, before there is such a fleet.
+#[derive(Serialize)]
+pub struct DefinitionJson<'a> {
+    name: &'a str,
+    vessels: Vec<VesselJson<'a>>,
+    connections: Vec<ConnectionJson<'a>>,
+}
+
+impl<'a> From<&'a FleetDefinition> for DefinitionJson<'a> {
+    fn from(definition: &'a FleetDefinition) -> Self {
+        Self {
+            name: &definition.name,
+            vessels: definition.vessels.iter().map(VesselJson::from).collect(),
+            connections: connections(definition),
+        }
+    }
+}
+
 /// Has `command` or `run`, as its vessel has an argument vector or a script.
 #[derive(Serialize)]
 struct VesselJson<'a> {
@@ -294,7 +312,7 @@ impl<'a> From<&'a RunView> for RunJson<'a> {
 }
 
 #[derive(Serialize)]
-struct VesselRunJson<'a> {
+pub struct VesselRunJson<'a> {
     id: VesselRunId,
     vessel_id: VesselId,
     vessel_name: &'a str,

@@ -13,7 +13,7 @@ const LAYERS: [(&str, &[&str]); 11] = [
     ("launch", &[]),
     ("engine", &["admission", "config", "fatal", "fleet_file", "launch", "queue", "storage"]),
     ("gate", &[]),
-    ("http", &["admission", "duration", "engine", "fatal", "fleet_file", "gate"]),
+    ("http", &["admission", "duration", "engine", "fatal", "fleet_file", "gate", "logging"]),
     ("config", &[]),
     ("cli", &["activation", "config", "daemon", "fleet_file"]),
 ];
