@@ -30,5 +30,6 @@ mod tls;
 mod turns;
 mod tutorial;
 mod upgrade;
+mod ui;
 mod vessels;
 mod webhooks;

@@ -42,7 +42,7 @@ function frame() {
         h("a", { href: "/new", "data-page": "/new" }, "New fleet")),
       search,
       button("Theme", () => dispatchEvent(new Event("boathook:toggle-theme")),
-        { kind: "quiet", "aria-label": "Switch between light and dark", title: "Light or dark" }),
+        { kind: "quiet", title: "Switch between light and dark" }),
       button("Sign out", pressed(signOut), { kind: "quiet" })),
     h("div", { class: "progress", hidden: true }),
     main,

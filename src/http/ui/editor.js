@@ -41,6 +41,7 @@ export class Editor {
   draw() {
     const count = this.text.split("\n").length;
     if (this.numbers.childElementCount !== count) {
+      this.element.style.setProperty("--digits", String(count).length);
       this.numbers.replaceChildren(...Array.from({ length: count }, (_, at) => h("span", null, at + 1)));
       this.area.rows = Math.min(Math.max(count + 1, 12), 32);
     }

@@ -31,13 +31,12 @@ function bars(runs) {
   const times = runs.map((run) => elapsed(run) ?? 0);
   const longest = Math.max(1, ...times);
   return [
-    h("p", { class: "scale hint" }, `up to ${duration(longest)}`),
+    h("p", { class: "ends hint" }, h("span", null, "Duration of the latest runs"), h("span", null, `up to ${duration(longest)}`)),
     h("div", { class: "bars" }, runs.map((run, at) => {
       const label = `${run.status}, ${duration(elapsed(run))}, ${relative(Date.parse(run.queued_at))}`;
       return h("a", { href: `/runs/${run.id}`, title: label, "aria-label": label, "data-key": run.id,
         class: `is-${run.status}` },
       h("span", { style: { height: `${Math.max(4, (100 * times[at]) / longest)}%` } }));
     })),
-    h("p", { class: "ends hint" }, h("span", null, relative(Date.parse(runs[0].queued_at))), h("span", null, "latest")),
   ];
 }

@@ -27,9 +27,9 @@ function lane(vessel, percent, end, hrefOf) {
   };
   const took = elapsed(vessel);
   const text = took == null ? vessel.status : duration(took);
-  return h("a", { class: "lane", href: hrefOf(vessel), "data-key": vessel.id,
-    "aria-label": `${vessel.vessel_name}: ${vessel.status}${took == null ? "" : `, ${text}`}` },
-  h("span", { class: "name" }, statusIcon(vessel.status), h("span", null, vessel.vessel_name)),
+  return h("a", { class: "lane", href: hrefOf(vessel), "data-key": vessel.id, title: vessel.status },
+  h("span", { class: "name" }, statusIcon(vessel.status), h("span", null, vessel.vessel_name),
+    h("span", { class: "unseen" }, vessel.status)),
   h("span", { class: "track" }, bar ? h("span", { class: `bar-of-time is-${vessel.status}`, style: bar }) : null),
   h("span", { class: "took" }, text));
 }

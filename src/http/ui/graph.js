@@ -112,13 +112,11 @@ function edge({ points, condition }) {
     }
   });
   const word = condition.toLowerCase();
-  // Near the end, where paths that begin together are apart.
+  // In the middle of the last gap, where neither paths that begin together nor those that end
+  // together are close.
   const last = points.at(-1);
-  const before = points.at(-2);
-  const fromY = before.y + HEIGHT / 2;
-  const toY = last.y + HEIGHT / 2;
-  const labelX = last.x - GAP_X * 0.42;
-  const labelY = fromY + (toY - fromY) * 0.72 - 5;
+  const labelX = last.x - GAP_X / 2;
+  const labelY = (points.at(-2).y + last.y + HEIGHT) / 2 + 4;
   return svg("g", { class: `edge is-${word}` },
     svg("title", null, `${points[0].vessel.name} leads to ${last.vessel.name} when ${word}`),
     svg("path", { d }),

@@ -37,10 +37,10 @@ export async function parameters(context, run) {
     h("p", { class: "actions" },
       button("Copy as curl", pressed(async () => copy(await asCurl(run, headers, body, size), "the curl command"))),
       button("Download body", pressed(() => download(`/runs/${run.id}/body`, `${run.id}.body`)), { disabled: !size })),
-    h("h2", null, "Headers"), headerView.element,
-    h("h2", null, "Body"),
-    shown.isCut ? notice("info", `The beginning of ${bytes(size)}; download it to see all.`) : null,
-    size ? bodyView.element : h("p", { class: "hint" }, "The body was empty."),
+    h("section", null, h("h2", null, "Headers"), headerView.element),
+    h("section", null, h("h2", null, "Body"),
+      shown.isCut ? notice("info", `The beginning of ${bytes(size)}; download it to see all.`) : null,
+      size ? bodyView.element : h("p", { class: "hint" }, "The body was empty.")),
   ];
 }
 

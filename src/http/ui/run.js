@@ -15,7 +15,7 @@ export async function run(context) {
   if (named !== first.id) history.replaceState(null, "", `/runs/${first.id}`);
   const head = h("div");
   const isOverview = tab !== "parameters";
-  const body = isOverview ? h("div") : h("div", null, await parameters(context, first));
+  const body = isOverview ? h("div", { class: "stack" }) : h("div", { class: "stack" }, await parameters(context, first));
   const version = isOverview ? await versionOf(first, context.signal) : null;
   const draw = (view) => {
     update(head, heading(context, view, isOverview ? "overview" : "parameters"));
@@ -108,14 +108,19 @@ function details(view, version) {
   return [
     waits,
     h("section", { "aria-label": "When each vessel ran" }, h("h2", null, plural(view.vessels.length, "vessel")), gantt(view, hrefOf)),
+    reasons(view),
     version?.definition ? h("section", { "aria-label": "Graph" }, h("h2", null, "Graph"),
       graph(version.definition.vessels, version.definition.connections, ({ name }) => {
         const vessel = byName.get(name);
         return vessel ? { status: vessel.status, href: hrefOf(vessel), note: noteOn(vessel) } : {};
       })) : null,
-    h("ul", { class: "reasons" }, view.vessels.filter(({ reason }) => reason).map((vessel) =>
-      h("li", { "data-key": vessel.id }, h("strong", null, vessel.vessel_name), ": ", vessel.reason))),
   ];
+}
+
+function reasons(view) {
+  const vessels = view.vessels.filter(({ reason }) => reason);
+  return vessels.length ? h("ul", { class: "reasons" }, vessels.map((vessel) =>
+    h("li", { "data-key": vessel.id }, h("strong", null, vessel.vessel_name), ": ", vessel.reason))) : null;
 }
 
 function noteOn(vessel) {

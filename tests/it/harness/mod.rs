@@ -3,6 +3,7 @@
 
 pub mod api;
 pub mod certificate;
+pub mod browser;
 pub mod http;
 pub mod journal;
 pub mod processes;
@@ -16,6 +17,7 @@ use std::time::{Duration, Instant};
 use sha2::{Digest, Sha256};
 
 pub use api::{Api, Hook};
+pub use browser::Browser;
 pub use http::{Answer, Connection, assert_error};
 pub use journal::Journal;
 pub use random::Random;
