@@ -29,7 +29,7 @@ mod stopping;
 mod tls;
 mod turns;
 mod tutorial;
-mod upgrade;
 mod ui;
+mod upgrade;
 mod vessels;
 mod webhooks;

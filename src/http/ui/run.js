@@ -90,14 +90,9 @@ async function replay(context, view) {
   });
   if (!values) return;
   const from = values.get("from");
-  try {
-    const { fleet_run_id, id } = await post(`/runs/${view.id}/replay`, from ? { from } : {});
-    await context.go(`/runs/${fleet_run_id ?? id}`);
-    say("A new run has started");
-  } catch (error) {
-    if (error.status === 405) throw new Error("This server cannot replay runs.");
-    throw error;
-  }
+  const { fleet_run_id } = await post(`/runs/${view.id}/replay`, from ? { from } : {});
+  await context.go(`/runs/${fleet_run_id}`);
+  say("A new run has started");
 }
 
 function details(view, version) {

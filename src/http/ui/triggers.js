@@ -129,8 +129,8 @@ function limits(context, webhook, path) {
     h("form", { onsubmit: (event) => save(event).catch((error) => { event.preventDefault(); say(error.message, "error"); }) },
       field("Addresses", h("textarea", { name: "allow", rows: 3, value: (webhook.allow || []).join("\n"), placeholder: "192.0.2.0/24" }),
         "One address or network on each line; empty: from everywhere. Others get the same 400 as for an unknown URL."),
-      field("Rate limit", h("input", { name: "rate_limit", value: webhook.rate_limit ?? "", placeholder: "100/1m" }),
-        "Requests per time; beyond it senders get 429. Empty: none."),
+      field("Rate limit", h("input", { name: "rate_limit", value: webhook.rate_limit ?? "", placeholder: "100/m" }),
+        "Requests per second, minute, hour or day (60/m, or 60/m burst 10); beyond it senders get 429. Empty: none."),
       h("button", { class: "button" }, "Save")));
 }
 
