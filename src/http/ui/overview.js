@@ -39,7 +39,7 @@ function healthOf(state) {
     h("dl", { class: "gauges" },
       gauge("State", state.healthy ? "Accepting" : "Refusing", state.healthy ? "good" : "bad",
         `up ${duration(Date.parse(state.now) - Date.parse(state.started_at))}, version ${state.version}`),
-      gauge("Waiting", number(state.runs_waiting), "", `runs in the queue, which holds ${number(state.runs_waiting_max)}`),
+      gauge("Waiting", number(state.runs_waiting), "", `runs in the queue, at most ${number(state.runs_waiting_max)}`),
       gauge("Running", `${number(state.vessels_running)} / ${number(state.workers)}`, "",
         `vessels at a time; ${plural(state.runs_active, "run")} under way`, state.vessels_running / state.workers),
       gauge("Accepted", `${number(state.accepted_last_minute)}${state.accepted_last_minute >= state.accepted_counted_max ? "+" : ""}`,

@@ -56,6 +56,7 @@ fn from_an_example_to_a_run_and_back_to_no_webhook() {
     browser.click("Logs");
     browser.see(&run[run.len() - 8..]);
     browser.click(&run[run.len() - 8..]);
+    arrive(&browser, "/runs/");
     browser.see("Running");
     let vessel = server.api().run(&run)["vessels"][0]["id"].as_str().unwrap().to_owned();
     browser.follow(&vessel);
@@ -102,6 +103,12 @@ fn token(server: &Server, fleet: &str) -> String {
     webhook["url"].as_str().unwrap().rsplit('/').next().unwrap().to_owned()
 }
 
+/// Waits until the page is one whose address has `part` in it.
+#[track_caller]
+fn arrive(browser: &Browser, part: &str) {
+    browser.wait(&format!("one is at {part}"), || browser.url().contains(part));
+}
+
 /// Puts `text` into the editor as if it had been pasted.
 fn set_editor(browser: &Browser, text: &str) {
     browser.script(&format!(
@@ -128,8 +135,7 @@ fn a_run_is_stopped_and_repeated() {
     sign_in(&browser, &server, &format!("/fleets/{fleet}"));
     browser.see("This fleet has not run yet");
     browser.click("Run now");
-    browser.see("On demand");
-    browser.see("Running");
+    arrive(&browser, "/runs/");
     let run = id_in(&browser.url(), "/runs/");
     browser.click("Webhook Parameters");
     browser.see("This run was not started by a webhook");
@@ -142,7 +148,7 @@ fn a_run_is_stopped_and_repeated() {
     browser.click("Replay");
     browser.see("A new run starts");
     click_in_dialog(&browser, "Replay");
-    // Servers that cannot say so.
+    // A server that cannot replay says so.
     browser.wait("there is a new run, or a reason why not", || {
         id_in(&browser.url(), "/runs/") != run || browser.text().contains("nothing at this path")
     });
@@ -249,6 +255,7 @@ fn the_logbook_filters_turns_pages_and_finds() {
     browser.fill("Body", "sent by hand");
     browser.fill("Another header", "X-Hand: left");
     browser.click("Send");
+    arrive(&browser, "/runs/");
     browser.click("Webhook Parameters");
     browser.see("sent by hand");
     browser.see("X-Hand");
