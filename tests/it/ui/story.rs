@@ -148,10 +148,10 @@ fn a_run_is_stopped_and_repeated() {
     browser.click("Replay");
     browser.see("A new run starts");
     click_in_dialog(&browser, "Replay");
-    // A server that cannot replay says so.
-    browser.wait("there is a new run, or a reason why not", || {
-        id_in(&browser.url(), "/runs/") != run || browser.text().contains("nothing at this path")
-    });
+    browser.wait("there is a new run", || id_in(&browser.url(), "/runs/") != run);
+    browser.see("Replay of");
+    let again = server.api().run(&id_in(&browser.url(), "/runs/"));
+    assert_eq!((&again["trigger"], &again["replay_of"]), (&json!("replay"), &json!(run)));
 }
 
 #[test]
