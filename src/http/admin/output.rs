@@ -46,7 +46,7 @@ fn part(mut read: impl FnMut(u64) -> io::Result<OutputChunk>, chunk: OutputChunk
         let next_at = begins_at + bytes.len() as u64;
         // What cannot be read now is asked for again, and refused then.
         match read(next_at) {
-            Ok(more) if more.offset == next_at && !(more.bytes.is_empty() && !more.ended) => {
+            Ok(more) if more.offset == next_at && (more.ended || !more.bytes.is_empty()) => {
                 bytes.extend_from_slice(&more.bytes);
                 ended = more.ended;
             }
