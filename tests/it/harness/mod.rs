@@ -2,8 +2,8 @@
 //! ways to wait. Knows the contract, not the program's insides.
 
 pub mod api;
-pub mod certificate;
 pub mod browser;
+pub mod certificate;
 pub mod http;
 pub mod journal;
 pub mod processes;
