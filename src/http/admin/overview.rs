@@ -22,6 +22,8 @@ struct OverviewJson {
     now: Timestamp,
     /// Whether runs are accepted.
     healthy: bool,
+    /// Why they are not.
+    refused_because: Option<String>,
     runs_waiting: usize,
     runs_waiting_max: usize,
     runs_active: usize,
@@ -66,6 +68,7 @@ pub(super) fn get(admin: &AdminHandler, _: &mut Call<'_, '_>) -> Outcome {
     let engine = &admin.engine;
     let now = engine.now();
     let load = engine.load();
+    let room = engine.check_room();
     let disk = engine.disk_space();
     let last_problem = logging::last_problem().map(|problem| ProblemJson {
         at: problem.at,
@@ -76,7 +79,8 @@ pub(super) fn get(admin: &AdminHandler, _: &mut Call<'_, '_>) -> Outcome {
         version: env!("CARGO_PKG_VERSION"),
         started_at: admin.started_at,
         now,
-        healthy: engine.is_healthy(),
+        healthy: room.is_ok(),
+        refused_because: room.err().map(|error| error.to_string()),
         runs_waiting: load.depth.waiting,
         runs_waiting_max: load.waiting_max,
         runs_active: load.depth.active,

@@ -35,7 +35,7 @@ function healthOf(state) {
   return [
     state.healthy
       ? null
-      : notice("error", "The server accepts no runs at the moment: its queue is full, its disk does not respond, or it is stopping."),
+      : notice("error", `The server accepts no runs at the moment: ${state.refused_because}.`),
     h("dl", { class: "gauges" },
       gauge("State", state.healthy ? "Accepting" : "Refusing", state.healthy ? "good" : "bad",
         `up ${duration(Date.parse(state.now) - Date.parse(state.started_at))}, version ${state.version}`),
