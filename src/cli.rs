@@ -16,6 +16,7 @@ mod fleet;
 mod follow;
 mod locate;
 mod manual;
+mod open;
 pub mod output;
 mod run;
 mod runs;
@@ -39,7 +40,8 @@ First steps:
     boathook serve                       start a server of your own
     boathook fleet apply deploy.yaml     teach it a fleet
     boathook webhook add deploy          get the URL that starts it
-    boathook runs list                   see what became of it"
+    boathook runs list                   see what became of it
+    boathook open                        the same and more in your browser"
 )]
 pub struct Cli {
     #[command(subcommand)]
@@ -65,6 +67,8 @@ enum Verb {
     /// Write the manual pages into a directory, for packagers
     #[command(hide = true)]
     Manual(manual::ManualArgs),
+    /// Print a link that signs your browser in to the web pages, once
+    Open(open::OpenArgs),
 }
 
 /// How a verb ended that did not fail.
@@ -112,6 +116,7 @@ pub fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Verb::Runs(arguments) => runs::run(arguments),
         Verb::Completions(arguments) => completions::run(&arguments),
         Verb::Manual(arguments) => manual::run(&arguments),
+        Verb::Open(arguments) => open::run(&arguments),
     }
 }
 
@@ -155,6 +160,7 @@ mod tests {
             "completions bash",
             "runs replay r",
             "runs replay r --from v",
+            "open",
         ] {
             let words = ["boathook"].into_iter().chain(line.split_whitespace());
             if let Err(error) = Cli::try_parse_from(words) {

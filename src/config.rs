@@ -21,7 +21,9 @@ mod url;
 mod values;
 
 pub use url::{HttpUrl, PublicUrl};
-pub use values::{ByteSize, KeepWorkdir, ListenAddress, LogLevel, Period, TrustedProxies};
+pub use values::{
+    ByteSize, HostNames, KeepWorkdir, ListenAddress, LogLevel, Period, TrustedProxies,
+};
 
 /// The name of the configuration file, in the data directory and in [`SYSTEM_DIRECTORY`].
 pub const FILE_NAME: &str = "boathook.toml";
@@ -47,6 +49,11 @@ pub struct Sources {
     /// Where the admin API listens; port 0 picks a free one [default: 127.0.0.1:9001]
     #[arg(long, env = "BOATHOOK_ADMIN_LISTEN", value_name = "ADDR")]
     pub admin_listen: Option<ListenAddress>,
+
+    /// Names by which browsers may ask for the admin pages, separated by commas; those of a proxy in
+    /// front [default: addresses and localhost only]
+    #[arg(long, env = "BOATHOOK_ADMIN_HOSTS", value_name = "NAMES")]
+    pub admin_hosts: Option<HostNames>,
 
     /// What webhook URLs begin with, as senders see it: https://hooks.example.com [default: the
     /// address of the listener]
@@ -166,6 +173,8 @@ pub struct Settings {
     pub data_dir: PathBuf,
     pub hooks_listen: SocketAddr,
     pub admin_listen: SocketAddr,
+    /// In lower case.
+    pub admin_hosts: Vec<String>,
     pub public_url: Option<PublicUrl>,
     pub tls: Option<TlsFiles>,
     pub workers: usize,
@@ -290,6 +299,7 @@ impl Settings {
         Ok(Self {
             hooks_listen: first!(hooks_listen).map_or_else(|| loopback(9000), |listen| listen.0),
             admin_listen: first!(admin_listen).map_or_else(|| loopback(9001), |listen| listen.0),
+            admin_hosts: first!(admin_hosts).unwrap_or_default().0,
             public_url: first!(public_url),
             tls,
             workers,

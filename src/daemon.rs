@@ -21,6 +21,7 @@ use crate::http;
 use crate::http::admin::AdminSettings;
 use crate::http::auth::BearerToken;
 use crate::http::listener::{Doors, Listener};
+use crate::http::origin::Hosts;
 use crate::http::webhook::HookSettings;
 use crate::launch::process::{ProcessLauncher, ProcessLauncherSettings};
 use crate::logging;
@@ -145,6 +146,8 @@ impl Daemon {
             .map_err(thread("webhook listener"))?;
         let admin_settings = AdminSettings {
             token: BearerToken::new(token.reveal()),
+            port: local_address(&admin, settings.admin_listen).port(),
+            hosts: Hosts::new(settings.admin_hosts.iter().cloned()),
             public_base,
             max_body_bytes,
             max_followers,

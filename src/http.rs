@@ -2,16 +2,20 @@
 //! own. Their outer sockets are the business of [`crate::gate`]; behind it, [`server`] is the only
 //! module that knows tiny_http.
 //!
-//! [`webhook`] answers the senders of webhooks, [`admin`] the owner of the installation.
+//! [`webhook`] answers the senders of webhooks, [`admin`] the owner of the installation, with an API
+//! and, in [`ui`], the pages that use it.
 
 pub mod admin;
 pub mod auth;
 pub mod listener;
 pub mod message;
+pub mod origin;
 pub mod query;
 pub mod respond;
 pub mod route;
 pub mod server;
+pub mod session;
+pub mod ui;
 pub mod view;
 pub mod webhook;
 

@@ -218,3 +218,28 @@ pub const FREE_BYTES_MIN: u64 = 512 * 1024 * 1024;
 /// How long the free space that was last seen counts. At a gigabyte per second, the floor's default
 /// is not written within it.
 pub const FREE_SPACE_AGE_MAX: Duration = Duration::from_millis(500);
+/// Sessions of the pages that are open at a time: more than one person has browsers.
+pub const SESSIONS_MAX: usize = 64;
+/// How long a session lasts that nobody uses. An open page uses it.
+pub const SESSION_IDLE_MAX: Duration = Duration::from_secs(12 * 3600);
+/// How long a session lasts at most.
+pub const SESSION_AGE_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+/// One-time links that wait to be followed.
+pub const SIGN_IN_LINKS_MAX: usize = 16;
+/// How long a one-time link works: as long as it takes to copy it into a browser.
+pub const SIGN_IN_LINK_AGE_MAX: Duration = Duration::from_secs(120);
+/// Wrong tokens that one address may send within `SIGN_IN_WINDOW`: typing errors, not guesses.
+pub const SIGN_IN_FAILURES_MAX: u32 = 10;
+/// After this long an address's wrong tokens are forgotten.
+pub const SIGN_IN_WINDOW: Duration = Duration::from_secs(60);
+/// Addresses whose wrong tokens are counted.
+pub const SIGN_IN_ADDRESSES_MAX: usize = 1024;
+/// Runs that the overview counts as accepted lately: 10,000 ids are read within milliseconds.
+pub const OVERVIEW_ACCEPTED_MAX: usize = 10_000;
+/// Runs of each fleet whose statuses the overview shows.
+pub const OVERVIEW_LATEST_RUNS: usize = 8;
+/// Bytes from which on a part of an output is long enough to be sent: a page shows 10 MiB after ten
+/// of them.
+pub const OUTPUT_PART_BYTES: usize = 1 << 20;
+/// Letters of the log's last problem that are kept to be shown.
+pub const LAST_PROBLEM_LETTERS_MAX: usize = 500;

@@ -3,10 +3,34 @@
 
 use std::fmt::Write as _;
 use std::io::Write as _;
+use std::sync::{Mutex, PoisonError};
 
 use log::kv::{Error, Key, Value, VisitSource};
 
-use crate::clock::{Clock, SystemClock};
+use crate::clock::{Clock, SystemClock, Timestamp};
+use crate::limits;
+
+/// A warning or an error that was logged.
+#[derive(Clone, Debug)]
+pub struct LoggedProblem {
+    pub at: Timestamp,
+    pub level: log::Level,
+    /// The line without its time and level.
+    pub message: String,
+}
+
+static LAST_PROBLEM: Mutex<Option<LoggedProblem>> = Mutex::new(None);
+
+/// The latest warning or error of this process.
+pub fn last_problem() -> Option<LoggedProblem> {
+    LAST_PROBLEM.lock().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
+fn keep(at: Timestamp, level: log::Level, line: String) {
+    let message = line.chars().take(limits::LAST_PROBLEM_LETTERS_MAX).collect();
+    let problem = LoggedProblem { at, level, message };
+    *LAST_PROBLEM.lock().unwrap_or_else(PoisonError::into_inner) = Some(problem);
+}
 
 /// Begins to log what is at least as important as `level`.
 pub fn start(level: log::LevelFilter) {
@@ -21,6 +45,9 @@ pub fn start(level: log::LevelFilter) {
             write!(out, "{now} {style}{:<5}{style:#} {}", record.level(), record.args())?;
             let mut pairs = Pairs(String::new());
             let _ = record.key_values().visit(&mut pairs);
+            if record.level() <= log::Level::Warn {
+                keep(now, record.level(), format!("{}{}", record.args(), pairs.0));
+            }
             writeln!(out, "{}", pairs.0)
         })
         .try_init();

@@ -140,6 +140,11 @@ impl Client {
         })
     }
 
+    /// The address of the server, without a slash at its end.
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
     /// Gets the data at `path`, which begins below `/api/v1`.
     ///
     /// # Errors

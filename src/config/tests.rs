@@ -103,6 +103,7 @@ fn errors_name_file_line_and_key() {
         ("trusted_proxies = [\"10.0.0.1/8\"]", "/x/boathook.toml:1: trusted_proxies: "),
         ("trusted_proxies = \"x\"", "/x/boathook.toml:1: trusted_proxies: not a network"),
         ("rate_limit_per_ip = \"9\"", "/x/boathook.toml:1: rate_limit_per_ip: not a rate"),
+        ("admin_hosts = \"a:1\"", "/x/boathook.toml:1: admin_hosts: not the name"),
         ("workers = ", "/x/boathook.toml:1: workers: "),
     ] {
         let message = file(text).unwrap_err();

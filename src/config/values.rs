@@ -129,6 +129,25 @@ impl<'de> Deserialize<'de> for TrustedProxies {
     }
 }
 
+/// Names of hosts, without ports: `boat.example.com,boat.lan`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HostNames(pub Vec<String>);
+
+impl FromStr for HostNames {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let names = text.split(',').map(str::trim).filter(|name| !name.is_empty());
+        let checked = names.map(|name| {
+            let is_name = name.chars().all(|it| it.is_ascii_alphanumeric() || "-._".contains(it));
+            is_name.then(|| name.to_ascii_lowercase()).ok_or_else(|| {
+                format!("not the name of a host: {name:?}; write it without scheme and port")
+            })
+        });
+        checked.collect::<Result<_, _>>().map(HostNames)
+    }
+}
+
 /// How much to log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogLevel(pub log::LevelFilter);
@@ -192,7 +211,7 @@ macro_rules! deserialize_from_text {
     )*};
 }
 
-deserialize_from_text!(Period ListenAddress LogLevel PublicUrl);
+deserialize_from_text!(Period ListenAddress HostNames LogLevel PublicUrl);
 
 #[cfg(test)]
 mod tests {
@@ -207,6 +226,15 @@ mod tests {
         }
         for text in ["", "MiB", "-1", "1.5MiB", "25MB", "99999999999GiB", "1 MiB x"] {
             assert!(text.parse::<ByteSize>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn hosts_are_names_without_ports() {
+        let names: HostNames = " Boat.example.com, boat-2.lan,".parse().unwrap();
+        assert_eq!(names.0, ["boat.example.com", "boat-2.lan"]);
+        for text in ["https://boat.lan", "boat.lan:9001", "a b", "*"] {
+            assert!(text.parse::<HostNames>().unwrap_err().contains("without scheme"), "{text}");
         }
     }
 }

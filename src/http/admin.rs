@@ -4,33 +4,45 @@
 mod body;
 mod fleets;
 mod output;
+mod overview;
 mod projects;
 mod runs;
+mod session;
+mod vessel_runs;
 mod webhooks;
 
 use std::io::Write;
 use std::net::SocketAddr;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::clock::Timestamp;
 use crate::domain::ids::{OrganizationId, RequestId};
 use crate::engine::Engine;
 use crate::gate::{Head, Pass};
 use crate::http::admin::output::Followers;
 use crate::http::auth::BearerToken;
 use crate::http::message::{Answer, Body, Handler, Request, Stream, StreamWriter};
+use crate::http::origin::{self, Hosts};
 use crate::http::query::Query;
 use crate::http::respond::{self, Problem};
 use crate::http::route::{self, Found, Route};
+use crate::http::session::Sessions;
+use crate::http::ui;
 use crate::limits;
 
 /// What an operator may set about the admin listener.
 #[derive(Clone, Debug)]
 pub struct AdminSettings {
     pub token: BearerToken,
+    /// The port of the listener, which is part of the name of its cookie.
+    pub port: u16,
+    /// The names by which browsers may ask for it.
+    pub hosts: Hosts,
     /// What the URLs of webhooks begin with: the public URL, or else the hooks listener's own.
     pub public_base: String,
     /// The largest body of a test run: what a webhook takes.
@@ -45,6 +57,9 @@ pub struct AdminHandler {
     organization: OrganizationId,
     settings: AdminSettings,
     followers: Followers,
+    sessions: Sessions,
+    cookie_name: String,
+    started_at: Timestamp,
 }
 
 /// What answers a route.
@@ -52,7 +67,14 @@ type Endpoint = fn(&AdminHandler, &mut Call<'_, '_>) -> Outcome;
 /// What comes of a request.
 type Outcome = Result<Reply, Problem>;
 
+/// Signing in is the one thing that is open to everybody.
+const SESSION: &str = "/api/v1/session";
+
 const ROUTES: &[Route<Endpoint>] = &[
+    ("POST", SESSION, session::open),
+    ("DELETE", SESSION, session::close),
+    ("POST", "/api/v1/session/links", session::link),
+    ("GET", "/api/v1/overview", overview::get),
     ("GET", "/api/v1/organization", projects::organization),
     ("GET", "/api/v1/projects", projects::list),
     ("POST", "/api/v1/projects", projects::create),
@@ -62,6 +84,7 @@ const ROUTES: &[Route<Endpoint>] = &[
     ("GET", "/api/v1/fleets", fleets::list),
     ("POST", "/api/v1/fleets", fleets::create),
     ("PUT", "/api/v1/fleets", fleets::apply),
+    ("POST", "/api/v1/fleets/check", fleets::check),
     ("GET", "/api/v1/fleets/{}", fleets::get),
     ("PUT", "/api/v1/fleets/{}", fleets::update),
     ("DELETE", "/api/v1/fleets/{}", fleets::delete),
@@ -81,6 +104,7 @@ const ROUTES: &[Route<Endpoint>] = &[
     ("POST", "/api/v1/runs/{}/replay", runs::replay),
     ("GET", "/api/v1/runs/{}/webhook-parameters", body::parameters),
     ("GET", "/api/v1/runs/{}/body", body::download),
+    ("GET", "/api/v1/vessel-runs/{}", vessel_runs::get),
     ("POST", "/api/v1/vessel-runs/{}/stop", runs::stop_vessel),
     ("GET", "/api/v1/vessel-runs/{}/output", output::get),
 ];
@@ -89,6 +113,8 @@ const ROUTES: &[Route<Endpoint>] = &[
 enum Reply {
     /// A status and the JSON of `data`.
     Data(u16, String),
+    /// A status, and the Set-Cookie that is all there is to say.
+    WithCookie(u16, String),
     /// An answer without an envelope.
     Plain(Answer),
 }
@@ -114,7 +140,7 @@ impl Reply {
         Ok(Self::Data(200, "null".to_owned()))
     }
 
-    /// Bytes that no browser may take for anything but what `content_type` says.
+    /// A body that is written piece by piece.
     fn stream(
         content_type: &str,
         length: Option<u64>,
@@ -122,8 +148,7 @@ impl Reply {
         write: impl FnOnce(&mut dyn Write) -> std::io::Result<()> + Send + 'static,
     ) -> Answer {
         let write: StreamWriter = Box::new(write);
-        let mut answer = Answer::new(200, content_type, Vec::new())
-            .with_header("X-Content-Type-Options", "nosniff");
+        let mut answer = Answer::new(200, content_type, Vec::new());
         answer.body = Body::Stream(Stream { length, is_lasting, write });
         answer
     }
@@ -195,6 +220,27 @@ impl Call<'_, '_> {
     }
 }
 
+/// What somebody is told who asks for a page by a name that is none of ours.
+const UNKNOWN_HOST: &str = "this server does not go by the name in your address bar; use its \
+    address, or add the name to the setting admin_hosts\n";
+
+/// `answer` as something that no browser may take for anything but what its Content-Type says,
+/// give to other origins, or tell others about.
+fn guarded(answer: Answer) -> Answer {
+    answer
+        .with_header("X-Content-Type-Options", "nosniff")
+        .with_header("Referrer-Policy", "no-referrer")
+        .with_header("Cross-Origin-Resource-Policy", "same-origin")
+}
+
+/// An answer of the API: secrets are among them, and a browser that shows one on its own may do
+/// nothing with it.
+fn of_api(answer: Answer) -> Answer {
+    guarded(answer)
+        .with_header("Cache-Control", "no-store")
+        .with_header("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+}
+
 /// The part of a Content-Type or Accept before any semicolon.
 fn media_type(value: &[u8]) -> String {
     let value = String::from_utf8_lossy(value);
@@ -209,19 +255,61 @@ impl AdminHandler {
     /// Shows and changes what `engine` has.
     pub fn new(engine: Arc<Engine>, settings: AdminSettings) -> Self {
         let organization = engine.organization().id;
-        let followers = Followers::new(settings.max_followers);
-        Self { engine, organization, settings, followers }
+        Self {
+            organization,
+            followers: Followers::new(settings.max_followers),
+            sessions: Sessions::default(),
+            cookie_name: format!("boathook_session_{}", settings.port),
+            started_at: engine.now(),
+            engine,
+            settings,
+        }
     }
 
     /// Whether a request may come in, by its head alone.
     fn check(&self, head: &Head) -> Result<(), Problem> {
-        if self.settings.token.admits(head.header("Authorization")) {
+        if head.path == SESSION && head.method == "POST" {
+            if !self.settings.hosts.admit(head.header("Host")) {
+                return Err(Problem::new(403, UNKNOWN_HOST));
+            }
+            if !origin::is_ours(head) {
+                return Err(Problem::new(403, "signing in is for the pages of this server alone"));
+            }
+            return Ok(());
+        }
+        if self.is_authorised(head) {
             return Ok(());
         }
         Err(Problem::new(
             401,
             "this needs the admin token; send it as \"Authorization: Bearer <token>\"",
         ))
+    }
+
+    /// Whether whoever sent the request may use the API: by the bearer token, or by a session when
+    /// it is one of our own pages that asks.
+    fn is_authorised(&self, head: &Head) -> bool {
+        if let Some(authorization) = head.header("Authorization") {
+            return self.settings.token.admits(authorization);
+        }
+        let secret = origin::cookie(head.header("Cookie"), &self.cookie_name);
+        secret.is_some_and(|secret| {
+            self.settings.hosts.admit(head.header("Host"))
+                && origin::is_ours(head)
+                && self.sessions.admits(secret, Instant::now())
+        })
+    }
+
+    /// A page or a file of the pages, if that is what the request asks for.
+    fn page(&self, head: &Head) -> Option<Answer> {
+        if !matches!(head.method.as_str(), "GET" | "HEAD") {
+            return None;
+        }
+        let answer = ui::find(&head.path, head.header("If-None-Match"))?;
+        if self.settings.hosts.admit(head.header("Host")) {
+            return Some(answer);
+        }
+        Some(Answer::new(403, "text/plain; charset=utf-8", UNKNOWN_HOST))
     }
 
     fn outcome(&self, request: &mut Request<'_>) -> Outcome {
@@ -240,7 +328,12 @@ impl Handler for AdminHandler {
         if head.path == "/healthz" && head.method == "GET" {
             return Err(respond::health(&self.engine.check_room()));
         }
-        self.check(head).map_err(|problem| respond::error(RequestId::random(), problem))?;
+        if let Some(page) = self.page(head) {
+            return Err(guarded(page));
+        }
+        if let Err(problem) = self.check(head) {
+            return Err(of_api(respond::error(RequestId::random(), problem)));
+        }
         // Test runs take what webhooks take; everything else is a fleet file at most.
         let body_bytes_max = if head.path.ends_with("/test") {
             self.settings.max_body_bytes
@@ -252,11 +345,15 @@ impl Handler for AdminHandler {
 
     fn handle(&self, request: &mut Request<'_>) -> Answer {
         let id = RequestId::random();
-        match self.outcome(request) {
+        let answer = match self.outcome(request) {
             Ok(Reply::Data(status, data)) => respond::data(id, status, &data),
+            Ok(Reply::WithCookie(status, cookie)) => {
+                respond::data(id, status, "null").with_header("Set-Cookie", cookie)
+            }
             Ok(Reply::Plain(answer)) => answer.with_header("X-Request-Id", id.to_string()),
             Err(problem) => respond::error(id, problem),
-        }
+        };
+        of_api(answer)
     }
 
     fn refuse(&self, status: u16, message: &str) -> Answer {

@@ -109,6 +109,24 @@ impl<'a> From<&'a FleetView> for FleetJson<'a> {
     }
 }
 
+/// What a fleet file describes, before there is such a fleet.
+#[derive(Serialize)]
+pub struct DefinitionJson<'a> {
+    name: &'a str,
+    vessels: Vec<VesselJson<'a>>,
+    connections: Vec<ConnectionJson<'a>>,
+}
+
+impl<'a> From<&'a FleetDefinition> for DefinitionJson<'a> {
+    fn from(definition: &'a FleetDefinition) -> Self {
+        Self {
+            name: &definition.name,
+            vessels: definition.vessels.iter().map(VesselJson::from).collect(),
+            connections: connections(definition),
+        }
+    }
+}
+
 /// Has `command`, `run` or `source`, as its vessel has an argument vector, a script or code.
 #[derive(Serialize)]
 struct VesselJson<'a> {
@@ -310,7 +328,7 @@ impl<'a> From<&'a RunView> for RunJson<'a> {
 }
 
 #[derive(Serialize)]
-struct VesselRunJson<'a> {
+pub struct VesselRunJson<'a> {
     id: VesselRunId,
     vessel_id: VesselId,
     vessel_name: &'a str,

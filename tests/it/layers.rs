@@ -16,7 +16,7 @@ const LAYERS: [(&str, &[&str]); 12] = [
         &["admission", "config", "fatal", "fleet_file", "launch", "queue", "secrets", "storage"],
     ),
     ("gate", &[]),
-    ("http", &["admission", "duration", "engine", "fatal", "fleet_file", "gate"]),
+    ("http", &["admission", "duration", "engine", "fatal", "fleet_file", "gate", "logging"]),
     ("config", &[]),
     ("secrets", &[]),
     ("cli", &["activation", "config", "daemon", "fleet_file"]),

@@ -35,6 +35,7 @@ mod stopping;
 mod tls;
 mod turns;
 mod tutorial;
+mod ui;
 mod upgrade;
 mod vessels;
 mod webhooks;

@@ -1,5 +1,7 @@
 //! Fleets and their versions, in JSON and YAML.
 
+use serde::Serialize;
+
 use super::{AdminHandler, Call, Outcome, Reply, media_type, unsupported};
 use crate::domain::fleet::FleetVersion;
 use crate::domain::ids::FleetId;
@@ -7,7 +9,7 @@ use crate::engine::{Applied, FleetView};
 use crate::fleet_file::{self, FleetFile, FleetFileError};
 use crate::http::message::Answer;
 use crate::http::respond::Problem;
-use crate::http::view::{FleetJson, VersionJson};
+use crate::http::view::{DefinitionJson, FleetJson, VersionJson};
 
 const YAML: &str = "application/yaml";
 /// A fleet file in JSON, other than what the API shows of a fleet.
@@ -102,15 +104,42 @@ fn is_yaml(media_type: &str) -> bool {
     [YAML, "application/x-yaml", "text/yaml"].contains(&media_type)
 }
 
-/// The body as a fleet, in the format its Content-Type names (none: JSON).
+/// What a check of a fleet file finds: the fleet, or the first thing that keeps it from being one.
+#[derive(Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Checked<'a> {
+    Definition(DefinitionJson<'a>),
+    Error { line: Option<usize>, column: Option<usize>, path: String, message: String },
+}
+
+/// Reads a fleet file and changes nothing. A file with an error is a good question, so the answer
+/// is 200 either way.
+pub(super) fn check(_: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
+    match parsed(call)? {
+        Ok(file) => Reply::ok(&Checked::Definition(DefinitionJson::from(&file.definition))),
+        Err(FleetFileError::Syntax { line, column, message }) => {
+            let (line, column) = (Some(line), Some(column));
+            Reply::ok(&Checked::Error { line, column, path: String::new(), message })
+        }
+        Err(FleetFileError::Invalid { line, column, path, message }) => {
+            Reply::ok(&Checked::Error { line, column, path, message })
+        }
+    }
+}
+
 fn fleet_file(call: &mut Call<'_, '_>) -> Result<FleetFile, Problem> {
+    parsed(call)?.map_err(file_problem)
+}
+
+/// The body as a fleet, in the format its Content-Type names (none: JSON).
+fn parsed(call: &mut Call<'_, '_>) -> Result<Result<FleetFile, FleetFileError>, Problem> {
     let content_type = call.content_type();
     let parse = match content_type.as_str() {
         yaml if is_yaml(yaml) => fleet_file::parse_yaml,
         "" | "application/json" | FILE_JSON => fleet_file::parse_json,
         other => return Err(unsupported(other, "application/yaml or application/json")),
     };
-    parse(&call.text()?).map_err(file_problem)
+    Ok(parse(&call.text()?))
 }
 
 /// What is not well-formed is a bad request; what is, but makes no sense, is invalid.

@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use super::{AdminHandler, Call, Outcome, Reply};
 use crate::engine::OutputChunk;
+use crate::http::message::Answer;
 use crate::http::respond::Problem;
 use crate::limits;
 
 /// Bytes from `offset` on; with `follow`, until the attempt is settled.
 pub(super) fn get(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
     let query = call.query()?;
-    query.allow_only(&["follow", "offset", "attempt"])?;
+    query.allow_only(&["follow", "part", "offset", "attempt"])?;
     let offset = query.parsed("offset")?.unwrap_or(0);
     let attempt = query.parsed("attempt")?;
     let follows = query.flag("follow")?;
@@ -25,6 +26,9 @@ pub(super) fn get(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
         .map_err(|error| Problem::new(500, format!("the output cannot be read: {error}")))?;
     let follower = if follows && !first.ended { Some(admin.followers.enter()?) } else { None };
     let begins_at = first.offset.to_string();
+    if query.flag("part")? {
+        return Ok(Reply::Plain(part(|offset| output.read(offset, Duration::ZERO), first)));
+    }
     let wait = follower.as_ref().map(|_| limits::FOLLOW_WAIT);
     let is_lasting = follower.is_some();
     let answer = Reply::stream("text/plain; charset=utf-8", None, is_lasting, move |out| {
@@ -32,6 +36,28 @@ pub(super) fn get(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
         copy(|offset, wait| output.read(offset, wait), first, wait, out)
     });
     Ok(Reply::Plain(answer.with_header("X-Output-Offset", begins_at)))
+}
+
+/// `chunk` and what follows it without a gap, as an answer that says where the next part begins and
+/// whether there will be one. For those who come back for more instead of holding a thread.
+fn part(mut read: impl FnMut(u64) -> io::Result<OutputChunk>, chunk: OutputChunk) -> Answer {
+    let (begins_at, mut bytes, mut ended) = (chunk.offset, chunk.bytes, chunk.ended);
+    while !ended && !bytes.is_empty() && bytes.len() < limits::OUTPUT_PART_BYTES {
+        let next_at = begins_at + bytes.len() as u64;
+        // What cannot be read now is asked for again, and refused then.
+        match read(next_at) {
+            Ok(more) if more.offset == next_at && (more.ended || !more.bytes.is_empty()) => {
+                bytes.extend_from_slice(&more.bytes);
+                ended = more.ended;
+            }
+            _ => break,
+        }
+    }
+    let next_at = begins_at + bytes.len() as u64;
+    Answer::new(200, "text/plain; charset=utf-8", bytes)
+        .with_header("X-Output-Offset", begins_at.to_string())
+        .with_header("X-Output-Next", next_at.to_string())
+        .with_header("X-Output-Ended", ended.to_string())
 }
 
 /// Writes `chunk` and what follows it: all there is, or with `wait` all there will be.
@@ -98,6 +124,7 @@ impl Drop for Follower {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::message::Body;
 
     fn chunk(offset: u64, bytes: &[u8], ended: bool) -> OutputChunk {
         OutputChunk { offset, bytes: bytes.to_vec(), ended }
@@ -126,6 +153,32 @@ mod tests {
     fn what_the_cap_left_out_is_named() {
         let chunks = vec![chunk(5, b"one", false), chunk(10, b"two", true)];
         assert_eq!(copied(chunks, None), "one\n[boathook: 2 bytes left out]\ntwo");
+    }
+
+    #[test]
+    fn a_part_ends_where_bytes_are_missing_yet_or_for_ever() {
+        for (chunks, expected) in [
+            (vec![chunk(0, b"one", false), chunk(3, b"", false)], ("one", "0", "3", "false")),
+            (vec![chunk(0, b"one", false), chunk(3, b"two", true)], ("onetwo", "0", "6", "true")),
+            (vec![chunk(5, b"one", false), chunk(9, b"two", true)], ("one", "5", "8", "false")),
+            (vec![chunk(7, b"", false)], ("", "7", "7", "false")),
+        ] {
+            let mut chunks = chunks.into_iter();
+            let first = chunks.next().unwrap();
+            let answer = part(|_| Ok(chunks.next().unwrap()), first);
+            let header = |name| {
+                let found = answer.headers.iter().find(|(given, _)| *given == name);
+                found.map(|(_, value)| value.as_str()).unwrap()
+            };
+            let Body::Bytes(bytes) = &answer.body else { panic!("a stream") };
+            let seen = (
+                std::str::from_utf8(bytes).unwrap(),
+                header("X-Output-Offset"),
+                header("X-Output-Next"),
+                header("X-Output-Ended"),
+            );
+            assert_eq!(seen, expected);
+        }
     }
 
     #[test]

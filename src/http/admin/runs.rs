@@ -12,12 +12,13 @@ use crate::domain::request::RequestHead;
 use crate::domain::run::Trigger;
 use crate::engine::{RunFilter, RunView};
 use crate::fleet_file::parse_overrides;
+use crate::http::origin;
 use crate::http::respond::{self, Problem};
 use crate::http::view::RunJson;
 use crate::limits;
 
 /// Headers of an admin request that concern the admin listener alone.
-const ADMIN_HEADERS: [&str; 3] = ["Authorization", "Cookie", "Host"];
+const ADMIN_HEADERS: [&str; 4] = ["Authorization", "Cookie", "Host", origin::PAGE_HEADER];
 
 /// The API trigger, or an on-demand run.
 pub(super) fn start(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {

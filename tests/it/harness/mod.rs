@@ -2,6 +2,7 @@
 //! ways to wait. Knows the contract, not the program's insides.
 
 pub mod api;
+pub mod browser;
 pub mod certificate;
 pub mod http;
 pub mod journal;
@@ -16,6 +17,7 @@ use std::time::{Duration, Instant};
 use sha2::{Digest, Sha256};
 
 pub use api::{Api, Hook};
+pub use browser::Browser;
 pub use http::{Answer, Connection, assert_error};
 pub use journal::Journal;
 pub use random::Random;

@@ -1,0 +1,101 @@
+// Talks to the admin API, and asks it again in time.
+
+const BASE = "/api/v1";
+
+// How far the server's clock is ahead of this one, in milliseconds.
+let skew = 0;
+
+// The time by the server's clock.
+export const now = () => Date.now() + skew;
+
+export class ApiError extends Error {
+  constructor(status, message) {
+    super(message);
+    this.status = status;
+  }
+}
+
+// One request. The answer; throws an ApiError for refusals and when there is none.
+export async function request(method, path, { body, type, headers = {}, signal } = {}) {
+  // Tells the server that one of its own pages asks.
+  headers["X-Boathook-Page"] = "1";
+  if (type) headers["Content-Type"] = type;
+  let response;
+  try {
+    response = await fetch(BASE + path, { method, headers, body, signal, credentials: "same-origin" });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new ApiError(0, "The server does not answer. Is it still running?");
+  }
+  const date = Date.parse(response.headers.get("Date"));
+  // The header has whole seconds.
+  if (date && Math.abs(date - now()) > 2000) skew = date - Date.now();
+  if (response.ok) return response;
+  if (response.status === 401) dispatchEvent(new Event("boathook:signed-out"));
+  let message = `The server answered ${response.status}.`;
+  try {
+    message = (await response.json()).error.message;
+  } catch { /* not one of ours, then */ }
+  throw new ApiError(response.status, message);
+}
+
+async function data(method, path, options) {
+  return (await (await request(method, path, options)).json()).data;
+}
+
+export const get = (path, signal) => data("GET", path, { signal });
+export const del = (path) => data("DELETE", path);
+export const post = (path, value) => sendJson("POST", path, value);
+export const put = (path, value) => sendJson("PUT", path, value);
+export const sendYaml = (method, path, text) =>
+  data(method, path, { body: text, type: "application/yaml" });
+
+function sendJson(method, path, value) {
+  const body = value === undefined ? undefined : JSON.stringify(value);
+  return data(method, path, { body, type: body && "application/json" });
+}
+
+// Saves what is at `path` as a file.
+export async function download(path, name) {
+  const blob = await (await request("GET", path)).blob();
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(blob);
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+}
+
+const BUSY_MS = 1000;
+const IDLE_MS = 3000;
+const IDLE_MAX_MS = 15_000;
+
+// Calls `load` now, and again until `signal` aborts: every second while it says (by returning true)
+// that things are moving, and less and less often while they are not. Not at all while nobody can
+// see the page. Returns a function that asks at once.
+export function poll(load, signal) {
+  let timer = 0;
+  let idle = IDLE_MS;
+  let underWay = false;
+  const ask = async () => {
+    clearTimeout(timer);
+    if (signal.aborted || underWay || document.hidden) return;
+    underWay = true;
+    try {
+      idle = (await load()) ? BUSY_MS : Math.max(IDLE_MS, Math.min(idle * 1.3, IDLE_MAX_MS));
+    } catch (error) {
+      idle = IDLE_MAX_MS / 3;
+      if (error instanceof ApiError) dispatchEvent(new CustomEvent("boathook:trouble", { detail: error }));
+      else if (error.name !== "AbortError") throw error;
+    } finally {
+      underWay = false;
+      if (!signal.aborted) timer = setTimeout(ask, idle);
+    }
+  };
+  const again = () => {
+    idle = IDLE_MS;
+    return ask();
+  };
+  document.addEventListener("visibilitychange", again, { signal });
+  signal.addEventListener("abort", () => clearTimeout(timer));
+  return again;
+}

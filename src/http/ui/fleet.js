@@ -1,0 +1,64 @@
+// A fleet: its heading, and the tab that is asked for.
+
+import { h } from "./dom.js";
+import { get, post } from "./api.js";
+import { plural, time } from "./format.js";
+import { button, crumbs, page, pressed, tabs } from "./parts.js";
+import { graph } from "./graph.js";
+import { fleetLogs } from "./fleet-logs.js";
+import { triggers } from "./triggers.js";
+import { versions } from "./versions.js";
+import { editFleet } from "./editor.js";
+
+const TABS = {
+  logs: ["Logs", fleetLogs],
+  triggers: ["Triggers", triggers],
+  vessels: ["Vessels", vessels],
+  versions: ["Versions", versions],
+  edit: ["Edit", editFleet],
+};
+
+export async function fleet(context) {
+  const [id, tab = "logs"] = context.params;
+  const [name, show] = TABS[tab] || TABS.logs;
+  const view = await get(`/fleets/${encodeURIComponent(id)}`, context.signal);
+  const content = await show(context, view);
+  const start = pressed(async () => {
+    const { fleet_run_id } = await post(`/fleets/${view.id}/runs?trigger=on_demand`, {});
+    await context.go(`/runs/${fleet_run_id}`);
+  });
+  return {
+    title: `${view.name} · ${name}`,
+    content: page(
+      [crumbs(["Overview", "/"]),
+        h("div", { class: "heading" }, h("h1", null, view.name),
+          h("p", { class: "hint" }, `${view.project_name} · version ${view.version}, saved `, time(view.updated_at)),
+          button("Run now", start, { kind: "primary" })),
+        tabs("Parts of the fleet", tab, Object.entries(TABS).map(([key, [text]]) => [key, text, `/fleets/${view.id}/${key}`]))],
+      content),
+  };
+}
+
+function vessels(context, view) {
+  return [
+    h("p", { class: "hint" }, `${plural(view.vessels.length, "vessel")}. `,
+      view.concurrency ? `At most ${plural(view.concurrency, "run")} at a time. ` : "",
+      view.delivery === "at_most_once" ? "A run that a crash interrupts is not started again." : ""),
+    graph(view.vessels, view.connections),
+    h("div", { class: "cards" }, view.vessels.map((vessel) => h("section", { class: "card" },
+      h("h2", null, vessel.name),
+      h("pre", { class: "code", tabindex: "0", "aria-label": `The program of ${vessel.name}` },
+        vessel.run ?? vessel.command.map(quoted).join(" ")),
+      h("p", { class: "hint" }, guardrails(vessel))))),
+  ];
+}
+
+const quoted = (word) => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`);
+
+function guardrails({ guardrails: { retry_count, retry_wait_ms, runtime_cutoff_ms }, working_directory }) {
+  return [
+    retry_count ? `Retried up to ${plural(retry_count, "time")}, after ${retry_wait_ms / 1000} s.` : "Not retried.",
+    runtime_cutoff_ms ? `Ended after ${runtime_cutoff_ms / 1000} s.` : "",
+    working_directory ? `Runs in ${working_directory}.` : "",
+  ].join(" ");
+}

@@ -1,0 +1,95 @@
+// A list of runs, newest first: live, filtered, page by page.
+
+import { h, update } from "./dom.js";
+import { get, poll } from "./api.js";
+import { duration, elapsed, shortId, time } from "./format.js";
+import { STATUSES, TRIGGERS, button, empty, field, isOver, select, status, trigger } from "./parts.js";
+
+const PAGE = 25;
+const PERIODS = [["", "Any time"], ["3600", "Last hour"], ["86400", "Last 24 hours"], ["604800", "Last 7 days"]];
+
+// `fleet`: only runs of this one. `fleets`: what to offer as a filter. `whenEmpty`: what to show
+// when there is no run at all.
+export function logbook({ context, fleet, fleets = [], whenEmpty }) {
+  const filters = Object.fromEntries(["status", "fleet", "trigger", "within"].map((name) =>
+    [name, context.query.get(name) || ""]));
+  // The runs that the pages before this one ended with.
+  const trail = [];
+  const body = h("div", { class: "logbook", "aria-live": "off" }, h("p", { class: "hint" }, "Loading…"));
+
+  const address = () => {
+    const query = new URLSearchParams({ limit: PAGE + 1 });
+    const chosen = fleet || filters.fleet;
+    if (chosen) query.set("fleet", chosen);
+    if (filters.status) query.set("status", filters.status);
+    if (filters.trigger) query.set("trigger", filters.trigger);
+    if (filters.within) query.set("since", new Date(Date.now() - filters.within * 1000).toISOString());
+    if (trail.length) query.set("before", trail.at(-1));
+    return `/runs?${query}`;
+  };
+
+  const isFiltered = () => Object.values(filters).some(Boolean);
+
+  const load = async () => {
+    const asked = address();
+    const runs = await get(asked, context.signal);
+    // Meanwhile somebody may have turned the page.
+    if (new URLSearchParams(asked).get("before") !== new URLSearchParams(address()).get("before")) return true;
+    const shown = runs.slice(0, PAGE);
+    update(body, shown.length ? table(shown, !fleet) : nothing(), pager(runs.length > PAGE, shown));
+    return shown.some((run) => !isOver(run.status));
+  };
+
+  const nothing = () => (isFiltered() || trail.length
+    ? empty("No runs like that", "No run matches these filters.", button("Clear the filters", clear))
+    : whenEmpty);
+
+  const pager = (hasOlder, shown) => {
+    if (!hasOlder && !trail.length) return null;
+    const turn = (change) => () => { change(); ask(); };
+    return h("nav", { class: "pager", "aria-label": "Pages of the list" },
+      button("Newest", turn(() => { trail.length = 0; }), { disabled: !trail.length }),
+      button("Newer", turn(() => trail.pop()), { disabled: !trail.length }),
+      button("Older", turn(() => trail.push(shown.at(-1).id)), { disabled: !hasOlder }));
+  };
+
+  const choose = (name) => (event) => {
+    filters[name] = event.target.value;
+    trail.length = 0;
+    const query = new URLSearchParams(Object.entries(filters).filter(([, value]) => value));
+    history.replaceState(null, "", location.pathname + (query.size ? `?${query}` : ""));
+    ask();
+  };
+
+  const clear = () => {
+    for (const control of form.querySelectorAll("select")) control.value = "";
+    for (const name of Object.keys(filters)) filters[name] = "";
+    trail.length = 0;
+    history.replaceState(null, "", location.pathname);
+    ask();
+  };
+
+  const pick = (label, name, options) => field(label, select(name, options, filters[name], choose(name)));
+  const form = h("form", { class: "filters", onsubmit: (event) => event.preventDefault() },
+    pick("Status", "status", [["", "Any status"], ...STATUSES.map((name) => [name, name])]),
+    fleet ? null : pick("Fleet", "fleet", [["", "All fleets"], ...fleets.map(({ id, name }) => [id, name])]),
+    pick("Trigger", "trigger", [["", "Any trigger"], ...Object.entries(TRIGGERS)]),
+    pick("Time", "within", PERIODS));
+
+  const ask = poll(load, context.signal);
+  ask();
+  return [form, body];
+}
+
+function table(runs, hasFleet) {
+  return h("table", { class: "runs" },
+    h("thead", null, h("tr", null, ["Status", "Run", hasFleet && "Fleet", "Trigger", "Started", "Duration"]
+      .filter(Boolean).map((name) => h("th", { scope: "col" }, name)))),
+    h("tbody", null, runs.map((run) => h("tr", { "data-key": run.id },
+      h("td", { class: "cell-status" }, status(run.status)),
+      h("td", { class: "cell-run" }, h("a", { href: `/runs/${run.id}`, title: run.id, class: "id" }, shortId(run.id))),
+      hasFleet ? h("td", { class: "cell-fleet" }, h("a", { href: `/fleets/${run.fleet_id}` }, run.fleet_name)) : null,
+      h("td", { class: "cell-trigger" }, trigger(run.trigger)),
+      h("td", { class: "cell-time" }, time(run.queued_at)),
+      h("td", { class: "cell-took" }, duration(elapsed(run)))))));
+}

@@ -1,0 +1,106 @@
+// What a run was sent: headers and body, as text, as JSON laid out, or as bytes.
+
+import { h } from "./dom.js";
+import { download, get, request } from "./api.js";
+import { bytes, number } from "./format.js";
+import { button, copy, empty, fact, notice, pressed } from "./parts.js";
+import { TextView } from "./text-view.js";
+import { indentJson } from "./json.js";
+import { hexDump } from "./hex.js";
+
+// More than this is for an editor, not for a page.
+const SHOWN_BYTES_MAX = 1 << 20;
+const HEX_BYTES_MAX = 1 << 16;
+// What a command line can carry.
+const CURL_BYTES_MAX = 100_000;
+// Whoever repeats a request sends these anew.
+const OWN_HEADERS = new Set(["Host", "Content-Length", "Connection", "Accept-Encoding", "Transfer-Encoding", "Expect"]);
+
+export async function parameters(context, run) {
+  let headers;
+  try {
+    ({ headers } = await get(`/runs/${run.id}/webhook-parameters`, context.signal));
+  } catch (error) {
+    if (error.status !== 404) throw error;
+    return empty("No webhook parameters", "This run was not started by a webhook, so nothing was sent along.");
+  }
+  const { body, size } = await readBody(run, context.signal);
+  const shown = present(body, size);
+  const type = headers["Content-Type"]?.[0];
+  const headerView = new TextView({ label: "Headers" });
+  headerView.setText(JSON.stringify(headers, null, 2));
+  const bodyView = new TextView({ label: "Body" });
+  bodyView.setText(shown.text);
+  return [
+    h("dl", { class: "facts" }, fact("Size of the body", size < 1024 ? `${number(size)} bytes` : `${bytes(size)} (${number(size)} bytes)`),
+      fact("Content type", type || "not given"), fact("Shown as", shown.kind)),
+    h("p", { class: "actions" },
+      button("Copy as curl", pressed(async () => copy(await asCurl(run, headers, body, size), "the curl command"))),
+      button("Download body", pressed(() => download(`/runs/${run.id}/body`, `${run.id}.body`)), { disabled: !size })),
+    h("section", null, h("h2", null, "Headers"), headerView.element),
+    h("section", null, h("h2", null, "Body"),
+      shown.isCut ? notice("info", `The beginning of ${bytes(size)}; download it to see all.`) : null,
+      size ? bodyView.element : h("p", { class: "hint" }, "The body was empty.")),
+  ];
+}
+
+// The bytes of the body, as many as are shown, and how many there are.
+async function readBody(run, signal) {
+  const response = await request("GET", `/runs/${run.id}/body`, { signal });
+  const size = Number(response.headers.get("Content-Length"));
+  const parts = [];
+  let length = 0;
+  const reader = response.body.getReader();
+  while (length < SHOWN_BYTES_MAX) {
+    const { done, value } = await reader.read();
+    if (done) break;
+    parts.push(value);
+    length += value.length;
+  }
+  reader.cancel();
+  return { body: new Uint8Array(await new Blob(parts).arrayBuffer()).subarray(0, SHOWN_BYTES_MAX), size };
+}
+
+export function present(body, size) {
+  const isCut = body.length < size;
+  const text = asText(body, isCut);
+  if (text === null) {
+    return { kind: "bytes", text: hexDump(body.subarray(0, HEX_BYTES_MAX)), isCut: size > HEX_BYTES_MAX };
+  }
+  if (!isCut) {
+    try {
+      JSON.parse(text);
+      return { kind: "JSON", text: indentJson(text), isCut };
+    } catch { /* text, then */ }
+  }
+  return { kind: "text", text, isCut };
+}
+
+// The bytes as text; null when they are none. Zero bytes are in no text.
+function asText(body, isCut) {
+  if (body.includes(0)) return null;
+  try {
+    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(body, { stream: isCut });
+  } catch {
+    return null;
+  }
+}
+
+const quoted = (word) => `'${word.replaceAll("'", "'\\''")}'`;
+
+async function asCurl(run, headers, body, size) {
+  let url = "<the webhook's URL>";
+  try {
+    ({ url } = await get(`/fleets/${run.fleet_id}/webhook`));
+  } catch (error) {
+    if (error.status !== 404) throw error;
+  }
+  const lines = [`curl -X POST ${quoted(url)}`];
+  for (const [name, values] of Object.entries(headers)) {
+    if (!OWN_HEADERS.has(name)) for (const value of values) lines.push(`-H ${quoted(`${name}: ${value}`)}`);
+  }
+  const text = size <= CURL_BYTES_MAX ? asText(body, body.length < size) : null;
+  // A body that begins with @ would be taken for the name of a file by --data-binary.
+  if (size) lines.push(text === null ? `--data-binary @${run.id}.body` : `--data-raw ${quoted(text)}`);
+  return lines.join(" \\\n  ");
+}

@@ -1,0 +1,139 @@
+// What several pages are made of: statuses, tabs, messages, dialogs, copying.
+
+import { append, h, svg } from "./dom.js";
+
+const SHAPES = {
+  Success: ["m4.6 8.3 2.3 2.3 4.6-5"],
+  Errored: ["m5.3 5.3 5.4 5.4", "m10.7 5.3-5.4 5.4"],
+  Terminated: ["M5.8 5.8h4.4v4.4H5.8z"],
+  Incomplete: ["M5 8h6"],
+  Scheduled: ["M8 4.8V8l2 1.6"],
+  Retrying: ["M10.8 6.4A3.2 3.2 0 1 0 11 9", "M11 4.4v2.2H8.8"],
+  Running: ["M8 8h.01"],
+};
+
+export const STATUSES = ["Scheduled", "Running", "Success", "Errored", "Terminated", "Incomplete"];
+export const TRIGGERS = { webhook: "Webhook", on_demand: "On demand", api: "API", replay: "Replay" };
+
+export const isOver = (status) => !["Scheduled", "Running", "Retrying"].includes(status);
+
+export function statusIcon(status) {
+  const shape = SHAPES[status] || [];
+  return svg("svg", { class: `icon is-${status}`, viewBox: "0 0 16 16", "aria-hidden": "true" },
+    svg("circle", { cx: 8, cy: 8, r: 7 }),
+    shape.map((d) => svg("path", { d })));
+}
+
+export const status = (name) => h("span", { class: `status is-${name}` }, statusIcon(name), name);
+
+export const trigger = (name) => TRIGGERS[name] || name;
+
+// A row of links to the parts of a page.
+export function tabs(label, current, entries) {
+  return h("nav", { class: "tabs", "aria-label": label }, entries.map(([id, text, href]) =>
+    h("a", { href, "aria-current": id === current ? "page" : null }, text)));
+}
+
+export function fact(label, ...value) {
+  return h("div", { class: "fact" }, h("dt", null, label), h("dd", null, value));
+}
+
+export const notice = (kind, ...content) =>
+  h("div", { class: `notice is-${kind}`, role: kind === "error" ? "alert" : null }, content);
+
+// What is shown where nothing is yet: what it would be, and how it comes about.
+export function empty(title, text, ...actions) {
+  return h("div", { class: "empty" }, h("h2", null, title), h("p", null, text),
+    actions.length ? h("p", { class: "actions" }, actions) : null);
+}
+
+export function button(text, onclick, { kind = "", ...props } = {}) {
+  return h("button", { type: "button", class: `button ${kind}`.trim(), onclick, ...props }, text);
+}
+
+// Runs `action` while the button that was pressed rests; shows what goes wrong.
+export function pressed(action) {
+  return async (event) => {
+    const target = event.currentTarget;
+    target.disabled = true;
+    try {
+      await action(event);
+    } catch (error) {
+      if (error.name !== "AbortError") say(error.message, "error");
+    } finally {
+      target.disabled = false;
+    }
+  };
+}
+
+// A short message at the edge of the page.
+export function say(text, kind = "done") {
+  let region = document.querySelector(".messages");
+  if (!region) {
+    region = h("div", { class: "messages", role: "status" });
+    document.body.append(region);
+  }
+  const message = h("p", { class: `message is-${kind}` }, text);
+  region.append(message);
+  setTimeout(() => message.remove(), kind === "error" ? 8000 : 3000);
+}
+
+// Asks once. `text` says what will happen. The values of the form, or null when it is called off.
+export function ask({ title, text, action, isDanger = true, fields = [] }) {
+  return new Promise((resolve) => {
+    const form = h("form", { method: "dialog" },
+      h("h2", { id: "dialog-title" }, title),
+      text.map((paragraph) => h("p", null, paragraph)),
+      fields,
+      h("p", { class: "actions" },
+        h("button", { class: "button", value: "", formnovalidate: true }, "Cancel"),
+        h("button", { class: `button ${isDanger ? "danger" : "primary"}`, value: "yes" }, action)));
+    const dialog = h("dialog", { "aria-labelledby": "dialog-title" }, form);
+    dialog.onclose = () => {
+      const values = new FormData(form);
+      dialog.remove();
+      resolve(dialog.returnValue === "yes" ? values : null);
+    };
+    document.body.append(dialog);
+    dialog.returnValue = "";
+    dialog.showModal();
+  });
+}
+
+// Browsers lend their clipboard only to pages that came over HTTPS or from this machine.
+export async function copy(text, what) {
+  if (navigator.clipboard) {
+    await navigator.clipboard.writeText(text);
+  } else {
+    const area = h("textarea", { class: "offscreen", value: text });
+    document.body.append(area);
+    area.select();
+    const copied = document.execCommand("copy");
+    area.remove();
+    if (!copied) throw new Error("Your browser does not let this page copy. Select the text instead.");
+  }
+  say(`Copied ${what}`);
+}
+
+export const copyButton = (text, what, label = "Copy") =>
+  button(label, pressed(() => copy(typeof text === "function" ? text() : text, what)),
+    { "aria-label": `${label} ${what}` });
+
+export function field(label, control, hint) {
+  return h("label", { class: "field" }, h("span", null, label), control,
+    hint ? h("small", null, hint) : null);
+}
+
+export function select(name, options, value, onchange) {
+  return h("select", { name, onchange }, options.map(([id, text]) =>
+    h("option", { value: id, selected: id === value }, text)));
+}
+
+export function page(heading, ...content) {
+  return append(h("div", { class: "page" }), heading, content);
+}
+
+export function crumbs(...entries) {
+  return h("nav", { class: "crumbs", "aria-label": "Where you are" },
+    entries.map(([text, href]) => h("a", { href }, text)));
+}

@@ -1,0 +1,127 @@
+// One run: what became of it, live; what it was sent; stopping and repeating it.
+
+import { h, update } from "./dom.js";
+import { get, poll, post, sendYaml } from "./api.js";
+import { duration, elapsed, plural, shortId, time } from "./format.js";
+import { ask, button, copyButton, crumbs, fact, field, isOver, notice, page, pressed, say, select, status, tabs, trigger } from "./parts.js";
+import { gantt } from "./gantt.js";
+import { graph } from "./graph.js";
+import { parameters } from "./parameters.js";
+
+export async function run(context) {
+  const [named, tab = "overview"] = context.params;
+  const first = await get(`/runs/${encodeURIComponent(named)}`, context.signal);
+  // A part of an id has led here.
+  if (named !== first.id) history.replaceState(null, "", `/runs/${first.id}`);
+  const head = h("div");
+  const isOverview = tab !== "parameters";
+  const body = isOverview ? h("div", { class: "stack" }) : h("div", { class: "stack" }, await parameters(context, first));
+  const version = isOverview ? await versionOf(first, context.signal) : null;
+  const draw = (view) => {
+    update(head, heading(context, view, isOverview ? "overview" : "parameters"));
+    if (isOverview) update(body, details(view, version));
+    return !isOver(view.status);
+  };
+  if (draw(first)) {
+    const left = new AbortController();
+    context.signal.addEventListener("abort", () => left.abort());
+    poll(async () => {
+      const isMoving = draw(await get(`/runs/${first.id}`, context.signal));
+      if (!isMoving) left.abort();
+      return isMoving;
+    }, left.signal)();
+  }
+  return { title: `Run ${shortId(first.id)} · ${first.fleet_name}`, content: page(head, body) };
+}
+
+// The paths of the version that the run holds; null when the fleet has been deleted since.
+async function versionOf(view, signal) {
+  try {
+    const { yaml } = await get(`/fleets/${view.fleet_id}/versions/${view.fleet_version}`, signal);
+    return await sendYaml("POST", "/fleets/check", yaml);
+  } catch (error) {
+    if (error.status === 404) return null;
+    throw error;
+  }
+}
+
+function heading(context, view, tab) {
+  const stop = pressed(async () => {
+    if (!await ask({
+      title: "Stop this run?",
+      text: ["Vessels that run are told to end (SIGTERM, and SIGKILL if they do not); those that wait never start. The run ends as Terminated."],
+      action: "Stop the run",
+    })) return;
+    await post(`/runs/${view.id}/stop`);
+    await context.reload();
+  });
+  return [
+    crumbs(["Overview", "/"], [view.fleet_name, `/fleets/${view.fleet_id}`]),
+    h("div", { class: "heading" },
+      h("h1", null, "Run ", h("span", { class: "id" }, shortId(view.id))),
+      h("p", { class: "hint" }, h("code", null, view.id), " ", copyButton(view.id, "the id")),
+      isOver(view.status)
+        ? button("Replay", pressed(() => replay(context, view)))
+        : button("Stop", stop, { kind: "danger" })),
+    h("dl", { class: "facts" },
+      fact("Status", status(view.status)),
+      fact("Trigger", trigger(view.trigger)),
+      fact("Version", h("a", { href: `/fleets/${view.fleet_id}/versions` }, view.fleet_version)),
+      fact("Vessels", view.vessels.length),
+      fact("Queued", time(view.queued_at)),
+      fact("Started", time(view.started_at)),
+      fact("Ended", time(view.ended_at)),
+      fact("Duration", duration(elapsed(view))),
+      view.replay_of ? fact("Replay of", h("a", { href: `/runs/${view.replay_of}`, class: "id" }, shortId(view.replay_of))) : null),
+    view.reason ? notice(view.status === "Errored" ? "error" : "info", view.reason) : null,
+    tabs("Parts of the run", tab, [["overview", "Overview", `/runs/${view.id}`],
+      ["parameters", "Webhook Parameters", `/runs/${view.id}/parameters`]]),
+  ];
+}
+
+async function replay(context, view) {
+  const values = await ask({
+    title: "Replay this run?",
+    text: ["A new run starts, with the request that this one was started with. This one stays as it is."],
+    fields: [field("Begin", select("from", [["", "at the first vessel"],
+      ...view.vessels.map(({ vessel_name }) => [vessel_name, `at ${vessel_name}, skipping what is before it`])], ""))],
+    action: "Replay",
+    isDanger: false,
+  });
+  if (!values) return;
+  const from = values.get("from");
+  const { fleet_run_id } = await post(`/runs/${view.id}/replay`, from ? { from } : {});
+  await context.go(`/runs/${fleet_run_id}`);
+  say("A new run has started");
+}
+
+function details(view, version) {
+  const hrefOf = ({ id }) => `/runs/${view.id}/vessels/${id}`;
+  const byName = new Map(view.vessels.map((vessel) => [vessel.vessel_name, vessel]));
+  const waits = view.status === "Scheduled"
+    ? notice("info", "This run waits for a worker, or for other runs of its fleet.") : null;
+  return [
+    waits,
+    h("section", { "aria-label": "When each vessel ran" }, h("h2", null, plural(view.vessels.length, "vessel")), gantt(view, hrefOf)),
+    reasons(view),
+    version?.definition ? h("section", { "aria-label": "Graph" }, h("h2", null, "Graph"),
+      graph(version.definition.vessels, version.definition.connections, ({ name }) => {
+        const vessel = byName.get(name);
+        return vessel ? { status: vessel.status, href: hrefOf(vessel), note: noteOn(vessel) } : {};
+      })) : null,
+  ];
+}
+
+function reasons(view) {
+  const vessels = view.vessels.filter(({ reason }) => reason);
+  return vessels.length ? h("ul", { class: "reasons" }, vessels.map((vessel) =>
+    h("li", { "data-key": vessel.id }, h("strong", null, vessel.vessel_name), ": ", vessel.reason))) : null;
+}
+
+function noteOn(vessel) {
+  const parts = [vessel.status];
+  if (vessel.attempt > 1) parts.push(`attempt ${vessel.attempt}`);
+  const took = elapsed(vessel);
+  if (took != null) parts.push(duration(took));
+  return parts.join(" · ");
+}

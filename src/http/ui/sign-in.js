@@ -1,0 +1,49 @@
+// Signing in: with the admin token, or by a one-time link, whose secret is in the fragment.
+
+import { h } from "./dom.js";
+import { post } from "./api.js";
+import { notice } from "./parts.js";
+
+export function signIn(signedIn) {
+  const problem = h("div");
+  const token = h("input", { type: "password", name: "token", autocomplete: "current-password",
+    required: true, "aria-describedby": "token-hint", spellcheck: "false" });
+  const submit = h("button", { class: "button primary" }, "Sign in");
+
+  const enter = async (proof) => {
+    submit.disabled = true;
+    try {
+      await post("/session", proof);
+      await signedIn();
+    } catch (error) {
+      problem.replaceChildren(notice("error", error.message));
+      token.select();
+    } finally {
+      submit.disabled = false;
+    }
+  };
+
+  const link = new URLSearchParams(location.hash.slice(1)).get("link");
+  if (link) {
+    history.replaceState(null, "", location.pathname);
+    enter({ link });
+  }
+
+  return h("div", { class: "page sign-in" },
+    h("h1", null, "Sign in to Boathook"),
+    h("form", {
+      class: "card",
+      onsubmit: (event) => {
+        event.preventDefault();
+        enter({ token: token.value });
+      },
+    },
+    // Password managers want a name to go with a password.
+    h("input", { type: "text", name: "username", value: "admin", autocomplete: "username", hidden: true }),
+    h("label", { class: "field" }, h("span", null, "Admin token"), token),
+    h("p", { id: "token-hint", class: "hint" }, "It is in the file ", h("code", null, "admin.token"),
+      " of the server’s data directory. Or run ", h("code", null, "boathook open"),
+      " on the server and follow the link it prints."),
+    problem,
+    submit));
+}

@@ -1,0 +1,160 @@
+// The webhook of a fleet: adding, copying, replacing and removing it, using it, trying it out.
+
+import { h } from "./dom.js";
+import { del, get, post, put, request } from "./api.js";
+import { time } from "./format.js";
+import { ask, button, copyButton, empty, fact, field, notice, pressed, say, select } from "./parts.js";
+
+const GRACES = [["0", "No longer: it stops at once"], ["3600", "For another hour"],
+  ["86400", "For another day"], ["604800", "For another week"]];
+const TYPES = ["application/json", "text/plain", "application/x-www-form-urlencoded", "application/xml"]
+  .map((type) => [type, type]);
+
+export async function triggers(context, view) {
+  const path = `/fleets/${view.id}/webhook`;
+  let webhook = null;
+  try {
+    webhook = await get(path, context.signal);
+  } catch (error) {
+    if (error.status !== 404) throw error;
+  }
+  if (!webhook) {
+    return [
+      empty("No webhook yet", "A webhook is a secret URL that starts this fleet. Whatever is sent there is kept safe and handed to its vessels.",
+        button("Add Webhook", pressed(async () => {
+          await post(path);
+          await context.reload();
+        }), { kind: "primary" })),
+      testForm(context, view),
+    ];
+  }
+  return [existing(context, view, webhook, path), testForm(context, view)];
+}
+
+function existing(context, view, webhook, path) {
+  const hidden = masked(webhook.url);
+  const url = h("code", { class: "url" }, hidden);
+  const examples = snippets(webhook.url);
+  const reveal = button("Reveal", () => {
+    const isShown = url.textContent !== hidden;
+    url.textContent = isShown ? hidden : webhook.url;
+    reveal.textContent = isShown ? "Reveal" : "Hide";
+    examples.show(!isShown);
+  });
+  const replace = pressed(async () => {
+    const values = await ask({
+      title: "Replace the webhook?",
+      text: ["There will be a new URL. Every sender has to be told; the old URL answers 400 once it stops working."],
+      fields: [field("The old URL works", select("grace", GRACES, "0"))],
+      action: "Replace",
+    });
+    if (!values) return;
+    await post(`${path}/replace`, { grace_seconds: Number(values.get("grace")) });
+    await context.reload();
+    say("The webhook has a new URL");
+  });
+  const remove = pressed(async () => {
+    if (!await ask({
+      title: "Remove the webhook?",
+      text: ["Its URL answers 400 from now on, for good: a webhook that is added later has another URL. Runs that were accepted finish."],
+      action: "Remove",
+    })) return;
+    await del(path);
+    await context.reload();
+    say("The webhook is gone");
+  });
+  return h("section", { class: "card", "aria-label": "Webhook" },
+    h("h2", null, "Webhook"),
+    h("div", { class: "secret" }, url, reveal, copyButton(webhook.url, "the URL"),
+      button("Replace", replace), button("Remove", remove, { kind: "danger" })),
+    notice("warn", h("strong", null, "Treat this URL like a password. "),
+      "Whoever has it can start this fleet with data of their choice. Replace it if it got into the wrong hands."),
+    isLocal(webhook.url) ? notice("info", "Only this machine can reach this address. For senders elsewhere, set ",
+      h("code", null, "public_url"), " (and ", h("code", null, "hooks_listen"), ", unless a proxy stands in front).") : null,
+    h("dl", { class: "facts" },
+      fact("Added", time(webhook.created_at)),
+      fact("Last used", webhook.last_used_at ? time(webhook.last_used_at) : "never"),
+      webhook.previous ? fact("The URL before it works until", time(webhook.previous.valid_until)) : null),
+    examples.element,
+    // Servers that know them show them.
+    "allow" in webhook ? limits(context, webhook, path) : null);
+}
+
+const masked = (url) => url.replace(/[^/]+$/, "•".repeat(24));
+
+function isLocal(url) {
+  const { hostname } = new URL(url);
+  return /^(localhost|127\.|0\.0\.0\.0|\[::1?\]$)/.test(hostname) || hostname.endsWith(".localhost");
+}
+
+// Ready-made ways to use `url`, which is part of them only while it is shown; copying copies it.
+function snippets(url) {
+  const body = '{"hello": "world"}';
+  const kinds = {
+    curl: ["curl", (it) => `curl -X POST '${it}' \\\n  -H 'Content-Type: application/json' \\\n  -d '${body}'`],
+    python: ["Python", (it) => `import json, urllib.request\n\nrequest = urllib.request.Request(\n    "${it}",\n    data=json.dumps({"hello": "world"}).encode(),\n    headers={"Content-Type": "application/json"},\n)\nprint(urllib.request.urlopen(request).read().decode())`],
+    node: ["Node", (it) => `const response = await fetch("${it}", {\n  method: "POST",\n  headers: { "Content-Type": "application/json" },\n  body: JSON.stringify({ hello: "world" }),\n});\nconsole.log(response.status, await response.json());`],
+    github: ["GitHub", (it) => `In the repository: Settings › Webhooks › Add webhook\n\nPayload URL    ${it}\nContent type   application/json\nSecret         (leave empty: the URL is the secret)\nEvents         Just the push event`],
+  };
+  let chosen = "curl";
+  let isShown = false;
+  const code = h("pre", { class: "code", tabindex: "0", "aria-label": "Example" });
+  const text = () => kinds[chosen][1](isShown ? url : masked(url));
+  const draw = () => {
+    code.textContent = text();
+    for (const [kind, tab] of Object.entries(buttons)) tab.setAttribute("aria-pressed", String(kind === chosen));
+  };
+  const buttons = Object.fromEntries(Object.entries(kinds).map(([kind, [name]]) =>
+    [kind, button(name, () => { chosen = kind; draw(); }, { kind: "quiet" })]));
+  draw();
+  return {
+    show(isNowShown) { isShown = isNowShown; draw(); },
+    element: h("div", { class: "snippets" },
+      h("div", { class: "tools" }, Object.values(buttons), h("span", { class: "spring" }),
+        copyButton(() => kinds[chosen][1](url), "the example", "Copy with the URL")),
+      code),
+  };
+}
+
+function limits(context, webhook, path) {
+  const save = async (event) => {
+    event.preventDefault();
+    const values = new FormData(event.target);
+    const allow = values.get("allow").split(/[\s,]+/).filter(Boolean);
+    await put(path, { allow, rate_limit: values.get("rate_limit").trim() || null });
+    say("Saved who may call the webhook");
+    await context.reload();
+  };
+  return h("details", { class: "limits" }, h("summary", null, "Who may call it, and how often"),
+    h("form", { onsubmit: (event) => save(event).catch((error) => { event.preventDefault(); say(error.message, "error"); }) },
+      field("Addresses", h("textarea", { name: "allow", rows: 3, value: (webhook.allow || []).join("\n"), placeholder: "192.0.2.0/24" }),
+        "One address or network on each line; empty: from everywhere. Others get the same 400 as for an unknown URL."),
+      field("Rate limit", h("input", { name: "rate_limit", value: webhook.rate_limit ?? "", placeholder: "100/m" }),
+        "Requests per second, minute, hour or day (60/m, or 60/m burst 10); beyond it senders get 429. Empty: none."),
+      h("button", { class: "button" }, "Save")));
+}
+
+// A POST as a webhook would get it, also of a fleet that has none.
+function testForm(context, view) {
+  const body = h("textarea", { name: "body", rows: 6, class: "mono", spellcheck: "false", value: '{"hello": "world"}' });
+  const header = h("input", { name: "header", placeholder: "X-Github-Event: push", spellcheck: "false" });
+  const send = async () => {
+    const headers = {};
+    if (header.value.trim()) {
+      const [name, ...value] = header.value.split(":");
+      if (!/^[\w!#$%&'*+.^`|~-]+$/.test(name.trim())) throw new Error("Write the header as Name: value.");
+      headers[name.trim()] = value.join(":").trim();
+    }
+    const options = { type: type.value, headers, body: body.value };
+    const response = await request("POST", `/fleets/${view.id}/test`, options);
+    const { data } = await response.json();
+    await context.go(`/runs/${data.fleet_run_id}`);
+  };
+  const type = select("type", TYPES, "application/json");
+  return h("section", { class: "card", "aria-label": "Send test POST" },
+    h("h2", null, "Send test POST"),
+    h("p", { class: "hint" }, "Starts a run exactly as a POST to the webhook would, with what you write here."),
+    field("Body", body),
+    h("div", { class: "columns" }, field("Content type", type), field("Another header", header, "Optional, as Name: value")),
+    h("p", { class: "actions" }, button("Send", pressed(send), { kind: "primary" })));
+}

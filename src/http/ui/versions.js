@@ -1,0 +1,59 @@
+// The versions of a fleet: what each changed, and going back to one.
+
+import { h } from "./dom.js";
+import { get, post } from "./api.js";
+import { time } from "./format.js";
+import { ask, button, pressed, say } from "./parts.js";
+import { diffLines } from "./diff.js";
+
+const CONTEXT = 3;
+
+export async function versions(context, view) {
+  const list = await get(`/fleets/${view.id}/versions?limit=100`, context.signal);
+  return [
+    h("p", { class: "hint" }, "Every save makes a version. Runs keep the version they were accepted with."),
+    h("ol", { class: "versions", reversed: true }, list.map((version, at) => entry(context, view, version, list[at + 1]))),
+  ];
+}
+
+function entry(context, view, version, before) {
+  const revert = pressed(async () => {
+    if (!await ask({
+      title: `Go back to version ${version.version}?`,
+      text: [`The fleet gets a new version with the content of version ${version.version}. No version is lost; runs under way keep theirs.`],
+      action: "Go back",
+      isDanger: false,
+    })) return;
+    await post(`/fleets/${view.id}/versions/${version.version}/revert`);
+    await context.reload();
+    say(`The fleet is as it was in version ${version.version}`);
+  });
+  return h("li", null, h("details", { open: version.current },
+    h("summary", null, h("strong", null, `Version ${version.version}`), " ", time(version.created_at),
+      version.current ? h("span", { class: "tag" }, "current") : null),
+    h("div", { class: "tools" },
+      h("span", { class: "hint" }, before ? `What changed since version ${before.version}` : "The oldest version, as a whole"),
+      h("span", { class: "spring" }),
+      version.current ? null : button("Go back to this version", revert)),
+    before ? difference(before.yaml, version.yaml) : h("pre", { class: "code", tabindex: "0" }, version.yaml)));
+}
+
+// The lines that differ, with a few around them.
+function difference(before, after) {
+  const lines = diffLines(before, after);
+  const near = new Set();
+  lines.forEach(([kind], at) => {
+    if (kind !== " ") for (let it = at - CONTEXT; it <= at + CONTEXT; it += 1) near.add(it);
+  });
+  if (!near.size) return h("p", { class: "hint" }, "Nothing but the version.");
+  const rows = [];
+  let wasShown = true;
+  lines.forEach(([kind, text], at) => {
+    if (near.has(at)) {
+      const name = kind === "+" ? "added" : kind === "-" ? "removed" : null;
+      rows.push(h(name === "added" ? "ins" : name === "removed" ? "del" : "span", { class: "line" }, `${kind} ${text}\n`));
+    } else if (wasShown) rows.push(h("span", { class: "line hint" }, "⋯\n"));
+    wasShown = near.has(at);
+  });
+  return h("pre", { class: "code diff", tabindex: "0", "aria-label": "Differences" }, rows);
+}
