@@ -13,16 +13,20 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::domain::mail::{MailServer, Security};
 use crate::domain::network::Networks;
 use crate::domain::rate::Rate;
+use crate::domain::variable::SecretName;
 use crate::limits;
 
+mod smtp;
 mod url;
 mod values;
 
+pub use smtp::SmtpUrl;
 pub use url::{HttpUrl, PublicUrl};
 pub use values::{
-    ByteSize, HostNames, KeepWorkdir, ListenAddress, LogLevel, Period, TrustedProxies,
+    ByteSize, HostNames, KeepWorkdir, ListenAddress, LogLevel, Names, Period, TrustedProxies,
 };
 
 /// The name of the configuration file, in the data directory and in [`SYSTEM_DIRECTORY`].
@@ -153,6 +157,36 @@ pub struct Sources {
     #[arg(long, env = "BOATHOOK_KEEP_WORKDIR", value_name = "WHEN")]
     pub keep_workdir: Option<KeepWorkdir>,
 
+    /// Users that fleets may have their vessels run as; takes a server that runs as root or with
+    /// the capabilities for it [default: none]
+    #[arg(long, env = "BOATHOOK_ALLOWED_USERS", value_name = "NAMES")]
+    pub allowed_users: Option<Names>,
+
+    /// Hosts that fleets may have told how runs ended: HOST or HOST:PORT [default: none]
+    #[arg(long, env = "BOATHOOK_NOTIFY_HOSTS", value_name = "NAMES")]
+    pub notify_hosts: Option<Names>,
+
+    /// Programs that fleets may have run when runs have ended: absolute paths [default: none]
+    #[arg(long, env = "BOATHOOK_NOTIFY_COMMANDS", value_name = "NAMES")]
+    pub notify_commands: Option<Names>,
+
+    /// The mail server for notifications: smtps://HOST, smtp+starttls://HOST, or smtp://HOST
+    /// without encryption [default: no e-mail is sent]
+    #[arg(long, env = "BOATHOOK_SMTP", value_name = "URL")]
+    pub smtp: Option<SmtpUrl>,
+
+    /// The address that e-mail comes from
+    #[arg(long, env = "BOATHOOK_SMTP_FROM", value_name = "ADDRESS")]
+    pub smtp_from: Option<String>,
+
+    /// The user that the mail server asks for
+    #[arg(long, env = "BOATHOOK_SMTP_USER", value_name = "NAME")]
+    pub smtp_user: Option<String>,
+
+    /// The name of the secret that is this user's password
+    #[arg(long, env = "BOATHOOK_SMTP_SECRET", value_name = "NAME")]
+    pub smtp_secret: Option<String>,
+
     /// How long running vessels may take to finish when the server stops [default: 30s]
     #[arg(long, env = "BOATHOOK_SHUTDOWN_GRACE", value_name = "DURATION")]
     pub shutdown_grace: Option<Period>,
@@ -200,6 +234,10 @@ pub struct Settings {
     /// Absolute; may not exist yet. `None`: there are no secrets.
     pub secrets_dir: Option<PathBuf>,
     pub keep_workdir: KeepWorkdir,
+    pub allowed_users: Vec<String>,
+    pub notify_hosts: Vec<String>,
+    pub notify_commands: Vec<String>,
+    pub mail: Option<MailServer>,
     pub shutdown_grace: Duration,
     pub kill_grace: Duration,
     pub log: log::LevelFilter,
@@ -282,6 +320,8 @@ impl Settings {
             None => data_dir.join("work"),
         };
         let tls = tls_files(first!(tls_cert), first!(tls_key))?;
+        let mail =
+            mail_server(first!(smtp), first!(smtp_from), first!(smtp_user), first!(smtp_secret))?;
         let workers = first!(workers).map_or_else(workers_default, NonZeroUsize::get);
         if workers > limits::WORKERS_MAX {
             let message =
@@ -330,6 +370,10 @@ impl Settings {
                 None => None,
             },
             keep_workdir: first!(keep_workdir).unwrap_or_default(),
+            allowed_users: first!(allowed_users).unwrap_or_default().0,
+            notify_hosts: first!(notify_hosts).unwrap_or_default().0,
+            notify_commands: first!(notify_commands).unwrap_or_default().0,
+            mail,
             shutdown_grace: first!(shutdown_grace).map_or(limits::SHUTDOWN_GRACE, |time| time.0),
             kill_grace: first!(kill_grace).map_or(limits::KILL_GRACE, |time| time.0),
             log: first!(log).unwrap_or_default().0,
@@ -362,6 +406,29 @@ pub fn default_data_directory(
 /// Where systemd has put the credentials of the service (systemd.exec(5), LoadCredential=).
 fn credentials_directory() -> Option<PathBuf> {
     std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from)
+}
+
+/// The mail server, when there is one.
+fn mail_server(
+    url: Option<SmtpUrl>,
+    from: Option<String>,
+    user: Option<String>,
+    secret: Option<String>,
+) -> Result<Option<MailServer>, ConfigError> {
+    let Some(url) = url else { return Ok(None) };
+    let refused = |key, message: &str| ConfigError::Value { key, message: message.to_owned() };
+    let from = from.ok_or_else(|| refused("smtp_from", "missing; e-mail needs a sender"))?;
+    if user.is_some() != secret.is_some() {
+        return Err(refused("smtp_user", "set both smtp_user and smtp_secret, or neither"));
+    }
+    if user.is_some() && url.security == Security::Plain && !url.is_local {
+        let message = "a password is not sent without encryption; use smtps:// or smtp+starttls://";
+        return Err(refused("smtp", message));
+    }
+    let secret = secret.map(SecretName::try_from).transpose();
+    let secret = secret.map_err(|error| refused("smtp_secret", &error.to_string()))?;
+    let SmtpUrl { security, host, port, .. } = url;
+    Ok(Some(MailServer { security, host, port, from, user, secret }))
 }
 
 fn absolute(path: &Path) -> Result<PathBuf, ConfigError> {

@@ -1,8 +1,10 @@
 //! A server as a whole: wires storage, launcher, engine and listeners together, and takes them
 //! apart in order.
 
+use std::fs::Permissions;
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -23,9 +25,12 @@ use crate::http::auth::BearerToken;
 use crate::http::listener::{Doors, Listener};
 use crate::http::origin::Hosts;
 use crate::http::webhook::HookSettings;
+use crate::inherited;
 use crate::launch::process::{ProcessLauncher, ProcessLauncherSettings};
 use crate::logging;
 use crate::memory;
+use crate::notify::rules::Rules;
+use crate::notify::{Notifier, NotifierSettings};
 use crate::priority;
 use crate::secrets::SecretStore;
 use crate::signals::{self, Event};
@@ -74,6 +79,7 @@ pub struct Daemon {
     tls: Option<Arc<Tls>>,
     /// The workers and the timer.
     threads: Vec<JoinHandle<()>>,
+    notifier: Notifier,
     hooks_url: String,
     admin_url: String,
     data_dir: PathBuf,
@@ -92,6 +98,7 @@ impl Daemon {
         rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
         memory::limit_arenas();
         let data_dir = settings.data_dir.clone();
+        inherited::keep_to_ourselves();
         fatal::stop_on_panics();
         // Opened first: a directory that is in use or of a newer schema stays as it is.
         let (storage, _committer) = storage::open(&data_dir)?;
@@ -100,12 +107,23 @@ impl Daemon {
         let admin = listen(admin, "the admin API", "admin-listen", settings.admin_listen)?;
         let Capacity { limit, doors, hook_handlers, max_followers } = Capacity::of(settings);
         let output_dir = data_dir.join("output");
+        if !settings.allowed_users.is_empty() && settings.work_dir.starts_with(&data_dir) {
+            // Other users pass through it to their work directories. Everything in it stays private
+            // by its own mode; what there is cannot be listed.
+            let passable = Permissions::from_mode(0o711);
+            std::fs::set_permissions(&data_dir, passable).map_err(|source| StartError::File {
+                action: "cannot let other users pass through",
+                path: data_dir.clone(),
+                source,
+            })?;
+        }
         let launcher = ProcessLauncher::new(ProcessLauncherSettings {
             work_dir: settings.work_dir.clone(),
             output_dir: output_dir.clone(),
             kill_grace: settings.kill_grace,
             max_output_bytes: settings.max_output_bytes,
             descriptor_limit: limit.given,
+            allowed_users: settings.allowed_users.clone(),
         })
         .map_err(|source| StartError::File {
             action: "cannot make the directories in",
@@ -144,7 +162,20 @@ impl Daemon {
         let hook_doors = doors.clone().with_tls(tls.clone());
         let hooks = serve_hooks(hooks, &engine, hook_settings, &hook_doors)
             .map_err(thread("webhook listener"))?;
+        let rules = Rules {
+            hosts: settings.notify_hosts.clone(),
+            commands: settings.notify_commands.clone(),
+            has_mail: settings.mail.is_some(),
+        };
+        let notifier = NotifierSettings {
+            rules: rules.clone(),
+            mail: settings.mail.clone(),
+            secrets: SecretStore::new(settings.secrets_dir.clone()),
+            run_json: http::view::run_json,
+            kill_grace: settings.kill_grace,
+        };
         let admin_settings = AdminSettings {
+            notify: rules,
             token: BearerToken::new(token.reveal()),
             port: local_address(&admin, settings.admin_listen).port(),
             hosts: Hosts::new(settings.admin_hosts.iter().cloned()),
@@ -160,12 +191,14 @@ impl Daemon {
         })?;
         let mut threads = engine.start_workers().map_err(thread("workers"))?;
         threads.push(engine.start_timer().map_err(thread("timer"))?);
+        let notifier = Notifier::start(&engine, notifier).map_err(thread("notifiers"))?;
         Ok(Self {
             engine,
             hooks,
             admin,
             tls,
             threads,
+            notifier,
             hooks_url,
             admin_url,
             data_dir,
@@ -238,6 +271,7 @@ impl Daemon {
         self.hooks.stop(ANSWER_GRACE);
         self.admin.stop(Duration::from_secs(1));
         self.engine.close();
+        self.notifier.stop(self.kill_grace + ANSWER_GRACE);
         if left > 0 {
             log::error!(vessels = left; "vessels would not end; the next server will see to them");
             return;

@@ -2,9 +2,11 @@
 
 pub mod backoff;
 pub mod change;
+pub mod confinement;
 pub mod fleet;
 pub mod graph;
 pub mod ids;
+pub mod mail;
 pub mod name;
 pub mod network;
 pub mod notification;

@@ -4,7 +4,8 @@
 //! become durable before it answers or starts anything.
 //!
 //! Locks: `catalog` guards what is configured, `decisions` what runs. Neither is held while
-//! waiting for a commit, and nobody takes one while holding the other.
+//! waiting for a commit, and nobody takes one while holding the other. The outbox has one of its own
+//! ([`notifications`]).
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -25,6 +26,8 @@ mod catalog;
 mod environment;
 mod fleets;
 mod intake;
+mod notifications;
+mod outbox;
 mod output;
 mod overview;
 mod recovery;
@@ -43,6 +46,7 @@ pub use replay::ReplayError;
 pub use runs::{RunFilter, RunView};
 
 use catalog::Catalog;
+use outbox::Outbox;
 
 /// What an operator may set.
 #[derive(Clone, Debug)]
@@ -94,6 +98,9 @@ pub struct Engine {
     /// Held while a slice of a large payload is being committed: an accept waits for one slice at
     /// most, however many bodies arrive.
     slices: Mutex<()>,
+    outbox: Mutex<Outbox>,
+    /// A notification waits that may be due earlier, or nothing is delivered any more.
+    notify: Condvar,
 }
 
 /// What runs: the queue, and what only this process knows of it.

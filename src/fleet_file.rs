@@ -21,6 +21,7 @@ use crate::domain::ids::FleetId;
 use crate::domain::variable::VariableValue;
 use crate::limits::FLEET_FILE_BYTES_MAX;
 
+pub use node::Position;
 pub use overrides::parse_overrides;
 pub use write::to_yaml;
 
@@ -34,6 +35,8 @@ pub struct FleetFile {
     pub definition: FleetDefinition,
     /// Variables whose values the file does not show.
     pub hidden: Vec<HiddenValue>,
+    /// Where the file names the `user`.
+    pub user_position: Option<Position>,
 }
 
 /// A variable whose value the hosted system has hidden: it keeps the value that it has.
@@ -48,7 +51,13 @@ pub struct HiddenValue {
 impl FleetFile {
     /// A file that says what `definition` says, about the fleet `id`.
     pub fn of(id: FleetId, definition: FleetDefinition) -> Self {
-        Self { id: Some(id), project: None, definition, hidden: Vec::new() }
+        Self { id: Some(id), project: None, definition, hidden: Vec::new(), user_position: None }
+    }
+
+    /// The refusal of the file for its `user`.
+    pub fn refuse_user(&self, message: String) -> FleetFileError {
+        let (line, column) = self.user_position.map(|it| (it.line, it.column)).unzip();
+        FleetFileError::Invalid { line, column, path: "user".to_owned(), message }
     }
 
     /// Gives every hidden variable the value that it has in `previous`.

@@ -6,10 +6,12 @@ use std::io::{self, Read};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::domain::confinement::Confinement;
 use crate::domain::fleet::Program;
 use crate::domain::ids::{InstanceId, RunId, VesselRunId};
 
 mod checkout;
+pub mod errand;
 mod feed;
 mod group;
 mod leftovers;
@@ -17,8 +19,10 @@ pub mod output;
 pub mod process;
 mod refusal;
 mod resolve;
+pub mod shim;
 pub mod stop;
 mod tree;
+pub mod user;
 mod wait;
 mod workdir;
 
@@ -40,6 +44,14 @@ pub trait Launcher: Send + Sync {
     /// vessel's process group gets SIGTERM and, after the grace, SIGKILL. When this returns, the
     /// whole process group is gone.
     fn launch(&self, launch: &Launch<'_>, stop: &StopSignal, output: &LiveOutput) -> Ended;
+
+    /// Whether vessels may run as the user called `name`, as far as can be told before one does.
+    ///
+    /// # Errors
+    /// Why not, for a person.
+    fn check_user(&self, _name: &str) -> Result<(), String> {
+        Ok(())
+    }
 
     /// Removes the work directory of `run`, if there is one. Failures are logged.
     fn wipe_directory(&self, run: RunId);
@@ -63,6 +75,9 @@ pub struct Launch<'a> {
     pub program: &'a Program,
     /// `None`: the run's work directory.
     pub working_directory: Option<&'a str>,
+    /// The name of the user to run as; `None`: the server's own.
+    pub user: Option<&'a str>,
+    pub confinement: &'a Confinement,
     /// The whole environment.
     pub environment: &'a [(String, String)],
     /// The values in `environment` that must not show in the output.

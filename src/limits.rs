@@ -44,6 +44,31 @@ pub const WORKING_DIRECTORY_BYTES_MAX: usize = 4_095;
 /// Bytes of one argument, environment string or `run` script. Linux refuses longer ones when
 /// the program is started (MAX_ARG_STRLEN, execve(2): 131,072 with its NUL).
 pub const ARGUMENT_BYTES_MAX: usize = 131_071;
+/// Bytes of a user's name: what useradd(8) takes is 32, directories of users may have more.
+pub const USER_NAME_BYTES_MAX: usize = 255;
+/// Least `memory` limit of a vessel: below it the kernel cannot even map a program, and ends it
+/// without a reason.
+pub const LIMIT_MEMORY_BYTES_MIN: u64 = 1 << 20;
+/// Least `open_files` limit of a vessel: standard streams, the program and its libraries.
+pub const LIMIT_OPEN_FILES_MIN: u32 = 8;
+/// Entries of a fleet's `notify`: each is a delivery per run.
+pub const NOTIFY_ENTRIES_MAX: usize = 20;
+/// Notifications that wait to be delivered. A receiver that is gone for long must not fill the
+/// disk; beyond it they are given up at once, which the log says.
+pub const NOTIFICATIONS_MAX: usize = 100_000;
+/// Threads that deliver notifications: one that hangs on a slow receiver leaves three.
+pub const NOTIFIERS: usize = 4;
+/// How often a notification is tried before it is given up: over some ten hours with the waits
+/// below, a night's outage.
+pub const NOTIFICATION_ATTEMPTS_MAX: u32 = 10;
+/// The wait after the first failure to deliver; three times as long after each further one.
+pub const NOTIFICATION_WAIT_MIN: Duration = Duration::from_secs(5);
+/// The longest wait between two attempts to deliver.
+pub const NOTIFICATION_WAIT_MAX: Duration = Duration::from_secs(6 * 3600);
+/// How long the receiver of a POST or the mail server may take.
+pub const NOTIFICATION_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a notifying command may take: it may well talk to somebody slow itself.
+pub const NOTIFICATION_COMMAND_TIMEOUT: Duration = Duration::from_secs(60);
 /// `retry_count` of a vessel, as the hosted system has it.
 pub const RETRY_COUNT_MAX: u32 = 24;
 /// `retry_wait` of a vessel, as the hosted system has it.

@@ -3,9 +3,13 @@
 use std::process::ExitCode;
 
 use boathook::cli::{self, Cli};
+use boathook::launch::shim;
 use clap::Parser;
 
 fn main() -> ExitCode {
+    if let Some(failed) = shim::take_over() {
+        return failed;
+    }
     match cli::run(Cli::parse()) {
         Ok(outcome) => outcome.into(),
         Err(error) if cli::output::is_reader_gone(&error) => ExitCode::SUCCESS,

@@ -80,6 +80,14 @@ impl SecretStore {
         Ok(resolved)
     }
 
+    /// The value of a secret that is for no variable.
+    ///
+    /// # Errors
+    /// Why it has none.
+    pub fn value(&self, secret: &SecretName) -> Result<String, SecretError> {
+        self.read("", secret)
+    }
+
     /// The value of `secret`, for a variable of the name `variable`. One newline at its end is the
     /// editor's, not the secret's.
     fn read(&self, variable: &str, secret: &SecretName) -> Result<String, SecretError> {

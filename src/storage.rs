@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use crate::domain::change::{Change, QueueEntry, ServerRecord};
 use crate::domain::fleet::{Fleet, FleetVersion, Organization, Project};
 use crate::domain::ids::{FleetId, RunId, VesselRunId};
+use crate::domain::notification::NotificationRecord;
 use crate::domain::run::{RunRecord, VesselRunRecord};
 use crate::domain::webhook::Webhook;
 use crate::fatal;
@@ -164,6 +165,27 @@ impl Storage {
         rows.filter_map(|row| row.map(|(key, _)| RunId::from_slice(&key)).transpose())
             .collect::<Result<_, _>>()
             .map_err(StorageError::Read)
+    }
+
+    /// Every notification that has to be delivered.
+    pub fn notifications(
+        &self,
+    ) -> impl Iterator<Item = Result<NotificationRecord, StorageError>> + '_ {
+        let rows = self.database.all(Table::Notifications);
+        rows.map(|row| codec::decode(&row?.1).map_err(|error| damaged("notifications", &error)))
+    }
+
+    /// The notifications of `run` that are not delivered, by their numbers.
+    pub fn notifications_of(&self, run: RunId) -> Vec<NotificationRecord> {
+        let of_table = |table, name| {
+            let rows = self.database.prefixed(table, run.as_bytes());
+            rows.map_while(|row| settle(row.map(Some)))
+                .filter_map(move |(_, row)| readable::<NotificationRecord>(name, &row))
+        };
+        let waiting = of_table(Table::Notifications, "notifications");
+        let mut all: Vec<_> = waiting.chain(of_table(Table::Undelivered, "undelivered")).collect();
+        all.sort_by_key(|record| record.number);
+        all
     }
 
     /// How many chunks of the payload of `run` are stored.

@@ -15,6 +15,7 @@ mod gate;
 mod idle;
 mod latency;
 mod server;
+mod shim;
 
 use std::time::Duration;
 
@@ -22,13 +23,14 @@ use std::time::Duration;
 const CONNECTIONS: usize = 64;
 
 fn main() {
-    let known: [(&str, fn()); 6] = [
+    let known: [(&str, fn()); 7] = [
         ("accept", accept::run),
         ("gate", gate::run),
         ("drain", drain::run),
         ("latency", latency::run),
         ("idle", idle::run),
         ("backlog", backlog::run),
+        ("shim", shim::run),
     ];
     let chosen: Vec<String> =
         std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();

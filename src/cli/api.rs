@@ -121,6 +121,20 @@ pub struct Run {
     pub duration_ms: Option<u64>,
     #[serde(default)]
     pub vessels: Vec<VesselRun>,
+    /// What of its end has not been told.
+    #[serde(default)]
+    pub notifications: Vec<Notification>,
+}
+
+/// A notification that is not delivered.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Notification {
+    pub attempts: u32,
+    #[serde(default)]
+    pub problem: Option<String>,
+    /// `None`: it is given up.
+    #[serde(default)]
+    pub next_attempt_at: Option<Timestamp>,
 }
 
 /// One vessel within a run.

@@ -268,6 +268,15 @@ fn render_run(run: &Run, now: Timestamp) -> String {
     if !duration.is_empty() {
         line("duration", &duration);
     }
+    for notification in &run.notifications {
+        let problem = notification.problem.as_deref().unwrap_or("on its way");
+        let next = match notification.next_attempt_at {
+            Some(time) if notification.attempts > 0 => format!("; tried again {}", moment(time)),
+            Some(_) => String::new(),
+            None => "; given up".to_owned(),
+        };
+        line("not told", &format!("{}{next}", printable(problem)));
+    }
     text.push('\n');
     text.push_str(&render_vessels(&run.vessels, now));
     text

@@ -18,6 +18,7 @@ fn file(text: &str) -> Result<Sources, String> {
 fn flags_outrank_the_file_and_the_file_outranks_defaults() {
     let text = "workers = 3\nmax_body_bytes = \"1MiB\"\nkeep_workdir = \"on_failure\"\n\
                 public_url = \"https://hooks.example.com/boat/\"\nlog = \"debug\"\n\
+                allowed_users = [\"deploy\", \"backup\"]\n\
                 shutdown_grace = \"1m30s\"\nhooks_listen = \"[::1]:80\"\n\
                 trusted_proxies = [\"10.0.0.0/8\", \"::1\"]\nrate_limit_per_ip = \"9/s\"\n";
     let flags = given(&["--workers", "5", "--work-dir", "/fast"]);
@@ -28,6 +29,7 @@ fn flags_outrank_the_file_and_the_file_outranks_defaults() {
     assert_eq!(settings.keep_workdir, KeepWorkdir::OnFailure);
     assert_eq!(settings.public_url.unwrap().as_str(), "https://hooks.example.com/boat");
     assert_eq!(settings.log, log::LevelFilter::Debug);
+    assert_eq!(settings.allowed_users, ["deploy", "backup"]);
     assert_eq!(settings.shutdown_grace, Duration::from_secs(90));
     assert_eq!(settings.hooks_listen, "[::1]:80".parse().unwrap());
     assert_eq!(settings.admin_listen, loopback(9001));
@@ -96,6 +98,7 @@ fn errors_name_file_line_and_key() {
         ("log = \"info\"\nwokers = 3", "/x/boathook.toml:2: unknown field `wokers`"),
         ("log = \"loud\"", "/x/boathook.toml:1: log: no such level: \"loud\""),
         ("kill_grace = \"soon\"", "/x/boathook.toml:1: kill_grace: "),
+        ("allowed_users = 3", "/x/boathook.toml:1: allowed_users: expected a list"),
         ("\nmax_body_bytes = \"25MB\"", "/x/boathook.toml:2: max_body_bytes: not a size"),
         ("max_body_bytes = -1", "/x/boathook.toml:1: max_body_bytes: "),
         ("public_url = \"ftp://a\"", "/x/boathook.toml:1: public_url: "),
@@ -109,6 +112,21 @@ fn errors_name_file_line_and_key() {
         let message = file(text).unwrap_err();
         assert!(message.starts_with(expected), "{message}");
     }
+}
+
+#[test]
+fn a_password_needs_encryption_and_e_mail_a_sender() {
+    let mail = |flags: &[&str]| Settings::without_file(given(flags)).map(|it| it.mail);
+    assert_eq!(mail(&[]).unwrap(), None);
+    let server = ["--smtp", "smtp://mail.example.com", "--smtp-from", "a@example.com"];
+    assert!(mail(&server).unwrap().is_some());
+    assert!(mail(&server[..2]).unwrap_err().to_string().starts_with("smtp_from: missing"));
+    let password = ["--smtp-user", "u", "--smtp-secret", "mail"];
+    let error = mail(&[server.as_slice(), &password].concat()).unwrap_err().to_string();
+    assert!(error.starts_with("smtp: a password is not sent without encryption"), "{error}");
+    let local = ["--smtp", "smtp://127.0.0.1", "--smtp-from", "a@example.com"];
+    assert!(mail(&[local.as_slice(), &password].concat()).unwrap().is_some());
+    assert!(mail(&[local.as_slice(), &password[..2]].concat()).is_err());
 }
 
 #[test]

@@ -11,6 +11,7 @@ use super::url::PublicUrl;
 use crate::domain::network::{NetworkError, Networks};
 use crate::domain::run::Status;
 use crate::duration::parse_duration;
+use crate::size::parse_size;
 
 /// A number of bytes: `26214400` or `25MiB`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,24 +21,7 @@ impl FromStr for ByteSize {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let text = text.trim();
-        let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-        let (number, unit) = text.split_at(digits);
-        let shift = match unit.trim().to_ascii_lowercase().as_str() {
-            "" => Some(0),
-            "kib" => Some(10),
-            "mib" => Some(20),
-            "gib" => Some(30),
-            _ => None,
-        };
-        let bytes = number.parse::<u64>().ok().zip(shift);
-        bytes.and_then(|(number, shift)| number.checked_mul(1 << shift)).map(ByteSize).ok_or_else(
-            || {
-                format!(
-                    "not a size: {text:?}; write a number of bytes, or one with KiB, MiB or GiB"
-                )
-            },
-        )
+        parse_size(text).map(ByteSize)
     }
 }
 
@@ -201,6 +185,34 @@ impl KeepWorkdir {
     }
 }
 
+/// Names: `deploy, backup` in a flag or a variable, in the file also `["deploy", "backup"]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Names(pub Vec<String>);
+
+impl FromStr for Names {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let names = text.split(',').map(str::trim).filter(|name| !name.is_empty());
+        Ok(Self(names.map(str::to_owned).collect()))
+    }
+}
+
+impl<'de> Deserialize<'de> for Names {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(serde::Deserialize)]
+        #[serde(untagged, expecting = "expected a list such as [\"a\", \"b\"]")]
+        enum TextOrList {
+            Text(String),
+            List(Vec<String>),
+        }
+        match TextOrList::deserialize(deserializer)? {
+            TextOrList::Text(text) => text.parse().map_err(de::Error::custom),
+            TextOrList::List(names) => Ok(Self(names)),
+        }
+    }
+}
+
 macro_rules! deserialize_from_text {
     ($($name:ident)*) => {$(
         impl<'de> Deserialize<'de> for $name {
@@ -212,29 +224,3 @@ macro_rules! deserialize_from_text {
 }
 
 deserialize_from_text!(Period ListenAddress HostNames LogLevel PublicUrl);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes_are_bytes_or_carry_a_binary_unit() {
-        for (text, bytes) in
-            [("0", 0), ("131072", 131_072), ("1KiB", 1024), ("25 MiB", 25 << 20), ("2gib", 2 << 30)]
-        {
-            assert_eq!(text.parse(), Ok(ByteSize(bytes)), "{text}");
-        }
-        for text in ["", "MiB", "-1", "1.5MiB", "25MB", "99999999999GiB", "1 MiB x"] {
-            assert!(text.parse::<ByteSize>().is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn hosts_are_names_without_ports() {
-        let names: HostNames = " Boat.example.com, boat-2.lan,".parse().unwrap();
-        assert_eq!(names.0, ["boat.example.com", "boat-2.lan"]);
-        for text in ["https://boat.lan", "boat.lan:9001", "a b", "*"] {
-            assert!(text.parse::<HostNames>().unwrap_err().contains("without scheme"), "{text}");
-        }
-    }
-}

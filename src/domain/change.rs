@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::fleet::{Fleet, FleetVersion, Organization, Project};
 use crate::domain::ids::{FleetId, InstanceId, ProjectId, RunId, VesselRunId};
+use crate::domain::notification::NotificationRecord;
 use crate::domain::run::{PayloadSize, RunRecord, Trigger, VesselRunRecord};
 use crate::domain::webhook::{TokenHash, Webhook};
 
@@ -45,6 +46,13 @@ pub enum Change {
     RemovePayload {
         run: RunId,
         chunks: u32,
+    },
+    /// A notification is to be delivered, or given up.
+    PutNotification(NotificationRecord),
+    /// It has been delivered, or nobody asks any more why it was not.
+    RemoveNotification {
+        run: RunId,
+        number: u32,
     },
     /// The output of an attempt, small enough for the database.
     PutOutput {

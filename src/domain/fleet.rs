@@ -7,9 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
 use crate::domain::backoff::Backoff;
+use crate::domain::confinement::{Confinement, is_default};
 use crate::domain::graph::Path;
 use crate::domain::ids::{FleetId, OrganizationId, ProjectId, VesselId};
-use crate::domain::notification::EmailNotifications;
+use crate::domain::notification::{EmailNotifications, Notify};
 use crate::domain::overlap::Overlap;
 use crate::domain::source::Code;
 use crate::domain::variable::VariableValue;
@@ -75,9 +76,15 @@ pub struct FleetDefinition {
     pub priority: i8,
     #[serde(default)]
     pub delivery: Delivery,
-    /// Who is told how a run ended.
+    /// The name of the user that its vessels run as; `None`: the server's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// Who is told how a run ended, by e-mail.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub notifications: Option<EmailNotifications>,
+    /// Likewise by a command or a POST.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notify: Vec<Notify>,
 }
 
 /// One program of a fleet and how to run it.
@@ -94,6 +101,8 @@ pub struct VesselDefinition {
     pub environment: Vec<(String, VariableValue)>,
     #[serde(default)]
     pub guardrails: Guardrails,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub confinement: Confinement,
     /// Who is told how this vessel ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub notifications: Option<EmailNotifications>,
@@ -223,6 +232,7 @@ mod tests {
                     working_directory: None,
                     environment: Vec::new(),
                     guardrails: Guardrails::default(),
+                    confinement: Confinement::default(),
                     notifications: None,
                 })
                 .collect(),
@@ -231,7 +241,9 @@ mod tests {
             overlap: Overlap::Queue,
             priority: 0,
             delivery: Delivery::default(),
+            user: None,
             notifications: None,
+            notify: Vec::new(),
         };
         let previous = fleet(&[("a", 1), ("b", 2)]);
         let ids = |vessels: &[(&str, u8)]| {

@@ -1,7 +1,13 @@
-//! Who is told by e-mail how a fleet or a vessel ended, as the fleet's file has it. What is sent,
-//! and through which server, is not decided here.
+//! Who is told how a fleet or a vessel ended, as the fleet's file has it, and what is left to be
+//! delivered. What is sent, and by which way, is not decided here.
 
 use serde::{Deserialize, Serialize};
+
+use crate::clock::Timestamp;
+use crate::domain::fleet::FleetDefinition;
+use crate::domain::ids::RunId;
+use crate::domain::run::{RunRecord, Status, Trigger};
+use crate::domain::variable::SecretName;
 
 /// The `notifications` of a fleet or of one vessel.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,4 +20,91 @@ pub struct EmailNotifications {
     /// After every end of a run that was started on demand.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub after_on_demand: bool,
+}
+
+/// An entry of a fleet's `notify`: whom to tell when a run has ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Notify {
+    /// The statuses it is about; never empty.
+    pub on: Vec<Status>,
+    pub target: Target,
+}
+
+/// Where a notification goes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Target {
+    /// A program of this machine and its arguments. Never empty; begins with an absolute path.
+    Command(Vec<String>),
+    /// A POST, signed as Standard Webhooks (standardwebhooks.com) has it.
+    Url {
+        url: String,
+        /// Names the secret it is signed with.
+        secret: SecretName,
+    },
+}
+
+/// A notification that has to be delivered, or could not be: a row of `notifications` or of
+/// `undelivered`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NotificationRecord {
+    pub run: RunId,
+    /// Its number among those of its run.
+    pub number: u32,
+    pub recipient: Recipient,
+    /// How often delivering it was tried.
+    #[serde(default)]
+    pub attempts: u32,
+    /// When it is tried next.
+    pub due_at: Timestamp,
+    /// It is not tried any more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub given_up: bool,
+    /// Why the last attempt failed, for a person; at most
+    /// [`REASON_BYTES_MAX`](super::run::REASON_BYTES_MAX) bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+}
+
+/// Whom a notification is for, by its place in the fleet version of its run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Recipient {
+    /// An entry of `notify`.
+    Entry(u16),
+    /// An address in the fleet's `notifications`.
+    FleetEmail(u16),
+    /// An address in a vessel's `notifications`.
+    VesselEmail { vessel: u16, email: u16 },
+}
+
+/// Who is told that `run`, whose vessels have `ended`, has ended.
+pub fn recipients(
+    run: &RunRecord,
+    fleet: &FleetDefinition,
+    ended: impl Fn(usize) -> Option<Status>,
+) -> Vec<Recipient> {
+    let number = |index: usize| u16::try_from(index).unwrap_or(u16::MAX);
+    let emails = |notifications: &Option<EmailNotifications>, status: Option<Status>| {
+        let told = notifications.as_ref().filter(|it| it.asks_for(status, run.trigger));
+        0..told.map_or(0, |notifications| number(notifications.emails.len()))
+    };
+    let entries = fleet.notify.iter().enumerate();
+    let entries = entries.filter(|(_, entry)| entry.on.contains(&run.status));
+    let mut recipients: Vec<_> =
+        entries.map(|(index, _)| Recipient::Entry(number(index))).collect();
+    recipients.extend(emails(&fleet.notifications, Some(run.status)).map(Recipient::FleetEmail));
+    for (index, vessel) in fleet.vessels.iter().enumerate() {
+        let emails = emails(&vessel.notifications, ended(index));
+        let vessel = number(index);
+        recipients.extend(emails.map(|email| Recipient::VesselEmail { vessel, email }));
+    }
+    recipients
+}
+
+impl EmailNotifications {
+    fn asks_for(&self, status: Option<Status>, trigger: Trigger) -> bool {
+        self.after_error && status == Some(Status::Errored)
+            || self.after_on_demand && trigger == Trigger::OnDemand
+    }
 }

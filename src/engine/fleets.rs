@@ -8,6 +8,7 @@ use crate::clock::Timestamp;
 use crate::domain::change::Change;
 use crate::domain::fleet::{FleetVersion, Organization, Project};
 use crate::domain::ids::{FleetId, ProjectId};
+use crate::domain::run::RunRecord;
 use crate::domain::webhook::{Token, TokenHash, Webhook, WebhookSettings};
 use crate::engine::catalog::{Applied, Catalog, Denied, FleetView};
 use crate::engine::{Engine, Refusal};
@@ -87,8 +88,9 @@ impl Engine {
     /// Adds a fleet.
     ///
     /// # Errors
-    /// When its name is taken.
+    /// When its name is taken, or its user not to be had. So it is with those below.
     pub fn create_fleet(&self, mut file: FleetFile) -> Result<FleetView, Refusal> {
+        self.check_user(&file)?;
         file.id = self.usable_id(file.id);
         self.change(|catalog, now| catalog.create_fleet(file, now))
     }
@@ -98,6 +100,7 @@ impl Engine {
     /// # Errors
     /// When there is none, or its new name is taken.
     pub fn update_fleet(&self, id: FleetId, file: FleetFile) -> Result<FleetView, Refusal> {
+        self.check_user(&file)?;
         self.change(|catalog, now| {
             let (_, view, changes) = catalog.update_fleet(id, file, now)?;
             Ok((view, changes))
@@ -109,6 +112,7 @@ impl Engine {
     /// # Errors
     /// When the file carries the id of another fleet.
     pub fn apply_fleet(&self, mut file: FleetFile) -> Result<(Applied, FleetView), Refusal> {
+        self.check_user(&file)?;
         file.id = self.usable_id(file.id);
         self.change(|catalog, now| {
             let (applied, view, changes) = catalog.apply_fleet(file, now)?;
@@ -226,6 +230,11 @@ impl Engine {
         id.filter(|id| self.current_version(*id).is_ok() || self.version(*id, 1).is_none())
     }
 
+    /// The version that a run holds.
+    pub fn version_of(&self, run: &RunRecord) -> Option<Arc<FleetVersion>> {
+        self.version(run.fleet_id, run.fleet_version)
+    }
+
     /// Any version of any fleet, also of one that has been deleted.
     pub(super) fn version(&self, id: FleetId, version: u32) -> Option<Arc<FleetVersion>> {
         if let Ok(current) = self.catalog().current(id)
@@ -239,6 +248,13 @@ impl Engine {
             .ok()
             .flatten()
             .map(Arc::new)
+    }
+
+    /// Whether the vessels of the fleet may run as the user it names. Asked again at every start.
+    fn check_user(&self, file: &FleetFile) -> Result<(), Refusal> {
+        let Some(user) = &file.definition.user else { return Ok(()) };
+        let checked = self.launcher.check_user(user);
+        checked.map_err(|message| Refusal::Invalid(file.refuse_user(message).to_string()))
     }
 
     /// Decides a change of the catalog and makes it durable.

@@ -176,12 +176,14 @@ impl Engine {
         if upload.chunks > 0 {
             changes.push(Change::EndUpload(upload.run));
         }
+        let notifications = self.admit_notifications(&mut changes);
         let ticket = self.storage.commit(changes);
         if decisions.phase == Phase::Serving {
             self.work.notify_one();
         }
         drop(decisions);
         ticket.wait();
+        self.hand_over(notifications);
         for ended in &submitted.ended {
             self.run_ended(ended);
         }

@@ -17,6 +17,7 @@ use crate::domain::ids::{
 };
 use crate::domain::run::Status;
 use crate::engine::catalog::Catalog;
+use crate::engine::outbox::Outbox;
 use crate::engine::{Decisions, Engine, EngineSettings, Phase};
 use crate::launch::Launcher;
 use crate::queue::{Interruption, Queue, Restored, Started};
@@ -113,8 +114,21 @@ impl Engine {
         for run in &recovery.restarted {
             launcher.wipe_directory(*run);
         }
+        let mut outbox = Outbox::default();
+        for record in storage.notifications() {
+            outbox.restore(record?);
+        }
         let mut commit = Vec::new();
-        for changes in changes {
+        for mut changes in changes {
+            for change in &mut changes {
+                if let Change::PutNotification(record) = change {
+                    outbox.admit(record);
+                    if !record.given_up {
+                        // Nobody delivers before all of this is durable.
+                        outbox.add(record.clone());
+                    }
+                }
+            }
             commit.extend(changes);
             if commit.len() >= CHANGES_PER_COMMIT {
                 storage.commit(std::mem::take(&mut commit)).wait();
@@ -129,7 +143,6 @@ impl Engine {
             })
         });
         recovery.log();
-        let user = uzers::get_current_username();
         let space = storage.watch_space(settings.min_free_bytes);
         let engine = Self {
             space,
@@ -145,11 +158,13 @@ impl Engine {
             launcher,
             clock,
             server,
-            user: user.map_or_else(|| "nobody".into(), |name| name.to_string_lossy().into_owned()),
+            user: crate::launch::user::own_name(),
             work: Condvar::new(),
             retries: Condvar::new(),
             idle: Condvar::new(),
             slices: Mutex::default(),
+            outbox: Mutex::new(outbox),
+            notify: Condvar::new(),
         };
         Ok(Arc::new(engine))
     }

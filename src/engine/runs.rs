@@ -150,7 +150,8 @@ impl Engine {
                 running.stop.raise(Stop::Requested);
             }
         }
-        let changes: Vec<Change> = stopped.changes;
+        let mut changes: Vec<Change> = stopped.changes;
+        let notifications = self.admit_notifications(&mut changes);
         let ticket = (!changes.is_empty()).then(|| self.storage.commit(changes));
         // The end of one run may let another of its fleet start.
         if decisions.queue.has_claimable() {
@@ -160,6 +161,7 @@ impl Engine {
         if let Some(ticket) = ticket {
             ticket.wait();
         }
+        self.hand_over(notifications);
         if let Some(ended) = &stopped.ended {
             self.run_ended(ended);
         }

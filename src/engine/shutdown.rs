@@ -42,6 +42,7 @@ impl Engine {
     /// Accepts nothing more.
     pub fn close(&self) {
         self.decisions().phase = Phase::Closed;
+        self.close_outbox();
     }
 
     /// Records that the server has stopped in order: the last commit.

@@ -157,6 +157,8 @@ impl Engine {
             attempt: claim.attempt,
             program: &vessel.program,
             working_directory: vessel.working_directory.as_deref(),
+            user: claim.version.definition.user.as_deref(),
+            confinement: &vessel.confinement,
             environment: &environment,
             secrets: &own.secrets,
             payload: &payload,
@@ -182,7 +184,7 @@ impl Engine {
             // A project cannot be deleted while it has fleets, but its fleets can while they run.
             project: project.unwrap_or(&catalog.no_project),
             instance: self.server.instance,
-            user: &self.user,
+            user: claim.version.definition.user.as_deref().unwrap_or(&self.user),
             claim,
             head,
             body_text: body_text.as_deref(),
@@ -206,6 +208,7 @@ impl Engine {
         let due_before = decisions.queue.next_due();
         let settled = decisions.queue.settle(claim.vessel_run, end, output, self.clock.now());
         changes.extend(settled.changes);
+        let notifications = self.admit_notifications(&mut changes);
         if decisions.queue.next_due() != due_before {
             self.retries.notify_one();
         }
@@ -217,6 +220,7 @@ impl Engine {
         drop(decisions);
         ticket.wait();
         self.release(assignment);
+        self.hand_over(notifications);
         if let Some(run) = settled.ended {
             self.run_ended(&run);
         }

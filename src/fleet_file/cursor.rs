@@ -5,9 +5,6 @@ use super::FleetFileError;
 use super::node::{KeyPath, Kind, Node, Position, excerpt};
 use super::suggest::closest;
 
-/// Keys that are part of the plan but not built. They are refused by name wherever they appear.
-const NOT_SUPPORTED_YET: &[&str] = &["user", "limits", "nice", "umask"];
-
 #[derive(Clone, Debug)]
 pub(super) struct Cursor<'a> {
     node: &'a Node,
@@ -31,6 +28,11 @@ impl<'a> Fields<'a> {
 impl<'a> Cursor<'a> {
     pub fn root(node: &'a Node) -> Self {
         Self { node, path: KeyPath::default(), key_position: node.position }
+    }
+
+    /// Where the value stands.
+    pub fn position(&self) -> Position {
+        self.node.position
     }
 
     /// An error about the value.
@@ -152,9 +154,6 @@ impl<'a> Cursor<'a> {
 }
 
 fn unknown_key(key: &str, known: &[&str]) -> String {
-    if NOT_SUPPORTED_YET.contains(&key) {
-        return format!("`{key}` is not supported yet; remove it");
-    }
     let key = excerpt(key);
     match closest(&key, known.iter().copied()) {
         Some(meant) => format!("unknown key `{key}`; did you mean `{meant}`?"),

@@ -9,7 +9,7 @@ use crate::limits::{FLEET_FILE_DEPTH_MAX, FLEET_FILE_NODES_MAX, NAME_BYTES_MAX};
 
 /// A place in the text, counted from 1; columns count characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Position {
+pub struct Position {
     pub line: usize,
     pub column: usize,
 }

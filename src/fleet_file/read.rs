@@ -1,8 +1,10 @@
 //! The meaning of a fleet file: from the tree to a definition, every rule checked on the way.
 
+mod confinement;
 mod connections;
 pub(super) mod environment;
 mod notifications;
+mod notify;
 mod places;
 mod source;
 mod triggers;
@@ -31,6 +33,8 @@ const FLEET_KEYS: &[&str] = &[
     "delivery",
     "notifications",
     "triggers",
+    "user",
+    "notify",
 ];
 
 /// The fleet that the tree describes.
@@ -65,6 +69,13 @@ pub(super) fn fleet(root: &Node) -> Result<FleetFile, FleetFileError> {
     if let Some(triggers) = fields.get("triggers") {
         triggers::refuse_schedules(triggers)?;
     }
+    let notify = match fields.get("notify") {
+        Some(notify) => notify::notify(notify)?,
+        None => Vec::new(),
+    };
+    let user = fields.get("user");
+    let user_position = user.map(Cursor::position);
+    let user = user.map(confinement::user).transpose()?;
     let definition = FleetDefinition {
         name,
         vessels,
@@ -73,9 +84,11 @@ pub(super) fn fleet(root: &Node) -> Result<FleetFile, FleetFileError> {
         overlap,
         priority,
         delivery,
+        user,
         notifications,
+        notify,
     };
-    Ok(FleetFile { id, project, definition, hidden })
+    Ok(FleetFile { id, project, definition, hidden, user_position })
 }
 
 fn name_of(cursor: &Cursor<'_>) -> Result<String, FleetFileError> {

@@ -3,17 +3,20 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
+use std::time::Duration;
 
 use crate::domain::backoff::Backoff;
+use crate::domain::confinement::{Confinement, Limits};
 use crate::domain::fleet::{
     Delivery, ExitCodes, FleetDefinition, Guardrails, Program, VesselDefinition,
 };
 use crate::domain::graph::Condition;
 use crate::domain::ids::FleetId;
-use crate::domain::notification::EmailNotifications;
+use crate::domain::notification::{EmailNotifications, Notify, Target};
 use crate::domain::source::{Argument, Code, Origin};
 use crate::domain::variable::VariableValue;
 use crate::duration::format_duration;
+use crate::size::format_size;
 
 /// The fleet file of `definition`. With an `id` the ids of the fleet and its vessels are written
 /// and [`super::parse_yaml`] gives back the same; without, the file describes a copy that gets ids
@@ -42,7 +45,11 @@ pub fn to_yaml(definition: &FleetDefinition, project: &str, id: Option<FleetId>)
     if definition.delivery == Delivery::AtMostOnce {
         out.line(0, "delivery", "at_most_once");
     }
+    if let Some(user) = &definition.user {
+        out.text(0, "user", user);
+    }
     out.notifications(0, definition.notifications.as_ref());
+    out.notify(&definition.notify);
     out.0
 }
 
@@ -70,6 +77,7 @@ impl Writer {
             }
         }
         self.guardrails(&vessel.guardrails);
+        self.confinement(&vessel.confinement);
         self.notifications(2, vessel.notifications.as_ref());
     }
 
@@ -139,6 +147,49 @@ impl Writer {
             VariableValue::Secret { secret } => {
                 self.line(level, key, &format!("{{secret: {}}}", scalar(secret.as_str())));
             }
+        }
+    }
+
+    fn notify(&mut self, entries: &[Notify]) {
+        if !entries.is_empty() {
+            self.heading(0, "notify");
+        }
+        for Notify { on, target } in entries {
+            let words: Vec<_> = on.iter().map(|status| status.to_string().to_uppercase()).collect();
+            self.item(1, &format!("on: [{}]", words.join(", ")));
+            match target {
+                Target::Command(command) => self.list(2, "command", command),
+                Target::Url { url, secret } => {
+                    self.text(2, "url", url);
+                    self.line(2, "secret", &scalar(secret.as_str()));
+                }
+            }
+        }
+    }
+
+    fn confinement(&mut self, confinement: &Confinement) {
+        let Confinement { limits, nice, umask } = confinement;
+        if *limits != Limits::default() {
+            self.heading(2, "limits");
+        }
+        let seconds = |seconds| format_duration(Duration::from_secs(seconds));
+        for (key, value) in [
+            ("memory", limits.memory.map(format_size)),
+            ("cpu_time", limits.cpu_time.map(seconds)),
+            ("open_files", limits.open_files.map(|number| number.to_string())),
+            ("processes", limits.processes.map(|number| number.to_string())),
+            ("file_size", limits.file_size.map(format_size)),
+        ] {
+            if let Some(value) = value {
+                self.line(3, key, &value);
+            }
+        }
+        if let Some(nice) = nice {
+            self.line(2, "nice", &nice.to_string());
+        }
+        if let Some(umask) = umask {
+            // Quoted, or other readers of YAML take it for a number.
+            self.line(2, "umask", &format!("\"{umask:03o}\""));
         }
     }
 

@@ -34,6 +34,7 @@ use crate::http::route::{self, Found, Route};
 use crate::http::session::Sessions;
 use crate::http::ui;
 use crate::limits;
+use crate::notify::rules::Rules;
 
 /// What an operator may set about the admin listener.
 #[derive(Clone, Debug)]
@@ -43,6 +44,8 @@ pub struct AdminSettings {
     pub port: u16,
     /// The names by which browsers may ask for it.
     pub hosts: Hosts,
+    /// Where notifications may go.
+    pub notify: Rules,
     /// What the URLs of webhooks begin with: the public URL, or else the hooks listener's own.
     pub public_base: String,
     /// The largest body of a test run: what a webhook takes.

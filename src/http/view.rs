@@ -14,6 +14,7 @@ use crate::domain::graph::Condition;
 use crate::domain::ids::{FleetId, OrganizationId, ProjectId, RunId, VesselId, VesselRunId};
 use crate::domain::network::Networks;
 use crate::domain::notification::EmailNotifications;
+use crate::domain::notification::{NotificationRecord, Recipient};
 use crate::domain::overlap::Overlap;
 use crate::domain::rate::Rate;
 use crate::domain::run::{Status, Trigger, VesselRunRecord};
@@ -76,12 +77,20 @@ pub struct FleetJson<'a> {
     /// Whether `PUT ?by=name` changed anything; absent elsewhere.
     #[serde(skip_serializing_if = "Option::is_none")]
     changed: Option<bool>,
+    /// What its author should know; absent when nothing, or where nothing was saved.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
 }
 
 impl<'a> FleetJson<'a> {
     /// The same, with what an apply did to it.
     pub fn with_changed(self, changed: bool) -> Self {
         Self { changed: Some(changed), ..self }
+    }
+
+    /// The same, with what its author should know.
+    pub fn with_warnings(self, warnings: Vec<String>) -> Self {
+        Self { warnings, ..self }
     }
 }
 
@@ -105,6 +114,7 @@ impl<'a> From<&'a FleetView> for FleetJson<'a> {
             delivery: definition.delivery,
             notifications: definition.notifications.as_ref(),
             changed: None,
+            warnings: Vec::new(),
         }
     }
 }
@@ -304,6 +314,38 @@ pub struct RunJson<'a> {
     ended_at: Option<Timestamp>,
     duration_ms: Option<u64>,
     vessels: Vec<VesselRunJson<'a>>,
+    /// What of its end has not been told; only where one run is shown.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    notifications: Vec<NotificationJson<'a>>,
+}
+
+/// A notification that is not delivered: yet, or for good.
+#[derive(Serialize)]
+struct NotificationJson<'a> {
+    recipient: Recipient,
+    attempts: u32,
+    problem: Option<&'a str>,
+    /// `None`: it is given up.
+    next_attempt_at: Option<Timestamp>,
+}
+
+/// The run as JSON.
+pub fn run_json(view: &RunView) -> String {
+    // There is nothing in it that could fail.
+    serde_json::to_string(&RunJson::from(view)).unwrap_or_else(|_| "null".to_owned())
+}
+
+impl<'a> RunJson<'a> {
+    /// The same, with what of its end has not been told.
+    pub fn with_notifications(self, records: &'a [NotificationRecord]) -> Self {
+        let notifications = records.iter().map(|record| NotificationJson {
+            recipient: record.recipient,
+            attempts: record.attempts,
+            problem: record.problem.as_deref(),
+            next_attempt_at: (!record.given_up).then_some(record.due_at),
+        });
+        Self { notifications: notifications.collect(), ..self }
+    }
 }
 
 impl<'a> From<&'a RunView> for RunJson<'a> {
@@ -323,6 +365,7 @@ impl<'a> From<&'a RunView> for RunJson<'a> {
             ended_at: run.ended_at,
             duration_ms: duration_ms(run.started_at, run.ended_at),
             vessels: vessels.iter().map(VesselRunJson::from).collect(),
+            notifications: Vec::new(),
         }
     }
 }

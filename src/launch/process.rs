@@ -5,10 +5,10 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::fs::OFlags;
@@ -22,10 +22,13 @@ use super::leftovers::end_leftovers;
 use super::output::LiveOutput;
 use super::refusal;
 use super::resolve::{Resolved, resolve};
+use super::shim::{self, Orders, Step};
 use super::stop::{Stop, StopSignal};
+use super::user::{Identity, identity};
 use super::wait::{Bounds, Started, wait};
 use super::workdir::WorkDirectories;
 use super::{Ended, HowEnded, Launch, Launcher};
+use crate::domain::confinement::is_default;
 use crate::domain::ids::{InstanceId, RunId, VesselRunId};
 
 /// Where a [`ProcessLauncher`] keeps things and how far it lets vessels go.
@@ -42,6 +45,8 @@ pub struct ProcessLauncherSettings {
     pub max_output_bytes: u64,
     /// The limit of open files that vessels get; `None` for our own.
     pub descriptor_limit: Option<Rlimit>,
+    /// The names of those whom vessels may run as, besides the server's own user.
+    pub allowed_users: Vec<String>,
 }
 
 /// Starts vessels as processes. Nothing else in this process may wait for children, and SIGCHLD
@@ -63,6 +68,10 @@ impl ProcessLauncher {
             *directory = std::path::absolute(&*directory)?;
             std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
         }
+        if !settings.allowed_users.is_empty() {
+            open_to_others(&settings.work_dir)?;
+            refusal::warn_of_other_users(&settings.work_dir);
+        }
         let work_directories = WorkDirectories::new(settings.work_dir.clone());
         Ok(Self { settings, work_directories })
     }
@@ -82,7 +91,11 @@ impl ProcessLauncher {
             Some(Stop::Requested) => return Err("it was stopped before it was started".to_owned()),
             None => {}
         }
-        let work = self.work_directories.prepare(launch).map_err(|error| error.to_string())?;
+        let allowed = &self.settings.allowed_users;
+        let identity = launch.user.map(|name| identity(name, allowed)).transpose();
+        let identity = identity.map_err(|why| format!("user: {why}"))?;
+        let work = self.work_directories.prepare(launch, identity.as_ref());
+        let work = work.map_err(|error| error.to_string())?;
         let cutoff_at = match launch.runtime_cutoff {
             Duration::ZERO => None,
             cutoff => Instant::now().checked_add(cutoff),
@@ -92,7 +105,9 @@ impl ProcessLauncher {
         if let Some(checkout) = Checkout::of(launch, &work.path) {
             let git = checkout.run(|step| {
                 let program = resolve(step.program, step.environment, &work.path, &work.path)?;
-                let started = spawn(step, &program, &work.path, Vec::new(), descriptors)?;
+                let directory = work.path.as_path();
+                let start = Start { launch: step, program: &program, directory, descriptors };
+                let started = start.spawn(identity.clone(), Vec::new())?;
                 Ok(wait(started, &bounds, stop, output))
             })?;
             // A clone that was stopped or cut off ends the vessel just as the program would.
@@ -105,7 +120,8 @@ impl ProcessLauncher {
             Some(directory) => Cow::Owned(work.path.join(directory)),
         };
         let program = resolve(launch.program, launch.environment, &directory, &work.path)?;
-        let started = spawn(launch, &program, &directory, work.body_start, descriptors)?;
+        let start = Start { launch, program: &program, directory: &directory, descriptors };
+        let started = start.spawn(identity, work.body_start)?;
         Ok(wait(started, &bounds, stop, output))
     }
 }
@@ -136,6 +152,10 @@ impl Launcher for ProcessLauncher {
         Ended { how, output: output.capture() }
     }
 
+    fn check_user(&self, name: &str) -> Result<(), String> {
+        identity(name, &self.settings.allowed_users).map(drop)
+    }
+
     fn wipe_directory(&self, run: RunId) {
         self.work_directories.wipe(run);
     }
@@ -149,45 +169,117 @@ impl Launcher for ProcessLauncher {
     }
 }
 
-/// Starts `program` in a process group of its own.
-///
-/// The standard library starts it by posix_spawn, at a cost that does not grow with our memory, as
-/// long as the path is absolute and nothing is asked for that posix_spawn cannot do (`pre_exec`,
-/// other users).
-fn spawn<'a>(
-    launch: &'a Launch<'_>,
-    program: &Resolved<'_>,
-    directory: &Path,
-    body_start: Vec<u8>,
-    descriptor_limit: Option<Rlimit>,
-) -> Result<Started<'a>, String> {
-    let (pipe, for_output, for_errors) =
-        output_pipe().map_err(|error| refusal::no_descriptors(&error))?;
-    let (stdin, feed) = input(launch, body_start)?;
-    let mut command = Command::new(&program.path);
-    if let [name, arguments @ ..] = program.arguments.as_slice() {
-        command.arg0(&**name).args(arguments.iter().map(|argument| &**argument));
+/// Lets other users pass through the directory that holds the work directories, each of which is
+/// its user's alone.
+fn open_to_others(work_dir: &Path) -> io::Result<()> {
+    let found = std::fs::metadata(work_dir)?;
+    let mode = found.permissions().mode();
+    if mode & 0o022 != 0 || found.uid() != rustix::process::geteuid().as_raw() {
+        // Somebody else could put something in the place of a work directory.
+        return Err(io::Error::other(
+            "with allowed_users, work_dir must be a directory that the server owns and nobody else \
+             may write to",
+        ));
     }
-    command
-        .env_clear()
-        .envs(launch.environment.iter().map(|(name, value)| (name, value)))
-        .current_dir(directory)
-        .process_group(0)
-        .stdin(stdin)
-        .stdout(for_output)
-        .stderr(for_errors);
-    let mut child = command
-        .spawn()
-        .map_err(|error| refusal::reason(&error, program, directory, launch.environment))?;
-    // posix_spawn knows no limits, so for a moment it has ours.
-    if let Some(limit) = descriptor_limit
-        && let Err(error) = prlimit(Some(Pid::from_child(&child)), Resource::Nofile, limit)
-        && error != Errno::SRCH
-    {
-        log::warn!(error:%; "a vessel keeps the server's limit of open files");
+    std::fs::set_permissions(work_dir, std::fs::Permissions::from_mode(mode | 0o011))
+}
+
+/// A program on its way into a process group of its own.
+pub(super) struct Start<'a, 'l> {
+    pub launch: &'a Launch<'l>,
+    pub program: &'a Resolved<'a>,
+    pub directory: &'a Path,
+    /// The limit of open files that it gets unless its fleet says otherwise; `None`: our own.
+    pub descriptors: Option<Rlimit>,
+}
+
+impl<'a> Start<'a, '_> {
+    /// Starts it as `identity`, the server's own user without one, with `body_start` as the first
+    /// bytes of its input if they have been read.
+    ///
+    /// # Errors
+    /// Why it could not be started.
+    pub fn spawn(
+        &self,
+        identity: Option<Identity>,
+        body_start: Vec<u8>,
+    ) -> Result<Started<'a>, String> {
+        let (pipe, output) = output_pipe().map_err(|error| refusal::no_descriptors(&error))?;
+        let (stdin, feed) = input(self.launch, body_start)?;
+        let confinement = self.launch.confinement;
+        let child = if identity.is_none() && is_default(confinement) {
+            self.start_directly(stdin, output)?
+        } else {
+            let descriptors = self.descriptors.map(|limit| (limit.current, limit.maximum));
+            let orders = Orders { identity, confinement: confinement.clone(), descriptors };
+            self.start_by_shim(&orders, stdin, output)?
+        };
+        watch(child, pipe, feed)
     }
-    // Closes the vessel's ends of the pipes on our side.
-    drop(command);
+
+    /// The standard library starts it by posix_spawn, at a cost that does not grow with our memory,
+    /// as long as the path is absolute and nothing is asked for that posix_spawn cannot do
+    /// (`pre_exec`, other users).
+    fn start_directly(&self, stdin: Stdio, output: OwnedFd) -> Result<Child, String> {
+        let Self { launch, program, directory, .. } = self;
+        let twin = output.try_clone().map_err(|error| refusal::no_descriptors(&error))?;
+        let mut command = Command::new(&program.path);
+        if let [name, arguments @ ..] = program.arguments.as_slice() {
+            command.arg0(&**name).args(arguments.iter().map(|argument| &**argument));
+        }
+        command
+            .env_clear()
+            .envs(launch.environment.iter().map(|(name, value)| (name, value)))
+            .current_dir(directory)
+            .process_group(0)
+            .stdin(stdin)
+            .stdout(output)
+            .stderr(twin);
+        let child = command.spawn().map_err(|error| self.reason(&error))?;
+        // posix_spawn knows no limits, so for a moment it has ours.
+        if let Some(limit) = self.descriptors
+            && let Err(error) = prlimit(Some(Pid::from_child(&child)), Resource::Nofile, limit)
+            && error != Errno::SRCH
+        {
+            log::warn!(error:%; "a vessel keeps the server's limit of open files");
+        }
+        Ok(child)
+    }
+
+    fn start_by_shim(
+        &self,
+        orders: &Orders,
+        stdin: Stdio,
+        output: OwnedFd,
+    ) -> Result<Child, String> {
+        let Self { launch, program, directory, .. } = self;
+        let (report, for_report) =
+            shim::report_pipe().map_err(|error| refusal::no_descriptors(&error))?;
+        let mut command = shim::command(program, directory, orders, launch.environment);
+        command.process_group(0).stdin(stdin).stdout(for_report).stderr(output);
+        let mut child = command.spawn().map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => refusal::no_shim(&error),
+            _ => self.reason(&error),
+        })?;
+        // Closes the shim's end of the report on our side.
+        drop(command);
+        let Err(failure) = shim::report(report) else { return Ok(child) };
+        let _ = child.wait();
+        let error = io::Error::from_raw_os_error(failure.errno);
+        Err(match &failure.step {
+            Step::Program => self.reason(&error),
+            step => refusal::of_shim(step, &error, directory, launch.user),
+        })
+    }
+
+    fn reason(&self, error: &io::Error) -> String {
+        let Self { launch, program, directory, .. } = self;
+        refusal::reason(error, program, directory, launch)
+    }
+}
+
+/// Holds on to a vessel that was started, so that it can be seen to its end.
+fn watch(mut child: Child, pipe: OwnedFd, feed: Option<Feed<'_>>) -> Result<Started<'_>, String> {
     let leader = Pid::from_child(&child);
     let group = ProcessGroup::led_by(leader);
     match pidfd_open(leader, PidfdFlags::empty()) {
@@ -201,13 +293,12 @@ fn spawn<'a>(
     }
 }
 
-/// One pipe for both output streams, so that their order is kept: our end, and twice the
-/// vessel's. Our end does not block, for the vessel could read from the pipe as well.
-fn output_pipe() -> io::Result<(OwnedFd, OwnedFd, OwnedFd)> {
+/// One pipe for both output streams, so that their order is kept: our end, and the vessel's. Our
+/// end does not block, for the vessel could read from the pipe as well.
+fn output_pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     let (reader, writer) = io::pipe()?;
     rustix::fs::fcntl_setfl(&reader, OFlags::NONBLOCK)?;
-    let twin = writer.try_clone()?;
-    Ok((reader.into(), writer.into(), twin.into()))
+    Ok((reader.into(), writer.into()))
 }
 
 /// The vessel's input, and what feeds it. The input of a body that fits in a pipe is complete

@@ -10,7 +10,10 @@ use std::path::Path;
 use rustix::fs::{Access, OFlags};
 use rustix::io::Errno;
 
+use super::Launch;
 use super::resolve::{Resolved, interpreter, interpreter_exists, start_bytes};
+use super::shim::Step;
+use super::user::can_see_others;
 
 /// Bytes of a first line that Linux reads (BINPRM_BUF_SIZE).
 const FIRST_LINE_BYTES: u64 = 256;
@@ -20,7 +23,7 @@ pub(super) fn reason(
     error: &io::Error,
     program: &Resolved<'_>,
     directory: &Path,
-    environment: &[(String, String)],
+    launch: &Launch<'_>,
 ) -> String {
     let says = plain(error);
     if let Some(reason) = directory_refusal(directory) {
@@ -29,10 +32,10 @@ pub(super) fn reason(
     let path = program.path.display();
     match Errno::from_io_error(error) {
         Some(Errno::NOENT | Errno::NOTDIR) => missing(program, directory, &says),
-        Some(Errno::ACCESS | Errno::PERM) => forbidden(&program.path, &says),
+        Some(Errno::ACCESS | Errno::PERM) => forbidden(&program.path, &says, &named(launch.user)),
         Some(Errno::NOEXEC) => format!("{path}: {says}: {}", unknown_format(&program.path)),
         Some(Errno::TOOBIG) => {
-            let (bytes, longest) = start_bytes(&program.arguments, environment);
+            let (bytes, longest) = start_bytes(&program.arguments, launch.environment);
             format!(
                 "{path}: {says}: arguments and environment take {bytes} bytes, the longest of them \
                  {longest} (Linux allows 131072 for one and about 2 MiB for all): read the request \
@@ -41,7 +44,7 @@ pub(super) fn reason(
         }
         Some(Errno::AGAIN | Errno::NOMEM) => {
             format!(
-                "{path}: {says}: the limit of processes or memory is reached: raise it or lower `workers`"
+                "{path}: {says}: the limit of processes or memory is reached: raise it, lower `workers`, or see the vessel's `limits`"
             )
         }
         Some(Errno::MFILE | Errno::NFILE) => no_descriptors(error),
@@ -50,6 +53,66 @@ pub(super) fn reason(
         }
         _ => format!("{path}: {says}"),
     }
+}
+
+/// The reason when the shim came no further than `step`.
+pub(super) fn of_shim(
+    step: &Step,
+    error: &io::Error,
+    directory: &Path,
+    user: Option<&str>,
+) -> String {
+    let (says, user) = (plain(error), named(user));
+    match step {
+        Step::Orders => format!("the program that sets the vessel up failed: {says}"),
+        Step::Nice => format!(
+            "nice: {says}: only a server with CAP_SYS_NICE (or LimitNICE=) may make vessels less \
+             nice than itself"
+        ),
+        Step::Limit(name) => format!(
+            "limits.{name}: {says}: it is above what the server itself may have: lower it, or raise \
+             the server's own limit"
+        ),
+        Step::User => format!("user: {says}: this server cannot become {user}"),
+        Step::Directory => directory_refusal(directory).unwrap_or_else(|| {
+            format!(
+                "working directory {}: {says}: {user} may not enter {}",
+                directory.display(),
+                first_closed(directory).unwrap_or(directory).display()
+            )
+        }),
+        Step::Program => says,
+    }
+}
+
+/// The reason when our own program does not start again, as the shim.
+pub(super) fn no_shim(error: &io::Error) -> String {
+    format!("the program that sets the vessel up does not start: {}", plain(error))
+}
+
+/// Tells an operator who allows vessels of other users what they will miss.
+pub(super) fn warn_of_other_users(work_dir: &Path) {
+    if let Some(closed) = first_closed(work_dir) {
+        let (work_dir, closed) = (work_dir.display(), closed.display());
+        log::warn!(work_dir:%, closed:%; "vessels of other users cannot reach their work directories; set work_dir to a place that others can pass to");
+    }
+    if !can_see_others() {
+        log::warn!(
+            "without CAP_SYS_PTRACE, what vessels of other users leave behind at a crash is not found"
+        );
+    }
+}
+
+/// The first directory on the way to `path` that not every user may pass through.
+fn first_closed(path: &Path) -> Option<&Path> {
+    let is_closed = |directory: &&Path| {
+        !fs::metadata(directory).is_ok_and(|found| found.permissions().mode() & 0o001 != 0)
+    };
+    path.ancestors().filter(is_closed).last()
+}
+
+fn named(user: Option<&str>) -> String {
+    user.map_or_else(|| "the server's user".to_owned(), |name| format!("the user `{name}`"))
 }
 
 /// The reason when no pipe or process descriptor could be made.
@@ -112,7 +175,7 @@ fn missing(program: &Resolved<'_>, directory: &Path, says: &str) -> String {
 }
 
 /// EACCES: a directory, no permission, or a file system that forbids execution.
-fn forbidden(path: &Path, says: &str) -> String {
+fn forbidden(path: &Path, says: &str, user: &str) -> String {
     let shown = path.display();
     match fs::metadata(path) {
         Ok(found) if found.is_dir() => format!("{shown}: {says}: it is a directory"),
@@ -123,12 +186,11 @@ fn forbidden(path: &Path, says: &str) -> String {
         _ => match first_bytes(path).as_deref().and_then(interpreter) {
             Some(interpreter) => format!(
                 "{shown}: {says}: neither the file nor its interpreter `{}` may be on a file system \
-                 mounted noexec, and the server's user must be allowed to execute both",
+                 mounted noexec, and {user} must be allowed to execute both",
                 String::from_utf8_lossy(interpreter)
             ),
             None => format!(
-                "{shown}: {says}: the server's user may not execute it, or its file system is \
-                 mounted noexec"
+                "{shown}: {says}: {user} may not execute it, or its file system is mounted noexec"
             ),
         },
     }

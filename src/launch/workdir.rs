@@ -6,11 +6,12 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 
 use super::feed::read_slice;
 use super::tree::remove_tree;
+use super::user::Identity;
 use super::{DirectoryError, Launch, parameter_file_names};
 use crate::domain::fleet::Program;
 use crate::domain::ids::RunId;
@@ -53,28 +54,40 @@ impl WorkDirectories {
 
     /// Makes the directory where it is missing, and the files in it anew: a vessel may have altered
     /// them.
-    pub fn prepare(&self, launch: &Launch<'_>) -> Result<WorkDirectory, DirectoryError> {
+    ///
+    /// With an `owner`, directory and files become theirs. That is done by descriptor, never by
+    /// name: once the directory is theirs so is every name in it.
+    pub fn prepare(
+        &self,
+        launch: &Launch<'_>,
+        owner: Option<&Identity>,
+    ) -> Result<WorkDirectory, DirectoryError> {
         let path = self.path(launch.run);
         let is_new = match self.make(&path) {
             Ok(()) => true,
             Err(Errno::EXIST) => false,
             Err(errno) => return Err(failed("make", &path, errno.into())),
         };
-        let written = match write_files(&path, is_new, launch) {
+        let written = match write_files(&path, is_new, launch, owner) {
             // An earlier vessel may have locked its own directory.
             Err(error) if !is_new && error.source.kind() == io::ErrorKind::PermissionDenied => {
                 rustix::fs::chmod(&path, Mode::RWXU)
                     .map_err(|errno| failed("make writable", &path, errno.into()))?;
-                write_files(&path, is_new, launch)
+                write_files(&path, is_new, launch, owner)
             }
             result => result,
         };
-        written.map(|body_start| WorkDirectory { path, body_start })
+        let body_start = written?;
+        if let Some(owner) = owner {
+            hand_over(&path, owner).map_err(|errno| failed("hand over", &path, errno.into()))?;
+        }
+        Ok(WorkDirectory { path, body_start })
     }
 
     /// Removes the work directory of `run`, if there is one.
     pub fn wipe(&self, run: RunId) {
         let path = self.path(run);
+        take_back(&path);
         if let Err(error) = remove_tree(&path) {
             log::warn!(path:% = path.display(), error:%; "work directory could not be removed");
         }
@@ -124,9 +137,47 @@ fn open_directory(path: &Path) -> rustix::io::Result<OwnedFd> {
     rustix::fs::openat(CWD, path, flags, Mode::empty())
 }
 
+/// Opens a work directory to change its owner or mode. Its parent is ours alone, so that nobody can
+/// have put anything else in its place.
+fn open_to_change(path: &Path) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::openat(CWD, path, flags, Mode::empty())
+}
+
+/// Makes `owner` own the directory, and unlocks it where an earlier vessel has locked it.
+fn hand_over(path: &Path, owner: &Identity) -> rustix::io::Result<()> {
+    let directory = open_to_change(path)?;
+    let found = rustix::fs::fstat(&directory)?;
+    if !Mode::from_raw_mode(found.st_mode).contains(Mode::RWXU) {
+        rustix::fs::fchmod(&directory, Mode::RWXU)?;
+    }
+    if (found.st_uid, found.st_gid) == (owner.uid, owner.gid) {
+        return Ok(());
+    }
+    let (uid, gid) = (Uid::from_raw(owner.uid), Gid::from_raw(owner.gid));
+    rustix::fs::fchown(&directory, Some(uid), Some(gid))
+}
+
+/// Shuts others out of the directory before it is removed: what has left the process group of its
+/// vessel must not go on filling it.
+fn take_back(path: &Path) {
+    let Ok(directory) = open_to_change(path) else { return };
+    let ours = rustix::process::geteuid();
+    if rustix::fs::fstat(&directory).is_ok_and(|found| found.st_uid != ours.as_raw()) {
+        // Where this fails the removal says so.
+        let _ = rustix::fs::fchown(&directory, Some(ours), None);
+        let _ = rustix::fs::fchmod(&directory, Mode::RWXU);
+    }
+}
+
 /// Writes the parameter files of a run, and the file that the vessel is to run, into the run's
 /// directory at `path`; returns the body when it fits in one buffer.
-fn write_files(path: &Path, is_new: bool, launch: &Launch<'_>) -> Result<Vec<u8>, DirectoryError> {
+fn write_files(
+    path: &Path,
+    is_new: bool,
+    launch: &Launch<'_>,
+    owner: Option<&Identity>,
+) -> Result<Vec<u8>, DirectoryError> {
     let mut body_start = Vec::new();
     let headers = launch.payload.headers_json();
     let body_bytes = launch.payload.body_bytes();
@@ -135,7 +186,7 @@ fn write_files(path: &Path, is_new: bool, launch: &Launch<'_>) -> Result<Vec<u8>
         return Ok(body_start);
     }
     let directory = open_directory(path).map_err(|errno| failed("open", path, errno.into()))?;
-    let target = Target { directory: directory.as_fd(), path, is_new, launch };
+    let target = Target { directory: directory.as_fd(), path, is_new, launch, owner };
     let (headers_name, body_name) = parameter_file_names(launch.run);
     if let Some(headers) = headers {
         let write = |file: OwnedFd| write_all(&file, headers);
@@ -171,6 +222,7 @@ struct Target<'a> {
     path: &'a Path,
     is_new: bool,
     launch: &'a Launch<'a>,
+    owner: Option<&'a Identity>,
 }
 
 impl Target<'_> {
@@ -186,7 +238,7 @@ impl Target<'_> {
         write: impl FnOnce(OwnedFd) -> io::Result<()>,
     ) -> io::Result<()> {
         if self.is_new {
-            match create(self.directory, name, mode) {
+            match self.create(name, mode) {
                 Ok(file) => return write(file),
                 // A parallel branch was quicker.
                 Err(Errno::EXIST) => {}
@@ -207,6 +259,18 @@ impl Target<'_> {
         replaced
     }
 
+    /// Makes a file that was not there; a symbolic link by its name is not followed.
+    fn create(&self, name: &str, mode: Mode) -> rustix::io::Result<OwnedFd> {
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(self.directory, name, flags, mode)?;
+        if let Some(owner) = self.owner {
+            let (uid, gid) = (Uid::from_raw(owner.uid), Gid::from_raw(owner.gid));
+            rustix::fs::fchown(&file, Some(uid), Some(gid))?;
+        }
+        Ok(file)
+    }
+
     fn rename(&self, from: &str, to: &str) -> rustix::io::Result<()> {
         rustix::fs::renameat(self.directory, from, self.directory, to)
     }
@@ -215,19 +279,13 @@ impl Target<'_> {
         let Launch { vessel_run, attempt, .. } = self.launch;
         for index in 0..TEMPORARY_NAMES_MAX {
             let temporary = format!(".{name}.{vessel_run}.{attempt}.{index}");
-            match create(self.directory, &temporary, mode) {
+            match self.create(&temporary, mode) {
                 Err(Errno::EXIST) => {}
                 result => return result.map(|file| (temporary, file)),
             }
         }
         Err(Errno::EXIST)
     }
-}
-
-/// Makes a file that was not there; a symbolic link by its name is not followed.
-fn create(directory: BorrowedFd<'_>, name: &str, mode: Mode) -> rustix::io::Result<OwnedFd> {
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    rustix::fs::openat(directory, name, flags, mode)
 }
 
 /// Writes the body to `file`. Leaves its first bytes in `start` when they are all of it.

@@ -7,6 +7,7 @@ use crate::clock::Timestamp;
 use crate::domain::change::Change;
 use crate::domain::fleet::FleetVersion;
 use crate::domain::graph::{Graph, Readiness};
+use crate::domain::notification::{NotificationRecord, recipients};
 use crate::domain::overrides::Skip;
 use crate::domain::run::{RunRecord, Status, VesselRunRecord, shorten};
 
@@ -199,10 +200,33 @@ impl ActiveRun {
             .unwrap_or(Status::Incomplete);
         self.record.reason = self.reason();
         self.record.ended_at = Some(now);
-        vec![
+        let mut changes = vec![
             Change::PutRun(self.record.clone()),
             Change::RemoveQueueEntry { sequence: self.record.sequence },
-        ]
+        ];
+        changes.extend(self.notifications(now));
+        changes
+    }
+
+    /// Whom the end of the run is told.
+    fn notifications(&self, now: Timestamp) -> Vec<Change> {
+        let definition = &self.version.definition;
+        let own_end = |vessel: usize| {
+            let id = self.record.id.vessel_run(vessel);
+            self.own_records().find(|record| record.id == id).map(|record| record.status)
+        };
+        let recipients = recipients(&self.record, definition, own_end);
+        let numbered = (0..).zip(recipients);
+        let records = numbered.map(|(number, recipient)| NotificationRecord {
+            run: self.record.id,
+            number,
+            recipient,
+            attempts: 0,
+            due_at: now,
+            given_up: false,
+            problem: None,
+        });
+        records.map(Change::PutNotification).collect()
     }
 
     /// The records of vessels, but for those that count as in the run that is replayed.

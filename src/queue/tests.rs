@@ -72,6 +72,7 @@ impl Shape {
             working_directory: None,
             environment: Vec::new(),
             guardrails: guardrails.clone(),
+            confinement: Default::default(),
             notifications: None,
         };
         let path = |&(from, to, condition)| Path { from, to, condition };
@@ -88,7 +89,9 @@ impl Shape {
                 overlap: self.overlap,
                 priority: self.priority,
                 delivery: self.delivery,
+                user: None,
                 notifications: None,
+                notify: Vec::new(),
             },
         })
     }

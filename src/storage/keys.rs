@@ -39,6 +39,11 @@ pub fn attempt(vessel_run: VesselRunId, attempt: u32) -> Vec<u8> {
     [vessel_run.as_bytes().as_slice(), &attempt.to_be_bytes()].concat()
 }
 
+/// `notifications` and `undelivered`: the run, then the number.
+pub fn notification(run: RunId, number: u32) -> Vec<u8> {
+    [run.as_bytes().as_slice(), &number.to_be_bytes()].concat()
+}
+
 /// `payloads`: the run, then the chunk.
 pub fn payload(run: RunId, chunk: u32) -> Vec<u8> {
     [run.as_bytes().as_slice(), &chunk.to_be_bytes()].concat()

@@ -29,6 +29,8 @@ pub enum Table {
     Outputs,
     Queue,
     Uploads,
+    Notifications,
+    Undelivered,
 }
 
 /// The rows of one commit.
@@ -98,6 +100,20 @@ impl Rows {
             Change::BeginUpload(run) => self.put(T::Uploads, run.as_bytes(), Vec::new()),
             Change::EndUpload(run) => self.remove(T::Uploads, run.as_bytes()),
             Change::RemovePayload { run, chunks } => self.remove_payload(*run, *chunks),
+            Change::PutNotification(record) => {
+                let key = keys::notification(record.run, record.number);
+                if record.given_up {
+                    self.remove(T::Notifications, &key);
+                    self.put(T::Undelivered, &key, codec::encode(record)?);
+                } else {
+                    self.put(T::Notifications, &key, codec::encode(record)?);
+                }
+            }
+            Change::RemoveNotification { run, number } => {
+                let key = keys::notification(*run, *number);
+                self.remove(T::Notifications, &key);
+                self.remove(T::Undelivered, &key);
+            }
             Change::PutOutput { vessel_run, attempt, bytes } => {
                 let key = |chunk| keys::output(*vessel_run, *attempt, chunk);
                 self.put_chunks(T::Outputs, 0, bytes, key);

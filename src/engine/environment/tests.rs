@@ -30,6 +30,7 @@ fn fleet(vessels: &str, paths: &[&str]) -> Arc<FleetVersion> {
         working_directory: None,
         environment: vec![("OWN".into(), "own".into()), ("LANG".into(), "de_DE".into())],
         guardrails: Guardrails::default(),
+        confinement: Default::default(),
         notifications: None,
     };
     let path = |path: &&str| Path {
@@ -51,6 +52,8 @@ fn fleet(vessels: &str, paths: &[&str]) -> Arc<FleetVersion> {
             priority: 0,
             delivery: Delivery::AtLeastOnce,
             notifications: None,
+            user: None,
+            notify: Vec::new(),
         },
     })
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::confinement::confinement;
 use super::environment::environment;
 use super::expected_word;
 use super::notifications::notifications;
@@ -26,6 +27,9 @@ const VESSEL_KEYS: &[&str] = &[
     "environment",
     "guardrails",
     "notifications",
+    "limits",
+    "nice",
+    "umask",
 ];
 const GUARDRAIL_KEYS: &[&str] =
     &["retry_count", "retry_wait", "retry_backoff", "runtime_cutoff", "exclude_exit_code_ranges"];
@@ -68,6 +72,7 @@ pub(super) fn vessel(
             Some(cursor) => guardrails(cursor, name, delivery)?,
             None => Guardrails::default(),
         },
+        confinement: confinement(&fields)?,
         notifications: match fields.get("notifications") {
             Some(cursor) => notifications(cursor)?,
             None => None,
@@ -108,7 +113,7 @@ fn script(run: &Cursor<'_>) -> Result<String, FleetFileError> {
     Ok(script.to_owned())
 }
 
-fn arguments(command: &Cursor<'_>) -> Result<Vec<String>, FleetFileError> {
+pub(super) fn arguments(command: &Cursor<'_>) -> Result<Vec<String>, FleetFileError> {
     if !command.is_sequence() {
         let message = "expected a list such as [./build.sh, --prod]; for a line of shell use `run`";
         return Err(command.invalid(message));

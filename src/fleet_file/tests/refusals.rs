@@ -34,7 +34,7 @@ fn whole_files() {
             "name: n\nimage: x\n",
             "line 2, column 1: image: unknown key `image`; known here: _id, name, project, \
              vessels, connections, concurrency, overlap, priority, delivery, notifications, \
-             triggers",
+             triggers, user, notify",
         ),
         (
             "name: n\n",
@@ -291,16 +291,6 @@ fn environments() {
 }
 
 #[test]
-fn what_is_planned_is_refused_by_name() {
-    for key in ["user", "limits", "nice", "umask"] {
-        assert_vessel_refusals(&[(
-            &format!("    run: x\n    {key}: x\n"),
-            &format!("line 5, column 5: vessels.v.{key}: `{key}` is not supported yet; remove it"),
-        )]);
-    }
-}
-
-#[test]
 fn connections() {
     let vessels = "name: n\nvessels: {a: {run: x}, b: {run: x}, deploy: {run: x}}\nconnections:\n";
     for (lines, message) in [
@@ -382,4 +372,48 @@ fn notifications() {
         many.join(", ")
     );
     assert!(refusal(&yaml).contains("notifications.emails[100]: more than 100 addresses"));
+}
+
+#[test]
+fn confinements() {
+    let below = |line: &str, message: &str| {
+        let yaml = format!("name: n\nvessels:\n  v:\n    run: x\n{line}");
+        assert_eq!(refusal(&yaml), format!("line {message}"));
+    };
+    below(
+        "    limits: {memory: 1kb}\n",
+        "5, column 22: vessels.v.limits.memory: not a size: \"1kb\"; write a number of bytes, or \
+         one with KiB, MiB or GiB",
+    );
+    below(
+        "    limits:\n      memory: 100\n",
+        "6, column 15: vessels.v.limits.memory: less than 1048576 bytes, with which no program \
+         starts",
+    );
+    below(
+        "    limits: {cpu_time: 500ms}\n",
+        "5, column 24: vessels.v.limits.cpu_time: expected a duration of whole seconds, at least 1s",
+    );
+    below(
+        "    limits: {open_files: 2}\n",
+        "5, column 26: vessels.v.limits.open_files: expected a whole number from 8 to 1073741824",
+    );
+    below(
+        "    limits: {threads: 2}\n",
+        "5, column 14: vessels.v.limits.threads: unknown key `threads`; known here: memory, \
+         cpu_time, open_files, processes, file_size",
+    );
+    below("    nice: 20\n", "5, column 11: vessels.v.nice: expected a whole number from -20 to 19");
+    for mask in ["22", "0o22", "1000", "028", "-22"] {
+        below(
+            &format!("    umask: {mask}\n"),
+            "5, column 12: vessels.v.umask: expected three octal digits, such as 027",
+        );
+    }
+    for user in ["\"\"", "a b", "\"root:x\"", "\"a\\0b\""] {
+        assert_eq!(
+            refusal(&format!("name: n\nuser: {user}\nvessels: {{v: {{run: x}}}}\n")),
+            "line 2, column 7: user: expected the name of a user of this machine"
+        );
+    }
 }

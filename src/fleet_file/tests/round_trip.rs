@@ -7,11 +7,13 @@ use proptest::sample::{Index, select};
 
 use super::*;
 use crate::domain::backoff::Backoff;
+use crate::domain::confinement::{Confinement, Limits};
 use crate::domain::fleet::{FleetDefinition, Guardrails, VesselDefinition};
 use crate::domain::ids::VesselId;
 use crate::domain::name::check_name;
-use crate::domain::notification::EmailNotifications;
+use crate::domain::notification::{EmailNotifications, Notify, Target};
 use crate::domain::overlap::Overlap;
+use crate::domain::run::Status;
 use crate::domain::source::{Argument, CloneLocation, Code, GitSource, Language, Origin};
 use crate::domain::variable::VariableValue;
 use crate::limits::PRIORITY_MAX;
@@ -205,18 +207,52 @@ fn notifications() -> impl Strategy<Value = Option<EmailNotifications>> {
     ))
 }
 
+fn notify() -> impl Strategy<Value = Vec<Notify>> {
+    let ends = [Status::Success, Status::Errored, Status::Terminated, Status::Incomplete];
+    let command = vec(text(), 0..3).prop_map(|mut arguments| {
+        arguments.insert(0, "/bin/tell me".to_owned());
+        Target::Command(arguments)
+    });
+    let url = ("https?://[a-z]{1,9}(:[1-9][0-9]{0,3})?/[a-z?&=%]{0,9}", "[a-z][a-z0-9_.-]{0,9}");
+    let url = url.prop_map(|(url, secret)| Target::Url { url, secret: secret.try_into().unwrap() });
+    let entry = (vec(select(ends.to_vec()), 1..4), prop_oneof![command, url]);
+    vec(entry.prop_map(|(on, target)| Notify { on, target }), 0..3)
+}
+
+fn confinement() -> impl Strategy<Value = Confinement> {
+    let limits = (
+        option::of(1_u64 << 20..1 << 40),
+        option::of(1_u64..1_000_000),
+        option::of(8_u64..1 << 30),
+        option::of(1_u64..1 << 30),
+        option::of(0_u64..1 << 40),
+    );
+    let limits = limits.prop_map(|(memory, cpu_time, open_files, processes, file_size)| Limits {
+        memory,
+        cpu_time,
+        open_files,
+        processes,
+        file_size,
+    });
+    (limits, option::of(-20..20), option::of(0..0o1000_u32))
+        .prop_map(|(limits, nice, umask)| Confinement { limits, nice, umask })
+}
+
 fn vessel() -> impl Strategy<Value = VesselDefinition> {
     let directory = option::of(text().prop_map(|text| format!("/{text}")));
     let environment = btree_map("[A-Za-z_][A-Za-z0-9_]{0,8}", value(), 0..4);
-    (program(), directory, environment, guardrails(), notifications()).prop_map(
-        |(program, working_directory, environment, guardrails, notifications)| VesselDefinition {
-            id: VesselId::random(),
-            name: String::new(),
-            program,
-            working_directory,
-            environment: environment.into_iter().collect(),
-            guardrails,
-            notifications,
+    (program(), directory, environment, guardrails(), confinement(), notifications()).prop_map(
+        |(program, working_directory, environment, guardrails, confinement, notifications)| {
+            VesselDefinition {
+                id: VesselId::random(),
+                name: String::new(),
+                program,
+                working_directory,
+                environment: environment.into_iter().collect(),
+                guardrails,
+                confinement,
+                notifications,
+            }
         },
     )
 }
@@ -257,32 +293,39 @@ fn definition() -> impl Strategy<Value = FleetDefinition> {
         vec((any::<Index>(), any::<Index>(), condition), 0..6),
         (option::of(1..=u32::MAX), select(&Overlap::ALL[..]), -PRIORITY_MAX..=PRIORITY_MAX),
         any::<bool>(),
+        option::of("[a-z_][a-z0-9_-]{0,8}"),
         notifications(),
+        notify(),
     )
-        .prop_map(|(name, vessels, edges, turns, at_most_once, notifications)| {
-            let (concurrency, overlap, priority) = turns;
-            let mut vessels: Vec<_> = vessels
-                .into_iter()
-                .map(|(name, vessel)| VesselDefinition { name, ..vessel })
-                .collect();
-            keep_apart(&mut vessels);
-            if at_most_once {
-                vessels.iter_mut().for_each(|vessel| vessel.guardrails.retry_count = 0);
-            }
-            let delivery = if at_most_once { Delivery::AtMostOnce } else { Delivery::AtLeastOnce };
-            let paths = paths(vessels.len(), edges);
-            let overlap = if concurrency.is_some() { overlap } else { Overlap::Queue };
-            FleetDefinition {
-                name,
-                vessels,
-                paths,
-                concurrency,
-                overlap,
-                priority,
-                delivery,
-                notifications,
-            }
-        })
+        .prop_map(
+            |(name, vessels, edges, turns, at_most_once, user, notifications, notify)| {
+                let (concurrency, overlap, priority) = turns;
+                let mut vessels: Vec<_> = vessels
+                    .into_iter()
+                    .map(|(name, vessel)| VesselDefinition { name, ..vessel })
+                    .collect();
+                keep_apart(&mut vessels);
+                if at_most_once {
+                    vessels.iter_mut().for_each(|vessel| vessel.guardrails.retry_count = 0);
+                }
+                let delivery =
+                    if at_most_once { Delivery::AtMostOnce } else { Delivery::AtLeastOnce };
+                let paths = paths(vessels.len(), edges);
+                let overlap = if concurrency.is_some() { overlap } else { Overlap::Queue };
+                FleetDefinition {
+                    name,
+                    vessels,
+                    paths,
+                    concurrency,
+                    overlap,
+                    priority,
+                    delivery,
+                    user,
+                    notifications,
+                    notify,
+                }
+            },
+        )
 }
 
 proptest! {
@@ -293,7 +336,11 @@ proptest! {
         let id = FleetId::random();
         let yaml = to_yaml(&definition, &project, Some(id));
         let file = parse_yaml(&yaml).map_err(|error| TestCaseError::fail(format!("{error}\n{yaml}")))?;
-        let expected = FleetFile { project: Some(project.clone()), ..FleetFile::of(id, definition) };
+        let user_position = file.user_position;
+        prop_assert_eq!(user_position.is_some(), definition.user.is_some());
+        let project_read = Some(project.clone());
+        let expected =
+            FleetFile { project: project_read, user_position, ..FleetFile::of(id, definition) };
         prop_assert_eq!(&file, &expected, "{}", yaml);
 
         let json = to_json(&expected.definition, &project, Some(id)).unwrap();
@@ -325,6 +372,7 @@ fn every_trap_survives_in_every_place() {
             working_directory: Some(format!("/{trap}")),
             environment: vec![("A".to_owned(), (*trap).into())],
             guardrails: Guardrails::default(),
+            confinement: Confinement::default(),
             notifications: None,
         };
         let mut vessels =
@@ -350,7 +398,9 @@ fn every_trap_survives_in_every_place() {
             overlap: Overlap::Queue,
             priority: 0,
             delivery: Delivery::default(),
+            user: None,
             notifications: None,
+            notify: Vec::new(),
         };
         let yaml = to_yaml(&definition, "default", Some(FleetId::random()));
         let read = parse_yaml(&yaml).unwrap_or_else(|error| panic!("{trap:?}: {error}\n{yaml}"));

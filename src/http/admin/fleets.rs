@@ -22,7 +22,7 @@ pub(super) fn list(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
 
 pub(super) fn create(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
     let view = admin.engine.create_fleet(fleet_file(call)?)?;
-    Reply::created(&FleetJson::from(&view))
+    Reply::created(&FleetJson::from(&view).with_warnings(warnings(admin, &view)))
 }
 
 /// `fleet apply`: the fleet of this name is made what the body says.
@@ -35,7 +35,8 @@ pub(super) fn apply(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
     let (applied, view) = admin.engine.apply_fleet(fleet_file(call)?)?;
     let status = if matches!(applied, Applied::Created) { 201 } else { 200 };
     let changed = !matches!(applied, Applied::Unchanged);
-    Reply::with_status(status, &FleetJson::from(&view).with_changed(changed))
+    let shown = FleetJson::from(&view).with_changed(changed).with_warnings(warnings(admin, &view));
+    Reply::with_status(status, &shown)
 }
 
 pub(super) fn get(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
@@ -55,7 +56,7 @@ pub(super) fn get(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
 pub(super) fn update(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
     let id = fleet_id(call)?;
     let view = admin.engine.update_fleet(id, fleet_file(call)?)?;
-    Reply::ok(&FleetJson::from(&view))
+    Reply::ok(&FleetJson::from(&view).with_warnings(warnings(admin, &view)))
 }
 
 pub(super) fn delete(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
@@ -81,6 +82,11 @@ pub(super) fn version(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome 
 pub(super) fn revert(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
     let view = admin.engine.revert_fleet(fleet_id(call)?, call.id(1, "version")?)?;
     Reply::created(&FleetJson::from(&view))
+}
+
+/// What the author of a fleet should know that is no reason to refuse it.
+fn warnings(admin: &AdminHandler, view: &FleetView) -> Vec<String> {
+    admin.settings.notify.warnings(&view.current.definition)
 }
 
 pub(super) fn fleet_id(call: &Call<'_, '_>) -> Result<FleetId, Problem> {

@@ -64,7 +64,9 @@ pub(super) fn list(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
 }
 
 pub(super) fn get(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
-    Reply::ok(&RunJson::from(&run(admin, call)?))
+    let view = run(admin, call)?;
+    let notifications = admin.engine.notifications_of(view.run.id);
+    Reply::ok(&RunJson::from(&view).with_notifications(&notifications))
 }
 
 pub(super) fn stop(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {

@@ -94,6 +94,7 @@ fn a_fleet_names_its_vessels_and_connections() {
             ],
             ..Guardrails::default()
         },
+        confinement: Default::default(),
         notifications: None,
     };
     let definition = FleetDefinition {
@@ -107,7 +108,9 @@ fn a_fleet_names_its_vessels_and_connections() {
         overlap: Overlap::Skip,
         priority: -2,
         delivery: Delivery::AtLeastOnce,
+        user: None,
         notifications: None,
+        notify: Vec::new(),
     };
     let (id, project_id) = (FleetId::random(), ProjectId::random());
     let version =

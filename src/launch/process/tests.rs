@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 
 use super::*;
 use crate::clock::Timestamp;
+use crate::domain::confinement::Confinement;
 use crate::domain::fleet::Program;
 use crate::domain::ids::RunIds;
 use crate::launch::output::Kept;
@@ -66,6 +67,7 @@ impl Fixture {
             kill_grace,
             max_output_bytes: 100_000,
             descriptor_limit: None,
+            allowed_users: Vec::new(),
         };
         Self {
             launcher: ProcessLauncher::new(settings).unwrap(),
@@ -89,6 +91,8 @@ impl Fixture {
             attempt: 1,
             program: &self.program,
             working_directory: self.working_directory.as_deref(),
+            user: None,
+            confinement: &Confinement::default(),
             environment: &self.environment,
             secrets: &self.secrets,
             payload: &self.request,
@@ -248,6 +252,8 @@ fn half_a_body_is_never_taken_for_the_whole() {
             attempt: 1,
             program: &Program::Script("cat > /dev/null; echo whole".to_owned()),
             working_directory: None,
+            user: None,
+            confinement: &Confinement::default(),
             environment: &fixture.environment,
             secrets: &[],
             payload: &FailingBody { was_opened: AtomicBool::new(was_opened) },
@@ -516,6 +522,7 @@ fn launch_rate() {
         kill_grace: GRACE,
         max_output_bytes: 1 << 20,
         descriptor_limit: None,
+        allowed_users: Vec::new(),
     });
     let launcher = launcher.unwrap();
     let environment: Vec<_> = (0..50)
@@ -545,6 +552,8 @@ fn launch_rate() {
                 attempt: 1,
                 program: &program,
                 working_directory: None,
+                user: None,
+                confinement: &Confinement::default(),
                 environment: &environment,
                 secrets: &[],
                 payload: &request,

@@ -8,6 +8,7 @@ pub mod http;
 pub mod journal;
 pub mod processes;
 pub mod random;
+pub mod receiver;
 pub mod server;
 
 use std::path::Path;

@@ -1,0 +1,72 @@
+//! The mail server of a configuration: `smtps://mail.example.com`.
+
+use std::str::FromStr;
+
+use serde::de::{self, Deserialize, Deserializer};
+
+use super::url::HttpUrl;
+use crate::domain::mail::Security;
+
+/// How to reach a mail server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SmtpUrl {
+    pub security: Security,
+    pub host: String,
+    pub port: u16,
+    /// Whether only this machine can be meant.
+    pub is_local: bool,
+}
+
+impl FromStr for SmtpUrl {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let malformed = || {
+            "write smtps://HOST, smtp+starttls://HOST or smtp://HOST (no encryption), with :PORT \
+             where it is not the usual one"
+                .to_owned()
+        };
+        let (scheme, rest) = text.split_once("://").ok_or_else(malformed)?;
+        let (security, usual_port) = match scheme {
+            "smtps" => (Security::Tls, 465),
+            "smtp+starttls" => (Security::StartTls, 587),
+            "smtp" => (Security::Plain, 25),
+            _ => return Err(malformed()),
+        };
+        // The same host and port that every URL has.
+        let url: HttpUrl = format!("http://{rest}").parse().map_err(|_| malformed())?;
+        if !url.path.is_empty() || url.host.is_empty() {
+            return Err(malformed());
+        }
+        let is_local = url.is_local();
+        Ok(Self { security, host: url.host, port: url.port.unwrap_or(usual_port), is_local })
+    }
+}
+
+impl<'de> Deserialize<'de> for SmtpUrl {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_scheme_says_how_the_connection_is_protected() {
+        for (text, security, host, port) in [
+            ("smtps://mail.example.com", Security::Tls, "mail.example.com", 465),
+            ("smtp+starttls://mail.example.com:25", Security::StartTls, "mail.example.com", 25),
+            ("smtp://[::1]:2525", Security::Plain, "::1", 2525),
+        ] {
+            let url: SmtpUrl = text.parse().unwrap();
+            assert_eq!((url.security, url.host.as_str(), url.port), (security, host, port));
+        }
+        for text in ["mail.example.com", "http://mail", "smtp://", "smtp://u:p@mail", "smtp://m/x"]
+        {
+            let refused = text.parse::<SmtpUrl>().unwrap_err();
+            assert!(!refused.contains("u:p"), "{refused}");
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! How far a vessel is let go: limits of its resources, its niceness and its umask. Which user it
+//! runs as is its fleet's to say.
+
+use serde::{Deserialize, Serialize};
+
+/// What is set for a vessel before its program starts. Nothing by default: then it starts as the
+/// server would start any program.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Confinement {
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub limits: Limits,
+    /// Niceness, -20 (first served) to 19 (nice(2)); `None`: the server's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nice: Option<i32>,
+    /// The permission bits that new files do not get; `None`: 022.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub umask: Option<u32>,
+}
+
+/// Limits of a vessel, soft and hard at once (getrlimit(2)). `None`: what the server has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Limits {
+    /// Bytes of address space of each of its processes (RLIMIT_AS).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<u64>,
+    /// Seconds of processor time of each of its processes (RLIMIT_CPU): then SIGXCPU, and SIGKILL
+    /// for those that go on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu_time: Option<u64>,
+    /// Open files of each of its processes (RLIMIT_NOFILE).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub open_files: Option<u64>,
+    /// Processes and threads of its user, whoever started them (RLIMIT_NPROC).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub processes: Option<u64>,
+    /// Bytes of a file that it may write (RLIMIT_FSIZE).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file_size: Option<u64>,
+}
+
+/// Whether a value says nothing that its absence would not.
+pub fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}

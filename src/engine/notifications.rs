@@ -1,0 +1,104 @@
+//! Handing over what has to be told about runs that have ended. A notification becomes durable with
+//! the end of its run, and waits in the [`Outbox`] from then on; whoever delivers takes it from
+//! there and says how it went.
+//!
+//! The outbox has a lock of its own. It may be taken while holding `decisions`, never the other way
+//! round, and nobody holds it while waiting for anything but it.
+
+use std::sync::MutexGuard;
+
+use crate::domain::change::Change;
+use crate::domain::ids::RunId;
+use crate::domain::notification::NotificationRecord;
+use crate::engine::Engine;
+use crate::engine::outbox::Outbox;
+
+/// Notifications whose change is on its way to the disk.
+#[must_use = "nobody delivers what is not handed over"]
+#[derive(Default)]
+pub(super) struct Admitted(Vec<NotificationRecord>);
+
+impl Engine {
+    /// Lets in the notifications among `changes`, before they are committed. Those for which there
+    /// is no room are marked as given up.
+    pub(super) fn admit_notifications(&self, changes: &mut [Change]) -> Admitted {
+        let mut admitted = Admitted::default();
+        for change in changes {
+            let Change::PutNotification(record) = change else { continue };
+            self.outbox().admit(record);
+            match record.given_up {
+                true => log_given_up(record),
+                false => admitted.0.push(record.clone()),
+            }
+        }
+        admitted
+    }
+
+    /// Hands over what has been admitted and is durable now.
+    pub(super) fn hand_over(&self, admitted: Admitted) {
+        if admitted.0.is_empty() {
+            return;
+        }
+        let mut outbox = self.outbox();
+        admitted.0.into_iter().for_each(|record| outbox.add(record));
+        self.notify.notify_all();
+    }
+
+    /// Waits for a notification that is due; `None` once the engine is closed.
+    pub fn next_notification(&self) -> Option<NotificationRecord> {
+        let mut outbox = self.outbox();
+        while !outbox.is_closed() {
+            outbox = match outbox.take_due(self.clock.now()) {
+                Ok(record) => return Some(record),
+                Err(Some(wait)) => {
+                    let waited = self.notify.wait_timeout(outbox, wait);
+                    waited.unwrap_or_else(|_| super::poisoned()).0
+                }
+                Err(None) => self.notify.wait(outbox).unwrap_or_else(|_| super::poisoned()),
+            };
+        }
+        None
+    }
+
+    /// Records that it was delivered, or that there is nothing left to tell.
+    pub fn notification_delivered(&self, record: &NotificationRecord) {
+        self.outbox().delivered();
+        let (run, number) = (record.run, record.number);
+        self.storage.commit(vec![Change::RemoveNotification { run, number }]).wait();
+    }
+
+    /// Records that it could not be delivered, and why. `may_retry` when another attempt could end
+    /// otherwise.
+    pub fn notification_failed(&self, record: NotificationRecord, why: &str, may_retry: bool) {
+        let record = self.outbox().failed(record, why, may_retry, self.clock.now());
+        self.storage.commit(vec![Change::PutNotification(record.clone())]).wait();
+        if record.given_up {
+            log_given_up(&record);
+            return;
+        }
+        log::info!(run:% = record.run, attempts = record.attempts, why; "a notification could not be delivered yet");
+        self.outbox().add(record);
+        self.notify.notify_one();
+    }
+
+    /// What of a run's end has not been told.
+    pub fn notifications_of(&self, run: RunId) -> Vec<NotificationRecord> {
+        self.storage.notifications_of(run)
+    }
+
+    /// Nothing is delivered any more.
+    pub(super) fn close_outbox(&self) {
+        self.outbox().close();
+        self.notify.notify_all();
+    }
+
+    fn outbox(&self) -> MutexGuard<'_, Outbox> {
+        self.outbox.lock().unwrap_or_else(|_| super::poisoned())
+    }
+}
+
+fn log_given_up(record: &NotificationRecord) {
+    let (run, attempts) = (record.run, record.attempts);
+    let why = record.problem.as_deref().unwrap_or_default();
+    log::warn!(run:%, attempts, why; "a notification is given up");
+}

@@ -1,0 +1,191 @@
+//! The notifications that wait to be delivered: which is due, when the next one is, and when one is
+//! given up. A state machine that takes the time as an argument.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::clock::Timestamp;
+use crate::domain::ids::RunId;
+use crate::domain::notification::NotificationRecord;
+use crate::domain::run::shorten;
+use crate::limits::{
+    NOTIFICATION_ATTEMPTS_MAX, NOTIFICATION_WAIT_MAX, NOTIFICATION_WAIT_MIN, NOTIFICATIONS_MAX,
+};
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    /// By due time; the rest makes keys unique.
+    waiting: BTreeMap<(Timestamp, RunId, u32), NotificationRecord>,
+    /// Those that have been admitted and neither delivered nor given up; more than `waiting`.
+    undelivered: usize,
+    is_closed: bool,
+}
+
+impl Outbox {
+    /// Lets `record` in, which is about to become durable. When too many wait already it is given
+    /// up on the spot.
+    pub fn admit(&mut self, record: &mut NotificationRecord) {
+        if self.undelivered >= NOTIFICATIONS_MAX {
+            record.given_up = true;
+            record.problem = Some("too many notifications wait already".to_owned());
+            return;
+        }
+        self.undelivered += 1;
+    }
+
+    /// A record that has been admitted is durable: it waits for its time.
+    pub fn add(&mut self, record: NotificationRecord) {
+        self.waiting.insert((record.due_at, record.run, record.number), record);
+    }
+
+    /// What a former server has left to be delivered.
+    pub fn restore(&mut self, record: NotificationRecord) {
+        self.undelivered += 1;
+        self.add(record);
+    }
+
+    /// Takes what is due at `now`; otherwise, how long until something is.
+    ///
+    /// # Errors
+    /// `Some` wait, or `None` when nothing waits at all.
+    pub fn take_due(&mut self, now: Timestamp) -> Result<NotificationRecord, Option<Duration>> {
+        loop {
+            let (_, mut first) = self.waiting.pop_first().ok_or(None)?;
+            let (ahead, wait) = (first.due_at.since(now), wait_after(first.attempts));
+            if ahead.is_zero() {
+                return Ok(first);
+            }
+            // Further ahead than the wait that it was given: the clock has stepped back.
+            let is_astray = ahead > wait;
+            if is_astray {
+                first.due_at = now.plus(wait);
+            }
+            self.add(first);
+            if !is_astray {
+                return Err(Some(ahead));
+            }
+        }
+    }
+
+    /// Lets those who wait for the next one go.
+    pub fn close(&mut self) {
+        self.is_closed = true;
+    }
+
+    /// Whether nothing is delivered any more.
+    pub fn is_closed(&self) -> bool {
+        self.is_closed
+    }
+
+    /// It was delivered, or its run has gone.
+    pub fn delivered(&mut self) {
+        self.undelivered = self.undelivered.saturating_sub(1);
+    }
+
+    /// An attempt to deliver `record` has failed at `now`: what becomes of it. `may_retry` when
+    /// another attempt could end otherwise.
+    pub fn failed(
+        &mut self,
+        mut record: NotificationRecord,
+        why: &str,
+        may_retry: bool,
+        now: Timestamp,
+    ) -> NotificationRecord {
+        record.attempts += 1;
+        record.problem = Some(shorten(why));
+        if may_retry && record.attempts < NOTIFICATION_ATTEMPTS_MAX {
+            record.due_at = now.plus(wait_after(record.attempts));
+        } else {
+            record.given_up = true;
+            self.undelivered = self.undelivered.saturating_sub(1);
+        }
+        record
+    }
+}
+
+/// How long to wait after so many failed attempts.
+fn wait_after(attempts: u32) -> Duration {
+    match attempts {
+        0 => Duration::ZERO,
+        _ => NOTIFICATION_WAIT_MIN
+            .saturating_mul(3_u32.saturating_pow(attempts - 1))
+            .min(NOTIFICATION_WAIT_MAX),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::ids::RunIds;
+    use crate::domain::notification::Recipient;
+
+    fn record(number: u32, due_at: Timestamp) -> NotificationRecord {
+        NotificationRecord {
+            run: RunIds::after(None).next(Timestamp::from_millis(1_700_000_000_000), 1),
+            number,
+            recipient: Recipient::Entry(0),
+            attempts: 0,
+            due_at,
+            given_up: false,
+            problem: None,
+        }
+    }
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_millis(1_700_000_000_000 + seconds * 1000)
+    }
+
+    #[test]
+    fn a_failure_is_tried_again_later_and_later_and_then_given_up() {
+        let mut outbox = Outbox::default();
+        let mut next = record(0, at(0));
+        outbox.admit(&mut next);
+        let (mut now, mut waits) = (at(0), Vec::new());
+        loop {
+            outbox.add(next);
+            let taken = loop {
+                match outbox.take_due(now) {
+                    Ok(taken) => break taken,
+                    Err(wait) => {
+                        let wait = wait.unwrap();
+                        waits.push(wait.as_secs());
+                        now = now.plus(wait);
+                    }
+                }
+            };
+            next = outbox.failed(taken, "no\nanswer", true, now);
+            assert_eq!(next.problem.as_deref(), Some("no answer"));
+            if next.given_up {
+                break;
+            }
+        }
+        assert_eq!(waits, [5, 15, 45, 135, 405, 1215, 3645, 10935, 21600]);
+        assert_eq!(next.attempts, NOTIFICATION_ATTEMPTS_MAX);
+        assert_eq!(outbox.take_due(at(1 << 40)), Err(None));
+        assert_eq!(outbox.undelivered, 0);
+    }
+
+    #[test]
+    fn a_clock_that_steps_back_does_not_prolong_a_wait() {
+        let mut outbox = Outbox::default();
+        let failed = outbox.failed(record(0, at(0)), "x", true, at(100_000));
+        outbox.restore(failed);
+        assert_eq!(outbox.take_due(at(0)), Err(Some(Duration::from_secs(5))));
+        assert!(outbox.take_due(at(5)).is_ok());
+    }
+
+    #[test]
+    fn those_due_first_come_first_and_too_many_are_given_up() {
+        let mut outbox = Outbox::default();
+        for (number, due) in [(0, 7), (1, 3), (2, 5)] {
+            outbox.restore(NotificationRecord { attempts: 9, ..record(number, at(due)) });
+        }
+        let order: Vec<u32> = (0..3).map(|_| outbox.take_due(at(10)).unwrap().number).collect();
+        assert_eq!(order, [1, 2, 0]);
+        outbox.undelivered = NOTIFICATIONS_MAX;
+        let mut refused = record(3, at(0));
+        outbox.admit(&mut refused);
+        assert!(refused.given_up && refused.problem.is_some());
+    }
+}

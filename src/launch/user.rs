@@ -1,0 +1,102 @@
+//! The users that vessels run as: who is meant by a name, who may be, and whether this server can
+//! become somebody else at all. Asked anew at every start, for users come and go.
+
+use std::ffi::CString;
+
+use nix::unistd::{Gid, Uid, User, getgrouplist};
+use rustix::thread::CapabilitySet;
+use serde::{Deserialize, Serialize};
+
+/// What it takes to run a vessel as another user and to see it to its end: become it, own and
+/// remove its files, signal it (capabilities(7)).
+const NEEDED: [(CapabilitySet, &str); 6] = [
+    (CapabilitySet::SETUID, "CAP_SETUID"),
+    (CapabilitySet::SETGID, "CAP_SETGID"),
+    (CapabilitySet::CHOWN, "CAP_CHOWN"),
+    (CapabilitySet::DAC_OVERRIDE, "CAP_DAC_OVERRIDE"),
+    (CapabilitySet::FOWNER, "CAP_FOWNER"),
+    (CapabilitySet::KILL, "CAP_KILL"),
+];
+
+/// A user as the kernel knows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Identity {
+    pub uid: u32,
+    pub gid: u32,
+    /// All of its groups.
+    pub groups: Vec<u32>,
+}
+
+/// The user of this machine called `name`, when vessels may run as it.
+///
+/// # Errors
+/// Why they may not, for a person.
+pub(super) fn identity(name: &str, allowed: &[String]) -> Result<Identity, String> {
+    if !allowed.iter().any(|allowed| allowed == name) {
+        return Err(format!(
+            "the operator does not let vessels run as `{name}`; add it to the setting \
+             `allowed_users`, or remove `user`"
+        ));
+    }
+    let missing = missing_capabilities(&NEEDED);
+    if !missing.is_empty() {
+        return Err(format!(
+            "this server cannot run vessels as other users; start it as root or with {missing}"
+        ));
+    }
+    let user = User::from_name(name)
+        .map_err(|error| format!("the user `{name}` cannot be looked up: {}", error.desc()))?
+        .ok_or_else(|| {
+            format!("there is no user `{name}` on this machine; make it with useradd")
+        })?;
+    // Whoever allowed another name did not mean this one.
+    if user.uid.is_root() && name != "root" {
+        return Err(format!("`{name}` is another name of root; allow and use `root`, or neither"));
+    }
+    let groups = CString::new(name)
+        .map_err(|_| nix::Error::EINVAL)
+        .and_then(|name| getgrouplist(&name, user.gid))
+        .map_err(|error| format!("the groups of `{name}` cannot be looked up: {}", error.desc()))?;
+    let groups = groups.into_iter().map(Gid::as_raw).collect();
+    Ok(Identity { uid: user.uid.as_raw(), gid: user.gid.as_raw(), groups })
+}
+
+/// Whether what other users' vessels leave behind at a crash can be found: by their environment,
+/// which the kernel shows to few (proc_pid_environ(5)).
+pub(super) fn can_see_others() -> bool {
+    missing_capabilities(&[(CapabilitySet::SYS_PTRACE, "CAP_SYS_PTRACE")]).is_empty()
+}
+
+/// The name of the user that this process runs as.
+pub fn own_name() -> String {
+    let user = User::from_uid(Uid::effective()).ok().flatten();
+    user.map_or_else(|| "nobody".to_owned(), |user| user.name)
+}
+
+/// The names of those that this process does not have.
+fn missing_capabilities(needed: &[(CapabilitySet, &str)]) -> String {
+    let held = rustix::thread::capabilities(None)
+        .map_or(CapabilitySet::empty(), |capabilities| capabilities.effective);
+    let missing = needed.iter().filter(|(capability, _)| !held.contains(*capability));
+    missing.map(|(_, name)| *name).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_who_is_listed_is_looked_up() {
+        let refusal = |name: &str, allowed: &[&str]| {
+            let allowed: Vec<String> = allowed.iter().map(|&name| name.to_owned()).collect();
+            identity(name, &allowed).unwrap_err()
+        };
+        assert!(refusal("root", &[]).contains("add it to the setting `allowed_users`"));
+        assert!(refusal("daemon", &["root", "nobody"]).contains("`daemon`"));
+        if Uid::effective().is_root() {
+            let missing = refusal("boathook-nobody", &["boathook-nobody"]);
+            assert!(missing.contains("there is no user `boathook-nobody`"), "{missing}");
+            assert_eq!(identity("root", &["root".to_owned()]).unwrap().uid, 0);
+        }
+    }
+}

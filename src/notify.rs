@@ -1,0 +1,214 @@
+//! Tells others how runs have ended: takes what is due from the engine and delivers it by command,
+//! POST or e-mail. Threads of its own do that, so that nothing slow out there holds up a run; what
+//! fails is tried again, across restarts. At least once: a crash after a delivery repeats it.
+//!
+//! Nothing goes anywhere that the operator's settings do not allow ([`rules`]).
+
+use std::io;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
+
+use crate::clock::Timestamp;
+use crate::domain::fleet::FleetVersion;
+use crate::domain::mail::MailServer;
+use crate::domain::notification::{EmailNotifications, NotificationRecord, Recipient, Target};
+use crate::engine::{Engine, RunView};
+use crate::launch::errand::Errand;
+use crate::launch::stop::{Stop, StopSignal};
+use crate::limits::{NOTIFICATION_COMMAND_TIMEOUT, NOTIFIERS};
+use crate::secrets::SecretStore;
+
+mod mail;
+mod post;
+pub mod rules;
+
+use rules::Rules;
+
+/// What a notifier works with.
+pub struct NotifierSettings {
+    pub rules: Rules,
+    pub mail: Option<MailServer>,
+    pub secrets: SecretStore,
+    /// How a run looks as JSON.
+    pub run_json: fn(&RunView) -> String,
+    /// How long a command may take to end after SIGTERM.
+    pub kill_grace: Duration,
+}
+
+/// The threads that deliver.
+pub struct Notifier {
+    threads: Vec<(JoinHandle<()>, Arc<StopSignal>)>,
+    /// Disconnected when the last of them has ended.
+    ended: Receiver<()>,
+}
+
+/// Why something was not delivered.
+struct Failed {
+    /// For a person. Names neither secrets nor the path of a URL, which may be one.
+    why: String,
+    /// Whether another attempt could end otherwise.
+    may_retry: bool,
+}
+
+impl Failed {
+    fn for_now(why: impl Into<String>) -> Self {
+        Self { why: why.into(), may_retry: true }
+    }
+
+    fn for_good(why: impl Into<String>) -> Self {
+        Self { why: why.into(), may_retry: false }
+    }
+}
+
+impl Notifier {
+    /// Begins to deliver what `engine` hands out, until that is closed.
+    ///
+    /// # Errors
+    /// When a thread or a descriptor is not to be had.
+    pub fn start(engine: &Arc<Engine>, settings: NotifierSettings) -> io::Result<Self> {
+        let settings = Arc::new(settings);
+        let (alive, ended) = bounded::<()>(0);
+        let threads = (0..NOTIFIERS).map(|number| {
+            let (engine, settings) = (Arc::clone(engine), Arc::clone(&settings));
+            let stop = Arc::new(StopSignal::new()?);
+            let (heard, alive) = (Arc::clone(&stop), alive.clone());
+            let thread =
+                thread::Builder::new().name(format!("notifier-{number}")).spawn(move || {
+                    let _alive = alive;
+                    while let Some(record) = engine.next_notification() {
+                        settings.deliver(&engine, record, &heard);
+                    }
+                })?;
+            Ok((thread, stop))
+        });
+        Ok(Self { threads: threads.collect::<io::Result<_>>()?, ended })
+    }
+
+    /// Ends the commands that run, and waits for what is on its way, up to `patience`: what takes
+    /// longer is told again by the next server. The engine is closed.
+    pub fn stop(self, patience: Duration) {
+        for (_, stop) in &self.threads {
+            stop.raise(Stop::Abandon);
+        }
+        if self.ended.recv_timeout(patience) == Err(RecvTimeoutError::Timeout) {
+            log::warn!("a notification is still on its way; it will be repeated");
+            return;
+        }
+        for (thread, _) in self.threads {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// One notification on its way.
+struct Delivery<'a> {
+    record: &'a NotificationRecord,
+    run: &'a RunView,
+    version: &'a FleetVersion,
+    stop: &'a StopSignal,
+}
+
+impl NotifierSettings {
+    fn deliver(&self, engine: &Engine, record: NotificationRecord, stop: &StopSignal) {
+        let version = engine.run(record.run).and_then(|run| {
+            let version = engine.version_of(&run.run)?;
+            Some((run, version))
+        });
+        let Some((run, version)) = version else {
+            // Its history has been removed meanwhile.
+            return engine.notification_delivered(&record);
+        };
+        let delivery = Delivery { record: &record, run: &run, version: &version, stop };
+        match self.try_to(&delivery) {
+            Ok(true) => engine.notification_delivered(&record),
+            // The server stops: the next one delivers it.
+            Ok(false) => {}
+            Err(Failed { why, may_retry }) => engine.notification_failed(record, &why, may_retry),
+        }
+    }
+
+    /// Delivers it. False when that was given up for the stop of the server.
+    fn try_to(&self, delivery: &Delivery<'_>) -> Result<bool, Failed> {
+        let definition = &delivery.version.definition;
+        let address = |of: &Option<EmailNotifications>, email: u16| {
+            let emails = of.as_ref().map(|it| it.emails.as_slice()).unwrap_or_default();
+            emails.get(usize::from(email)).cloned()
+        };
+        let gone = || Failed::for_good("the fleet names no such recipient");
+        match delivery.record.recipient {
+            Recipient::Entry(index) => {
+                let entry = definition.notify.get(usize::from(index)).ok_or_else(gone)?;
+                match &entry.target {
+                    Target::Command(command) => self.run_command(delivery, command),
+                    Target::Url { url, secret } => {
+                        let uri = self.rules.check_url(url).map_err(Failed::for_good)?;
+                        let secret = self.secrets.value(secret).map_err(|error| {
+                            Failed::for_now(format!("the secret `{}`: {error}", secret.as_str()))
+                        })?;
+                        let message =
+                            post::Message { id: &delivery.id(), body: &self.payload(delivery) };
+                        post::send(&uri, &secret, &message).map(|()| true)
+                    }
+                }
+            }
+            Recipient::FleetEmail(email) => {
+                let to = address(&definition.notifications, email).ok_or_else(gone)?;
+                self.mail(delivery, &to, None)
+            }
+            Recipient::VesselEmail { vessel, email } => {
+                let vessel = usize::from(vessel);
+                let of = definition.vessels.get(vessel).ok_or_else(gone)?;
+                let to = address(&of.notifications, email).ok_or_else(gone)?;
+                self.mail(delivery, &to, Some(vessel))
+            }
+        }
+    }
+
+    fn run_command(&self, delivery: &Delivery<'_>, command: &[String]) -> Result<bool, Failed> {
+        self.rules.check_command(command).map_err(Failed::for_good)?;
+        let payload = self.payload(delivery);
+        let errand = Errand {
+            run: delivery.record.run,
+            command,
+            input: payload.as_bytes(),
+            timeout: NOTIFICATION_COMMAND_TIMEOUT,
+            kill_grace: self.kill_grace,
+        };
+        errand.run(delivery.stop).map_err(Failed::for_now)
+    }
+
+    fn mail(
+        &self,
+        delivery: &Delivery<'_>,
+        to: &str,
+        vessel: Option<usize>,
+    ) -> Result<bool, Failed> {
+        let Some(server) = &self.mail else { return Err(Failed::for_good(rules::NO_MAIL)) };
+        let password = match &server.secret {
+            None => None,
+            Some(secret) => Some(self.secrets.value(secret).map_err(|error| {
+                Failed::for_now(format!("the secret `{}`: {error}", secret.as_str()))
+            })?),
+        };
+        let letter = mail::Letter { id: &delivery.id(), to, run: delivery.run, vessel };
+        mail::send(server, password, &letter).map(|()| true)
+    }
+
+    /// The event as JSON, as Standard Webhooks lays it out.
+    fn payload(&self, delivery: &Delivery<'_>) -> String {
+        let run = &delivery.run.run;
+        let ended_at: Timestamp = run.ended_at.unwrap_or(run.queued_at);
+        let data = (self.run_json)(delivery.run);
+        format!(r#"{{"type":"run.finished","timestamp":"{ended_at}","data":{data}}}"#)
+    }
+}
+
+impl Delivery<'_> {
+    /// The same at every attempt, so that receivers can tell repetitions.
+    fn id(&self) -> String {
+        format!("msg_{}_{}", self.record.run.to_string().replace('-', ""), self.record.number)
+    }
+}

@@ -1,0 +1,127 @@
+//! Notifications as signed POSTs: Standard Webhooks (standardwebhooks.com, version 1) in terms of
+//! ureq. Goes to the host of the URL and nowhere else: no redirects, no proxies.
+
+use std::sync::{Arc, LazyLock};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use data_encoding::BASE64;
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+use ureq::http::Uri;
+use ureq::tls::{Certificate, RootCerts, TlsConfig};
+
+use super::Failed;
+use crate::limits::NOTIFICATION_TIMEOUT;
+
+/// What secrets begin with; the rest is the key in base64.
+const SECRET_PREFIX: &str = "whsec_";
+/// Bytes that a key may have.
+const KEY_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
+
+/// What is sent.
+pub(super) struct Message<'a> {
+    pub id: &'a str,
+    pub body: &'a str,
+}
+
+/// POSTs `message` to `uri`, signed with `secret`.
+pub(super) fn send(uri: &Uri, secret: &str, message: &Message<'_>) -> Result<(), Failed> {
+    let key = key(secret).ok_or_else(|| {
+        Failed::for_now(format!(
+            "the secret is not of the form {SECRET_PREFIX} and the base64 of {} to {} bytes",
+            KEY_BYTES.start(),
+            KEY_BYTES.end()
+        ))
+    })?;
+    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |it| it.as_secs());
+    let signature = signature(&key, message, seconds);
+    let agent = ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .proxy(None)
+        .timeout_global(Some(NOTIFICATION_TIMEOUT))
+        // Nothing is sent often enough to keep a connection for.
+        .max_idle_connections(0)
+        .user_agent(concat!("boathook/", env!("CARGO_PKG_VERSION")))
+        .tls_config(tls())
+        .build()
+        .new_agent();
+    let sent = agent
+        .post(uri)
+        .header("Content-Type", "application/json")
+        .header("webhook-id", message.id)
+        .header("webhook-timestamp", seconds.to_string())
+        .header("webhook-signature", signature)
+        .send(message.body);
+    let host = uri.host().unwrap_or_default();
+    match sent.map(|answer| answer.status().as_u16()) {
+        Ok(200..=299) => Ok(()),
+        Ok(410) => Err(Failed::for_good(format!("{host} answers 410: it wants no more of this"))),
+        Ok(status @ 300..=399) => {
+            Err(Failed::for_now(format!("{host} answers {status}, and redirects are not followed")))
+        }
+        Ok(status) => Err(Failed::for_now(format!("{host} answers {status}"))),
+        Err(error) => Err(Failed::for_now(format!("{host}: {}", told(&error)))),
+    }
+}
+
+/// What went wrong, without anything of the request.
+fn told(error: &ureq::Error) -> String {
+    match error {
+        ureq::Error::Io(error) => error.to_string(),
+        ureq::Error::Timeout(_) => {
+            format!("no answer within {} s", NOTIFICATION_TIMEOUT.as_secs())
+        }
+        ureq::Error::HostNotFound => "there is no such host".to_owned(),
+        ureq::Error::ConnectionFailed => "no connection".to_owned(),
+        ureq::Error::Tls(what) => (*what).to_owned(),
+        ureq::Error::Rustls(error) => error.to_string(),
+        _ => "the request failed".to_owned(),
+    }
+}
+
+/// Certificates are checked against the system's.
+fn tls() -> TlsConfig {
+    static ROOTS: LazyLock<Arc<Vec<Certificate<'static>>>> = LazyLock::new(|| {
+        let loaded = rustls_native_certs::load_native_certs();
+        for error in &loaded.errors {
+            log::warn!(error:%; "some of the system's certificates cannot be read");
+        }
+        let certificates = loaded.certs.iter();
+        Arc::new(certificates.map(|it| Certificate::from_der(it).to_owned()).collect())
+    });
+    TlsConfig::builder()
+        .root_certs(RootCerts::Specific(Arc::clone(&ROOTS)))
+        .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .build()
+}
+
+fn key(secret: &str) -> Option<Vec<u8>> {
+    let key = BASE64.decode(secret.trim().strip_prefix(SECRET_PREFIX)?.as_bytes()).ok()?;
+    KEY_BYTES.contains(&key.len()).then_some(key)
+}
+
+fn signature(key: &[u8], message: &Message<'_>, seconds: u64) -> String {
+    // HMAC takes keys of any length.
+    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key) else { return String::new() };
+    mac.update(format!("{}.{seconds}.{}", message.id, message.body).as_bytes());
+    format!("v1,{}", BASE64.encode(&mac.finalize().into_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The example of the specification's reference libraries.
+    #[test]
+    fn signatures_are_those_of_the_specification() {
+        let key = key("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n").unwrap();
+        let message =
+            Message { id: "msg_p5jXN8AQM9LWM0D4loKWxJek", body: r#"{"test": 2432232314}"# };
+        let signed = signature(&key, &message, 1_614_265_330);
+        assert_eq!(signed, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
+        for secret in ["", "whsec_", "whsec_AAAA", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_é"] {
+            assert!(super::key(secret).is_none(), "{secret}");
+        }
+    }
+}

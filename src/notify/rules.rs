@@ -1,0 +1,125 @@
+//! Where notifications may go: what the operator's settings allow. Asked before every delivery, and
+//! for a warning when a fleet is applied.
+
+use ureq::http::Uri;
+
+use crate::domain::fleet::FleetDefinition;
+use crate::domain::notification::{EmailNotifications, Target};
+
+/// Why no e-mail is sent.
+pub const NO_MAIL: &str = "no mail server is configured; set `smtp` and `smtp_from`";
+
+/// What an operator allows. Nothing by default.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rules {
+    /// `host` for the usual port of its scheme, or `host:port`.
+    pub hosts: Vec<String>,
+    /// Absolute paths of programs.
+    pub commands: Vec<String>,
+    /// Whether there is a mail server.
+    pub has_mail: bool,
+}
+
+impl Rules {
+    /// Whether `command` may be run.
+    ///
+    /// # Errors
+    /// Why not, for a person.
+    pub fn check_command(&self, command: &[String]) -> Result<(), String> {
+        let program = command.first().map(String::as_str).unwrap_or_default();
+        if self.commands.iter().any(|allowed| allowed == program) {
+            return Ok(());
+        }
+        Err(format!("the command {program} is not in the setting `notify_commands`"))
+    }
+
+    /// Whether something may be sent to `url`; the URL. Its name is what is allowed, whatever it
+    /// resolves to: who may set names of the operator's hosts is the operator's to know.
+    ///
+    /// # Errors
+    /// Why not, for a person.
+    pub fn check_url(&self, url: &str) -> Result<Uri, String> {
+        let uri: Uri = url.parse().map_err(|_| "the URL is malformed".to_owned())?;
+        let host = uri.host().unwrap_or_default();
+        let usual_port = match uri.scheme_str() {
+            Some("https") => 443,
+            Some("http") => 80,
+            _ => return Err("the URL is neither http nor https".to_owned()),
+        };
+        let port = uri.port_u16().unwrap_or(usual_port);
+        let with_port = format!("{host}:{port}");
+        let allows = |allowed: &String| {
+            allowed.eq_ignore_ascii_case(&with_port)
+                || port == usual_port && allowed.eq_ignore_ascii_case(host)
+        };
+        if self.hosts.iter().any(allows) {
+            return Ok(uri);
+        }
+        let shown = if port == usual_port { host } else { &with_port };
+        Err(format!("the host {shown} is not in the setting `notify_hosts`"))
+    }
+
+    /// What of the notifications that `fleet` asks for will not be sent, and why.
+    pub fn warnings(&self, fleet: &FleetDefinition) -> Vec<String> {
+        let entries = fleet.notify.iter().enumerate().filter_map(|(index, entry)| {
+            let refused = match &entry.target {
+                Target::Command(command) => self.check_command(command).err(),
+                Target::Url { url, .. } => self.check_url(url).err(),
+            };
+            refused.map(|why| format!("notify[{index}] will not be sent: {why}"))
+        });
+        let mut warnings: Vec<String> = entries.collect();
+        let asks = |it: &Option<EmailNotifications>| {
+            it.as_ref()
+                .is_some_and(|it| !it.emails.is_empty() && (it.after_error || it.after_on_demand))
+        };
+        let wants_mail =
+            asks(&fleet.notifications) || fleet.vessels.iter().any(|it| asks(&it.notifications));
+        if wants_mail && !self.has_mail {
+            warnings.push(format!("notifications will not be sent: {NO_MAIL}"));
+        }
+        warnings
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_listed_hosts_and_programs_are_allowed() {
+        let rules = Rules {
+            hosts: vec!["Hooks.example.com".into(), "[::1]:8080".into(), "127.0.0.1:9".into()],
+            commands: vec!["/usr/local/bin/tell".into()],
+            has_mail: false,
+        };
+        for url in [
+            "https://hooks.example.com/x?token=1",
+            "http://HOOKS.example.com",
+            "https://hooks.example.com:443/",
+            "http://[::1]:8080/",
+            "http://127.0.0.1:9/x",
+        ] {
+            assert!(rules.check_url(url).is_ok(), "{url}");
+        }
+        for url in [
+            "https://hooks.example.com:8443/",
+            "https://hooks.example.com.evil.example/",
+            "https://evil.example/hooks.example.com",
+            "http://[::1]/",
+            "http://127.0.0.1:10/",
+            "http://127.0.0.1/",
+            "http://2130706433:9/",
+            "ftp://hooks.example.com/",
+            "/x",
+        ] {
+            let refused = rules.check_url(url).unwrap_err();
+            assert!(!refused.contains("token"), "{refused}");
+        }
+        assert!(rules.check_command(&["/usr/local/bin/tell".into(), "x".into()]).is_ok());
+        for program in ["/usr/local/bin/tell2", "tell", "/usr/local/bin/../bin/tell", ""] {
+            assert!(rules.check_command(&[program.into()]).is_err(), "{program}");
+        }
+        assert!(Rules::default().check_url("https://hooks.example.com/").is_err());
+    }
+}

@@ -1,0 +1,333 @@
+//! What is told when a run has ended: to whom, how, and only where the operator allows it.
+
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use hmac::{Hmac, KeyInit, Mac};
+use serde_json::{Value, json};
+use sha2::Sha256;
+
+use crate::harness::receiver::{Received, Receiver};
+use crate::harness::server::finish;
+use crate::harness::{Server, ServerBuilder, wait_until};
+
+const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+const PASSWORD: &str = "correct-horse-battery-staple";
+const OK: &str = "200 OK\r\n";
+
+/// A server with a directory of secrets.
+fn with_secrets(builder: ServerBuilder) -> (tempfile::TempDir, ServerBuilder) {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("signing"), format!("{SECRET}\n")).unwrap();
+    fs::write(directory.path().join("mail"), PASSWORD).unwrap();
+    let builder = builder.setting("secrets_dir", directory.path().to_str().unwrap());
+    (directory, builder)
+}
+
+fn telling(receiver: &Receiver) -> (tempfile::TempDir, Server) {
+    let hosts = receiver.address.to_string();
+    let (secrets, builder) = with_secrets(Server::builder().setting("notify_hosts", &hosts));
+    (secrets, builder.start())
+}
+
+fn fleet(name: &str, script: &str, notify: &Value) -> Value {
+    json!({"name": name, "vessels": {"v": {"run": script}}, "notify": notify})
+}
+
+fn post_to(receiver: &Receiver, on: &[&str]) -> Value {
+    let url = format!("http://{}/told?token=in-the-url", receiver.address);
+    json!([{"on": on, "url": url, "secret": "signing"}])
+}
+
+fn assert_signed(received: &Received) {
+    let key = data_encoding::BASE64.decode(&SECRET.as_bytes()["whsec_".len()..]).unwrap();
+    let signed = format!(
+        "{}.{}.{}",
+        received.header("webhook-id"),
+        received.header("webhook-timestamp"),
+        received.body
+    );
+    let mut mac = Hmac::<Sha256>::new_from_slice(&key).unwrap();
+    mac.update(signed.as_bytes());
+    let expected = format!("v1,{}", data_encoding::BASE64.encode(&mac.finalize().into_bytes()));
+    assert_eq!(received.header("webhook-signature"), expected);
+}
+
+#[test]
+fn a_post_is_signed_and_holds_the_run_as_the_api_shows_it() {
+    let receiver = Receiver::start(|_| Some(OK.to_owned()));
+    let (_secrets, server) = telling(&receiver);
+    let api = server.api();
+    let told = post_to(&receiver, &["ERRORED"]);
+    let quiet = api.start(&api.apply(&fleet("quiet", "true", &told)));
+    api.wait_status(&quiet, "Success");
+    let run = api.start(&api.apply(&fleet("loud", "exit 3", &told)));
+    api.wait_status(&run, "Errored");
+    server.wait_until("it is told", || !receiver.received().is_empty());
+    let all = receiver.received();
+    assert_eq!(all.len(), 1, "{all:?}");
+    assert_signed(&all[0]);
+    assert_eq!(all[0].header("content-type"), "application/json");
+    assert_eq!(all[0].target, "/told?token=in-the-url");
+    let event: Value = serde_json::from_str(&all[0].body).unwrap();
+    assert_eq!(event["type"], "run.finished");
+    server.wait_until("nothing is left to tell", || api.run(&run).get("notifications").is_none());
+    assert_eq!(event["data"], api.run(&run));
+    assert_eq!(event["timestamp"], event["data"]["ended_at"]);
+}
+
+#[test]
+fn what_fails_is_tried_again_also_by_the_next_server() {
+    let receiver =
+        Receiver::start(|number| Some(if number == 0 { "503 Busy\r\n" } else { OK }.to_owned()));
+    let (_secrets, mut server) = telling(&receiver);
+    let api = server.api();
+    let run = api.start(&api.apply(&fleet("again", "true", &post_to(&receiver, &["SUCCESS"]))));
+    let mut waiting = Value::Null;
+    server.wait_until("the failure is seen", || {
+        waiting = api.run(&run)["notifications"][0].clone();
+        waiting["attempts"] == 1
+    });
+    assert_eq!(waiting["problem"], "127.0.0.1 answers 503");
+    assert!(waiting["next_attempt_at"].is_string(), "{waiting:#}");
+    server.crash_and_restart();
+    let api = server.api();
+    server.wait_until("it is told", || receiver.received().len() == 2);
+    server.wait_until("nothing is left to tell", || api.run(&run).get("notifications").is_none());
+    let all = receiver.received();
+    assert_eq!(all[0].header("webhook-id"), all[1].header("webhook-id"));
+    assert_eq!(all[0].body, all[1].body);
+    all.iter().for_each(assert_signed);
+}
+
+/// A redirect is a way to somewhere that the operator did not allow.
+#[test]
+fn redirects_are_not_followed() {
+    let elsewhere = Receiver::start(|_| Some(OK.to_owned()));
+    let target = format!("http://{}/stolen", elsewhere.address);
+    let receiver = Receiver::start(move |_| Some(format!("307 There\r\nLocation: {target}\r\n")));
+    let (_secrets, server) = telling(&receiver);
+    let api = server.api();
+    let run = api.start(&api.apply(&fleet("led", "true", &post_to(&receiver, &["SUCCESS"]))));
+    server.wait_until("the answer is seen", || {
+        let problem = api.run(&run)["notifications"][0]["problem"].clone();
+        problem == "127.0.0.1 answers 307, and redirects are not followed"
+    });
+    assert!(elsewhere.received().is_empty());
+}
+
+/// Whatever is asked for goes nowhere by default; who asks is told, and so is who looks at the run.
+#[test]
+fn what_is_not_allowed_is_not_sent() {
+    let receiver = Receiver::start(|_| Some(OK.to_owned()));
+    let server = Server::start();
+    let api = server.api();
+    let marker = server.scratch().join("marker");
+    let url = format!("http://{}/told?token=in-the-url", receiver.address);
+    let mut asked = fleet(
+        "asks",
+        "exit 1",
+        &json!([
+            {"on": "ERRORED", "url": url, "secret": "signing"},
+            {"on": ["ERRORED"], "command": ["/usr/bin/touch", marker]},
+        ]),
+    );
+    asked["notifications"] = json!({"emails": ["a@example.com"], "after_error": true});
+    let answer = api.put("/api/v1/fleets?by=name", &asked).expect(201);
+    let expected = [
+        format!(
+            "notify[0] will not be sent: the host {} is not in the setting `notify_hosts`",
+            receiver.address
+        ),
+        "notify[1] will not be sent: the command /usr/bin/touch is not in the setting \
+         `notify_commands`"
+            .to_owned(),
+        "notifications will not be sent: no mail server is configured; set `smtp` and `smtp_from`"
+            .to_owned(),
+    ];
+    assert_eq!(answer.data()["warnings"], json!(expected));
+    let run = api.start(answer.data()["id"].as_str().unwrap());
+    server.wait_until("all three are given up", || {
+        let left = api.run(&run)["notifications"].clone();
+        let left = left.as_array().cloned().unwrap_or_default();
+        left.len() == 3 && left.iter().all(|it| it["next_attempt_at"].is_null())
+    });
+    let (_, shown, _) = finish(server.cli(&["runs", "show", &run]));
+    assert_eq!(shown.matches("not told").count(), 3, "{shown}");
+    assert!(shown.contains("no mail server is configured") && shown.contains("; given up"));
+    assert!(receiver.received().is_empty());
+    assert!(!marker.exists());
+    assert!(!server.log().contains("in-the-url"), "the path of a URL may be a secret");
+}
+
+#[test]
+fn a_command_reads_the_event() {
+    let scratch = tempfile::tempdir().unwrap();
+    let program = scratch.path().join("tell");
+    let out = scratch.path().join("told");
+    let script = "#!/bin/sh\n[ \"$1\" = now ] || { echo \"what now?\" >&2; exit 7; }\n\
+                  echo \"$BOATHOOK_FLEET_RUN_ID\" > $2.new; env | wc -l >> $2.new\n\
+                  cat >> $2.new; mv $2.new $2\n";
+    fs::write(&program, script).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let allowed = program.to_str().unwrap();
+    let server = Server::builder().setting("notify_commands", allowed).start();
+    let api = server.api();
+    let notify = json!([
+        {"on": ["TERMINATED", "SUCCESS"], "command": [program, "now", out]},
+        {"on": ["SUCCESS"], "command": [program]},
+    ]);
+    let run = api.start(&api.apply(&fleet("commanded", "true", &notify)));
+    server.wait_until("it is told", || out.exists());
+    let told = fs::read_to_string(&out).unwrap();
+    let mut lines = told.lines();
+    assert_eq!(lines.next(), Some(run.as_str()));
+    let variables: u32 = lines.next().unwrap().trim().parse().unwrap();
+    assert!(variables < 10, "{variables} variables: more than it was given");
+    let event: Value = serde_json::from_str(lines.next().unwrap()).unwrap();
+    assert_eq!(event["data"]["id"], run);
+    server.wait_until("the other one has failed", || {
+        api.run(&run)["notifications"][0]["problem"] == "exit code 7: what now?"
+    });
+}
+
+/// A receiver that never answers holds up neither runs nor the end of the server.
+#[test]
+fn a_silent_receiver_delays_nobody() {
+    let receiver = Receiver::start(|_| None);
+    let (_secrets, mut server) = telling(&receiver);
+    let api = server.api();
+    let silent = api.apply(&fleet("silent", "true", &post_to(&receiver, &["SUCCESS"])));
+    let runs: Vec<String> = (0..20).map(|_| api.start(&silent)).collect();
+    for run in &runs {
+        api.wait_status(run, "Success");
+    }
+    server.wait_until("some are on their way", || !receiver.received().is_empty());
+    server.stop();
+}
+
+/// A mail server of Python's aiosmtpd on loopback, which keeps what it gets in a maildir.
+struct MailServer {
+    child: Child,
+    port: u16,
+    maildir: PathBuf,
+}
+
+impl MailServer {
+    fn start(directory: &Path) -> Self {
+        // A free port that is free again in a moment.
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let maildir = directory.join("mail");
+        let child = Command::new("/usr/bin/python3")
+            .args(["-m", "aiosmtpd", "--nosetuid", "--listen", &format!("127.0.0.1:{port}")])
+            .arg("--class=aiosmtpd.handlers.Mailbox")
+            .arg(&maildir)
+            .stdin(Stdio::null())
+            .spawn()
+            .expect("python3 and its aiosmtpd are installed");
+        wait_until("the mail server listens", || {
+            std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
+        });
+        Self { child, port, maildir }
+    }
+
+    fn letters(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.maildir.join("new")).into_iter().flatten().flatten();
+        let mut letters: Vec<String> =
+            entries.map(|entry| fs::read_to_string(entry.path()).unwrap()).collect();
+        letters.sort();
+        letters
+    }
+}
+
+impl Drop for MailServer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn e_mail_reaches_everybody_who_asked_for_it() {
+    let scratch = tempfile::tempdir().unwrap();
+    let mail = MailServer::start(scratch.path());
+    let server = Server::builder()
+        .setting("smtp", &format!("smtp://127.0.0.1:{}", mail.port))
+        .setting("smtp_from", "Boathook <boathook@example.com>")
+        .start();
+    let api = server.api();
+    let answer = api
+        .put(
+            "/api/v1/fleets?by=name",
+            &json!({
+                "name": "größte Flotte",
+                "vessels": {
+                    "fails": {"run": "exit 4", "notifications":
+                        {"emails": ["vessel@example.com"], "after_error": true}},
+                    "works": {"run": "true", "notifications":
+                        {"emails": ["nobody@example.com"], "after_error": true}},
+                },
+                "notifications": {"emails": ["a@example.com", "b@example.com"],
+                                  "after_error": true},
+            }),
+        )
+        .expect(201);
+    assert_eq!(answer.data().get("warnings"), None);
+    let run = api.start(answer.data()["id"].as_str().unwrap());
+    api.wait_status(&run, "Errored");
+    server.wait_until("all mail is there", || mail.letters().len() >= 3);
+    server.wait_until("nothing is left to tell", || api.run(&run).get("notifications").is_none());
+    let letters = mail.letters();
+    let to = |address: &str| {
+        let header = format!("To: {address}\n");
+        let found: Vec<_> = letters.iter().filter(|it| it.contains(&header)).collect();
+        assert_eq!(found.len(), 1, "{address}: {letters:#?}");
+        found[0].clone()
+    };
+    for address in ["a@example.com", "b@example.com", "vessel@example.com"] {
+        let letter = to(address);
+        assert!(letter.contains(&run) && letter.contains("boathook@example.com"), "{letter}");
+        assert!(letter.contains("fails: exit code 4"), "{letter}");
+    }
+    assert_eq!(letters.len(), 3);
+}
+
+#[test]
+fn secrets_of_notifications_are_nowhere() {
+    let receiver = Receiver::start(|_| Some("500 No\r\n".to_owned()));
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let smtp = format!("smtp://{}", silent.local_addr().unwrap());
+    drop(silent);
+    let hosts = receiver.address.to_string();
+    let builder = Server::builder()
+        .setting("notify_hosts", &hosts)
+        .setting("smtp", &smtp)
+        .setting("smtp_from", "boathook@example.com")
+        .setting("smtp_user", "boathook")
+        .setting("smtp_secret", "mail")
+        .setting("log", "trace");
+    let (_secrets, builder) = with_secrets(builder);
+    let server = builder.start();
+    let api = server.api();
+    let mut told = fleet("told", "exit 1", &post_to(&receiver, &["ERRORED"]));
+    told["notifications"] = json!({"emails": ["a@example.com"], "after_error": true});
+    let id = api.apply(&told);
+    let run = api.start(&id);
+    server.wait_until("both have failed", || {
+        let left = api.run(&run)["notifications"].clone();
+        left.as_array().is_some_and(|left| left.iter().all(|it| it["attempts"] == 1))
+    });
+    let shown = [
+        api.get(&format!("/api/v1/runs/{run}")).text(),
+        api.get(&format!("/api/v1/fleets/{id}/versions")).text(),
+        server.log(),
+    ];
+    for text in shown {
+        for secret in [SECRET, &SECRET["whsec_".len()..], PASSWORD] {
+            assert!(!text.contains(secret), "a secret is shown");
+        }
+    }
+}
