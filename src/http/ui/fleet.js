@@ -48,9 +48,16 @@ function vessels(context, view) {
     h("div", { class: "cards" }, view.vessels.map((vessel) => h("section", { class: "card" },
       h("h2", null, vessel.name),
       h("pre", { class: "code", tabindex: "0", "aria-label": `The program of ${vessel.name}` },
-        vessel.run ?? vessel.command.map(quoted).join(" ")),
+        program(vessel)),
       h("p", { class: "hint" }, guardrails(vessel))))),
   ];
+}
+
+// What it runs, as one would type it; code from elsewhere, as the API tells of it.
+function program({ run, command, source }) {
+  if (run != null) return run;
+  if (command) return command.map(quoted).join(" ");
+  return source.file?.content ?? JSON.stringify(source, null, 2);
 }
 
 const quoted = (word) => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`);
