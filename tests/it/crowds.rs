@@ -144,6 +144,7 @@ fn beside_a_crowd(size: usize, count: usize, timeout: &str) -> (Vec<Duration>, V
         let beside = latencies(&server, &hook, count);
         let held = Holdings::of(server.pid());
         println!("while {size} hold it up: {held:?}");
+        assert!(held.connections > size / 10, "the crowd has gone before it was needed");
         is_over.store(true, Ordering::SeqCst);
         beside
     });
@@ -165,7 +166,7 @@ fn print(what: &str, sorted: &[Duration]) {
 
 #[test]
 fn a_good_sender_is_served_beside_two_thousand_slow_ones() {
-    let (alone, beside) = beside_a_crowd(2000, 100, "5s");
+    let (alone, beside) = beside_a_crowd(2000, 100, "8s");
     print("alone", &alone);
     print("beside the crowd", &beside);
     // Whoever had to wait for a member of the crowd would have waited for its deadline.
@@ -180,6 +181,20 @@ fn latency_beside_two_thousand_slow_ones() {
     let (alone, beside) = beside_a_crowd(2000, 4000, "20s");
     print("alone", &alone);
     print("beside the crowd", &beside);
+}
+
+/// A server that is told to stop does not wait for those who will never be done.
+#[test]
+fn a_crowd_does_not_keep_a_server_from_stopping() {
+    let mut server = Server::builder().setting("shutdown_grace", "0s").start();
+    let (_, hook) = server.fleet_with_webhook(&waiting_fleet());
+    let mut crowd = Crowd::gather(server.hooks(), &hook, 200);
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| crowd.trickle(&is_over));
+        server.stop();
+        is_over.store(true, Ordering::SeqCst);
+    });
 }
 
 /// More connections than there are descriptors: who finds no place is told so or waits in the
