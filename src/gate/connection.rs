@@ -173,11 +173,9 @@ impl Connection<'_> {
         let (place, mut link) = shared.links.take()?;
         let parcel = Parcel { head, remote_addr: pass.remote_addr, body, line: link.line() };
         link.forward(parcel).map_err(|_| failed())?;
-        match relay::relay(&mut link, &mut *self.transport, form) {
-            Ok(persistence) => {
-                place.give_back(link);
-                if persistence == Persistence::Closed { Err(End::Answered) } else { Ok(()) }
-            }
+        match relay::relay((place, link), &mut *self.transport, form) {
+            Ok(Persistence::Closed) => Err(End::Answered),
+            Ok(_) => Ok(()),
             Err(Failure::NoAnswer) => Err(failed().into()),
             Err(Failure::Incomplete) => {
                 if form.is_old {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::chunked::Decoder;
+use super::links::Place;
 use super::passage::Link;
 use super::reply::Persistence;
 use super::socket::Transport;
@@ -86,28 +87,34 @@ impl Rest {
     }
 }
 
-/// Relays the answer that comes over `link`. Returns what has become of the connection.
+/// Relays the answer that comes over `link`, and gives that back when all of it has come: whoever is
+/// slow to take the last of an answer keeps nobody from the handlers. Returns what has become of the
+/// connection.
 pub(super) fn relay(
-    link: &mut Link,
+    (place, mut link): (Place<'_>, Link),
     client: &mut dyn Transport,
     form: Form<'_>,
 ) -> Result<Persistence, Failure> {
     let mut out = Vec::with_capacity(1024);
-    let (mut rest, persistence) = relay_head(link, form, &mut out)?;
-    loop {
-        client.write_all(&out).and_then(|()| client.flush()).map_err(Failure::Gone)?;
+    let (mut rest, persistence) = relay_head(&mut link, form, &mut out)?;
+    while !rest.is_done() {
+        send(client, &out)?;
         out.clear();
-        if rest.is_done() {
-            return Ok(persistence);
-        }
         if matches!(rest, Rest::Chunks(_)) {
-            await_more(link, client).map_err(Failure::Gone)?;
+            await_more(&link, client).map_err(Failure::Gone)?;
         }
         match link.receive() {
             Ok([]) | Err(_) => return Err(Failure::Incomplete),
             Ok(fresh) => rest.take(fresh, form, &mut out)?,
         }
     }
+    place.give_back(link);
+    send(client, &out)?;
+    Ok(persistence)
+}
+
+fn send(client: &mut dyn Transport, bytes: &[u8]) -> Result<(), Failure> {
+    client.write_all(bytes).and_then(|()| client.flush()).map_err(Failure::Gone)
 }
 
 /// Receives the head, and puts what the client is sent of it and of what came with it into `out`.

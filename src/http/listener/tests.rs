@@ -400,6 +400,22 @@ fn requests_wait_for_a_handler_in_order() {
 }
 
 #[test]
+fn who_reads_no_answers_keeps_nobody_from_the_handlers() {
+    let fixture = Fixture::new();
+    let request = format!("GET /{} HTTP/1.1\r\nHost: x\r\n\r\n", "a".repeat(12 * 1024));
+    // One more than there are links. Each sends until nothing more is taken from it, since nothing
+    // more can be sent to it.
+    let mut crowd: Vec<Client> = (0..4).map(|_| fixture.connect()).collect();
+    for client in &mut crowd {
+        client.0.get_ref().set_write_timeout(Some(Duration::from_secs(1))).unwrap();
+        while client.0.get_mut().write_all(request.as_bytes()).is_ok() {}
+    }
+    for _ in 0..3 {
+        assert!(fixture.is_alive());
+    }
+}
+
+#[test]
 fn stopping_answers_what_is_under_way_and_ends_the_rest() {
     let fixture = Fixture::new();
     let mut follower = fixture.connect();
