@@ -160,6 +160,9 @@ pub const RESERVED_CONNECTIONS: usize = 16;
 pub const RESERVED_TIME_MAX: Duration = Duration::from_secs(1);
 /// Bytes of the stack of a connection's thread: several times what it uses.
 pub const CONNECTION_STACK_BYTES: usize = 256 * 1024;
+/// Connections that wait to be accepted: what Linux queues at most, unless told otherwise
+/// (net.core.somaxconn, listen(2)).
+pub const ACCEPT_BACKLOG_MAX: usize = 4096;
 /// How long to wait for a connection to end when no more can be accepted.
 pub const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 /// How often trouble that does not end is logged.

@@ -86,16 +86,17 @@ impl Accepting {
                 self.recover(&errno.into());
             }
             let is_stopping = self.is_stopping.load(Ordering::SeqCst);
-            self.accept_all();
+            self.accept_queued();
             if is_stopping {
                 return;
             }
         }
     }
 
-    /// Accepts what the kernel has queued.
-    fn accept_all(&mut self) {
-        loop {
+    /// Accepts what the kernel has queued, and no more: clients that connect faster than they are
+    /// accepted must not keep a server from stopping.
+    fn accept_queued(&mut self) {
+        for _ in 0..limits::ACCEPT_BACKLOG_MAX {
             match self.listener.accept() {
                 Ok((stream, peer)) => {
                     self.shared.counters.count_accepted();
