@@ -256,6 +256,9 @@ pub const SESSION_AGE_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 pub const SIGN_IN_LINKS_MAX: usize = 16;
 /// How long a one-time link works: as long as it takes to copy it into a browser.
 pub const SIGN_IN_LINK_AGE_MAX: Duration = Duration::from_secs(120);
+/// Bytes of what one signs in with: several times a token in JSON. It is all that a stranger can have
+/// the admin listener take in.
+pub const SIGN_IN_BODY_BYTES_MAX: u64 = 4096;
 /// Wrong tokens that one address may send within `SIGN_IN_WINDOW`: typing errors, not guesses.
 pub const SIGN_IN_FAILURES_MAX: u32 = 10;
 /// After this long an address's wrong tokens are forgotten.

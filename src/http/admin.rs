@@ -337,11 +337,12 @@ impl Handler for AdminHandler {
         if let Err(problem) = self.check(head) {
             return Err(of_api(respond::error(RequestId::random(), problem)));
         }
-        // Test runs take what webhooks take; everything else is a fleet file at most.
-        let body_bytes_max = if head.path.ends_with("/test") {
-            self.settings.max_body_bytes
-        } else {
-            limits::FLEET_FILE_BYTES_MAX as u64
+        // Test runs take what webhooks take; everything else is a fleet file at most. What is open to
+        // strangers must not use up the room for bodies, which senders of webhooks need.
+        let body_bytes_max = match head.path.as_str() {
+            SESSION => limits::SIGN_IN_BODY_BYTES_MAX,
+            path if path.ends_with("/test") => self.settings.max_body_bytes,
+            _ => limits::FLEET_FILE_BYTES_MAX as u64,
         };
         Ok(Pass { remote_addr: peer, body_bytes_max })
     }
