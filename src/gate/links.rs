@@ -21,15 +21,15 @@ pub struct Links {
     waiting_max: usize,
     patience: Duration,
     pool: Mutex<Pool>,
-    /// Held while a link is being opened: see [`Link::open`].
-    opening: Mutex<()>,
 }
 
 #[derive(Debug, Default)]
 struct Pool {
     idle: Vec<Link>,
-    /// Idle ones, those in use, and those being opened.
+    /// Idle ones, those in use, and the one being opened.
     links: usize,
+    /// One at a time: see [`Link::open`].
+    is_opening: bool,
     /// In the order in which they came, each with a number to tell them apart.
     waiting: VecDeque<(u64, Sender<Turn>)>,
     number: u64,
@@ -39,7 +39,7 @@ struct Pool {
 #[derive(Debug)]
 enum Turn {
     Link(Link),
-    /// A link was lost; open one in its place.
+    /// There may be one more link; open it.
     Open,
 }
 
@@ -47,8 +47,7 @@ impl Links {
     /// Up to `max` links through `passage`. Up to `waiting_max` requests may wait for one, each for
     /// at most `patience`.
     pub fn new(passage: Arc<Passage>, max: usize, waiting_max: usize, patience: Duration) -> Self {
-        let (pool, opening) = (Mutex::default(), Mutex::default());
-        Self { passage, max, waiting_max, patience, pool, opening }
+        Self { passage, max, waiting_max, patience, pool: Mutex::default() }
     }
 
     /// A link, to be used for one request, and the place it has among the others.
@@ -62,6 +61,7 @@ impl Links {
             Turn::Link(link) => Ok((place, link)),
             Turn::Open => match self.open() {
                 Ok(link) => Ok((place, link)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(busy()),
                 Err(error) => {
                     log::warn!(error:% = error; "a request cannot be handed to the handlers");
                     Err(Refusal::new(503, "the server cannot take more requests; try again later"))
@@ -75,8 +75,8 @@ impl Links {
         if let Some(link) = pool.idle.pop() {
             return Ok(Turn::Link(link));
         }
-        if pool.links < self.max {
-            pool.links += 1;
+        if self.may_open(&pool) {
+            pool.begin_opening();
             return Ok(Turn::Open);
         }
         let (number, turn) = self.queue(&mut pool)?;
@@ -106,8 +106,22 @@ impl Links {
     }
 
     fn open(&self) -> io::Result<Link> {
-        let _one_at_a_time = self.opening.lock().unwrap_or_else(|it| it.into_inner());
-        Link::open(&self.passage)
+        let _opening = Opening(self);
+        Link::open(&self.passage, self.patience)
+    }
+
+    fn may_open(&self, pool: &Pool) -> bool {
+        pool.links < self.max && !pool.is_opening
+    }
+
+    /// Lets the first of those who wait open a link, if there may be one more.
+    fn open_next(&self, pool: &mut Pool) {
+        if self.may_open(pool)
+            && let Some((_, waiter)) = pool.waiting.pop_front()
+        {
+            pool.begin_opening();
+            let _ = waiter.send(Turn::Open);
+        }
     }
 
     /// Gives a link back.
@@ -124,17 +138,31 @@ impl Links {
     /// Counts a link that is gone.
     fn lose(&self) {
         let mut pool = self.pool();
-        match pool.waiting.pop_front() {
-            Some((_, waiter)) => {
-                let _ = waiter.send(Turn::Open);
-            }
-            None => pool.links -= 1,
-        }
+        pool.links -= 1;
+        self.open_next(&mut pool);
     }
 
     fn pool(&self) -> MutexGuard<'_, Pool> {
         // Nothing under this lock can be left half done by a panic.
         self.pool.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+impl Pool {
+    fn begin_opening(&mut self) {
+        self.links += 1;
+        self.is_opening = true;
+    }
+}
+
+/// The opening of a link, until it has come to an end.
+struct Opening<'a>(&'a Links);
+
+impl Drop for Opening<'_> {
+    fn drop(&mut self) {
+        let mut pool = self.0.pool();
+        pool.is_opening = false;
+        self.0.open_next(&mut pool);
     }
 }
 
@@ -163,5 +191,27 @@ impl Drop for Place<'_> {
         if self.is_vacant {
             self.links.lose();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn nobody_waits_for_ever_for_handlers_that_do_not_answer() {
+        let directory = tempfile::tempdir().unwrap();
+        let (_inner, passage) = Passage::open(directory.path()).unwrap();
+        let links = Links::new(passage, 2, 10, Duration::from_millis(20));
+        // The first opens a link that nobody serves; the others wait for it, or open one after it.
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| assert_eq!(links.take().unwrap_err().status, 503));
+            }
+        });
+        let pool = links.pool();
+        assert_eq!((pool.links, pool.waiting.len(), pool.is_opening), (0, 0, false));
     }
 }

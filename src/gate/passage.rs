@@ -11,6 +11,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags};
 
@@ -119,9 +120,10 @@ pub struct Link {
 }
 
 impl Link {
-    /// Connects, and waits until somebody serves the connection: tiny_http leaves one lying that
-    /// comes while a thread of its pool is still on its way to the one before.
-    pub(super) fn open(passage: &Arc<Passage>) -> io::Result<Self> {
+    /// Connects, and waits for up to `patience` until somebody serves the connection: tiny_http
+    /// leaves one lying that comes while a thread of its pool is still on its way to the one before.
+    /// When all handlers are busy for longer, this fails with [`io::ErrorKind::WouldBlock`].
+    pub(super) fn open(passage: &Arc<Passage>, patience: Duration) -> io::Result<Self> {
         let id = random()?;
         let line = Line { stream: passage.dial()?, is_cut: AtomicBool::new(false) };
         let mut link = Self {
@@ -132,6 +134,7 @@ impl Link {
             buffer: vec![0; BUFFER_BYTES],
         };
         // Nothing waits under the id yet; any answer will do.
+        link.line.stream.set_read_timeout(Some(patience))?;
         link.send()?;
         let mut answer = Vec::new();
         while !answer.ends_with(b"\r\n\r\n") {
@@ -141,6 +144,8 @@ impl Link {
             }
             answer.extend_from_slice(fresh);
         }
+        // An answer takes as long as it takes.
+        link.line.stream.set_read_timeout(None)?;
         Ok(link)
     }
 
