@@ -3,7 +3,7 @@
 //! from a budget is given back when the body is dropped, whatever becomes of it.
 
 use std::fs::File;
-use std::io::{self, Cursor, Read, Seek, Write};
+use std::io::{self, BufWriter, Cursor, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -64,7 +64,8 @@ impl Spool {
 pub struct Draft<'a> {
     spool: &'a Spool,
     memory: Vec<u8>,
-    file: Option<File>,
+    /// Buffered: a body may come in chunks of a byte each.
+    file: Option<BufWriter<File>>,
     length: u64,
     space: Reservation,
 }
@@ -96,10 +97,11 @@ impl Draft<'_> {
     /// The body, complete.
     ///
     /// # Errors
-    /// 503 when it cannot be read back.
+    /// 503 when there is no room for the last of it, or it cannot be read back.
     pub fn finish(self) -> Result<Body, Refusal> {
         let content = match self.file {
-            Some(mut file) => {
+            Some(file) => {
+                let mut file = file.into_inner().map_err(|it| no_room(it.into_error()))?;
                 file.rewind().map_err(no_room)?;
                 Content::File(file)
             }
@@ -119,7 +121,8 @@ impl Draft<'_> {
             return Err(exhausted());
         }
         // O_TMPFILE: it has no name, so nothing is left of it after a crash either.
-        let mut file = tempfile::tempfile_in(&self.spool.directory).map_err(no_room)?;
+        let file = tempfile::tempfile_in(&self.spool.directory).map_err(no_room)?;
+        let mut file = BufWriter::new(file);
         file.write_all(&self.memory).map_err(no_room)?;
         self.memory = Vec::new();
         self.file = Some(file);
