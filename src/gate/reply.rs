@@ -49,7 +49,8 @@ impl Reply {
 }
 
 /// The head of an answer, but for the empty line at its end. Its body has `length` bytes or, for
-/// `None`, comes in chunks.
+/// `None`, comes in chunks. A 304 has none, and would tell the length of what it stands for
+/// (RFC 9110 8.6).
 pub fn head(status: u16, headers: &[(&'static str, String)], length: Option<u64>) -> Vec<u8> {
     let mut head = Vec::with_capacity(512);
     // A Vec takes whatever is written.
@@ -64,6 +65,7 @@ pub fn head(status: u16, headers: &[(&'static str, String)], length: Option<u64>
         }
     }
     let _ = match length {
+        _ if status == 304 => Ok(()),
         Some(length) => write!(head, "Content-Length: {length}\r\n"),
         None => write!(head, "Transfer-Encoding: chunked\r\n"),
     };
@@ -115,6 +117,13 @@ mod tests {
         assert!(kept.ends_with("\r\nRetry-After: 5\r\nContent-Length: 2\r\n\r\nno"), "{kept}");
         assert!(text(Persistence::Closed, true).ends_with("2\r\nConnection: close\r\n\r\n"));
         assert!(text(Persistence::KeptOld, true).ends_with("2\r\nConnection: keep-alive\r\n\r\n"));
+    }
+
+    #[test]
+    fn what_has_not_changed_has_no_length_of_its_own() {
+        let reply = Reply { status: 304, headers: Vec::new(), body: Vec::new() };
+        let text = String::from_utf8(reply.to_bytes(Persistence::Kept, false)).unwrap();
+        assert!(!text.contains("Content-Length") && text.ends_with("\r\n\r\n"), "{text}");
     }
 
     #[test]
