@@ -86,8 +86,10 @@ impl From<AcceptError> for Problem {
                 Self::new(503, "the server's disk does not keep up; try again later")
             }
             AcceptError::TooLarge { limit } => too_large(limit),
-            AcceptError::Incomplete | AcceptError::Read(_) => {
-                Self::bad_request("the body ended before it was complete")
+            AcceptError::Incomplete => Self::bad_request("the body ended before it was complete"),
+            // The gate had the whole of it, so this is no fault of the sender's.
+            AcceptError::Read(error) => {
+                Self::new(503, format!("the body cannot be read back: {error}; try again later"))
             }
         }
     }
@@ -150,6 +152,7 @@ fn code(status: u16) -> &'static str {
         413 => "payload_too_large",
         414 => "uri_too_long",
         415 => "unsupported_media_type",
+        417 => "expectation_failed",
         422 => "invalid",
         429 => "too_many_requests",
         431 => "headers_too_large",
@@ -223,8 +226,11 @@ mod tests {
     #[test]
     fn refusals_say_what_to_do_in_their_headers() {
         let id = RequestId::random();
-        let full = bare(id, AcceptError::QueueFull.into());
-        assert_eq!((full.status, header(&full, "Retry-After")), (503, Some("5")));
+        let unreadable = AcceptError::Read(std::io::Error::other("the disk fails"));
+        for refusal in [AcceptError::QueueFull, unreadable] {
+            let answer = bare(id, refusal.into());
+            assert_eq!((answer.status, header(&answer, "Retry-After")), (503, Some("5")));
+        }
         let method = error(id, Problem::method_not_allowed(&["GET", "PUT"]));
         assert_eq!((method.status, header(&method, "Allow")), (405, Some("GET, PUT")));
         let stranger = error(id, Problem::new(401, "who?"));
