@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The statuses that a gate itself answers with.
-const STATUSES: [u16; 11] = [400, 408, 413, 414, 417, 429, 431, 500, 501, 503, 505];
+const STATUSES: [u16; 13] = [400, 401, 403, 405, 408, 413, 414, 429, 431, 500, 501, 503, 505];
 
 /// Grows only.
 #[derive(Debug, Default)]

@@ -73,7 +73,7 @@ impl Head {
         Ok(Self {
             framing: framing(&headers, is_old)?,
             keeps_alive: keeps_alive(&headers, is_old),
-            expects_continue: expects_continue(&headers, is_old)?,
+            expects_continue: expects_continue(&headers, is_old),
             method: method.to_owned(),
             path: path.to_owned(),
             query: query.to_owned(),
@@ -189,20 +189,10 @@ fn keeps_alive(headers: &[(String, Vec<u8>)], is_old: bool) -> bool {
     !has(b"close") && (!is_old || has(b"keep-alive"))
 }
 
-/// Whether `100 Continue` is waited for. Nobody knows what other expectations would ask of us, so
-/// they are refused as RFC 9110 10.1.1 has it; HTTP/1.0 has none.
-fn expects_continue(headers: &[(String, Vec<u8>)], is_old: bool) -> Result<bool, Refusal> {
-    if is_old {
-        return Ok(false);
-    }
-    let mut expects = false;
-    for member in members(headers, "Expect") {
-        if !member.eq_ignore_ascii_case(b"100-continue") {
-            return Err(Refusal::new(417, "the only expectation met here is 100-continue"));
-        }
-        expects = true;
-    }
-    Ok(expects)
+/// Whether `100 Continue` is waited for. Other expectations are passed over, as RFC 9110 10.1.1 lets a
+/// server do; HTTP/1.0 has none.
+fn expects_continue(headers: &[(String, Vec<u8>)], is_old: bool) -> bool {
+    !is_old && members(headers, "Expect").any(|member| member.eq_ignore_ascii_case(b"100-continue"))
 }
 
 #[cfg(test)]
@@ -348,8 +338,8 @@ mod tests {
         let expects = |headers: &str| post(headers).map(|head| head.expects_continue);
         assert_eq!(expects(""), Ok(false));
         assert_eq!(expects("Expect: 100-Continue\r\n"), Ok(true));
-        assert_eq!(expects("Expect: 200-ok\r\n"), Err(417));
-        assert_eq!(expects("Expect: 100-continue, more\r\n"), Err(417));
+        assert_eq!(expects("Expect: 200-ok\r\n"), Ok(false));
+        assert_eq!(expects("Expect: more, 100-continue\r\n"), Ok(true));
         let old = with("POST / HTTP/1.0", "Expect: 100-continue\r\n");
         assert_eq!(old.map(|head| head.expects_continue), Ok(false));
     }

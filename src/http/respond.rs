@@ -152,7 +152,6 @@ fn code(status: u16) -> &'static str {
         413 => "payload_too_large",
         414 => "uri_too_long",
         415 => "unsupported_media_type",
-        417 => "expectation_failed",
         422 => "invalid",
         429 => "too_many_requests",
         431 => "headers_too_large",

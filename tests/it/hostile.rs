@@ -277,7 +277,7 @@ fn who_sends_first_and_reads_later_sees_the_refusal() {
         ("Content-Length: 30000000\r\n", 413),
         ("Transfer-Encoding: chunked\r\n", 413),
         ("Content-Length: +5\r\n", 400),
-        ("Content-Length: 30000000\r\nExpect: 200-ok\r\n", 417),
+        ("Content-Length: 30000000\r\nExpect: 200-ok\r\n", 413),
     ] {
         let target = siege.hook.target();
         let head = format!("POST {target} HTTP/1.1\r\nHost: x\r\n{headers}\r\n1c9c380\r\n");

@@ -118,7 +118,6 @@ pub fn headers() -> Vec<Case> {
         case("a host with a user", b"POST {hook} HTTP/1.1\r\nHost: a@x\r\n\r\n", &[400]),
         case("another host's URL", b"POST http://y{hook} HTTP/1.1\r\nHost: x\r\n\r\n", &[400]),
         case("another scheme", b"POST ftp://x{hook} HTTP/1.1\r\nHost: x\r\n\r\n", &[400]),
-        header("another expectation", b"Expect: 200-ok", 417),
         case("an LF for the empty line", b"POST {hook} HTTP/1.1\r\nHost: x\r\n\n", &[400]),
     ]
 }
