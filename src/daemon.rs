@@ -16,7 +16,7 @@ use crate::activation::{self, ActivationError, Inherited};
 use crate::clock::SystemClock;
 use crate::config::{ConfigError, Settings};
 use crate::domain::webhook::Token;
-use crate::engine::{Engine, EngineSettings, RecoveryError};
+use crate::engine::{Engine, EngineSettings, RecoveryError, World};
 use crate::fatal;
 use crate::gate::{Tls, TlsError};
 use crate::http;
@@ -32,6 +32,7 @@ use crate::memory;
 use crate::notify::rules::Rules;
 use crate::notify::{Notifier, NotifierSettings};
 use crate::priority;
+use crate::random::SystemRandom;
 use crate::secrets::SecretStore;
 use crate::signals::{self, Event};
 use crate::storage::{self, DirectoryError, OpenError, write_private_file};
@@ -140,8 +141,13 @@ impl Daemon {
             output_dir,
             secrets: SecretStore::new(settings.secrets_dir.clone()),
         };
-        let engine =
-            Engine::open(engine_settings, storage, Box::new(launcher), Box::new(SystemClock))?;
+        let world = World {
+            launcher: Box::new(launcher),
+            clock: Box::new(SystemClock),
+            random: Box::new(SystemRandom),
+            boot_id: boot_id()?,
+        };
+        let engine = Engine::open(engine_settings, storage, world)?;
         let token = admin_token(&data_dir.join(ADMIN_TOKEN_FILE))?;
         let tls = tls(settings)?;
         let scheme = if tls.is_some() { "https" } else { "http" };
@@ -360,6 +366,15 @@ fn listen(
 /// Where `listener` really listens: port 0 has become a port by now.
 fn local_address(listener: &TcpListener, asked: SocketAddr) -> SocketAddr {
     listener.local_addr().unwrap_or(asked)
+}
+
+/// The kernel's id of the time since this machine was booted (proc(5)).
+fn boot_id() -> Result<String, StartError> {
+    let path = PathBuf::from("/proc/sys/kernel/random/boot_id");
+    let read = std::fs::read_to_string(&path);
+    let boot_id =
+        read.map_err(|source| StartError::File { action: "cannot read", path, source })?;
+    Ok(boot_id.trim().to_owned())
 }
 
 /// The admin token: the one in the file, or a new one when that is missing, empty or torn.

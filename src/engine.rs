@@ -18,7 +18,8 @@ use crate::domain::ids::{RunIds, VesselRunId};
 use crate::launch::Launcher;
 use crate::launch::output::LiveOutput;
 use crate::launch::stop::StopSignal;
-use crate::queue::Queue;
+use crate::queue::{Depth, Queue};
+use crate::random::Random;
 use crate::secrets::SecretStore;
 use crate::storage::{FreeSpace, Storage};
 
@@ -44,6 +45,7 @@ pub use overview::{DiskSpace, Load};
 pub use recovery::RecoveryError;
 pub use replay::ReplayError;
 pub use runs::{RunFilter, RunView};
+pub use worker::{Assignment, Outcome};
 
 use catalog::Catalog;
 use outbox::Outbox;
@@ -61,6 +63,16 @@ pub struct EngineSettings {
     /// Where output files are.
     pub output_dir: PathBuf,
     pub secrets: SecretStore,
+}
+
+/// What is around the engine and not its to decide. A simulation replaces all of it.
+pub struct World {
+    pub launcher: Box<dyn Launcher>,
+    pub clock: Box<dyn Clock>,
+    /// Of run ids and tokens. Other ids order nothing and decide nothing.
+    pub random: Box<dyn Random>,
+    /// The kernel's id of the time since the machine was booted.
+    pub boot_id: String,
 }
 
 /// Why something that was asked for is not done. Each message is for a person.
@@ -83,6 +95,7 @@ pub struct Engine {
     space: FreeSpace,
     launcher: Box<dyn Launcher>,
     clock: Box<dyn Clock>,
+    random: Box<dyn Random>,
     /// Written at every start; the instance goes to every vessel.
     server: ServerRecord,
     /// The user that vessels run as.
@@ -141,6 +154,11 @@ impl Engine {
             return Err(AcceptError::Stalled);
         }
         self.decisions().check_room()
+    }
+
+    /// How full the queue is.
+    pub fn depth(&self) -> Depth {
+        self.decisions().queue.depth()
     }
 
     fn decisions(&self) -> MutexGuard<'_, Decisions> {

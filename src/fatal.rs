@@ -3,11 +3,17 @@
 
 use std::io::{self, Write};
 use std::panic;
-use std::sync::Once;
+use std::sync::{Once, OnceLock};
 use std::thread;
+
+/// What [`stop`] does instead of ending the process, if anything.
+static ENDING: OnceLock<fn(&str) -> !> = OnceLock::new();
 
 /// Ends the process with exit status 1, saying why.
 pub fn stop(why: &str) -> ! {
+    if let Some(end) = ENDING.get() {
+        end(why);
+    }
     log::error!("stopping: {why}");
     if !log::log_enabled!(log::Level::Error) {
         // Silence is for what happens while it runs, not for its end. Who cannot be told does not
@@ -15,6 +21,12 @@ pub fn stop(why: &str) -> ! {
         let _ = writeln!(io::stderr(), "boathook: stopping: {why}");
     }
     std::process::exit(1)
+}
+
+/// Lets `end` take the place of the end of the process, for simulations, which outlive the servers
+/// they end: it unwinds the thread that cannot go on. The first call counts.
+pub fn end_with(end: fn(&str) -> !) {
+    let _ = ENDING.set(end);
 }
 
 /// Makes a panic end the process, unless it is in a thread that serves connections or answers

@@ -24,6 +24,7 @@ pub mod memory;
 pub mod notify;
 pub mod priority;
 pub mod queue;
+pub mod random;
 pub mod secrets;
 pub mod signals;
 pub mod size;

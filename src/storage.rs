@@ -23,6 +23,7 @@ mod codec;
 pub mod commit;
 mod database;
 mod directory;
+pub mod faults;
 mod keys;
 mod migrate;
 mod space;
@@ -37,6 +38,7 @@ use chunks::ChunkReader;
 use codec::CodecError;
 use commit::Committer;
 use database::Database;
+use faults::{Faults, NoFaults};
 use tables::{META_ORGANIZATION, META_SERVER, Table};
 
 /// The open database.
@@ -73,6 +75,17 @@ impl Storage {
     /// # Errors
     /// When the files cannot be opened, locked or synced.
     pub fn open(directory: DataDirectory) -> Result<(Self, JoinHandle<()>), StorageError> {
+        Self::open_with(directory, Box::new(NoFaults))
+    }
+
+    /// As [`open`](Self::open), with a say for `faults` in what becomes of each commit.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_with(
+        directory: DataDirectory,
+        faults: Box<dyn Faults>,
+    ) -> Result<(Self, JoinHandle<()>), StorageError> {
         let sled = directory.open_database()?;
         sled.flush()?;
         directory.sync_database()?;
@@ -82,10 +95,11 @@ impl Storage {
             directory.record_schema()?;
         }
         let database = Arc::new(database);
-        let (committer, thread) = Committer::start(Arc::clone(&database)).map_err(|source| {
-            let path = directory.path().to_owned();
-            StorageError::File { action: "cannot start the committer for", path, source }
-        })?;
+        let (committer, thread) =
+            Committer::start(Arc::clone(&database), faults).map_err(|source| {
+                let path = directory.path().to_owned();
+                StorageError::File { action: "cannot start the committer for", path, source }
+            })?;
         Ok((Self { database, committer, directory }, thread))
     }
 

@@ -9,6 +9,7 @@ use crate::clock::Timestamp;
 use crate::domain::ids::FleetId;
 use crate::domain::network::Networks;
 use crate::domain::rate::Rate;
+use crate::random::{Random, SystemRandom};
 
 /// A secret of 256 random bits in URL-safe Base64. Never shown by `Debug`.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,8 +25,16 @@ impl Token {
     /// # Errors
     /// When the operating system has no randomness to give.
     pub fn random() -> Result<Self, getrandom::Error> {
+        Self::drawn_from(&SystemRandom)
+    }
+
+    /// A new token of bytes from `random`, which must be fit for secrets.
+    ///
+    /// # Errors
+    /// When there is no randomness to be had.
+    pub fn drawn_from(random: &dyn Random) -> Result<Self, getrandom::Error> {
         let mut bytes = [0; 32];
-        getrandom::fill(&mut bytes)?;
+        random.fill(&mut bytes)?;
         Ok(Self(data_encoding::BASE64URL_NOPAD.encode(&bytes)))
     }
 

@@ -172,7 +172,7 @@ impl Engine {
     /// # Errors
     /// When there is no such fleet, or it has one.
     pub fn add_webhook(&self, id: FleetId, settings: WebhookSettings) -> Result<Webhook, Refusal> {
-        let token = new_token()?;
+        let token = self.new_token()?;
         self.change(|catalog, now| catalog.add_webhook(id, token, settings, now))
     }
 
@@ -193,7 +193,7 @@ impl Engine {
     /// # Errors
     /// When there is no such fleet, or it has no webhook.
     pub fn replace_webhook(&self, id: FleetId, grace: Duration) -> Result<Webhook, Refusal> {
-        let token = new_token()?;
+        let token = self.new_token()?;
         self.change(|catalog, now| catalog.replace_webhook(id, token, grace, now))
     }
 
@@ -257,6 +257,12 @@ impl Engine {
         checked.map_err(|message| Refusal::Invalid(file.refuse_user(message).to_string()))
     }
 
+    fn new_token(&self) -> Result<Token, Refusal> {
+        Token::drawn_from(self.random.as_ref()).map_err(|error| {
+            Refusal::Overloaded(format!("the system has no randomness for a token: {error}"))
+        })
+    }
+
     /// Decides a change of the catalog and makes it durable.
     fn change<T>(
         &self,
@@ -272,10 +278,4 @@ impl Engine {
         ticket.wait();
         Ok(result)
     }
-}
-
-fn new_token() -> Result<Token, Refusal> {
-    Token::random().map_err(|error| {
-        Refusal::Overloaded(format!("the system has no randomness for a token: {error}"))
-    })
 }

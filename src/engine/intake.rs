@@ -105,7 +105,7 @@ impl Engine {
     /// An id for a run, if one more may wait.
     fn reserve(&self) -> Result<RunId, AcceptError> {
         let mut random = [0; 8];
-        getrandom::fill(&mut random).map_err(io::Error::other)?;
+        self.random.fill(&mut random).map_err(io::Error::other)?;
         let now = self.clock.now();
         if !self.space.is_enough() {
             return Err(AcceptError::DiskFull);

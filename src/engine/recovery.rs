@@ -6,10 +6,9 @@
 //! this server changes a row. A crash during recovery repeats it.
 
 use std::collections::{HashMap, HashSet};
-use std::io;
 use std::sync::{Arc, Condvar, Mutex, RwLock};
 
-use crate::clock::{Clock, Timestamp};
+use crate::clock::Timestamp;
 use crate::domain::change::{Change, QueueEntry, ServerRecord};
 use crate::domain::fleet::{DEFAULT_PROJECT, FleetVersion, Organization, Project};
 use crate::domain::ids::{
@@ -18,21 +17,21 @@ use crate::domain::ids::{
 use crate::domain::run::Status;
 use crate::engine::catalog::Catalog;
 use crate::engine::outbox::Outbox;
-use crate::engine::{Decisions, Engine, EngineSettings, Phase};
+use crate::engine::{Decisions, Engine, EngineSettings, Phase, World};
 use crate::launch::Launcher;
 use crate::queue::{Interruption, Queue, Restored, Started};
 use crate::storage::{Storage, StorageError};
 
-/// Changes that recovery commits at a time, give or take a run: how many there are depends on how much was running.
-const CHANGES_PER_COMMIT: usize = 512;
+/// Changes that recovery commits at a time, give or take a run: how many there are depends on how
+/// much was running. Few, so that no transaction grows with it, and that simulated recoveries have
+/// several commits to crash between.
+const CHANGES_PER_COMMIT: usize = 32;
 
 /// Why the engine does not open.
 #[derive(Debug, thiserror::Error)]
 pub enum RecoveryError {
     #[error(transparent)]
     Storage(#[from] StorageError),
-    #[error("cannot read the boot id of this machine: {0}")]
-    BootId(io::Error),
     #[error(
         "version {version} of the fleet {fleet} is missing, and the run {run} needs it; restore a backup"
     )]
@@ -76,16 +75,14 @@ impl Engine {
     pub fn open(
         settings: EngineSettings,
         storage: Storage,
-        launcher: Box<dyn Launcher>,
-        clock: Box<dyn Clock>,
+        world: World,
     ) -> Result<Arc<Self>, RecoveryError> {
+        let World { launcher, clock, random, boot_id } = world;
         let now = clock.now();
-        let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
-            .map_err(RecoveryError::BootId)?;
         let last = storage.server()?;
         let server = ServerRecord {
             instance: last.as_ref().map_or_else(InstanceId::random, |last| last.instance),
-            boot_id: boot_id.trim().to_owned(),
+            boot_id: boot_id.clone(),
             stopped_cleanly: false,
         };
         let mut restoring = Restoring {
@@ -96,7 +93,7 @@ impl Engine {
             changes: Vec::new(),
             versions: HashMap::new(),
             last,
-            boot_id: server.boot_id.clone(),
+            boot_id,
             now,
         };
         let catalog = restoring.catalog()?;
@@ -157,6 +154,7 @@ impl Engine {
             storage,
             launcher,
             clock,
+            random,
             server,
             user: crate::launch::user::own_name(),
             work: Condvar::new(),

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
-use crate::engine::{Engine, Phase};
+use crate::clock::Timestamp;
+use crate::engine::{Decisions, Engine, Phase};
 
 impl Engine {
     /// Starts the timer. It ends once the engine drains.
@@ -15,14 +16,25 @@ impl Engine {
         thread::Builder::new().name("timer".into()).spawn(move || engine.fire_retries())
     }
 
+    /// Lets the retries that are due by now be claimed: what the timer does whenever it wakes.
+    pub fn fire_due_retries(&self) {
+        self.fire(&mut self.decisions());
+    }
+
+    /// Returns the time by which it judged.
+    fn fire(&self, decisions: &mut Decisions) -> Timestamp {
+        let now = self.clock.now();
+        decisions.queue.fire_due(now);
+        if decisions.queue.has_claimable() {
+            self.work.notify_one();
+        }
+        now
+    }
+
     fn fire_retries(&self) {
         let mut decisions = self.decisions();
         while decisions.phase == Phase::Serving {
-            let now = self.clock.now();
-            decisions.queue.fire_due(now);
-            if decisions.queue.has_claimable() {
-                self.work.notify_one();
-            }
+            let now = self.fire(&mut decisions);
             decisions = match decisions.queue.next_due() {
                 Some(due) => {
                     let waited = self.retries.wait_timeout(decisions, due.since(now));

@@ -2,7 +2,7 @@
 //! next in the same commit.
 
 use std::io::Read;
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard};
 use std::thread::{self, JoinHandle};
 
 use crate::domain::change::Change;
@@ -18,16 +18,24 @@ use crate::queue::Claim;
 use crate::storage::Storage;
 
 /// A vessel that a worker is to run: durable, and known to those who stop and follow.
-struct Assignment {
+pub struct Assignment {
     claim: Claim,
     output: Arc<LiveOutput>,
 }
 
+impl Assignment {
+    /// What was claimed.
+    pub fn claim(&self) -> &Claim {
+        &self.claim
+    }
+}
+
 /// How an attempt came out.
-struct Outcome {
+#[derive(Debug)]
+pub struct Outcome {
     /// `None`: the stopping server has ended it before its time.
-    end: Option<End>,
-    output: CapturedOutput,
+    pub end: Option<End>,
+    pub output: CapturedOutput,
 }
 
 impl Outcome {
@@ -71,34 +79,47 @@ impl Engine {
         let mut assigned = self.await_assignment(stop);
         while let Some(assignment) = assigned {
             let outcome = self.execute(&assignment, stop);
-            assigned = match outcome.end {
-                None => {
-                    self.abandon(&assignment, outcome.output);
-                    None
-                }
-                Some(end) => self
-                    .settle(&assignment, &end, outcome.output, stop)
-                    .or_else(|| self.await_assignment(stop)),
-            };
+            let next = self.settle(&assignment, outcome, stop);
+            assigned = next.or_else(|| self.await_assignment(stop));
         }
     }
 
     /// Waits for something to claim; `None` once the engine drains.
     fn await_assignment(&self, stop: &Arc<StopSignal>) -> Option<Assignment> {
         let mut decisions = self.decisions();
-        loop {
-            let mut changes = Vec::new();
-            if decisions.phase != Phase::Serving {
-                return None;
-            }
-            if let Some(assignment) = self.claim(&mut decisions, stop, &mut changes) {
-                let ticket = self.storage.commit(changes);
-                drop(decisions);
-                ticket.wait();
-                return Some(assignment);
-            }
-            decisions = self.work.wait(decisions).unwrap_or_else(|_| super::poisoned());
+        while decisions.phase == Phase::Serving {
+            decisions = match self.assign(decisions, stop) {
+                Ok(assignment) => return Some(assignment),
+                Err(decisions) => self.work.wait(decisions).unwrap_or_else(|_| super::poisoned()),
+            };
         }
+        None
+    }
+
+    /// Claims a vessel durably, if one can be had at once. With [`execute`](Self::execute) and
+    /// [`settle`](Self::settle) this is all that a worker does, one step at a time.
+    pub fn try_claim(&self, stop: &Arc<StopSignal>) -> Option<Assignment> {
+        let decisions = self.decisions();
+        if decisions.phase != Phase::Serving {
+            return None;
+        }
+        self.assign(decisions, stop).ok()
+    }
+
+    /// Claims a vessel and waits until that is durable; gives the lock back when there is none.
+    fn assign<'a>(
+        &self,
+        mut decisions: MutexGuard<'a, Decisions>,
+        stop: &Arc<StopSignal>,
+    ) -> Result<Assignment, MutexGuard<'a, Decisions>> {
+        let mut changes = Vec::new();
+        let Some(assignment) = self.claim(&mut decisions, stop, &mut changes) else {
+            return Err(decisions);
+        };
+        let ticket = self.storage.commit(changes);
+        drop(decisions);
+        ticket.wait();
+        Ok(assignment)
     }
 
     /// Claims a vessel, and wakes a fellow when there is more.
@@ -121,7 +142,8 @@ impl Engine {
         Some(Assignment { claim, output })
     }
 
-    fn execute(&self, assignment: &Assignment, stop: &StopSignal) -> Outcome {
+    /// Runs an attempt to its end.
+    pub fn execute(&self, assignment: &Assignment, stop: &StopSignal) -> Outcome {
         let claim = &assignment.claim;
         let vessel = &claim.version.definition.vessels[claim.vessel];
         let head = match self.stored_head(&claim.run) {
@@ -194,19 +216,23 @@ impl Engine {
         })
     }
 
-    /// Records the end of an attempt and claims the next in the same commit.
-    fn settle(
+    /// Records the end of an attempt and claims the next in the same commit. What was abandoned is
+    /// left to the next server.
+    pub fn settle(
         &self,
         assignment: &Assignment,
-        end: &End,
-        output: CapturedOutput,
+        outcome: Outcome,
         stop: &Arc<StopSignal>,
     ) -> Option<Assignment> {
         let claim = &assignment.claim;
+        let Outcome { end: Some(end), output } = outcome else {
+            self.abandon(assignment, outcome.output);
+            return None;
+        };
         let (output, mut changes) = output_changes(claim, output);
         let mut decisions = self.decisions();
         let due_before = decisions.queue.next_due();
-        let settled = decisions.queue.settle(claim.vessel_run, end, output, self.clock.now());
+        let settled = decisions.queue.settle(claim.vessel_run, &end, output, self.clock.now());
         changes.extend(settled.changes);
         let notifications = self.admit_notifications(&mut changes);
         if decisions.queue.next_due() != due_before {

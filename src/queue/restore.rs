@@ -119,6 +119,10 @@ fn interrupt(
             changes.push(active.decide(vessel, Status::Terminated, "stopped", now));
         }
     }
+    if active.is_decided() {
+        // All that was left of it had been stopped: nothing is worth starting the rest again for.
+        return Restored::Ended;
+    }
     let was_running = active.running() > 0;
     if interruption.was_crash && was_running {
         active.record.crashes += 1;

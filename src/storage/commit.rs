@@ -13,33 +13,60 @@ use crate::domain::change::Change;
 use crate::fatal;
 use crate::limits::{COMMIT_QUEUE_MAX, COMMIT_STALL_MAX, SLICE_BYTES};
 use crate::storage::database::Database;
+use crate::storage::faults::Faults;
 use crate::storage::tables::Rows;
 
 /// Changes on their way to the committer, and whom to tell.
 struct Request {
     changes: Vec<Change>,
-    done: Arc<Latch>,
+    waiter: Waiter,
+}
+
+/// What has become of a commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    Pending,
+    Durable,
+    /// The committer has ended without it.
+    Lost,
 }
 
 /// Opens once. A channel would do, but those spin before they sleep, which costs the committer the
 /// processor that everybody waits for.
-#[derive(Default)]
 struct Latch {
-    is_open: Mutex<bool>,
-    opened: Condvar,
+    outcome: Mutex<Outcome>,
+    decided: Condvar,
 }
 
 impl Latch {
-    fn open(&self) {
-        *self.is_open.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        self.opened.notify_one();
+    fn new() -> Self {
+        Self { outcome: Mutex::new(Outcome::Pending), decided: Condvar::new() }
     }
 
-    /// Whether it has opened within `timeout`.
-    fn wait(&self, timeout: Duration) -> bool {
-        let is_open = self.is_open.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = self.opened.wait_timeout_while(is_open, timeout, |is_open| !*is_open);
+    /// Decides what is not decided yet.
+    fn decide(&self, outcome: Outcome) {
+        let mut decided = self.outcome.lock().unwrap_or_else(PoisonError::into_inner);
+        if *decided == Outcome::Pending {
+            *decided = outcome;
+            self.decided.notify_one();
+        }
+    }
+
+    /// What has become of it within `timeout`.
+    fn wait(&self, timeout: Duration) -> Outcome {
+        let outcome = self.outcome.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_pending = |outcome: &mut Outcome| *outcome == Outcome::Pending;
+        let waited = self.decided.wait_timeout_while(outcome, timeout, is_pending);
         *waited.unwrap_or_else(PoisonError::into_inner).0
+    }
+}
+
+/// The committer's end of a latch. Whoever waits learns of its loss, too.
+struct Waiter(Arc<Latch>);
+
+impl Drop for Waiter {
+    fn drop(&mut self) {
+        self.0.decide(Outcome::Lost);
     }
 }
 
@@ -90,12 +117,17 @@ impl Progress {
 impl Ticket {
     /// Returns once the changes are durable. Ends the process when they cannot become so.
     pub fn wait(self) {
-        while !self.done.wait(COMMIT_STALL_MAX) {
-            if self.progress.elapsed() >= COMMIT_STALL_MAX {
-                fatal::stop(&format!(
-                    "a commit has taken over {} s: is the disk full or failing?",
-                    COMMIT_STALL_MAX.as_secs()
-                ));
+        loop {
+            match self.done.wait(COMMIT_STALL_MAX) {
+                Outcome::Durable => return,
+                Outcome::Lost => fatal::stop("the committer has ended"),
+                Outcome::Pending if self.progress.elapsed() >= COMMIT_STALL_MAX => {
+                    fatal::stop(&format!(
+                        "a commit has taken over {} s: is the disk full or failing?",
+                        COMMIT_STALL_MAX.as_secs()
+                    ));
+                }
+                Outcome::Pending => {}
             }
         }
     }
@@ -106,13 +138,16 @@ impl Committer {
     ///
     /// # Errors
     /// When the thread cannot be started.
-    pub fn start(database: Arc<Database>) -> std::io::Result<(Self, JoinHandle<()>)> {
+    pub fn start(
+        database: Arc<Database>,
+        mut faults: Box<dyn Faults>,
+    ) -> std::io::Result<(Self, JoinHandle<()>)> {
         let (requests, waiting) = bounded(COMMIT_QUEUE_MAX);
         let progress =
             Arc::new(Progress { origin: Instant::now(), began_millis: AtomicU64::new(0) });
         let thread = thread::Builder::new().name("committer".into()).spawn({
             let progress = Arc::clone(&progress);
-            move || run(&database, &waiting, &progress)
+            move || run(&database, &waiting, &progress, faults.as_mut())
         })?;
         Ok((Self { requests, progress }, thread))
     }
@@ -120,8 +155,9 @@ impl Committer {
     /// Hands over `changes`. Commits happen in the order of these calls, so whoever decides calls
     /// this while still holding what the decision was based on.
     pub fn send(&self, changes: Vec<Change>) -> Ticket {
-        let done = Arc::new(Latch::default());
-        if self.requests.send(Request { changes, done: Arc::clone(&done) }).is_err() {
+        let done = Arc::new(Latch::new());
+        let waiter = Waiter(Arc::clone(&done));
+        if self.requests.send(Request { changes, waiter }).is_err() {
             fatal::stop("the committer has ended");
         }
         Ticket { done, progress: Arc::clone(&self.progress) }
@@ -141,8 +177,13 @@ impl Committer {
     }
 }
 
-fn run(database: &Database, requests: &Receiver<Request>, progress: &Progress) {
-    let mut group: Vec<Arc<Latch>> = Vec::new();
+fn run(
+    database: &Database,
+    requests: &Receiver<Request>,
+    progress: &Progress,
+    faults: &mut dyn Faults,
+) {
+    let mut group: Vec<Waiter> = Vec::new();
     while let Ok(first) = requests.recv() {
         progress.begin();
         // Every sync costs the same, whatever it covers: others who are about to hand something
@@ -150,24 +191,32 @@ fn run(database: &Database, requests: &Receiver<Request>, progress: &Progress) {
         thread::yield_now();
         let mut rows = Rows::default();
         let mut next = Some(first);
-        while let Some(request) = next.take() {
+        while let Some(mut request) = next.take() {
+            if let Err(error) = faults.before_write(&mut request.changes) {
+                cannot_write(&error);
+            }
             for change in &request.changes {
                 if let Err(error) = rows.add(change) {
                     fatal::stop(&format!("a change cannot be stored: {error}"));
                 }
             }
-            group.push(request.done);
+            group.push(request.waiter);
             // What is large waits for the next group: nobody's accept waits for all of it.
             if rows.bytes() < SLICE_BYTES {
                 next = requests.try_recv().ok();
             }
         }
-        if let Err(error) = database.commit(rows.into_batch()) {
-            fatal::stop(&format!("the database cannot be written: {error}"));
+        let committed = database.commit(rows.into_batch());
+        if let Err(error) = committed.and_then(|()| faults.after_sync()) {
+            cannot_write(&error);
         }
         progress.end();
-        for done in group.drain(..) {
-            done.open();
+        for waiter in group.drain(..) {
+            waiter.0.decide(Outcome::Durable);
         }
     }
+}
+
+fn cannot_write(error: &str) -> ! {
+    fatal::stop(&format!("the database cannot be written: {error}"))
 }

@@ -27,7 +27,7 @@ const LAYERS: [(&str, &[&str]); 13] = [
 ];
 
 /// What everybody may name.
-const FOUNDATION: [&str; 5] = ["clock", "domain", "duration", "limits", "size"];
+const FOUNDATION: [&str; 6] = ["clock", "domain", "duration", "limits", "random", "size"];
 
 #[test]
 fn imports_point_one_way() {

@@ -1,10 +1,11 @@
 //! Single cases: defects that must not come back, and rules that a random life seldom meets.
 
+use crate::domain::graph::Condition;
 use crate::domain::ids::RunIds;
 use crate::domain::run::{End, OutputRecord, Status};
 use crate::queue::tests::rows::Rows;
 use crate::queue::tests::{Shape, at, queued};
-use crate::queue::{Queue, QueueFull};
+use crate::queue::{Interruption, Queue, QueueFull, Restored, Started};
 
 #[test]
 fn stopping_a_finished_run_spares_the_run_that_has_its_sequence_now() {
@@ -28,6 +29,35 @@ fn stopping_a_finished_run_spares_the_run_that_has_its_sequence_now() {
     assert!(queue.stop_run(first, ended.fleet_id, ended.sequence, at(5_000)).is_none());
     assert_eq!(queue.depth().waiting, 1);
     assert_eq!(rows.runs[&second].status, Status::Scheduled);
+}
+
+#[test]
+fn a_run_whose_last_vessel_was_stopped_does_not_start_again_without_its_directory() {
+    let version = Shape::new(2, &[(0, 1, Condition::Success)]).version(1, 1);
+    let mut rows = Rows::default();
+    let mut queue = Queue::new(10, 3);
+    let run = RunIds::after(None).next(at(1_000), 0);
+    rows.apply(&queue.submit(queued(run, &version), at(1_000)).unwrap().changes);
+    rows.apply(&queue.claim(at(2_000)).unwrap().1);
+    let (end, output) = (End::Exited(0), OutputRecord::default());
+    rows.apply(&queue.settle(run.vessel_run(0), &end, output, at(3_000)).changes);
+    rows.apply(&queue.claim(at(3_000)).unwrap().1);
+    let record = &rows.runs[&run];
+    let stopped = queue.stop_run(run, record.fleet_id, record.sequence, at(4_000)).unwrap();
+    rows.apply(&stopped.changes);
+
+    // The power fails before the vessel that was told to stop has ended.
+    let mut queue = Queue::new(10, 3);
+    let interruption = Interruption { was_crash: true, has_directory: false };
+    let vessels = [0, 1].map(|vessel| rows.latest(run.vessel_run(vessel)).cloned()).to_vec();
+    let started = Started { record: rows.runs[&run].clone(), vessels, interruption };
+    let entry = rows.queue.values().next().unwrap().clone();
+    let (restored, changes) = queue.restore(&entry, version, Some(started), at(5_000));
+    rows.apply(&changes);
+    assert_eq!(restored, Restored::Ended);
+    assert!(queue.claim(at(6_000)).is_none());
+    assert_eq!(rows.runs[&run].status, Status::Terminated);
+    assert_eq!(rows.latest(run.vessel_run(0)).unwrap().status, Status::Success);
 }
 
 #[test]

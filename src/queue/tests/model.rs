@@ -315,6 +315,9 @@ impl Model {
                 self.ended.insert(*vessel, Status::Terminated);
             }
         }
+        if self.is_over(run) {
+            return Restored::Ended;
+        }
         let was_running = self.is_running(run);
         let has_launched = vessels
             .iter()

@@ -1,0 +1,184 @@
+//! The simulated disk: decides at which commit the server dies, and keeps its own account of every
+//! row that has become durable.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use boathook::domain::change::{Change, QueueEntry, ServerRecord};
+use boathook::domain::fleet::Fleet;
+use boathook::domain::ids::{FleetId, RunId, VesselRunId};
+use boathook::domain::run::{RunRecord, VesselRunRecord};
+use boathook::storage::faults::Faults;
+
+use crate::sabotage::Sabotage;
+
+/// Shared by the committer of the server that runs now, the launcher and the life.
+#[derive(Clone)]
+pub struct Disk(Arc<Mutex<State>>);
+
+pub struct State {
+    pub rows: Rows,
+    /// Commits since the log was last taken, durable all.
+    log: Vec<Vec<Change>>,
+    /// What is being written.
+    writing: Vec<Change>,
+    plan: Option<Plan>,
+    sabotage: Option<Sabotage>,
+    /// Something was acknowledged that is not on the disk; the power is about to fail.
+    lied: bool,
+    commits: u64,
+}
+
+/// The server dies at a commit to come.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    /// How many commits succeed before.
+    pub commits: u32,
+    pub when: When,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// Nothing of the commit is there: a crash or a full disk.
+    BeforeWrite,
+    /// All of it is there and nobody was told: a crash or a sync that failed.
+    AfterSync,
+}
+
+/// The rows that matter, as the changes leave them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Rows {
+    pub server: Option<ServerRecord>,
+    pub fleets: BTreeMap<FleetId, Fleet>,
+    pub runs: BTreeMap<RunId, RunRecord>,
+    pub attempts: BTreeMap<(VesselRunId, u32), VesselRunRecord>,
+    pub queue: BTreeMap<u64, QueueEntry>,
+    /// Runs whose payloads are there, and they are not.
+    pub arriving: BTreeSet<RunId>,
+    pub uploads: BTreeSet<RunId>,
+}
+
+impl Rows {
+    pub fn latest(&self, vessel_run: VesselRunId) -> Option<&VesselRunRecord> {
+        self.attempts.range((vessel_run, 0)..=(vessel_run, u32::MAX)).next_back().map(|it| it.1)
+    }
+
+    fn apply(&mut self, change: &Change) {
+        match change {
+            Change::PutServer(server) => self.server = Some(server.clone()),
+            Change::PutFleet(fleet) => {
+                self.fleets.insert(fleet.id, fleet.clone());
+            }
+            Change::RemoveFleet(id) => {
+                self.fleets.remove(id);
+            }
+            Change::AddRun(run) | Change::PutRun(run) => {
+                self.arriving.remove(&run.id);
+                self.runs.insert(run.id, run.clone());
+            }
+            Change::PutVesselRun(record) => {
+                self.attempts.insert((record.id, record.attempt), record.clone());
+            }
+            Change::PutQueueEntry(entry) => {
+                self.queue.insert(entry.sequence, entry.clone());
+            }
+            Change::RemoveQueueEntry { sequence } => {
+                self.queue.remove(sequence);
+            }
+            Change::PutPayload { run, .. } if !self.runs.contains_key(run) => {
+                self.arriving.insert(*run);
+            }
+            Change::RemovePayload { run, .. } => {
+                self.arriving.remove(run);
+            }
+            Change::BeginUpload(run) => {
+                self.uploads.insert(*run);
+            }
+            Change::EndUpload(run) => {
+                self.uploads.remove(run);
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Disk {
+    pub fn new(sabotage: Option<Sabotage>) -> Self {
+        Self(Arc::new(Mutex::new(State {
+            rows: Rows::default(),
+            log: Vec::new(),
+            writing: Vec::new(),
+            plan: None,
+            sabotage,
+            lied: false,
+            commits: 0,
+        })))
+    }
+
+    pub fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What a committer of this disk asks.
+    pub fn faults(&self) -> Box<dyn Faults> {
+        Box::new(self.clone())
+    }
+
+    pub fn plan(&self, plan: Option<Plan>) {
+        self.lock().plan = plan;
+    }
+
+    /// The commits since this was last asked.
+    pub fn take_log(&self) -> Vec<Vec<Change>> {
+        std::mem::take(&mut self.lock().log)
+    }
+
+    /// Whether something was acknowledged that is not there.
+    pub fn take_lie(&self) -> bool {
+        std::mem::take(&mut self.lock().lied)
+    }
+}
+
+impl Faults for Disk {
+    fn before_write(&mut self, changes: &mut Vec<Change>) -> Result<(), String> {
+        let mut state = self.lock();
+        state.commits += 1;
+        let number = state.commits;
+        if let Some(sabotage) = state.sabotage {
+            sabotage.tamper(changes, number);
+        }
+        if let Some(Plan { commits: 0, when: When::BeforeWrite }) = state.plan {
+            if state.sabotage == Some(Sabotage::AcknowledgeBeforeSync) {
+                state.lied = true;
+                state.plan = None;
+                changes.clear();
+                return Ok(());
+            }
+            state.plan = None;
+            return Err("no space left on the simulated device".into());
+        }
+        state.writing.append(&mut changes.clone());
+        Ok(())
+    }
+
+    fn after_sync(&mut self) -> Result<(), String> {
+        let mut state = self.lock();
+        let mut written = std::mem::take(&mut state.writing);
+        for change in &mut written {
+            state.rows.apply(change);
+            if let Change::PutPayload { bytes, .. } = change {
+                *bytes = Vec::new();
+            }
+        }
+        state.log.push(written);
+        match &mut state.plan {
+            Some(Plan { commits: 0, .. }) => {
+                state.plan = None;
+                return Err("the simulated device has failed to sync".into());
+            }
+            Some(plan) => plan.commits -= 1,
+            None => {}
+        }
+        Ok(())
+    }
+}

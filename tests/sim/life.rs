@@ -1,0 +1,327 @@
+//! One life: a machine and the servers on it, driven through random steps by a seed. After each
+//! step what the engine says, what is stored and what the model expects must agree.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use boathook::domain::change::Change;
+use boathook::domain::fleet::FleetDefinition;
+use boathook::domain::ids::{FleetId, RunId, VesselRunId};
+use boathook::engine::{Assignment, Engine, Outcome};
+use boathook::launch::stop::StopSignal;
+use fastrand::Rng;
+use tempfile::TempDir;
+
+use crate::disk::{Disk, Plan, When};
+use crate::machine::Machine;
+use crate::model::Model;
+use crate::sabotage::Sabotage;
+
+mod checks;
+mod fleets;
+mod incarnation;
+mod replays;
+mod stops;
+mod submits;
+mod vessels;
+
+pub use incarnation::Died;
+
+/// How often a run may be interrupted by crashes.
+const CRASHES_MAX: u32 = 3;
+/// Runs that may wait at a time.
+const WAITING_MAX: usize = 30;
+/// Bytes of a body that is accepted: a few slices.
+const BODY_BYTES_MAX: usize = 600 * 1024;
+
+pub struct Life {
+    random: Rng,
+    temper: Temper,
+    directory: TempDir,
+    machine: Machine,
+    disk: Disk,
+    sabotage: Option<Sabotage>,
+    model: Model,
+    fleets: Vec<Fleet>,
+    /// What settled attempts have written.
+    outputs: BTreeMap<(VesselRunId, u32), Vec<u8>>,
+    server: Option<Server>,
+    /// What the last server left behind, as far as it was made durable.
+    last_boot: Option<String>,
+    stopped_cleanly: bool,
+    /// The server has acknowledged what is not there: it ends with this step.
+    is_doomed: bool,
+    pub trace: Vec<String>,
+    pub restarts: u32,
+}
+
+/// The server that runs now.
+struct Server {
+    engine: Arc<Engine>,
+    committer: std::thread::JoinHandle<()>,
+    workers: Vec<Worker>,
+}
+
+struct Worker {
+    stop: Arc<StopSignal>,
+    vessel: Option<Flight>,
+}
+
+/// A vessel that a worker has started.
+struct Flight {
+    assignment: Assignment,
+    outcome: Outcome,
+}
+
+struct Fleet {
+    id: FleetId,
+    is_alive: bool,
+    name: String,
+    /// The first version first.
+    versions: Vec<Arc<FleetDefinition>>,
+    webhook: Option<String>,
+}
+
+/// What kind of life this is. Each seed has its own.
+struct Temper {
+    workers: usize,
+    /// Chances in a thousand, at each step.
+    crash: u32,
+    doom: u32,
+    orderly_stop: u32,
+    clock_jump: u32,
+    stop: u32,
+    edit: u32,
+    submit: u32,
+    replay: u32,
+    large_bodies: u32,
+    spawn_failure: u32,
+}
+
+impl Temper {
+    fn random(random: &mut Rng) -> Self {
+        let mut one_of = |chances: &[u32]| chances[random.usize(..chances.len())];
+        Self {
+            crash: one_of(&[0, 3, 10]),
+            doom: one_of(&[0, 5, 20]),
+            orderly_stop: one_of(&[0, 2, 8]),
+            clock_jump: one_of(&[0, 5, 20]),
+            stop: one_of(&[5, 20, 60]),
+            edit: one_of(&[2, 10]),
+            submit: one_of(&[150, 250, 400]),
+            replay: one_of(&[10, 40]),
+            large_bodies: one_of(&[0, 5, 30]),
+            spawn_failure: one_of(&[0, 20, 200]),
+            workers: one_of(&[1, 2, 4, 16]) as usize,
+        }
+    }
+}
+
+/// What came of a verb of the engine.
+struct Answer<T> {
+    /// `None`: the server has died of it.
+    result: Option<T>,
+    /// What it has made durable, commit by commit.
+    log: Vec<Vec<Change>>,
+}
+
+impl<T> Answer<T> {
+    fn changes(&self) -> impl Iterator<Item = &Change> {
+        self.log.iter().flatten()
+    }
+
+    fn is_durable(&self) -> bool {
+        !self.log.is_empty()
+    }
+}
+
+impl Life {
+    pub fn new(seed: u64, sabotage: Option<Sabotage>) -> Self {
+        let mut random = Rng::with_seed(seed);
+        let memory = Path::new("/dev/shm");
+        let place = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
+        let directory = tempfile::Builder::new().prefix("boathook-sim-").tempdir_in(place);
+        let disk = Disk::new(sabotage);
+        let machine = Machine::new(random.fork(), disk.clone(), sabotage);
+        Self {
+            temper: Temper::random(&mut random),
+            directory: directory.unwrap_or_else(|error| panic!("no directory: {error}")),
+            machine,
+            disk,
+            sabotage,
+            model: Model::new(CRASHES_MAX),
+            fleets: Vec::new(),
+            outputs: BTreeMap::new(),
+            server: None,
+            last_boot: None,
+            stopped_cleanly: false,
+            is_doomed: false,
+            trace: Vec::new(),
+            restarts: 0,
+            random,
+        }
+    }
+
+    /// Lives through `steps` steps and comes to a good end.
+    pub fn live(&mut self, steps: usize) {
+        self.open();
+        for _ in 0..3 {
+            self.create_fleet();
+        }
+        for _ in 0..steps {
+            self.step();
+        }
+        self.come_to_an_end();
+    }
+
+    fn step(&mut self) {
+        let Temper { crash, doom, orderly_stop, clock_jump, stop, edit, submit, replay, .. } =
+            self.temper;
+        if self.chance(doom) {
+            let when = if self.random.bool() { When::BeforeWrite } else { When::AfterSync };
+            let commits = self.random.u32(..4);
+            self.note(format!("dies after {commits} commits, {when:?}"));
+            self.disk.plan(Some(Plan { commits, when }));
+        }
+        let mut dice = self.random.u32(..1000);
+        let mut falls_on = |chance| {
+            let hit = dice < chance;
+            dice = dice.wrapping_sub(if hit { 0 } else { chance });
+            hit
+        };
+        if falls_on(crash) {
+            self.note("crash".into());
+            self.is_doomed = true;
+        } else if falls_on(orderly_stop) {
+            self.stop_in_order();
+        } else if falls_on(clock_jump) {
+            self.jump();
+        } else if falls_on(stop) {
+            self.stop_something();
+        } else if falls_on(edit) {
+            self.edit_something();
+        } else if falls_on(submit) {
+            self.submit();
+        } else if falls_on(replay) {
+            self.replay();
+        } else if falls_on(100) {
+            self.tick();
+        } else if falls_on(20) {
+            self.look();
+        } else {
+            self.work();
+        }
+        self.see_to_the_server();
+        self.check();
+    }
+
+    /// Without further faults everything comes to its end.
+    fn come_to_an_end(&mut self) {
+        self.disk.plan(None);
+        self.temper.doom = 0;
+        self.temper.spawn_failure = 0;
+        self.note("no more faults".into());
+        self.finish_all();
+        // What is accepted while a server stops comes to its end under the next.
+        self.stop_in_order();
+        self.see_to_the_server();
+        self.finish_all();
+        self.check_everything();
+    }
+
+    fn finish_all(&mut self) {
+        for _ in 0..20_000 {
+            if self.model.unfinished().next().is_none() {
+                break;
+            }
+            if self.model.depth().2 == 0 && !self.model.has_claimable() {
+                let wait = self.model.longest_wait();
+                self.advance(wait);
+                self.fire();
+            }
+            self.work();
+            self.see_to_the_server();
+            self.check();
+        }
+        let left = self.model.unfinished().next();
+        assert!(left.is_none(), "no end in sight: {left:?}");
+    }
+
+    /// Calls a verb of the engine, which the server may die of.
+    fn call<T>(&mut self, verb: impl FnOnce(&Engine) -> T) -> Answer<T> {
+        let engine = Arc::clone(&self.server().engine);
+        let result = match catch_unwind(AssertUnwindSafe(|| verb(&engine))) {
+            Ok(result) => Some(result),
+            Err(payload) if payload.is::<Died>() => None,
+            Err(payload) => resume_unwind(payload),
+        };
+        if result.is_none() {
+            self.note("died".into());
+        }
+        self.is_doomed |= result.is_none() | self.disk.take_lie();
+        Answer { result, log: self.disk.take_log() }
+    }
+
+    fn server(&self) -> &Server {
+        self.server.as_ref().unwrap_or_else(|| panic!("no server is running"))
+    }
+
+    fn engine(&self) -> &Engine {
+        &self.server().engine
+    }
+
+    fn tick(&mut self) {
+        let millis = [0, 1, 499, 500, 7_000, 60_000][self.random.usize(..6)];
+        self.advance(Duration::from_millis(millis));
+        if self.random.u8(..4) > 0 {
+            self.fire();
+        }
+    }
+
+    fn jump(&mut self) {
+        let millis = self.random.u64(..100_000_000);
+        let mut machine = self.machine.lock();
+        let by = Duration::from_millis(millis);
+        let is_forwards = self.random.bool();
+        machine.now = if is_forwards { machine.now.plus(by) } else { machine.now.minus(by) };
+        let now = machine.now;
+        drop(machine);
+        self.note(format!("the clock jumps to {now}"));
+    }
+
+    fn advance(&mut self, by: Duration) {
+        let mut machine = self.machine.lock();
+        machine.now = machine.now.plus(by);
+    }
+
+    fn fire(&mut self) {
+        self.engine().fire_due_retries();
+        self.model.fire_due(self.machine.now());
+    }
+
+    /// Whether something happens whose chance is so many in a thousand.
+    fn chance(&mut self, chance: u32) -> bool {
+        self.random.u32(..1000) < chance
+    }
+
+    fn pick<T: Copy>(&mut self, among: &[T]) -> Option<T> {
+        (!among.is_empty()).then(|| among[self.random.usize(..among.len())])
+    }
+
+    fn note(&mut self, what: String) {
+        self.trace.push(what);
+    }
+}
+
+/// The run that a change is about, if it is about one.
+fn run_of(change: &Change) -> Option<RunId> {
+    match change {
+        Change::AddRun(run) | Change::PutRun(run) => Some(run.id),
+        Change::PutVesselRun(record) => Some(record.id.run()),
+        Change::PutQueueEntry(entry) => Some(entry.run),
+        _ => None,
+    }
+}

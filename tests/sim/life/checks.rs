@@ -1,0 +1,121 @@
+//! What must hold after each step: engine, rows and model agree.
+
+use std::io::Read;
+use std::time::Duration;
+
+use boathook::domain::ids::RunId;
+use boathook::domain::run::{RunRecord, Status};
+use boathook::engine::RunFilter;
+use boathook::storage::Storage;
+
+use super::Life;
+use crate::model::{Run, State};
+
+impl Life {
+    /// After each step.
+    pub(super) fn check(&self) {
+        for (id, run) in self.model.unfinished() {
+            self.check_run(*id, run);
+        }
+        let rows = &self.disk.lock().rows;
+        assert_eq!(rows.queue.len(), self.model.unfinished().count(), "unfinished runs are queued");
+        assert!(rows.uploads.is_empty(), "uploads of nobody: {:?}", rows.uploads);
+        assert!(rows.arriving.is_empty(), "payloads of nobody: {:?}", rows.arriving);
+        let depth = self.engine().depth();
+        let depth = (depth.waiting, depth.active, depth.running);
+        assert_eq!(depth, self.model.depth(), "(waiting, active, running)");
+        for run in self.machine.lock().directories() {
+            let is_over = self.model.get(run).is_none_or(Run::is_over);
+            assert!(!is_over, "{run} has ended and has a work directory");
+        }
+    }
+
+    /// The rows of a run are what the model expects.
+    fn check_run(&self, id: RunId, run: &Run) {
+        let disk = self.disk.lock();
+        let row = disk.rows.runs.get(&id);
+        let row = row.unwrap_or_else(|| panic!("{id} was accepted and is lost"));
+        assert_eq!(row.status, run.status(), "the status of {id}: {run:?}");
+        assert_eq!(row.crashes, run.crashes, "the crashes of {id}");
+        assert_eq!((row.fleet_id, row.fleet_version), (run.fleet, run.version));
+        assert_eq!(row.replay_of, run.replay_of);
+        assert_eq!(row.started_at.is_some(), run.started, "when {id} started");
+        assert_eq!(row.ended_at.is_some(), run.is_over(), "when {id} ended");
+        let entry = disk.rows.queue.get(&row.sequence).filter(|entry| entry.run == id);
+        assert_eq!(entry.is_some(), !run.is_over(), "{id} is queued until it ends");
+        assert!(entry.is_none_or(|it| it.started == run.started), "{id} is known to have started");
+        for (index, vessel) in run.vessels.iter().enumerate() {
+            let row = disk.rows.latest(id.vessel_run(index));
+            let status = row.map_or(Status::Scheduled, |row| row.status);
+            assert_eq!(status, run.vessel_status(index), "vessel {index} of {id}: {run:?}");
+            let Some(row) = row else { continue };
+            assert_eq!(row.attempt, vessel.attempts, "the attempts of vessel {index} of {id}");
+            assert_eq!(row.retries, vessel.retries, "the retries of vessel {index} of {id}");
+            assert!(row.retries <= run.guardrails(index).retry_count);
+            assert_eq!((row.skip, row.exit_code), (vessel.skipped, vessel.exit_code));
+            assert_eq!(row.retry_at, vessel.stored_due, "the retry of vessel {index} of {id}");
+            if let State::Running { stop_requested } = vessel.state {
+                assert_eq!(row.stop_requested, stop_requested);
+            }
+        }
+    }
+
+    /// Everything, also of runs that ended long ago.
+    pub(super) fn check_everything(&mut self) {
+        for (id, run) in self.model.all() {
+            self.check_run(*id, run);
+            assert!(run.crashes <= super::CRASHES_MAX);
+        }
+        self.check_catalog();
+    }
+
+    /// The database holds what was made durable, no more and no less.
+    pub(super) fn check_storage(&self, storage: &Storage) {
+        let rows = &self.disk.lock().rows;
+        let ok = "the database can be read";
+        assert_eq!(storage.server().expect(ok), rows.server);
+        let queue: Result<Vec<_>, _> = storage.queue().collect();
+        assert!(queue.expect(ok).iter().eq(rows.queue.values()), "the stored queue");
+        assert!(storage.uploads().expect(ok).iter().eq(&rows.uploads), "the stored uploads");
+        // What has ended long ago is looked at once in a while.
+        let is_thorough = self.restarts.is_multiple_of(8);
+        let is_due = |run: &RunRecord| is_thorough || !run.status.is_final();
+        for (id, run) in rows.runs.iter().filter(|(_, run)| is_due(run)) {
+            assert_eq!(storage.run(*id).as_ref(), Some(run), "the row of {id}");
+            let vessels = self.model.get(*id).map_or(0, |run| run.vessels.len());
+            for vessel in (0..vessels).map(|vessel| id.vessel_run(vessel)) {
+                assert_eq!(storage.vessel_run(vessel).as_ref(), rows.latest(vessel));
+            }
+        }
+        assert_eq!(storage.fleets().expect(ok).len(), rows.fleets.len());
+    }
+
+    /// Somebody looks at a run, at what it was given and at what it has written.
+    pub(super) fn look(&mut self) {
+        let all: Vec<RunId> = self.model.newest().collect();
+        let Some(id) = self.pick(&all) else { return };
+        let view = self.engine().run(id).unwrap_or_else(|| panic!("{id} cannot be found"));
+        let expected = self.model.run(id);
+        assert_eq!(view.run.status, expected.status());
+        assert_eq!(view.vessels.len(), expected.vessels.len());
+        for (index, vessel) in view.vessels.iter().enumerate() {
+            assert_eq!(vessel.status, expected.vessel_status(index));
+        }
+        let submitted = self.machine.lock().submitted[&id].clone();
+        let mut body = Vec::new();
+        let read = self.engine().body(&view.run).read_to_end(&mut body);
+        assert!(read.is_ok() && body == *submitted.body, "the body of {id}: {read:?}");
+        for ((vessel_run, attempt), written) in
+            self.outputs.range((id.vessel_run(0), 0)..).take_while(|((it, _), _)| it.run() == id)
+        {
+            let reader = self.engine().output(*vessel_run, Some(*attempt));
+            let reader = reader.unwrap_or_else(|| panic!("no output of {vessel_run}"));
+            let chunk = reader.read(0, Duration::ZERO);
+            let chunk = chunk.unwrap_or_else(|error| panic!("{error}"));
+            assert!(chunk.bytes == *written, "the output of attempt {attempt} of {vessel_run}");
+        }
+        let newest = self.engine().runs(&RunFilter { limit: 5, ..RunFilter::default() });
+        let newest = newest.iter().map(|view| view.run.id);
+        assert!(newest.eq(self.model.newest().take(5)), "newest first");
+    }
+}

@@ -1,0 +1,203 @@
+//! The servers of a life: how each starts, and how it ends.
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use boathook::config::KeepWorkdir;
+use boathook::domain::change::Change;
+use boathook::domain::ids::RunId;
+use boathook::engine::{Engine, EngineSettings, World};
+use boathook::launch::stop::StopSignal;
+use boathook::secrets::SecretStore;
+use boathook::storage::{DataDirectory, Storage};
+
+use super::{BODY_BYTES_MAX, CRASHES_MAX, Life, Server, WAITING_MAX, Worker, run_of};
+use crate::disk::{Plan, When};
+use crate::model::Interruption;
+
+/// What unwinds instead of ending the process.
+pub struct Died;
+
+impl Life {
+    /// Starts a server on what the last one left, as often as it takes.
+    pub(super) fn open(&mut self) {
+        while self.server.is_none() {
+            self.try_open();
+        }
+        let machine = self.machine.lock();
+        assert!(machine.processes().is_empty(), "left running: {:?}", machine.processes());
+        drop(machine);
+        let now = self.machine.now();
+        self.note(format!("a server has started at {now}"));
+        self.check_everything();
+    }
+
+    fn try_open(&mut self) {
+        let chance_to_die = self.temper.doom * 10;
+        if self.restarts > 0 && self.chance(chance_to_die) {
+            let when = if self.random.bool() { When::BeforeWrite } else { When::AfterSync };
+            self.disk.plan(Some(Plan { commits: self.random.u32(..3), when }));
+        }
+        self.restarts += 1;
+        let interruptions = self.interruptions();
+        let directory = DataDirectory::open(self.directory.path())
+            .unwrap_or_else(|error| panic!("the data directory does not open: {error}"));
+        let opened = Storage::open_with(directory, self.disk.faults());
+        let (storage, committer) =
+            opened.unwrap_or_else(|error| panic!("the database does not open: {error}"));
+        self.check_storage(&storage);
+        let boot_id = self.machine.boot_id();
+        let settings = EngineSettings {
+            workers: self.temper.workers,
+            max_queued_runs: WAITING_MAX,
+            max_body_bytes: BODY_BYTES_MAX as u64,
+            max_crash_attempts: CRASHES_MAX,
+            keep_workdir: KeepWorkdir::Never,
+            output_dir: self.directory.path().join("output"),
+            min_free_bytes: 0,
+            secrets: SecretStore::new(None),
+        };
+        let world = World {
+            launcher: Box::new(self.machine.clone()),
+            clock: Box::new(self.machine.clone()),
+            random: Box::new(self.machine.clone()),
+            boot_id,
+        };
+        self.machine.lock().is_recovering = true;
+        let result = catch_unwind(AssertUnwindSafe(|| Engine::open(settings, storage, world)));
+        self.machine.lock().is_recovering = false;
+        let log = self.disk.take_log();
+        self.recovered(&log, &interruptions);
+        match result {
+            Ok(Ok(engine)) => self.server = Some(self.serve(engine, committer)),
+            Ok(Err(error)) => panic!("the engine does not open: {error}"),
+            Err(payload) if payload.is::<Died>() => {
+                self.note("died while it recovered".into());
+                let _ = committer.join();
+                self.while_it_is_down();
+            }
+            Err(payload) => resume_unwind(payload),
+        }
+    }
+
+    fn serve(&self, engine: Arc<Engine>, committer: std::thread::JoinHandle<()>) -> Server {
+        let worker = |_| {
+            let stop = StopSignal::new().unwrap_or_else(|error| panic!("no eventfd: {error}"));
+            Worker { stop: Arc::new(stop), vessel: None }
+        };
+        Server { engine, committer, workers: (0..self.temper.workers).map(worker).collect() }
+    }
+
+    /// What the end of the last server means for each unfinished run.
+    fn interruptions(&self) -> Vec<(RunId, Interruption)> {
+        let machine = self.machine.lock();
+        let is_same_boot = self.last_boot == Some(machine.boot());
+        let was_crash = self.last_boot.is_some() && !self.stopped_cleanly;
+        let unfinished = self.model.unfinished();
+        let interruption = |run| Interruption {
+            was_crash,
+            has_directory: is_same_boot && machine.has_directory(run),
+        };
+        unfinished.map(|(id, _)| (*id, interruption(*id))).collect()
+    }
+
+    /// A recovery has come to its end, or as far as the commits in `log`.
+    fn recovered(&mut self, log: &[Vec<Change>], interruptions: &[(RunId, Interruption)]) {
+        let says_so = |commit: &Vec<Change>| {
+            commit.iter().any(|change| matches!(change, Change::PutServer(_)))
+        };
+        let is_complete = log.last().is_some_and(says_so);
+        assert_eq!(
+            log.iter().any(says_so),
+            is_complete,
+            "that a server has started is the last thing its recovery writes"
+        );
+        let now = self.machine.now();
+        for (run, interruption) in interruptions {
+            if is_complete || log.iter().flatten().any(|change| run_of(change) == Some(*run)) {
+                self.model.restore(*run, *interruption, now);
+            }
+        }
+        if is_complete {
+            self.last_boot = Some(self.machine.lock().boot());
+            self.stopped_cleanly = false;
+        }
+    }
+
+    /// Replaces a server that has died.
+    pub(super) fn see_to_the_server(&mut self) {
+        if std::mem::take(&mut self.is_doomed) {
+            self.abandon_server();
+            self.while_it_is_down();
+        }
+        if self.server.is_none() {
+            self.open();
+        }
+    }
+
+    /// Forgets the server and all that only it knew, as kill -9 would.
+    fn abandon_server(&mut self) {
+        let Some(Server { engine, committer, workers }) = self.server.take() else { return };
+        drop(workers);
+        assert_eq!(Arc::strong_count(&engine), 1, "somebody holds on to the engine");
+        drop(engine);
+        let _ = committer.join();
+        self.disk.plan(None);
+        let _ = self.disk.take_log();
+    }
+
+    /// What happens to a machine while no server runs on it.
+    fn while_it_is_down(&mut self) {
+        match self.random.u8(..8) {
+            0 | 1 => {
+                self.note("power loss".into());
+                self.machine.lose_power();
+            }
+            2 => {
+                self.note("reboot".into());
+                self.machine.lock().reboot();
+            }
+            3 => self.jump(),
+            4 => {
+                self.note("somebody removes a work directory".into());
+                self.machine.lock().lose_directory();
+            }
+            _ => {}
+        }
+        let seconds = self.random.u64(..100);
+        self.advance(Duration::from_secs(seconds));
+        self.machine.lock().end_some_processes();
+    }
+
+    /// Stops the server as a signal does.
+    pub(super) fn stop_in_order(&mut self) {
+        self.note("orderly stop".into());
+        self.engine().drain();
+        for worker in 0..self.temper.workers {
+            if self.random.bool() && !self.is_doomed {
+                self.submit();
+            }
+            if self.random.bool() && !self.is_doomed {
+                self.settle(worker);
+            }
+        }
+        if self.is_doomed {
+            return;
+        }
+        self.engine().abandon_running();
+        for worker in 0..self.temper.workers {
+            if !self.is_doomed {
+                self.settle(worker);
+            }
+        }
+        if self.is_doomed {
+            return;
+        }
+        self.engine().close();
+        self.submit_too_late();
+        let outcome = self.call(|engine| engine.record_clean_stop());
+        self.stopped_cleanly |= outcome.is_durable();
+        self.is_doomed = true;
+    }
+}

@@ -1,0 +1,97 @@
+//! Replaying runs, as a whole or from one of their vessels on.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use boathook::domain::change::Change;
+use boathook::domain::ids::RunId;
+use boathook::domain::overrides::Skip;
+use boathook::engine::{AcceptError, Refusal, ReplayError};
+
+use super::{Life, WAITING_MAX};
+use crate::machine::Submitted;
+use crate::model::Run;
+
+impl Life {
+    pub(super) fn replay(&mut self) {
+        let all: Vec<RunId> = self.model.newest().take(60).collect();
+        let Some(origin) = self.pick(&all) else { return };
+        let (run, from) = self.expected_replay(origin);
+        let has_room = self.model.has_room(WAITING_MAX);
+        let outcome = self.call(|engine| engine.replay(origin, from.as_deref()));
+        let added = outcome.changes().find_map(|change| match change {
+            Change::AddRun(run) => Some(run.id),
+            _ => None,
+        });
+        let shown = outcome.result.as_ref().map(|it| it.as_ref().map(|(_, id)| *id));
+        self.note(format!("replay of {origin} from {from:?}: {shown:?}, {added:?} is there"));
+        match outcome.result {
+            Some(Ok((version, id))) => {
+                let run = run.unwrap_or_else(|| panic!("{origin} must not be replayed"));
+                assert!(has_room, "accepted though the queue is full");
+                assert_eq!(version.version, run.version, "the version of a replay");
+                self.remember_replay(id, origin, &run);
+                self.model.submit(id, run);
+            }
+            None => {
+                if let (Some(id), Some(run)) = (added, run) {
+                    self.remember_replay(id, origin, &run);
+                    self.model.submit(id, run);
+                }
+            }
+            Some(Err(error)) => {
+                let is_right = match error {
+                    ReplayError::Refused(Refusal::Conflict(_) | Refusal::Invalid(_)) => {
+                        run.is_none()
+                    }
+                    ReplayError::NotAccepted(AcceptError::QueueFull) => !has_room,
+                    _ => false,
+                };
+                assert!(is_right, "{error}");
+            }
+        }
+    }
+
+    /// What a replay of `origin` is to be, from a random vessel on or as a whole; `None`: it is to
+    /// be refused.
+    fn expected_replay(&mut self, origin: RunId) -> (Option<Run>, Option<String>) {
+        let before = self.model.run(origin).clone();
+        let fleet = self.fleets.iter().find(|fleet| fleet.id == before.fleet);
+        let current = fleet.filter(|fleet| fleet.is_alive).map(|fleet| &fleet.versions);
+        let (version, definition) = match current {
+            Some(versions) => (versions.len() as u32, Arc::clone(&versions[versions.len() - 1])),
+            None => (before.version, Arc::clone(&before.definition)),
+        };
+        let mut run = Run::new(before.fleet, version, &definition);
+        run.replay_of = Some(origin);
+        // What somebody has asked for stays; what was taken over is not passed on.
+        let asked_for = before.skips.iter().filter(|(_, it)| matches!(it, Skip::Override { .. }));
+        run.skips = asked_for.map(|(name, skip)| (name.clone(), *skip)).collect();
+        if self.random.bool() {
+            return (Some(run), None);
+        }
+        let from = definition.vessels[self.random.usize(..definition.vessels.len())].name.clone();
+        let taken_over: Option<BTreeMap<String, Skip>> =
+            before.is_over().then(|| before.taken_over(&definition, &from)).flatten();
+        let run = taken_over.map(|taken_over| {
+            run.skips.extend(taken_over);
+            run
+        });
+        (run, Some(from))
+    }
+
+    fn remember_replay(&mut self, id: RunId, origin: RunId, run: &Run) {
+        let mut machine = self.machine.lock();
+        let before = Arc::clone(&machine.submitted[&origin]);
+        let mut overrides = before.overrides.clone();
+        for (name, skip) in &run.skips {
+            overrides.entry(name).skip = Some(*skip);
+        }
+        let submitted = Submitted {
+            headers_json: before.headers_json.clone(),
+            overrides,
+            body: Arc::clone(&before.body),
+        };
+        machine.submitted.insert(id, Arc::new(submitted));
+    }
+}

@@ -1,0 +1,176 @@
+//! What workers do: claim a vessel, start it, and settle it some steps later.
+
+use std::sync::Arc;
+
+use boathook::clock::Timestamp;
+use boathook::domain::change::Change;
+use boathook::domain::ids::VesselRunId;
+use boathook::domain::run::{End, Status};
+use boathook::engine::Assignment;
+use boathook::launch::output::Kept;
+use boathook::launch::stop::Stop;
+
+use super::{Answer, Flight, Life};
+use crate::machine::Launched;
+use crate::model::index;
+
+/// SIGTERM and SIGKILL, as signal(7) numbers them.
+const TERM: i32 = 15;
+const KILL: i32 = 9;
+
+impl Life {
+    /// Some worker does its next step.
+    pub(super) fn work(&mut self) {
+        let worker = self.random.usize(..self.temper.workers);
+        match self.server().workers[worker].vessel {
+            Some(_) => self.settle(worker),
+            None => self.claim(worker),
+        }
+    }
+
+    fn claim(&mut self, worker: usize) {
+        let expected = self.model.has_claimable();
+        let stop = Arc::clone(&self.server().workers[worker].stop);
+        let outcome = self.call(|engine| engine.try_claim(&stop));
+        let interrupted = self.observe_claims(&outcome);
+        match outcome.result {
+            Some(Some(assignment)) => self.launch(worker, assignment, interrupted),
+            Some(None) => assert!(!expected, "nothing is claimed, though something could be"),
+            None => {}
+        }
+    }
+
+    /// Tells the model what the engine has claimed. Returns whether it is to say why it starts
+    /// again.
+    fn observe_claims<T>(&mut self, outcome: &Answer<T>) -> bool {
+        let mut interrupted = false;
+        for change in outcome.changes() {
+            let Change::PutVesselRun(record) = change else { continue };
+            let vessel = &self.model.run(record.id.run()).vessels[index(record.id)];
+            let runs = matches!(record.status, Status::Running | Status::Retrying);
+            if runs && record.retry_at.is_none() && record.attempt > vessel.attempts {
+                interrupted = vessel.interrupted;
+                self.model.claim(record.id, record.attempt);
+                self.note(format!("claim of {} of {}", index(record.id), record.id.run()));
+            }
+        }
+        interrupted
+    }
+
+    fn launch(&mut self, worker: usize, assignment: Assignment, interrupted: bool) {
+        let (vessel_run, attempt) = (assignment.claim().vessel_run, assignment.claim().attempt);
+        {
+            let fails = self.chance(self.temper.spawn_failure);
+            let output = self.random_output();
+            let mut machine = self.machine.lock();
+            machine.next_spawn_fails = fails;
+            machine.next_output = output;
+            machine.launched = None;
+        }
+        let stop = Arc::clone(&self.server().workers[worker].stop);
+        let outcome = self.engine().execute(&assignment, &stop);
+        let launched = self.machine.lock().launched.take();
+        let skip = self.model.run(vessel_run.run()).skip(index(vessel_run));
+        if let Some(skip) = skip {
+            assert!(launched.is_none(), "{vessel_run} is to be skipped");
+            assert_eq!(outcome.end, Some(End::Skipped(skip)));
+        } else {
+            let launched =
+                launched.unwrap_or_else(|| panic!("{vessel_run} is not started: {outcome:?}"));
+            assert_eq!((launched.vessel_run, launched.attempt), (vessel_run, attempt));
+            assert_eq!(launched.notices > 0, interrupted, "{vessel_run} says why it starts again");
+            self.check_directory(&launched);
+        }
+        if let Some(server) = &mut self.server {
+            server.workers[worker].vessel = Some(Flight { assignment, outcome });
+        }
+    }
+
+    /// A vessel finds what those before it have left in the work directory.
+    fn check_directory(&self, launched: &Launched) {
+        let vessel_run = launched.vessel_run;
+        let run = self.model.run(vessel_run.run());
+        for (upstream, _) in run.upstream(index(vessel_run)) {
+            let was_skipped = run.vessels[upstream].skipped.is_some();
+            let upstream = vessel_run.run().vessel_run(upstream);
+            let has_written = was_skipped || launched.marks.contains(&upstream);
+            assert!(has_written, "{vessel_run} misses what {upstream} has left in the directory");
+        }
+    }
+
+    /// The worker's vessel ends; the worker may go on with another.
+    pub(super) fn settle(&mut self, worker: usize) {
+        let Some(server) = &mut self.server else { return };
+        let Some(Flight { assignment, outcome: mut came_out }) =
+            server.workers[worker].vessel.take()
+        else {
+            return;
+        };
+        let stop = Arc::clone(&server.workers[worker].stop);
+        let (vessel_run, attempt) = (assignment.claim().vessel_run, assignment.claim().attempt);
+        if !matches!(came_out.end, Some(End::NotStarted(_) | End::Skipped(_))) {
+            came_out.end = self.random_end(vessel_run, stop.raised());
+        }
+        self.machine.reap(vessel_run);
+        self.note(format!(
+            "end of {} of {}: {:?}",
+            index(vessel_run),
+            vessel_run.run(),
+            came_out.end
+        ));
+        let written = match &came_out.output.kept {
+            Kept::Inline(bytes) => bytes.clone(),
+            _ => Vec::new(),
+        };
+        let end = came_out.end.clone();
+        let now = self.machine.now();
+        let outcome = self.call(|engine| engine.settle(&assignment, came_out, &stop));
+        let mut interrupted = false;
+        if outcome.is_durable() {
+            self.outputs.insert((vessel_run, attempt), written);
+            if let Some(end) = end {
+                let retry_at = retry_at(&outcome, vessel_run, attempt);
+                self.model.settle(vessel_run, &end, retry_at, now);
+            }
+            interrupted = self.observe_claims(&outcome);
+        }
+        if let Some(Some(assignment)) = outcome.result {
+            self.launch(worker, assignment, interrupted);
+        }
+    }
+
+    /// How a vessel ends that was asked to stop, or not; `None`: the stopping server ends it.
+    fn random_end(&mut self, vessel_run: VesselRunId, stop: Option<Stop>) -> Option<End> {
+        let obeys = self.random.u8(..4) > 0;
+        match stop {
+            Some(Stop::Requested) if obeys => return Some(End::Signaled(TERM)),
+            Some(Stop::Abandon) if obeys => return None,
+            _ => {}
+        }
+        let run = self.model.run(vessel_run.run());
+        let has_cutoff = !run.guardrails(index(vessel_run)).runtime_cutoff.is_zero();
+        Some(match self.random.u8(..20) {
+            0..=11 => End::Exited(0),
+            12 => End::Signaled(KILL),
+            13 if has_cutoff => End::CutOff,
+            _ => End::Exited(self.random.i32(1..8)),
+        })
+    }
+
+    fn random_output(&mut self) -> Vec<u8> {
+        let length = match self.random.u8(..8) {
+            0 => self.random.usize(1..9_000),
+            1 | 2 => self.random.usize(1..100),
+            _ => 0,
+        };
+        std::iter::repeat_with(|| self.random.u8(..)).take(length).collect()
+    }
+}
+
+/// When the engine tries again, by the row of the attempt that has ended.
+fn retry_at<T>(outcome: &Answer<T>, vessel_run: VesselRunId, attempt: u32) -> Option<Timestamp> {
+    outcome.changes().find_map(|change| match change {
+        Change::PutVesselRun(it) if it.id == vessel_run && it.attempt == attempt => it.retry_at,
+        _ => None,
+    })
+}

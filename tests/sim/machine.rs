@@ -1,0 +1,276 @@
+//! The simulated machine: its clock, its boots, its work directories and its processes. It outlives
+//! the servers that run on it.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::io::Read;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use boathook::clock::{Clock, Timestamp};
+use boathook::domain::ids::{InstanceId, RunId, VesselRunId};
+use boathook::domain::overrides::Overrides;
+use boathook::domain::run::Status;
+use boathook::launch::output::{CapturedOutput, Kept, LiveOutput};
+use boathook::launch::stop::StopSignal;
+use boathook::launch::{Ended, HowEnded, Launch, Launcher};
+use boathook::random::Random;
+
+use crate::disk::Disk;
+use crate::sabotage::Sabotage;
+
+/// What was submitted with a run, as its vessels must get it.
+#[derive(Debug)]
+pub struct Submitted {
+    pub headers_json: Option<String>,
+    pub overrides: Overrides,
+    pub body: Arc<Vec<u8>>,
+}
+
+#[derive(Clone)]
+pub struct Machine {
+    state: Arc<Mutex<State>>,
+    disk: Disk,
+    sabotage: Option<Sabotage>,
+}
+
+pub struct State {
+    pub now: Timestamp,
+    boot: u32,
+    directories: BTreeMap<RunId, Directory>,
+    processes: BTreeSet<VesselRunId>,
+    pub submitted: BTreeMap<RunId, Arc<Submitted>>,
+    pub random: fastrand::Rng,
+    /// A server is in its recovery.
+    pub is_recovering: bool,
+    /// The next launch finds no program to start.
+    pub next_spawn_fails: bool,
+    /// What the next vessel writes.
+    pub next_output: Vec<u8>,
+    /// The last launch.
+    pub launched: Option<Launched>,
+}
+
+/// A run's work directory.
+#[derive(Clone, Debug)]
+struct Directory {
+    boot: u32,
+    /// A power loss has left only parts of it.
+    is_torn: bool,
+    /// The vessels that have written to it.
+    marks: BTreeSet<VesselRunId>,
+}
+
+/// A launch, as the life that made it judges it.
+#[derive(Clone, Debug)]
+pub struct Launched {
+    pub vessel_run: VesselRunId,
+    pub attempt: u32,
+    /// Those who wrote to the work directory before.
+    pub marks: BTreeSet<VesselRunId>,
+    pub notices: usize,
+}
+
+impl Machine {
+    pub fn new(random: fastrand::Rng, disk: Disk, sabotage: Option<Sabotage>) -> Self {
+        let state = State {
+            now: Timestamp::from_millis(1_700_000_000_000),
+            boot: 1,
+            directories: BTreeMap::new(),
+            processes: BTreeSet::new(),
+            submitted: BTreeMap::new(),
+            random,
+            is_recovering: false,
+            next_spawn_fails: false,
+            next_output: Vec::new(),
+            launched: None,
+        };
+        Self { state: Arc::new(Mutex::new(state)), disk, sabotage }
+    }
+
+    pub fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn now(&self) -> Timestamp {
+        self.lock().now
+    }
+
+    /// The boot id, as a server of this machine learns it.
+    pub fn boot_id(&self) -> String {
+        match self.sabotage {
+            Some(Sabotage::OverlookReboot) => "boot".into(),
+            _ => self.lock().boot(),
+        }
+    }
+
+    /// A vessel's process has ended.
+    pub fn reap(&self, vessel_run: VesselRunId) {
+        self.lock().processes.remove(&vessel_run);
+    }
+
+    /// The power fails: processes are gone, directories gone, torn or, by luck, whole.
+    pub fn lose_power(&self) {
+        let mut state = self.lock();
+        state.reboot();
+        let mut random = state.random.clone();
+        state.directories.retain(|_, directory| {
+            directory.is_torn |= random.bool();
+            let torn = directory.is_torn;
+            directory.marks.retain(|_| !torn || random.bool());
+            random.bool()
+        });
+        state.random = random;
+    }
+}
+
+impl State {
+    /// Which boot this is.
+    pub fn boot(&self) -> String {
+        format!("boot-{}", self.boot)
+    }
+
+    /// The machine starts again, in order.
+    pub fn reboot(&mut self) {
+        self.boot += 1;
+        self.processes.clear();
+    }
+
+    /// Somebody tidies up: a directory is gone.
+    pub fn lose_directory(&mut self) {
+        let count = self.directories.len();
+        if count > 0 {
+            let place = self.random.usize(..count);
+            let run = self.directories.keys().nth(place).copied();
+            run.map(|run| self.directories.remove(&run));
+        }
+    }
+
+    /// Some processes that nobody waits for end by themselves.
+    pub fn end_some_processes(&mut self) {
+        let mut random = self.random.clone();
+        self.processes.retain(|_| random.bool());
+        self.random = random;
+    }
+
+    pub fn has_directory(&self, run: RunId) -> bool {
+        self.directories.contains_key(&run)
+    }
+
+    pub fn directories(&self) -> impl Iterator<Item = RunId> + '_ {
+        self.directories.keys().copied()
+    }
+
+    pub fn processes(&self) -> &BTreeSet<VesselRunId> {
+        &self.processes
+    }
+}
+
+impl Clock for Machine {
+    fn now(&self) -> Timestamp {
+        self.lock().now
+    }
+}
+
+impl Random for Machine {
+    fn fill(&self, bytes: &mut [u8]) -> Result<(), getrandom::Error> {
+        self.lock().random.fill(bytes);
+        Ok(())
+    }
+}
+
+impl Launcher for Machine {
+    fn directory(&self, run: RunId) -> PathBuf {
+        PathBuf::from(format!("/simulated/{run}"))
+    }
+
+    fn has_directory(&self, run: RunId) -> bool {
+        self.lock().has_directory(run)
+    }
+
+    fn launch(&self, launch: &Launch<'_>, _: &StopSignal, _: &LiveOutput) -> Ended {
+        self.check_rows(launch);
+        let mut state = self.lock();
+        check_payload(launch, &state.submitted[&launch.run]);
+        assert!(!state.processes.contains(&launch.vessel_run), "{} runs twice", launch.vessel_run);
+        let boot = state.boot;
+        let fresh = || Directory { boot, is_torn: false, marks: BTreeSet::new() };
+        let directory = state.directories.entry(launch.run).or_insert_with(fresh);
+        assert!(!directory.is_torn, "{} goes on in a torn directory", launch.run);
+        assert_eq!(directory.boot, boot, "{} goes on in a directory of another boot", launch.run);
+        let marks = directory.marks.clone();
+        directory.marks.insert(launch.vessel_run);
+        state.launched = Some(Launched {
+            vessel_run: launch.vessel_run,
+            attempt: launch.attempt,
+            marks,
+            notices: launch.notices.len(),
+        });
+        let output = std::mem::take(&mut state.next_output);
+        let kept = match output.len() {
+            0 => Kept::Nothing,
+            _ => Kept::Inline(output.clone()),
+        };
+        let output = CapturedOutput { bytes: output.len() as u64, kept };
+        if state.next_spawn_fails {
+            return Ended { how: HowEnded::NotStarted("no such program".into()), output };
+        }
+        state.processes.insert(launch.vessel_run);
+        // The life decides how it ends, when it does.
+        Ended { how: HowEnded::Exited(0), output }
+    }
+
+    fn wipe_directory(&self, run: RunId) {
+        let is_over = self.disk.lock().rows.runs.get(&run).is_some_and(|it| it.status.is_final());
+        let mut state = self.lock();
+        assert!(is_over || state.is_recovering, "{run} loses its directory before it has ended");
+        if self.sabotage != Some(Sabotage::SkipWipe) || !state.is_recovering {
+            state.directories.remove(&run);
+        }
+    }
+
+    fn sweep_directories(&self, is_done: &dyn Fn(RunId) -> bool) {
+        self.lock().directories.retain(|run, _| !is_done(*run));
+    }
+
+    fn end_leftovers(&self, _: InstanceId, vessel_runs: &HashSet<VesselRunId>) -> usize {
+        let mut state = self.lock();
+        let before = state.processes.len();
+        state.processes.retain(|process| !vessel_runs.contains(process));
+        before - state.processes.len()
+    }
+}
+
+impl Machine {
+    /// The attempt is durable before it starts.
+    fn check_rows(&self, launch: &Launch<'_>) {
+        let disk = self.disk.lock();
+        let row = disk.rows.latest(launch.vessel_run);
+        let is_stored = row.is_some_and(|row| {
+            let runs = matches!(row.status, Status::Running | Status::Retrying);
+            runs && row.attempt == launch.attempt && row.retry_at.is_none()
+        });
+        assert!(is_stored, "{} starts, but its row is {row:?}", launch.vessel_run);
+    }
+}
+
+/// A vessel gets what was submitted, byte for byte.
+fn check_payload(launch: &Launch<'_>, submitted: &Submitted) {
+    let mut body = Vec::new();
+    let read = launch.payload.open_body().read_to_end(&mut body);
+    read.unwrap_or_else(|error| panic!("the body of {} cannot be read: {error}", launch.run));
+    assert!(body == *submitted.body, "the body of {} is not what was submitted", launch.run);
+    assert_eq!(launch.payload.body_bytes(), body.len() as u64);
+    let headers_json = submitted.headers_json.as_deref();
+    assert_eq!(launch.payload.headers_json(), headers_json.map(str::as_bytes));
+    let variable = |name: &str| {
+        let found = launch.environment.iter().find(|(key, _)| key == name);
+        found.map(|(_, value)| value.as_str())
+    };
+    let log_id = launch.vessel_run.to_string();
+    assert_eq!(variable("SHIPYARD_LOG_ID"), Some(log_id.as_str()));
+    let name = variable("SHIPYARD_VESSEL_NAME").unwrap_or_default();
+    for (name, value) in submitted.overrides.of(name).iter().flat_map(|it| &it.environment) {
+        assert_eq!(variable(name), value.as_deref(), "an overridden variable");
+    }
+    assert_eq!(variable("BOATHOOK_ATTEMPT"), Some(launch.attempt.to_string().as_str()));
+}

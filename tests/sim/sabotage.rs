@@ -1,0 +1,95 @@
+//! Ways to break the server on purpose, each of which the simulation must notice. They act where
+//! the engine meets the world around it, so that nothing of them is in the program itself.
+
+use boathook::domain::change::Change;
+use boathook::domain::fleet::{Delivery, FleetDefinition};
+use boathook::domain::graph::Condition;
+use boathook::domain::run::Status;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sabotage {
+    /// Commits are acknowledged before they are on the disk.
+    AcknowledgeBeforeSync,
+    /// That an attempt starts is not stored.
+    ForgetAttempts,
+    /// The end of a vessel is stored without what follows from it.
+    SettleAlone,
+    /// Some accepted runs have no place in the stored queue.
+    LoseQueueRows,
+    /// The end of some vessels is not stored: they would run again.
+    ForgetEnds,
+    /// A slice of some payloads is damaged.
+    TearPayloads,
+    /// The engine takes every fleet's concurrency for unlimited.
+    IgnoreConcurrency,
+    /// The engine takes every path for COMPLETED.
+    IgnoreConditions,
+    /// The engine takes at_most_once for at_least_once.
+    IgnoreDelivery,
+    /// The engine retries once more than it may.
+    RetryOnceMore,
+    /// Work directories of runs that start again are not removed.
+    SkipWipe,
+    /// The server does not notice that the machine has rebooted.
+    OverlookReboot,
+}
+
+impl Sabotage {
+    pub const ALL: [Sabotage; 12] = [
+        Sabotage::AcknowledgeBeforeSync,
+        Sabotage::ForgetAttempts,
+        Sabotage::SettleAlone,
+        Sabotage::LoseQueueRows,
+        Sabotage::ForgetEnds,
+        Sabotage::TearPayloads,
+        Sabotage::IgnoreConcurrency,
+        Sabotage::IgnoreConditions,
+        Sabotage::IgnoreDelivery,
+        Sabotage::RetryOnceMore,
+        Sabotage::SkipWipe,
+        Sabotage::OverlookReboot,
+    ];
+
+    /// Changes what commit number `number` writes.
+    pub fn tamper(self, changes: &mut Vec<Change>, number: u64) {
+        let is_end = |change: &Change| match change {
+            Change::PutVesselRun(record) => record.ended_at.is_some() && record.attempt > 0,
+            _ => false,
+        };
+        match self {
+            Sabotage::ForgetAttempts => changes.retain(|change| {
+                !matches!(change, Change::PutVesselRun(record) if record.status == Status::Running)
+            }),
+            Sabotage::SettleAlone if changes.iter().any(is_end) => changes.retain(is_end),
+            Sabotage::LoseQueueRows if number.is_multiple_of(8) => {
+                changes.retain(|change| !matches!(change, Change::PutQueueEntry(_)));
+            }
+            Sabotage::ForgetEnds if number.is_multiple_of(8) => changes.retain(|change| !is_end(change)),
+            Sabotage::TearPayloads if number.is_multiple_of(8) => {
+                for change in changes {
+                    if let Change::PutPayload { bytes, .. } = change
+                        && let Some(last) = bytes.last_mut()
+                    {
+                        *last ^= 1;
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// What the engine is told a fleet is.
+    pub fn misread(self, definition: &mut FleetDefinition) {
+        match self {
+            Sabotage::IgnoreConcurrency => definition.concurrency = None,
+            Sabotage::IgnoreConditions => {
+                definition.paths.iter_mut().for_each(|path| path.condition = Condition::Completed);
+            }
+            Sabotage::IgnoreDelivery => definition.delivery = Delivery::AtLeastOnce,
+            Sabotage::RetryOnceMore => {
+                definition.vessels.iter_mut().for_each(|it| it.guardrails.retry_count += 1);
+            }
+            _ => {}
+        }
+    }
+}
