@@ -3,8 +3,8 @@
 
 use std::borrow::Cow;
 use std::collections::HashSet;
-use std::io;
-use std::os::fd::OwnedFd;
+use std::io::{self, PipeReader};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -206,6 +206,13 @@ impl<'a> Start<'a, '_> {
     ) -> Result<Started<'a>, String> {
         let (pipe, output) = output_pipe().map_err(|error| refusal::no_descriptors(&error))?;
         let (stdin, feed) = input(self.launch, body_start)?;
+        if let Some(identity) = &identity {
+            // To open /dev/stdin or /dev/stderr is to open the pipe anew, which its owner may.
+            let pipes = stdin.iter().map(AsFd::as_fd).chain([output.as_fd()]);
+            let taken: rustix::io::Result<()> = pipes.map(|pipe| identity.take(pipe)).collect();
+            taken.map_err(|errno| format!("user: its pipes cannot be handed over: {errno}"))?;
+        }
+        let stdin = stdin.map_or_else(Stdio::null, Stdio::from);
         let confinement = self.launch.confinement;
         let child = if identity.is_none() && is_default(confinement) {
             self.start_directly(stdin, output)?
@@ -256,7 +263,7 @@ impl<'a> Start<'a, '_> {
         let (report, for_report) =
             shim::report_pipe().map_err(|error| refusal::no_descriptors(&error))?;
         let mut command = shim::command(program, directory, orders, launch.environment);
-        command.process_group(0).stdin(stdin).stdout(for_report).stderr(output);
+        command.stdin(stdin).stdout(for_report).stderr(output);
         let mut child = command.spawn().map_err(|error| match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => refusal::no_shim(&error),
             _ => self.reason(&error),
@@ -301,21 +308,21 @@ fn output_pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok((reader.into(), writer.into()))
 }
 
-/// The vessel's input, and what feeds it. The input of a body that fits in a pipe is complete
-/// before the vessel starts.
+/// The vessel's input if it has any, and what feeds it. The input of a body that fits in a pipe is
+/// complete before the vessel starts.
 fn input<'a>(
     launch: &'a Launch<'_>,
     body_start: Vec<u8>,
-) -> Result<(Stdio, Option<Feed<'a>>), String> {
+) -> Result<(Option<PipeReader>, Option<Feed<'a>>), String> {
     let bytes = launch.payload.body_bytes();
     if bytes == 0 {
-        return Ok((Stdio::null(), None));
+        return Ok((None, None));
     }
     let (reader, mut feed) = Feed::new(launch.payload.open_body(), bytes, body_start)
         .map_err(|error| refusal::no_descriptors(&error))?;
     feed.pump().map_err(|error| format!("the request's body could not be read: {error}"))?;
     let is_complete = feed.wants().is_none();
-    Ok((reader.into(), (!is_complete).then_some(feed)))
+    Ok((Some(reader), (!is_complete).then_some(feed)))
 }
 
 #[cfg(test)]

@@ -64,7 +64,9 @@ pub(super) fn of_shim(
 ) -> String {
     let (says, user) = (plain(error), named(user));
     match step {
-        Step::Orders => format!("the program that sets the vessel up failed: {says}"),
+        Step::Orders | Step::Session => {
+            format!("the program that sets the vessel up failed: {says}")
+        }
         Step::Nice => format!(
             "nice: {says}: only a server with CAP_SYS_NICE (or LimitNICE=) may make vessels less \
              nice than itself"

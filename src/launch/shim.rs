@@ -67,6 +67,8 @@ pub(super) struct Failure {
 pub(super) enum Step {
     /// Understand its orders.
     Orders,
+    /// Leave the server's session.
+    Session,
     Nice,
     /// Set the limit of this name.
     Limit(String),
@@ -84,8 +86,9 @@ impl Failure {
     }
 }
 
-/// The command that starts `program` by way of a shim; its standard output must be the pipe that
-/// [`report`] reads, its standard error the vessel's output.
+/// The command that starts `program` by way of a shim, in a process group of its own once
+/// [`report`] has ended; its standard output must be the pipe that that reads, its standard error
+/// the vessel's output.
 pub(super) fn command(
     program: &Resolved<'_>,
     directory: &Path,
@@ -93,6 +96,7 @@ pub(super) fn command(
     environment: &[(String, String)],
 ) -> Command {
     let mut command = Command::new(OWN_PROGRAM);
+    let begins_session = orders.identity.is_some();
     // Numbers and options alone: this cannot fail.
     let orders = serde_json::to_string(orders).unwrap_or_default();
     command
@@ -102,6 +106,10 @@ pub(super) fn command(
         .args(program.arguments.iter().map(|argument| &**argument))
         .env_clear()
         .envs(environment.iter().map(|(name, value)| (masked(name), value)));
+    // The leader of a group cannot begin a session (setsid(2)).
+    if !begins_session {
+        command.process_group(0);
+    }
     command
 }
 
@@ -166,6 +174,11 @@ fn start(mut arguments: impl Iterator<Item = OsString>) -> Failure {
 
 fn prepare(orders: &Orders, directory: &Path) -> Result<(), Failure> {
     let Orders { identity, confinement: Confinement { limits, nice, umask }, descriptors } = orders;
+    if identity.is_some() {
+        // A group of its own as well. What shares a terminal with the server could type into it
+        // (TIOCSTI, ioctl_tty(2)), and so into the shell of whoever started the server.
+        rustix::process::setsid().map_err(|errno| Failure::at(Step::Session, errno))?;
+    }
     if let Some(nice) = nice {
         rustix::process::setpriority_process(None, *nice)
             .map_err(|errno| Failure::at(Step::Nice, errno))?;

@@ -2,6 +2,7 @@
 //! become somebody else at all. Asked anew at every start, for users come and go.
 
 use std::ffi::CString;
+use std::os::fd::AsFd;
 
 use nix::unistd::{Gid, Uid, User, getgrouplist};
 use rustix::thread::CapabilitySet;
@@ -25,6 +26,18 @@ pub(super) struct Identity {
     pub gid: u32,
     /// All of its groups.
     pub groups: Vec<u32>,
+}
+
+impl Identity {
+    /// Makes the open `file` theirs.
+    ///
+    /// # Errors
+    /// Those of fchown(2).
+    pub fn take(&self, file: impl AsFd) -> rustix::io::Result<()> {
+        let (uid, gid) = (self.uid, self.gid);
+        let (uid, gid) = (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(gid));
+        rustix::fs::fchown(file, Some(uid), Some(gid))
+    }
 }
 
 /// The user of this machine called `name`, when vessels may run as it.

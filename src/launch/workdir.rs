@@ -1,12 +1,13 @@
 //! Work directories: one per run, shared by its vessels, with the parameter files and the code of
-//! the vessel that starts in it. Making them is on the path of every vessel that starts, so it costs no system call too many.
+//! the vessel that starts in it. Making them is on the path of every vessel that starts, so it costs
+//! no system call too many.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, Uid};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::feed::read_slice;
@@ -154,8 +155,7 @@ fn hand_over(path: &Path, owner: &Identity) -> rustix::io::Result<()> {
     if (found.st_uid, found.st_gid) == (owner.uid, owner.gid) {
         return Ok(());
     }
-    let (uid, gid) = (Uid::from_raw(owner.uid), Gid::from_raw(owner.gid));
-    rustix::fs::fchown(&directory, Some(uid), Some(gid))
+    owner.take(&directory)
 }
 
 /// Shuts others out of the directory before it is removed: what has left the process group of its
@@ -265,8 +265,7 @@ impl Target<'_> {
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = rustix::fs::openat(self.directory, name, flags, mode)?;
         if let Some(owner) = self.owner {
-            let (uid, gid) = (Uid::from_raw(owner.uid), Gid::from_raw(owner.gid));
-            rustix::fs::fchown(&file, Some(uid), Some(gid))?;
+            owner.take(&file)?;
         }
         Ok(file)
     }

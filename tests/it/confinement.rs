@@ -51,6 +51,9 @@ fn a_vessel_of_another_user_is_theirs() {
         echo "id $(id -u) $(id -g) $(id -G) $USER"
         stat -c '%U %a %F' "$HOME" "$SHIPYARD_WEBHOOK_BODY_FILE" "$SHIPYARD_WEBHOOK_HEADERS_FILE"
         [ "$(pwd)" = "$HOME" ] && cat "$SHIPYARD_WEBHOOK_BODY_FILE" && echo
+        read -r _ _ _ _ group session terminal _ < /proc/self/stat
+        echo "session $((session - group)) terminal $terminal"
+        cat /dev/stdin > /dev/stderr && echo > /dev/stdout
         grep -E 'CapEff|CapPrm|CapAmb' /proc/self/status
         echo mine > made && mkdir -p deep/er && chmod 0 deep/er
     "#;
@@ -67,7 +70,7 @@ fn a_vessel_of_another_user_is_theirs() {
         api.output(&run, "first"),
         format!(
             "id {uid} {gid} {groups} {USER}\n{USER} 700 directory\n{USER} 600 regular file\n\
-             {USER} 600 regular file\nthe body\n\
+             {USER} 600 regular file\nthe body\nsession 0 terminal 0\nthe body\n\
              CapPrm:\t{none}\nCapEff:\t{none}\nCapAmb:\t{none}\n"
         )
     );
