@@ -49,6 +49,13 @@ impl Overrides {
         self.0.entry(name.to_owned()).or_default()
     }
 
+    /// Has the vessel called `name` run, whatever was to be instead.
+    pub fn run(&mut self, name: &str) {
+        if let Some(vessel) = self.0.get_mut(name) {
+            vessel.skip = None;
+        }
+    }
+
     /// The same for a run of its own: nothing is taken over from another one.
     pub fn without_replay(mut self) -> Self {
         for vessel in self.0.values_mut() {

@@ -108,6 +108,8 @@ fn take_over(
     };
     let ended = ends(&graph, &runs, |vessel| skip(vessel).status());
     check_start(version, first, &ended)?;
+    // Whoever names a vessel wants to see it run, also where an override had it skipped.
+    overrides.run(from);
     for vessel in (0..definition.vessels.len()).filter(|vessel| !runs[*vessel]) {
         overrides.entry(&definition.vessels[vessel].name).skip = Some(skip(vessel));
     }

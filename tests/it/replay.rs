@@ -107,6 +107,11 @@ fn a_replay_keeps_the_overrides_and_its_origin_while_it_waits() {
     assert_eq!(journal.lines(), ["other on_demand", "other replay"]);
     let path = format!("/api/v1/runs/{}/webhook-parameters", again["id"].as_str().unwrap());
     assert_error(&server.api().get(&path), 404);
+
+    // A vessel that is named runs, though the replayed run skipped it.
+    let api = server.api();
+    let named = api.wait_status(&replay(&api, &origin, &from("w")), "Errored");
+    assert_eq!(vessel_of(&named, "w")["reason"], "exit code 1");
 }
 
 /// Vessels in a row that note their names; `b` fails unless `mended`. And another one, which fails.
