@@ -28,7 +28,7 @@ pub fn parse_overrides(
     let root = json::parse(text)?;
     let mut overrides = Overrides::default();
     let fields = Cursor::root(&root).fields(&["vessel_overrides"])?;
-    let Some(vessels) = fields.get("vessel_overrides") else { return Ok(overrides) };
+    let Some(vessels) = given(&fields, "vessel_overrides") else { return Ok(overrides) };
     for vessel in vessels.sequence()? {
         let fields = vessel.fields(&["name", "environment_variable_overrides"])?;
         let name = known_name(&vessel, &fields, definition)?;
@@ -36,13 +36,18 @@ pub fn parse_overrides(
             return Err(vessel.invalid(format!("vessel `{name}` comes twice; put both into one")));
         }
         let entry = overrides.entry(name);
-        if let Some(variables) = fields.get("environment_variable_overrides") {
+        if let Some(variables) = given(&fields, "environment_variable_overrides") {
             for (name, value) in variables.mapping()? {
                 set(entry, name, &value)?;
             }
         }
     }
     Ok(overrides)
+}
+
+/// What stands under `key`. `null`, as clients write a list or map that they have not, is nothing.
+fn given<'f, 'a>(fields: &'f Fields<'a>, key: &'static str) -> Option<&'f Cursor<'a>> {
+    fields.get(key).filter(|value| !value.is_null())
 }
 
 fn known_name<'a>(
@@ -109,7 +114,7 @@ mod tests {
                 {"name": "Vessel A", "environment_variable_overrides":
                     {"ENV_VAR_1": "One", "empty": "", "unset": null, "N": 3.10}},
                 {"name": "b", "environment_variable_overrides": {"SHIPYARD_OVERRIDE_STATUS": "ERROR"}},
-                {"name": "c"}
+                {"name": "c", "environment_variable_overrides": null}
             ]}"#,
         )
         .unwrap();
@@ -125,7 +130,7 @@ mod tests {
         assert_eq!(first.skip, None);
         assert_eq!(overrides.of("b").unwrap().skip, Some(Skip::Override { exit_code: 1 }));
         assert_eq!(overrides.of("c"), Some(&VesselOverride::default()));
-        for nothing in ["{}", r#"{"vessel_overrides": []}"#] {
+        for nothing in ["{}", r#"{"vessel_overrides": []}"#, r#"{"vessel_overrides": null}"#] {
             assert!(read(nothing).unwrap().is_empty());
         }
         for (word, exit_code) in STATUSES {
