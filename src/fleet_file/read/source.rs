@@ -230,7 +230,8 @@ fn git(cursor: &Cursor<'_>) -> Result<GitSource, FleetFileError> {
         _ => CloneLocation::default(),
     };
     let git = GitSource { repository: repository(written)?, checkout_point, clone_location };
-    if matches!(git.name(), "" | "." | "..") || git.name().starts_with('-') {
+    // A checkout called `.git` would be the repository of whatever runs git beside it.
+    if matches!(git.name(), "" | "." | ".." | ".git") || git.name().starts_with('-') {
         return Err(written.invalid("the URL does not end in a repository's name; complete it"));
     }
     Ok(git)
