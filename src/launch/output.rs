@@ -325,8 +325,11 @@ impl State {
 
     /// Drops what comes from here on: a full disk must not hurt the vessel.
     fn give_up(&mut self, error: &io::Error) {
-        let path = self.shown_path();
-        log::error!(path, error:%; "output is dropped: its file cannot be written");
+        // Without a place nobody has asked for more than what fits in memory.
+        if self.place.is_some() {
+            let path = self.shown_path();
+            log::error!(path, error:%; "output is dropped: its file cannot be written");
+        }
         let mut notice = Vec::new();
         if !self.inline.is_empty() || self.file.is_some() {
             notice.push(b'\n');
