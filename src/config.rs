@@ -13,17 +13,19 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::domain::mail::{MailServer, Security};
+use crate::domain::mail::MailServer;
 use crate::domain::network::Networks;
 use crate::domain::rate::Rate;
-use crate::domain::variable::SecretName;
 use crate::limits;
 
+mod file;
 mod smtp;
 mod url;
 mod values;
 
+use file::{read_default_file, read_file};
 pub use smtp::SmtpUrl;
+use smtp::mail_server;
 pub use url::{HttpUrl, PublicUrl};
 pub use values::{
     ByteSize, HostNames, KeepWorkdir, ListenAddress, LogLevel, Names, Period, TrustedProxies,
@@ -408,29 +410,6 @@ fn credentials_directory() -> Option<PathBuf> {
     std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from)
 }
 
-/// The mail server, when there is one.
-fn mail_server(
-    url: Option<SmtpUrl>,
-    from: Option<String>,
-    user: Option<String>,
-    secret: Option<String>,
-) -> Result<Option<MailServer>, ConfigError> {
-    let Some(url) = url else { return Ok(None) };
-    let refused = |key, message: &str| ConfigError::Value { key, message: message.to_owned() };
-    let from = from.ok_or_else(|| refused("smtp_from", "missing; e-mail needs a sender"))?;
-    if user.is_some() != secret.is_some() {
-        return Err(refused("smtp_user", "set both smtp_user and smtp_secret, or neither"));
-    }
-    if user.is_some() && url.security == Security::Plain && !url.is_local {
-        let message = "a password is not sent without encryption; use smtps:// or smtp+starttls://";
-        return Err(refused("smtp", message));
-    }
-    let secret = secret.map(SecretName::try_from).transpose();
-    let secret = secret.map_err(|error| refused("smtp_secret", &error.to_string()))?;
-    let SmtpUrl { security, host, port, .. } = url;
-    Ok(Some(MailServer { security, host, port, from, user, secret }))
-}
-
 fn absolute(path: &Path) -> Result<PathBuf, ConfigError> {
     std::path::absolute(path).map_err(ConfigError::CurrentDirectory)
 }
@@ -460,47 +439,6 @@ fn loopback(port: u16) -> SocketAddr {
 fn workers_default() -> usize {
     let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
     (cores * limits::WORKERS_PER_CORE).clamp(limits::WORKERS_MIN, limits::WORKERS_MAX)
-}
-
-fn read_default_file(data_dir: Option<&Path>, system: &Path) -> Result<Sources, ConfigError> {
-    if let Some(data_dir) = data_dir {
-        let path = data_dir.join(FILE_NAME);
-        if let Some(sources) = read_file(&path)? {
-            // Who starts a server there finds the file, and with it the other directory; who
-            // starts it on the other one does not. One directory cannot be run in two ways.
-            if sources.data_dir.as_deref().is_some_and(|named| named != data_dir) {
-                return Err(ConfigError::Misplaced { path, data_dir: data_dir.to_owned() });
-            }
-            return Ok(sources);
-        }
-    }
-    Ok(read_file(&system.join(FILE_NAME))?.unwrap_or_default())
-}
-
-/// What the file says; `None` when there is no such file.
-fn read_file(path: &Path) -> Result<Option<Sources>, ConfigError> {
-    match std::fs::read_to_string(path) {
-        Ok(text) => parse_file(path, &text).map(Some),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(ConfigError::Read { path: path.to_owned(), source }),
-    }
-}
-
-fn parse_file(path: &Path, text: &str) -> Result<Sources, ConfigError> {
-    toml::from_str(text).map_err(|error| {
-        let start = error.span().map_or(0, |span| span.start.min(text.len()));
-        let before = text.get(..start).unwrap_or_default();
-        let line_index = before.matches('\n').count();
-        let line_text = text.lines().nth(line_index).unwrap_or_default();
-        let mut message = error.message().trim().replace('\n', "; ");
-        // The file is flat: what stands in front of the equals sign is the setting.
-        if let Some((key, _)) = line_text.split_once('=')
-            && !message.contains(&format!("`{}`", key.trim()))
-        {
-            message = format!("{}: {message}", key.trim());
-        }
-        ConfigError::Line { path: path.to_owned(), line: line_index + 1, message }
-    })
 }
 
 #[cfg(test)]

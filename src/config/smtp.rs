@@ -4,8 +4,10 @@ use std::str::FromStr;
 
 use serde::de::{self, Deserialize, Deserializer};
 
+use super::ConfigError;
 use super::url::HttpUrl;
-use crate::domain::mail::Security;
+use crate::domain::mail::{MailServer, Security};
+use crate::domain::variable::SecretName;
 
 /// How to reach a mail server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +49,29 @@ impl<'de> Deserialize<'de> for SmtpUrl {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
     }
+}
+
+/// The mail server, when there is one.
+pub(super) fn mail_server(
+    url: Option<SmtpUrl>,
+    from: Option<String>,
+    user: Option<String>,
+    secret: Option<String>,
+) -> Result<Option<MailServer>, ConfigError> {
+    let Some(url) = url else { return Ok(None) };
+    let refused = |key, message: &str| ConfigError::Value { key, message: message.to_owned() };
+    let from = from.ok_or_else(|| refused("smtp_from", "missing; e-mail needs a sender"))?;
+    if user.is_some() != secret.is_some() {
+        return Err(refused("smtp_user", "set both smtp_user and smtp_secret, or neither"));
+    }
+    if user.is_some() && url.security == Security::Plain && !url.is_local {
+        let message = "a password is not sent without encryption; use smtps:// or smtp+starttls://";
+        return Err(refused("smtp", message));
+    }
+    let secret = secret.map(SecretName::try_from).transpose();
+    let secret = secret.map_err(|error| refused("smtp_secret", &error.to_string()))?;
+    let SmtpUrl { security, host, port, .. } = url;
+    Ok(Some(MailServer { security, host, port, from, user, secret }))
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use clap::{Args, CommandFactory, FromArgMatches};
 
+use super::file::parse_file;
 use super::*;
 
 fn given(flags: &[&str]) -> Sources {

@@ -1,0 +1,51 @@
+//! The configuration file: finding it, reading it, and saying where in it a mistake is.
+
+use std::io;
+use std::path::Path;
+
+use super::{ConfigError, FILE_NAME, Sources};
+
+/// What the first file says that is there: `boathook.toml` in the data directory, else in `system`.
+pub(super) fn read_default_file(
+    data_dir: Option<&Path>,
+    system: &Path,
+) -> Result<Sources, ConfigError> {
+    if let Some(data_dir) = data_dir {
+        let path = data_dir.join(FILE_NAME);
+        if let Some(sources) = read_file(&path)? {
+            // Who starts a server there finds the file, and with it the other directory; who
+            // starts it on the other one does not. One directory cannot be run in two ways.
+            if sources.data_dir.as_deref().is_some_and(|named| named != data_dir) {
+                return Err(ConfigError::Misplaced { path, data_dir: data_dir.to_owned() });
+            }
+            return Ok(sources);
+        }
+    }
+    Ok(read_file(&system.join(FILE_NAME))?.unwrap_or_default())
+}
+
+/// What the file says; `None` when there is no such file.
+pub(super) fn read_file(path: &Path) -> Result<Option<Sources>, ConfigError> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => parse_file(path, &text).map(Some),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(ConfigError::Read { path: path.to_owned(), source }),
+    }
+}
+
+pub(super) fn parse_file(path: &Path, text: &str) -> Result<Sources, ConfigError> {
+    toml::from_str(text).map_err(|error| {
+        let start = error.span().map_or(0, |span| span.start.min(text.len()));
+        let before = text.get(..start).unwrap_or_default();
+        let line_index = before.matches('\n').count();
+        let line_text = text.lines().nth(line_index).unwrap_or_default();
+        let mut message = error.message().trim().replace('\n', "; ");
+        // The file is flat: what stands in front of the equals sign is the setting.
+        if let Some((key, _)) = line_text.split_once('=')
+            && !message.contains(&format!("`{}`", key.trim()))
+        {
+            message = format!("{}: {message}", key.trim());
+        }
+        ConfigError::Line { path: path.to_owned(), line: line_index + 1, message }
+    })
+}
