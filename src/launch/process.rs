@@ -208,8 +208,8 @@ impl<'a> Start<'a, '_> {
         let (stdin, feed) = input(self.launch, body_start)?;
         if let Some(identity) = &identity {
             // To open /dev/stdin or /dev/stderr is to open the pipe anew, which its owner may.
-            let pipes = stdin.iter().map(AsFd::as_fd).chain([output.as_fd()]);
-            let taken: rustix::io::Result<()> = pipes.map(|pipe| identity.take(pipe)).collect();
+            let mut pipes = stdin.iter().map(AsFd::as_fd).chain([output.as_fd()]);
+            let taken = pipes.try_for_each(|pipe| identity.take(pipe));
             taken.map_err(|errno| format!("user: its pipes cannot be handed over: {errno}"))?;
         }
         let stdin = stdin.map_or_else(Stdio::null, Stdio::from);
