@@ -194,3 +194,31 @@ fn random() -> io::Result<u128> {
     getrandom::fill(&mut bytes).map_err(io::Error::other)?;
     Ok(u128::from_ne_bytes(bytes))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_without_a_name_is_reached_through_its_descriptor() {
+        // Longer than a socket's address may be.
+        let scratch = tempfile::tempdir().unwrap();
+        let directory = scratch.path().join("d".repeat(200));
+        std::fs::create_dir(&directory).unwrap();
+        let (listener, passage) = Passage::open(&directory).unwrap();
+        assert_eq!(std::fs::read_dir(&directory).unwrap().count(), 0);
+        let mut near = passage.dial().unwrap();
+        let (mut far, _) = listener.accept().unwrap();
+        near.write_all(b"x").unwrap();
+        far.read_exact(&mut [0]).unwrap();
+    }
+
+    #[test]
+    fn nothing_is_claimed_that_does_not_wait() {
+        let scratch = tempfile::tempdir().unwrap();
+        let (_listener, passage) = Passage::open(scratch.path()).unwrap();
+        for target in ["", "/", "/0", "/zz", "0", "/00000000000000000000000000000000", "/+1"] {
+            assert!(passage.claim(target).is_none(), "{target}");
+        }
+    }
+}

@@ -154,14 +154,19 @@ mod tests {
     fn a_trickle_does_not_move_the_deadline() {
         let (client, mut socket) = pair();
         let trickle = thread::spawn(move || {
-            while (&client).write_all(b"x").is_ok() {
+            for _ in 0..1000 {
+                if (&client).write_all(b"x").is_err() {
+                    return;
+                }
                 thread::sleep(Duration::from_millis(5));
             }
         });
         socket.read_until(Instant::now() + Duration::from_millis(100));
         let error = loop {
-            if let Err(error) = socket.read(&mut [0]) {
-                break error;
+            match socket.read(&mut [0]) {
+                Ok(0) => panic!("the trickle was read to its end"),
+                Ok(_) => {}
+                Err(error) => break error,
             }
         };
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
