@@ -250,6 +250,7 @@ fn repositories_are_named_and_reached_in_few_ways() {
         "https://-x/a",
         "https://example.com",
         "https://example.com/",
+        "https://example.com/.git.git",
         "https://user:password@example.com/a",
         "https://token@example.com/a",
         "ssh://-oProxyCommand=id/a",
