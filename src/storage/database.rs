@@ -7,7 +7,8 @@
 //!    beginning is whole, and sled believes it: where that is not so, nothing since the last start
 //!    is recovered. Reading writes too, since sled splits and merges nodes whenever it passes them,
 //!    and so does its background flusher, which is therefore switched off.
-//! 3. No more than a segment is written between two syncs outside a commit, for the same reason.
+//! 3. No more than a segment is written between two syncs outside a commit, for the same reason; and
+//!    nobody reads between a commit that has opened one and its sync.
 //!
 //! All tables share one tree, each behind a byte of its own: `apply_batch` of one tree is atomic
 //! without the reads (hence writes) that a transaction across trees makes before it begins.
@@ -29,7 +30,8 @@ pub struct Database {
     sled: Db,
     /// A handle of our own on sled's file, for the sync that sled leaves out.
     file: File,
-    /// Shared by those who read, exclusive from the check of rule 2 until the commit is applied.
+    /// Shared by those who read, exclusive from the check of rule 2 until the commit is applied, or
+    /// durable when it has opened a segment.
     gate: RwLock<()>,
     /// The place in the log up to which it is on the disk.
     synced: AtomicI64,
@@ -78,11 +80,13 @@ impl Database {
     /// # Errors
     /// When sled or the file system fails; what the disk holds is unknown then.
     pub fn commit(&self, batch: Batch) -> Result<(), String> {
-        {
-            let _exclusive = self.gate.write().unwrap_or_else(PoisonError::into_inner);
-            self.sync()?;
-            self.sled.apply_batch(batch).map_err(|error| error.to_string())?;
-        }
+        let exclusive = self.gate.write().unwrap_or_else(PoisonError::into_inner);
+        self.sync()?;
+        self.sled.apply_batch(batch).map_err(|error| error.to_string())?;
+        self.sled.flush().map_err(|error| error.to_string())?;
+        // Readers wait for the sync only when the commit has opened a segment: they must not open
+        // another one while that is not on the disk.
+        let _exclusive = self.has_opened_segment().then_some(exclusive);
         self.sync()
     }
 
@@ -92,14 +96,19 @@ impl Database {
             let _shared = self.gate.read().unwrap_or_else(PoisonError::into_inner);
             step()
         };
-        let segment = |place: i64| place / DATABASE_SEGMENT_BYTES as i64;
-        if segment(self.written()) > segment(self.synced.load(Ordering::Acquire)) {
+        if self.has_opened_segment() {
             let _exclusive = self.gate.write().unwrap_or_else(PoisonError::into_inner);
             if let Err(error) = self.sync() {
                 fatal::stop(&format!("the database cannot be written: {error}"));
             }
         }
         result
+    }
+
+    /// Whether the log has moved into a segment that is not on the disk.
+    fn has_opened_segment(&self) -> bool {
+        let segment = |place: i64| place / DATABASE_SEGMENT_BYTES as i64;
+        segment(self.written()) > segment(self.synced.load(Ordering::Acquire))
     }
 
     /// The place in the log up to which it has been handed to the kernel.
