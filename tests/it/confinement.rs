@@ -23,7 +23,10 @@ fn is_root() -> bool {
 
 /// A server whose vessels may run as these `users` and reach their work directories.
 fn start(users: &str) -> Server {
-    let mut server = Server::builder().setting("allowed_users", users).not_started();
+    // Groups of the server's that nobody else may keep.
+    let groups = "exec setpriv --groups 4,24 \"$0\" \"$@\"";
+    let builder = Server::builder().after_shell(groups).setting("allowed_users", users);
+    let mut server = builder.not_started();
     fs::set_permissions(server.scratch(), fs::Permissions::from_mode(0o711)).unwrap();
     server.start_again();
     server
