@@ -74,6 +74,8 @@ impl Life {
         let taken_over: Option<BTreeMap<String, Skip>> =
             before.is_over().then(|| before.taken_over(&definition, &from)).flatten();
         let run = taken_over.map(|taken_over| {
+            // Whoever names a vessel wants to see it run.
+            run.skips.remove(&from);
             run.skips.extend(taken_over);
             run
         });
