@@ -138,6 +138,7 @@ impl Daemon {
             min_free_bytes: settings.min_free_bytes,
             max_crash_attempts: settings.max_crash_attempts,
             keep_workdir: settings.keep_workdir,
+            keep_runs: settings.keep_runs,
             output_dir,
             secrets: SecretStore::new(settings.secrets_dir.clone()),
         };
@@ -197,6 +198,7 @@ impl Daemon {
         })?;
         let mut threads = engine.start_workers().map_err(thread("workers"))?;
         threads.push(engine.start_timer().map_err(thread("timer"))?);
+        threads.push(engine.start_sweeper().map_err(thread("sweeper"))?);
         let notifier = Notifier::start(&engine, notifier).map_err(thread("notifiers"))?;
         Ok(Self {
             engine,

@@ -15,6 +15,7 @@ use crate::clock::Clock;
 use crate::config::KeepWorkdir;
 use crate::domain::change::ServerRecord;
 use crate::domain::ids::{RunIds, VesselRunId};
+use crate::domain::retention::Retention;
 use crate::launch::Launcher;
 use crate::launch::output::LiveOutput;
 use crate::launch::stop::StopSignal;
@@ -26,6 +27,7 @@ use crate::storage::{FreeSpace, Storage};
 mod catalog;
 mod environment;
 mod fleets;
+mod history;
 mod intake;
 mod notifications;
 mod outbox;
@@ -33,12 +35,14 @@ mod output;
 mod overview;
 mod recovery;
 mod replay;
+mod retention;
 mod runs;
 mod shutdown;
 mod timer;
 mod worker;
 
 pub use catalog::{Applied, Denied, FleetView};
+pub use history::HistorySize;
 pub use intake::AcceptError;
 pub use output::{OutputChunk, OutputReader};
 pub use overview::{DiskSpace, Load};
@@ -48,6 +52,7 @@ pub use runs::{RunFilter, RunView};
 pub use worker::{Assignment, Outcome};
 
 use catalog::Catalog;
+use history::History;
 use outbox::Outbox;
 
 /// What an operator may set.
@@ -60,6 +65,8 @@ pub struct EngineSettings {
     pub min_free_bytes: u64,
     pub max_crash_attempts: u32,
     pub keep_workdir: KeepWorkdir,
+    /// Which runs that have ended are kept of fleets that do not say so themselves.
+    pub keep_runs: Retention,
     /// Where output files are.
     pub output_dir: PathBuf,
     pub secrets: SecretStore,
@@ -108,8 +115,10 @@ pub struct Engine {
     retries: Condvar,
     /// A vessel has ended while the server stops.
     idle: Condvar,
-    /// Held while a slice of a large payload is being committed: an accept waits for one slice at
-    /// most, however many bodies arrive.
+    /// Something may have to be removed earlier than the sweeper waits for, or it is to end.
+    sweeps: Condvar,
+    /// Held while a slice of a large payload, or of a removal, is being committed: an accept waits
+    /// for one slice at most, however many bodies arrive.
     slices: Mutex<()>,
     outbox: Mutex<Outbox>,
     /// A notification waits that may be due earlier, or nothing is delivered any more.
@@ -121,6 +130,11 @@ struct Decisions {
     queue: Queue,
     run_ids: RunIds,
     running: HashMap<VesselRunId, Running>,
+    history: History,
+    /// What is due is to be reckoned anew.
+    sweep_is_due: bool,
+    /// The sweeper waits until something is due.
+    sweeper_waits: bool,
     phase: Phase,
 }
 

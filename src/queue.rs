@@ -57,6 +57,7 @@ impl QueuedRun {
             replay_of: self.replay_of,
             sequence,
             payload: self.payload,
+            output_bytes: 0,
             crashes: 0,
             queued_at: self.id.accepted_at(),
             started_at: None,

@@ -176,7 +176,7 @@ impl Engine {
         if upload.chunks > 0 {
             changes.push(Change::EndUpload(upload.run));
         }
-        let notifications = self.admit_notifications(&mut changes);
+        let notifications = self.note_ends(&mut decisions, &mut changes);
         let ticket = self.storage.commit(changes);
         if decisions.phase == Phase::Serving {
             self.work.notify_one();
@@ -192,7 +192,7 @@ impl Engine {
 
     fn give_up(&self, upload: &Upload) {
         let changes = vec![
-            Change::RemovePayload { run: upload.run, chunks: upload.chunks },
+            Change::RemovePayload { run: upload.run, chunks: 0..upload.chunks },
             Change::EndUpload(upload.run),
         ];
         self.storage.commit(changes).wait();

@@ -14,8 +14,11 @@ use crate::domain::fleet::{DEFAULT_PROJECT, FleetVersion, Organization, Project}
 use crate::domain::ids::{
     FleetId, InstanceId, OrganizationId, ProjectId, RunId, RunIds, VesselRunId,
 };
+use crate::domain::retention::Retention;
 use crate::domain::run::Status;
 use crate::engine::catalog::Catalog;
+use crate::engine::history::History;
+use crate::engine::notifications::ended_runs;
 use crate::engine::outbox::Outbox;
 use crate::engine::{Decisions, Engine, EngineSettings, Phase, World};
 use crate::launch::Launcher;
@@ -98,6 +101,7 @@ impl Engine {
         };
         let catalog = restoring.catalog()?;
         restoring.sweep_uploads()?;
+        restoring.sweep_versions()?;
         for entry in storage.queue() {
             restoring.restore(&entry?)?;
         }
@@ -111,6 +115,7 @@ impl Engine {
         for run in &recovery.restarted {
             launcher.wipe_directory(*run);
         }
+        let mut history = stored_history(&storage, settings.keep_runs)?;
         let mut outbox = Outbox::default();
         for record in storage.notifications() {
             outbox.restore(record?);
@@ -126,7 +131,12 @@ impl Engine {
                     }
                 }
             }
+            let ended: Vec<Change> = ended_runs(&changes)
+                .filter(|run| !outbox.awaits(run.id))
+                .map(|run| history.enter(run, now))
+                .collect();
             commit.extend(changes);
+            commit.extend(ended);
             if commit.len() >= CHANGES_PER_COMMIT {
                 storage.commit(std::mem::take(&mut commit)).wait();
             }
@@ -148,6 +158,9 @@ impl Engine {
                 queue,
                 run_ids: RunIds::after(storage.last_run()?),
                 running: HashMap::new(),
+                history,
+                sweep_is_due: false,
+                sweeper_waits: false,
                 phase: Phase::Serving,
             }),
             settings,
@@ -160,6 +173,7 @@ impl Engine {
             work: Condvar::new(),
             retries: Condvar::new(),
             idle: Condvar::new(),
+            sweeps: Condvar::new(),
             slices: Mutex::default(),
             outbox: Mutex::new(outbox),
             notify: Condvar::new(),
@@ -219,7 +233,29 @@ impl Restoring<'_> {
     fn sweep_uploads(&mut self) -> Result<(), RecoveryError> {
         for run in self.storage.uploads()? {
             let chunks = self.storage.payload_chunks(run)?;
-            self.changes.push(vec![Change::RemovePayload { run, chunks }, Change::EndUpload(run)]);
+            self.changes.push(vec![
+                Change::RemovePayload { run, chunks: 0..chunks },
+                Change::EndUpload(run),
+            ]);
+        }
+        Ok(())
+    }
+
+    /// Removes the versions of fleets that are gone, once their last run is. Now, while nobody can be
+    /// about to start one: whoever accepts a run holds on to its version for a while without a row.
+    fn sweep_versions(&mut self) -> Result<(), RecoveryError> {
+        let fleets: HashSet<FleetId> =
+            self.storage.fleets()?.into_iter().map(|fleet| fleet.id).collect();
+        for fleet in self.storage.fleets_with_versions()? {
+            if fleets.contains(&fleet) || self.storage.has_runs(fleet) {
+                continue;
+            }
+            // The first version goes last: as long as it is there, nobody gets its fleet's id.
+            let versions = self.storage.version_chunks(fleet)?.into_iter().rev();
+            let removals = versions.map(|(version, chunks)| {
+                vec![Change::RemoveFleetVersion { fleet, version, chunks }]
+            });
+            self.changes.extend(removals);
         }
         Ok(())
     }
@@ -276,4 +312,17 @@ impl Restoring<'_> {
         };
         Ok(Started { record, vessels, interruption })
     }
+}
+
+/// What is kept of runs that ended under former servers.
+fn stored_history(storage: &Storage, keep_runs: Retention) -> Result<History, StorageError> {
+    let mut history = History::new(keep_runs);
+    for fleet in storage.fleets_with_history()? {
+        let oldest = storage.history(fleet).next();
+        let latest = storage.history(fleet).next_back();
+        if let Some((oldest, latest)) = oldest.zip(latest) {
+            history.restore(fleet, oldest, latest);
+        }
+    }
+    Ok(history)
 }

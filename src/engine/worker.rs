@@ -234,7 +234,7 @@ impl Engine {
         let due_before = decisions.queue.next_due();
         let settled = decisions.queue.settle(claim.vessel_run, &end, output, self.clock.now());
         changes.extend(settled.changes);
-        let notifications = self.admit_notifications(&mut changes);
+        let notifications = self.note_ends(&mut decisions, &mut changes);
         if decisions.queue.next_due() != due_before {
             self.retries.notify_one();
         }
@@ -302,7 +302,7 @@ fn output_changes(claim: &Claim, output: CapturedOutput) -> (OutputRecord, Vec<C
         }
         Kept::File => (OutputPlace::File, Vec::new()),
     };
-    (OutputRecord { place, bytes: output.bytes }, changes)
+    (OutputRecord { place, bytes: output.bytes, kept: output.kept_bytes }, changes)
 }
 
 /// The payload of a run, read from the database whenever a vessel starts.

@@ -15,6 +15,7 @@
 
 use std::fs::File;
 use std::ops::Bound;
+use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{PoisonError, RwLock};
 
@@ -73,6 +74,11 @@ impl Database {
     /// Every row of the table.
     pub fn all(&self, table: Table) -> Rows<'_> {
         self.prefixed(table, &[])
+    }
+
+    /// Bytes of the disk that the database takes up; `None` when the system does not tell.
+    pub fn bytes(&self) -> Option<u64> {
+        self.file.metadata().ok().map(|file| file.blocks().saturating_mul(512))
     }
 
     /// Applies `batch` as a whole and makes it durable.
