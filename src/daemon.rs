@@ -22,6 +22,7 @@ use crate::gate::{Tls, TlsError};
 use crate::http;
 use crate::http::admin::AdminSettings;
 use crate::http::auth::BearerToken;
+use crate::http::instruments::Instruments;
 use crate::http::listener::{Doors, Listener};
 use crate::http::origin::Hosts;
 use crate::http::webhook::HookSettings;
@@ -131,6 +132,7 @@ impl Daemon {
             path: data_dir.clone(),
             source,
         })?;
+        let spawning = launcher.spawning();
         let engine_settings = EngineSettings {
             workers: settings.workers,
             max_queued_runs: settings.max_queued_runs,
@@ -167,7 +169,8 @@ impl Daemon {
             rate_limit_per_ip: settings.rate_limit_per_ip,
         };
         let hook_doors = doors.clone().with_tls(tls.clone());
-        let hooks = serve_hooks(hooks, &engine, hook_settings, &hook_doors)
+        let instruments = Arc::new(Instruments::default());
+        let hooks = serve_hooks(hooks, &engine, hook_settings, &hook_doors, &instruments)
             .map_err(thread("webhook listener"))?;
         let rules = Rules {
             hosts: settings.notify_hosts.clone(),
@@ -189,9 +192,11 @@ impl Daemon {
             public_base,
             max_body_bytes,
             max_followers,
+            spawning,
         };
-        let admin = http::serve_admin(admin, Arc::clone(&engine), admin_settings, &doors)
-            .map_err(thread("admin listener"))?;
+        let admin =
+            http::serve_admin(admin, Arc::clone(&engine), admin_settings, &doors, &instruments)
+                .map_err(thread("admin listener"))?;
         let url_file = data_dir.join(ADMIN_URL_FILE);
         write_private_file(&url_file, &format!("{admin_url}\n")).map_err(|source| {
             StartError::File { action: "cannot write", path: url_file, source }
@@ -341,11 +346,12 @@ fn serve_hooks(
     engine: &Arc<Engine>,
     settings: HookSettings,
     doors: &Doors,
+    instruments: &Arc<Instruments>,
 ) -> io::Result<Listener> {
     thread::scope(|scope| {
         let starter = scope.spawn(|| {
             priority::raise();
-            http::serve_hooks(listener, Arc::clone(engine), settings, doors)
+            http::serve_hooks(listener, Arc::clone(engine), settings, doors, instruments)
         });
         starter.join().unwrap_or_else(|_| Err(io::Error::other("its start has panicked")))
     })

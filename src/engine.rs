@@ -10,6 +10,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::config::KeepWorkdir;
@@ -22,12 +23,13 @@ use crate::launch::stop::StopSignal;
 use crate::queue::{Depth, Queue};
 use crate::random::Random;
 use crate::secrets::SecretStore;
-use crate::storage::{FreeSpace, Storage};
+use crate::storage::{CommitInstruments, FreeSpace, Storage};
 
 mod catalog;
 mod environment;
 mod fleets;
 mod history;
+mod instruments;
 mod intake;
 mod notifications;
 mod outbox;
@@ -43,9 +45,10 @@ mod worker;
 
 pub use catalog::{Applied, Denied, FleetView};
 pub use history::HistorySize;
+pub use instruments::{AttemptEnd, Instruments};
 pub use intake::AcceptError;
 pub use output::{OutputChunk, OutputReader};
-pub use overview::{DiskSpace, Load};
+pub use overview::{DiskSpace, Gauges, Load};
 pub use recovery::RecoveryError;
 pub use replay::ReplayError;
 pub use runs::{RunFilter, RunView};
@@ -123,6 +126,7 @@ pub struct Engine {
     outbox: Mutex<Outbox>,
     /// A notification waits that may be due earlier, or nothing is delivered any more.
     notify: Condvar,
+    instruments: Instruments,
 }
 
 /// What runs: the queue, and what only this process knows of it.
@@ -168,6 +172,21 @@ impl Engine {
             return Err(AcceptError::Stalled);
         }
         self.decisions().check_room()
+    }
+
+    /// What it counts and measures.
+    pub fn instruments(&self) -> &Instruments {
+        &self.instruments
+    }
+
+    /// What the committer counts and measures.
+    pub fn commit_instruments(&self) -> &CommitInstruments {
+        self.storage.commit_instruments()
+    }
+
+    /// Whether an empty commit gets through `within`.
+    pub fn commits(&self, within: Duration) -> bool {
+        self.storage.commits(within)
     }
 
     /// How full the queue is.

@@ -21,6 +21,7 @@ pub mod launch;
 pub mod limits;
 pub mod logging;
 pub mod memory;
+pub mod metrics;
 pub mod notify;
 pub mod priority;
 pub mod queue;

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 
@@ -30,7 +31,7 @@ mod migrate;
 mod space;
 mod tables;
 
-pub use commit::Ticket;
+pub use commit::{CommitInstruments, Ticket};
 pub use directory::{DataDirectory, DirectoryError, write_private_file};
 pub use space::FreeSpace;
 
@@ -107,6 +108,16 @@ impl Storage {
     /// Hands `changes` to the committer. See [`Committer::send`] on order.
     pub fn commit(&self, changes: Vec<Change>) -> Ticket {
         self.committer.send(changes)
+    }
+
+    /// Whether an empty commit gets through `within`. See [`Committer::commits`].
+    pub fn commits(&self, within: Duration) -> bool {
+        self.committer.commits(within)
+    }
+
+    /// What the committer measures.
+    pub fn commit_instruments(&self) -> &CommitInstruments {
+        self.committer.instruments()
     }
 
     /// A watch over the free space where the database is. See [`FreeSpace::new`].

@@ -100,6 +100,12 @@ impl Trigger {
     }
 }
 
+impl fmt::Display for Trigger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.word())
+    }
+}
+
 impl FromStr for Trigger {
     type Err = String;
 

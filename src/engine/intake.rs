@@ -166,6 +166,7 @@ impl Engine {
     /// Queues the run, with the last of its payload in the same commit, and waits for it.
     fn submit(&self, run: QueuedRun, upload: &mut Upload) -> Result<(), AcceptError> {
         let bytes = std::mem::take(&mut upload.buffer);
+        let trigger = run.trigger;
         let mut decisions = self.decisions();
         if decisions.phase == Phase::Closed {
             return Err(AcceptError::Stopping);
@@ -183,6 +184,7 @@ impl Engine {
         }
         drop(decisions);
         ticket.wait();
+        self.instruments.accepted.count(trigger);
         self.hand_over(notifications);
         for ended in &submitted.ended {
             self.run_ended(ended);

@@ -33,7 +33,7 @@ impl Engine {
             let Change::PutNotification(record) = change else { continue };
             self.outbox().admit(record);
             match record.given_up {
-                true => log_given_up(record),
+                true => self.given_up(record),
                 false => admitted.0.push(record.clone()),
             }
         }
@@ -78,6 +78,7 @@ impl Engine {
     pub fn notification_delivered(&self, record: &NotificationRecord) {
         let (run, number) = (record.run, record.number);
         self.commit_settled(run, Change::RemoveNotification { run, number });
+        self.instruments.notifications_delivered.count();
     }
 
     /// Commits `change`, by which one of the notifications of `run` is settled. With the last of
@@ -103,8 +104,7 @@ impl Engine {
         let change = Change::PutNotification(record.clone());
         if record.given_up {
             self.commit_settled(record.run, change);
-            log_given_up(&record);
-            return;
+            return self.given_up(&record);
         }
         self.storage.commit(vec![change]).wait();
         log::info!(run:% = record.run, attempts = record.attempts, why; "a notification could not be delivered yet");
@@ -123,8 +123,15 @@ impl Engine {
         self.notify.notify_all();
     }
 
-    fn outbox(&self) -> MutexGuard<'_, Outbox> {
+    pub(super) fn outbox(&self) -> MutexGuard<'_, Outbox> {
         self.outbox.lock().unwrap_or_else(|_| super::poisoned())
+    }
+
+    fn given_up(&self, record: &NotificationRecord) {
+        self.instruments.notifications_given_up.count();
+        let (run, attempts) = (record.run, record.attempts);
+        let why = record.problem.as_deref().unwrap_or_default();
+        log::warn!(run:%, attempts, why; "a notification is given up");
     }
 }
 
@@ -134,10 +141,4 @@ pub(super) fn ended_runs(changes: &[Change]) -> impl Iterator<Item = &RunRecord>
         Change::PutRun(run) if run.ended_at.is_some() => Some(run),
         _ => None,
     })
-}
-
-fn log_given_up(record: &NotificationRecord) {
-    let (run, attempts) = (record.run, record.attempts);
-    let why = record.problem.as_deref().unwrap_or_default();
-    log::warn!(run:%, attempts, why; "a notification is given up");
 }

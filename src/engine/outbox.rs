@@ -81,6 +81,11 @@ impl Outbox {
         }
     }
 
+    /// Those that have been admitted and neither delivered nor given up.
+    pub fn undelivered(&self) -> usize {
+        self.undelivered
+    }
+
     /// Lets those who wait for the next one go.
     pub fn close(&mut self) {
         self.is_closed = true;

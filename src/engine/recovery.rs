@@ -20,7 +20,7 @@ use crate::engine::catalog::Catalog;
 use crate::engine::history::History;
 use crate::engine::notifications::ended_runs;
 use crate::engine::outbox::Outbox;
-use crate::engine::{Decisions, Engine, EngineSettings, Phase, World};
+use crate::engine::{Decisions, Engine, EngineSettings, Instruments, Phase, World};
 use crate::launch::Launcher;
 use crate::queue::{Interruption, Queue, Restored, Started};
 use crate::storage::{Storage, StorageError};
@@ -115,20 +115,26 @@ impl Engine {
         for run in &recovery.restarted {
             launcher.wipe_directory(*run);
         }
+        let (mut outbox, instruments) = (Outbox::default(), Instruments::default());
         let mut history = stored_history(&storage, settings.keep_runs)?;
-        let mut outbox = Outbox::default();
         for record in storage.notifications() {
             outbox.restore(record?);
         }
         let mut commit = Vec::new();
         for mut changes in changes {
             for change in &mut changes {
-                if let Change::PutNotification(record) = change {
-                    outbox.admit(record);
-                    if !record.given_up {
-                        // Nobody delivers before all of this is durable.
-                        outbox.add(record.clone());
+                match change {
+                    Change::PutNotification(record) => {
+                        outbox.admit(record);
+                        if record.given_up {
+                            instruments.notifications_given_up.count();
+                        } else {
+                            // Nobody delivers before all of this is durable.
+                            outbox.add(record.clone());
+                        }
                     }
+                    Change::PutRun(record) => instruments.ended.count(record.status),
+                    _ => {}
                 }
             }
             let ended: Vec<Change> = ended_runs(&changes)
@@ -177,6 +183,7 @@ impl Engine {
             slices: Mutex::default(),
             outbox: Mutex::new(outbox),
             notify: Condvar::new(),
+            instruments,
         };
         Ok(Arc::new(engine))
     }

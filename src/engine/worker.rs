@@ -4,12 +4,13 @@
 use std::io::Read;
 use std::sync::{Arc, MutexGuard};
 use std::thread::{self, JoinHandle};
+use std::time::Instant;
 
 use crate::domain::change::Change;
 use crate::domain::request::RequestHead;
 use crate::domain::run::{End, OutputPlace, OutputRecord, RunRecord};
 use crate::engine::environment::{Surroundings, environment, own_variables};
-use crate::engine::{Decisions, Engine, Phase, Running};
+use crate::engine::{AttemptEnd, Decisions, Engine, Phase, Running};
 use crate::launch::output::{CapturedOutput, Kept, LiveOutput};
 use crate::launch::stop::StopSignal;
 use crate::launch::{Ended, HowEnded, Launch, Payload};
@@ -187,7 +188,12 @@ impl Engine {
             runtime_cutoff: vessel.guardrails.runtime_cutoff,
             notices: &notices,
         };
-        Outcome::from(self.launcher.launch(&launch, stop, &assignment.output))
+        let begun = Instant::now();
+        let ended = self.launcher.launch(&launch, stop, &assignment.output);
+        if !matches!(ended.how, HowEnded::NotStarted(_) | HowEnded::Abandoned) {
+            self.instruments.running.observe_duration(begun.elapsed());
+        }
+        Outcome::from(ended)
     }
 
     fn environment(
@@ -245,6 +251,7 @@ impl Engine {
         let ticket = self.storage.commit(changes);
         drop(decisions);
         ticket.wait();
+        self.instruments.attempts.count(AttemptEnd::from(&end));
         self.release(assignment);
         self.hand_over(notifications);
         if let Some(run) = settled.ended {
@@ -281,6 +288,7 @@ impl Engine {
 
     /// A run has ended, durably.
     pub(super) fn run_ended(&self, run: &RunRecord) {
+        self.instruments.ended.count(run.status);
         if !self.settings.keep_workdir.keeps(run.status) {
             self.launcher.wipe_directory(run.id);
         }

@@ -27,7 +27,8 @@ const LAYERS: [(&str, &[&str]); 13] = [
 ];
 
 /// What everybody may name.
-const FOUNDATION: [&str; 6] = ["clock", "domain", "duration", "limits", "random", "size"];
+const FOUNDATION: [&str; 7] =
+    ["clock", "domain", "duration", "limits", "metrics", "random", "size"];
 
 #[test]
 fn imports_point_one_way() {

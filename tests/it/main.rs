@@ -22,6 +22,7 @@ mod graph;
 mod hostile;
 mod intake;
 mod layers;
+mod metrics;
 mod notifications;
 mod orphans;
 mod overrides;

@@ -9,6 +9,7 @@ pub mod journal;
 pub mod processes;
 pub mod random;
 pub mod receiver;
+pub mod scrape;
 pub mod server;
 
 use std::path::Path;
