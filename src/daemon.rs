@@ -37,6 +37,7 @@ use crate::random::SystemRandom;
 use crate::secrets::SecretStore;
 use crate::signals::{self, Event};
 use crate::storage::{self, DirectoryError, OpenError, write_private_file};
+use crate::systemd::{self, SelfCheck, Watchdog};
 
 mod capacity;
 
@@ -235,6 +236,16 @@ impl Daemon {
         &self.data_dir
     }
 
+    /// What tells whether this server works.
+    ///
+    /// # Errors
+    /// When TLS cannot be set up.
+    fn self_check(&self) -> io::Result<SelfCheck> {
+        let engine = Arc::clone(&self.engine);
+        let commits = move |within| engine.commits(within);
+        SelfCheck::new(self.hooks.address(), self.tls.is_some(), commits)
+    }
+
     /// Reads the certificate again, for connections from now on.
     fn reload_certificate(&self) {
         match self.tls.as_ref().map(|tls| tls.reload()) {
@@ -311,13 +322,22 @@ pub fn serve(
     let inherited = activation::take()?;
     // Before anything else, so that a signal at any moment stops the server in order.
     let events = signals::listen().map_err(thread("signal handling"))?;
+    systemd::busy("Opening the database and seeing to what the last server left");
     let daemon = Daemon::start(settings, inherited)?;
+    let listens = format!("Webhooks at {}, admin at {}", daemon.hooks_url(), daemon.admin_url());
+    let watchdog = systemd::watchdog_interval().map(|interval| {
+        let mut check = daemon.self_check()?;
+        Watchdog::start(interval, move |within| check.run(within))
+    });
+    let watchdog = watchdog.transpose().map_err(thread("watchdog"))?;
     let ready = format!("boathook ready hooks={} admin={}", daemon.hooks_url(), daemon.admin_url());
     log::info!(hooks = daemon.hooks_url(), admin = daemon.admin_url(); "ready");
     if let Err(error) = writeln!(io::stdout(), "{ready}") {
         log::warn!(error:% = error; "nobody reads the ready line");
     }
+    systemd::ready(&listens);
     while let Ok(Event::Reload) = events.recv() {
+        systemd::reloading();
         daemon.reload_certificate();
         match reload() {
             Ok(settings) => {
@@ -326,10 +346,16 @@ pub fn serve(
             }
             Err(error) => log::error!(error:% = error; "settings stay as they are"),
         }
+        systemd::ready(&listens);
     }
     log::info!("stopping; running vessels may finish");
+    systemd::stopping("Waiting for running vessels to finish");
     daemon.drain();
     daemon.await_idle_or(&events);
+    if let Some(watchdog) = watchdog {
+        watchdog.stop();
+    }
+    systemd::busy("Ending what is left");
     daemon.stop();
     Ok(())
 }

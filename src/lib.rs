@@ -30,3 +30,4 @@ pub mod secrets;
 pub mod signals;
 pub mod size;
 pub mod storage;
+pub mod systemd;

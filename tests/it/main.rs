@@ -35,6 +35,7 @@ mod runs;
 mod secrets;
 mod sources;
 mod stopping;
+mod supervised;
 mod tls;
 mod turns;
 mod tutorial;
