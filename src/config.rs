@@ -414,7 +414,7 @@ pub fn default_data_directory(
 }
 
 /// Where systemd has put the credentials of the service (systemd.exec(5), LoadCredential=).
-fn credentials_directory() -> Option<PathBuf> {
+pub fn credentials_directory() -> Option<PathBuf> {
     std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from)
 }
 

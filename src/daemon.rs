@@ -14,8 +14,7 @@ use crossbeam_channel::{Receiver, bounded, select};
 
 use crate::activation::{self, ActivationError, Inherited};
 use crate::clock::SystemClock;
-use crate::config::{ConfigError, Settings};
-use crate::domain::webhook::Token;
+use crate::config::{self, ConfigError, Settings};
 use crate::engine::{Engine, EngineSettings, RecoveryError, World};
 use crate::fatal;
 use crate::gate::{Tls, TlsError};
@@ -40,8 +39,10 @@ use crate::storage::{self, DirectoryError, OpenError, write_private_file};
 use crate::systemd::{self, SelfCheck, Watchdog};
 
 mod capacity;
+mod token;
 
 use capacity::Capacity;
+use token::admin_token;
 
 /// Where clients on this machine find the admin API's address and token.
 pub const ADMIN_URL_FILE: &str = "admin.url";
@@ -68,6 +69,11 @@ pub enum StartError {
     Listen { what: &'static str, flag: &'static str, address: SocketAddr, source: io::Error },
     #[error("{action} {path}: {source}")]
     File { action: &'static str, path: PathBuf, source: io::Error },
+    #[error(
+        "the credential {} is no token; make one with: head -c 32 /dev/urandom | basenc --base64url | tr -d '='",
+        .0.display()
+    )]
+    Credential(PathBuf),
     #[error("the system has no randomness for a token: {0}")]
     Random(#[from] getrandom::Error),
     #[error("cannot start the {what}: {source}")]
@@ -152,7 +158,8 @@ impl Daemon {
             boot_id: boot_id()?,
         };
         let engine = Engine::open(engine_settings, storage, world)?;
-        let token = admin_token(&data_dir.join(ADMIN_TOKEN_FILE))?;
+        let credential = config::credentials_directory().map(|it| it.join(ADMIN_TOKEN_FILE));
+        let token = admin_token(&data_dir.join(ADMIN_TOKEN_FILE), credential.as_deref())?;
         let tls = tls(settings)?;
         let scheme = if tls.is_some() { "https" } else { "http" };
         let hooks_url = format!("{scheme}://{}", local_address(&hooks, settings.hooks_listen));
@@ -409,24 +416,4 @@ fn boot_id() -> Result<String, StartError> {
     let boot_id =
         read.map_err(|source| StartError::File { action: "cannot read", path, source })?;
     Ok(boot_id.trim().to_owned())
-}
-
-/// The admin token: the one in the file, or a new one when that is missing, empty or torn.
-fn admin_token(path: &Path) -> Result<Token, StartError> {
-    let stored = match std::fs::read_to_string(path) {
-        Ok(stored) => Token::parse(stored.trim()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-        Err(source) => {
-            let path = path.to_owned();
-            return Err(StartError::File { action: "cannot read", path, source });
-        }
-    };
-    if let Some(token) = stored {
-        return Ok(token);
-    }
-    let token = Token::random()?;
-    write_private_file(path, &format!("{}\n", token.reveal())).map_err(|source| {
-        StartError::File { action: "cannot write", path: path.to_owned(), source }
-    })?;
-    Ok(token)
 }

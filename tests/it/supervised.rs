@@ -1,5 +1,5 @@
-//! Under a service manager: what it is told (sd_notify(3)), and the watchdog. The
-//! manager is a socket of the test's own.
+//! Under a service manager: what it is told (sd_notify(3)), the watchdog, and the credential that
+//! sets the admin token. The manager is a socket of the test's own.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -233,4 +233,41 @@ fn a_disk_that_hangs_starves_the_watchdog() {
         assert_eq!(waiting.join().unwrap(), 201);
     });
     manager.until("WATCHDOG=1");
+}
+
+#[test]
+fn the_admin_token_can_be_a_credential() {
+    let credentials = tempfile::tempdir().unwrap();
+    let credential = credentials.path().join("admin.token");
+    let token = "QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVphYmNkZWY";
+    let data = tempfile::tempdir().unwrap();
+    let started = |with_credentials: bool| {
+        let builder = Server::builder().data_dir(&data.path().join("data"));
+        match with_credentials {
+            true => builder.variable("CREDENTIALS_DIRECTORY", credentials.path().as_os_str()),
+            false => builder,
+        }
+    };
+    // Without one in the directory the server makes a token.
+    let mut server = started(true).start();
+    let own = server.token();
+    server.stop();
+    fs::write(&credential, format!("{token}\n")).unwrap();
+    let mut server = started(true).start();
+    let status = |server: &Server, token: &str| {
+        server.api().with_token(token).get("/api/v1/organization").status
+    };
+    assert_eq!([status(&server, token), status(&server, &own)], [200, 401]);
+    assert_eq!(server.token(), token, "where clients look for it");
+    server.stop();
+    // It stays when the credential goes.
+    let mut server = started(false).start();
+    assert_eq!(status(&server, token), 200);
+    server.stop();
+    // What is no token is refused, and not shown.
+    fs::write(&credential, "correct horse battery staple").unwrap();
+    let mut server = started(true).not_started();
+    assert!(server.try_start_again().is_err());
+    server.wait_until("it says why", || server.log().contains("is no token; make one with"));
+    assert!(!server.log().contains("battery"));
 }
