@@ -4,6 +4,7 @@
 mod body;
 mod fleets;
 mod metrics;
+mod openapi;
 mod output;
 mod overview;
 mod projects;
@@ -85,6 +86,7 @@ const ROUTES: &[Route<Endpoint>] = &[
     ("DELETE", SESSION, session::close),
     ("POST", "/api/v1/session/links", session::link),
     ("GET", "/metrics", metrics::get),
+    ("GET", "/api/v1/openapi.json", openapi::get),
     ("GET", "/api/v1/overview", overview::get),
     ("GET", "/api/v1/organization", projects::organization),
     ("GET", "/api/v1/projects", projects::list),

@@ -12,6 +12,7 @@ mod cli;
 mod confinement;
 mod crash;
 mod crowds;
+mod description;
 mod differential;
 mod environment;
 mod fleet_secrets;

@@ -4,6 +4,7 @@
 pub mod api;
 pub mod browser;
 pub mod certificate;
+pub mod description;
 pub mod http;
 pub mod journal;
 pub mod processes;
