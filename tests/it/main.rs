@@ -20,6 +20,7 @@ mod full_disk;
 mod fuzzed;
 mod gate;
 mod graph;
+mod help;
 mod hostile;
 mod intake;
 mod layers;
