@@ -83,7 +83,7 @@ impl Outbox {
 
     /// Those that have been admitted and neither delivered nor given up.
     pub fn undelivered(&self) -> usize {
-        self.undelivered
+        self.undelivered_all
     }
 
     /// Lets those who wait for the next one go.
