@@ -31,6 +31,8 @@ pub struct Fleet {
     pub priority: i8,
     #[serde(default)]
     pub delivery: Option<String>,
+    #[serde(default)]
+    pub keep_runs: Option<String>,
     /// Only in the answer to an apply.
     #[serde(default)]
     pub changed: bool,

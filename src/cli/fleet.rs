@@ -176,6 +176,9 @@ fn render_fleet(fleet: &Fleet, now: Timestamp) -> String {
     if let Some(delivery) = &fleet.delivery {
         line("delivery", delivery);
     }
+    if let Some(keep_runs) = &fleet.keep_runs {
+        line("keep_runs", keep_runs);
+    }
     text.push('\n');
     text.push_str(&render_paths(fleet));
     text

@@ -51,6 +51,11 @@ impl Engine {
             Some(attempt) => self.storage.attempt(id, attempt),
             None => self.storage.vessel_run(id),
         };
+        let is_gone = || !self.is_stored(id.run());
+        if is_gone() {
+            // What is left of a run that is removed is nobody's to see.
+            return None;
+        }
         let Some(record) = record else {
             // A vessel that has not been decided has no row, and has written nothing.
             let is_known = attempt.is_none() && self.is_vessel_run(id);
@@ -60,6 +65,9 @@ impl Engine {
             let mut bytes = Vec::new();
             let mut stored = self.storage.output(id, record.attempt, 0, record.output.bytes);
             if let Err(error) = stored.read_to_end(&mut bytes) {
+                if is_gone() {
+                    return None;
+                }
                 log::error!(vessel_run:% = id, error:% = error; "stored output is damaged");
             }
             return Some(OutputReader::Whole(bytes));
@@ -67,6 +75,7 @@ impl Engine {
         // An attempt that a crash has interrupted has no record of its output, but may have a file.
         match StoredOutput::open(&self.settings.output_dir, id, record.attempt) {
             Ok(output) => Some(OutputReader::File(output)),
+            Err(_) if is_gone() => None,
             Err(error) => {
                 if record.output.place == OutputPlace::File {
                     log::error!(vessel_run:% = id, error:% = error; "an output file is missing");

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use crate::clock::Timestamp;
 use crate::domain::ids::{FleetId, RunId, VesselRunId};
+use crate::domain::retention::Retention;
 use crate::domain::run::{RunRecord, VesselRunRecord};
-use crate::engine::Engine;
+use crate::engine::{Engine, HistorySize};
 use crate::queue::Depth;
 
 /// What is to be done, and how much of it can be.
@@ -75,6 +76,21 @@ impl Engine {
     pub fn attempts(&self, id: VesselRunId) -> Vec<VesselRunRecord> {
         let latest = self.storage.vessel_run(id).map_or(0, |record| record.attempt);
         (1..=latest).filter_map(|attempt| self.storage.attempt(id, attempt)).collect()
+    }
+
+    /// How much is kept of runs that have ended.
+    pub fn history_size(&self) -> HistorySize {
+        self.decisions().history.size()
+    }
+
+    /// Which runs are kept of fleets that do not say so themselves.
+    pub fn keep_runs(&self) -> Retention {
+        self.settings.keep_runs
+    }
+
+    /// What the database takes up; `None` when the system does not tell.
+    pub fn database_bytes(&self) -> Option<u64> {
+        self.storage.bytes()
     }
 
     /// The room where output is kept; `None` when the system does not tell.

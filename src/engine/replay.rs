@@ -43,7 +43,12 @@ impl Engine {
             Ok(current) => current,
             Err(gone) => self.version(run.fleet_id, run.fleet_version).ok_or(gone)?,
         };
-        let mut head = self.stored_head(run).map_err(ReplayError::Damaged)?;
+        let damaged = |why: String| match self.is_stored(id) {
+            true => ReplayError::Damaged(why),
+            // It was kept no longer, and went while it was being read.
+            false => no_run(id).into(),
+        };
+        let mut head = self.stored_head(run).map_err(damaged)?;
         head.overrides = head.overrides.without_replay();
         if let Some(from) = from {
             take_over(&mut head.overrides, &version, &origin, from)?;
@@ -60,9 +65,9 @@ impl Engine {
         let accepted = self.take_in(arrival, &mut self.body(run), Some(length), limit);
         match accepted {
             Ok(replay) => Ok((version, replay)),
-            Err(AcceptError::Read(error)) => Err(ReplayError::Damaged(error.to_string())),
+            Err(AcceptError::Read(error)) => Err(damaged(error.to_string())),
             Err(AcceptError::Incomplete) => {
-                Err(ReplayError::Damaged(io::Error::from(io::ErrorKind::UnexpectedEof).to_string()))
+                Err(damaged(io::Error::from(io::ErrorKind::UnexpectedEof).to_string()))
             }
             Err(error) => Err(ReplayError::NotAccepted(error)),
         }

@@ -16,7 +16,6 @@ use crate::clock::Timestamp;
 use crate::domain::change::Change;
 use crate::domain::ids::{FleetId, RunId, VesselRunId};
 use crate::domain::run::{OutputPlace, RunRecord};
-use crate::engine::history::HistorySize;
 use crate::engine::{Decisions, Engine, Phase};
 use crate::launch::output::{remove_output, sync_output_directory};
 use crate::limits::{SWEEP_PAUSE, SWEEP_ROWS, SWEEP_RUNS};
@@ -162,11 +161,6 @@ impl Engine {
             sweep.commit();
             has_removed = true;
         }
-    }
-
-    /// How much is kept of runs that have ended.
-    pub fn history_size(&self) -> HistorySize {
-        self.decisions().history.size()
     }
 }
 

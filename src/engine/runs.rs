@@ -60,8 +60,9 @@ impl Engine {
         let views = runs
             .take_while(|run| first.is_none_or(|first| run.id >= first))
             .filter(|run| filter.matches(run))
-            .take(filter.limit)
             .map(|run| self.view(run))
+            .filter(|view| !self.is_torn(view))
+            .take(filter.limit)
             .collect();
         self.storage.confirm();
         views
@@ -71,7 +72,7 @@ impl Engine {
     pub fn run(&self, id: RunId) -> Option<RunView> {
         let view = self.storage.run(id).map(|run| self.view(run));
         self.storage.confirm();
-        view
+        view.filter(|view| !self.is_torn(view))
     }
 
     /// Up to `limit` runs whose id begins or ends with `fragment`, newest first.
@@ -87,7 +88,9 @@ impl Engine {
     /// What came with the request that triggered the run.
     pub fn request_head(&self, run: &RunRecord) -> RequestHead {
         self.stored_head(run).unwrap_or_else(|error| {
-            log::error!(run:% = run.id, error; "a stored request cannot be read");
+            if self.is_stored(run.id) {
+                log::error!(run:% = run.id, error; "a stored request cannot be read");
+            }
             RequestHead::default()
         })
     }
@@ -166,6 +169,21 @@ impl Engine {
             self.run_ended(ended);
         }
         self.run(run).ok_or_else(|| no_run(run))
+    }
+
+    /// Whether there is a run of this id. Whoever has read more of a run than its row asks afterwards
+    /// when it matters: a run that is kept no longer may go meanwhile.
+    pub fn is_stored(&self, id: RunId) -> bool {
+        self.storage.run(id).is_some()
+    }
+
+    /// Whether the run has gone while its vessels were being read: those of one that has ended are
+    /// all decided.
+    fn is_torn(&self, view: &RunView) -> bool {
+        let is_undecided = |vessel: &VesselRunRecord| !vessel.status.is_final();
+        view.run.status.is_final()
+            && view.vessels.iter().any(is_undecided)
+            && !self.is_stored(view.run.id)
     }
 
     /// A run with every vessel of its version: those without a row wait to be decided.

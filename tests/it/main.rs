@@ -33,6 +33,7 @@ mod powercut;
 mod proxies;
 mod recovery;
 mod replay;
+mod retention;
 mod runs;
 mod secrets;
 mod sources;

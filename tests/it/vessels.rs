@@ -139,16 +139,30 @@ fn output_of_any_bytes_and_sizes_survives_a_restart() {
 
 #[test]
 fn output_is_capped_and_never_stalls_its_vessel() {
-    const WRITTEN: usize = 30_000_000;
-    let server = Server::builder().setting("max_output_bytes", "1000000").start();
+    const WRITTEN: usize = 200_000_000;
+    const KEPT: usize = 10 << 20;
+    let server = Server::start();
     let api = server.api();
-    let script = format!("head -c {WRITTEN} /dev/zero | tr '\\0' x; echo; echo end");
+    let script = format!("echo start; head -c {WRITTEN} /dev/zero | tr '\\0' x; echo; echo end");
     let run = run_vessel(&api, "loud", &json!({"run": script}));
     assert_eq!(run["status"], "Success", "{run:#}");
+    let left_out = "start\n".len() + WRITTEN + "\nend\n".len() - KEPT;
+    let notice = format!("\n[boathook: {left_out} bytes left out]\n");
     let kept = api.output_answer(&run, "v", "").body;
-    assert!(kept.starts_with(b"xxxxxxxx"));
-    // A notice about what is left out may come on top.
-    assert!((500_000..1_100_000).contains(&kept.len()), "{} bytes are kept", kept.len());
+    assert_eq!(kept.len(), KEPT + notice.len());
+    assert!(kept.starts_with(b"start\nxxxx") && kept.ends_with(b"xxxx\nend\n"));
+    assert_eq!(&kept[KEPT / 2..KEPT / 2 + notice.len()], notice.as_bytes());
+    // The tail can be asked for by where it begins, and is found from anywhere in what is left out.
+    let tail = api.output_answer(&run, "v", &format!("?offset={}", KEPT));
+    assert_eq!(tail.header("x-output-offset"), Some(&*(left_out + KEPT / 2).to_string()));
+    assert_eq!(tail.body.len(), KEPT / 2);
+    let id = vessel_of(&run, "v")["id"].as_str().unwrap();
+    let file = server.data_dir().join("output").join(format!("{id}.1"));
+    let taken = fs::metadata(file).unwrap().len() as usize;
+    assert!((KEPT..KEPT + (128 << 10)).contains(&taken), "{taken} bytes on the disk");
+    let overview = api.get("/api/v1/overview").expect(200).data();
+    let history = overview["history_bytes"].as_u64().unwrap() as usize;
+    assert!((KEPT..KEPT + 1000).contains(&history), "{history} bytes of history");
 }
 
 #[test]

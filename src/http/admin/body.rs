@@ -5,13 +5,19 @@ use std::sync::Arc;
 
 use super::runs::run;
 use super::{AdminHandler, Call, Outcome, Reply};
-use crate::domain::run::Trigger;
+use crate::domain::run::{RunRecord, Trigger};
 use crate::http::respond::Problem;
 use crate::limits;
 
 /// `{"headers":{...},"body":...}` of a run that a webhook (or a test of one) started.
 pub(super) fn parameters(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
-    let run = run(admin, call)?.run;
+    let shown = parameters_of(admin, run(admin, call)?.run);
+    // It may have gone while it was being read.
+    run(admin, call)?;
+    shown
+}
+
+fn parameters_of(admin: &AdminHandler, run: RunRecord) -> Outcome {
     let head = admin.engine.request_head(&run);
     let has_parameters = match run.trigger {
         Trigger::Webhook => true,

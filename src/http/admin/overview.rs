@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::{AdminHandler, Call, Outcome, Reply};
 use crate::clock::Timestamp;
 use crate::domain::ids::{FleetId, RunId};
+use crate::domain::retention::Retention;
 use crate::domain::run::Status;
 use crate::limits;
 use crate::logging;
@@ -34,6 +35,14 @@ struct OverviewJson {
     accepted_counted_max: usize,
     disk_free_bytes: Option<u64>,
     disk_total_bytes: Option<u64>,
+    /// Runs that have ended and whose end has been told, and the bytes of their payloads and output.
+    history_runs: u64,
+    history_bytes: u64,
+    /// How long runs are kept whose fleets say nothing else.
+    keep_runs: Retention,
+    /// What the database takes up: runs and their payloads, also of those that have not ended, and
+    /// room that is used again.
+    database_bytes: Option<u64>,
     /// The latest warning or error in the log since the server started.
     last_problem: Option<ProblemJson>,
     fleets: Vec<FleetJson>,
@@ -70,6 +79,7 @@ pub(super) fn get(admin: &AdminHandler, _: &mut Call<'_, '_>) -> Outcome {
     let load = engine.load();
     let room = engine.check_room();
     let disk = engine.disk_space();
+    let history = engine.history_size();
     let last_problem = logging::last_problem().map(|problem| ProblemJson {
         at: problem.at,
         level: problem.level.as_str(),
@@ -91,6 +101,10 @@ pub(super) fn get(admin: &AdminHandler, _: &mut Call<'_, '_>) -> Outcome {
         accepted_counted_max: limits::OVERVIEW_ACCEPTED_MAX,
         disk_free_bytes: disk.map(|disk| disk.free),
         disk_total_bytes: disk.map(|disk| disk.total),
+        history_runs: history.runs,
+        history_bytes: history.bytes,
+        keep_runs: engine.keep_runs(),
+        database_bytes: engine.database_bytes(),
         last_problem,
         fleets: fleets(admin),
     })

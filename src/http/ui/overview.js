@@ -14,7 +14,7 @@ export async function overview(context) {
     update(health, healthOf(state));
     update(fleets, fleetsOf(state.fleets));
     // Busy is what changes between two looks, apart from the clock.
-    const seen = JSON.stringify({ ...state, now: 0, disk_free_bytes: 0 });
+    const seen = JSON.stringify({ ...state, now: 0, disk_free_bytes: 0, database_bytes: 0 });
     const isBusy = seen !== last;
     last = seen;
     return isBusy;
@@ -47,6 +47,8 @@ function healthOf(state) {
       gauge("Disk", bytes(state.disk_free_bytes), "",
         state.disk_total_bytes ? `free of ${bytes(state.disk_total_bytes)}` : "unknown",
         state.disk_total_bytes ? 1 - state.disk_free_bytes / state.disk_total_bytes : null),
+      gauge("History", bytes(state.history_bytes), "",
+        `of ${plural(state.history_runs, "run")} that ended; kept: ${state.keep_runs}; database: ${bytes(state.database_bytes)}`),
       problem
         ? gauge(problem.level === "ERROR" ? "Last error" : "Last warning", time(problem.at), "warn", problem.message)
         : gauge("Last problem", "None", "", "no warning or error since the start")),
