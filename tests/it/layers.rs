@@ -10,7 +10,7 @@ const LAYERS: [(&str, &[&str]); 13] = [
     ("queue", &[]),
     ("fleet_file", &[]),
     ("storage", &["fatal"]),
-    ("launch", &[]),
+    ("launch", &["memory"]),
     (
         "engine",
         &["admission", "config", "fatal", "fleet_file", "launch", "queue", "secrets", "storage"],
