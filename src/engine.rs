@@ -25,6 +25,7 @@ use crate::storage::{FreeSpace, Storage};
 
 mod catalog;
 mod environment;
+mod examine;
 mod fleets;
 mod intake;
 mod notifications;

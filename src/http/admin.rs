@@ -2,6 +2,7 @@
 //! endpoint does is in the module of its noun.
 
 mod body;
+mod doctor;
 mod fleets;
 mod output;
 mod overview;
@@ -21,9 +22,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::clock::Timestamp;
+use crate::doctor::Facts;
 use crate::domain::ids::{OrganizationId, RequestId};
 use crate::engine::Engine;
 use crate::gate::{Head, Pass};
+use crate::http::admin::doctor::Examination;
 use crate::http::admin::output::Followers;
 use crate::http::auth::BearerToken;
 use crate::http::message::{Answer, Body, Handler, Request, Stream, StreamWriter};
@@ -52,6 +55,8 @@ pub struct AdminSettings {
     pub max_body_bytes: u64,
     /// Clients that may follow output at once.
     pub max_followers: usize,
+    /// What the server is examined by.
+    pub facts: Facts,
 }
 
 /// Answers the owner of the installation.
@@ -60,6 +65,7 @@ pub struct AdminHandler {
     organization: OrganizationId,
     settings: AdminSettings,
     followers: Followers,
+    examination: Examination,
     sessions: Sessions,
     cookie_name: String,
     started_at: Timestamp,
@@ -78,6 +84,8 @@ const ROUTES: &[Route<Endpoint>] = &[
     ("DELETE", SESSION, session::close),
     ("POST", "/api/v1/session/links", session::link),
     ("GET", "/api/v1/overview", overview::get),
+    ("GET", "/api/v1/doctor", doctor::get),
+    ("GET", "/api/v1/doctor/database", doctor::database),
     ("GET", "/api/v1/organization", projects::organization),
     ("GET", "/api/v1/projects", projects::list),
     ("POST", "/api/v1/projects", projects::create),
@@ -261,6 +269,7 @@ impl AdminHandler {
         Self {
             organization,
             followers: Followers::new(settings.max_followers),
+            examination: Examination::default(),
             sessions: Sessions::default(),
             cookie_name: format!("boathook_session_{}", settings.port),
             started_at: engine.now(),

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What a layer may name below `crate::`, besides itself and [`FOUNDATION`].
-const LAYERS: [(&str, &[&str]); 13] = [
+const LAYERS: [(&str, &[&str]); 14] = [
     ("domain", &[]),
     ("admission", &[]),
     ("queue", &[]),
@@ -16,14 +16,15 @@ const LAYERS: [(&str, &[&str]); 13] = [
         &["admission", "config", "fatal", "fleet_file", "launch", "queue", "secrets", "storage"],
     ),
     ("gate", &[]),
-    ("notify", &["engine", "launch", "secrets"]),
+    ("notify", &["engine", "launch", "secrets", "trust"]),
+    ("doctor", &["admission", "config", "descriptors", "engine", "launch", "notify", "storage"]),
     (
         "http",
-        &["admission", "duration", "engine", "fatal", "fleet_file", "gate", "logging", "notify"],
+        &["admission", "doctor", "engine", "fatal", "fleet_file", "gate", "logging", "notify"],
     ),
     ("config", &[]),
     ("secrets", &[]),
-    ("cli", &["activation", "config", "daemon", "fleet_file"]),
+    ("cli", &["activation", "config", "daemon", "doctor", "fleet_file", "trust"]),
 ];
 
 /// What everybody may name.

@@ -13,6 +13,7 @@ mod confinement;
 mod crash;
 mod crowds;
 mod differential;
+mod doctor;
 mod environment;
 mod fleet_secrets;
 mod full_disk;
