@@ -12,6 +12,7 @@ mod client;
 mod completions;
 mod demo;
 mod diff;
+mod doctor;
 mod fleet;
 mod follow;
 mod help;
@@ -66,6 +67,8 @@ enum Verb {
     Run(run::RunArgs),
     /// List, show, follow, stop and replay runs
     Runs(runs::RunsArgs),
+    /// Examine the server and its machine, and say what to do about what is found
+    Doctor(doctor::DoctorArgs),
     /// Print a completion script for a shell
     Completions(completions::CompletionsArgs),
     /// Write the manual pages into a directory, for packagers
@@ -120,6 +123,7 @@ pub fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Verb::Webhook(arguments) => webhook::run(arguments),
         Verb::Run(arguments) => run::run(arguments),
         Verb::Runs(arguments) => runs::run(arguments),
+        Verb::Doctor(arguments) => doctor::run(&arguments),
         Verb::Completions(arguments) => completions::run(&arguments),
         Verb::Manual(arguments) => manual::run(&arguments),
         Verb::Open(arguments) => open::run(&arguments),
@@ -164,6 +168,8 @@ mod tests {
             "runs logs r --vessel v --follow",
             "runs body r",
             "runs stop r",
+            "doctor",
+            "doctor --data-dir d --json",
             "completions bash",
             "runs replay r",
             "runs replay r --from v",

@@ -27,7 +27,7 @@ mod values;
 use file::{read_default_file, read_file};
 pub use smtp::SmtpUrl;
 use smtp::mail_server;
-pub use url::{HttpUrl, PublicUrl};
+pub use url::{HttpUrl, PublicUrl, Reach};
 pub use values::{
     ByteSize, HostNames, KeepWorkdir, ListenAddress, LogLevel, Names, Period, TrustedProxies,
 };

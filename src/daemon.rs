@@ -13,8 +13,10 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, bounded, select};
 
 use crate::activation::{self, ActivationError, Inherited};
+use crate::admission::forwarding::Forwarding;
 use crate::clock::SystemClock;
 use crate::config::{self, ConfigError, Settings};
+use crate::doctor::Facts;
 use crate::engine::{Engine, EngineSettings, RecoveryError, World};
 use crate::fatal;
 use crate::gate::{Tls, TlsError};
@@ -114,7 +116,8 @@ impl Daemon {
         let Inherited { hooks, admin } = inherited;
         let hooks = listen(hooks, "webhooks", "hooks-listen", settings.hooks_listen)?;
         let admin = listen(admin, "the admin API", "admin-listen", settings.admin_listen)?;
-        let Capacity { limit, doors, hook_handlers, max_followers } = Capacity::of(settings);
+        let Capacity { wanted, limit, doors, hook_handlers, max_followers } =
+            Capacity::of(settings);
         let output_dir = data_dir.join("output");
         if !settings.allowed_users.is_empty() && settings.work_dir.starts_with(&data_dir) {
             // Other users pass through it to their work directories. Everything in it stays private
@@ -170,10 +173,19 @@ impl Daemon {
         };
         let thread = |what| move |source| StartError::Thread { what, source };
         let max_body_bytes = settings.max_body_bytes;
+        let forwarding = Arc::<Forwarding>::default();
+        let facts = Facts {
+            settings: settings.clone(),
+            hooks: local_address(&hooks, settings.hooks_listen),
+            admin: local_address(&admin, settings.admin_listen),
+            descriptors: wanted,
+            forwarding: Arc::clone(&forwarding),
+        };
         let hook_settings = HookSettings {
             max_body_bytes,
             handlers: hook_handlers,
             trusted_proxies: settings.trusted_proxies.clone(),
+            forwarding,
             rate_limit_per_ip: settings.rate_limit_per_ip,
         };
         let hook_doors = doors.clone().with_tls(tls.clone());
@@ -201,6 +213,7 @@ impl Daemon {
             max_body_bytes,
             max_followers,
             spawning,
+            facts,
         };
         let admin =
             http::serve_admin(admin, Arc::clone(&engine), admin_settings, &doors, &instruments)

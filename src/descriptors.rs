@@ -35,6 +35,11 @@ impl Wanted {
         connections.saturating_add(links)
     }
 
+    /// How many descriptors all of it takes.
+    pub fn needed(self) -> usize {
+        self.fixed().saturating_add(self.of_clients())
+    }
+
     /// As much of it as there are descriptors for when there are `limit`: clients share what vessels
     /// leave, and there are always some.
     pub fn within(self, limit: usize) -> Self {
@@ -70,7 +75,7 @@ pub fn raise(wanted: Wanted) -> Limit {
     let as_count = |limit: Option<u64>| {
         limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX))
     };
-    let needed = wanted.fixed().saturating_add(wanted.of_clients());
+    let needed = wanted.needed();
     if as_count(given.current) >= needed {
         return Limit { current: as_count(given.current), given: None };
     }
@@ -95,7 +100,7 @@ mod tests {
     #[test]
     fn clients_share_what_vessels_leave() {
         assert_eq!(WANTED.within(usize::MAX), WANTED);
-        let whole = WANTED.fixed() + WANTED.of_clients();
+        let whole = WANTED.needed();
         assert_eq!(WANTED.within(whole), WANTED);
         for limit in [256, 300, 1024, 4096, whole - 1] {
             let granted = WANTED.within(limit);

@@ -3,6 +3,7 @@
 pub mod backoff;
 pub mod change;
 pub mod confinement;
+pub mod finding;
 pub mod fleet;
 pub mod graph;
 pub mod ids;

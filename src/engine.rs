@@ -27,6 +27,7 @@ use crate::storage::{CommitInstruments, FreeSpace, Storage};
 
 mod catalog;
 mod environment;
+mod examine;
 mod fleets;
 mod history;
 mod instruments;

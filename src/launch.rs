@@ -7,18 +7,24 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::domain::confinement::Confinement;
+use crate::domain::finding::Finding;
 use crate::domain::fleet::Program;
 use crate::domain::ids::{InstanceId, RunId, VesselRunId};
 
 mod checkout;
 pub mod errand;
 mod feed;
+mod foresee;
 mod group;
+mod hint;
 mod leftovers;
+pub mod mounts;
 pub mod output;
 pub mod process;
+mod reason;
 mod refusal;
 mod resolve;
+pub mod sandbox;
 pub mod shim;
 pub mod stop;
 mod tree;
@@ -27,6 +33,7 @@ mod wait;
 mod workdir;
 
 use output::{CapturedOutput, LiveOutput};
+use sandbox::Sandbox;
 use stop::StopSignal;
 
 /// Starts vessels. A trait so that simulations can replace processes by decisions.
@@ -51,6 +58,12 @@ pub trait Launcher: Send + Sync {
     /// Why not, for a person.
     fn check_user(&self, _name: &str) -> Result<(), String> {
         Ok(())
+    }
+
+    /// What would keep a vessel from starting or from its work, as far as can be told without
+    /// starting it. Each with the check `fleets` and a text that does not name the vessel.
+    fn foresee(&self, _draft: &Draft<'_>, _sandbox: &Sandbox) -> Vec<Finding> {
+        Vec::new()
     }
 
     /// Removes the work directory of `run`, if there is one. Failures are logged.
@@ -87,6 +100,16 @@ pub struct Launch<'a> {
     pub runtime_cutoff: Duration,
     /// Lines that go to the vessel's log before anything the vessel writes.
     pub notices: &'a [String],
+}
+
+/// A vessel that might be started, for [`Launcher::foresee`].
+#[derive(Clone, Copy)]
+pub struct Draft<'a> {
+    pub program: &'a Program,
+    pub working_directory: Option<&'a str>,
+    pub user: Option<&'a str>,
+    /// At least `PATH`.
+    pub environment: &'a [(String, String)],
 }
 
 /// The triggering request as a vessel gets it. Read from the database at every start.

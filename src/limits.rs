@@ -291,3 +291,19 @@ pub const OVERVIEW_LATEST_RUNS: usize = 8;
 pub const OUTPUT_PART_BYTES: usize = 1 << 20;
 /// Letters of the log's last problem that are kept to be shown.
 pub const LAST_PROBLEM_LETTERS_MAX: usize = 500;
+/// Rows that are read at a time when the database is verified: a few milliseconds, after which
+/// others have their turn.
+pub const VERIFY_STEP_ROWS: u64 = 256;
+/// Damages that are named one by one; of the others there is a number.
+pub const VERIFY_DAMAGE_SHOWN_MAX: usize = 10;
+/// Findings about fleets that are listed one by one: beyond them something common is behind them.
+pub const FLEET_FINDINGS_MAX: usize = 100;
+/// Writes that are synced to tell how fast the disk is; the middle one counts.
+pub const SYNC_SAMPLES: usize = 9;
+/// A sync of the disk that takes longer holds up every accept that waits for it.
+pub const SYNC_SLOW: Duration = Duration::from_millis(50);
+/// How far ahead of the clock the last run may have been accepted before the clock is thought to
+/// have been put back.
+pub const CLOCK_STEP_MAX: Duration = Duration::from_secs(60);
+/// How long an examined listener may take to answer.
+pub const PROBE_TIMEOUT: Duration = Duration::from_secs(5);

@@ -1,4 +1,4 @@
-//! The allocator's one setting.
+//! The allocator's one setting, and what memory may be used for.
 
 /// Arenas of glibc's allocator. Threads by the hundred would make eight of them per core, and what
 /// one thread allocates and another one frees, as payloads are on their way into the database, is
@@ -17,4 +17,24 @@ pub fn limit_arenas() {
     if !is_set {
         log::debug!("the allocator goes by its own settings");
     }
+}
+
+/// Whether memory of this process may be written to and then run as code, which it never does
+/// itself. Programs it starts are held to the same (MemoryDenyWriteExecute= of systemd.exec(5),
+/// PR_SET_MDWE of prctl(2)).
+pub fn may_become_code() -> bool {
+    const BYTES: usize = 4096;
+    let protection = libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC;
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+    // SAFETY: A new mapping at a place of the kernel's choice overlaps nothing. Nobody else knows
+    // it, nothing is written to it or run, and it is given back at once.
+    #[expect(unsafe_code, reason = "there is no other way to ask")]
+    unsafe {
+        let place = libc::mmap(std::ptr::null_mut(), BYTES, protection, flags, -1, 0);
+        if place == libc::MAP_FAILED {
+            return false;
+        }
+        libc::munmap(place, BYTES);
+    }
+    true
 }

@@ -2,9 +2,9 @@
 //! over as credentials). They are read whenever a vessel starts, so that a changed file counts from
 //! the next start on, and kept nowhere.
 
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions};
 use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
@@ -88,6 +88,20 @@ impl SecretStore {
         self.read("", secret)
     }
 
+    /// Whether `secret` has a value for a variable of the name `variable`; the mode of its file.
+    ///
+    /// # Errors
+    /// Why it has none.
+    pub fn examine(&self, variable: &str, secret: &SecretName) -> Result<u32, SecretError> {
+        self.read(variable, secret)?;
+        let directory = self.directory.as_deref().ok_or(SecretError::NoDirectory)?;
+        let path = directory.join(secret.as_str());
+        match fs::metadata(&path) {
+            Ok(found) => Ok(found.permissions().mode() & 0o777),
+            Err(source) => Err(SecretError::Read { path, source }),
+        }
+    }
+
     /// The value of `secret`, for a variable of the name `variable`. One newline at its end is the
     /// editor's, not the secret's.
     fn read(&self, variable: &str, secret: &SecretName) -> Result<String, SecretError> {
@@ -129,8 +143,6 @@ fn read_file(path: &Path, bytes_max: u64) -> Result<Vec<u8>, SecretError> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::*;
 
     fn secret(name: &str) -> VariableValue {

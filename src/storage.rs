@@ -30,10 +30,12 @@ mod keys;
 mod migrate;
 mod space;
 mod tables;
+mod verify;
 
 pub use commit::{CommitInstruments, Ticket};
 pub use directory::{DataDirectory, DirectoryError, write_private_file};
 pub use space::FreeSpace;
+pub use verify::{Progress, Verified, Watch, verify_directory};
 
 use backlog::Backlog;
 use chunks::ChunkReader;

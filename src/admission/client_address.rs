@@ -57,6 +57,13 @@ pub fn client_of<'h>(
     }
 }
 
+/// Whether a request with headers of these names says whom it was sent on for.
+pub(super) fn names_client<'h>(mut names: impl Iterator<Item = &'h str>) -> bool {
+    names.any(|name| {
+        name.eq_ignore_ascii_case(X_FORWARDED_FOR) || name.eq_ignore_ascii_case(FORWARDED)
+    })
+}
+
 /// The first address from the right that is not a trusted proxy's; the left-most one when all are.
 fn walk(peer: IpAddr, hops: Vec<Option<IpAddr>>, trusted_proxies: &Networks) -> IpAddr {
     let mut reached = peer;

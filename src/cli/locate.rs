@@ -38,6 +38,8 @@ pub struct Located {
     /// Without a slash at its end.
     pub url: String,
     pub token: AdminToken,
+    /// Where its files were found; `None` when they were not looked for.
+    pub data_dir: Option<PathBuf>,
     /// What to do when nothing answers there, for a person.
     pub advice: String,
 }
@@ -129,16 +131,16 @@ pub fn locate(
 ) -> Result<Located, LocateError> {
     let token = given_token(options, surroundings)?;
     let given_url = options.url.as_deref().filter(|url| !url.is_empty());
-    let (url, token, advice) = match (given_url, token) {
+    let (url, token, data_dir, advice) = match (given_url, token) {
         (Some(url), Some(token)) => {
             let advice = "check the address, and that the server runs there".to_owned();
-            (url.to_owned(), token, advice)
+            (url.to_owned(), token, None, advice)
         }
         (Some(url), None) => {
             // The token of some other server must not be sent to this one: no default is taken.
             let data_dir = options.data_dir.as_deref().ok_or(LocateError::TokenMissing)?;
             let token = read_token(&data_dir.join(TOKEN_FILE), data_dir, surroundings)?;
-            (url.to_owned(), token, start_advice(data_dir))
+            (url.to_owned(), token, Some(data_dir.to_owned()), start_advice(data_dir))
         }
         (None, token) => {
             let (data_dir, url) = find_data_directory(options, surroundings)?;
@@ -146,11 +148,12 @@ pub fn locate(
                 Some(token) => token,
                 None => read_token(&data_dir.join(TOKEN_FILE), &data_dir, surroundings)?,
             };
-            (url, token, start_advice(&data_dir))
+            let advice = start_advice(&data_dir);
+            (url, token, Some(data_dir), advice)
         }
     };
     check_url(&url)?;
-    Ok(Located { url: url.trim_end_matches('/').to_owned(), token, advice })
+    Ok(Located { url: url.trim_end_matches('/').to_owned(), token, data_dir, advice })
 }
 
 fn given_token(

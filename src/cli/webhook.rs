@@ -14,7 +14,7 @@ use super::output::{NOTABLE, advise, command, print, print_json, printable, styl
 use super::session::Session;
 use super::{Outcome, time};
 use crate::clock::{Clock, SystemClock};
-use crate::config::{HttpUrl, Period};
+use crate::config::{HttpUrl, Period, Reach};
 use crate::domain::network::Networks;
 use crate::domain::rate::Rate;
 
@@ -222,10 +222,15 @@ fn warn_if_local(url: &str) {
 
 /// What to say about a URL that senders elsewhere cannot reach.
 fn local_warning(url: &str) -> Option<String> {
-    let parsed = url.parse::<HttpUrl>().ok().filter(HttpUrl::is_local)?;
+    let parsed = url.parse::<HttpUrl>().ok()?;
+    let who = match parsed.reach() {
+        Reach::Machine => "only this machine can reach",
+        Reach::Network => "nobody outside of its own network can reach",
+        Reach::Internet => return None,
+    };
     Some(format!(
-        "only this machine can reach {}. For senders elsewhere, start the server with --public-url \
-         (and --hooks-listen, unless a proxy stands in front), then `boathook webhook show`.",
+        "{who} {}. For senders elsewhere, start the server with --public-url (and --hooks-listen, \
+         unless a proxy stands in front), then `boathook webhook show`.",
         parsed.host
     ))
 }
@@ -236,8 +241,10 @@ mod tests {
 
     #[test]
     fn only_urls_that_senders_cannot_use_are_warned_about() {
-        assert!(local_warning("http://127.0.0.1:9000/hooks/x").is_some());
-        assert!(local_warning("http://[::]:9000/hooks/x").is_some());
+        let says = |url: &str| local_warning(url).unwrap_or_default();
+        assert!(says("http://127.0.0.1:9000/hooks/x").starts_with("only this machine"));
+        assert!(says("http://[::]:9000/hooks/x").starts_with("only this machine"));
+        assert!(says("http://10.0.0.7:9000/hooks/x").starts_with("nobody outside"));
         assert!(local_warning("https://hooks.example.com/hooks/x").is_none());
         let warning = local_warning("http://0.0.0.0:9000/hooks/secret").unwrap();
         assert!(!warning.contains("secret"), "{warning}");

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use serde::de::{self, Deserialize, Deserializer};
 
 use super::ConfigError;
-use super::url::HttpUrl;
+use super::url::{HttpUrl, Reach};
 use crate::domain::mail::{MailServer, Security};
 use crate::domain::variable::SecretName;
 
@@ -40,7 +40,7 @@ impl FromStr for SmtpUrl {
         if !url.path.is_empty() || url.host.is_empty() {
             return Err(malformed());
         }
-        let is_local = url.is_local();
+        let is_local = url.reach() == Reach::Machine;
         Ok(Self { security, host: url.host, port: url.port.unwrap_or(usual_port), is_local })
     }
 }

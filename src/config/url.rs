@@ -15,18 +15,54 @@ pub struct HttpUrl {
     pub path: String,
 }
 
-impl HttpUrl {
-    /// Whether only this machine can reach the host: a loopback address or name, or the address
-    /// that stands for all interfaces and leads nowhere from elsewhere.
-    pub fn is_local(&self) -> bool {
-        let name = self.host.to_ascii_lowercase();
-        match name.parse::<IpAddr>() {
-            Ok(address) => {
-                let address = address.to_canonical();
-                address.is_loopback() || address.is_unspecified()
+/// From where a host can be reached, as far as its name or address tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// From this machine: a loopback address or name, or the address that stands for all interfaces
+    /// and leads nowhere from elsewhere.
+    Machine,
+    /// From the networks it is in: an address that is not routed on the internet, or a name that is
+    /// not known there.
+    Network,
+    Internet,
+}
+
+/// Ends of names that only networks of one's own know (RFC 6762, RFC 8375, and by custom).
+const NETWORK_SUFFIXES: [&str; 6] =
+    [".local", ".lan", ".internal", ".home.arpa", ".home", ".localdomain"];
+
+impl Reach {
+    /// From where `address` can be reached.
+    pub fn of_address(address: IpAddr) -> Self {
+        match address.to_canonical() {
+            it if it.is_loopback() || it.is_unspecified() => Self::Machine,
+            IpAddr::V4(v4) => {
+                let [a, b, ..] = v4.octets();
+                // Also what providers share out behind a translation of theirs (RFC 6598).
+                let is_shared = a == 100 && b & 0b1100_0000 == 64;
+                let is_own = v4.is_private() || v4.is_link_local() || is_shared;
+                if is_own { Self::Network } else { Self::Internet }
             }
-            Err(_) => name == "localhost" || name.ends_with(".localhost"),
+            IpAddr::V6(v6) => {
+                let is_own = v6.is_unique_local() || v6.is_unicast_link_local();
+                if is_own { Self::Network } else { Self::Internet }
+            }
         }
+    }
+}
+
+impl HttpUrl {
+    /// From where the host can be reached.
+    pub fn reach(&self) -> Reach {
+        let name = self.host.trim_end_matches('.').to_ascii_lowercase();
+        if let Ok(address) = name.parse() {
+            return Reach::of_address(address);
+        }
+        if name == "localhost" || name.ends_with(".localhost") {
+            return Reach::Machine;
+        }
+        let is_own = !name.contains('.') || NETWORK_SUFFIXES.iter().any(|it| name.ends_with(it));
+        if is_own { Reach::Network } else { Reach::Internet }
     }
 }
 
@@ -138,8 +174,8 @@ mod tests {
     }
 
     #[test]
-    fn local_hosts_are_those_that_no_other_machine_can_reach() {
-        let is_local = |url: &str| url.parse::<HttpUrl>().unwrap().is_local();
+    fn hosts_tell_from_where_they_can_be_reached() {
+        let reach = |url: &str| url.parse::<HttpUrl>().unwrap().reach();
         for url in [
             "http://127.0.0.1:9000/hooks/x",
             "http://127.1.2.3",
@@ -150,11 +186,31 @@ mod tests {
             "https://LOCALHOST",
             "http://a.localhost:1",
         ] {
-            assert!(is_local(url), "{url}");
+            assert_eq!(reach(url), Reach::Machine, "{url}");
         }
-        for url in ["http://192.168.1.2:9000", "https://hooks.example.com", "http://[2001:db8::1]"]
-        {
-            assert!(!is_local(url), "{url}");
+        for url in [
+            "http://192.168.1.2:9000",
+            "http://10.1.2.3",
+            "http://172.31.0.1",
+            "http://169.254.1.1",
+            "http://100.64.0.1",
+            "http://[fd00::1]",
+            "http://[fe80::1]",
+            "http://[::ffff:10.0.0.1]",
+            "http://boat",
+            "http://boat.LOCAL:9000",
+            "http://boat.home.arpa.",
+        ] {
+            assert_eq!(reach(url), Reach::Network, "{url}");
+        }
+        for url in [
+            "https://hooks.example.com",
+            "http://[2001:db8::1]",
+            "http://172.32.0.1",
+            "http://100.128.0.1",
+            "http://203.0.113.7",
+        ] {
+            assert_eq!(reach(url), Reach::Internet, "{url}");
         }
     }
 }

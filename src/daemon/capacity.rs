@@ -10,6 +10,8 @@ use crate::limits;
 
 /// See the module.
 pub(super) struct Capacity {
+    /// What was asked for.
+    pub(super) wanted: Wanted,
     pub(super) limit: Limit,
     pub(super) doors: Doors,
     /// Threads that answer webhooks.
@@ -36,6 +38,7 @@ impl Capacity {
         }
         let followers = granted.admin_links.saturating_sub(limits::ADMIN_HANDLERS).max(1);
         Self {
+            wanted,
             limit,
             doors: doors(settings, granted.connections),
             hook_handlers: granted.hook_links,

@@ -107,6 +107,15 @@ pub fn environment(surroundings: &Surroundings<'_>) -> Vec<(String, String)> {
     environment.0
 }
 
+/// Where the programs of a vessel are looked for unless a run says otherwise.
+pub fn search_path(vessel: &VesselDefinition) -> &str {
+    let own = vessel.environment.iter().find(|(name, _)| name == "PATH");
+    match own {
+        Some((_, VariableValue::Literal(path))) => path,
+        _ => PATH,
+    }
+}
+
 /// The vessel's variables as this run has them: those of the fleet but where the run overrides
 /// them, then the run's.
 pub fn own_variables(

@@ -2,6 +2,7 @@
 //! endpoint does is in the module of its noun.
 
 mod body;
+mod doctor;
 mod fleets;
 mod metrics;
 mod openapi;
@@ -23,9 +24,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::clock::Timestamp;
+use crate::doctor::Facts;
 use crate::domain::ids::{OrganizationId, RequestId};
 use crate::engine::Engine;
 use crate::gate::{Head, Pass};
+use crate::http::admin::doctor::Examination;
 use crate::http::admin::output::Followers;
 use crate::http::auth::BearerToken;
 use crate::http::denial::Denial;
@@ -59,6 +62,8 @@ pub struct AdminSettings {
     pub max_followers: usize,
     /// How long vessels take to be started; the launcher's own.
     pub spawning: Arc<Histogram>,
+    /// What the server is examined by.
+    pub facts: Facts,
 }
 
 /// Answers the owner of the installation.
@@ -67,6 +72,7 @@ pub struct AdminHandler {
     organization: OrganizationId,
     settings: AdminSettings,
     followers: Followers,
+    examination: Examination,
     sessions: Sessions,
     cookie_name: String,
     started_at: Timestamp,
@@ -88,6 +94,8 @@ const ROUTES: &[Route<Endpoint>] = &[
     ("GET", "/metrics", metrics::get),
     ("GET", "/api/v1/openapi.json", openapi::get),
     ("GET", "/api/v1/overview", overview::get),
+    ("GET", "/api/v1/doctor", doctor::get),
+    ("GET", "/api/v1/doctor/database", doctor::database),
     ("GET", "/api/v1/organization", projects::organization),
     ("GET", "/api/v1/projects", projects::list),
     ("POST", "/api/v1/projects", projects::create),
@@ -275,6 +283,7 @@ impl AdminHandler {
         Self {
             organization,
             followers: Followers::new(settings.max_followers),
+            examination: Examination::default(),
             sessions: Sessions::default(),
             cookie_name: format!("boathook_session_{}", settings.port),
             started_at: engine.now(),

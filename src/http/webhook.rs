@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::admission::client_address::{Client, client_of};
+use crate::admission::forwarding::Forwarding;
 use crate::admission::limit::Senders;
 use crate::clock::{Clock, SystemClock};
 use crate::domain::ids::{OrganizationId, RequestId};
@@ -27,6 +28,8 @@ pub struct HookSettings {
     pub handlers: usize,
     /// Whose word about whom they speak for is taken.
     pub trusted_proxies: Networks,
+    /// Takes note of who claims to.
+    pub forwarding: Arc<Forwarding>,
     /// What one address may send, whatever the webhook.
     pub rate_limit_per_ip: Option<Rate>,
 }
@@ -136,7 +139,9 @@ impl Handler for HookHandler {
             return Err(respond::health(&self.engine.check_room()));
         }
         let headers = head.headers.iter().map(|(name, value)| (name.as_str(), value.as_slice()));
-        let client = client_of(peer.ip(), headers, &self.settings.trusted_proxies);
+        let HookSettings { trusted_proxies, forwarding, .. } = &self.settings;
+        let client = client_of(peer.ip(), headers.clone(), trusted_proxies);
+        forwarding.note(peer.ip(), headers.map(|(name, _)| name), trusted_proxies);
         self.check(target, client)
             .map_err(|refused| self.refused(RequestId::random(), refused, client.address))?;
         // Nobody knows the port of a client behind a proxy.

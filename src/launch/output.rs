@@ -251,6 +251,13 @@ impl LiveOutput {
         }
     }
 
+    /// What can be read of the last `bytes_max` bytes, up to a chunk; nothing when that fails.
+    pub fn end_of(&self, bytes_max: usize) -> Vec<u8> {
+        let end = self.lock().end();
+        let read = self.read(end.saturating_sub(bytes_max as u64), Duration::ZERO);
+        read.map_or_else(|_| Vec::new(), |chunk| chunk.bytes)
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -18,18 +18,22 @@ use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, Signal, pidfd_open, prl
 
 use super::checkout::Checkout;
 use super::feed::Feed;
+use super::foresee::foresee;
 use super::group::ProcessGroup;
+use super::hint::{LAST_WORDS_BYTES, hint};
 use super::leftovers::end_leftovers;
 use super::output::LiveOutput;
 use super::refusal;
 use super::resolve::{Resolved, resolve};
+use super::sandbox::Sandbox;
 use super::shim::{self, Orders, Step};
 use super::stop::{Stop, StopSignal};
 use super::user::{Identity, identity};
 use super::wait::{Bounds, Started, wait};
 use super::workdir::WorkDirectories;
-use super::{Ended, HowEnded, Launch, Launcher};
+use super::{Draft, Ended, HowEnded, Launch, Launcher};
 use crate::domain::confinement::is_default;
+use crate::domain::finding::Finding;
 use crate::domain::ids::{InstanceId, RunId, VesselRunId};
 use crate::metrics::{Histogram, LATENCY_BOUNDS};
 
@@ -134,7 +138,11 @@ impl ProcessLauncher {
         let begun = Instant::now();
         let started = start.spawn(identity, work.body_start)?;
         self.spawning.observe_duration(begun.elapsed());
-        Ok(wait(started, &bounds, stop, output))
+        let how = wait(started, &bounds, stop, output);
+        if let Some(hint) = hint(&how, || output.end_of(LAST_WORDS_BYTES), &directory) {
+            output.append_line(&format!("boathook: {hint}"));
+        }
+        Ok(how)
     }
 }
 
@@ -165,7 +173,11 @@ impl Launcher for ProcessLauncher {
     }
 
     fn check_user(&self, name: &str) -> Result<(), String> {
-        identity(name, &self.settings.allowed_users).map(drop)
+        identity(name, &self.settings.allowed_users).map(drop).map_err(String::from)
+    }
+
+    fn foresee(&self, draft: &Draft<'_>, sandbox: &Sandbox) -> Vec<Finding> {
+        foresee(draft, &self.settings.allowed_users, sandbox)
     }
 
     fn wipe_directory(&self, run: RunId) {

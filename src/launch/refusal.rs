@@ -1,6 +1,6 @@
 //! Why the system would not start a program, in words that help. The system's own reason is a
 //! single number for a dozen causes; this looks at the files concerned to tell them apart. Runs
-//! only after a start has failed.
+//! after a start has failed, and where one is to be foreseen.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read};
@@ -11,7 +11,9 @@ use rustix::fs::{Access, OFlags};
 use rustix::io::Errno;
 
 use super::Launch;
+use super::reason::Reason;
 use super::resolve::{Resolved, interpreter, interpreter_exists, start_bytes};
+use super::sandbox::Sandbox;
 use super::shim::Step;
 use super::user::can_see_others;
 
@@ -27,13 +29,21 @@ pub(super) fn reason(
 ) -> String {
     let says = plain(error);
     if let Some(reason) = directory_refusal(directory) {
-        return reason;
+        return with_obstacle(&reason, directory);
     }
     let path = program.path.display();
     match Errno::from_io_error(error) {
-        Some(Errno::NOENT | Errno::NOTDIR) => missing(program, directory, &says),
-        Some(Errno::ACCESS | Errno::PERM) => forbidden(&program.path, &says, &named(launch.user)),
-        Some(Errno::NOEXEC) => format!("{path}: {says}: {}", unknown_format(&program.path)),
+        Some(Errno::NOENT | Errno::NOTDIR) => {
+            with_obstacle(&missing(&program.path, directory, &says), &program.path)
+        }
+        Some(Errno::ACCESS | Errno::PERM) => {
+            let reason = forbidden(&program.path, &says, &named(launch.user));
+            with_obstacle(&reason, &program.path)
+        }
+        Some(Errno::NOEXEC) => {
+            let start = first_bytes(&program.path);
+            unknown_format(&program.path, &says, start.as_deref().unwrap_or_default()).into()
+        }
         Some(Errno::TOOBIG) => {
             let (bytes, longest) = start_bytes(&program.arguments, launch.environment);
             format!(
@@ -76,13 +86,14 @@ pub(super) fn of_shim(
              the server's own limit"
         ),
         Step::User => format!("user: {says}: this server cannot become {user}"),
-        Step::Directory => directory_refusal(directory).unwrap_or_else(|| {
-            format!(
+        Step::Directory => match directory_refusal(directory) {
+            Some(reason) => with_obstacle(&reason, directory),
+            None => format!(
                 "working directory {}: {says}: {user} may not enter {}",
                 directory.display(),
                 first_closed(directory).unwrap_or(directory).display()
-            )
-        }),
+            ),
+        },
         Step::Program => says,
     }
 }
@@ -113,7 +124,7 @@ fn first_closed(path: &Path) -> Option<&Path> {
     path.ancestors().filter(is_closed).last()
 }
 
-fn named(user: Option<&str>) -> String {
+pub(super) fn named(user: Option<&str>) -> String {
     user.map_or_else(|| "the server's user".to_owned(), |name| format!("the user `{name}`"))
 }
 
@@ -123,7 +134,7 @@ pub(super) fn no_descriptors(error: &io::Error) -> String {
 }
 
 /// What the system says, without Rust's `(os error 2)`.
-fn plain(error: &io::Error) -> String {
+pub(super) fn plain(error: &io::Error) -> String {
     let text = error.to_string();
     match text.rfind(" (os error ") {
         Some(at) => text[..at].to_owned(),
@@ -131,87 +142,117 @@ fn plain(error: &io::Error) -> String {
     }
 }
 
+/// `reason`, and what of the sandbox is behind it.
+fn with_obstacle(reason: &Reason, path: &Path) -> String {
+    match Sandbox::of_process().hides(path) {
+        Some(obstacle) => format!("{}; {}", reason.what, obstacle.line()),
+        None => reason.to_string(),
+    }
+}
+
 /// What is wrong with the working directory, if anything is.
-fn directory_refusal(directory: &Path) -> Option<String> {
+pub(super) fn directory_refusal(directory: &Path) -> Option<Reason> {
     let shown = directory.display();
     match fs::metadata(directory) {
-        Err(error) => Some(format!(
-            "working directory {shown}: {}: make it, or change `working_directory`",
-            plain(&error)
+        Err(error) => Some(Reason::new(
+            format!("working directory {shown}: {}", plain(&error)),
+            "make it, or change `working_directory`",
         )),
-        Ok(found) if !found.is_dir() => Some(format!(
-            "working directory {shown} is not a directory: change `working_directory`"
+        Ok(found) if !found.is_dir() => Some(Reason::new(
+            format!("working directory {shown} is not a directory"),
+            "change `working_directory`",
         )),
-        Ok(_) => rustix::fs::access(directory, Access::EXEC_OK)
-            .err()
-            .map(|errno| format!("working directory {shown}: {}", plain(&io::Error::from(errno)))),
+        Ok(_) => rustix::fs::access(directory, Access::EXEC_OK).err().map(|errno| {
+            let says = plain(&io::Error::from(errno));
+            let remedy = "let the server's user enter it and all that it is in";
+            Reason::new(format!("working directory {shown}: {says}"), remedy)
+        }),
     }
 }
 
 /// ENOENT: the file itself is not there, or what it needs to run is not.
-fn missing(program: &Resolved<'_>, directory: &Path, says: &str) -> String {
-    let path = program.path.display();
-    if program.path.symlink_metadata().is_err() {
-        return format!("{path}: {says}: put the program there, or change the command");
+pub(super) fn missing(path: &Path, directory: &Path, says: &str) -> Reason {
+    let shown = path.display();
+    if path.symlink_metadata().is_err() {
+        return Reason::new(
+            format!("{shown}: {says}"),
+            "put the program there, or change the command",
+        );
     }
-    let Some(start) = first_bytes(&program.path) else {
-        return format!("{path}: {says}: it is a link to something that is not there");
+    let Some(start) = first_bytes(path) else {
+        let what = format!("{shown}: {says}: it is a link to something that is not there");
+        return Reason::new(what, "mend the link, or change the command");
     };
     let Some(named) = interpreter(&start) else {
-        return format!(
-            "{path}: {says}: the loader it needs is missing: it was built for another system"
-        );
+        let what = format!("{shown}: {says}: the loader it needs is missing");
+        return Reason::new(what, "it was built for another system");
     };
-    let shown = String::from_utf8_lossy(named);
+    let name = String::from_utf8_lossy(named);
+    let name = name.trim_end();
     match named.strip_suffix(b"\r") {
-        Some(unix) if interpreter_exists(unix, directory) => format!(
-            "{path}: {says}: its lines end in CR LF, so its interpreter would be `{}\\r`: \
-             save it with Unix line ends",
-            shown.trim_end()
+        Some(unix) if interpreter_exists(unix, directory) => Reason::new(
+            format!(
+                "{shown}: {says}: its lines end in CR LF, so its interpreter would be `{name}\\r`"
+            ),
+            "save it with Unix line ends",
         ),
-        _ => format!(
-            "{path}: {says}: its interpreter `{}` (first line of the file) is missing",
-            shown.trim_end()
+        _ => Reason::new(
+            format!(
+                "{shown}: {says}: its interpreter `{name}` (first line of the file) is missing"
+            ),
+            "install it, or name another one there",
         ),
     }
 }
 
 /// EACCES: a directory, no permission, or a file system that forbids execution.
-fn forbidden(path: &Path, says: &str, user: &str) -> String {
+pub(super) fn forbidden(path: &Path, says: &str, user: &str) -> Reason {
     let shown = path.display();
+    let because = |why: &str| format!("{shown}: {says}: {why}");
     match fs::metadata(path) {
-        Ok(found) if found.is_dir() => format!("{shown}: {says}: it is a directory"),
-        Ok(found) if !found.is_file() => format!("{shown}: {says}: it is not a regular file"),
-        Ok(found) if found.permissions().mode() & 0o111 == 0 => {
-            format!("{shown}: {says}: it is not executable: chmod +x {shown}")
+        Ok(found) if found.is_dir() => {
+            Reason::new(because("it is a directory"), "name a program in it")
         }
-        _ => match first_bytes(path).as_deref().and_then(interpreter) {
-            Some(interpreter) => format!(
-                "{shown}: {says}: neither the file nor its interpreter `{}` may be on a file system \
-                 mounted noexec, and {user} must be allowed to execute both",
-                String::from_utf8_lossy(interpreter)
-            ),
-            None => format!(
-                "{shown}: {says}: {user} may not execute it, or its file system is mounted noexec"
-            ),
-        },
+        Ok(found) if !found.is_file() => {
+            Reason::new(because("it is not a regular file"), "name a program")
+        }
+        Ok(found) if found.permissions().mode() & 0o111 == 0 => {
+            Reason::new(because("it is not executable"), format!("chmod +x {shown}"))
+        }
+        _ => {
+            let start = first_bytes(path);
+            let why = match start.as_deref().and_then(interpreter) {
+                Some(interpreter) => format!(
+                    "neither the file nor its interpreter `{}` may be on a file system mounted \
+                     noexec, and {user} must be allowed to execute both",
+                    String::from_utf8_lossy(interpreter)
+                ),
+                None => format!("{user} may not execute it, or its file system is mounted noexec"),
+            };
+            Reason::new(because(&why), "")
+        }
     }
 }
 
-/// ENOEXEC: what the kernel does not take for a program.
-fn unknown_format(path: &Path) -> &'static str {
-    match first_bytes(path).as_deref() {
-        Some([]) => "the file is empty",
-        Some(start) if start.starts_with(b"\x7fELF") => "it was built for another kind of machine",
-        Some(start) if start.starts_with(b"\xef\xbb\xbf#!") => {
-            "a byte order mark stands before its `#!`: save it without"
+/// ENOEXEC: what the kernel does not take for a program, by its first bytes.
+pub(super) fn unknown_format(path: &Path, says: &str, start: &[u8]) -> Reason {
+    let (why, remedy) = match start {
+        [] => ("the file is empty", "put the program there"),
+        start if start.starts_with(b"\x7fELF") => {
+            ("it was built for another kind of machine", "build it for this one")
         }
-        _ => "its first line does not name an interpreter: begin it with `#!/bin/sh` or the like",
-    }
+        start if start.starts_with(b"\xef\xbb\xbf#!") => {
+            ("a byte order mark stands before its `#!`", "save it without")
+        }
+        _ => {
+            ("its first line does not name an interpreter", "begin it with `#!/bin/sh` or the like")
+        }
+    };
+    Reason::new(format!("{}: {says}: {why}", path.display()), remedy)
 }
 
 /// The beginning of a regular file; `None` for anything else, which reading might block on.
-fn first_bytes(path: &Path) -> Option<Vec<u8>> {
+pub(super) fn first_bytes(path: &Path) -> Option<Vec<u8>> {
     let flags = OFlags::NONBLOCK.bits().cast_signed();
     let file = OpenOptions::new().read(true).custom_flags(flags).open(path).ok()?;
     if !file.metadata().ok()?.is_file() {

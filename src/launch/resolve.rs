@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::Access;
 
+use super::reason::Reason;
 use crate::domain::fleet::Program;
 use crate::domain::source::{Code, Language, Origin};
 
@@ -33,7 +34,7 @@ pub(super) fn resolve<'a>(
     environment: &[(String, String)],
     directory: &Path,
     work: &Path,
-) -> Result<Resolved<'a>, String> {
+) -> Result<Resolved<'a>, Reason> {
     let arguments: Vec<Cow<'a, str>> = match program {
         Program::Script(script) => {
             return Ok(Resolved {
@@ -45,7 +46,7 @@ pub(super) fn resolve<'a>(
         Program::Code(code) => interpreted(code, directory, work)?,
     };
     let name = match arguments.first().map(|name| &**name) {
-        None | Some("") => return Err("its command is empty: name a program".to_owned()),
+        None | Some("") => return Err(Reason::new("its command is empty", "name a program")),
         Some(name) => name,
     };
     let path = match name.contains('/') {
@@ -60,13 +61,7 @@ fn interpreted<'a>(
     code: &'a Code,
     directory: &Path,
     work: &Path,
-) -> Result<Vec<Cow<'a, str>>, String> {
-    let interpreter = match (code.language, &code.version) {
-        (Language::Bash, _) => Cow::Borrowed("bash"),
-        (Language::Node, _) => Cow::Borrowed("node"),
-        (Language::Python, None) => Cow::Borrowed("python3"),
-        (Language::Python, Some(version)) => Cow::Owned(format!("python{version}")),
-    };
+) -> Result<Vec<Cow<'a, str>>, Reason> {
     let path = work.join(&code.file_to_run);
     if !path.is_file() {
         return Err(no_file_to_run(code, &path));
@@ -78,31 +73,48 @@ fn interpreted<'a>(
     };
     let given = code.arguments.iter().flat_map(|argument| [&argument.key, &argument.value]);
     let given = given.flatten().map(|text| Cow::Borrowed(text.as_str()));
-    Ok([interpreter, file].into_iter().chain(given).collect())
+    Ok([interpreter_of(code), file].into_iter().chain(given).collect())
 }
 
-fn no_file_to_run(code: &Code, path: &Path) -> String {
+/// The name of the program that runs `code`.
+pub(super) fn interpreter_of(code: &Code) -> Cow<'static, str> {
+    match (code.language, &code.version) {
+        (Language::Bash, _) => Cow::Borrowed("bash"),
+        (Language::Node, _) => Cow::Borrowed("node"),
+        (Language::Python, None) => Cow::Borrowed("python3"),
+        (Language::Python, Some(version)) => Cow::Owned(format!("python{version}")),
+    }
+}
+
+fn no_file_to_run(code: &Code, path: &Path) -> Reason {
     let named = &code.file_to_run;
     match &code.origin {
-        Origin::File { name, .. } => format!(
-            "`file_to_run` is {named}, but there is no file {}: name {name}, which the vessel \
-             brings along, or one that an earlier vessel leaves",
-            path.display()
+        Origin::File { name, .. } => Reason::new(
+            format!("`file_to_run` is {named}, but there is no file {}", path.display()),
+            format!(
+                "name {name}, which the vessel brings along, or one that an earlier vessel leaves"
+            ),
         ),
         Origin::Git(git) => match git.directory() {
-            Some(directory) if !named.starts_with(&format!("{directory}/")) => format!(
-                "`file_to_run` is {named}, but the repository is in the directory {directory}: \
-                 name {directory}/{named}, or set `clone_location` to CWD"
+            Some(directory) if !named.starts_with(&format!("{directory}/")) => Reason::new(
+                format!(
+                    "`file_to_run` is {named}, but the repository is in the directory {directory}"
+                ),
+                format!("name {directory}/{named}, or set `clone_location` to CWD"),
             ),
-            _ => format!(
-                "`file_to_run` is {named}, and the repository has no such file at its checkout point"
+            _ => Reason::new(
+                format!(
+                    "`file_to_run` is {named}, and the repository has no such file at its checkout \
+                     point"
+                ),
+                "",
             ),
         },
     }
 }
 
 /// The `PATH` that the vessel will see: of several the last, as for [`std::process::Command`].
-fn path_of(environment: &[(String, String)]) -> &str {
+pub(super) fn path_of(environment: &[(String, String)]) -> &str {
     let variables = environment.iter().rev();
     variables
         .filter(|(name, _)| name == "PATH")
@@ -112,7 +124,7 @@ fn path_of(environment: &[(String, String)]) -> &str {
 }
 
 /// The first executable file called `name` in the directories of `search_path`.
-fn search(name: &str, search_path: &str, directory: &Path) -> Result<PathBuf, String> {
+fn search(name: &str, search_path: &str, directory: &Path) -> Result<PathBuf, Reason> {
     let mut not_executable = None;
     for place in search_path.split(':') {
         // An empty entry means the working directory (environ(7)), as does a relative one.
@@ -132,10 +144,14 @@ fn search(name: &str, search_path: &str, directory: &Path) -> Result<PathBuf, St
     Err(match not_executable {
         Some(path) => {
             let path = path.display();
-            format!("`{name}` is at {path}, but not executable: chmod +x {path}")
+            Reason::new(
+                format!("`{name}` is at {path}, but not executable"),
+                format!("chmod +x {path}"),
+            )
         }
-        None => format!(
-            "`{name}` was not found in PATH ({search_path}): install it, or name it by its path"
+        None => Reason::new(
+            format!("`{name}` was not found in PATH ({search_path})"),
+            "install it, or name it by its path",
         ),
     })
 }

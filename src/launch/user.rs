@@ -2,11 +2,15 @@
 //! become somebody else at all. Asked anew at every start, for users come and go.
 
 use std::ffi::CString;
+use std::fs::Metadata;
 use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 
 use nix::unistd::{Gid, Uid, User, getgrouplist};
 use rustix::thread::CapabilitySet;
 use serde::{Deserialize, Serialize};
+
+use super::reason::Reason;
 
 /// What it takes to run a vessel as another user and to see it to its end: become it, own and
 /// remove its files, signal it (capabilities(7)).
@@ -29,6 +33,23 @@ pub(super) struct Identity {
 }
 
 impl Identity {
+    /// Whether the mode of what was `found` lets them do `wanted` with it: read 4, write 2, execute
+    /// or pass through 1.
+    pub fn may(&self, found: &Metadata, wanted: u32) -> bool {
+        let mode = found.mode();
+        if self.uid == 0 {
+            return found.is_dir() || wanted & 1 == 0 || mode & 0o111 != 0;
+        }
+        let granted = if found.uid() == self.uid {
+            mode >> 6
+        } else if self.groups.contains(&found.gid()) {
+            mode >> 3
+        } else {
+            mode
+        };
+        granted & wanted == wanted
+    }
+
     /// Makes the open `file` theirs.
     ///
     /// # Errors
@@ -44,32 +65,38 @@ impl Identity {
 ///
 /// # Errors
 /// Why they may not, for a person.
-pub(super) fn identity(name: &str, allowed: &[String]) -> Result<Identity, String> {
+pub(super) fn identity(name: &str, allowed: &[String]) -> Result<Identity, Reason> {
     if !allowed.iter().any(|allowed| allowed == name) {
-        return Err(format!(
-            "the operator does not let vessels run as `{name}`; add it to the setting \
-             `allowed_users`, or remove `user`"
+        return Err(Reason::new(
+            format!("the operator does not let vessels run as `{name}`"),
+            "add it to the setting `allowed_users`, or remove `user`",
         ));
     }
     let missing = missing_capabilities(&NEEDED);
     if !missing.is_empty() {
-        return Err(format!(
-            "this server cannot run vessels as other users; start it as root or with {missing}"
+        return Err(Reason::new(
+            "this server cannot run vessels as other users",
+            format!("start it as root or with {missing}"),
         ));
     }
-    let user = User::from_name(name)
-        .map_err(|error| format!("the user `{name}` cannot be looked up: {}", error.desc()))?
-        .ok_or_else(|| {
-            format!("there is no user `{name}` on this machine; make it with useradd")
-        })?;
+    let failed = |what, error: nix::Error| {
+        Reason::new(format!("{what} `{name}` cannot be looked up: {}", error.desc()), "")
+    };
+    let user = User::from_name(name).map_err(|error| failed("the user", error))?;
+    let user = user.ok_or_else(|| {
+        Reason::new(format!("there is no user `{name}` on this machine"), "make it with useradd")
+    })?;
     // Whoever allowed another name did not mean this one.
     if user.uid.is_root() && name != "root" {
-        return Err(format!("`{name}` is another name of root; allow and use `root`, or neither"));
+        return Err(Reason::new(
+            format!("`{name}` is another name of root"),
+            "allow and use `root`, or neither",
+        ));
     }
     let groups = CString::new(name)
         .map_err(|_| nix::Error::EINVAL)
         .and_then(|name| getgrouplist(&name, user.gid))
-        .map_err(|error| format!("the groups of `{name}` cannot be looked up: {}", error.desc()))?;
+        .map_err(|error| failed("the groups of", error))?;
     let groups = groups.into_iter().map(Gid::as_raw).collect();
     Ok(Identity { uid: user.uid.as_raw(), gid: user.gid.as_raw(), groups })
 }
@@ -102,7 +129,7 @@ mod tests {
     fn only_who_is_listed_is_looked_up() {
         let refusal = |name: &str, allowed: &[&str]| {
             let allowed: Vec<String> = allowed.iter().map(|&name| name.to_owned()).collect();
-            identity(name, &allowed).unwrap_err()
+            identity(name, &allowed).unwrap_err().to_string()
         };
         assert!(refusal("root", &[]).contains("add it to the setting `allowed_users`"));
         assert!(refusal("daemon", &["root", "nobody"]).contains("`daemon`"));

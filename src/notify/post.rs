@@ -1,17 +1,16 @@
 //! Notifications as signed POSTs: Standard Webhooks (standardwebhooks.com, version 1) in terms of
 //! ureq. Goes to the host of the URL and nowhere else: no redirects, no proxies.
 
-use std::sync::{Arc, LazyLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use data_encoding::BASE64;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use ureq::http::Uri;
-use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
 use super::Failed;
 use crate::limits::NOTIFICATION_TIMEOUT;
+use crate::trust::tls_config;
 
 /// What secrets begin with; the rest is the key in base64.
 const SECRET_PREFIX: &str = "whsec_";
@@ -43,7 +42,7 @@ pub(super) fn send(uri: &Uri, secret: &str, message: &Message<'_>) -> Result<(),
         // Nothing is sent often enough to keep a connection for.
         .max_idle_connections(0)
         .user_agent(concat!("boathook/", env!("CARGO_PKG_VERSION")))
-        .tls_config(tls())
+        .tls_config(tls_config())
         .build()
         .new_agent();
     let sent = agent
@@ -78,22 +77,6 @@ fn told(error: &ureq::Error) -> String {
         ureq::Error::Rustls(error) => error.to_string(),
         _ => "the request failed".to_owned(),
     }
-}
-
-/// Certificates are checked against the system's.
-fn tls() -> TlsConfig {
-    static ROOTS: LazyLock<Arc<Vec<Certificate<'static>>>> = LazyLock::new(|| {
-        let loaded = rustls_native_certs::load_native_certs();
-        for error in &loaded.errors {
-            log::warn!(error:%; "some of the system's certificates cannot be read");
-        }
-        let certificates = loaded.certs.iter();
-        Arc::new(certificates.map(|it| Certificate::from_der(it).to_owned()).collect())
-    });
-    TlsConfig::builder()
-        .root_certs(RootCerts::Specific(Arc::clone(&ROOTS)))
-        .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .build()
 }
 
 fn key(secret: &str) -> Option<Vec<u8>> {

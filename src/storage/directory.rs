@@ -42,6 +42,12 @@ pub enum DirectoryError {
     )]
     NotOurs { path: PathBuf },
     #[error(
+        "the data directory {path} has schema {found}, and this program writes {SCHEMA}: the next start of the server brings it up to date"
+    )]
+    OlderSchema { path: PathBuf, found: u32 },
+    #[error("{path} has no database yet: start a server on it, or name another with --data-dir")]
+    Empty { path: PathBuf },
+    #[error(
         "{path} holds {content:?} where the number of a schema should be; restore it from a backup"
     )]
     UnreadableSchema { path: PathBuf, content: String },
@@ -68,6 +74,23 @@ impl DataDirectory {
         let lock = lock(path)?;
         let schema = check_schema(path)?;
         Ok(Self { path: path.to_owned(), schema, _lock: lock })
+    }
+
+    /// Takes over a directory that has a database of the present schema, and leaves everything else
+    /// as it is.
+    ///
+    /// # Errors
+    /// See [`DirectoryError`].
+    pub(super) fn open_existing(path: &Path) -> Result<Self, DirectoryError> {
+        recognise(path)?;
+        if !path.join(DATABASE_DIRECTORY).is_dir() || !path.join(SCHEMA_FILE).is_file() {
+            return Err(DirectoryError::Empty { path: path.to_owned() });
+        }
+        let lock = lock(path)?;
+        match check_schema(path)? {
+            SCHEMA => Ok(Self { path: path.to_owned(), schema: SCHEMA, _lock: lock }),
+            found => Err(DirectoryError::OlderSchema { path: path.to_owned(), found }),
+        }
     }
 
     /// The schema of the database, when it is an older one.

@@ -10,21 +10,22 @@ const LAYERS: [(&str, &[&str]); 14] = [
     ("queue", &[]),
     ("fleet_file", &[]),
     ("storage", &["fatal"]),
-    ("launch", &[]),
+    ("launch", &["memory"]),
     (
         "engine",
         &["admission", "config", "fatal", "fleet_file", "launch", "queue", "secrets", "storage"],
     ),
     ("gate", &[]),
-    ("notify", &["engine", "launch", "secrets"]),
+    ("notify", &["engine", "launch", "secrets", "trust"]),
+    ("doctor", &["admission", "config", "descriptors", "engine", "launch", "notify", "storage"]),
     (
         "http",
-        &["admission", "duration", "engine", "fatal", "fleet_file", "gate", "logging", "notify"],
+        &["admission", "doctor", "engine", "fatal", "fleet_file", "gate", "logging", "notify"],
     ),
     ("config", &[]),
     ("secrets", &[]),
     ("systemd", &[]),
-    ("cli", &["activation", "config", "daemon", "fleet_file"]),
+    ("cli", &["activation", "config", "daemon", "doctor", "fleet_file", "trust"]),
 ];
 
 /// What everybody may name.

@@ -14,6 +14,7 @@ mod crash;
 mod crowds;
 mod description;
 mod differential;
+mod doctor;
 mod environment;
 mod fleet_secrets;
 mod full_disk;

@@ -93,7 +93,7 @@ pub(super) struct Followers {
 
 /// One who follows; counts until dropped.
 #[derive(Debug)]
-struct Follower(Arc<AtomicUsize>);
+pub(super) struct Follower(Arc<AtomicUsize>);
 
 impl Followers {
     /// Admits `max` at a time.
@@ -101,7 +101,8 @@ impl Followers {
         Self { now: Arc::default(), max }
     }
 
-    fn enter(&self) -> Result<Follower, Problem> {
+    /// Counts one more.
+    pub(super) fn enter(&self) -> Result<Follower, Problem> {
         let admitted = self.now.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |now| {
             (now < self.max).then_some(now + 1)
         });

@@ -19,6 +19,9 @@ const LATELY: Duration = Duration::from_secs(60);
 struct OverviewJson {
     version: &'static str,
     started_at: Timestamp,
+    /// Where the webhook listener is.
+    hooks_url: String,
+    public_url: Option<String>,
     /// By the server's clock: what the ages of everything else are reckoned from.
     now: Timestamp,
     /// Whether runs are accepted.
@@ -75,6 +78,8 @@ struct LatestJson {
 
 pub(super) fn get(admin: &AdminHandler, _: &mut Call<'_, '_>) -> Outcome {
     let engine = &admin.engine;
+    let facts = &admin.settings.facts;
+    let scheme = if facts.settings.tls.is_some() { "https" } else { "http" };
     let now = engine.now();
     let load = engine.load();
     let room = engine.check_room();
@@ -88,6 +93,8 @@ pub(super) fn get(admin: &AdminHandler, _: &mut Call<'_, '_>) -> Outcome {
     Reply::ok(&OverviewJson {
         version: env!("CARGO_PKG_VERSION"),
         started_at: admin.started_at,
+        hooks_url: format!("{scheme}://{}", facts.hooks),
+        public_url: facts.settings.public_url.as_ref().map(ToString::to_string),
         now,
         healthy: room.is_ok(),
         refused_because: room.err().map(|error| error.to_string()),

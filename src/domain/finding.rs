@@ -1,0 +1,45 @@
+//! What an examination of a server finds: a sentence on each matter, and what to do about it.
+
+use serde::{Deserialize, Serialize};
+
+/// One thing that was looked at. Holds names and paths, never the value of a secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// What was looked at, in one word that scripts may go by.
+    pub check: String,
+    pub level: Level,
+    /// What there is, for a person.
+    pub what: String,
+    /// What to do about it; may have several lines, the further ones to be copied as they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remedy: Option<String>,
+}
+
+/// How bad a finding is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Level {
+    Ok,
+    /// It works, but not as one might think, or not for ever.
+    Warning,
+    /// Something does not work, is not safe or is lost.
+    Problem,
+}
+
+impl Finding {
+    /// All is well.
+    pub fn ok(check: &str, what: impl Into<String>) -> Self {
+        Self { check: check.to_owned(), level: Level::Ok, what: what.into(), remedy: None }
+    }
+
+    /// Something to look at.
+    pub fn warning(check: &str, what: impl Into<String>, remedy: impl Into<String>) -> Self {
+        let remedy = Some(remedy.into());
+        Self { level: Level::Warning, remedy, ..Self::ok(check, what) }
+    }
+
+    /// Something to be put right.
+    pub fn problem(check: &str, what: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { level: Level::Problem, ..Self::warning(check, what, remedy) }
+    }
+}

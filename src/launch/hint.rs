@@ -1,0 +1,96 @@
+//! What a vessel that has failed may not know: that it met the walls of the server's sandbox.
+//! Programs name the path and the error; what is behind it and what to write where is ours to say.
+
+use std::path::{Path, PathBuf};
+
+use super::HowEnded;
+use super::sandbox::{Obstacle, Sandbox};
+
+/// Bytes at the end of the output that are looked at: a program's last words, or a stack of calls.
+pub(super) const LAST_WORDS_BYTES: usize = 8 * 1024;
+
+/// What programs say to a file system that they may only read (EROFS).
+const READ_ONLY: [&str; 2] = ["ead-only file system", "EROFS"];
+/// To what they cannot find or enter (ENOENT, EACCES; ssh says it in its own way).
+const OUT_OF_SIGHT: [&str; 5] =
+    ["No such file", "ermission denied", "ENOENT", "EACCES", "not accessible"];
+/// What sudo, su and their like say when they have not become root.
+const NO_PRIVILEGES: [&str; 3] = ["no new privileges", "effective uid is not 0", "must be setuid"];
+/// What V8 and the Java virtual machine say when they may not make code.
+const NO_COMPILERS: [&str; 3] =
+    ["# Fatal error in", "Failed to mark memory page as executable", "space for code cache"];
+
+/// The sandbox's part in the end of a vessel that was started in `directory`, as a line for its
+/// log. `last_words` is the end of its output, asked for when it has failed.
+pub(super) fn hint(
+    how: &HowEnded,
+    last_words: impl FnOnce() -> Vec<u8>,
+    directory: &Path,
+) -> Option<String> {
+    if !matches!(how, HowEnded::Exited(1..) | HowEnded::Signaled(_)) {
+        return None;
+    }
+    let last_words = last_words();
+    let text = String::from_utf8_lossy(&last_words);
+    let says = |phrases: &[&str]| phrases.iter().any(|phrase| text.contains(phrase));
+    let all = [&READ_ONLY[..], &OUT_OF_SIGHT, &NO_PRIVILEGES, &NO_COMPILERS];
+    if !all.into_iter().any(says) {
+        return None;
+    }
+    let sandbox = Sandbox::of_process();
+    let by_path = text.lines().rev().find_map(|line| obstacle(line, directory, &sandbox));
+    let obstacle = by_path
+        .or_else(|| sandbox.forbids_privileges().filter(|_| says(&NO_PRIVILEGES)))
+        .or_else(|| sandbox.forbids_compilers().filter(|_| says(&NO_COMPILERS)))?;
+    Some(obstacle.line())
+}
+
+/// What is in the way of a path that `line` complains of.
+fn obstacle(line: &str, directory: &Path, sandbox: &Sandbox) -> Option<Obstacle> {
+    let says = |phrases: &[&str]| phrases.iter().any(|phrase| line.contains(phrase));
+    if says(&READ_ONLY) {
+        // The first path in a shell's complaint is the shell's.
+        let path = paths(line).last().unwrap_or_else(|| directory.join("it"));
+        let place = path.ancestors().find(|place| place.is_dir())?;
+        return sandbox.protects(place);
+    }
+    if says(&OUT_OF_SIGHT) {
+        return paths(line).find_map(|path| sandbox.hides(&path));
+    }
+    None
+}
+
+/// The absolute paths in a line.
+fn paths(line: &str) -> impl Iterator<Item = PathBuf> {
+    let ends = |letter: char| letter.is_whitespace() || "'\"`‘’“”():;,=[]<>".contains(letter);
+    line.split(ends).filter(|word| word.len() > 1 && word.starts_with('/')).map(PathBuf::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_found_in_what_programs_say() {
+        for (line, expected) in [
+            ("touch: cannot touch '/srv/site/x': Read-only file system", &["/srv/site/x"][..]),
+            ("/bin/sh: 1: cannot create /srv/x: Read-only file system", &["/bin/sh", "/srv/x"]),
+            ("Error: EROFS: read-only file system, open '/srv/x'", &["/srv/x"]),
+            ("OSError: [Errno 30] Read-only file system: '/srv/x'", &["/srv/x"]),
+            ("Identity file /home/me/.ssh/id not accessible: No such file", &["/home/me/.ssh/id"]),
+            ("1/2 done / left", &[]),
+        ] {
+            let found: Vec<PathBuf> = paths(line).collect();
+            assert_eq!(found, expected.iter().map(PathBuf::from).collect::<Vec<_>>(), "{line}");
+        }
+    }
+
+    #[test]
+    fn who_has_not_failed_needs_no_hint() {
+        let of = |how, words: &str| hint(&how, || words.as_bytes().to_vec(), Path::new("/"));
+        let words = "touch: cannot touch '/proc/x': Read-only file system";
+        assert_eq!(of(HowEnded::Exited(0), words), None);
+        assert_eq!(of(HowEnded::CutOff, words), None);
+        assert_eq!(of(HowEnded::Exited(1), "just failed"), None);
+    }
+}

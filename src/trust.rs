@@ -1,0 +1,35 @@
+//! The certificates that this machine trusts, for requests of our own over ureq.
+
+use std::sync::{Arc, LazyLock};
+
+use rustls::crypto::CryptoProvider;
+use ureq::tls::{Certificate, RootCerts, TlsConfig};
+
+/// TLS by which servers are known by the system's certificates.
+pub fn tls_config() -> TlsConfig {
+    static ROOTS: LazyLock<Arc<Vec<Certificate<'static>>>> = LazyLock::new(|| {
+        let loaded = rustls_native_certs::load_native_certs();
+        for error in &loaded.errors {
+            log::warn!(error:%; "some of the system's certificates cannot be read");
+        }
+        let certificates = loaded.certs.iter();
+        Arc::new(certificates.map(|it| Certificate::from_der(it).to_owned()).collect())
+    });
+    TlsConfig::builder()
+        .unversioned_rustls_crypto_provider(provider())
+        .root_certs(RootCerts::Specific(Arc::clone(&ROOTS)))
+        .build()
+}
+
+/// TLS with whoever answers: for a server of our own that is asked by its address, which no
+/// certificate names, and told nothing.
+pub fn unverified_tls_config() -> TlsConfig {
+    TlsConfig::builder()
+        .unversioned_rustls_crypto_provider(provider())
+        .disable_verification(true)
+        .build()
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}

@@ -1,0 +1,444 @@
+//! `boathook doctor`: what it finds of servers and machines that something is wrong with, and what
+//! vessels are told that meet the walls of a sandbox. Sandboxes are made with namespaces, as systemd
+//! makes them.
+
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::harness::server::finish;
+use crate::harness::{Server, ServerBuilder, assert_error, python_directory, redacted};
+
+/// What the doctor said.
+struct Report {
+    code: i32,
+    findings: Vec<Value>,
+}
+
+impl Report {
+    #[track_caller]
+    fn of(server: &Server) -> Self {
+        Self::from(server.cli(&["doctor", "--json"]))
+    }
+
+    #[track_caller]
+    fn from(command: Command) -> Self {
+        let (code, stdout, stderr) = finish(command);
+        let findings = serde_json::from_str(&stdout);
+        let findings = findings.unwrap_or_else(|error| panic!("{error}: {stdout} {stderr}"));
+        Self { code, findings }
+    }
+
+    /// The only finding of `check`.
+    #[track_caller]
+    fn only(&self, check: &str) -> &Value {
+        match self.all(check).as_slice() {
+            [finding] => finding,
+            others => panic!("not one finding of {check}: {others:#?}"),
+        }
+    }
+
+    fn all(&self, check: &str) -> Vec<&Value> {
+        self.findings.iter().filter(|finding| finding["check"] == check).collect()
+    }
+
+    /// A finding of `check` whose text contains `needle`: its level and its remedy.
+    #[track_caller]
+    fn about(&self, check: &str, needle: &str) -> (String, String) {
+        let text = |finding: &Value, key: &str| finding[key].as_str().unwrap_or("").to_owned();
+        let found = self.all(check).into_iter().find(|it| text(it, "what").contains(needle));
+        let found = found.unwrap_or_else(|| panic!("no {needle:?}: {:#?}", self.all(check)));
+        (text(found, "level"), text(found, "remedy"))
+    }
+}
+
+fn apply(server: &Server, vessels: Value) {
+    server.api().apply(&json!({"name": "site", "vessels": vessels}));
+}
+
+fn write(path: &Path, content: &str, mode: u32) -> PathBuf {
+    fs::write(path, content).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    path.to_owned()
+}
+
+/// A server in a mount namespace of its own, run as a service is, in which `commands` have been
+/// executed; `None`, loudly, where there are no namespaces to be had.
+fn sandboxed(builder: ServerBuilder, commands: &str) -> Option<Server> {
+    let tried = Command::new("unshare").args(["-m", "mount", "-t", "tmpfs", "x", "/mnt"]).output();
+    if !tried.is_ok_and(|output| output.status.success()) {
+        println!("SKIPPED: this test makes mount namespaces, which only root may do: not tested");
+        return None;
+    }
+    let inner = format!("set -e; {commands}\nexec \"$0\" \"$@\"");
+    let shell = format!("exec unshare -m sh -c '{inner}' \"$0\" \"$@\"");
+    let builder = builder.variable("INVOCATION_ID", "0123").after_shell(&shell);
+    Some(builder.start())
+}
+
+#[test]
+fn a_good_server_gets_no_problems_and_exit_status_zero() {
+    let server = Server::start();
+    let (_, hook) = server.fleet_with_webhook(&json!({"name": "site", "vessels": {
+        "build": {"command": ["true"]}, "say": {"run": "cat"},
+    }}));
+    for length in [0, 3, 300_000] {
+        let run = hook.post(server.hooks(), &[], &vec![b'x'; length]);
+        server.api().wait_status(&run, "Success");
+    }
+    let report = Report::of(&server);
+    let problems: Vec<_> = report.findings.iter().filter(|it| it["level"] == "problem").collect();
+    assert!(problems.is_empty(), "{problems:#?}");
+    assert_eq!(report.code, 0);
+    assert_eq!(report.only("fleets")["what"], "2 vessels, which can start");
+    let database = report.only("database")["what"].as_str().unwrap();
+    assert!(database.starts_with("whole: 3 runs, "), "{database}");
+    for check in ["server", "hooks", "data-dir", "file-system", "space", "sync", "clock", "admin"] {
+        assert_eq!(report.only(check)["level"], "ok", "{check}");
+    }
+    // Nobody elsewhere can use a loopback address, and that is worth a warning, no more.
+    assert_eq!(report.only("senders")["level"], "warning");
+
+    let (code, shown, _) = finish(server.cli(&["doctor"]));
+    assert_eq!(code, 0);
+    assert!(!shown.contains('\u{1b}'), "colours are for terminals");
+    let line = shown.lines().find(|line| line.starts_with("fleets")).unwrap();
+    assert_eq!(line, "fleets         ok       2 vessels, which can start");
+    assert!(!shown.contains(&server.token()) && redacted(&shown) == shown, "no secrets");
+}
+
+#[test]
+fn what_would_keep_vessels_from_starting_is_known_before() {
+    let files = tempfile::tempdir().unwrap();
+    let [place, secrets] = ["place", "secrets"].map(|name| files.path().join(name));
+    fs::create_dir(&place).unwrap();
+    fs::create_dir(&secrets).unwrap();
+    write(&secrets.join("OPEN"), "the-secret-value\n", 0o644);
+    let crlf = write(&place.join("crlf.sh"), "#!/bin/sh\r\ntrue\r\n", 0o755);
+    let closed = write(&place.join("closed.sh"), "#!/bin/sh\n", 0o644);
+    let lost = write(&place.join("lost.sh"), "#!/no/such/interpreter\n", 0o755);
+    let asks = write(&place.join("asks.sh"), "#!/usr/bin/env no-such-interpreter\n", 0o755);
+    let server = Server::builder().setting("secrets_dir", secrets.to_str().unwrap()).start();
+    let gone = place.join("gone");
+    apply(
+        &server,
+        json!({
+            "bare": {"command": ["no-such-program"]},
+            "crlf": {"command": [crlf]},
+            "closed": {"command": [closed]},
+            "lost": {"command": [lost]},
+            "asks": {"command": [asks]},
+            "homeless": {"command": ["true"], "working_directory": gone},
+            "later": {"command": ["./made-by-an-earlier-vessel"]},
+            "keyed": {"command": ["true"], "environment": {
+                "A": {"secret": "MISSING"}, "B": {"secret": "OPEN"},
+            }},
+        }),
+    );
+    let report = Report::of(&server);
+    assert_eq!(report.code, 1);
+    for (vessel, needle, remedy) in [
+        ("bare", "`no-such-program` was not found in PATH", "install it"),
+        ("crlf", "CR LF", "Unix line ends"),
+        ("closed", "it is not executable", "chmod +x"),
+        ("lost", "`/no/such/interpreter` (first line of the file) is missing", "install it"),
+        ("asks", "its first line asks for no-such-interpreter", "install it"),
+        ("homeless", "site, homeless: working directory", "make it"),
+    ] {
+        let (level, advice) = report.about("fleets", &format!("site, {vessel}: "));
+        assert!(report.about("fleets", needle).1.contains(remedy), "{vessel}: {advice}");
+        assert_eq!(level, "problem", "{vessel}");
+    }
+    assert_eq!(report.all("fleets").len(), 6, "{:#?}", report.all("fleets"));
+    assert_eq!(report.about("secrets", "`MISSING`, which site, keyed needs").0, "problem");
+    assert_eq!(report.about("secrets", "`OPEN`: everybody may read").0, "warning");
+    let text = format!("{:?}", report.findings);
+    assert!(!text.contains("the-secret-value"), "names only");
+
+    // What was foreseen is what happens.
+    let run = server.api().start(&server.api().apply(&json!({"name": "late", "vessels": {
+        "crlf": {"command": [place.join("crlf.sh")]},
+    }})));
+    let run = server.api().wait_ended(&run);
+    let reason = run["vessels"][0]["reason"].as_str().unwrap();
+    let (_, advice) = report.about("fleets", reason.rsplit_once(": ").unwrap().0);
+    assert!(reason.ends_with(&advice), "{reason} and {advice}");
+}
+
+#[test]
+fn vessels_of_other_users_are_judged_as_they_are() {
+    if !rustix::process::geteuid().is_root() {
+        println!("SKIPPED: only root can run vessels as others: not tested");
+        return;
+    }
+    let server = Server::builder().setting("allowed_users", "nobody").start();
+    let closed = server.scratch().join("closed");
+    fs::create_dir(&closed).unwrap();
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o700)).unwrap();
+    fs::set_permissions(server.scratch(), fs::Permissions::from_mode(0o755)).unwrap();
+    let open = server.scratch().join("open");
+    fs::create_dir(&open).unwrap();
+    let script = write(&open.join("theirs"), "#!/bin/sh\n", 0o700);
+    server.api().apply(&json!({"name": "site", "user": "nobody", "vessels": {
+        "barred": {"command": ["true"], "working_directory": closed},
+        "reader": {"command": ["true"], "working_directory": open},
+        "denied": {"command": [script]},
+    }}));
+    let report = Report::of(&server);
+    let (level, _) = report.about("fleets", "the user `nobody` may not enter");
+    assert_eq!(level, "problem");
+    assert_eq!(report.about("fleets", "site, reader: working directory").0, "warning");
+    assert_eq!(report.about("fleets", "the user `nobody` may not execute").0, "problem");
+}
+
+#[test]
+fn a_sandbox_is_told_by_doctor_and_in_the_vessels_own_log() {
+    let directory = tempfile::tempdir().unwrap();
+    let inaccessible = directory.path().join("systemd/inaccessible/dir");
+    fs::create_dir_all(&inaccessible).unwrap();
+    let commands = format!(
+        "mount -t tmpfs x /srv; mkdir /srv/site; mount -o remount,ro /srv; mount --bind {} /home",
+        inaccessible.display()
+    );
+    let Some(server) = sandboxed(Server::builder(), &commands) else { return };
+    apply(
+        &server,
+        json!({
+            "deploy": {"run": "echo x > /srv/site/index.html", "working_directory": "/srv/site"},
+            "home": {"command": ["true"], "working_directory": "/home/somebody/site"},
+            "key": {"run": "ssh -F none -i /home/somebody/.ssh/id -p 9 -oBatchMode=yes 127.0.0.1"},
+        }),
+    );
+    let report = Report::of(&server);
+    let (level, remedy) = report.about("fleets", "site, deploy: working directory /srv/site");
+    assert_eq!(level, "warning");
+    assert!(remedy.ends_with("\n[Service]\nReadWritePaths=/srv/site"), "{remedy}");
+    let (level, remedy) = report.about("fleets", "hides what is in /home (ProtectHome=)");
+    assert_eq!(level, "problem");
+    assert!(remedy.contains("systemctl edit boathook"), "{remedy}");
+    assert!(remedy.ends_with("\n[Service]\nProtectHome=read-only"), "{remedy}");
+
+    let api = server.api();
+    let run = api.wait_ended(&api.start(&api.apply(&json!({
+        "name": "deploy", "vessels": {"deploy": {"run": "echo x > /srv/site/index.html"}},
+    }))));
+    let log = api.output(&run, "deploy");
+    assert!(log.contains("ead-only file system"), "{log}");
+    let hint = "boathook: /srv/site is read-only in the service's sandbox: `systemctl edit \
+                boathook`, write [Service] and below it ReadWritePaths=/srv/site, ";
+    assert!(log.contains(hint), "{log}");
+
+    let run = api.wait_ended(&api.start(&api.apply(&json!({"name": "home", "vessels": {
+        "home": {"command": ["true"], "working_directory": "/home/somebody/site"},
+        "key": {"run": "ssh -F none -i /home/somebody/.ssh/id -p 9 -oBatchMode=yes 127.0.0.1"},
+    }}))));
+    for vessel in ["home", "key"] {
+        let log = api.output(&run, vessel);
+        assert!(log.contains("ProtectHome=read-only"), "{vessel}: {log}");
+    }
+}
+
+#[test]
+fn privileges_and_compilers_that_are_denied_are_explained() {
+    // As PR_SET_MDWE and PR_SET_NO_NEW_PRIVS of prctl(2): python has no other way to either.
+    let deny = "import ctypes, os, sys; prctl = ctypes.CDLL(None).prctl; \
+                done = prctl(65, 1, 0, 0, 0) or prctl(38, 1, 0, 0, 0); \
+                os.execv(sys.argv[1], sys.argv[1:]) if done == 0 else sys.exit(77)";
+    let python = python_directory();
+    let tried = Command::new(format!("{python}/python3")).args(["-c", deny, "/bin/true"]).status();
+    if tried.unwrap().code() == Some(77) {
+        println!("SKIPPED: this kernel has no PR_SET_MDWE: not tested");
+        return;
+    }
+    let shell = format!("exec {python}/python3 -c '{deny}' \"$0\" \"$@\"");
+    let builder = Server::builder().after_shell(&shell).variable("INVOCATION_ID", "0123");
+    let server = builder.start();
+    let setuid = write(&server.scratch().join("rise"), "#!/bin/sh\n", 0o4755);
+    apply(
+        &server,
+        json!({
+            "script": {"run": "test -e /x && sudo systemctl restart site"},
+            "program": {"command": [setuid]},
+            "page": {"command": ["node", "build.js"]},
+        }),
+    );
+    let report = Report::of(&server);
+    let (level, remedy) = report.about("fleets", "site, script: sudo: no program");
+    assert_eq!(level, "warning", "it may never come to it");
+    assert!(remedy.contains("\n[Service]\nNoNewPrivileges=no\n"), "{remedy}");
+    assert_eq!(report.about("fleets", "site, program: ").0, "problem");
+    assert_eq!(report.only("sandbox")["level"], "ok");
+    if Path::new("/usr/bin/node").exists() {
+        let (level, remedy) = report.about("fleets", "site, page: node: no program");
+        assert_eq!(level, "problem");
+        assert!(remedy.ends_with("\n[Service]\nMemoryDenyWriteExecute=no"), "{remedy}");
+        let api = server.api();
+        let run = api.wait_ended(&api.start(&api.apply(&json!({
+            "name": "page", "vessels": {"page": {"command": ["node", "-e", "1"]}},
+        }))));
+        let log = api.output(&run, "page");
+        assert!(log.contains("below it MemoryDenyWriteExecute=no"), "{log}");
+    }
+}
+
+#[test]
+fn listeners_are_tried_and_a_public_url_followed() {
+    let elsewhere = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = elsewhere.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in elsewhere.incoming().flatten() {
+            let mut stream = stream;
+            let _ = std::io::Read::read(&mut stream, &mut [0; 4096]);
+            let answer = b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n";
+            let _ = std::io::Write::write_all(&mut stream, answer);
+        }
+    });
+    let url = format!("http://{address}");
+    let server = Server::builder().setting("public_url", &url).start();
+    let report = Report::of(&server);
+    let (level, remedy) = report.about("public-url", "answers 502");
+    assert_eq!(level, "problem");
+    assert!(remedy.contains(server.hooks()), "{remedy}");
+
+    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://localhost:{}", socket.local_addr().unwrap().port());
+    let server = Server::builder().setting("public_url", &url).hooks_socket(socket).start();
+    let report = Report::of(&server);
+    assert_eq!(report.only("public-url")["level"], "ok", "{:#?}", report.all("public-url"));
+    assert_eq!(report.only("proxies")["level"], "ok");
+
+    // Somebody says for whom it sends on, and nobody has said that it may.
+    let forwarded = [("X-Forwarded-For", "203.0.113.7")];
+    let (_, hook) =
+        server.fleet_with_webhook(&json!({"name": "a", "vessels": {"b": {"run": ":"}}}));
+    hook.post(server.hooks(), &forwarded, b"");
+    let (level, remedy) = Report::of(&server).about("proxies", "127.0.0.1 says for whom");
+    assert_eq!(level, "warning");
+    assert!(remedy.contains("trusted_proxies = [\"127.0.0.1\"]"), "{remedy}");
+}
+
+#[test]
+fn places_that_are_no_good_for_a_database_are_named() {
+    let directory = tempfile::Builder::new().prefix("boathook-doctor-").tempdir().unwrap();
+    let mut mount = Command::new("mount");
+    let mount =
+        mount.args(["-t", "tmpfs", "-o", "size=64m", "tmpfs"]).arg(directory.path()).output();
+    if !mount.is_ok_and(|output| output.status.success()) {
+        println!("SKIPPED: this test mounts a tmpfs, which only root may do: not tested");
+        return;
+    }
+    let builder = Server::builder().setting("min_free_bytes", "40MiB");
+    let server = builder.data_dir(&directory.path().join("data")).start();
+    let mode = |mode| {
+        fs::set_permissions(server.data_dir(), fs::Permissions::from_mode(mode)).unwrap();
+    };
+    mode(0o755);
+    let report = Report::of(&server);
+    mode(0o700);
+    drop(server);
+    let unmounted = Command::new("umount").arg(directory.path()).status().unwrap().success();
+    assert!(unmounted);
+    assert_eq!(report.code, 1);
+    assert_eq!(report.about("file-system", "in memory").0, "problem");
+    assert_eq!(report.about("data-dir", "has mode 0755").0, "problem");
+    assert_eq!(report.about("space", "below 40.0 MiB").0, "warning");
+}
+
+#[test]
+fn damage_is_found_while_the_server_runs_and_after() {
+    let mut server = Server::start();
+    let vessels = json!({"talk": {"run": "head -c 100000 /dev/zero | tr \\\\0 x"}});
+    let (_, hook) = server.fleet_with_webhook(&json!({"name": "site", "vessels": vessels}));
+    let run = hook.post(server.hooks(), &[], b"hello");
+    server.api().wait_status(&run, "Success");
+    let output = fs::read_dir(server.data_dir().join("output")).unwrap().next().unwrap().unwrap();
+    fs::remove_file(output.path()).unwrap();
+    let expected = "the file of its output is missing";
+    assert_eq!(Report::of(&server).about("database", expected).0, "problem");
+
+    // The server that has been stopped has left its address behind.
+    server.stop();
+    let report = Report::of(&server);
+    assert_eq!(report.code, 1);
+    assert_eq!(report.about("server", "nothing answers").0, "problem");
+    assert_eq!(report.about("database", expected).0, "problem");
+    assert_eq!(report.about("data-dir", "alone").0, "ok");
+
+    // A page of the log is torn: sled's checksums tell.
+    let log = server.data_dir().join("db/db");
+    let mut bytes = fs::read(&log).unwrap();
+    let at = find(&bytes, b"X-Request").or_else(|| find(&bytes, b"\"headers\"")).unwrap();
+    bytes[at] ^= 0xff;
+    fs::write(&log, &bytes).unwrap();
+    let report = Report::of(&server);
+    assert_ne!(report.all("database")[0]["level"], "ok", "{:#?}", report.all("database"));
+}
+
+fn find(bytes: &[u8], needle: &[u8]) -> Option<usize> {
+    bytes.windows(needle.len()).position(|window| window == needle)
+}
+
+#[test]
+fn without_a_server_the_settings_and_addresses_are_tried() {
+    let mut server = Server::start();
+    server.stop();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let settings = server.data_dir().join("boathook.toml");
+    fs::write(&settings, format!("hooks_listen = \"{address}\"\nadmin_listen = \"127.0.0.1:0\"\n"))
+        .unwrap();
+    let report = Report::of(&server);
+    assert_eq!(report.about("hooks", "no server could listen on").0, "problem");
+    assert_eq!(report.only("admin")["level"], "ok");
+    assert_eq!(report.only("database")["level"], "ok");
+    fs::write(&settings, "wrokers = 3\n").unwrap();
+    assert_eq!(Report::of(&server).about("settings", "wrokers").0, "problem");
+
+    let before = fs::read_dir(server.data_dir()).unwrap().count();
+    let nothing = server.scratch().join("nothing");
+    let (code, _, stderr) =
+        finish(server.cli(&["doctor", "--data-dir", nothing.to_str().unwrap()]));
+    assert!(code == 1 && stderr.contains("boathook serve"), "{stderr}");
+    assert!(!nothing.exists() && fs::read_dir(server.data_dir()).unwrap().count() == before);
+}
+
+#[test]
+fn a_database_of_somebody_else_is_left_to_them() {
+    if !rustix::process::geteuid().is_root() {
+        println!("SKIPPED: only root may look into the directories of others: not tested");
+        return;
+    }
+    let mut server = Server::start();
+    server.stop();
+    std::os::unix::fs::chown(server.data_dir(), Some(65534), None).unwrap();
+    let listed = || {
+        let entries = fs::read_dir(server.data_dir().join("db")).unwrap().flatten();
+        let mut names: Vec<_> = entries.map(|entry| entry.file_name()).collect();
+        names.sort();
+        names
+    };
+    let before = listed();
+    let report = Report::of(&server);
+    let (level, remedy) = report.about("database", "belongs to nobody");
+    assert_eq!(level, "warning");
+    assert!(remedy.starts_with("sudo -u nobody boathook doctor --data-dir "), "{remedy}");
+    assert_eq!(listed(), before);
+}
+
+#[test]
+fn the_api_examines_for_its_owner_alone() {
+    let server = Server::start();
+    let (api, stranger) = (server.api(), server.api().with_token("wrong"));
+    for path in ["/api/v1/doctor", "/api/v1/doctor/database"] {
+        assert_error(&stranger.get(path), 401);
+    }
+    let findings = api.get("/api/v1/doctor").expect(200).data();
+    assert!(findings.as_array().unwrap().iter().any(|it| it["check"] == "clock"), "{findings}");
+    let text = api.get("/api/v1/doctor/database").expect(200).text();
+    let last: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+    assert_eq!(last["findings"][0]["check"], "database", "{text}");
+}
