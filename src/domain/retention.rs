@@ -77,10 +77,7 @@ impl FromStr for Retention {
                 return Err(malformed(text));
             }
         }
-        let count = match count.map(u32::try_from) {
-            Some(count) => Some(count.unwrap_or(u32::MAX)),
-            None => None,
-        };
+        let count = count.map(|count| u32::try_from(count).unwrap_or(u32::MAX));
         Self::new(age, count)
     }
 }

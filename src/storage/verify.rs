@@ -10,7 +10,7 @@ use std::path::Path;
 
 use serde::de::DeserializeOwned;
 
-use crate::domain::change::{QueueEntry, ServerRecord};
+use crate::domain::change::{HistoryEntry, QueueEntry, ServerRecord};
 use crate::domain::fleet::{Fleet, FleetVersion, Organization, Project};
 use crate::domain::ids::{FleetId, RunId, VesselRunId};
 use crate::domain::notification::NotificationRecord;
@@ -120,6 +120,7 @@ impl Reading<'_, '_> {
         self.versions()?;
         self.fleets()?;
         self.runs()?;
+        self.history()?;
         self.vessel_runs()?;
         self.payloads()
     }
@@ -230,6 +231,26 @@ impl Reading<'_, '_> {
         Ok(())
     }
 
+    /// What retention goes by: every entry stands for a run that is there.
+    fn history(&mut self) -> Result<(), Stop> {
+        for row in self.database.all(Table::History) {
+            let (key, row) = row?;
+            self.count(&key, &row)?;
+            let Some(entry) = self.decode::<HistoryEntry>("history", &row) else { continue };
+            if self.database.get(Table::Runs, entry.run.as_bytes())?.is_none()
+                && self.database.get(Table::History, &key)?.is_some()
+            {
+                self.damaged(format!("the run {} is missing, though its end is known", entry.run));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether `run` has gone, and what is left of it goes now.
+    fn is_being_removed(&self, run: &[u8]) -> sled::Result<bool> {
+        Ok(self.database.get(Table::Removals, run)?.is_some())
+    }
+
     fn run_damage(&mut self, run: &RunRecord) -> Result<Option<String>, Stop> {
         let index = keys::run_of_fleet(run.fleet_id, run.id);
         if self.database.get(Table::RunsByFleet, &index)?.is_none() {
@@ -282,6 +303,7 @@ impl Reading<'_, '_> {
             };
             if let Some(damage) = self.output_damage(&record)?
                 && self.database.get(Table::VesselRuns, &key)?.is_some_and(|again| again == row)
+                && !self.is_being_removed(record.id.run().as_bytes())?
             {
                 let (name, attempt) = (&record.vessel_name, record.attempt);
                 let run = record.id.run();
@@ -306,7 +328,7 @@ impl Reading<'_, '_> {
         }
     }
 
-    /// Payloads that no run has and no upload: their space is lost.
+    /// Payloads that no run has, no upload and no removal: their space is lost.
     fn payloads(&mut self) -> Result<(), Stop> {
         let mut start = Vec::new();
         loop {
@@ -316,6 +338,7 @@ impl Reading<'_, '_> {
             let run = key.get(..16).unwrap_or_default();
             let is_known = || -> sled::Result<bool> {
                 Ok(self.database.get(Table::Uploads, run)?.is_some()
+                    || self.is_being_removed(run)?
                     || self.database.get(Table::Runs, run)?.is_some())
             };
             // Its run may have been accepted, or removed, between two looks.

@@ -8,6 +8,9 @@ use crate::http::instruments::Instruments;
 use crate::http::message::Answer;
 use crate::metrics::{process, text};
 
+/// Reads one of a gate's counters.
+type CountOf = fn(&gate::Counters) -> u64;
+
 pub(super) fn get(admin: &AdminHandler, _: &mut Call<'_, '_>) -> Outcome {
     let mut text = text::Text::default();
     text.gauges("boathook_build_info", "Which version runs: always 1.")
@@ -28,7 +31,7 @@ fn connections(instruments: &Instruments, text: &mut text::Text) {
     for (listener, gate) in gates {
         open.sample(&[("listener", listener)], gate.open());
     }
-    let counters: [(&'static str, &str, fn(&gate::Counters) -> u64); 4] = [
+    let counters: [(&'static str, &str, CountOf); 4] = [
         ("boathook_connections_accepted_total", "Connections that were accepted.", |gate| {
             gate.accepted.get()
         }),

@@ -26,6 +26,7 @@ fn stored(directory: &Path) -> (Storage, RunId) {
         replay_of: None,
         sequence: 1,
         payload: PayloadSize { head_bytes: HEAD.len() as u32, body_bytes: BODY_BYTES },
+        output_bytes: 5,
         crashes: 0,
         queued_at: Timestamp::from_millis(1),
         started_at: None,
@@ -47,7 +48,7 @@ fn stored(directory: &Path) -> (Storage, RunId) {
         scheduled_at: Timestamp::from_millis(1),
         started_at: None,
         ended_at: None,
-        output: OutputRecord { place: OutputPlace::Rows, bytes: 5 },
+        output: OutputRecord { place: OutputPlace::Rows, bytes: 5, kept: 5 },
     };
     let bytes = [HEAD, &vec![b'x'; BODY_BYTES as usize]].concat();
     let output = Change::PutOutput { vessel_run: vessel.id, attempt: 1, bytes: b"hello".to_vec() };
@@ -108,6 +109,16 @@ fn what_is_missing_or_short_is_damage() {
         ("the index", "the list of its fleet's runs", |storage, run, batch| {
             let fleet = storage.run(run).unwrap().fleet_id;
             batch.remove(key(Table::RunsByFleet, &keys::run_of_fleet(fleet, run)));
+        }),
+        ("a run with an end", "though its end is known", |_, run, batch| {
+            let entry = HistoryEntry {
+                run: RunIds::after(Some(run)).next(Timestamp::from_millis(2), 0),
+                since: Timestamp::from_millis(1),
+                bytes: 0,
+                bytes_before: 0,
+            };
+            let row = codec::encode(&entry).unwrap();
+            batch.insert(key(Table::History, &keys::history(FleetId::random(), 1)), row);
         }),
         ("a row", "a row of `runs`", |_, run, batch| {
             batch.insert(key(Table::Runs, run.as_bytes()), &b"1{\"id\""[..]);
