@@ -23,6 +23,7 @@ use crate::random::Random;
 use crate::secrets::SecretStore;
 use crate::storage::{FreeSpace, Storage};
 
+mod backup;
 mod catalog;
 mod environment;
 mod fleets;
@@ -38,6 +39,7 @@ mod shutdown;
 mod timer;
 mod worker;
 
+pub use backup::Backup;
 pub use catalog::{Applied, Denied, FleetView};
 pub use intake::AcceptError;
 pub use output::{OutputChunk, OutputReader};

@@ -54,7 +54,7 @@ pub fn serve_admin(
     settings: AdminSettings,
     doors: &Doors,
 ) -> io::Result<Listener> {
-    let lasting = settings.max_followers;
+    let lasting = settings.max_followers.saturating_add(limits::BACKUPS_MAX);
     let options = Options { name: "admin", handlers: limits::ADMIN_HANDLERS, lasting };
     let handler = Arc::new(AdminHandler::new(engine, settings));
     Listener::start(socket, options, handler, doors)

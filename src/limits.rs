@@ -274,3 +274,21 @@ pub const OVERVIEW_LATEST_RUNS: usize = 8;
 pub const OUTPUT_PART_BYTES: usize = 1 << 20;
 /// Letters of the log's last problem that are kept to be shown.
 pub const LAST_PROBLEM_LETTERS_MAX: usize = 500;
+/// Bytes from which on a frame of a backup is sent on its way: few digests, and little memory.
+pub const BACKUP_FRAME_BYTES: usize = 256 * 1024;
+/// Bytes of a frame of a backup at most: one more row than that, and a damaged length costs no more
+/// memory than this.
+pub const BACKUP_FRAME_BYTES_MAX: usize = 1 << 20;
+/// Bytes of what is committed while a backup is made, which its receiver is to get as well: many
+/// minutes of as much as one machine accepts. A receiver that is slower than that is given up.
+pub const BACKUP_REDO_BYTES_MAX: u64 = 4 << 30;
+/// Answers of the admin API that last beside its followers: the one backup that may be made.
+pub const BACKUPS_MAX: usize = 1;
+/// Rows that a backup reads between two looks at whether it may go on.
+pub const BACKUP_ROWS_PER_CHECK: u64 = 1024;
+/// Runs that recovery ends in one commit after a restore: a million must not become one commit, nor
+/// wait in memory.
+pub const DISCARDS_PER_COMMIT: usize = 256;
+/// Free bytes below which a restore gives up, for the same reason as [`FREE_BYTES_MIN`]; several
+/// times what one commit of it writes.
+pub const RESTORE_FREE_BYTES_MIN: u64 = 16 << 20;

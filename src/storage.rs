@@ -18,6 +18,7 @@ use crate::fatal;
 use crate::limits::VESSELS_PER_FLEET_MAX;
 
 mod backlog;
+mod backup;
 pub mod chunks;
 mod codec;
 pub mod commit;
@@ -26,11 +27,16 @@ mod directory;
 pub mod faults;
 mod keys;
 mod migrate;
+mod redo;
+mod restore;
 mod space;
 mod tables;
 
+pub use backup::BackupError;
 pub use commit::Ticket;
-pub use directory::{DataDirectory, DirectoryError, write_private_file};
+pub use directory::{DataDirectory, DirectoryError, OUTPUT_DIRECTORY, SCHEMA, write_private_file};
+pub use redo::Recording;
+pub use restore::{Restoration, Restored};
 pub use space::FreeSpace;
 
 use backlog::Backlog;
@@ -66,6 +72,10 @@ pub enum StorageError {
         "the database cannot be brought to the present schema: {0}; start again to go on with it"
     )]
     Migrate(String),
+    #[error("the rows of a backup cannot be written: {0}")]
+    Restore(String),
+    #[error("{path} has too little free disk space for it")]
+    NoRoom { path: std::path::PathBuf },
 }
 
 impl Storage {

@@ -4,13 +4,15 @@
 //! Order matters. Leftovers of a crash are found by what the stored rows say was running; work
 //! directories are judged by the boot that the last server recorded; so both are seen to before
 //! this server changes a row. A crash during recovery repeats it.
+//!
+//! What comes from a backup has no leftovers and no directories, and most of it ends at once.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Condvar, Mutex, RwLock};
 
 use crate::clock::Timestamp;
-use crate::domain::change::{Change, QueueEntry, ServerRecord};
-use crate::domain::fleet::{DEFAULT_PROJECT, FleetVersion, Organization, Project};
+use crate::domain::change::{Change, QueueEntry, RestoredFrom, ServerRecord};
+use crate::domain::fleet::{DEFAULT_PROJECT, Delivery, FleetVersion, Organization, Project};
 use crate::domain::ids::{
     FleetId, InstanceId, OrganizationId, ProjectId, RunId, RunIds, VesselRunId,
 };
@@ -19,7 +21,8 @@ use crate::engine::catalog::Catalog;
 use crate::engine::outbox::Outbox;
 use crate::engine::{Decisions, Engine, EngineSettings, Phase, World};
 use crate::launch::Launcher;
-use crate::queue::{Interruption, Queue, Restored, Started};
+use crate::limits::DISCARDS_PER_COMMIT;
+use crate::queue::{Cause, Discard, Interruption, Queue, Restored, Started};
 use crate::storage::{Storage, StorageError};
 
 /// Changes that recovery commits at a time, give or take a run: how many there are depends on how
@@ -84,6 +87,7 @@ impl Engine {
             instance: last.as_ref().map_or_else(InstanceId::random, |last| last.instance),
             boot_id: boot_id.clone(),
             stopped_cleanly: false,
+            restored: None,
         };
         let mut restoring = Restoring {
             storage: &storage,
@@ -98,6 +102,7 @@ impl Engine {
         };
         let catalog = restoring.catalog()?;
         restoring.sweep_uploads()?;
+        restoring.drop_notifications()?;
         for entry in storage.queue() {
             restoring.restore(&entry?)?;
         }
@@ -224,9 +229,80 @@ impl Restoring<'_> {
         Ok(())
     }
 
+    /// The backup that all of this comes from, if no server has run since.
+    fn restored_from(&self) -> Option<RestoredFrom> {
+        self.last.as_ref().and_then(|last| last.restored)
+    }
+
+    /// Gives up what a backup says is to be told, unless it is to go on where it was: the server
+    /// that it was made of has surely told it.
+    fn drop_notifications(&mut self) -> Result<(), RecoveryError> {
+        if self.restored_from().is_none_or(|from| from.resume_runs) {
+            return Ok(());
+        }
+        for record in self.storage.notifications() {
+            let mut record = record?;
+            record.given_up = true;
+            record.problem = Some("restored from a backup; it may have been delivered".to_owned());
+            self.changes.push(vec![Change::PutNotification(record)]);
+            self.commit_some();
+        }
+        self.commit_all();
+        Ok(())
+    }
+
+    /// Ends a run of a backup, if it is not to go on.
+    fn discard(
+        &mut self,
+        entry: &QueueEntry,
+        version: &Arc<FleetVersion>,
+        started: Option<&Started>,
+    ) -> bool {
+        let Some(RestoredFrom { created_at, resume_runs }) = self.restored_from() else {
+            return false;
+        };
+        let backup = format!("the backup of {created_at} that this server was restored from");
+        let reason = match (resume_runs, version.definition.delivery) {
+            (false, _) => format!("it had not ended in {backup}"),
+            // Whether it has started since then, nobody here knows.
+            (true, Delivery::AtMostOnce) => format!(
+                "it had not ended in {backup}; with delivery at_most_once it is not started again"
+            ),
+            (true, _) => return false,
+        };
+        let how =
+            if resume_runs { Discard::GivenUp(&reason) } else { Discard::Terminated(&reason) };
+        let (version, started) = (Arc::clone(version), started.cloned());
+        let mut changes = self.queue.discard(entry, version, started, how, self.now);
+        if !resume_runs {
+            // What became of it was told, if it was, by the server that the backup was made of.
+            changes.retain(|change| !matches!(change, Change::PutNotification(_)));
+        }
+        self.changes.push(changes);
+        if !resume_runs {
+            self.commit_some();
+        }
+        self.recovery.ended += 1;
+        true
+    }
+
+    /// Commits when much has gathered. Only where nothing is left of a former server: see the module.
+    fn commit_some(&mut self) {
+        if self.changes.len() >= DISCARDS_PER_COMMIT {
+            self.commit_all();
+        }
+    }
+
+    fn commit_all(&mut self) {
+        self.storage.commit(self.changes.drain(..).flatten().collect()).wait();
+    }
+
     fn restore(&mut self, entry: &QueueEntry) -> Result<(), RecoveryError> {
         let version = self.version(entry)?;
         let started = entry.started.then(|| self.started(entry, &version)).transpose()?;
+        if self.discard(entry, &version, started.as_ref()) {
+            return Ok(());
+        }
         let (restored, changes) = self.queue.restore(entry, version, started, self.now);
         if !changes.is_empty() {
             self.changes.push(changes);
@@ -269,9 +345,14 @@ impl Restoring<'_> {
                 self.recovery.interrupted.insert(vessel.id);
             }
         }
+        let cause = match &self.last {
+            Some(last) if last.restored.is_some() => Cause::Restore,
+            Some(last) if !last.stopped_cleanly => Cause::Crash,
+            _ => Cause::Stop,
+        };
         let same_boot = self.last.as_ref().is_some_and(|last| last.boot_id == self.boot_id);
         let interruption = Interruption {
-            was_crash: self.last.as_ref().is_some_and(|last| !last.stopped_cleanly),
+            cause,
             has_directory: same_boot && self.launcher.has_directory(entry.run),
         };
         Ok(Started { record, vessels, interruption })

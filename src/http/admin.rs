@@ -1,6 +1,7 @@
 //! The admin API: its routes, who may use them, and what its endpoints have in common. What an
 //! endpoint does is in the module of its noun.
 
+mod backup;
 mod body;
 mod fleets;
 mod output;
@@ -77,6 +78,7 @@ const ROUTES: &[Route<Endpoint>] = &[
     ("POST", SESSION, session::open),
     ("DELETE", SESSION, session::close),
     ("POST", "/api/v1/session/links", session::link),
+    ("POST", "/api/v1/backup", backup::make),
     ("GET", "/api/v1/overview", overview::get),
     ("GET", "/api/v1/organization", projects::organization),
     ("GET", "/api/v1/projects", projects::list),

@@ -4,16 +4,27 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What a layer may name below `crate::`, besides itself and [`FOUNDATION`].
-const LAYERS: [(&str, &[&str]); 13] = [
+const LAYERS: [(&str, &[&str]); 15] = [
     ("domain", &[]),
+    ("archive", &[]),
     ("admission", &[]),
     ("queue", &[]),
     ("fleet_file", &[]),
-    ("storage", &["fatal"]),
+    ("storage", &["archive", "fatal"]),
     ("launch", &[]),
     (
         "engine",
-        &["admission", "config", "fatal", "fleet_file", "launch", "queue", "secrets", "storage"],
+        &[
+            "admission",
+            "archive",
+            "config",
+            "fatal",
+            "fleet_file",
+            "launch",
+            "queue",
+            "secrets",
+            "storage",
+        ],
     ),
     ("gate", &[]),
     ("notify", &["engine", "launch", "secrets"]),
@@ -23,7 +34,8 @@ const LAYERS: [(&str, &[&str]); 13] = [
     ),
     ("config", &[]),
     ("secrets", &[]),
-    ("cli", &["activation", "config", "daemon", "fleet_file"]),
+    ("restore", &["archive", "launch", "storage"]),
+    ("cli", &["activation", "archive", "config", "daemon", "fleet_file", "restore"]),
 ];
 
 /// What everybody may name.
