@@ -15,6 +15,7 @@ mod demo;
 mod diff;
 mod fleet;
 mod follow;
+mod help;
 mod locate;
 mod manual;
 mod open;
@@ -29,6 +30,15 @@ mod table;
 mod time;
 mod webhook;
 
+const FIRST_STEPS: &str = "\
+First steps:
+    boathook demo                        see it work, in a throwaway server
+    boathook serve                       start a server of your own
+    boathook fleet apply deploy.yaml     teach it a fleet
+    boathook webhook add deploy          get the URL that starts it
+    boathook runs list                   see what became of it
+    boathook open                        the same and more in your browser";
+
 /// Turns a POST into a durable run of your own programs.
 ///
 /// A fleet is a graph of vessels, which are programs. A fleet has at most one webhook, a secret
@@ -37,14 +47,8 @@ mod webhook;
 #[command(
     version,
     arg_required_else_help = true,
-    after_help = "\
-First steps:
-    boathook demo                        see it work, in a throwaway server
-    boathook serve                       start a server of your own
-    boathook fleet apply deploy.yaml     teach it a fleet
-    boathook webhook add deploy          get the URL that starts it
-    boathook runs list                   see what became of it
-    boathook open                        the same and more in your browser"
+    disable_help_subcommand = true,
+    after_help = format!("{FIRST_STEPS}\n\n{}", help::overview())
 )]
 pub struct Cli {
     #[command(subcommand)]
@@ -76,6 +80,8 @@ enum Verb {
     Manual(manual::ManualArgs),
     /// Print a link that signs your browser in to the web pages, once
     Open(open::OpenArgs),
+    /// Explain a topic, or a verb
+    Help(help::HelpArgs),
 }
 
 /// How a verb ended that did not fail.
@@ -126,6 +132,7 @@ pub fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Verb::Completions(arguments) => completions::run(&arguments),
         Verb::Manual(arguments) => manual::run(&arguments),
         Verb::Open(arguments) => open::run(&arguments),
+        Verb::Help(arguments) => help::run(&arguments),
     }
 }
 
@@ -174,6 +181,9 @@ mod tests {
             "backup -",
             "restore f --data-dir d --resume-runs",
             "restore --verify f --json",
+            "help",
+            "help operating",
+            "help fleet apply",
         ] {
             let words = ["boathook"].into_iter().chain(line.split_whitespace());
             if let Err(error) = Cli::try_parse_from(words) {

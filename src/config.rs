@@ -16,6 +16,7 @@ use serde::Deserialize;
 use crate::domain::mail::MailServer;
 use crate::domain::network::Networks;
 use crate::domain::rate::Rate;
+use crate::domain::retention::Retention;
 use crate::limits;
 
 mod file;
@@ -159,6 +160,11 @@ pub struct Sources {
     #[arg(long, env = "BOATHOOK_KEEP_WORKDIR", value_name = "WHEN")]
     pub keep_workdir: Option<KeepWorkdir>,
 
+    /// Which runs that have ended are kept: how long, how many of each fleet, or both, such as
+    /// 30d, "1000 runs" or "30d, 1000 runs"; or forever [default: 90d]
+    #[arg(long, env = "BOATHOOK_KEEP_RUNS", value_name = "RUNS")]
+    pub keep_runs: Option<Retention>,
+
     /// Users that fleets may have their vessels run as; takes a server that runs as root or with
     /// the capabilities for it [default: none]
     #[arg(long, env = "BOATHOOK_ALLOWED_USERS", value_name = "NAMES")]
@@ -236,6 +242,7 @@ pub struct Settings {
     /// Absolute; may not exist yet. `None`: there are no secrets.
     pub secrets_dir: Option<PathBuf>,
     pub keep_workdir: KeepWorkdir,
+    pub keep_runs: Retention,
     pub allowed_users: Vec<String>,
     pub notify_hosts: Vec<String>,
     pub notify_commands: Vec<String>,
@@ -372,6 +379,7 @@ impl Settings {
                 None => None,
             },
             keep_workdir: first!(keep_workdir).unwrap_or_default(),
+            keep_runs: first!(keep_runs).unwrap_or_default(),
             allowed_users: first!(allowed_users).unwrap_or_default().0,
             notify_hosts: first!(notify_hosts).unwrap_or_default().0,
             notify_commands: first!(notify_commands).unwrap_or_default().0,
@@ -406,7 +414,7 @@ pub fn default_data_directory(
 }
 
 /// Where systemd has put the credentials of the service (systemd.exec(5), LoadCredential=).
-fn credentials_directory() -> Option<PathBuf> {
+pub fn credentials_directory() -> Option<PathBuf> {
     std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from)
 }
 

@@ -14,14 +14,14 @@ use crossbeam_channel::{Receiver, bounded, select};
 
 use crate::activation::{self, ActivationError, Inherited};
 use crate::clock::SystemClock;
-use crate::config::{ConfigError, Settings};
-use crate::domain::webhook::Token;
+use crate::config::{self, ConfigError, Settings};
 use crate::engine::{Engine, EngineSettings, RecoveryError, World};
 use crate::fatal;
 use crate::gate::{Tls, TlsError};
 use crate::http;
 use crate::http::admin::AdminSettings;
 use crate::http::auth::BearerToken;
+use crate::http::instruments::Instruments;
 use crate::http::listener::{Doors, Listener};
 use crate::http::origin::Hosts;
 use crate::http::webhook::HookSettings;
@@ -36,10 +36,13 @@ use crate::random::SystemRandom;
 use crate::secrets::SecretStore;
 use crate::signals::{self, Event};
 use crate::storage::{self, DirectoryError, OUTPUT_DIRECTORY, OpenError, write_private_file};
+use crate::systemd::{self, SelfCheck, Watchdog};
 
 mod capacity;
+mod token;
 
 use capacity::Capacity;
+use token::admin_token;
 
 /// Where clients on this machine find the admin API's address and token.
 pub const ADMIN_URL_FILE: &str = "admin.url";
@@ -66,6 +69,11 @@ pub enum StartError {
     Listen { what: &'static str, flag: &'static str, address: SocketAddr, source: io::Error },
     #[error("{action} {path}: {source}")]
     File { action: &'static str, path: PathBuf, source: io::Error },
+    #[error(
+        "the credential {} is no token; make one with: head -c 32 /dev/urandom | basenc --base64url | tr -d '='",
+        .0.display()
+    )]
+    Credential(PathBuf),
     #[error("the system has no randomness for a token: {0}")]
     Random(#[from] getrandom::Error),
     #[error("cannot start the {what}: {source}")]
@@ -131,6 +139,7 @@ impl Daemon {
             path: data_dir.clone(),
             source,
         })?;
+        let spawning = launcher.spawning();
         let engine_settings = EngineSettings {
             workers: settings.workers,
             max_queued_runs: settings.max_queued_runs,
@@ -138,6 +147,7 @@ impl Daemon {
             min_free_bytes: settings.min_free_bytes,
             max_crash_attempts: settings.max_crash_attempts,
             keep_workdir: settings.keep_workdir,
+            keep_runs: settings.keep_runs,
             output_dir,
             secrets: SecretStore::new(settings.secrets_dir.clone()),
         };
@@ -148,7 +158,8 @@ impl Daemon {
             boot_id: boot_id()?,
         };
         let engine = Engine::open(engine_settings, storage, world)?;
-        let token = admin_token(&data_dir.join(ADMIN_TOKEN_FILE))?;
+        let credential = config::credentials_directory().map(|it| it.join(ADMIN_TOKEN_FILE));
+        let token = admin_token(&data_dir.join(ADMIN_TOKEN_FILE), credential.as_deref())?;
         let tls = tls(settings)?;
         let scheme = if tls.is_some() { "https" } else { "http" };
         let hooks_url = format!("{scheme}://{}", local_address(&hooks, settings.hooks_listen));
@@ -166,7 +177,8 @@ impl Daemon {
             rate_limit_per_ip: settings.rate_limit_per_ip,
         };
         let hook_doors = doors.clone().with_tls(tls.clone());
-        let hooks = serve_hooks(hooks, &engine, hook_settings, &hook_doors)
+        let instruments = Arc::new(Instruments::default());
+        let hooks = serve_hooks(hooks, &engine, hook_settings, &hook_doors, &instruments)
             .map_err(thread("webhook listener"))?;
         let rules = Rules {
             hosts: settings.notify_hosts.clone(),
@@ -188,15 +200,18 @@ impl Daemon {
             public_base,
             max_body_bytes,
             max_followers,
+            spawning,
         };
-        let admin = http::serve_admin(admin, Arc::clone(&engine), admin_settings, &doors)
-            .map_err(thread("admin listener"))?;
+        let admin =
+            http::serve_admin(admin, Arc::clone(&engine), admin_settings, &doors, &instruments)
+                .map_err(thread("admin listener"))?;
         let url_file = data_dir.join(ADMIN_URL_FILE);
         write_private_file(&url_file, &format!("{admin_url}\n")).map_err(|source| {
             StartError::File { action: "cannot write", path: url_file, source }
         })?;
         let mut threads = engine.start_workers().map_err(thread("workers"))?;
         threads.push(engine.start_timer().map_err(thread("timer"))?);
+        threads.push(engine.start_sweeper().map_err(thread("sweeper"))?);
         let notifier = Notifier::start(&engine, notifier).map_err(thread("notifiers"))?;
         Ok(Self {
             engine,
@@ -226,6 +241,16 @@ impl Daemon {
     /// Where everything is kept.
     pub fn data_dir(&self) -> &Path {
         &self.data_dir
+    }
+
+    /// What tells whether this server works.
+    ///
+    /// # Errors
+    /// When TLS cannot be set up.
+    fn self_check(&self) -> io::Result<SelfCheck> {
+        let engine = Arc::clone(&self.engine);
+        let commits = move |within| engine.commits(within);
+        SelfCheck::new(self.hooks.address(), self.tls.is_some(), commits)
     }
 
     /// Reads the certificate again, for connections from now on.
@@ -304,13 +329,22 @@ pub fn serve(
     let inherited = activation::take()?;
     // Before anything else, so that a signal at any moment stops the server in order.
     let events = signals::listen().map_err(thread("signal handling"))?;
+    systemd::busy("Opening the database and seeing to what the last server left");
     let daemon = Daemon::start(settings, inherited)?;
+    let listens = format!("Webhooks at {}, admin at {}", daemon.hooks_url(), daemon.admin_url());
+    let watchdog = systemd::watchdog_interval().map(|interval| {
+        let mut check = daemon.self_check()?;
+        Watchdog::start(interval, move |within| check.run(within))
+    });
+    let watchdog = watchdog.transpose().map_err(thread("watchdog"))?;
     let ready = format!("boathook ready hooks={} admin={}", daemon.hooks_url(), daemon.admin_url());
     log::info!(hooks = daemon.hooks_url(), admin = daemon.admin_url(); "ready");
     if let Err(error) = writeln!(io::stdout(), "{ready}") {
         log::warn!(error:% = error; "nobody reads the ready line");
     }
+    systemd::ready(&listens);
     while let Ok(Event::Reload) = events.recv() {
+        systemd::reloading();
         daemon.reload_certificate();
         match reload() {
             Ok(settings) => {
@@ -319,10 +353,16 @@ pub fn serve(
             }
             Err(error) => log::error!(error:% = error; "settings stay as they are"),
         }
+        systemd::ready(&listens);
     }
     log::info!("stopping; running vessels may finish");
+    systemd::stopping("Waiting for running vessels to finish");
     daemon.drain();
     daemon.await_idle_or(&events);
+    if let Some(watchdog) = watchdog {
+        watchdog.stop();
+    }
+    systemd::busy("Ending what is left");
     daemon.stop();
     Ok(())
 }
@@ -339,11 +379,12 @@ fn serve_hooks(
     engine: &Arc<Engine>,
     settings: HookSettings,
     doors: &Doors,
+    instruments: &Arc<Instruments>,
 ) -> io::Result<Listener> {
     thread::scope(|scope| {
         let starter = scope.spawn(|| {
             priority::raise();
-            http::serve_hooks(listener, Arc::clone(engine), settings, doors)
+            http::serve_hooks(listener, Arc::clone(engine), settings, doors, instruments)
         });
         starter.join().unwrap_or_else(|_| Err(io::Error::other("its start has panicked")))
     })
@@ -375,24 +416,4 @@ fn boot_id() -> Result<String, StartError> {
     let boot_id =
         read.map_err(|source| StartError::File { action: "cannot read", path, source })?;
     Ok(boot_id.trim().to_owned())
-}
-
-/// The admin token: the one in the file, or a new one when that is missing, empty or torn.
-fn admin_token(path: &Path) -> Result<Token, StartError> {
-    let stored = match std::fs::read_to_string(path) {
-        Ok(stored) => Token::parse(stored.trim()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-        Err(source) => {
-            let path = path.to_owned();
-            return Err(StartError::File { action: "cannot read", path, source });
-        }
-    };
-    if let Some(token) = stored {
-        return Ok(token);
-    }
-    let token = Token::random()?;
-    write_private_file(path, &format!("{}\n", token.reveal())).map_err(|source| {
-        StartError::File { action: "cannot write", path: path.to_owned(), source }
-    })?;
-    Ok(token)
 }

@@ -14,6 +14,7 @@ pub mod overlap;
 pub mod overrides;
 pub mod rate;
 pub mod request;
+pub mod retention;
 pub mod run;
 pub mod source;
 pub mod variable;

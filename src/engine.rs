@@ -10,23 +10,27 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::config::KeepWorkdir;
 use crate::domain::change::ServerRecord;
 use crate::domain::ids::{RunIds, VesselRunId};
+use crate::domain::retention::Retention;
 use crate::launch::Launcher;
 use crate::launch::output::LiveOutput;
 use crate::launch::stop::StopSignal;
 use crate::queue::{Depth, Queue};
 use crate::random::Random;
 use crate::secrets::SecretStore;
-use crate::storage::{FreeSpace, Storage};
+use crate::storage::{CommitInstruments, FreeSpace, Storage};
 
 mod backup;
 mod catalog;
 mod environment;
 mod fleets;
+mod history;
+mod instruments;
 mod intake;
 mod notifications;
 mod outbox;
@@ -34,6 +38,7 @@ mod output;
 mod overview;
 mod recovery;
 mod replay;
+mod retention;
 mod runs;
 mod shutdown;
 mod timer;
@@ -41,15 +46,18 @@ mod worker;
 
 pub use backup::Backup;
 pub use catalog::{Applied, Denied, FleetView};
+pub use history::HistorySize;
+pub use instruments::{AttemptEnd, Instruments};
 pub use intake::AcceptError;
 pub use output::{OutputChunk, OutputReader};
-pub use overview::{DiskSpace, Load};
+pub use overview::{DiskSpace, Gauges, Load};
 pub use recovery::RecoveryError;
 pub use replay::ReplayError;
 pub use runs::{RunFilter, RunView};
 pub use worker::{Assignment, Outcome};
 
 use catalog::Catalog;
+use history::History;
 use outbox::Outbox;
 
 /// What an operator may set.
@@ -62,6 +70,8 @@ pub struct EngineSettings {
     pub min_free_bytes: u64,
     pub max_crash_attempts: u32,
     pub keep_workdir: KeepWorkdir,
+    /// Which runs that have ended are kept of fleets that do not say so themselves.
+    pub keep_runs: Retention,
     /// Where output files are.
     pub output_dir: PathBuf,
     pub secrets: SecretStore,
@@ -110,12 +120,15 @@ pub struct Engine {
     retries: Condvar,
     /// A vessel has ended while the server stops.
     idle: Condvar,
-    /// Held while a slice of a large payload is being committed: an accept waits for one slice at
-    /// most, however many bodies arrive.
+    /// Something may have to be removed earlier than the sweeper waits for, or it is to end.
+    sweeps: Condvar,
+    /// Held while a slice of a large payload, or of a removal, is being committed: an accept waits
+    /// for one slice at most, however many bodies arrive.
     slices: Mutex<()>,
     outbox: Mutex<Outbox>,
     /// A notification waits that may be due earlier, or nothing is delivered any more.
     notify: Condvar,
+    instruments: Instruments,
 }
 
 /// What runs: the queue, and what only this process knows of it.
@@ -123,6 +136,11 @@ struct Decisions {
     queue: Queue,
     run_ids: RunIds,
     running: HashMap<VesselRunId, Running>,
+    history: History,
+    /// What is due is to be reckoned anew.
+    sweep_is_due: bool,
+    /// The sweeper waits until something is due.
+    sweeper_waits: bool,
     phase: Phase,
 }
 
@@ -156,6 +174,21 @@ impl Engine {
             return Err(AcceptError::Stalled);
         }
         self.decisions().check_room()
+    }
+
+    /// What it counts and measures.
+    pub fn instruments(&self) -> &Instruments {
+        &self.instruments
+    }
+
+    /// What the committer counts and measures.
+    pub fn commit_instruments(&self) -> &CommitInstruments {
+        self.storage.commit_instruments()
+    }
+
+    /// Whether an empty commit gets through `within`.
+    pub fn commits(&self, within: Duration) -> bool {
+        self.storage.commits(within)
     }
 
     /// How full the queue is.

@@ -25,6 +25,7 @@ mod inbox;
 pub mod links;
 pub mod passage;
 mod receive;
+mod refusal;
 mod relay;
 pub mod reply;
 mod scan;
@@ -43,6 +44,7 @@ pub use counters::Counters;
 pub use head::{Framing, Head};
 pub use links::Links;
 pub use passage::{Line, Parcel, Passage};
+pub use refusal::{Reason, Refusal};
 pub use reply::Reply;
 pub use scan::Scanner;
 pub use tls::{Tls, TlsError};
@@ -105,20 +107,6 @@ pub struct Pass {
     pub body_bytes_max: u64,
 }
 
-/// Why the gate refuses a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Refusal {
-    pub status: u16,
-    /// For a person.
-    pub why: &'static str,
-}
-
-impl Refusal {
-    fn new(status: u16, why: &'static str) -> Self {
-        Self { status, why }
-    }
-}
-
 /// What all connections of a gate share.
 struct Shared {
     name: &'static str,
@@ -127,7 +115,7 @@ struct Shared {
     spool: Arc<Spool>,
     links: Links,
     census: Census,
-    counters: Counters,
+    counters: Arc<Counters>,
 }
 
 /// A listener with a gate in front.
@@ -140,7 +128,7 @@ pub struct Gate {
 
 impl Gate {
     /// Begins to accept on `listener`. `name` begins the names of the threads and tells log lines
-    /// apart; at most 8 bytes.
+    /// apart; at most 8 bytes. `counters` are told what is going on.
     ///
     /// # Errors
     /// When the listener is unusable or a thread cannot be started.
@@ -151,6 +139,7 @@ impl Gate {
         admission: Arc<dyn Admission>,
         spool: Arc<Spool>,
         links: Links,
+        counters: Arc<Counters>,
     ) -> io::Result<Self> {
         let address = listener.local_addr()?;
         let census = Census::new(Limits {
@@ -158,7 +147,6 @@ impl Gate {
             per_address: settings.max_connections_per_ip,
             reserved: limits::RESERVED_CONNECTIONS,
         });
-        let counters = Counters::default();
         let shared = Arc::new(Shared { name, settings, admission, spool, links, census, counters });
         let (acceptor, thread) = Acceptor::start(listener, Arc::clone(&shared))?;
         Ok(Self { shared, address, acceptor, thread })
@@ -172,11 +160,6 @@ impl Gate {
     /// Connections now.
     pub fn connections(&self) -> usize {
         self.shared.census.count()
-    }
-
-    /// What it has seen.
-    pub fn counters(&self) -> &Counters {
-        &self.shared.counters
     }
 
     /// Accepts no more connections, lets those that have a request under way be answered for up to

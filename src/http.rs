@@ -7,6 +7,8 @@
 
 pub mod admin;
 pub mod auth;
+pub mod denial;
+pub mod instruments;
 pub mod listener;
 pub mod message;
 pub mod origin;
@@ -25,6 +27,7 @@ use std::sync::Arc;
 
 use crate::engine::Engine;
 use crate::http::admin::{AdminHandler, AdminSettings};
+use crate::http::instruments::Instruments;
 use crate::http::listener::{Doors, Listener, Options};
 use crate::http::webhook::{HookHandler, HookSettings};
 use crate::limits;
@@ -38,9 +41,11 @@ pub fn serve_hooks(
     engine: Arc<Engine>,
     settings: HookSettings,
     doors: &Doors,
+    instruments: &Arc<Instruments>,
 ) -> io::Result<Listener> {
-    let options = Options { name: "hooks", handlers: settings.handlers, lasting: 0 };
-    let handler = Arc::new(HookHandler::new(engine, settings));
+    let counters = Arc::clone(&instruments.hooks);
+    let options = Options { name: "hooks", handlers: settings.handlers, lasting: 0, counters };
+    let handler = Arc::new(HookHandler::new(engine, settings, Arc::clone(instruments)));
     Listener::start(socket, options, handler, doors)
 }
 
@@ -53,9 +58,11 @@ pub fn serve_admin(
     engine: Arc<Engine>,
     settings: AdminSettings,
     doors: &Doors,
+    instruments: &Arc<Instruments>,
 ) -> io::Result<Listener> {
     let lasting = settings.max_followers.saturating_add(limits::BACKUPS_MAX);
-    let options = Options { name: "admin", handlers: limits::ADMIN_HANDLERS, lasting };
-    let handler = Arc::new(AdminHandler::new(engine, settings));
+    let counters = Arc::clone(&instruments.admin);
+    let options = Options { name: "admin", handlers: limits::ADMIN_HANDLERS, lasting, counters };
+    let handler = Arc::new(AdminHandler::new(engine, settings, Arc::clone(instruments)));
     Listener::start(socket, options, handler, doors)
 }

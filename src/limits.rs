@@ -111,6 +111,23 @@ pub const LOCK_WAIT: Duration = Duration::from_secs(5);
 pub const QUEUED_RUNS_MAX: usize = 1_000_000;
 /// Bytes of a request's body: what the largest senders send (GitHub: 25 MB).
 pub const BODY_BYTES_MAX: u64 = 25 * 1024 * 1024;
+/// How long a run is kept after its end: a quarter, the longest anybody asks back as a rule.
+pub const KEEP_AGE: Duration = Duration::from_secs(90 * 24 * 3600);
+/// What `keep_runs` takes for an age: nobody could look at what is gone within a second, and whoever
+/// means more than a century means for ever.
+pub const KEEP_AGE_RANGE: RangeInclusive<Duration> =
+    Duration::from_secs(1)..=Duration::from_secs(36_500 * 24 * 3600);
+/// What `keep_runs` takes for a number of runs: more than a disk holds.
+pub const KEEP_COUNT_MAX: u32 = 1_000_000_000;
+/// How long the sweeper rests when it has removed something: at a thousand runs per second its next
+/// step is a thousand runs, and an idle server does not write more often than that.
+pub const SWEEP_PAUSE: Duration = Duration::from_secs(1);
+/// By how much a run may outlive its age, so that what falls due within a minute goes together.
+pub const SWEEP_SLACK_MAX: Duration = Duration::from_secs(60);
+/// Runs that are removed at a time.
+pub const SWEEP_RUNS: usize = 64;
+/// Rows that one commit of a removal touches: about as much work as one of a slice of a payload.
+pub const SWEEP_ROWS: u32 = 256;
 /// Bytes of captured output kept per attempt of a vessel.
 pub const OUTPUT_BYTES_MAX: u64 = 10 * 1024 * 1024;
 /// Output up to this size is stored with the settle; beyond it moves to a file.
@@ -286,9 +303,6 @@ pub const BACKUP_REDO_BYTES_MAX: u64 = 4 << 30;
 pub const BACKUPS_MAX: usize = 1;
 /// Rows that a backup reads between two looks at whether it may go on.
 pub const BACKUP_ROWS_PER_CHECK: u64 = 1024;
-/// Runs that recovery ends in one commit after a restore: a million must not become one commit, nor
-/// wait in memory.
-pub const DISCARDS_PER_COMMIT: usize = 256;
 /// Free bytes below which a restore gives up, for the same reason as [`FREE_BYTES_MIN`]; several
 /// times what one commit of it writes.
 pub const RESTORE_FREE_BYTES_MIN: u64 = 16 << 20;

@@ -57,6 +57,7 @@ impl QueuedRun {
             replay_of: self.replay_of,
             sequence,
             payload: self.payload,
+            output_bytes: 0,
             crashes: 0,
             queued_at: self.id.accepted_at(),
             started_at: None,
@@ -103,10 +104,14 @@ pub struct Depth {
     pub active: usize,
     /// Vessels that are running.
     pub running: usize,
+    /// Vessels that wait for their next attempt.
+    pub retries: usize,
 }
 
 /// A vessel of an active run.
 type VesselOfRun = (RunId, usize);
+/// Such vessels by the time at which they are due.
+type Retries = BTreeSet<(Timestamp, RunId, usize)>;
 
 /// The queue. See the module.
 #[derive(Debug)]
@@ -123,8 +128,8 @@ pub struct Queue {
     suspect_was_last: bool,
     /// The run with a crash behind it that has a vessel running.
     suspect_running: Option<RunId>,
-    /// Vessels whose next attempt has a due time. May hold some that were stopped meanwhile.
-    retries: BTreeSet<(Timestamp, RunId, usize)>,
+    /// Vessels whose next attempt has a due time.
+    retries: Retries,
     running: usize,
     /// The latest time it was told, to notice that the clock stepped back.
     now_last: Timestamp,
@@ -151,7 +156,18 @@ impl Queue {
 
     /// How full it is.
     pub fn depth(&self) -> Depth {
-        Depth { waiting: self.lanes.len(), active: self.active.len(), running: self.running }
+        Depth {
+            waiting: self.lanes.len(),
+            active: self.active.len(),
+            running: self.running,
+            retries: self.retries.len(),
+        }
+    }
+
+    /// When the run was accepted that has waited longest. Looks at every fleet that has something
+    /// to do.
+    pub fn oldest_waiting(&self) -> Option<Timestamp> {
+        self.lanes.first_waiting().map(|run| run.accepted_at())
     }
 
     /// Whether another run can be submitted. Runs that wait between two attempts count as well:

@@ -34,7 +34,7 @@ pub enum SecretError {
          (LoadCredential=)"
     )]
     NoDirectory,
-    #[error("there is no file {}: put the secret's value there", .0.display())]
+    #[error("there is no file {}: put the secret's value there, or let systemd do so (LoadCredential=)", .0.display())]
     Missing(PathBuf),
     #[error("{}: {source}", path.display())]
     Read { path: PathBuf, source: io::Error },

@@ -82,7 +82,8 @@ impl Handler for Idle {
 
 fn gated() -> f64 {
     let socket = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let options = Options { name: "bench", handlers: limits::HANDLERS, lasting: 0 };
+    let options =
+        Options { name: "bench", handlers: limits::HANDLERS, lasting: 0, counters: Arc::default() };
     let settings = GateSettings {
         max_connections: limits::CONNECTIONS_MAX,
         max_connections_per_ip: limits::CONNECTIONS_PER_IP_MAX,

@@ -1,6 +1,7 @@
 //! Changes of stored state. Whoever decides returns them; the committer makes them durable, in the
 //! order in which they were decided. Recovery reads back what they left.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -46,7 +47,7 @@ pub enum Change {
     EndUpload(RunId),
     RemovePayload {
         run: RunId,
-        chunks: u32,
+        chunks: Range<u32>,
     },
     /// A notification is to be delivered, or given up.
     PutNotification(NotificationRecord),
@@ -61,6 +62,49 @@ pub enum Change {
         attempt: u32,
         bytes: Vec<u8>,
     },
+    /// A run has ended and everybody knows (same commit): its place in the history of its fleet.
+    PutHistory {
+        fleet: FleetId,
+        number: u64,
+        entry: HistoryEntry,
+    },
+    RemoveHistory {
+        fleet: FleetId,
+        number: u64,
+    },
+    /// A run is there no more, and what is left of it is marked for removal.
+    BeginRemoval {
+        run: RunId,
+        fleet: FleetId,
+    },
+    /// An attempt of a vessel, and as many chunks of its output.
+    RemoveAttempt {
+        vessel_run: VesselRunId,
+        attempt: u32,
+        output_chunks: u32,
+    },
+    /// Nothing is left of a run that was removed.
+    EndRemoval(RunId),
+    /// A version of a fleet that is gone, as its runs are.
+    RemoveFleetVersion {
+        fleet: FleetId,
+        version: u32,
+        chunks: u32,
+    },
+}
+
+/// A run that has ended, and of whose end nobody has to be told any more: a row of `history`, by
+/// fleet and number. Numbers count such runs of a fleet, the oldest first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HistoryEntry {
+    pub run: RunId,
+    /// When it came in here.
+    pub since: Timestamp,
+    /// What is kept of it: payload and output.
+    pub bytes: u64,
+    /// The same of all entries before it, also of those that have been removed: what a stretch of
+    /// history holds is the difference of two entries.
+    pub bytes_before: u64,
 }
 
 /// An unfinished run as recovery needs it, without reading its row: a row of `queue`, by sequence.

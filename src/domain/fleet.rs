@@ -12,6 +12,7 @@ use crate::domain::graph::Path;
 use crate::domain::ids::{FleetId, OrganizationId, ProjectId, VesselId};
 use crate::domain::notification::{EmailNotifications, Notify};
 use crate::domain::overlap::Overlap;
+use crate::domain::retention::Retention;
 use crate::domain::source::Code;
 use crate::domain::variable::VariableValue;
 
@@ -85,6 +86,9 @@ pub struct FleetDefinition {
     /// Likewise by a command or a POST.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notify: Vec<Notify>,
+    /// Which runs that have ended are kept; `None`: those that the server keeps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep_runs: Option<Retention>,
 }
 
 /// One program of a fleet and how to run it.
@@ -244,6 +248,7 @@ mod tests {
             user: None,
             notifications: None,
             notify: Vec::new(),
+            keep_runs: None,
         };
         let previous = fleet(&[("a", 1), ("b", 2)]);
         let ids = |vessels: &[(&str, u8)]| {

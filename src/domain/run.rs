@@ -100,6 +100,12 @@ impl Trigger {
     }
 }
 
+impl fmt::Display for Trigger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.word())
+    }
+}
+
 impl FromStr for Trigger {
     type Err = String;
 
@@ -136,6 +142,9 @@ pub struct RunRecord {
     /// Its place in the queue: the order in which runs were accepted.
     pub sequence: u64,
     pub payload: PayloadSize,
+    /// Bytes that are kept of what its vessels wrote, in all attempts.
+    #[serde(default)]
+    pub output_bytes: u64,
     /// How many unclean ends of the server found it running.
     #[serde(default)]
     pub crashes: u32,
@@ -144,6 +153,14 @@ pub struct RunRecord {
     pub started_at: Option<Timestamp>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<Timestamp>,
+}
+
+impl RunRecord {
+    /// Bytes that the run takes up, but for its rows.
+    pub fn kept_bytes(&self) -> u64 {
+        let payload = self.payload.body_bytes.saturating_add(self.payload.head_bytes.into());
+        payload.saturating_add(self.output_bytes)
+    }
 }
 
 /// One attempt of a vessel within a run: a row of `vessel_runs`, the greatest attempt being the
@@ -272,6 +289,9 @@ pub struct OutputRecord {
     pub place: OutputPlace,
     /// Bytes the attempt wrote, kept or not.
     pub bytes: u64,
+    /// Those of them that are kept.
+    #[serde(default)]
+    pub kept: u64,
 }
 
 /// Where captured output is kept.

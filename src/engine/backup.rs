@@ -32,7 +32,7 @@ impl Engine {
             error => Refusal::Overloaded(error.to_string()),
         })?;
         // How much there will be is for orientation only.
-        let bytes = self.storage.size_bytes().unwrap_or(0) + self.output_bytes().unwrap_or(0);
+        let bytes = self.storage.bytes().unwrap_or(0) + self.output_bytes().unwrap_or(0);
         let header = Header::new(SCHEMA, self.now(), bytes);
         Ok(Backup { engine: Arc::clone(self), recording, header })
     }

@@ -11,6 +11,7 @@ use crate::domain::fleet::{
 };
 use crate::domain::ids::{FleetId, ProjectId};
 use crate::domain::name::check_name;
+use crate::domain::retention::Retention;
 use crate::domain::webhook::{TokenHash, Webhook};
 use crate::engine::Refusal;
 use crate::fleet_file::FleetFile;
@@ -151,6 +152,13 @@ impl Catalog {
             (&a.fleet.name, &a.project_name).cmp(&(&b.fleet.name, &b.project_name))
         });
         fleets
+    }
+
+    /// Which runs the fleets keep that say so themselves.
+    pub fn keep_rules(&self) -> HashMap<FleetId, Retention> {
+        let own = |entry: &FleetEntry| entry.current.definition.keep_runs;
+        let rules = self.fleets.iter().map(|(id, entry)| Some((*id, own(entry)?)));
+        rules.flatten().collect()
     }
 
     /// The fleet of this id.

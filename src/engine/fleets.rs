@@ -273,9 +273,15 @@ impl Engine {
         if changes.is_empty() {
             return Ok(result);
         }
+        let touches_fleets = changes
+            .iter()
+            .any(|change| matches!(change, Change::PutFleet(_) | Change::RemoveFleet(_)));
         let ticket = self.storage.commit(changes);
         drop(catalog);
         ticket.wait();
+        if touches_fleets {
+            self.keep_rules_changed();
+        }
         Ok(result)
     }
 }

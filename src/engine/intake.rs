@@ -166,6 +166,7 @@ impl Engine {
     /// Queues the run, with the last of its payload in the same commit, and waits for it.
     fn submit(&self, run: QueuedRun, upload: &mut Upload) -> Result<(), AcceptError> {
         let bytes = std::mem::take(&mut upload.buffer);
+        let trigger = run.trigger;
         let mut decisions = self.decisions();
         if decisions.phase == Phase::Closed {
             return Err(AcceptError::Stopping);
@@ -176,13 +177,14 @@ impl Engine {
         if upload.chunks > 0 {
             changes.push(Change::EndUpload(upload.run));
         }
-        let notifications = self.admit_notifications(&mut changes);
+        let notifications = self.note_ends(&mut decisions, &mut changes);
         let ticket = self.storage.commit(changes);
         if decisions.phase == Phase::Serving {
             self.work.notify_one();
         }
         drop(decisions);
         ticket.wait();
+        self.instruments.accepted.count(trigger);
         self.hand_over(notifications);
         for ended in &submitted.ended {
             self.run_ended(ended);
@@ -192,7 +194,7 @@ impl Engine {
 
     fn give_up(&self, upload: &Upload) {
         let changes = vec![
-            Change::RemovePayload { run: upload.run, chunks: upload.chunks },
+            Change::RemovePayload { run: upload.run, chunks: 0..upload.chunks },
             Change::EndUpload(upload.run),
         ];
         self.storage.commit(changes).wait();

@@ -10,8 +10,9 @@ use std::sync::MutexGuard;
 use crate::domain::change::Change;
 use crate::domain::ids::RunId;
 use crate::domain::notification::NotificationRecord;
-use crate::engine::Engine;
+use crate::domain::run::RunRecord;
 use crate::engine::outbox::Outbox;
+use crate::engine::{Decisions, Engine};
 
 /// Notifications whose change is on its way to the disk.
 #[must_use = "nobody delivers what is not handed over"]
@@ -19,18 +20,31 @@ use crate::engine::outbox::Outbox;
 pub(super) struct Admitted(Vec<NotificationRecord>);
 
 impl Engine {
-    /// Lets in the notifications among `changes`, before they are committed. Those for which there
-    /// is no room are marked as given up.
-    pub(super) fn admit_notifications(&self, changes: &mut [Change]) -> Admitted {
+    /// Sees to the runs whose end is among `changes`, before these are committed: lets in whom they
+    /// have to be told, and enters the others into the history. Notifications for which there is no
+    /// room are marked as given up.
+    pub(super) fn note_ends(
+        &self,
+        decisions: &mut Decisions,
+        changes: &mut Vec<Change>,
+    ) -> Admitted {
         let mut admitted = Admitted::default();
-        for change in changes {
+        for change in changes.iter_mut() {
             let Change::PutNotification(record) = change else { continue };
             self.outbox().admit(record);
             match record.given_up {
-                true => log_given_up(record),
+                true => self.given_up(record),
                 false => admitted.0.push(record.clone()),
             }
         }
+        let mut entries = Vec::new();
+        for run in ended_runs(changes) {
+            if !admitted.0.iter().any(|record| record.run == run.id) {
+                entries.push(decisions.enter_history(run, self.clock.now()));
+            }
+        }
+        changes.extend(entries);
+        self.wake_sweeper(decisions);
         admitted
     }
 
@@ -62,20 +76,37 @@ impl Engine {
 
     /// Records that it was delivered, or that there is nothing left to tell.
     pub fn notification_delivered(&self, record: &NotificationRecord) {
-        self.outbox().delivered();
         let (run, number) = (record.run, record.number);
-        self.storage.commit(vec![Change::RemoveNotification { run, number }]).wait();
+        self.commit_settled(run, Change::RemoveNotification { run, number });
+        self.instruments.notifications_delivered.count();
+    }
+
+    /// Commits `change`, by which one of the notifications of `run` is settled. With the last of
+    /// them the run becomes history.
+    fn commit_settled(&self, run: RunId, change: Change) {
+        let is_last = self.outbox().settled(run);
+        let record = is_last.then(|| self.storage.run(run)).flatten();
+        let mut changes = vec![change];
+        let mut decisions = self.decisions();
+        if let Some(record) = record {
+            changes.push(decisions.enter_history(&record, self.clock.now()));
+            self.wake_sweeper(&decisions);
+        }
+        let ticket = self.storage.commit(changes);
+        drop(decisions);
+        ticket.wait();
     }
 
     /// Records that it could not be delivered, and why. `may_retry` when another attempt could end
     /// otherwise.
     pub fn notification_failed(&self, record: NotificationRecord, why: &str, may_retry: bool) {
         let record = self.outbox().failed(record, why, may_retry, self.clock.now());
-        self.storage.commit(vec![Change::PutNotification(record.clone())]).wait();
+        let change = Change::PutNotification(record.clone());
         if record.given_up {
-            log_given_up(&record);
-            return;
+            self.commit_settled(record.run, change);
+            return self.given_up(&record);
         }
+        self.storage.commit(vec![change]).wait();
         log::info!(run:% = record.run, attempts = record.attempts, why; "a notification could not be delivered yet");
         self.outbox().add(record);
         self.notify.notify_one();
@@ -92,13 +123,22 @@ impl Engine {
         self.notify.notify_all();
     }
 
-    fn outbox(&self) -> MutexGuard<'_, Outbox> {
+    pub(super) fn outbox(&self) -> MutexGuard<'_, Outbox> {
         self.outbox.lock().unwrap_or_else(|_| super::poisoned())
+    }
+
+    fn given_up(&self, record: &NotificationRecord) {
+        self.instruments.notifications_given_up.count();
+        let (run, attempts) = (record.run, record.attempts);
+        let why = record.problem.as_deref().unwrap_or_default();
+        log::warn!(run:%, attempts, why; "a notification is given up");
     }
 }
 
-fn log_given_up(record: &NotificationRecord) {
-    let (run, attempts) = (record.run, record.attempts);
-    let why = record.problem.as_deref().unwrap_or_default();
-    log::warn!(run:%, attempts, why; "a notification is given up");
+/// The runs whose end is among `changes`.
+pub(super) fn ended_runs(changes: &[Change]) -> impl Iterator<Item = &RunRecord> {
+    changes.iter().filter_map(|change| match change {
+        Change::PutRun(run) if run.ended_at.is_some() => Some(run),
+        _ => None,
+    })
 }

@@ -1,7 +1,8 @@
 //! The notifications that wait to be delivered: which is due, when the next one is, and when one is
 //! given up. A state machine that takes the time as an argument.
 
-use std::collections::BTreeMap;
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use crate::clock::Timestamp;
@@ -17,8 +18,10 @@ use crate::limits::{
 pub struct Outbox {
     /// By due time; the rest makes keys unique.
     waiting: BTreeMap<(Timestamp, RunId, u32), NotificationRecord>,
-    /// Those that have been admitted and neither delivered nor given up; more than `waiting`.
-    undelivered: usize,
+    /// How many of each run have been admitted and neither delivered nor given up.
+    undelivered: HashMap<RunId, u32>,
+    /// As many as these are together; more than `waiting`.
+    undelivered_all: usize,
     is_closed: bool,
 }
 
@@ -26,12 +29,22 @@ impl Outbox {
     /// Lets `record` in, which is about to become durable. When too many wait already it is given
     /// up on the spot.
     pub fn admit(&mut self, record: &mut NotificationRecord) {
-        if self.undelivered >= NOTIFICATIONS_MAX {
+        if self.undelivered_all >= NOTIFICATIONS_MAX {
             record.given_up = true;
             record.problem = Some("too many notifications wait already".to_owned());
             return;
         }
-        self.undelivered += 1;
+        self.count(record.run);
+    }
+
+    fn count(&mut self, run: RunId) {
+        *self.undelivered.entry(run).or_default() += 1;
+        self.undelivered_all += 1;
+    }
+
+    /// Whether the end of `run` has to be told somebody yet.
+    pub fn awaits(&self, run: RunId) -> bool {
+        self.undelivered.contains_key(&run)
     }
 
     /// A record that has been admitted is durable: it waits for its time.
@@ -41,7 +54,7 @@ impl Outbox {
 
     /// What a former server has left to be delivered.
     pub fn restore(&mut self, record: NotificationRecord) {
-        self.undelivered += 1;
+        self.count(record.run);
         self.add(record);
     }
 
@@ -68,6 +81,11 @@ impl Outbox {
         }
     }
 
+    /// Those that have been admitted and neither delivered nor given up.
+    pub fn undelivered(&self) -> usize {
+        self.undelivered_all
+    }
+
     /// Lets those who wait for the next one go.
     pub fn close(&mut self) {
         self.is_closed = true;
@@ -78,15 +96,22 @@ impl Outbox {
         self.is_closed
     }
 
-    /// It was delivered, or its run has gone.
-    pub fn delivered(&mut self) {
-        self.undelivered = self.undelivered.saturating_sub(1);
+    /// One of `run` was delivered or given up. Returns whether it was the last.
+    pub fn settled(&mut self, run: RunId) -> bool {
+        let Entry::Occupied(mut left) = self.undelivered.entry(run) else { return false };
+        self.undelivered_all -= 1;
+        *left.get_mut() -= 1;
+        let is_last = *left.get() == 0;
+        if is_last {
+            left.remove();
+        }
+        is_last
     }
 
     /// An attempt to deliver `record` has failed at `now`: what becomes of it. `may_retry` when
     /// another attempt could end otherwise.
     pub fn failed(
-        &mut self,
+        &self,
         mut record: NotificationRecord,
         why: &str,
         may_retry: bool,
@@ -98,7 +123,6 @@ impl Outbox {
             record.due_at = now.plus(wait_after(record.attempts));
         } else {
             record.given_up = true;
-            self.undelivered = self.undelivered.saturating_sub(1);
         }
         record
     }
@@ -163,7 +187,8 @@ mod tests {
         assert_eq!(waits, [5, 15, 45, 135, 405, 1215, 3645, 10935, 21600]);
         assert_eq!(next.attempts, NOTIFICATION_ATTEMPTS_MAX);
         assert_eq!(outbox.take_due(at(1 << 40)), Err(None));
-        assert_eq!(outbox.undelivered, 0);
+        assert!(outbox.awaits(next.run) && outbox.settled(next.run));
+        assert!(!outbox.awaits(next.run) && outbox.undelivered_all == 0);
     }
 
     #[test]
@@ -183,7 +208,7 @@ mod tests {
         }
         let order: Vec<u32> = (0..3).map(|_| outbox.take_due(at(10)).unwrap().number).collect();
         assert_eq!(order, [1, 2, 0]);
-        outbox.undelivered = NOTIFICATIONS_MAX;
+        outbox.undelivered_all = NOTIFICATIONS_MAX;
         let mut refused = record(3, at(0));
         outbox.admit(&mut refused);
         assert!(refused.given_up && refused.problem.is_some());

@@ -1,5 +1,7 @@
 //! How the server is doing, at a glance. Reads; decides nothing.
 
+use std::time::Duration;
+
 use crate::clock::Timestamp;
 use crate::domain::ids::{FleetId, RunId, VesselRunId};
 use crate::domain::run::{RunRecord, VesselRunRecord};
@@ -13,6 +15,16 @@ pub struct Load {
     pub workers: usize,
     /// Runs that may wait.
     pub waiting_max: usize,
+}
+
+/// What an operator watches that is read when asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Gauges {
+    /// How long the run has waited that was accepted first.
+    pub oldest_waiting_age: Option<Duration>,
+    pub notifications_waiting: usize,
+    /// Bytes of the database's file.
+    pub database_bytes: Option<u64>,
 }
 
 /// Bytes of the file system that the data directory is on.
@@ -35,6 +47,16 @@ impl Engine {
             depth: self.decisions().queue.depth(),
             workers: self.settings.workers,
             waiting_max: self.settings.max_queued_runs,
+        }
+    }
+
+    /// What is not counted all along.
+    pub fn gauges(&self) -> Gauges {
+        let oldest = self.decisions().queue.oldest_waiting();
+        Gauges {
+            oldest_waiting_age: oldest.map(|at| self.clock.now().since(at)),
+            notifications_waiting: self.outbox().undelivered(),
+            database_bytes: self.storage.bytes(),
         }
     }
 

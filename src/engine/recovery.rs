@@ -7,7 +7,7 @@
 //!
 //! What comes from a backup has no leftovers and no directories, and most of it ends at once.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Condvar, Mutex, RwLock};
 
 use crate::clock::Timestamp;
@@ -16,12 +16,14 @@ use crate::domain::fleet::{DEFAULT_PROJECT, Delivery, FleetVersion, Organization
 use crate::domain::ids::{
     FleetId, InstanceId, OrganizationId, ProjectId, RunId, RunIds, VesselRunId,
 };
+use crate::domain::retention::Retention;
 use crate::domain::run::Status;
 use crate::engine::catalog::Catalog;
+use crate::engine::history::History;
+use crate::engine::notifications::ended_runs;
 use crate::engine::outbox::Outbox;
-use crate::engine::{Decisions, Engine, EngineSettings, Phase, World};
+use crate::engine::{Decisions, Engine, EngineSettings, Instruments, Phase, World};
 use crate::launch::Launcher;
-use crate::limits::DISCARDS_PER_COMMIT;
 use crate::queue::{Cause, Discard, Interruption, Queue, Restored, Started};
 use crate::storage::{Storage, StorageError};
 
@@ -29,6 +31,8 @@ use crate::storage::{Storage, StorageError};
 /// much was running. Few, so that no transaction grows with it, and that simulated recoveries have
 /// several commits to crash between.
 const CHANGES_PER_COMMIT: usize = 32;
+/// The same for runs of a backup that end at once: a million of them in some thousand commits.
+const DISCARDED_PER_COMMIT: usize = 1024;
 
 /// Why the engine does not open.
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +72,74 @@ struct Restoring<'a> {
     now: Timestamp,
 }
 
+/// Where decisions go: into the database, and into what the engine knows without reading it.
+struct Ledger<'a> {
+    storage: &'a Storage,
+    outbox: Outbox,
+    history: History,
+    instruments: Instruments,
+    /// What is not committed yet.
+    commit: Vec<Change>,
+    now: Timestamp,
+}
+
+impl Ledger<'_> {
+    /// Takes in what belongs together.
+    fn enter(&mut self, mut changes: Vec<Change>) {
+        for change in &mut changes {
+            match change {
+                Change::PutNotification(record) => {
+                    self.outbox.admit(record);
+                    if record.given_up {
+                        self.instruments.notifications_given_up.count();
+                    } else {
+                        // Nobody delivers before all of this is durable.
+                        self.outbox.add(record.clone());
+                    }
+                }
+                Change::PutRun(record) => self.instruments.ended.count(record.status),
+                _ => {}
+            }
+        }
+        let ended: Vec<Change> = ended_runs(&changes)
+            .filter(|run| !self.outbox.awaits(run.id))
+            .map(|run| self.history.enter(run, self.now))
+            .collect();
+        self.commit.extend(changes);
+        self.commit.extend(ended);
+    }
+
+    /// Makes durable what was taken in, once it is so many changes.
+    fn commit_from(&mut self, changes: usize) {
+        if self.commit.len() >= changes {
+            self.storage.commit(std::mem::take(&mut self.commit)).wait();
+        }
+    }
+
+    /// Gives up all that is to be told yet. It comes from a backup, and has surely been told by the
+    /// server that this was made of.
+    fn give_up_notifications(&mut self) -> Result<(), RecoveryError> {
+        let records = self.storage.notifications();
+        let runs: BTreeSet<RunId> =
+            records.map(|record| record.map(|it| it.run)).collect::<Result<_, _>>()?;
+        for run in runs {
+            let records = self.storage.notifications_of(run).into_iter();
+            for mut record in records.filter(|record| !record.given_up) {
+                record.given_up = true;
+                record.problem =
+                    Some("restored from a backup; it may have been delivered".to_owned());
+                self.commit.push(Change::PutNotification(record));
+            }
+            if let Some(run) = self.storage.run(run) {
+                self.commit.push(self.history.enter(&run, self.now));
+            }
+            self.commit_from(DISCARDED_PER_COMMIT);
+        }
+        self.commit_from(0);
+        Ok(())
+    }
+}
+
 impl Engine {
     /// Opens the engine: reads what is stored, decides what becomes of interrupted runs, ends what
     /// is left of them, and makes the decisions durable. Takes up to the kill grace when leftovers
@@ -102,9 +174,23 @@ impl Engine {
         };
         let catalog = restoring.catalog()?;
         restoring.sweep_uploads()?;
-        restoring.drop_notifications()?;
+        restoring.sweep_versions()?;
+        let mut ledger = Ledger {
+            storage: &storage,
+            outbox: Outbox::default(),
+            history: stored_history(&storage, settings.keep_runs)?,
+            instruments: Instruments::default(),
+            commit: Vec::new(),
+            now,
+        };
+        if restoring.ends_all() {
+            ledger.give_up_notifications()?;
+        }
+        for record in storage.notifications() {
+            ledger.outbox.restore(record?);
+        }
         for entry in storage.queue() {
-            restoring.restore(&entry?)?;
+            restoring.restore(&entry?, &mut ledger)?;
         }
         let Restoring { queue, recovery, changes, .. } = restoring;
         // Leftovers are found by rows that say Running, and directories are judged by the boot that
@@ -116,29 +202,14 @@ impl Engine {
         for run in &recovery.restarted {
             launcher.wipe_directory(*run);
         }
-        let mut outbox = Outbox::default();
-        for record in storage.notifications() {
-            outbox.restore(record?);
-        }
-        let mut commit = Vec::new();
-        for mut changes in changes {
-            for change in &mut changes {
-                if let Change::PutNotification(record) = change {
-                    outbox.admit(record);
-                    if !record.given_up {
-                        // Nobody delivers before all of this is durable.
-                        outbox.add(record.clone());
-                    }
-                }
-            }
-            commit.extend(changes);
-            if commit.len() >= CHANGES_PER_COMMIT {
-                storage.commit(std::mem::take(&mut commit)).wait();
-            }
+        for changes in changes {
+            ledger.enter(changes);
+            ledger.commit_from(CHANGES_PER_COMMIT);
         }
         // Last: a crash before this repeats the recovery, on what the last server left.
-        commit.push(Change::PutServer(server.clone()));
-        storage.commit(commit).wait();
+        ledger.commit.push(Change::PutServer(server.clone()));
+        ledger.commit_from(0);
+        let Ledger { outbox, history, instruments, .. } = ledger;
         launcher.sweep_directories(&|run| {
             storage.run(run).is_some_and(|run| {
                 run.status.is_final() && !settings.keep_workdir.keeps(run.status)
@@ -153,6 +224,9 @@ impl Engine {
                 queue,
                 run_ids: RunIds::after(storage.last_run()?),
                 running: HashMap::new(),
+                history,
+                sweep_is_due: false,
+                sweeper_waits: false,
                 phase: Phase::Serving,
             }),
             settings,
@@ -165,9 +239,11 @@ impl Engine {
             work: Condvar::new(),
             retries: Condvar::new(),
             idle: Condvar::new(),
+            sweeps: Condvar::new(),
             slices: Mutex::default(),
             outbox: Mutex::new(outbox),
             notify: Condvar::new(),
+            instruments,
         };
         Ok(Arc::new(engine))
     }
@@ -224,7 +300,29 @@ impl Restoring<'_> {
     fn sweep_uploads(&mut self) -> Result<(), RecoveryError> {
         for run in self.storage.uploads()? {
             let chunks = self.storage.payload_chunks(run)?;
-            self.changes.push(vec![Change::RemovePayload { run, chunks }, Change::EndUpload(run)]);
+            self.changes.push(vec![
+                Change::RemovePayload { run, chunks: 0..chunks },
+                Change::EndUpload(run),
+            ]);
+        }
+        Ok(())
+    }
+
+    /// Removes the versions of fleets that are gone, once their last run is. Now, while nobody can be
+    /// about to start one: whoever accepts a run holds on to its version for a while without a row.
+    fn sweep_versions(&mut self) -> Result<(), RecoveryError> {
+        let fleets: HashSet<FleetId> =
+            self.storage.fleets()?.into_iter().map(|fleet| fleet.id).collect();
+        for fleet in self.storage.fleets_with_versions()? {
+            if fleets.contains(&fleet) || self.storage.has_runs(fleet) {
+                continue;
+            }
+            // The first version goes last: as long as it is there, nobody gets its fleet's id.
+            let versions = self.storage.version_chunks(fleet)?.into_iter().rev();
+            let removals = versions.map(|(version, chunks)| {
+                vec![Change::RemoveFleetVersion { fleet, version, chunks }]
+            });
+            self.changes.extend(removals);
         }
         Ok(())
     }
@@ -234,21 +332,9 @@ impl Restoring<'_> {
         self.last.as_ref().and_then(|last| last.restored)
     }
 
-    /// Gives up what a backup says is to be told, unless it is to go on where it was: the server
-    /// that it was made of has surely told it.
-    fn drop_notifications(&mut self) -> Result<(), RecoveryError> {
-        if self.restored_from().is_none_or(|from| from.resume_runs) {
-            return Ok(());
-        }
-        for record in self.storage.notifications() {
-            let mut record = record?;
-            record.given_up = true;
-            record.problem = Some("restored from a backup; it may have been delivered".to_owned());
-            self.changes.push(vec![Change::PutNotification(record)]);
-            self.commit_some();
-        }
-        self.commit_all();
-        Ok(())
+    /// Whether nothing of that backup is to go on.
+    fn ends_all(&self) -> bool {
+        self.restored_from().is_some_and(|from| !from.resume_runs)
     }
 
     /// Ends a run of a backup, if it is not to go on.
@@ -257,6 +343,7 @@ impl Restoring<'_> {
         entry: &QueueEntry,
         version: &Arc<FleetVersion>,
         started: Option<&Started>,
+        ledger: &mut Ledger<'_>,
     ) -> bool {
         let Some(RestoredFrom { created_at, resume_runs }) = self.restored_from() else {
             return false;
@@ -274,33 +361,28 @@ impl Restoring<'_> {
             if resume_runs { Discard::GivenUp(&reason) } else { Discard::Terminated(&reason) };
         let (version, started) = (Arc::clone(version), started.cloned());
         let mut changes = self.queue.discard(entry, version, started, how, self.now);
-        if !resume_runs {
+        if resume_runs {
+            self.changes.push(changes);
+        } else {
             // What became of it was told, if it was, by the server that the backup was made of.
             changes.retain(|change| !matches!(change, Change::PutNotification(_)));
-        }
-        self.changes.push(changes);
-        if !resume_runs {
-            self.commit_some();
+            // A million of them must not wait in memory, and there are no leftovers to be found by
+            // the rows that this changes.
+            ledger.enter(changes);
+            ledger.commit_from(DISCARDED_PER_COMMIT);
         }
         self.recovery.ended += 1;
         true
     }
 
-    /// Commits when much has gathered. Only where nothing is left of a former server: see the module.
-    fn commit_some(&mut self) {
-        if self.changes.len() >= DISCARDS_PER_COMMIT {
-            self.commit_all();
-        }
-    }
-
-    fn commit_all(&mut self) {
-        self.storage.commit(self.changes.drain(..).flatten().collect()).wait();
-    }
-
-    fn restore(&mut self, entry: &QueueEntry) -> Result<(), RecoveryError> {
+    fn restore(
+        &mut self,
+        entry: &QueueEntry,
+        ledger: &mut Ledger<'_>,
+    ) -> Result<(), RecoveryError> {
         let version = self.version(entry)?;
         let started = entry.started.then(|| self.started(entry, &version)).transpose()?;
-        if self.discard(entry, &version, started.as_ref()) {
+        if self.discard(entry, &version, started.as_ref(), ledger) {
             return Ok(());
         }
         let (restored, changes) = self.queue.restore(entry, version, started, self.now);
@@ -357,4 +439,17 @@ impl Restoring<'_> {
         };
         Ok(Started { record, vessels, interruption })
     }
+}
+
+/// What is kept of runs that ended under former servers.
+fn stored_history(storage: &Storage, keep_runs: Retention) -> Result<History, StorageError> {
+    let mut history = History::new(keep_runs);
+    for fleet in storage.fleets_with_history()? {
+        let oldest = storage.history(fleet).next();
+        let latest = storage.history(fleet).next_back();
+        if let Some((oldest, latest)) = oldest.zip(latest) {
+            history.restore(fleet, oldest, latest);
+        }
+    }
+    Ok(history)
 }

@@ -151,7 +151,7 @@ impl Engine {
             }
         }
         let mut changes: Vec<Change> = stopped.changes;
-        let notifications = self.admit_notifications(&mut changes);
+        let notifications = self.note_ends(&mut decisions, &mut changes);
         let ticket = (!changes.is_empty()).then(|| self.storage.commit(changes));
         // The end of one run may let another of its fleet start.
         if decisions.queue.has_claimable() {

@@ -16,6 +16,7 @@ impl Engine {
         self.work.notify_all();
         self.retries.notify_all();
         self.idle.notify_all();
+        self.sweeps.notify_all();
     }
 
     /// Waits up to `timeout` for the vessels that are running. Returns how many still are.

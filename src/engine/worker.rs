@@ -4,12 +4,13 @@
 use std::io::Read;
 use std::sync::{Arc, MutexGuard};
 use std::thread::{self, JoinHandle};
+use std::time::Instant;
 
 use crate::domain::change::Change;
 use crate::domain::request::RequestHead;
 use crate::domain::run::{End, OutputPlace, OutputRecord, RunRecord};
 use crate::engine::environment::{Surroundings, environment, own_variables};
-use crate::engine::{Decisions, Engine, Phase, Running};
+use crate::engine::{AttemptEnd, Decisions, Engine, Phase, Running};
 use crate::launch::output::{CapturedOutput, Kept, LiveOutput};
 use crate::launch::stop::StopSignal;
 use crate::launch::{Ended, HowEnded, Launch, Payload};
@@ -187,7 +188,12 @@ impl Engine {
             runtime_cutoff: vessel.guardrails.runtime_cutoff,
             notices: &notices,
         };
-        Outcome::from(self.launcher.launch(&launch, stop, &assignment.output))
+        let begun = Instant::now();
+        let ended = self.launcher.launch(&launch, stop, &assignment.output);
+        if !matches!(ended.how, HowEnded::NotStarted(_) | HowEnded::Abandoned) {
+            self.instruments.running.observe_duration(begun.elapsed());
+        }
+        Outcome::from(ended)
     }
 
     fn environment(
@@ -234,7 +240,7 @@ impl Engine {
         let due_before = decisions.queue.next_due();
         let settled = decisions.queue.settle(claim.vessel_run, &end, output, self.clock.now());
         changes.extend(settled.changes);
-        let notifications = self.admit_notifications(&mut changes);
+        let notifications = self.note_ends(&mut decisions, &mut changes);
         if decisions.queue.next_due() != due_before {
             self.retries.notify_one();
         }
@@ -245,6 +251,7 @@ impl Engine {
         let ticket = self.storage.commit(changes);
         drop(decisions);
         ticket.wait();
+        self.instruments.attempts.count(AttemptEnd::from(&end));
         self.release(assignment);
         self.hand_over(notifications);
         if let Some(run) = settled.ended {
@@ -281,6 +288,7 @@ impl Engine {
 
     /// A run has ended, durably.
     pub(super) fn run_ended(&self, run: &RunRecord) {
+        self.instruments.ended.count(run.status);
         if !self.settings.keep_workdir.keeps(run.status) {
             self.launcher.wipe_directory(run.id);
         }
@@ -302,7 +310,7 @@ fn output_changes(claim: &Claim, output: CapturedOutput) -> (OutputRecord, Vec<C
         }
         Kept::File => (OutputPlace::File, Vec::new()),
     };
-    (OutputRecord { place, bytes: output.bytes }, changes)
+    (OutputRecord { place, bytes: output.bytes, kept: output.kept_bytes }, changes)
 }
 
 /// The payload of a run, read from the database whenever a vessel starts.

@@ -6,6 +6,7 @@ pub(super) mod environment;
 mod notifications;
 mod notify;
 mod places;
+mod retention;
 mod source;
 mod triggers;
 mod turns;
@@ -35,6 +36,7 @@ const FLEET_KEYS: &[&str] = &[
     "triggers",
     "user",
     "notify",
+    "keep_runs",
 ];
 
 /// The fleet that the tree describes.
@@ -73,6 +75,10 @@ pub(super) fn fleet(root: &Node) -> Result<FleetFile, FleetFileError> {
         Some(notify) => notify::notify(notify)?,
         None => Vec::new(),
     };
+    let keep_runs = match fields.get("keep_runs") {
+        Some(keep_runs) => retention::keep_runs(keep_runs)?,
+        None => None,
+    };
     let user = fields.get("user");
     let user_position = user.map(Cursor::position);
     let user = user.map(confinement::user).transpose()?;
@@ -87,6 +93,7 @@ pub(super) fn fleet(root: &Node) -> Result<FleetFile, FleetFileError> {
         user,
         notifications,
         notify,
+        keep_runs,
     };
     Ok(FleetFile { id, project, definition, hidden, user_position })
 }

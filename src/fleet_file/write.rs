@@ -50,6 +50,9 @@ pub fn to_yaml(definition: &FleetDefinition, project: &str, id: Option<FleetId>)
     }
     out.notifications(0, definition.notifications.as_ref());
     out.notify(&definition.notify);
+    if let Some(keep_runs) = definition.keep_runs {
+        out.line(0, "keep_runs", &keep_runs.to_string());
+    }
     out.0
 }
 

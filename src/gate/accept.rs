@@ -20,7 +20,7 @@ use super::connection::Connection;
 use super::inbox::Inbox;
 use super::reply::Persistence;
 use super::socket::{Socket, Transport};
-use super::{Refusal, Shared};
+use super::{Reason, Refusal, Shared};
 use crate::limits;
 
 /// The thread that accepts, as its owner sees it.
@@ -99,7 +99,7 @@ impl Accepting {
         for _ in 0..limits::ACCEPT_BACKLOG_MAX {
             match self.listener.accept() {
                 Ok((stream, peer)) => {
-                    self.shared.counters.count_accepted();
+                    self.shared.counters.accepted.count();
                     welcome(&self.shared, stream, peer);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
@@ -116,7 +116,7 @@ impl Accepting {
     /// Waits until it may be worth trying again. Mostly it is descriptors that are missing: then
     /// one connection is turned away, lest all of them wait for an answer that nobody gives.
     fn recover(&mut self, error: &io::Error) {
-        self.shared.counters.count_accept_error();
+        self.shared.counters.accept_errors.count();
         let now = Instant::now();
         if self.complained.is_none_or(|at| now - at >= limits::COMPLAINT_INTERVAL) {
             self.complained = Some(now);
@@ -171,10 +171,12 @@ fn welcome(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr) {
         .stack_size(limits::CONNECTION_STACK_BYTES)
         .spawn(move || {
             let (shared, stream) = of_thread;
+            shared.counters.connection_opened();
             // A panic ends one connection and nothing else.
             if catch_unwind(AssertUnwindSafe(|| serve(&shared, &seat, stream, peer))).is_err() {
                 log::error!(listener = shared.name; "serving a connection panicked");
             }
+            shared.counters.connection_closed();
         });
     if let Err(error) = spawned {
         log::warn!(listener = shared.name, error:% = error; "no thread for a connection");
@@ -200,15 +202,19 @@ fn serve(shared: &Shared, seat: &Seat, stream: Arc<TcpStream>, peer: SocketAddr)
 
 /// Says that there is no place, without waiting for anything.
 fn turn_away(shared: &Shared, stream: &TcpStream, why: NoSeat) {
-    shared.counters.count_turned_away();
+    shared.counters.turned_away.count();
     let refusal = match why {
-        NoSeat::Full => Refusal::new(503, "there are too many connections; try again later"),
-        NoSeat::TooManyFromAddress => {
-            Refusal::new(429, "there are too many connections from this address")
-        }
+        NoSeat::Full => Refusal::new(
+            Reason::TooManyConnections,
+            "there are too many connections; try again later",
+        ),
+        NoSeat::TooManyFromAddress => Refusal::new(
+            Reason::TooManyFromAddress,
+            "there are too many connections from this address",
+        ),
     };
-    shared.counters.count_refused(refusal.status);
-    let reply = shared.admission.refuse(refusal.status, refusal.why);
+    shared.counters.refused.count(refusal.reason);
+    let reply = shared.admission.refuse(refusal.status(), refusal.why);
     let bytes = reply.to_bytes(Persistence::Closed, false);
     let _ = rustix::net::send(stream, &bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
     let _ = stream.shutdown(Shutdown::Write);

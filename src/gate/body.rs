@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::Refusal;
+use super::{Reason, Refusal};
 use crate::limits::BODY_INLINE_BYTES_MAX;
 
 /// Where bodies may be kept, and how much of them.
@@ -132,12 +132,12 @@ impl Draft<'_> {
 }
 
 fn exhausted() -> Refusal {
-    Refusal::new(503, "too many bodies are arriving at once; try again later")
+    Refusal::new(Reason::NoRoomForBody, "too many bodies are arriving at once; try again later")
 }
 
 fn no_room(error: io::Error) -> Refusal {
     log::warn!(error:% = error; "a large body cannot be kept in the data directory");
-    Refusal::new(503, "there is no room for the body; try again later")
+    Refusal::new(Reason::NoRoomForBody, "there is no room for the body; try again later")
 }
 
 /// A complete body, to read once.
@@ -262,16 +262,16 @@ mod tests {
     fn what_was_announced_is_reserved_and_given_back() {
         let spool = spool(100, INLINE * 2);
         let first = spool.draft(Some(60)).unwrap();
-        assert_eq!(spool.draft(Some(41)).unwrap_err().status, 503);
+        assert_eq!(spool.draft(Some(41)).unwrap_err().status(), 503);
         let mut growing = spool.draft(None).unwrap();
         growing.push(&[0; 40]).unwrap();
-        assert_eq!(growing.push(&[0]).unwrap_err().status, 503);
+        assert_eq!(growing.push(&[0]).unwrap_err().status(), 503);
         drop(first);
         growing.push(&[0]).unwrap();
         let large = spool.draft(Some(INLINE + 1)).unwrap();
-        assert_eq!(spool.draft(Some(INLINE)).unwrap_err().status, 503);
-        assert_eq!(spool.draft(Some(INLINE + 1)).unwrap_err().status, 503);
-        assert_eq!(spool.draft(Some(u64::MAX)).unwrap_err().status, 503);
+        assert_eq!(spool.draft(Some(INLINE)).unwrap_err().status(), 503);
+        assert_eq!(spool.draft(Some(INLINE + 1)).unwrap_err().status(), 503);
+        assert_eq!(spool.draft(Some(u64::MAX)).unwrap_err().status(), 503);
         drop((large, growing));
         assert_eq!(used(&spool), (0, 0));
     }
@@ -279,7 +279,7 @@ mod tests {
     #[test]
     fn a_directory_that_is_gone_is_no_room() {
         let spool = Spool::new("/nowhere".into(), INLINE, 1 << 20);
-        assert_eq!(spool.draft(Some(INLINE + 1)).unwrap_err().status, 503);
+        assert_eq!(spool.draft(Some(INLINE + 1)).unwrap_err().status(), 503);
         assert_eq!(used(&spool), (0, 0));
     }
 }

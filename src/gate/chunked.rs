@@ -1,8 +1,8 @@
 //! Decodes bodies that come in chunks (RFC 9112 7.1), piece by piece as they arrive. Extensions and
 //! trailers are dropped, under limits. Pure.
 
-use super::Refusal;
 use super::scan::is_text;
+use super::{Reason, Refusal};
 use crate::limits;
 
 /// What the next byte may be.
@@ -96,12 +96,15 @@ impl Decoder {
             State::Data | State::Done => self.line_bytes = 0,
             State::TrailerStart | State::Trailer | State::TrailerLineFeed | State::LastLineFeed => {
                 if self.line_bytes > limits::TRAILER_BYTES_MAX {
-                    return Err(Refusal::new(431, "the trailers are too large"));
+                    return Err(Refusal::new(Reason::HeadTooLarge, "the trailers are too large"));
                 }
             }
             _ => {
                 if self.line_bytes > limits::CHUNK_LINE_BYTES_MAX {
-                    return Err(Refusal::new(400, "a chunk's first line is too long"));
+                    return Err(Refusal::new(
+                        Reason::Malformed,
+                        "a chunk's first line is too long",
+                    ));
                 }
             }
         }
@@ -134,7 +137,12 @@ impl Decoder {
             (State::Trailer, b'\r') => State::TrailerLineFeed,
             (State::TrailerLineFeed, b'\n') => State::TrailerStart,
             (State::LastLineFeed, b'\n') => State::Done,
-            _ => return Err(Refusal::new(400, "the body is not chunked as it claims to be")),
+            _ => {
+                return Err(Refusal::new(
+                    Reason::Malformed,
+                    "the body is not chunked as it claims to be",
+                ));
+            }
         };
         Ok(next)
     }
@@ -152,7 +160,7 @@ mod tests {
         for piece in input.chunks(step) {
             let mut rest = piece;
             while !rest.is_empty() && !decoder.is_done() {
-                let (took, data) = decoder.next(rest).map_err(|refusal| refusal.status)?;
+                let (took, data) = decoder.next(rest).map_err(|refusal| refusal.status())?;
                 body.extend_from_slice(data);
                 used += took;
                 rest = &rest[took..];

@@ -13,7 +13,7 @@ use super::relay::{self, Failure, Form};
 use super::reply::{Persistence, Reply};
 use super::scan::Scanner;
 use super::socket::Transport;
-use super::{Body, Pass, Refusal, Shared, Verdict, receive};
+use super::{Body, Pass, Reason, Refusal, Shared, Verdict, receive};
 use crate::limits;
 
 /// See the module.
@@ -63,12 +63,12 @@ impl Connection<'_> {
             End::Answered => self.linger(),
             End::Refused(refusal) => {
                 log::info!(
-                    listener = self.shared.name, status = refusal.status, reason = refusal.why,
+                    listener = self.shared.name, status = refusal.status(), reason = refusal.why,
                     remote_addr:% = self.peer;
                     "request refused"
                 );
-                self.shared.counters.count_refused(refusal.status);
-                let reply = self.shared.admission.refuse(refusal.status, refusal.why);
+                self.shared.counters.refused.count(refusal.reason);
+                let reply = self.shared.admission.refuse(refusal.status(), refusal.why);
                 if self.send(&reply, Persistence::Closed, false).is_ok() {
                     self.linger();
                 }
@@ -78,13 +78,15 @@ impl Connection<'_> {
 
     fn serve_one(&mut self) -> Result<(), End> {
         let head = self.read_head()?;
-        self.shared.counters.count_request();
+        self.shared.counters.requests.count();
         let pass = match self.shared.admission.admit(&head, self.peer) {
             Verdict::Answer(reply) => return self.answer_unread(&head, &reply),
             Verdict::Pass(_) if self.seat.is_reserved() => {
-                return Err(
-                    Refusal::new(503, "there are too many connections; try again later").into()
-                );
+                return Err(Refusal::new(
+                    Reason::TooManyConnections,
+                    "there are too many connections; try again later",
+                )
+                .into());
             }
             Verdict::Pass(pass) => pass,
         };
@@ -116,16 +118,20 @@ impl Connection<'_> {
             self.seat.set_idle(false);
             match filled {
                 Ok(0) if scanner.has_begun() => {
-                    return Err(Refusal::new(400, "the head is not complete").into());
+                    return Err(Refusal::new(Reason::Malformed, "the head is not complete").into());
                 }
                 Ok(0) => return Err(End::Silent),
                 Ok(_) if is_idle && !self.is_fresh => deadline = self.head_deadline(false),
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::TimedOut && scanner.has_begun() => {
-                    return Err(Refusal::new(408, "the head took too long").into());
+                    return Err(Refusal::new(Reason::TimedOut, "the head took too long").into());
                 }
                 Err(error) if error.kind() == io::ErrorKind::Unsupported => {
-                    return Err(Refusal::new(400, "this listener speaks TLS; use https").into());
+                    return Err(Refusal::new(
+                        Reason::Malformed,
+                        "this listener speaks TLS; use https",
+                    )
+                    .into());
                 }
                 Err(error) => return Err(error.into()),
             }
@@ -145,7 +151,6 @@ impl Connection<'_> {
     /// Answers a request of which only the head was looked at. A small body is skipped, so that the
     /// connection can be kept.
     fn answer_unread(&mut self, head: &Head, reply: &Reply) -> Result<(), End> {
-        self.shared.counters.count_refused(reply.status);
         let unread = match head.framing {
             Framing::Length(length) if length <= limits::SKIPPED_BODY_BYTES_MAX => Some(length),
             _ => None,
@@ -164,6 +169,7 @@ impl Connection<'_> {
     /// Hands a complete request to the handlers and relays the answer.
     fn hand_over(&mut self, head: Head, pass: Pass, body: Body) -> Result<(), End> {
         let (shared, seat) = (self.shared, self.seat);
+        let received_at = Instant::now();
         let Head { keeps_alive, is_old, .. } = head;
         let form = Form {
             is_head: head.method == "HEAD",
@@ -171,7 +177,8 @@ impl Connection<'_> {
             persistence: &|| persistence(shared, seat, is_old, keeps_alive),
         };
         let (place, mut link) = shared.links.take()?;
-        let parcel = Parcel { head, remote_addr: pass.remote_addr, body, line: link.line() };
+        let (remote_addr, line) = (pass.remote_addr, link.line());
+        let parcel = Parcel { head, remote_addr, body, received_at, line };
         link.forward(parcel).map_err(|_| failed())?;
         match relay::relay((place, link), &mut *self.transport, form) {
             Ok(Persistence::Closed) => Err(End::Answered),
@@ -241,5 +248,5 @@ fn persistence(shared: &Shared, seat: &Seat, is_old: bool, is_kept: bool) -> Per
 }
 
 fn failed() -> Refusal {
-    Refusal::new(500, "the server failed at this request; its log says more")
+    Refusal::new(Reason::Failed, "the server failed at this request; its log says more")
 }

@@ -2,81 +2,49 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The statuses that a gate itself answers with.
-const STATUSES: [u16; 13] = [400, 401, 403, 405, 408, 413, 414, 429, 431, 500, 501, 503, 505];
+use super::refusal::Reason;
+use crate::metrics::{self, Counter};
 
-/// Grows only.
-#[derive(Debug, Default)]
+/// See the module.
+#[derive(Debug)]
 pub struct Counters {
-    accepted: AtomicU64,
-    turned_away: AtomicU64,
-    requests: AtomicU64,
-    accept_errors: AtomicU64,
-    refused: [AtomicU64; STATUSES.len()],
+    /// Connections that were accepted.
+    pub accepted: Counter,
+    /// Connections that found no place.
+    pub turned_away: Counter,
+    /// Connections that the system would not let us accept.
+    pub accept_errors: Counter,
+    /// Requests whose head was valid.
+    pub requests: Counter,
+    /// Requests that the gate itself refused. What a handler refuses it counts itself.
+    pub refused: metrics::Counters<Reason>,
+    open: AtomicU64,
 }
 
-impl Counters {
-    /// Connections that were accepted.
-    pub fn accepted(&self) -> u64 {
-        self.accepted.load(Ordering::Relaxed)
-    }
-
-    /// Connections that found no place.
-    pub fn turned_away(&self) -> u64 {
-        self.turned_away.load(Ordering::Relaxed)
-    }
-
-    /// Requests whose head was valid.
-    pub fn requests(&self) -> u64 {
-        self.requests.load(Ordering::Relaxed)
-    }
-
-    /// Connections that the system would not let us accept.
-    pub fn accept_errors(&self) -> u64 {
-        self.accept_errors.load(Ordering::Relaxed)
-    }
-
-    /// Requests that the gate itself refused, by status.
-    pub fn refused(&self) -> impl Iterator<Item = (u16, u64)> {
-        let counts = self.refused.iter().map(|count| count.load(Ordering::Relaxed));
-        STATUSES.into_iter().zip(counts)
-    }
-
-    pub(super) fn count_accepted(&self) {
-        self.accepted.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(super) fn count_turned_away(&self) {
-        self.turned_away.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(super) fn count_request(&self) {
-        self.requests.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(super) fn count_accept_error(&self) {
-        self.accept_errors.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(super) fn count_refused(&self, status: u16) {
-        let place = STATUSES.iter().position(|known| *known == status);
-        if let Some(count) = place.and_then(|place| self.refused.get(place)) {
-            count.fetch_add(1, Ordering::Relaxed);
+impl Default for Counters {
+    fn default() -> Self {
+        Self {
+            accepted: Counter::default(),
+            turned_away: Counter::default(),
+            accept_errors: Counter::default(),
+            requests: Counter::default(),
+            refused: metrics::Counters::of(&Reason::ALL),
+            open: AtomicU64::new(0),
         }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+impl Counters {
+    /// Connections that are being served.
+    pub fn open(&self) -> u64 {
+        self.open.load(Ordering::Relaxed)
+    }
 
-    #[test]
-    fn refusals_are_counted_by_status() {
-        let counters = Counters::default();
-        counters.count_refused(413);
-        counters.count_refused(413);
-        counters.count_refused(299);
-        let refused: Vec<_> = counters.refused().filter(|(_, count)| *count > 0).collect();
-        assert_eq!(refused, [(413, 2)]);
+    pub(super) fn connection_opened(&self) {
+        self.open.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn connection_closed(&self) {
+        self.open.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -1,8 +1,8 @@
 //! The head of a request: what it asks for and how its body is framed. Whatever two readers could
 //! read differently is refused (RFC 9112, and stricter). Pure.
 
-use super::Refusal;
 use super::scan::Scanner;
+use super::{Reason, Refusal};
 use crate::limits;
 
 /// A complete and valid head.
@@ -55,12 +55,12 @@ impl Head {
         match request.parse(bytes) {
             Ok(httparse::Status::Complete(end)) if end == bytes.len() => {}
             // The scanner has let pass what httparse does not, or has found another end.
-            _ => return Err(Refusal::new(400, "this is not an HTTP request")),
+            _ => return Err(Refusal::new(Reason::Malformed, "this is not an HTTP request")),
         }
         let (Some(method), Some(target), Some(minor)) =
             (request.method, request.path, request.version)
         else {
-            return Err(Refusal::new(400, "this is not an HTTP request"));
+            return Err(Refusal::new(Reason::Malformed, "this is not an HTTP request"));
         };
         let headers: Vec<(String, Vec<u8>)> = request
             .headers
@@ -103,10 +103,10 @@ fn members<'a>(headers: &'a [(String, Vec<u8>)], name: &str) -> impl Iterator<It
 fn host(headers: &[(String, Vec<u8>)], is_old: bool) -> Result<Option<&[u8]>, Refusal> {
     let mut hosts = values(headers, "Host");
     match (hosts.next(), hosts.next()) {
-        (Some(_), Some(_)) => Err(Refusal::new(400, "there is more than one Host")),
-        (None, None) if !is_old => Err(Refusal::new(400, "there is no Host")),
+        (Some(_), Some(_)) => Err(Refusal::new(Reason::Malformed, "there is more than one Host")),
+        (None, None) if !is_old => Err(Refusal::new(Reason::Malformed, "there is no Host")),
         (Some(host), None) if !host.iter().all(|&byte| is_authority(byte)) => {
-            Err(Refusal::new(400, "the Host is none"))
+            Err(Refusal::new(Reason::Malformed, "the Host is none"))
         }
         (host, _) => Ok(host),
     }
@@ -124,7 +124,8 @@ fn split_target<'a>(
     target: &'a str,
     host: Option<&[u8]>,
 ) -> Result<(&'a str, &'a str), Refusal> {
-    let wrong = Refusal::new(400, "the target is neither a path nor a URL of this server");
+    let wrong =
+        Refusal::new(Reason::Malformed, "the target is neither a path nor a URL of this server");
     let origin = match target.find("://") {
         Some(scheme) if !target.starts_with('/') => {
             if !["http", "https"].iter().any(|it| it.eq_ignore_ascii_case(&target[..scheme])) {
@@ -157,17 +158,22 @@ fn framing(headers: &[(String, Vec<u8>)], is_old: bool) -> Result<Framing, Refus
     let mut lengths = values(headers, "Content-Length");
     match (codings.next(), lengths.next()) {
         (None, None) => Ok(Framing::Length(0)),
-        (Some(_), Some(_)) => {
-            Err(Refusal::new(400, "there are a Content-Length and a Transfer-Encoding"))
+        (Some(_), Some(_)) => Err(Refusal::new(
+            Reason::Malformed,
+            "there are a Content-Length and a Transfer-Encoding",
+        )),
+        (Some(_), None) if is_old => {
+            Err(Refusal::new(Reason::Malformed, "HTTP/1.0 has no Transfer-Encoding"))
         }
-        (Some(_), None) if is_old => Err(Refusal::new(400, "HTTP/1.0 has no Transfer-Encoding")),
         (Some(_), None) if codings.next().is_some() => {
-            Err(Refusal::new(400, "there is more than one Transfer-Encoding"))
+            Err(Refusal::new(Reason::Malformed, "there is more than one Transfer-Encoding"))
         }
         (Some(coding), None) if coding.eq_ignore_ascii_case(b"chunked") => Ok(Framing::Chunked),
-        (Some(_), None) => Err(Refusal::new(501, "the only Transfer-Encoding here is chunked")),
+        (Some(_), None) => {
+            Err(Refusal::new(Reason::NotImplemented, "the only Transfer-Encoding here is chunked"))
+        }
         (None, Some(_)) if lengths.next().is_some() => {
-            Err(Refusal::new(400, "there is more than one Content-Length"))
+            Err(Refusal::new(Reason::Malformed, "there is more than one Content-Length"))
         }
         (None, Some(digits)) => length(digits).map(Framing::Length),
     }
@@ -176,9 +182,9 @@ fn framing(headers: &[(String, Vec<u8>)], is_old: bool) -> Result<Framing, Refus
 fn length(digits: &[u8]) -> Result<u64, Refusal> {
     let text = std::str::from_utf8(digits).unwrap_or_default();
     if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err(Refusal::new(400, "the Content-Length is not a number"));
+        return Err(Refusal::new(Reason::Malformed, "the Content-Length is not a number"));
     }
-    text.parse().map_err(|_| Refusal::new(413, "the body is too large"))
+    text.parse().map_err(|_| Refusal::new(Reason::BodyTooLarge, "the body is too large"))
 }
 
 /// Whether the connection outlasts the answer (RFC 9112 9.3).
@@ -201,9 +207,9 @@ mod tests {
 
     fn parsed(head: &[u8]) -> Result<Head, u16> {
         let mut scanner = Scanner::new();
-        let end = scanner.scan(head).map_err(|refusal| refusal.status)?;
+        let end = scanner.scan(head).map_err(|refusal| refusal.status())?;
         assert_eq!(end, Some(head.len()), "{:?}", String::from_utf8_lossy(head));
-        Head::parse(head, &scanner).map_err(|refusal| refusal.status)
+        Head::parse(head, &scanner).map_err(|refusal| refusal.status())
     }
 
     fn with(line: &str, headers: &str) -> Result<Head, u16> {

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use super::Refusal;
 use super::passage::{Link, Passage};
+use super::{Reason, Refusal};
 
 /// See the module.
 #[derive(Debug)]
@@ -64,7 +64,10 @@ impl Links {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(busy()),
                 Err(error) => {
                     log::warn!(error:% = error; "a request cannot be handed to the handlers");
-                    Err(Refusal::new(503, "the server cannot take more requests; try again later"))
+                    Err(Refusal::new(
+                        Reason::Busy,
+                        "the server cannot take more requests; try again later",
+                    ))
                 }
             },
         }
@@ -167,7 +170,7 @@ impl Drop for Opening<'_> {
 }
 
 fn busy() -> Refusal {
-    Refusal::new(503, "the server is busy; try again later")
+    Refusal::new(Reason::Busy, "the server is busy; try again later")
 }
 
 /// The place of a link that is in use. Unless the link is given back, it is gone: nobody knows what
@@ -208,7 +211,7 @@ mod tests {
         // The first opens a link that nobody serves; the others wait for it, or open one after it.
         thread::scope(|scope| {
             for _ in 0..4 {
-                scope.spawn(|| assert_eq!(links.take().unwrap_err().status, 503));
+                scope.spawn(|| assert_eq!(links.take().unwrap_err().status(), 503));
             }
         });
         let pool = links.pool();

@@ -11,7 +11,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{Mode, OFlags};
 
@@ -27,6 +27,8 @@ pub struct Parcel {
     pub head: Head,
     pub remote_addr: SocketAddr,
     pub body: Body,
+    /// When the last of it had come.
+    pub received_at: Instant,
     pub line: Arc<Line>,
 }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::chunked::Decoder;
 use super::connection::{Connection, End};
 use super::head::{Framing, Head};
-use super::{Body, GateSettings, Refusal};
+use super::{Body, GateSettings, Reason, Refusal};
 use crate::limits;
 
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
@@ -76,15 +76,17 @@ fn allowance(settings: &GateSettings, length: u64) -> Duration {
 fn fill(connection: &mut Connection<'_>, deadline: Instant) -> Result<(), End> {
     connection.transport.socket().read_until(deadline);
     match connection.inbox.fill(&mut connection.transport) {
-        Ok(0) => Err(Refusal::new(400, "the body ended before it was complete").into()),
+        Ok(0) => {
+            Err(Refusal::new(Reason::Malformed, "the body ended before it was complete").into())
+        }
         Ok(_) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::TimedOut => {
-            Err(Refusal::new(408, "the body took too long").into())
+            Err(Refusal::new(Reason::TimedOut, "the body took too long").into())
         }
         Err(error) => Err(error.into()),
     }
 }
 
 fn too_large() -> Refusal {
-    Refusal::new(413, "the body is too large")
+    Refusal::new(Reason::BodyTooLarge, "the body is too large")
 }

@@ -3,7 +3,7 @@
 //! until its deadline. Stricter than RFC 9112 where that lets two readers differ: no bare CR or LF,
 //! no folded lines, no space before a colon. Pure.
 
-use super::Refusal;
+use super::{Reason, Refusal};
 use crate::limits;
 
 /// What the next byte may be.
@@ -89,13 +89,13 @@ impl Scanner {
             State::Method | State::TargetStart | State::Target | State::Version(_)
         );
         if is_request_line && self.line_bytes > limits::REQUEST_LINE_BYTES_MAX {
-            return Err(Refusal::new(414, "the request line is too long"));
+            return Err(Refusal::new(Reason::TargetTooLong, "the request line is too long"));
         }
         if self.bytes > limits::HEAD_BYTES_MAX {
-            return Err(Refusal::new(431, "the head is too large"));
+            return Err(Refusal::new(Reason::HeadTooLarge, "the head is too large"));
         }
         if self.headers > limits::HEADERS_MAX {
-            return Err(Refusal::new(431, "there are too many headers"));
+            return Err(Refusal::new(Reason::HeadTooLarge, "there are too many headers"));
         }
         Ok(())
     }
@@ -121,7 +121,7 @@ impl Scanner {
                 State::Name
             }
             (State::LineStart, b' ' | b'\t') => {
-                return Err(Refusal::new(400, "a header is folded over lines"));
+                return Err(Refusal::new(Reason::Malformed, "a header is folded over lines"));
             }
             (State::Name, byte) if is_token(byte) => State::Name,
             (State::Name, b':') => State::Value,
@@ -139,11 +139,15 @@ fn version(had: usize, byte: u8) -> Result<State, Refusal> {
     match (had, byte) {
         (8, b'\r') => Ok(State::LineFeed),
         (7, b'0' | b'1') => Ok(State::Version(8)),
-        (5 | 7, b'0'..=b'9') if VERSION.get(had) != Some(&byte) => {
-            Err(Refusal::new(505, "only HTTP/1.1 and HTTP/1.0 are understood here"))
-        }
+        (5 | 7, b'0'..=b'9') if VERSION.get(had) != Some(&byte) => Err(Refusal::new(
+            Reason::WrongVersion,
+            "only HTTP/1.1 and HTTP/1.0 are understood here",
+        )),
         _ if VERSION.get(had) == Some(&byte) => Ok(State::Version(had + 1)),
-        _ => Err(Refusal::new(400, "the request line does not end in a version of HTTP")),
+        _ => Err(Refusal::new(
+            Reason::Malformed,
+            "the request line does not end in a version of HTTP",
+        )),
     }
 }
 
@@ -162,7 +166,7 @@ fn refusal(state: State, byte: u8) -> Refusal {
         (State::Value, _) => "a header holds a control character",
         _ => "a header's name holds what no name may",
     };
-    Refusal::new(400, why)
+    Refusal::new(Reason::Malformed, why)
 }
 
 /// Whether `byte` may be part of a method or of a header's name (RFC 9110 5.6.2).
@@ -183,7 +187,7 @@ mod tests {
     fn scanned(bytes: &[u8], step: usize) -> Result<Option<usize>, u16> {
         let mut scanner = Scanner::new();
         for piece in bytes.chunks(step) {
-            if let Some(end) = scanner.scan(piece).map_err(|refusal| refusal.status)? {
+            if let Some(end) = scanner.scan(piece).map_err(|refusal| refusal.status())? {
                 return Ok(Some(end));
             }
         }

@@ -4,6 +4,8 @@
 mod backup;
 mod body;
 mod fleets;
+mod metrics;
+mod openapi;
 mod output;
 mod overview;
 mod projects;
@@ -27,6 +29,8 @@ use crate::engine::Engine;
 use crate::gate::{Head, Pass};
 use crate::http::admin::output::Followers;
 use crate::http::auth::BearerToken;
+use crate::http::denial::Denial;
+use crate::http::instruments::Instruments;
 use crate::http::message::{Answer, Body, Handler, Request, Stream, StreamWriter};
 use crate::http::origin::{self, Hosts};
 use crate::http::query::Query;
@@ -35,6 +39,7 @@ use crate::http::route::{self, Found, Route};
 use crate::http::session::Sessions;
 use crate::http::ui;
 use crate::limits;
+use crate::metrics::Histogram;
 use crate::notify::rules::Rules;
 
 /// What an operator may set about the admin listener.
@@ -53,6 +58,8 @@ pub struct AdminSettings {
     pub max_body_bytes: u64,
     /// Clients that may follow output at once.
     pub max_followers: usize,
+    /// How long vessels take to be started; the launcher's own.
+    pub spawning: Arc<Histogram>,
 }
 
 /// Answers the owner of the installation.
@@ -64,6 +71,7 @@ pub struct AdminHandler {
     sessions: Sessions,
     cookie_name: String,
     started_at: Timestamp,
+    instruments: Arc<Instruments>,
 }
 
 /// What answers a route.
@@ -79,6 +87,8 @@ const ROUTES: &[Route<Endpoint>] = &[
     ("DELETE", SESSION, session::close),
     ("POST", "/api/v1/session/links", session::link),
     ("POST", "/api/v1/backup", backup::make),
+    ("GET", "/metrics", metrics::get),
+    ("GET", "/api/v1/openapi.json", openapi::get),
     ("GET", "/api/v1/overview", overview::get),
     ("GET", "/api/v1/organization", projects::organization),
     ("GET", "/api/v1/projects", projects::list),
@@ -258,7 +268,11 @@ fn unsupported(given: &str, expected: &str) -> Problem {
 
 impl AdminHandler {
     /// Shows and changes what `engine` has.
-    pub fn new(engine: Arc<Engine>, settings: AdminSettings) -> Self {
+    pub fn new(
+        engine: Arc<Engine>,
+        settings: AdminSettings,
+        instruments: Arc<Instruments>,
+    ) -> Self {
         let organization = engine.organization().id;
         Self {
             organization,
@@ -268,6 +282,7 @@ impl AdminHandler {
             started_at: engine.now(),
             engine,
             settings,
+            instruments,
         }
     }
 
@@ -337,6 +352,9 @@ impl Handler for AdminHandler {
             return Err(guarded(page));
         }
         if let Err(problem) = self.check(head) {
+            let is_stranger = problem.status == 401;
+            let denial = if is_stranger { Denial::Unauthorized } else { Denial::Forbidden };
+            self.instruments.admin_denied.count(denial);
             return Err(of_api(respond::error(RequestId::random(), problem)));
         }
         // Test runs take what webhooks take; everything else is a fleet file at most. What is open to

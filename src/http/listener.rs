@@ -6,14 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::gate::{
-    Admission, Gate, GateSettings, Head, Links, Passage, Reply, Spool, Tls, Verdict,
+    Admission, Counters, Gate, GateSettings, Head, Links, Passage, Reply, Spool, Tls, Verdict,
 };
 use crate::http::message::{Answer, Body, Handler};
 use crate::http::server::Server;
 use crate::limits;
 
 /// How a listener is served.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// Begins the names of its threads and tells its log lines apart; at most 8 bytes.
     pub name: &'static str,
@@ -21,6 +21,8 @@ pub struct Options {
     pub handlers: usize,
     /// Answers that may last beside them.
     pub lasting: usize,
+    /// Are told what is going on.
+    pub counters: Arc<Counters>,
 }
 
 /// What the listeners of a server have in common.
@@ -55,7 +57,7 @@ impl Listener {
         handler: Arc<dyn Handler>,
         doors: &Doors,
     ) -> io::Result<Self> {
-        let Options { name, handlers, lasting } = options;
+        let Options { name, handlers, lasting, counters } = options;
         let (inner, passage) = Passage::open(doors.spool.directory())?;
         let of_server = (Arc::clone(&passage), Arc::clone(&handler));
         let server = Server::start(name, inner, of_server.0, of_server.1, handlers)?;
@@ -67,7 +69,7 @@ impl Listener {
         );
         let admission = Arc::new(Door(handler));
         let (settings, spool) = (doors.settings.clone(), Arc::clone(&doors.spool));
-        let gate = Gate::start(name, socket, settings, admission, spool, links)?;
+        let gate = Gate::start(name, socket, settings, admission, spool, links, counters)?;
         Ok(Self { gate, server })
     }
 

@@ -2,6 +2,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr};
+use std::time::Instant;
 
 use crate::domain::request::RequestHead;
 use crate::gate::{Head, Pass};
@@ -16,6 +17,8 @@ pub struct Request<'a> {
     /// Names as received, values as bytes.
     pub headers: Vec<(String, Vec<u8>)>,
     pub remote_addr: SocketAddr,
+    /// When the last of it had come.
+    pub received_at: Instant,
     /// Bytes of the body.
     pub length: u64,
     pub body: &'a mut dyn Read,
@@ -136,6 +139,7 @@ mod tests {
                 ("authorization".into(), b"Bearer secret".to_vec()),
             ],
             remote_addr: ([192, 0, 2, 1], 7).into(),
+            received_at: Instant::now(),
             length: 0,
             body: &mut body,
         };

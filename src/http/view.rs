@@ -17,6 +17,7 @@ use crate::domain::notification::EmailNotifications;
 use crate::domain::notification::{NotificationRecord, Recipient};
 use crate::domain::overlap::Overlap;
 use crate::domain::rate::Rate;
+use crate::domain::retention::Retention;
 use crate::domain::run::{Status, Trigger, VesselRunRecord};
 use crate::domain::variable::VariableValue;
 use crate::domain::webhook::Webhook;
@@ -74,6 +75,7 @@ pub struct FleetJson<'a> {
     priority: i8,
     delivery: Delivery,
     notifications: Option<&'a EmailNotifications>,
+    keep_runs: Option<Retention>,
     /// Whether `PUT ?by=name` changed anything; absent elsewhere.
     #[serde(skip_serializing_if = "Option::is_none")]
     changed: Option<bool>,
@@ -113,6 +115,7 @@ impl<'a> From<&'a FleetView> for FleetJson<'a> {
             priority: definition.priority,
             delivery: definition.delivery,
             notifications: definition.notifications.as_ref(),
+            keep_runs: definition.keep_runs,
             changed: None,
             warnings: Vec::new(),
         }

@@ -12,8 +12,10 @@ use crate::domain::network::Networks;
 use crate::domain::rate::Rate;
 use crate::domain::run::Trigger;
 use crate::domain::webhook::Token;
-use crate::engine::{Denied, Engine};
+use crate::engine::{AcceptError, Denied, Engine};
 use crate::gate::{Head, Pass};
+use crate::http::denial::Denial;
+use crate::http::instruments::Instruments;
 use crate::http::message::{Answer, Handler, Request};
 use crate::http::respond::{self, Problem};
 
@@ -35,6 +37,20 @@ pub struct HookHandler {
     organization: OrganizationId,
     settings: HookSettings,
     senders: Option<Mutex<Senders>>,
+    instruments: Arc<Instruments>,
+}
+
+/// Why a request is refused, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Refused {
+    denial: Denial,
+    problem: Problem,
+}
+
+impl From<AcceptError> for Refused {
+    fn from(error: AcceptError) -> Self {
+        Self { denial: Denial::from(&error), problem: error.into() }
+    }
 }
 
 /// What a request is for.
@@ -46,10 +62,10 @@ enum Target {
 
 impl HookHandler {
     /// Takes requests in for `engine`.
-    pub fn new(engine: Arc<Engine>, settings: HookSettings) -> Self {
+    pub fn new(engine: Arc<Engine>, settings: HookSettings, instruments: Arc<Instruments>) -> Self {
         let organization = engine.organization().id;
         let senders = settings.rate_limit_per_ip.map(|rate| Mutex::new(Senders::new(rate)));
-        Self { engine, organization, settings, senders }
+        Self { engine, organization, settings, senders, instruments }
     }
 
     /// Whether a request of `client` may come in, by its head alone. Counts it for the rate limits,
@@ -57,39 +73,52 @@ impl HookHandler {
     ///
     /// The order matters: who guesses tokens is counted per address like anybody else, and whoever
     /// a webhook does not allow cannot tell it from one that is not there.
-    fn check(&self, target: Result<Target, Problem>, client: Client) -> Result<(), Problem> {
+    fn check(&self, target: Result<Target, Refused>, client: Client) -> Result<(), Refused> {
         self.count_sender(client.address)?;
         let Target::Hook(token) = target? else { return Ok(()) };
         self.engine.admit(&token.hash(), client).map_err(|denied| match denied {
             Denied::UnknownToken => unknown(),
-            Denied::NotAllowed if client.is_disputed => Problem::bad_request(
-                "X-Forwarded-For and Forwarded name different clients; let the proxy remove the one \
-                 that it does not write",
-            ),
-            Denied::NotAllowed => Problem::bad_request("not from an address that may send here"),
-            Denied::TooSoon(too_soon) => Problem::too_soon(too_soon),
+            Denied::NotAllowed => {
+                let why = if client.is_disputed {
+                    "X-Forwarded-For and Forwarded name different clients; let the proxy remove \
+                     the one that it does not write"
+                } else {
+                    "not from an address that may send here"
+                };
+                Refused { denial: Denial::NotAllowed, problem: Problem::bad_request(why) }
+            }
+            Denied::TooSoon(too_soon) => {
+                let problem = Problem::too_soon(too_soon);
+                Refused { denial: Denial::WebhookTooOften, problem }
+            }
         })?;
         Ok(self.engine.check_room()?)
     }
 
-    fn count_sender(&self, address: IpAddr) -> Result<(), Problem> {
+    fn count_sender(&self, address: IpAddr) -> Result<(), Refused> {
         let Some(senders) = &self.senders else { return Ok(()) };
         let now = SystemClock.now();
         // A number that another thread was just about to store is all that a panic can spoil.
         let mut senders = senders.lock().unwrap_or_else(PoisonError::into_inner);
-        senders.take(address, now).map_err(Problem::too_soon)
+        senders.take(address, now).map_err(|too_soon| {
+            let problem = Problem::too_soon(too_soon);
+            Refused { denial: Denial::AddressTooOften, problem }
+        })
     }
 
     /// Accepts a run of the fleet that `token` belongs to.
-    fn accept(&self, token: &Token, request: &mut Request<'_>) -> Result<String, Problem> {
+    fn accept(&self, token: &Token, request: &mut Request<'_>) -> Result<String, Refused> {
         // Once more: it may have been replaced while the body was on its way.
         let version = self.engine.fleet_by_token(&token.hash()).ok_or_else(unknown)?;
         let (head, length) = (request.take_head(&[]), Some(request.length));
         let run = self.engine.accept(&version, Trigger::Webhook, head, request.body, length)?;
+        self.instruments.accepting.observe_duration(request.received_at.elapsed());
         Ok(respond::accepted(&version, self.organization, run))
     }
 
-    fn refused(id: RequestId, problem: Problem, client: IpAddr) -> Answer {
+    fn refused(&self, id: RequestId, refused: Refused, client: IpAddr) -> Answer {
+        let Refused { denial, problem } = refused;
+        self.instruments.hooks_denied.count(denial);
         // Never the path: it may hold a token that is right but for a letter.
         log::info!(
             request:% = id, status = problem.status, client:%,
@@ -109,7 +138,7 @@ impl Handler for HookHandler {
         let headers = head.headers.iter().map(|(name, value)| (name.as_str(), value.as_slice()));
         let client = client_of(peer.ip(), headers, &self.settings.trusted_proxies);
         self.check(target, client)
-            .map_err(|problem| Self::refused(RequestId::random(), problem, client.address))?;
+            .map_err(|refused| self.refused(RequestId::random(), refused, client.address))?;
         // Nobody knows the port of a client behind a proxy.
         let is_peer = client.address == peer.ip().to_canonical();
         let remote_addr = SocketAddr::new(client.address, if is_peer { peer.port() } else { 0 });
@@ -125,11 +154,11 @@ impl Handler for HookHandler {
         let accepted = match target(&request.method, &request.path) {
             Ok(Target::Health) => return respond::health(&self.engine.check_room()),
             Ok(Target::Hook(token)) => self.accept(&token, request),
-            Err(problem) => Err(problem),
+            Err(refused) => Err(refused),
         };
         match accepted {
             Ok(data) => respond::data(id, 201, &data),
-            Err(problem) => Self::refused(id, problem, request.remote_addr.ip()),
+            Err(refused) => self.refused(id, refused, request.remote_addr.ip()),
         }
     }
 
@@ -144,11 +173,12 @@ fn is_counted(peer: IpAddr, trusted_proxies: &Networks) -> bool {
 }
 
 /// The one refusal of every URL that is not a webhook's.
-fn unknown() -> Problem {
-    Problem::bad_request("not the URL of a webhook")
+fn unknown() -> Refused {
+    let problem = Problem::bad_request("not the URL of a webhook");
+    Refused { denial: Denial::UnknownUrl, problem }
 }
 
-fn target(method: &str, path: &str) -> Result<Target, Problem> {
+fn target(method: &str, path: &str) -> Result<Target, Refused> {
     match (method, path) {
         ("GET", "/healthz") => Ok(Target::Health),
         ("POST", path) => path
@@ -156,7 +186,10 @@ fn target(method: &str, path: &str) -> Result<Target, Problem> {
             .and_then(Token::parse)
             .map(Target::Hook)
             .ok_or_else(unknown),
-        _ => Err(Problem::method_not_allowed(&["POST"])),
+        _ => {
+            let problem = Problem::method_not_allowed(&["POST"]);
+            Err(Refused { denial: Denial::MethodNotAllowed, problem })
+        }
     }
 }
 
@@ -199,7 +232,7 @@ mod tests {
             ("BREW", "/x"),
             ("post", &hook),
         ] {
-            let problem = target(method, path).unwrap_err();
+            let problem = target(method, path).unwrap_err().problem;
             assert_eq!(problem.status, 405, "{method} {path}");
             assert_eq!(problem.headers, [("Allow", "POST".to_owned())]);
         }

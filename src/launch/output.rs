@@ -21,7 +21,9 @@ mod stored;
 
 use file::OutputFile;
 use redact::Redactor;
-pub use stored::{StoredOutput, output_path, parse_output_name, remove_output};
+pub use stored::{
+    StoredOutput, output_path, parse_output_name, remove_output, sync_output_directory,
+};
 
 /// Bytes of one chunk: what a reader holds in memory at a time.
 pub const CHUNK_BYTES_MAX: usize = 64 * 1024;
@@ -67,6 +69,8 @@ struct Place {
 pub struct CapturedOutput {
     /// Bytes the attempt wrote, kept or not.
     pub bytes: u64,
+    /// Those of them that are kept.
+    pub kept_bytes: u64,
     pub kept: Kept,
 }
 
@@ -191,15 +195,16 @@ impl LiveOutput {
                 [] => Kept::Nothing,
                 inline => Kept::Inline(inline.to_vec()),
             };
-            return CapturedOutput { bytes, kept };
+            return CapturedOutput { bytes, kept_bytes: bytes, kept };
         };
+        let kept_bytes = bytes.min(state.place.as_ref().map_or(bytes, |place| place.bytes_max));
         // Readers shall not wait for the disk.
         let path = state.place.as_ref().map(|place| place.path.clone());
         drop(state);
         if let Err(error) = file.sync(path.as_deref().and_then(Path::parent)) {
             log::error!(path:?, error:%; "output could not be synced: a power loss may take it");
         }
-        CapturedOutput { bytes, kept: Kept::File }
+        CapturedOutput { bytes, kept_bytes, kept: Kept::File }
     }
 
     /// Reads from `offset`. When nothing is there yet, waits up to `wait` for bytes or the end; a

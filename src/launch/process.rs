@@ -9,6 +9,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::fs::OFlags;
@@ -30,6 +31,7 @@ use super::workdir::WorkDirectories;
 use super::{Ended, HowEnded, Launch, Launcher};
 use crate::domain::confinement::is_default;
 use crate::domain::ids::{InstanceId, RunId, VesselRunId};
+use crate::metrics::{Histogram, LATENCY_BOUNDS};
 
 /// Where a [`ProcessLauncher`] keeps things and how far it lets vessels go.
 #[derive(Clone, Debug)]
@@ -55,6 +57,8 @@ pub struct ProcessLauncherSettings {
 pub struct ProcessLauncher {
     settings: ProcessLauncherSettings,
     work_directories: WorkDirectories,
+    /// How long the system takes to start a vessel's program, once it is ready to start.
+    spawning: Arc<Histogram>,
 }
 
 impl ProcessLauncher {
@@ -73,7 +77,13 @@ impl ProcessLauncher {
             refusal::warn_of_other_users(&settings.work_dir);
         }
         let work_directories = WorkDirectories::new(settings.work_dir.clone());
-        Ok(Self { settings, work_directories })
+        let spawning = Arc::new(Histogram::of_durations(&LATENCY_BOUNDS));
+        Ok(Self { settings, work_directories, spawning })
+    }
+
+    /// How long it takes to start programs.
+    pub fn spawning(&self) -> Arc<Histogram> {
+        Arc::clone(&self.spawning)
     }
 
     /// Starts the vessel and waits for its end.
@@ -121,7 +131,9 @@ impl ProcessLauncher {
         };
         let program = resolve(launch.program, launch.environment, &directory, &work.path)?;
         let start = Start { launch, program: &program, directory: &directory, descriptors };
+        let begun = Instant::now();
         let started = start.spawn(identity, work.body_start)?;
+        self.spawning.observe_duration(begun.elapsed());
         Ok(wait(started, &bounds, stop, output))
     }
 }

@@ -75,6 +75,12 @@ impl Lanes {
         self.waiting
     }
 
+    /// The run that was accepted before all others that wait.
+    pub fn first_waiting(&self) -> Option<RunId> {
+        let firsts = self.lanes.values().filter_map(|lane| lane.waiting.first_key_value());
+        firsts.min_by_key(|(sequence, _)| **sequence).map(|(_, run)| run.id)
+    }
+
     /// Whether there is anything to start.
     pub fn has_next(&self) -> bool {
         !self.turns.is_empty()

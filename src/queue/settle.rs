@@ -51,14 +51,14 @@ impl Queue {
     /// Records what an attempt has written that the stopping server has ended before its time. It
     /// counts as running: the next server resumes it.
     pub fn abandon(&mut self, vessel_run: VesselRunId, output: OutputRecord) -> Vec<Change> {
-        let active = self.active.get_mut(&vessel_run.run());
-        let vessel = vessel_run.vessel().zip(active);
-        let record = vessel.and_then(|(vessel, active)| {
-            active.vessels.get_mut(vessel).and_then(|vessel| vessel.record.as_mut())
-        });
-        let Some(record) = record else { return Vec::new() };
+        let Some(active) = self.active.get_mut(&vessel_run.run()) else { return Vec::new() };
+        let vessel = vessel_run.vessel().and_then(|vessel| active.vessels.get_mut(vessel));
+        let Some(record) = vessel.and_then(|vessel| vessel.record.as_mut()) else {
+            return Vec::new();
+        };
         record.output = output;
-        vec![Change::PutVesselRun(record.clone())]
+        active.record.output_bytes = active.record.output_bytes.saturating_add(output.kept);
+        vec![Change::PutVesselRun(record.clone()), Change::PutRun(active.record.clone())]
     }
 
     /// Follows the run's paths after something was decided, and ends it when all is.
@@ -96,6 +96,7 @@ fn settle_vessel(
     let record = entry.record.as_mut()?;
     record.ended_at = Some(now);
     record.output = output;
+    active.record.output_bytes = active.record.output_bytes.saturating_add(output.kept);
     record.reason = end.reason();
     match end {
         End::Exited(code) => record.exit_code = Some(*code),

@@ -6,8 +6,8 @@ use crate::clock::Timestamp;
 use crate::domain::change::Change;
 use crate::domain::ids::{FleetId, RunId, VesselRunId};
 use crate::domain::run::{RunRecord, Status};
-use crate::queue::Queue;
 use crate::queue::active::{ActiveRun, VesselState};
+use crate::queue::{Queue, Retries};
 
 /// What a stop leads to.
 #[derive(Debug, Default)]
@@ -41,7 +41,7 @@ impl Queue {
         let active = self.active.get_mut(&run)?;
         let mut stopped = Stopped::default();
         for vessel in 0..active.vessels.len() {
-            stop_vessel(active, vessel, now, &mut stopped);
+            stop_vessel(active, vessel, &mut self.retries, now, &mut stopped);
         }
         stopped.ended = self.advance(run, now, &mut stopped.changes);
         Some(stopped)
@@ -55,9 +55,9 @@ impl Queue {
         let vessel = id.vessel().filter(|vessel| *vessel < active.vessels.len())?;
         let mut stopped = Stopped::default();
         if active.ended(vessel).is_none() {
-            stop_vessel(active, vessel, now, &mut stopped);
+            stop_vessel(active, vessel, &mut self.retries, now, &mut stopped);
             for below in active.graph.descendants(vessel) {
-                stop_vessel(active, below, now, &mut stopped);
+                stop_vessel(active, below, &mut self.retries, now, &mut stopped);
             }
             stopped.ended = self.advance(run, now, &mut stopped.changes);
         }
@@ -65,7 +65,16 @@ impl Queue {
     }
 }
 
-fn stop_vessel(active: &mut ActiveRun, vessel: usize, now: Timestamp, stopped: &mut Stopped) {
+fn stop_vessel(
+    active: &mut ActiveRun,
+    vessel: usize,
+    retries: &mut Retries,
+    now: Timestamp,
+    stopped: &mut Stopped,
+) {
+    if let VesselState::AwaitsRetry { due } = active.vessels[vessel].state {
+        retries.remove(&(due, active.record.id, vessel));
+    }
     match active.vessels[vessel].state {
         VesselState::Ended(_) => {}
         VesselState::Running => {

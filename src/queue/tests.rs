@@ -91,6 +91,7 @@ impl Shape {
                 delivery: self.delivery,
                 user: None,
                 notifications: None,
+                keep_runs: None,
                 notify: Vec::new(),
             },
         })

@@ -41,14 +41,6 @@ impl Storage {
         self.committer.redo().record(self.directory.path())
     }
 
-    /// About how many bytes the rows of the database have: as many as its file, or fewer.
-    ///
-    /// # Errors
-    /// When the file cannot be looked at.
-    pub fn size_bytes(&self) -> io::Result<u64> {
-        self.database.size_bytes()
-    }
-
     /// Copies all rows to `archive`: what the database holds at some moment before this returns.
     /// All that was durable before `recording` began is in it. Returns the greatest run id that may
     /// be. Every now and then asks whether it `may_go_on`.

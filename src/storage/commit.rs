@@ -12,6 +12,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use crate::domain::change::Change;
 use crate::fatal;
 use crate::limits::{COMMIT_QUEUE_MAX, COMMIT_STALL_MAX, SLICE_BYTES};
+use crate::metrics::{Histogram, LATENCY_BOUNDS};
 use crate::storage::database::Database;
 use crate::storage::faults::Faults;
 use crate::storage::redo::Redo;
@@ -21,6 +22,32 @@ use crate::storage::tables::Rows;
 struct Request {
     changes: Vec<Change>,
     waiter: Waiter,
+}
+
+impl Request {
+    /// The request, and where to wait for it.
+    fn new(changes: Vec<Change>) -> (Self, Arc<Latch>) {
+        let done = Arc::new(Latch::new());
+        (Self { changes, waiter: Waiter(Arc::clone(&done)) }, done)
+    }
+}
+
+/// What the committer measures.
+#[derive(Debug)]
+pub struct CommitInstruments {
+    /// How long a commit takes, from the first of what it holds until all of it is durable.
+    pub duration: Histogram,
+    /// How many who wait have theirs in one commit.
+    pub group: Histogram,
+}
+
+impl Default for CommitInstruments {
+    fn default() -> Self {
+        Self {
+            duration: Histogram::of_durations(&LATENCY_BOUNDS),
+            group: Histogram::of_counts(&[1, 2, 4, 8, 16, 32, 64, 128, 256, 512]),
+        }
+    }
 }
 
 /// What has become of a commit.
@@ -82,6 +109,7 @@ pub struct Ticket {
 pub struct Committer {
     requests: Sender<Request>,
     progress: Arc<Progress>,
+    instruments: Arc<CommitInstruments>,
     redo: Arc<Redo>,
 }
 
@@ -147,12 +175,14 @@ impl Committer {
         let (requests, waiting) = bounded(COMMIT_QUEUE_MAX);
         let progress =
             Arc::new(Progress { origin: Instant::now(), began_millis: AtomicU64::new(0) });
+        let instruments = Arc::new(CommitInstruments::default());
         let redo = Arc::<Redo>::default();
         let thread = thread::Builder::new().name("committer".into()).spawn({
-            let (progress, redo) = (Arc::clone(&progress), Arc::clone(&redo));
-            move || run(&database, &waiting, &progress, &redo, faults.as_mut())
+            let (progress, instruments) = (Arc::clone(&progress), Arc::clone(&instruments));
+            let redo = Arc::clone(&redo);
+            move || run(&database, &waiting, &progress, &instruments, &redo, faults.as_mut())
         })?;
-        Ok((Self { requests, progress, redo }, thread))
+        Ok((Self { requests, progress, instruments, redo }, thread))
     }
 
     /// Records commits while a backup is being made.
@@ -163,9 +193,8 @@ impl Committer {
     /// Hands over `changes`. Commits happen in the order of these calls, so whoever decides calls
     /// this while still holding what the decision was based on.
     pub fn send(&self, changes: Vec<Change>) -> Ticket {
-        let done = Arc::new(Latch::new());
-        let waiter = Waiter(Arc::clone(&done));
-        if self.requests.send(Request { changes, waiter }).is_err() {
+        let (request, done) = Request::new(changes);
+        if self.requests.send(request).is_err() {
             fatal::stop("the committer has ended");
         }
         Ticket { done, progress: Arc::clone(&self.progress) }
@@ -179,7 +208,20 @@ impl Committer {
         }
     }
 
-    /// Whether commits get through.
+    /// Whether an empty commit, behind all that waits, gets through `within`.
+    pub fn commits(&self, within: Duration) -> bool {
+        let begun = Instant::now();
+        let (request, done) = Request::new(Vec::new());
+        self.requests.send_timeout(request, within).is_ok()
+            && done.wait(within.saturating_sub(begun.elapsed())) == Outcome::Durable
+    }
+
+    /// What it measures.
+    pub fn instruments(&self) -> &CommitInstruments {
+        &self.instruments
+    }
+
+    /// Whether commits get through, as far as is known without waiting for one.
     pub fn is_responsive(&self) -> bool {
         self.progress.elapsed() < COMMIT_STALL_MAX / 3
     }
@@ -189,12 +231,14 @@ fn run(
     database: &Database,
     requests: &Receiver<Request>,
     progress: &Progress,
+    instruments: &CommitInstruments,
     redo: &Redo,
     faults: &mut dyn Faults,
 ) {
     let mut group: Vec<Waiter> = Vec::new();
     while let Ok(first) = requests.recv() {
         progress.begin();
+        let begun = Instant::now();
         // Every sync costs the same, whatever it covers: others who are about to hand something
         // over get the processor first. With nobody else about, this costs nothing.
         thread::yield_now();
@@ -224,6 +268,9 @@ fn run(
             cannot_write(&error);
         }
         progress.end();
+        // Before anybody is told, so that nobody can ask for what is not counted yet.
+        instruments.duration.observe_duration(begun.elapsed());
+        instruments.group.observe(group.len() as u64);
         for waiter in group.drain(..) {
             waiter.0.decide(Outcome::Durable);
         }

@@ -14,8 +14,8 @@
 //! without the reads (hence writes) that a transaction across trees makes before it begins.
 
 use std::fs::File;
-use std::io;
 use std::ops::Bound;
+use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{PoisonError, RwLock};
 
@@ -83,12 +83,9 @@ impl Database {
         Rows { database: self, rows: self.sled.iter(), prefix: 0 }
     }
 
-    /// Bytes of the database's file.
-    ///
-    /// # Errors
-    /// When it cannot be looked at.
-    pub fn size_bytes(&self) -> io::Result<u64> {
-        Ok(self.file.metadata()?.len())
+    /// Bytes of the disk that the database takes up; `None` when the system does not tell.
+    pub fn bytes(&self) -> Option<u64> {
+        self.file.metadata().ok().map(|file| file.blocks().saturating_mul(512))
     }
 
     /// Applies `batch` as a whole and makes it durable.

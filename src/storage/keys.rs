@@ -59,6 +59,30 @@ pub fn fleet_version(fleet: FleetId, version: u32, chunk: u32) -> Vec<u8> {
     [fleet.as_bytes().as_slice(), &version.to_be_bytes(), &chunk.to_be_bytes()].concat()
 }
 
+/// `history`: the fleet, then the number.
+pub fn history(fleet: FleetId, number: u64) -> Vec<u8> {
+    [fleet.as_bytes().as_slice(), &number.to_be_bytes()].concat()
+}
+
+/// The number in a key of `history`.
+pub fn history_number(key: &[u8]) -> Option<u64> {
+    key.last_chunk().map(|bytes| u64::from_be_bytes(*bytes))
+}
+
+/// What follows every key that begins with `fleet`.
+pub fn after_fleet(fleet: FleetId) -> Vec<u8> {
+    // No key of a table is longer than this.
+    [fleet.as_bytes().as_slice(), &[0xff; 32]].concat()
+}
+
+/// What the ids of all vessel runs of `run` begin with: the run's time and counter, which no other
+/// run has.
+pub fn vessel_runs_of(run: RunId) -> [u8; 8] {
+    let mut prefix = [0; 8];
+    prefix.copy_from_slice(&run.as_bytes()[..8]);
+    prefix
+}
+
 /// The number at the end of `key`: an attempt or a chunk.
 pub fn last_number(key: &[u8]) -> Option<u32> {
     key.last_chunk().map(|bytes| u32::from_be_bytes(*bytes))

@@ -3,14 +3,20 @@
 
 use sled::{Batch, Db};
 
+use crate::clock::Timestamp;
+use crate::domain::change::{Change, HistoryEntry};
+use crate::domain::ids::{FleetId, RunId};
+use crate::domain::run::RunRecord;
 use crate::limits::SLICE_BYTES;
-use crate::storage::StorageError;
 use crate::storage::database::Database;
 use crate::storage::keys;
-use crate::storage::tables::Table;
+use crate::storage::tables::{Rows, Table};
+use crate::storage::{StorageError, readable};
 
 /// The first schema that has all tables in one tree.
 const ONE_TREE: u32 = 2;
+/// The first schema that counts ended runs in `history`.
+const HISTORY: u32 = 3;
 
 /// What the trees of schema 1 were called, and which table each has become.
 const TREES: [(&str, Table); 12] = [
@@ -33,13 +39,64 @@ const TREES: [(&str, Table); 12] = [
 /// # Errors
 /// When it cannot be read or written.
 pub(super) fn migrate(sled: &Db, database: &Database, from: u32) -> Result<(), StorageError> {
+    log::info!(from; "bringing the database to the present schema; this happens once");
     if from < ONE_TREE {
-        log::info!(from; "bringing the database to the present schema; this happens once");
         for (name, table) in TREES {
             move_tree(sled, database, name, table)?;
         }
     }
+    if from < HISTORY {
+        enter_history(database)?;
+    }
     Ok(())
+}
+
+/// Enters the runs that have ended into `history`, in pieces that are each durable before the next.
+/// A repetition gives the same entries the same numbers.
+fn enter_history(database: &Database) -> Result<(), StorageError> {
+    let mut rows = Rows::default();
+    let mut last: Option<(FleetId, u64, HistoryEntry)> = None;
+    for row in database.all(Table::RunsByFleet) {
+        let (key, _) = row?;
+        let Some((fleet, run)) = fleet_and_run(&key) else { continue };
+        let row = database.get(Table::Runs, run.as_bytes())?;
+        let record = row.and_then(|row| readable::<RunRecord>("runs", &row));
+        let Some((record, ended_at)) = record.and_then(|it| it.ended_at.map(|at| (it, at))) else {
+            continue;
+        };
+        if database.prefixed(Table::Notifications, run.as_bytes()).next().is_some() {
+            // It is entered when it has been delivered or given up.
+            continue;
+        }
+        // They come in the order of acceptance; none is kept for less time than it should be.
+        let before = last.filter(|(of, _, _)| *of == fleet);
+        let (number, ended_last, bytes_before) = match &before {
+            Some((_, number, entry)) => {
+                (number + 1, entry.since, entry.bytes_before.saturating_add(entry.bytes))
+            }
+            None => (0, Timestamp::default(), 0),
+        };
+        let entry = HistoryEntry {
+            run,
+            since: ended_at.max(ended_last),
+            bytes: record.kept_bytes(),
+            bytes_before,
+        };
+        let change = Change::PutHistory { fleet, number, entry: entry.clone() };
+        rows.add(&change).map_err(|error| StorageError::Migrate(error.to_string()))?;
+        last = Some((fleet, number, entry));
+        if rows.bytes() >= SLICE_BYTES {
+            let full = std::mem::take(&mut rows);
+            database.commit(full.into_batch()).map_err(StorageError::Migrate)?;
+        }
+    }
+    database.commit(rows.into_batch()).map_err(StorageError::Migrate)
+}
+
+/// What a key of `runs_by_fleet` consists of.
+fn fleet_and_run(key: &[u8]) -> Option<(FleetId, RunId)> {
+    let (fleet, run) = key.split_at_checked(16)?;
+    FleetId::from_slice(fleet).zip(RunId::from_slice(run))
 }
 
 /// Copies a tree into its table, in pieces that are each durable before the next.

@@ -4,7 +4,6 @@ use sled::Batch;
 
 use crate::archive::{RowChange, write_change};
 use crate::domain::change::Change;
-use crate::domain::ids::RunId;
 use crate::domain::run::RunRecord;
 use crate::limits::ROW_BYTES_MAX;
 use crate::storage::codec::{self, CodecError};
@@ -32,6 +31,8 @@ pub enum Table {
     Uploads,
     Notifications,
     Undelivered,
+    History,
+    Removals,
 }
 
 /// The rows of one commit.
@@ -112,7 +113,11 @@ impl Rows {
             }
             Change::BeginUpload(run) => self.put(T::Uploads, run.as_bytes(), Vec::new()),
             Change::EndUpload(run) => self.remove(T::Uploads, run.as_bytes()),
-            Change::RemovePayload { run, chunks } => self.remove_payload(*run, *chunks),
+            Change::RemovePayload { run, chunks } => {
+                for chunk in chunks.clone() {
+                    self.remove(T::Payloads, &keys::payload(*run, chunk));
+                }
+            }
             Change::PutNotification(record) => {
                 let key = keys::notification(record.run, record.number);
                 if record.given_up {
@@ -131,6 +136,29 @@ impl Rows {
                 let key = |chunk| keys::output(*vessel_run, *attempt, chunk);
                 self.put_chunks(T::Outputs, 0, bytes, key);
             }
+            Change::PutHistory { fleet, number, entry } => {
+                self.put(T::History, &keys::history(*fleet, *number), codec::encode(entry)?);
+            }
+            Change::RemoveHistory { fleet, number } => {
+                self.remove(T::History, &keys::history(*fleet, *number));
+            }
+            Change::BeginRemoval { run, fleet } => {
+                self.remove(T::Runs, run.as_bytes());
+                self.remove(T::RunsByFleet, &keys::run_of_fleet(*fleet, *run));
+                self.put(T::Removals, run.as_bytes(), Vec::new());
+            }
+            Change::RemoveAttempt { vessel_run, attempt, output_chunks } => {
+                for chunk in 0..*output_chunks {
+                    self.remove(T::Outputs, &keys::output(*vessel_run, *attempt, chunk));
+                }
+                self.remove(T::VesselRuns, &keys::attempt(*vessel_run, *attempt));
+            }
+            Change::EndRemoval(run) => self.remove(T::Removals, run.as_bytes()),
+            Change::RemoveFleetVersion { fleet, version, chunks } => {
+                for chunk in 0..*chunks {
+                    self.remove(T::FleetVersions, &keys::fleet_version(*fleet, *version, chunk));
+                }
+            }
         }
         Ok(())
     }
@@ -138,12 +166,6 @@ impl Rows {
     fn put_run(&mut self, run: &RunRecord) -> Result<(), CodecError> {
         self.put(Table::Runs, run.id.as_bytes(), codec::encode(run)?);
         Ok(())
-    }
-
-    fn remove_payload(&mut self, run: RunId, chunks: u32) {
-        for chunk in 0..chunks {
-            self.remove(Table::Payloads, &keys::payload(run, chunk));
-        }
     }
 
     fn put_chunks(&mut self, table: Table, first: u32, bytes: &[u8], key: impl Fn(u32) -> Vec<u8>) {

@@ -44,7 +44,7 @@ fn requests(stream: &[u8]) -> (Vec<Request>, End) {
         let (end, head) = match read_head(rest, rest.len()) {
             Ok(Some(found)) => found,
             Ok(None) => return (read, End::Cut),
-            Err(refusal) => return (read, End::Refused(refusal.status)),
+            Err(refusal) => return (read, End::Refused(refusal.status())),
         };
         match read_body(&head, &rest[end..]) {
             Ok(Some((body, length))) => {
@@ -63,7 +63,7 @@ fn read_body(head: &Head, rest: &[u8]) -> Result<Option<(Vec<u8>, usize)>, u16> 
             let length = usize::try_from(length).unwrap_or(usize::MAX);
             Ok(rest.get(..length).map(|body| (body.to_vec(), length)))
         }
-        Framing::Chunked => read_chunks(rest, rest.len()).map_err(|refusal| refusal.status),
+        Framing::Chunked => read_chunks(rest, rest.len()).map_err(|refusal| refusal.status()),
     }
 }
 
@@ -155,7 +155,7 @@ fn expected(stream: &[u8], hook: &str) -> Expected {
                 break;
             }
             Err(refusal) => {
-                statuses.push(refusal.status);
+                statuses.push(refusal.status());
                 break;
             }
         };

@@ -1,5 +1,5 @@
-//! The proxies of the README in front of the server, configured as written there: only addresses and
-//! paths are others.
+//! The proxies of `boathook help exposing` in front of the server, configured as written there: only
+//! addresses and paths are others.
 
 use std::fs;
 use std::net::TcpListener;
@@ -13,10 +13,10 @@ use crate::harness::certificate::{Certificate, HOST};
 use crate::harness::server::finish;
 use crate::harness::{Hook, Random, Server, sha256, wait_until};
 
-/// The block of the README in this language, with `replacements` made, each of which must be there.
-fn readme_block(language: &str, replacements: &[(&str, &str)]) -> String {
-    let readme = include_str!("../../README.md");
-    let (_, rest) = readme.split_once(&format!("```{language}\n")).expect("a block in the README");
+/// The topic's block in this language, with `replacements` made, each of which must be there.
+fn topic_block(language: &str, replacements: &[(&str, &str)]) -> String {
+    let topic = include_str!("../../src/cli/help/exposing.md");
+    let (_, rest) = topic.split_once(&format!("```{language}\n")).expect("a block in the topic");
     let (block, _) = rest.split_once("```").unwrap();
     replacements.iter().fold(block.to_owned(), |block, (from, to)| {
         assert!(block.contains(from), "no {from:?} in the block");
@@ -53,13 +53,13 @@ impl Proxy {
         Self { child, scratch, base, arguments }
     }
 
-    /// nginx with the README's block, for the server at `hooks`.
+    /// nginx with the topic's block, for the server at `hooks`.
     fn nginx(hooks: &str) -> Self {
         let scratch = tempfile::tempdir().unwrap();
         let port = free_port();
         let made = Certificate::make(scratch.path(), "proxy");
         let directory = scratch.path().display();
-        let block = readme_block(
+        let block = topic_block(
             "nginx",
             &[
                 ("listen 443 ssl", &format!("listen 127.0.0.1:{port} ssl")),
@@ -85,12 +85,12 @@ impl Proxy {
         Self::spawn(command, scratch, format!("https://{HOST}:{port}"), arguments)
     }
 
-    /// Caddy with the README's block, for the server at `hooks`; without TLS, for which it would
+    /// Caddy with the topic's block, for the server at `hooks`; without TLS, for which it would
     /// ask somebody on the internet.
     fn caddy(hooks: &str) -> Self {
         let scratch = tempfile::tempdir().unwrap();
         let base = format!("http://127.0.0.1:{}", free_port());
-        let block = readme_block("caddyfile", &[(HOST, &base), ("127.0.0.1:9000", hooks)]);
+        let block = topic_block("caddyfile", &[(HOST, &base), ("127.0.0.1:9000", hooks)]);
         let caddyfile = scratch.path().join("Caddyfile");
         fs::write(&caddyfile, block).unwrap();
         let mut adapt = Command::new("caddy");
@@ -150,7 +150,7 @@ impl Drop for Proxy {
 }
 
 fn works_as_written(start: impl Fn(&str) -> Proxy) {
-    let settings = readme_block("toml", &[]);
+    let settings = topic_block("toml", &[]);
     let settings: toml::Table = settings.parse().unwrap();
     let proxies: Vec<&str> = settings["trusted_proxies"]
         .as_array()

@@ -58,7 +58,7 @@ fn a_database_of_schema_1_is_brought_along() {
         let run = server.api().run(runs[2]["id"].as_str().unwrap());
         !is_final(&run) && vessel_of(&run, "greet")["attempt"] == 2
     });
-    assert_eq!(fs::read_to_string(server.data_dir().join("schema")).unwrap(), "2\n");
+    assert_eq!(fs::read_to_string(server.data_dir().join("schema")).unwrap(), "3\n");
 }
 
 #[test]

@@ -4,10 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use boathook::domain::change::{Change, QueueEntry, ServerRecord};
+use boathook::domain::change::{Change, HistoryEntry, QueueEntry, ServerRecord};
 use boathook::domain::fleet::Fleet;
 use boathook::domain::ids::{FleetId, RunId, VesselRunId};
 use boathook::domain::run::{RunRecord, VesselRunRecord};
+use boathook::limits::ROW_BYTES_MAX;
 use boathook::storage::faults::Faults;
 
 use crate::sabotage::Sabotage;
@@ -56,6 +57,13 @@ pub struct Rows {
     /// Runs whose payloads are there, and they are not.
     pub arriving: BTreeSet<RunId>,
     pub uploads: BTreeSet<RunId>,
+    /// Chunks of payloads.
+    pub payloads: BTreeMap<RunId, u32>,
+    pub history: BTreeMap<(FleetId, u64), HistoryEntry>,
+    /// Runs that are gone and of which something is left.
+    pub removing: BTreeSet<RunId>,
+    /// How many versions there are of each fleet.
+    pub versions: BTreeMap<FleetId, usize>,
 }
 
 impl Rows {
@@ -85,11 +93,47 @@ impl Rows {
             Change::RemoveQueueEntry { sequence } => {
                 self.queue.remove(sequence);
             }
-            Change::PutPayload { run, .. } if !self.runs.contains_key(run) => {
-                self.arriving.insert(*run);
+            Change::PutPayload { run, chunk, bytes } => {
+                let chunks = bytes.len().div_ceil(ROW_BYTES_MAX) as u32;
+                self.payloads.insert(*run, chunk + chunks);
+                if !self.runs.contains_key(run) {
+                    self.arriving.insert(*run);
+                }
             }
-            Change::RemovePayload { run, .. } => {
+            Change::RemovePayload { run, chunks } => {
                 self.arriving.remove(run);
+                let left = self.payloads.insert(*run, chunks.start);
+                assert_eq!(left, Some(chunks.end), "a payload is removed from its end on");
+                if chunks.start == 0 {
+                    self.payloads.remove(run);
+                }
+            }
+            Change::PutHistory { fleet, number, entry } => {
+                self.history.insert((*fleet, *number), entry.clone());
+            }
+            Change::RemoveHistory { fleet, number } => {
+                self.history.remove(&(*fleet, *number));
+            }
+            Change::BeginRemoval { run, .. } => {
+                let removed = self.runs.remove(run);
+                assert!(removed.is_some_and(|run| run.status.is_final()), "{run} has not ended");
+                self.removing.insert(*run);
+            }
+            Change::RemoveAttempt { vessel_run, attempt, .. } => {
+                assert!(self.removing.contains(&vessel_run.run()), "{vessel_run} is needed");
+                self.attempts.remove(&(*vessel_run, *attempt));
+            }
+            Change::EndRemoval(run) => {
+                self.removing.remove(run);
+            }
+            Change::AddFleetVersion(version) => {
+                *self.versions.entry(version.fleet_id).or_default() += 1;
+            }
+            Change::RemoveFleetVersion { fleet, version, .. } => {
+                self.versions.insert(*fleet, *version as usize - 1);
+                if *version == 1 {
+                    self.versions.remove(fleet);
+                }
             }
             Change::BeginUpload(run) => {
                 self.uploads.insert(*run);

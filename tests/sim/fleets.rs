@@ -7,6 +7,8 @@ use boathook::domain::ids::FleetId;
 use boathook::fleet_file::{FleetFile, parse_yaml};
 use fastrand::Rng;
 
+use crate::life::RULES;
+
 /// A fleet of a random shape, called `name`.
 pub fn random_file(random: &mut Rng, id: FleetId, name: &str) -> FleetFile {
     let text = random_text(random, name);
@@ -79,6 +81,9 @@ fn random_text(random: &mut Rng, name: &str) -> String {
     }
     if random.bool() {
         let _ = writeln!(text, "priority: {}", random.i8(-2..=2));
+    }
+    if random.u8(..4) == 0 {
+        let _ = writeln!(text, "keep_runs: {}", RULES[random.usize(..RULES.len())]);
     }
     if at_most_once {
         text.push_str("delivery: at_most_once\n");

@@ -1,7 +1,7 @@
 //! One life: a machine and the servers on it, driven through random steps by a seed. After each
 //! step what the engine says, what is stored and what the model expects must agree.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 use std::sync::Arc;
@@ -10,6 +10,7 @@ use std::time::Duration;
 use boathook::domain::change::Change;
 use boathook::domain::fleet::FleetDefinition;
 use boathook::domain::ids::{FleetId, RunId, VesselRunId};
+use boathook::domain::retention::Retention;
 use boathook::engine::{Assignment, Engine, Outcome};
 use boathook::launch::stop::StopSignal;
 use fastrand::Rng;
@@ -26,6 +27,7 @@ mod incarnation;
 mod replays;
 mod stops;
 mod submits;
+mod sweeps;
 mod vessels;
 
 pub use incarnation::Died;
@@ -48,6 +50,8 @@ pub struct Life {
     fleets: Vec<Fleet>,
     /// What settled attempts have written.
     outputs: BTreeMap<(VesselRunId, u32), Vec<u8>>,
+    /// Runs that were removed lately.
+    removed: VecDeque<RunId>,
     server: Option<Server>,
     /// What the last server left behind, as far as it was made durable.
     last_boot: Option<String>,
@@ -85,6 +89,9 @@ struct Fleet {
     webhook: Option<String>,
 }
 
+/// How long runs may be kept.
+pub const RULES: [&str; 5] = ["forever", "90d", "1m", "20m, 10 runs", "3 runs"];
+
 /// What kind of life this is. Each seed has its own.
 struct Temper {
     workers: usize,
@@ -99,6 +106,9 @@ struct Temper {
     replay: u32,
     large_bodies: u32,
     spawn_failure: u32,
+    sweep: u32,
+    /// Which runs the server keeps.
+    keep_runs: Retention,
 }
 
 impl Temper {
@@ -116,6 +126,10 @@ impl Temper {
             large_bodies: one_of(&[0, 5, 30]),
             spawn_failure: one_of(&[0, 20, 200]),
             workers: one_of(&[1, 2, 4, 16]) as usize,
+            sweep: one_of(&[0, 5, 30]),
+            keep_runs: RULES[one_of(&[0, 1, 2, 3, 4]) as usize]
+                .parse()
+                .unwrap_or_else(|error| panic!("{error}")),
         }
     }
 }
@@ -155,6 +169,7 @@ impl Life {
             model: Model::new(CRASHES_MAX),
             fleets: Vec::new(),
             outputs: BTreeMap::new(),
+            removed: VecDeque::new(),
             server: None,
             last_boot: None,
             stopped_cleanly: false,
@@ -178,8 +193,9 @@ impl Life {
     }
 
     fn step(&mut self) {
-        let Temper { crash, doom, orderly_stop, clock_jump, stop, edit, submit, replay, .. } =
-            self.temper;
+        let Temper {
+            crash, doom, orderly_stop, clock_jump, stop, edit, submit, replay, sweep, ..
+        } = self.temper;
         if self.chance(doom) {
             let when = if self.random.bool() { When::BeforeWrite } else { When::AfterSync };
             let commits = self.random.u32(..4);
@@ -207,6 +223,8 @@ impl Life {
             self.submit();
         } else if falls_on(replay) {
             self.replay();
+        } else if falls_on(sweep) {
+            self.sweep();
         } else if falls_on(100) {
             self.tick();
         } else if falls_on(20) {
@@ -229,6 +247,7 @@ impl Life {
         self.stop_in_order();
         self.see_to_the_server();
         self.finish_all();
+        self.sweep();
         self.check_everything();
     }
 

@@ -210,7 +210,8 @@ impl Launcher for Machine {
             0 => Kept::Nothing,
             _ => Kept::Inline(output.clone()),
         };
-        let output = CapturedOutput { bytes: output.len() as u64, kept };
+        let output =
+            CapturedOutput { bytes: output.len() as u64, kept_bytes: output.len() as u64, kept };
         if state.next_spawn_fails {
             return Ended { how: HowEnded::NotStarted("no such program".into()), output };
         }

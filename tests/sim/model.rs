@@ -175,6 +175,11 @@ impl Model {
         self.change(id, |run| run.restore(interruption, crashes_max, now));
     }
 
+    /// The run is kept no longer.
+    pub fn forget(&mut self, id: RunId) {
+        assert!(self.ended.remove(&id).is_some(), "{id} is no run that has ended");
+    }
+
     /// Changes an unfinished run; what has ended is left alone.
     fn change(&mut self, id: RunId, change: impl FnOnce(&mut Run)) {
         let Some(run) = self.unfinished.get_mut(&id) else { return };

@@ -4,6 +4,7 @@
 use boathook::domain::change::Change;
 use boathook::domain::fleet::{Delivery, FleetDefinition};
 use boathook::domain::graph::Condition;
+use boathook::domain::retention::Retention;
 use boathook::domain::run::Status;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,10 +33,16 @@ pub enum Sabotage {
     SkipWipe,
     /// The server does not notice that the machine has rebooted.
     OverlookReboot,
+    /// The engine takes every fleet for one that keeps a single run.
+    KeepTooLittle,
+    /// Vessels of runs that are removed stay.
+    LeaveAttempts,
+    /// Runs are removed without a mark: a crash leaves what is left of them.
+    ForgetRemovals,
 }
 
 impl Sabotage {
-    pub const ALL: [Sabotage; 12] = [
+    pub const ALL: [Sabotage; 15] = [
         Sabotage::AcknowledgeBeforeSync,
         Sabotage::ForgetAttempts,
         Sabotage::SettleAlone,
@@ -48,6 +55,9 @@ impl Sabotage {
         Sabotage::RetryOnceMore,
         Sabotage::SkipWipe,
         Sabotage::OverlookReboot,
+        Sabotage::KeepTooLittle,
+        Sabotage::LeaveAttempts,
+        Sabotage::ForgetRemovals,
     ];
 
     /// Changes what commit number `number` writes.
@@ -61,6 +71,17 @@ impl Sabotage {
                 !matches!(change, Change::PutVesselRun(record) if record.status == Status::Running)
             }),
             Sabotage::SettleAlone if changes.iter().any(is_end) => changes.retain(is_end),
+            Sabotage::LeaveAttempts => {
+                changes.retain(|change| !matches!(change, Change::RemoveAttempt { .. }));
+            }
+            Sabotage::ForgetRemovals => {
+                let forgotten = changes.iter().filter_map(|change| match change {
+                    Change::BeginRemoval { run, .. } => Some(Change::EndRemoval(*run)),
+                    _ => None,
+                });
+                let forgotten: Vec<Change> = forgotten.collect();
+                changes.extend(forgotten);
+            }
             Sabotage::LoseQueueRows if number.is_multiple_of(8) => {
                 changes.retain(|change| !matches!(change, Change::PutQueueEntry(_)));
             }
@@ -82,6 +103,7 @@ impl Sabotage {
     pub fn misread(self, definition: &mut FleetDefinition) {
         match self {
             Sabotage::IgnoreConcurrency => definition.concurrency = None,
+            Sabotage::KeepTooLittle => definition.keep_runs = Retention::new(None, Some(1)).ok(),
             Sabotage::IgnoreConditions => {
                 definition.paths.iter_mut().for_each(|path| path.condition = Condition::Completed);
             }

@@ -53,6 +53,7 @@ fn fleet(vessels: &str, paths: &[&str]) -> Arc<FleetVersion> {
             delivery: Delivery::AtLeastOnce,
             notifications: None,
             user: None,
+            keep_runs: None,
             notify: Vec::new(),
         },
     })
@@ -72,6 +73,7 @@ fn claim(version: &Arc<FleetVersion>, vessel: usize, payload: PayloadSize) -> Cl
         replay_of: None,
         sequence: 1,
         payload,
+        output_bytes: 0,
         crashes: 0,
         queued_at: at(0),
         started_at: Some(at(2_000)),

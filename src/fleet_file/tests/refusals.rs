@@ -34,7 +34,7 @@ fn whole_files() {
             "name: n\nimage: x\n",
             "line 2, column 1: image: unknown key `image`; known here: _id, name, project, \
              vessels, connections, concurrency, overlap, priority, delivery, notifications, \
-             triggers, user, notify",
+             triggers, user, notify, keep_runs",
         ),
         (
             "name: n\n",
@@ -55,6 +55,25 @@ fn whole_files() {
             "name: n\nproject: 6f1c2d3e-0000-4000-8000-000000000001\n",
             "line 2, column 10: project: the name reads like a UUID and would be taken for an id; \
              choose another",
+        ),
+        (
+            "name: n\nkeep_runs: 90\nvessels: {a: {run: x}}\n",
+            "line 2, column 12: keep_runs: \"90\" does not say which runs to keep; write how long, \
+             how many, or both, such as 90d, `1000 runs` or `90d, 1000 runs`, or `forever`",
+        ),
+        (
+            "name: n\nkeep_runs: {count: 0}\nvessels: {a: {run: x}}\n",
+            "line 2, column 20: keep_runs.count: expected a whole number from 1 to 1000000000",
+        ),
+        (
+            "name: n\nkeep_runs: {}\nvessels: {a: {run: x}}\n",
+            "line 2, column 12: keep_runs: says neither `age` nor `count`; to keep all, write \
+             `forever`",
+        ),
+        (
+            "name: n\nkeep_runs: {age: 0s}\nvessels: {a: {run: x}}\n",
+            "line 2, column 12: keep_runs: a run is kept for 1s to 36500d; write `forever` for \
+             longer",
         ),
         (
             "name: n\nconcurrency: 0\nvessels: {a: {run: x}}\n",

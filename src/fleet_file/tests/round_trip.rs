@@ -13,10 +13,11 @@ use crate::domain::ids::VesselId;
 use crate::domain::name::check_name;
 use crate::domain::notification::{EmailNotifications, Notify, Target};
 use crate::domain::overlap::Overlap;
+use crate::domain::retention::Retention;
 use crate::domain::run::Status;
 use crate::domain::source::{Argument, CloneLocation, Code, GitSource, Language, Origin};
 use crate::domain::variable::VariableValue;
-use crate::limits::PRIORITY_MAX;
+use crate::limits::{KEEP_COUNT_MAX, PRIORITY_MAX};
 
 /// Texts that YAML gives another meaning, or that a careless writer damages.
 const TRAPS: &[&str] = &[
@@ -285,6 +286,13 @@ fn keep_apart(vessels: &mut [VesselDefinition]) {
     }
 }
 
+fn keep_runs() -> impl Strategy<Value = Retention> {
+    let seconds = option::of(1..=3_153_600_000_u64);
+    (seconds, option::of(1..=KEEP_COUNT_MAX)).prop_map(|(seconds, count)| {
+        Retention::new(seconds.map(Duration::from_secs), count).expect("within bounds")
+    })
+}
+
 fn definition() -> impl Strategy<Value = FleetDefinition> {
     let condition = select(vec![Condition::Success, Condition::Errored, Condition::Completed]);
     (
@@ -296,9 +304,20 @@ fn definition() -> impl Strategy<Value = FleetDefinition> {
         option::of("[a-z_][a-z0-9_-]{0,8}"),
         notifications(),
         notify(),
+        option::of(keep_runs()),
     )
         .prop_map(
-            |(name, vessels, edges, turns, at_most_once, user, notifications, notify)| {
+            |(
+                name,
+                vessels,
+                edges,
+                turns,
+                at_most_once,
+                user,
+                notifications,
+                notify,
+                keep_runs,
+            )| {
                 let (concurrency, overlap, priority) = turns;
                 let mut vessels: Vec<_> = vessels
                     .into_iter()
@@ -323,6 +342,7 @@ fn definition() -> impl Strategy<Value = FleetDefinition> {
                     user,
                     notifications,
                     notify,
+                    keep_runs,
                 }
             },
         )
@@ -402,6 +422,7 @@ fn every_trap_survives_in_every_place() {
             delivery: Delivery::default(),
             user: None,
             notifications: None,
+            keep_runs: None,
             notify: Vec::new(),
         };
         let yaml = to_yaml(&definition, "default", Some(FleetId::random()));
@@ -440,6 +461,7 @@ concurrency: 1
 overlap: replace
 priority: -3
 delivery: at_most_once
+keep_runs: 30d, 1000 runs
 ";
     let yaml = yaml.replace("      retry_count: 2\n", "");
     assert_eq!(to_yaml(&parse_yaml(&yaml).unwrap().definition, "default", None), yaml);

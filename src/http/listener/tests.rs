@@ -95,7 +95,7 @@ impl Fixture {
         let (go_on, go_on_out) = unbounded();
         let toy = Toy { seen: seen_in, go_on: go_on_out };
         let socket = TcpListener::bind("127.0.0.1:0").unwrap();
-        let options = Options { name: "toy", handlers: 1, lasting: 2 };
+        let options = Options { name: "toy", handlers: 1, lasting: 2, counters: Arc::default() };
         let mut settings = GateSettings {
             max_connections: 100,
             max_connections_per_ip: 100,

@@ -52,6 +52,7 @@ fn handle(shared: &Shared, parcel: &mut Parcel) -> Answer {
         query: std::mem::take(&mut head.query),
         headers: std::mem::take(&mut head.headers),
         remote_addr: parcel.remote_addr,
+        received_at: parcel.received_at,
         length: parcel.body.length(),
         body: &mut parcel.body,
     };

@@ -23,6 +23,7 @@ fn run() -> RunView {
         replay_of: None,
         sequence: 9,
         payload: PayloadSize::default(),
+        output_bytes: 0,
         crashes: 0,
         queued_at: at(0),
         started_at: Some(at(5)),
@@ -110,6 +111,7 @@ fn a_fleet_names_its_vessels_and_connections() {
         delivery: Delivery::AtLeastOnce,
         user: None,
         notifications: None,
+        keep_runs: None,
         notify: Vec::new(),
     };
     let (id, project_id) = (FleetId::random(), ProjectId::random());

@@ -1,6 +1,7 @@
 //! Output files of attempts that have ended or were interrupted: their names, their reading and
 //! their removal.
 
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -21,15 +22,25 @@ pub fn parse_output_name(name: &str) -> Option<(VesselRunId, u32)> {
     (format!("{id}.{number}") == name).then_some((id, number))
 }
 
-/// Removes the file of an attempt's output, if there is one.
+/// Removes the file of an attempt's output. Returns whether there was one; that it is gone is
+/// durable once the directory has been synced.
 ///
 /// # Errors
 /// When the file is there and cannot be removed.
-pub fn remove_output(directory: &Path, vessel_run: VesselRunId, attempt: u32) -> io::Result<()> {
+pub fn remove_output(directory: &Path, vessel_run: VesselRunId, attempt: u32) -> io::Result<bool> {
     match std::fs::remove_file(output_path(directory, vessel_run, attempt)) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
     }
+}
+
+/// Makes the removals from `directory` durable.
+///
+/// # Errors
+/// When the directory cannot be synced.
+pub fn sync_output_directory(directory: &Path) -> io::Result<()> {
+    File::open(directory)?.sync_all()
 }
 
 /// An output file that nobody writes to any more.

@@ -89,8 +89,8 @@ fn larger_output_moves_to_a_file_and_reads_back_whole() {
     let path = output_path(&directory.path().join("made"), vessel_run(), 1);
     let mode = std::os::unix::fs::MetadataExt::mode(&path.metadata().unwrap());
     assert_eq!(mode & 0o777, 0o600);
-    remove_output(&directory.path().join("made"), vessel_run(), 1).unwrap();
-    remove_output(&directory.path().join("made"), vessel_run(), 1).unwrap();
+    assert!(remove_output(&directory.path().join("made"), vessel_run(), 1).unwrap());
+    assert!(!remove_output(&directory.path().join("made"), vessel_run(), 1).unwrap());
     let gone = StoredOutput::open(&directory.path().join("made"), vessel_run(), 1).unwrap_err();
     assert_eq!(gone.kind(), io::ErrorKind::NotFound);
 }

@@ -51,7 +51,7 @@ impl Script {
             changes.push(Change::RemoveQueueEntry { sequence: older });
         }
         if n.is_multiple_of(3) {
-            changes.push(Change::RemovePayload { run, chunks: 5 });
+            changes.push(Change::RemovePayload { run, chunks: 0..5 });
         }
         changes
     }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use ureq::http::Request;
 
 use super::http::{self, Answer};
-use super::{PATIENCE, redacted, wait_for};
+use super::{PATIENCE, description, redacted, wait_for};
 
 /// A client of the admin API of one server. Made anew when the server is.
 #[derive(Clone)]
@@ -39,7 +39,9 @@ impl Api {
         Self { token: token.into(), ..self.clone() }
     }
 
-    /// One request; an error when the server cannot be reached.
+    /// One request; an error when the server cannot be reached. Fails when it, or its answer, is not
+    /// as the server describes its API.
+    #[track_caller]
     pub fn try_call(
         &self,
         method: &str,
@@ -53,8 +55,10 @@ impl Api {
         if let Some((content_type, _)) = &content {
             request = request.header("Content-Type", *content_type);
         }
-        let sent = match content {
-            Some((_, body)) => self.agent.run(request.body(body).map_err(io::Error::other)?),
+        let sent = match &content {
+            Some((_, body)) => {
+                self.agent.run(request.body(body.as_slice()).map_err(io::Error::other)?)
+            }
             None if matches!(method, "POST" | "PUT") => {
                 self.agent.run(request.body(Vec::new()).map_err(io::Error::other)?)
             }
@@ -69,11 +73,13 @@ impl Api {
             })
             .collect();
         let body = response.body_mut().with_config().limit(1 << 30).read_to_vec();
-        Ok(Answer {
+        let answer = Answer {
             status: response.status().as_u16(),
             headers,
             body: body.map_err(io::Error::other)?,
-        })
+        };
+        description::check(method, path, content.as_ref(), &answer);
+        Ok(answer)
     }
 
     #[track_caller]

@@ -4,11 +4,13 @@
 pub mod api;
 pub mod browser;
 pub mod certificate;
+pub mod description;
 pub mod http;
 pub mod journal;
 pub mod processes;
 pub mod random;
 pub mod receiver;
+pub mod scrape;
 pub mod server;
 
 use std::path::Path;

@@ -81,7 +81,7 @@ impl Churn {
             let Some((run, length, _)) = self.waiting.remove(&sequence) else { break };
             let chunks = length.div_ceil(ROW_BYTES_MAX) as u32;
             changes.push(Change::RemoveQueueEntry { sequence });
-            changes.push(Change::RemovePayload { run, chunks });
+            changes.push(Change::RemovePayload { run, chunks: 0..chunks });
         }
         changes
     }

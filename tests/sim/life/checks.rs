@@ -67,11 +67,13 @@ impl Life {
             assert!(run.crashes <= super::CRASHES_MAX);
         }
         self.check_catalog();
+        self.check_history();
     }
 
     /// The database holds what was made durable, no more and no less.
     pub(super) fn check_storage(&self, storage: &Storage) {
-        let rows = &self.disk.lock().rows;
+        let disk = self.disk.lock();
+        let rows = &disk.rows;
         let ok = "the database can be read";
         assert_eq!(storage.server().expect(ok), rows.server);
         let queue: Result<Vec<_>, _> = storage.queue().collect();
@@ -88,6 +90,8 @@ impl Life {
             }
         }
         assert_eq!(storage.fleets().expect(ok).len(), rows.fleets.len());
+        drop(disk);
+        self.check_stored_history(storage);
     }
 
     /// Somebody looks at a run, at what it was given and at what it has written.

@@ -31,6 +31,7 @@ impl Life {
         let now = self.machine.now();
         self.note(format!("a server has started at {now}"));
         self.check_everything();
+        self.check_versions();
     }
 
     fn try_open(&mut self) {
@@ -54,6 +55,7 @@ impl Life {
             max_body_bytes: BODY_BYTES_MAX as u64,
             max_crash_attempts: CRASHES_MAX,
             keep_workdir: KeepWorkdir::Never,
+            keep_runs: self.temper.keep_runs,
             output_dir: self.directory.path().join("output"),
             min_free_bytes: 0,
             secrets: SecretStore::new(None),

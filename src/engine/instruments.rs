@@ -1,0 +1,99 @@
+//! What the engine counts and measures.
+
+use std::fmt;
+
+use crate::domain::run::{End, Status, Trigger};
+use crate::metrics::{Counter, Counters, Histogram};
+
+/// Bounds of how long vessels take, in microseconds: from a script of one line to a night's work.
+const VESSEL_BOUNDS: [u64; 14] = [
+    10_000,
+    50_000,
+    100_000,
+    500_000,
+    1_000_000,
+    5_000_000,
+    15_000_000,
+    60_000_000,
+    300_000_000,
+    900_000_000,
+    3_600_000_000,
+    4 * 3_600_000_000,
+    12 * 3_600_000_000,
+    24 * 3_600_000_000,
+];
+
+/// The statuses that a run may end with.
+const FINAL: [Status; 4] =
+    [Status::Success, Status::Errored, Status::Terminated, Status::Incomplete];
+
+/// See the module.
+#[derive(Debug)]
+pub struct Instruments {
+    /// Runs that have become durable.
+    pub accepted: Counters<Trigger>,
+    /// Runs that have ended.
+    pub ended: Counters<Status>,
+    /// Attempts that have ended.
+    pub attempts: Counters<AttemptEnd>,
+    /// How long programs ran, with all that it takes to start and to end them.
+    pub running: Histogram,
+    pub notifications_delivered: Counter,
+    pub notifications_given_up: Counter,
+}
+
+impl Default for Instruments {
+    fn default() -> Self {
+        Self {
+            accepted: Counters::of(&Trigger::ALL),
+            ended: Counters::of(&FINAL),
+            attempts: Counters::of(&AttemptEnd::ALL),
+            running: Histogram::of_durations(&VESSEL_BOUNDS),
+            notifications_delivered: Counter::default(),
+            notifications_given_up: Counter::default(),
+        }
+    }
+}
+
+/// How an attempt has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AttemptEnd {
+    Zero,
+    NonZero,
+    Signaled,
+    CutOff,
+    NotStarted,
+    Skipped,
+}
+
+impl AttemptEnd {
+    /// All of them.
+    pub const ALL: [Self; 6] =
+        [Self::Zero, Self::NonZero, Self::Signaled, Self::CutOff, Self::NotStarted, Self::Skipped];
+}
+
+impl From<&End> for AttemptEnd {
+    fn from(end: &End) -> Self {
+        match end {
+            End::Exited(0) => Self::Zero,
+            End::Exited(_) => Self::NonZero,
+            End::Signaled(_) => Self::Signaled,
+            End::CutOff => Self::CutOff,
+            End::NotStarted(_) => Self::NotStarted,
+            End::Skipped(_) => Self::Skipped,
+        }
+    }
+}
+
+impl fmt::Display for AttemptEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Zero => "exit_zero",
+            Self::NonZero => "exit_nonzero",
+            Self::Signaled => "signal",
+            Self::CutOff => "cutoff",
+            Self::NotStarted => "not_started",
+            Self::Skipped => "skipped",
+        })
+    }
+}

@@ -1,0 +1,239 @@
+//! Removing the runs that are kept no longer: the sweeper's thread, and its steps.
+//!
+//! A removal begins with one commit that takes away the run's row, its place in the indexes and in
+//! the history, and leaves a mark: from then on there is no such run. Files go next, then the other
+//! rows, in commits of a bounded size, and the mark with the last of them. A crash in between leaves
+//! the mark, and with it all that is needed to go on.
+//!
+//! The sweeper waits for each of its commits, so that whoever accepts a run finds one of them before
+//! them at most.
+
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Instant;
+
+use crate::clock::Timestamp;
+use crate::domain::change::Change;
+use crate::domain::ids::{FleetId, RunId, VesselRunId};
+use crate::domain::run::{OutputPlace, RunRecord};
+use crate::engine::history::HistorySize;
+use crate::engine::{Decisions, Engine, Phase};
+use crate::launch::output::{remove_output, sync_output_directory};
+use crate::limits::{SWEEP_PAUSE, SWEEP_ROWS, SWEEP_RUNS};
+
+/// Changes that remove what is left of runs, gathered into commits.
+struct Sweep<'a> {
+    engine: &'a Engine,
+    changes: Vec<Change>,
+    /// What the changes touch.
+    rows: u32,
+    /// Output files have been removed since the directory was synced.
+    has_removed_files: bool,
+}
+
+impl Decisions {
+    /// Enters a run into the history: it has ended, and nobody has to be told any more.
+    pub(super) fn enter_history(&mut self, run: &RunRecord, now: Timestamp) -> Change {
+        let entered = self.history.enter(run, now);
+        self.sweep_is_due |= self.history.is_news(run.fleet_id);
+        entered
+    }
+}
+
+impl Engine {
+    /// Starts the sweeper. It ends once the engine drains.
+    ///
+    /// # Errors
+    /// When the thread is not to be had.
+    pub fn start_sweeper(self: &Arc<Self>) -> std::io::Result<JoinHandle<()>> {
+        let engine = Arc::clone(self);
+        thread::Builder::new().name("sweeper".into()).spawn(move || engine.sweep_when_due())
+    }
+
+    fn sweep_when_due(&self) {
+        loop {
+            let pause = Instant::now() + SWEEP_PAUSE;
+            if self.sweep() {
+                self.pause_until(pause);
+            }
+            let mut decisions = self.decisions();
+            loop {
+                if decisions.phase != Phase::Serving {
+                    return;
+                }
+                let next_due = decisions.history.next_due(self.clock.now());
+                if decisions.sweep_is_due || next_due.is_some_and(|wait| wait.is_zero()) {
+                    break;
+                }
+                decisions.sweeper_waits = true;
+                decisions = match next_due {
+                    Some(wait) => {
+                        let waited = self.sweeps.wait_timeout(decisions, wait);
+                        waited.unwrap_or_else(|_| super::poisoned()).0
+                    }
+                    None => self.sweeps.wait(decisions).unwrap_or_else(|_| super::poisoned()),
+                };
+                decisions.sweeper_waits = false;
+            }
+        }
+    }
+
+    /// Lets more fall due, so that it goes together.
+    fn pause_until(&self, end: Instant) {
+        let mut decisions = self.decisions();
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() || decisions.phase != Phase::Serving {
+                return;
+            }
+            let waited = self.sweeps.wait_timeout(decisions, left);
+            decisions = waited.unwrap_or_else(|_| super::poisoned()).0;
+        }
+    }
+
+    /// Lets the sweeper look again when something may be due earlier than it waits for.
+    pub(super) fn wake_sweeper(&self, decisions: &Decisions) {
+        if decisions.sweep_is_due && decisions.sweeper_waits {
+            self.sweeps.notify_one();
+        }
+    }
+
+    /// Fleets have changed, and perhaps how long their runs are kept.
+    pub(super) fn keep_rules_changed(&self) {
+        let mut decisions = self.decisions();
+        decisions.sweep_is_due = true;
+        self.wake_sweeper(&decisions);
+    }
+
+    /// Removes the runs that are due by now, and what an earlier server has left of others: what the
+    /// sweeper does whenever it wakes. Returns whether there was anything.
+    pub fn sweep(&self) -> bool {
+        self.decisions().sweep_is_due = false;
+        let own_rules = self.catalog().keep_rules();
+        self.decisions().history.set_rules(own_rules);
+        let mut has_removed = self.finish_removals();
+        while let Some(fleet) = self.next_to_sweep() {
+            self.begin_removals(fleet);
+            self.finish_removals();
+            has_removed = true;
+        }
+        has_removed
+    }
+
+    fn next_to_sweep(&self) -> Option<FleetId> {
+        let decisions = self.decisions();
+        let is_serving = decisions.phase == Phase::Serving;
+        is_serving.then(|| decisions.history.due_fleet(self.clock.now())).flatten()
+    }
+
+    /// Takes some runs of `fleet` away that are due.
+    fn begin_removals(&self, fleet: FleetId) {
+        let oldest = || self.storage.history(fleet).take(SWEEP_RUNS).collect::<Vec<_>>();
+        let mut found = oldest();
+        if found.is_empty() {
+            // Its latest entries may be on their way to the disk.
+            self.storage.commit(Vec::new()).wait();
+            found = oldest();
+        }
+        let _turn = self.slices.lock().unwrap_or_else(|_| super::poisoned());
+        let mut decisions = self.decisions();
+        let changes = decisions.history.take_due(fleet, &found, self.clock.now());
+        let ticket = self.storage.commit(changes);
+        drop(decisions);
+        ticket.wait();
+    }
+
+    /// Removes what is left of runs that are there no more.
+    fn finish_removals(&self) -> bool {
+        let mut has_removed = false;
+        loop {
+            let runs: Vec<RunId> = self.storage.removals().take(SWEEP_RUNS).collect();
+            if runs.is_empty() {
+                return has_removed;
+            }
+            let mut sweep =
+                Sweep { engine: self, changes: Vec::new(), rows: 0, has_removed_files: false };
+            for run in runs {
+                if self.decisions().phase != Phase::Serving {
+                    return has_removed;
+                }
+                sweep.remove(run);
+            }
+            sweep.commit();
+            has_removed = true;
+        }
+    }
+
+    /// How much is kept of runs that have ended.
+    pub fn history_size(&self) -> HistorySize {
+        self.decisions().history.size()
+    }
+}
+
+impl Sweep<'_> {
+    /// Removes all that is left of `run`, and its mark at the end.
+    fn remove(&mut self, run: RunId) {
+        let engine = self.engine;
+        for (vessel_run, attempt, record) in engine.storage.attempts_of(run) {
+            let place = record.map(|record| record.output.place);
+            // An attempt that a crash has interrupted may have a file that its record does not name.
+            if place != Some(OutputPlace::Rows) {
+                self.remove_file(vessel_run, attempt);
+            }
+            let output_chunks = match place {
+                Some(OutputPlace::Nowhere | OutputPlace::File) => 0,
+                _ => engine.storage.output_chunks(vessel_run, attempt),
+            };
+            let change = Change::RemoveAttempt { vessel_run, attempt, output_chunks };
+            self.push(change, output_chunks + 1);
+        }
+        if engine.launcher.has_directory(run) {
+            engine.launcher.wipe_directory(run);
+        }
+        for record in engine.storage.notifications_of(run) {
+            self.push(Change::RemoveNotification { run, number: record.number }, 1);
+        }
+        // From the end on, so that the last chunk that is there tells how many are left.
+        let mut end = engine.storage.payload_chunks(run).unwrap_or_else(|error| {
+            log::error!(run:%, error:%; "a payload cannot be read");
+            0
+        });
+        while end > 0 {
+            let start = end.saturating_sub(SWEEP_ROWS);
+            self.push(Change::RemovePayload { run, chunks: start..end }, end - start);
+            end = start;
+        }
+        self.push(Change::EndRemoval(run), 1);
+    }
+
+    fn remove_file(&mut self, vessel_run: VesselRunId, attempt: u32) {
+        match remove_output(&self.engine.settings.output_dir, vessel_run, attempt) {
+            Ok(was_there) => self.has_removed_files |= was_there,
+            Err(error) => {
+                log::warn!(vessel_run:%, attempt, error:%; "an output file could not be removed");
+            }
+        }
+    }
+
+    fn push(&mut self, change: Change, rows: u32) {
+        if self.rows + rows > SWEEP_ROWS {
+            self.commit();
+        }
+        self.changes.push(change);
+        self.rows += rows;
+    }
+
+    fn commit(&mut self) {
+        if std::mem::take(&mut self.has_removed_files)
+            && let Err(error) = sync_output_directory(&self.engine.settings.output_dir)
+        {
+            log::warn!(error:%; "removed output files could not be synced: a power loss may bring them back");
+        }
+        self.rows = 0;
+        let changes = std::mem::take(&mut self.changes);
+        if !changes.is_empty() {
+            let _turn = self.engine.slices.lock().unwrap_or_else(|_| super::poisoned());
+            self.engine.storage.commit(changes).wait();
+        }
+    }
+}

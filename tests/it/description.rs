@@ -1,0 +1,162 @@
+//! The description of the admin API against the API: every operation is tried, and its answer held to
+//! what is described ([`crate::harness::description`] does so for all other tests as well).
+
+use std::collections::BTreeSet;
+
+use serde_json::json;
+
+use crate::harness::description;
+use crate::harness::http::exchange;
+use crate::harness::{Server, assert_error};
+
+/// Of each feature that shows in an answer one.
+const FLEET: &str = r#"
+name: described
+project: elsewhere
+vessels:
+  first:
+    run: "cat; exit 3"
+    environment: {A: 3.10, B: yes}
+    guardrails: {retry_count: 1, retry_wait: 0, exclude_exit_code_ranges: [2, "4-5"]}
+  second:
+    command: [sh, -c, exit]
+    working_directory: /tmp
+    environment: [{name: C, value: d}]
+  third:
+    source:
+      type: CODE
+      language: BASH
+      file: {name: a.sh, content: echo}
+      arguments: [{key: --a, value: "1"}, {value: all}]
+  fourth:
+    source: {type: CODE, language: PYTHON, version: "3", git: {repository: file:///nowhere/repo}, file_to_run: repo/a.py}
+    notifications: {emails: [ops@example.com], after_error: true}
+connections:
+  first: {second: ERRORED, third: SUCCESS, fourth: COMPLETED}
+concurrency: 2
+notifications: {emails: [ops@example.com], after_on_demand: true}
+notify: [{on: ERRORED, command: [/nowhere/page]}]
+"#;
+
+#[test]
+fn every_operation_answers_as_described() {
+    let server = Server::start();
+    let api = server.api();
+    let mut tried = BTreeSet::new();
+    let mut call = |method: &str, path: &str, content: Option<(&str, &str)>, status: u16| {
+        tried.extend(description::operation(method, path));
+        let content = content.map(|(kind, text)| (kind, text.as_bytes().to_vec()));
+        api.call(method, path, content).expect(status)
+    };
+    let json = |text| Some(("application/json", text));
+    let yaml = Some(("application/yaml", FLEET));
+
+    assert_eq!(call("GET", "/healthz", None, 200).text(), "ok");
+    call("GET", "/api/v1/organization", None, 200);
+    call("POST", "/api/v1/backup", None, 200);
+    let project = call("POST", "/api/v1/projects", json(r#"{"name": "zoo"}"#), 201).data();
+    let project = format!("/api/v1/projects/{}", project["id"].as_str().unwrap());
+    call("GET", &project, None, 200);
+    call("PUT", &project, json(r#"{"time_zone": "Europe/Berlin"}"#), 200);
+    call("GET", "/api/v1/projects?limit=1", None, 200);
+    call("DELETE", &project, None, 200);
+
+    call("POST", "/api/v1/fleets/check", yaml, 200);
+    call("POST", "/api/v1/fleets/check", Some(("application/yaml", "name: [")), 200);
+    let fleet = call("POST", "/api/v1/fleets", yaml, 201).data();
+    let fleet = format!("/api/v1/fleets/{}", fleet["id"].as_str().unwrap());
+    call("PUT", "/api/v1/fleets?by=name", yaml, 200);
+    let changed = FLEET.replace("concurrency: 2", "concurrency: 3");
+    call("PUT", &fleet, Some(("application/yaml", &changed)), 200);
+    call("GET", "/api/v1/fleets", None, 200);
+    call("GET", &fleet, None, 200);
+    call("GET", &format!("{fleet}/versions"), None, 200);
+    call("GET", &format!("{fleet}/versions/1"), None, 200);
+    call("POST", &format!("{fleet}/versions/1/revert"), None, 201);
+
+    let settings = json(r#"{"allow": ["127.0.0.0/8"], "rate_limit": "60/m"}"#);
+    call("POST", &format!("{fleet}/webhook"), settings, 201);
+    call("PUT", &format!("{fleet}/webhook"), json("{}"), 200);
+    let replaced = json(r#"{"grace_seconds": 60}"#);
+    call("POST", &format!("{fleet}/webhook/replace"), replaced, 201);
+    let shown = call("GET", &format!("{fleet}/webhook"), None, 200).data();
+    assert!(shown["previous"].is_object(), "a replaced URL shows");
+
+    let sent = Some(("text/plain", "sent"));
+    let run = call("POST", &format!("{fleet}/test?a=b"), sent, 201).data();
+    let run = run["fleet_run_id"].as_str().unwrap().to_owned();
+    let ended = api.wait_status(&run, "Errored");
+    let vessel = format!("/api/v1/vessel-runs/{}", ended["vessels"][0]["id"].as_str().unwrap());
+    let run = format!("/api/v1/runs/{run}");
+    let shown = call("GET", &run, None, 200).data();
+    assert!(shown["notifications"].is_array(), "what cannot be delivered shows: {shown}");
+    call("GET", "/api/v1/runs?status=Errored&trigger=webhook&limit=5", None, 200);
+    call("GET", &format!("{run}/webhook-parameters"), None, 200);
+    assert_eq!(call("GET", &format!("{run}/body"), None, 200).text(), "sent");
+    assert_eq!(call("GET", &vessel, None, 200).data()["attempts"].as_array().unwrap().len(), 2);
+    call("GET", &format!("{vessel}/output?offset=1&attempt=1"), None, 200);
+    call("GET", &format!("{vessel}/output?part=true&follow=true"), None, 200);
+    call("POST", &format!("{run}/stop"), None, 200);
+    call("POST", &format!("{run}/replay"), json(r#"{"from": "second"}"#), 201);
+    let overrides = r#"{"vessel_overrides": [{"name": "first", "environment_variable_overrides":
+        {"A": null, "SHIPYARD_OVERRIDE_STATUS": "SUCCESS"}}]}"#;
+    let started = call("POST", &format!("{fleet}/runs?trigger=on_demand"), json(overrides), 201);
+    let started = api.wait_ended(started.data()["fleet_run_id"].as_str().unwrap());
+    let vessel = started["vessels"][0]["id"].as_str().unwrap();
+    call("POST", &format!("/api/v1/vessel-runs/{vessel}/stop"), None, 200);
+
+    call("DELETE", &format!("{fleet}/webhook"), None, 200);
+    call("DELETE", &fleet, None, 200);
+    call("GET", "/api/v1/overview", None, 200);
+    call("POST", "/api/v1/session/links", None, 201);
+    call("DELETE", "/api/v1/session", None, 200);
+    let described = call("GET", "/api/v1/openapi.json", None, 200).json();
+    assert_eq!(described["openapi"], "3.1.0");
+
+    // Signing in is for pages, without the token that all other requests here have.
+    let content = format!("{{\"token\": \"{}\"}}", server.token());
+    let request = format!(
+        "POST /api/v1/session HTTP/1.1\r\nHost: localhost\r\nX-Boathook-Page: 1\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{content}",
+        content.len()
+    );
+    let answer = exchange(server.admin(), request.as_bytes()).unwrap().expect(201);
+    let content = ("application/json", content.into_bytes());
+    description::check("POST", "/api/v1/session", Some(&content), &answer);
+    tried.insert("signIn");
+
+    let untried: Vec<_> =
+        description::operations().into_iter().filter(|id| !tried.contains(id)).collect();
+    assert!(untried.is_empty(), "not tried: {untried:?}");
+}
+
+#[test]
+fn the_description_needs_the_token() {
+    let server = Server::start();
+    assert_error(&server.api().with_token("wrong").get("/api/v1/openapi.json"), 401);
+}
+
+#[test]
+fn files_in_json_are_described_and_taken_alike() {
+    let server = Server::start();
+    let api = server.api();
+    // The checks of the harness compare what is sent with the description.
+    api.apply(&json!({
+        "name": "local",
+        "vessels": {
+            "v": {
+                "run": "true",
+                "environment": {"A": 1, "B": false},
+                "guardrails": {"runtime_cutoff": "1h", "retry_backoff": "constant"},
+                "limits": {"memory": "512MiB", "cpu_time": "10s", "open_files": 64, "file_size": 0},
+                "nice": 10, "umask": "077",
+            },
+            "w": {"command": ["true"], "environment": null, "guardrails": null},
+        },
+        "connections": {"v": {"w": "COMPLETED"}},
+        "priority": -1, "overlap": "skip", "delivery": "at_most_once",
+        "triggers": {"schedules": []},
+    }));
+    let fleets = api.get("/api/v1/fleets").expect(200).data();
+    assert_eq!(fleets[0]["priority"], -1);
+}
