@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 use crate::domain::run::Status;
 
 mod api;
+mod backup;
 mod client;
 mod completions;
 mod demo;
@@ -20,6 +21,8 @@ mod locate;
 mod manual;
 mod open;
 pub mod output;
+mod progress;
+mod restore;
 mod run;
 mod runs;
 mod serve;
@@ -69,6 +72,10 @@ enum Verb {
     Runs(runs::RunsArgs),
     /// Examine the server and its machine, and say what to do about what is found
     Doctor(doctor::DoctorArgs),
+    /// Save everything that a running server has in one file
+    Backup(backup::BackupArgs),
+    /// Make a new data directory of a backup, or verify one
+    Restore(restore::RestoreArgs),
     /// Print a completion script for a shell
     Completions(completions::CompletionsArgs),
     /// Write the manual pages into a directory, for packagers
@@ -124,6 +131,8 @@ pub fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Verb::Run(arguments) => run::run(arguments),
         Verb::Runs(arguments) => runs::run(arguments),
         Verb::Doctor(arguments) => doctor::run(&arguments),
+        Verb::Backup(arguments) => backup::run(&arguments),
+        Verb::Restore(arguments) => restore::run(&arguments),
         Verb::Completions(arguments) => completions::run(&arguments),
         Verb::Manual(arguments) => manual::run(&arguments),
         Verb::Open(arguments) => open::run(&arguments),
@@ -174,6 +183,10 @@ mod tests {
             "runs replay r",
             "runs replay r --from v",
             "open",
+            "backup f --url http://h --json",
+            "backup -",
+            "restore f --data-dir d --resume-runs",
+            "restore --verify f --json",
             "help",
             "help operating",
             "help fleet apply",
@@ -183,7 +196,13 @@ mod tests {
                 panic!("{line}: {error}");
             }
         }
-        for line in ["runs list --status gone", "run x --body a --overrides b", "fleet apply"] {
+        for line in [
+            "runs list --status gone",
+            "run x --body a --overrides b",
+            "fleet apply",
+            "backup",
+            "restore f --verify --resume-runs",
+        ] {
             let words = ["boathook"].into_iter().chain(line.split_whitespace());
             assert_eq!(Cli::try_parse_from(words).unwrap_err().exit_code(), 2, "{line}");
         }

@@ -37,7 +37,7 @@ use crate::priority;
 use crate::random::SystemRandom;
 use crate::secrets::SecretStore;
 use crate::signals::{self, Event};
-use crate::storage::{self, DirectoryError, OpenError, write_private_file};
+use crate::storage::{self, DirectoryError, OUTPUT_DIRECTORY, OpenError, write_private_file};
 use crate::systemd::{self, SelfCheck, Watchdog};
 
 mod capacity;
@@ -118,7 +118,7 @@ impl Daemon {
         let admin = listen(admin, "the admin API", "admin-listen", settings.admin_listen)?;
         let Capacity { wanted, limit, doors, hook_handlers, max_followers } =
             Capacity::of(settings);
-        let output_dir = data_dir.join("output");
+        let output_dir = data_dir.join(OUTPUT_DIRECTORY);
         if !settings.allowed_users.is_empty() && settings.work_dir.starts_with(&data_dir) {
             // Other users pass through it to their work directories. Everything in it stays private
             // by its own mode; what there is cannot be listed.

@@ -25,6 +25,7 @@ use crate::random::Random;
 use crate::secrets::SecretStore;
 use crate::storage::{CommitInstruments, FreeSpace, Storage};
 
+mod backup;
 mod catalog;
 mod environment;
 mod examine;
@@ -44,6 +45,7 @@ mod shutdown;
 mod timer;
 mod worker;
 
+pub use backup::Backup;
 pub use catalog::{Applied, Denied, FleetView};
 pub use history::HistorySize;
 pub use instruments::{AttemptEnd, Instruments};

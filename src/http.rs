@@ -60,7 +60,8 @@ pub fn serve_admin(
     doors: &Doors,
     instruments: &Arc<Instruments>,
 ) -> io::Result<Listener> {
-    let (lasting, counters) = (settings.max_followers, Arc::clone(&instruments.admin));
+    let lasting = settings.max_followers.saturating_add(limits::BACKUPS_MAX);
+    let counters = Arc::clone(&instruments.admin);
     let options = Options { name: "admin", handlers: limits::ADMIN_HANDLERS, lasting, counters };
     let handler = Arc::new(AdminHandler::new(engine, settings, Arc::clone(instruments)));
     Listener::start(socket, options, handler, doors)

@@ -4,6 +4,7 @@
 
 pub mod activation;
 pub mod admission;
+pub mod archive;
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -27,6 +28,7 @@ pub mod notify;
 pub mod priority;
 pub mod queue;
 pub mod random;
+pub mod restore;
 pub mod secrets;
 pub mod signals;
 pub mod size;

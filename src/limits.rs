@@ -307,3 +307,18 @@ pub const SYNC_SLOW: Duration = Duration::from_millis(50);
 pub const CLOCK_STEP_MAX: Duration = Duration::from_secs(60);
 /// How long an examined listener may take to answer.
 pub const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Bytes from which on a frame of a backup is sent on its way: few digests, and little memory.
+pub const BACKUP_FRAME_BYTES: usize = 256 * 1024;
+/// Bytes of a frame of a backup at most: one more row than that, and a damaged length costs no more
+/// memory than this.
+pub const BACKUP_FRAME_BYTES_MAX: usize = 1 << 20;
+/// Bytes of what is committed while a backup is made, which its receiver is to get as well: many
+/// minutes of as much as one machine accepts. A receiver that is slower than that is given up.
+pub const BACKUP_REDO_BYTES_MAX: u64 = 4 << 30;
+/// Answers of the admin API that last beside its followers: the one backup that may be made.
+pub const BACKUPS_MAX: usize = 1;
+/// Rows that a backup reads between two looks at whether it may go on.
+pub const BACKUP_ROWS_PER_CHECK: u64 = 1024;
+/// Free bytes below which a restore gives up, for the same reason as [`FREE_BYTES_MIN`]; several
+/// times what one commit of it writes.
+pub const RESTORE_FREE_BYTES_MIN: u64 = 16 << 20;

@@ -23,7 +23,7 @@ mod stop;
 mod submit;
 mod turns;
 
-pub use restore::{Interruption, Restored, Started};
+pub use restore::{Cause, Discard, Interruption, Restored, Started};
 pub use settle::Settled;
 pub use stop::Stopped;
 pub use submit::{QueueFull, Submitted};

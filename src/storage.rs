@@ -20,6 +20,7 @@ use crate::fatal;
 use crate::limits::VESSELS_PER_FLEET_MAX;
 
 mod backlog;
+mod backup;
 pub mod chunks;
 mod codec;
 pub mod commit;
@@ -28,12 +29,17 @@ mod directory;
 pub mod faults;
 mod keys;
 mod migrate;
+mod redo;
+mod restore;
 mod space;
 mod tables;
 mod verify;
 
+pub use backup::BackupError;
 pub use commit::{CommitInstruments, Ticket};
-pub use directory::{DataDirectory, DirectoryError, write_private_file};
+pub use directory::{DataDirectory, DirectoryError, OUTPUT_DIRECTORY, SCHEMA, write_private_file};
+pub use redo::Recording;
+pub use restore::{Restoration, Restored};
 pub use space::FreeSpace;
 pub use verify::{Progress, Verified, Watch, verify_directory};
 
@@ -70,6 +76,10 @@ pub enum StorageError {
         "the database cannot be brought to the present schema: {0}; start again to go on with it"
     )]
     Migrate(String),
+    #[error("the rows of a backup cannot be written: {0}")]
+    Restore(String),
+    #[error("{path} has too little free disk space for it")]
+    NoRoom { path: std::path::PathBuf },
 }
 
 impl Storage {

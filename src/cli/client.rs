@@ -188,6 +188,15 @@ impl Client {
         self.successful(path, response)
     }
 
+    /// The same for a POST without a body.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub fn open_posted(&self, path: &str) -> Result<Response<Body>, ClientError> {
+        let response = self.exchange(Method::POST, path, Content::empty(), None)?;
+        self.successful(path, response)
+    }
+
     /// Gets what is at `path` as text of the given media type.
     ///
     /// # Errors

@@ -235,11 +235,15 @@ fn check_url(url: &str) -> Result<(), LocateError> {
 }
 
 fn start_advice(data_dir: &Path) -> String {
+    format!("is it running? start it with:\n    {}", start_command(data_dir))
+}
+
+/// The line that starts a server on `data_dir`.
+pub fn start_command(data_dir: &Path) -> String {
     if data_dir == Path::new(SYSTEM_DATA_DIRECTORY) {
-        "is it running? start it with:\n    sudo systemctl start boathook".to_owned()
+        "sudo systemctl start boathook".to_owned()
     } else {
-        let data_dir = quoted(&data_dir.to_string_lossy());
-        format!("is it running? start it with:\n    boathook serve --data-dir {data_dir}")
+        format!("boathook serve --data-dir {}", quoted(&data_dir.to_string_lossy()))
     }
 }
 

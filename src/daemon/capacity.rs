@@ -8,6 +8,9 @@ use crate::gate::{GateSettings, Spool};
 use crate::http::listener::Doors;
 use crate::limits;
 
+/// Links behind the admin listener that are not for followers.
+const OTHER_ADMIN_LINKS: usize = limits::ADMIN_HANDLERS + limits::BACKUPS_MAX;
+
 /// See the module.
 pub(super) struct Capacity {
     /// What was asked for.
@@ -26,7 +29,7 @@ impl Capacity {
             workers: settings.workers,
             connections: settings.max_connections,
             hook_links: limits::HANDLERS,
-            admin_links: limits::ADMIN_HANDLERS.saturating_add(settings.max_followers),
+            admin_links: OTHER_ADMIN_LINKS.saturating_add(settings.max_followers),
         };
         let limit = descriptors::raise(wanted);
         let granted = wanted.within(limit.current);
@@ -36,7 +39,7 @@ impl Capacity {
                 "the limit of open files is too low for all connections; raise it (LimitNOFILE=)"
             );
         }
-        let followers = granted.admin_links.saturating_sub(limits::ADMIN_HANDLERS).max(1);
+        let followers = granted.admin_links.saturating_sub(OTHER_ADMIN_LINKS).max(1);
         Self {
             wanted,
             limit,

@@ -130,4 +130,15 @@ pub struct ServerRecord {
     pub boot_id: String,
     /// Whether it stopped in order. False while it runs.
     pub stopped_cleanly: bool,
+    /// No server has left it but a restore: what that asks of the next one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restored: Option<RestoredFrom>,
+}
+
+/// The backup that a database comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestoredFrom {
+    pub created_at: Timestamp,
+    /// Whether what had not ended in it is to go on, or to be ended.
+    pub resume_runs: bool,
 }

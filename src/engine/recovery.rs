@@ -4,13 +4,15 @@
 //! Order matters. Leftovers of a crash are found by what the stored rows say was running; work
 //! directories are judged by the boot that the last server recorded; so both are seen to before
 //! this server changes a row. A crash during recovery repeats it.
+//!
+//! What comes from a backup has no leftovers and no directories, and most of it ends at once.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Condvar, Mutex, RwLock};
 
 use crate::clock::Timestamp;
-use crate::domain::change::{Change, QueueEntry, ServerRecord};
-use crate::domain::fleet::{DEFAULT_PROJECT, FleetVersion, Organization, Project};
+use crate::domain::change::{Change, QueueEntry, RestoredFrom, ServerRecord};
+use crate::domain::fleet::{DEFAULT_PROJECT, Delivery, FleetVersion, Organization, Project};
 use crate::domain::ids::{
     FleetId, InstanceId, OrganizationId, ProjectId, RunId, RunIds, VesselRunId,
 };
@@ -22,13 +24,15 @@ use crate::engine::notifications::ended_runs;
 use crate::engine::outbox::Outbox;
 use crate::engine::{Decisions, Engine, EngineSettings, Instruments, Phase, World};
 use crate::launch::Launcher;
-use crate::queue::{Interruption, Queue, Restored, Started};
+use crate::queue::{Cause, Discard, Interruption, Queue, Restored, Started};
 use crate::storage::{Storage, StorageError};
 
 /// Changes that recovery commits at a time, give or take a run: how many there are depends on how
 /// much was running. Few, so that no transaction grows with it, and that simulated recoveries have
 /// several commits to crash between.
 const CHANGES_PER_COMMIT: usize = 32;
+/// The same for runs of a backup that end at once: a million of them in some thousand commits.
+const DISCARDED_PER_COMMIT: usize = 1024;
 
 /// Why the engine does not open.
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +72,74 @@ struct Restoring<'a> {
     now: Timestamp,
 }
 
+/// Where decisions go: into the database, and into what the engine knows without reading it.
+struct Ledger<'a> {
+    storage: &'a Storage,
+    outbox: Outbox,
+    history: History,
+    instruments: Instruments,
+    /// What is not committed yet.
+    commit: Vec<Change>,
+    now: Timestamp,
+}
+
+impl Ledger<'_> {
+    /// Takes in what belongs together.
+    fn enter(&mut self, mut changes: Vec<Change>) {
+        for change in &mut changes {
+            match change {
+                Change::PutNotification(record) => {
+                    self.outbox.admit(record);
+                    if record.given_up {
+                        self.instruments.notifications_given_up.count();
+                    } else {
+                        // Nobody delivers before all of this is durable.
+                        self.outbox.add(record.clone());
+                    }
+                }
+                Change::PutRun(record) => self.instruments.ended.count(record.status),
+                _ => {}
+            }
+        }
+        let ended: Vec<Change> = ended_runs(&changes)
+            .filter(|run| !self.outbox.awaits(run.id))
+            .map(|run| self.history.enter(run, self.now))
+            .collect();
+        self.commit.extend(changes);
+        self.commit.extend(ended);
+    }
+
+    /// Makes durable what was taken in, once it is so many changes.
+    fn commit_from(&mut self, changes: usize) {
+        if self.commit.len() >= changes {
+            self.storage.commit(std::mem::take(&mut self.commit)).wait();
+        }
+    }
+
+    /// Gives up all that is to be told yet. It comes from a backup, and has surely been told by the
+    /// server that this was made of.
+    fn give_up_notifications(&mut self) -> Result<(), RecoveryError> {
+        let records = self.storage.notifications();
+        let runs: BTreeSet<RunId> =
+            records.map(|record| record.map(|it| it.run)).collect::<Result<_, _>>()?;
+        for run in runs {
+            let records = self.storage.notifications_of(run).into_iter();
+            for mut record in records.filter(|record| !record.given_up) {
+                record.given_up = true;
+                record.problem =
+                    Some("restored from a backup; it may have been delivered".to_owned());
+                self.commit.push(Change::PutNotification(record));
+            }
+            if let Some(run) = self.storage.run(run) {
+                self.commit.push(self.history.enter(&run, self.now));
+            }
+            self.commit_from(DISCARDED_PER_COMMIT);
+        }
+        self.commit_from(0);
+        Ok(())
+    }
+}
+
 impl Engine {
     /// Opens the engine: reads what is stored, decides what becomes of interrupted runs, ends what
     /// is left of them, and makes the decisions durable. Takes up to the kill grace when leftovers
@@ -87,6 +159,7 @@ impl Engine {
             instance: last.as_ref().map_or_else(InstanceId::random, |last| last.instance),
             boot_id: boot_id.clone(),
             stopped_cleanly: false,
+            restored: None,
         };
         let mut restoring = Restoring {
             storage: &storage,
@@ -102,8 +175,22 @@ impl Engine {
         let catalog = restoring.catalog()?;
         restoring.sweep_uploads()?;
         restoring.sweep_versions()?;
+        let mut ledger = Ledger {
+            storage: &storage,
+            outbox: Outbox::default(),
+            history: stored_history(&storage, settings.keep_runs)?,
+            instruments: Instruments::default(),
+            commit: Vec::new(),
+            now,
+        };
+        if restoring.ends_all() {
+            ledger.give_up_notifications()?;
+        }
+        for record in storage.notifications() {
+            ledger.outbox.restore(record?);
+        }
         for entry in storage.queue() {
-            restoring.restore(&entry?)?;
+            restoring.restore(&entry?, &mut ledger)?;
         }
         let Restoring { queue, recovery, changes, .. } = restoring;
         // Leftovers are found by rows that say Running, and directories are judged by the boot that
@@ -115,41 +202,14 @@ impl Engine {
         for run in &recovery.restarted {
             launcher.wipe_directory(*run);
         }
-        let (mut outbox, instruments) = (Outbox::default(), Instruments::default());
-        let mut history = stored_history(&storage, settings.keep_runs)?;
-        for record in storage.notifications() {
-            outbox.restore(record?);
-        }
-        let mut commit = Vec::new();
-        for mut changes in changes {
-            for change in &mut changes {
-                match change {
-                    Change::PutNotification(record) => {
-                        outbox.admit(record);
-                        if record.given_up {
-                            instruments.notifications_given_up.count();
-                        } else {
-                            // Nobody delivers before all of this is durable.
-                            outbox.add(record.clone());
-                        }
-                    }
-                    Change::PutRun(record) => instruments.ended.count(record.status),
-                    _ => {}
-                }
-            }
-            let ended: Vec<Change> = ended_runs(&changes)
-                .filter(|run| !outbox.awaits(run.id))
-                .map(|run| history.enter(run, now))
-                .collect();
-            commit.extend(changes);
-            commit.extend(ended);
-            if commit.len() >= CHANGES_PER_COMMIT {
-                storage.commit(std::mem::take(&mut commit)).wait();
-            }
+        for changes in changes {
+            ledger.enter(changes);
+            ledger.commit_from(CHANGES_PER_COMMIT);
         }
         // Last: a crash before this repeats the recovery, on what the last server left.
-        commit.push(Change::PutServer(server.clone()));
-        storage.commit(commit).wait();
+        ledger.commit.push(Change::PutServer(server.clone()));
+        ledger.commit_from(0);
+        let Ledger { outbox, history, instruments, .. } = ledger;
         launcher.sweep_directories(&|run| {
             storage.run(run).is_some_and(|run| {
                 run.status.is_final() && !settings.keep_workdir.keeps(run.status)
@@ -267,9 +327,64 @@ impl Restoring<'_> {
         Ok(())
     }
 
-    fn restore(&mut self, entry: &QueueEntry) -> Result<(), RecoveryError> {
+    /// The backup that all of this comes from, if no server has run since.
+    fn restored_from(&self) -> Option<RestoredFrom> {
+        self.last.as_ref().and_then(|last| last.restored)
+    }
+
+    /// Whether nothing of that backup is to go on.
+    fn ends_all(&self) -> bool {
+        self.restored_from().is_some_and(|from| !from.resume_runs)
+    }
+
+    /// Ends a run of a backup, if it is not to go on.
+    fn discard(
+        &mut self,
+        entry: &QueueEntry,
+        version: &Arc<FleetVersion>,
+        started: Option<&Started>,
+        ledger: &mut Ledger<'_>,
+    ) -> bool {
+        let Some(RestoredFrom { created_at, resume_runs }) = self.restored_from() else {
+            return false;
+        };
+        let backup = format!("the backup of {created_at} that this server was restored from");
+        let reason = match (resume_runs, version.definition.delivery) {
+            (false, _) => format!("it had not ended in {backup}"),
+            // Whether it has started since then, nobody here knows.
+            (true, Delivery::AtMostOnce) => format!(
+                "it had not ended in {backup}; with delivery at_most_once it is not started again"
+            ),
+            (true, _) => return false,
+        };
+        let how =
+            if resume_runs { Discard::GivenUp(&reason) } else { Discard::Terminated(&reason) };
+        let (version, started) = (Arc::clone(version), started.cloned());
+        let mut changes = self.queue.discard(entry, version, started, how, self.now);
+        if resume_runs {
+            self.changes.push(changes);
+        } else {
+            // What became of it was told, if it was, by the server that the backup was made of.
+            changes.retain(|change| !matches!(change, Change::PutNotification(_)));
+            // A million of them must not wait in memory, and there are no leftovers to be found by
+            // the rows that this changes.
+            ledger.enter(changes);
+            ledger.commit_from(DISCARDED_PER_COMMIT);
+        }
+        self.recovery.ended += 1;
+        true
+    }
+
+    fn restore(
+        &mut self,
+        entry: &QueueEntry,
+        ledger: &mut Ledger<'_>,
+    ) -> Result<(), RecoveryError> {
         let version = self.version(entry)?;
         let started = entry.started.then(|| self.started(entry, &version)).transpose()?;
+        if self.discard(entry, &version, started.as_ref(), ledger) {
+            return Ok(());
+        }
         let (restored, changes) = self.queue.restore(entry, version, started, self.now);
         if !changes.is_empty() {
             self.changes.push(changes);
@@ -312,9 +427,14 @@ impl Restoring<'_> {
                 self.recovery.interrupted.insert(vessel.id);
             }
         }
+        let cause = match &self.last {
+            Some(last) if last.restored.is_some() => Cause::Restore,
+            Some(last) if !last.stopped_cleanly => Cause::Crash,
+            _ => Cause::Stop,
+        };
         let same_boot = self.last.as_ref().is_some_and(|last| last.boot_id == self.boot_id);
         let interruption = Interruption {
-            was_crash: self.last.as_ref().is_some_and(|last| !last.stopped_cleanly),
+            cause,
             has_directory: same_boot && self.launcher.has_directory(entry.run),
         };
         Ok(Started { record, vessels, interruption })

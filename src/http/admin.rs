@@ -1,6 +1,7 @@
 //! The admin API: its routes, who may use them, and what its endpoints have in common. What an
 //! endpoint does is in the module of its noun.
 
+mod backup;
 mod body;
 mod doctor;
 mod fleets;
@@ -91,6 +92,7 @@ const ROUTES: &[Route<Endpoint>] = &[
     ("POST", SESSION, session::open),
     ("DELETE", SESSION, session::close),
     ("POST", "/api/v1/session/links", session::link),
+    ("POST", "/api/v1/backup", backup::make),
     ("GET", "/metrics", metrics::get),
     ("GET", "/api/v1/openapi.json", openapi::get),
     ("GET", "/api/v1/overview", overview::get),

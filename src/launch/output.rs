@@ -21,7 +21,9 @@ mod stored;
 
 use file::OutputFile;
 use redact::Redactor;
-pub use stored::{StoredOutput, output_path, remove_output, sync_output_directory};
+pub use stored::{
+    StoredOutput, output_path, parse_output_name, remove_output, sync_output_directory,
+};
 
 /// Bytes of one chunk: what a reader holds in memory at a time.
 pub const CHUNK_BYTES_MAX: usize = 64 * 1024;

@@ -10,11 +10,21 @@ use crate::domain::run::{RunRecord, Status, VesselRunRecord};
 use crate::queue::active::{ActiveRun, Vessel, VesselState};
 use crate::queue::{Queue, QueuedRun};
 
+/// Why a run was interrupted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The last server stopped in order.
+    Stop,
+    /// It did not.
+    Crash,
+    /// The run comes from a backup.
+    Restore,
+}
+
 /// How the last server ended, and what it left of a run.
 #[derive(Clone, Copy, Debug)]
 pub struct Interruption {
-    /// The last server did not stop in order.
-    pub was_crash: bool,
+    pub cause: Cause,
     /// The run's work directory is there, and from this boot of the machine: what vessels wrote
     /// into it is whole.
     pub has_directory: bool,
@@ -43,6 +53,15 @@ pub enum Restored {
     Ended,
 }
 
+/// How a stored run ends that is not put back, and why.
+#[derive(Clone, Copy, Debug)]
+pub enum Discard<'a> {
+    /// What has not ended is Terminated.
+    Terminated(&'a str),
+    /// What was running, or would have run next, is Errored; the rest never runs.
+    GivenUp(&'a str),
+}
+
 impl Queue {
     /// Puts back a run that was not finished. `started` when any of its vessels had been claimed.
     pub fn restore(
@@ -55,14 +74,7 @@ impl Queue {
         self.now_last = self.now_last.max(now);
         self.sequence_next = self.sequence_next.max(entry.sequence + 1);
         let Some(started) = started else {
-            let run = QueuedRun {
-                id: entry.run,
-                version,
-                trigger: entry.trigger,
-                replay_of: entry.replay_of,
-                payload: entry.payload,
-            };
-            self.lanes.push(entry.sequence, run);
+            self.lanes.push(entry.sequence, queued(entry, version));
             return (Restored::Waiting, Vec::new());
         };
         let mut changes = Vec::new();
@@ -85,6 +97,53 @@ impl Queue {
             Some(_) => (Restored::Ended, changes),
             None => (restored, changes),
         }
+    }
+
+    /// Ends a run that was not finished instead of putting it back: as a stop would, or as given up.
+    pub fn discard(
+        &mut self,
+        entry: &QueueEntry,
+        version: Arc<FleetVersion>,
+        started: Option<Started>,
+        discard: Discard<'_>,
+        now: Timestamp,
+    ) -> Vec<Change> {
+        self.now_last = self.now_last.max(now);
+        self.sequence_next = self.sequence_next.max(entry.sequence + 1);
+        let mut active = match started {
+            Some(started) => {
+                let mut active = ActiveRun::new(started.record, version);
+                load_vessels(&mut active, started.vessels);
+                active
+            }
+            None => {
+                let record = queued(entry, Arc::clone(&version)).record(entry.sequence);
+                ActiveRun::new(record, version)
+            }
+        };
+        let mut changes = Vec::new();
+        match discard {
+            Discard::Terminated(reason) => {
+                for vessel in 0..active.vessels.len() {
+                    if active.ended(vessel).is_none() {
+                        changes.push(active.decide(vessel, Status::Terminated, reason, now));
+                    }
+                }
+            }
+            Discard::GivenUp(reason) => give_up(&mut active, reason, now, &mut changes),
+        }
+        changes.extend(active.end(now));
+        changes
+    }
+}
+
+fn queued(entry: &QueueEntry, version: Arc<FleetVersion>) -> QueuedRun {
+    QueuedRun {
+        id: entry.run,
+        version,
+        trigger: entry.trigger,
+        replay_of: entry.replay_of,
+        payload: entry.payload,
     }
 }
 
@@ -124,11 +183,12 @@ fn interrupt(
         return Restored::Ended;
     }
     let was_running = active.running() > 0;
-    if interruption.was_crash && was_running {
+    let was_crash = interruption.cause == Cause::Crash;
+    if was_crash && was_running {
         active.record.crashes += 1;
         changes.push(Change::PutRun(active.record.clone()));
     }
-    let how = if interruption.was_crash { "crashed" } else { "stopped" };
+    let how = if was_crash { "crashed" } else { "stopped" };
     let has_directory = interruption.has_directory || !active.has_launched();
     let at_most_once = active.version.definition.delivery == Delivery::AtMostOnce;
     if at_most_once && (was_running || !has_directory) {
@@ -136,7 +196,7 @@ fn interrupt(
         give_up(active, &format!("the server {how} during this run; {why}"), now, changes);
         return Restored::Ended;
     }
-    if was_running && interruption.was_crash && active.record.crashes >= crash_attempts_max {
+    if was_running && was_crash && active.record.crashes >= crash_attempts_max {
         let crashes = active.record.crashes;
         let why = format!("given up: the server crashed {crashes} times while this was running");
         give_up(active, &why, now, changes);
@@ -147,9 +207,11 @@ fn interrupt(
         set_back(active, &why, changes, |state| state == VesselState::Running);
         return Restored::Resumed;
     }
-    let why = format!(
-        "the work directory is gone since the server {how}: the run starts again at its first vessel, after attempt"
-    );
+    let gone = match interruption.cause {
+        Cause::Restore => "the backup that it was restored from has no work directories".to_owned(),
+        Cause::Stop | Cause::Crash => format!("the work directory is gone since the server {how}"),
+    };
+    let why = format!("{gone}: the run starts again at its first vessel, after attempt");
     // What a person has stopped stays so.
     let is_kept = |state| state == VesselState::Ended(Status::Terminated);
     set_back(active, &why, changes, |state| !is_kept(state));

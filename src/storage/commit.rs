@@ -15,6 +15,7 @@ use crate::limits::{COMMIT_QUEUE_MAX, COMMIT_STALL_MAX, SLICE_BYTES};
 use crate::metrics::{Histogram, LATENCY_BOUNDS};
 use crate::storage::database::Database;
 use crate::storage::faults::Faults;
+use crate::storage::redo::Redo;
 use crate::storage::tables::Rows;
 
 /// Changes on their way to the committer, and whom to tell.
@@ -109,6 +110,7 @@ pub struct Committer {
     requests: Sender<Request>,
     progress: Arc<Progress>,
     instruments: Arc<CommitInstruments>,
+    redo: Arc<Redo>,
 }
 
 /// When the write under way began, so that a hang is noticed by those who wait for it: the server
@@ -174,11 +176,18 @@ impl Committer {
         let progress =
             Arc::new(Progress { origin: Instant::now(), began_millis: AtomicU64::new(0) });
         let instruments = Arc::new(CommitInstruments::default());
+        let redo = Arc::<Redo>::default();
         let thread = thread::Builder::new().name("committer".into()).spawn({
             let (progress, instruments) = (Arc::clone(&progress), Arc::clone(&instruments));
-            move || run(&database, &waiting, &progress, &instruments, faults.as_mut())
+            let redo = Arc::clone(&redo);
+            move || run(&database, &waiting, &progress, &instruments, &redo, faults.as_mut())
         })?;
-        Ok((Self { requests, progress, instruments }, thread))
+        Ok((Self { requests, progress, instruments, redo }, thread))
+    }
+
+    /// Records commits while a backup is being made.
+    pub fn redo(&self) -> &Arc<Redo> {
+        &self.redo
     }
 
     /// Hands over `changes`. Commits happen in the order of these calls, so whoever decides calls
@@ -223,6 +232,7 @@ fn run(
     requests: &Receiver<Request>,
     progress: &Progress,
     instruments: &CommitInstruments,
+    redo: &Redo,
     faults: &mut dyn Faults,
 ) {
     let mut group: Vec<Waiter> = Vec::new();
@@ -232,7 +242,7 @@ fn run(
         // Every sync costs the same, whatever it covers: others who are about to hand something
         // over get the processor first. With nobody else about, this costs nothing.
         thread::yield_now();
-        let mut rows = Rows::default();
+        let mut rows = if redo.is_recording() { Rows::recorded() } else { Rows::default() };
         let mut next = Some(first);
         while let Some(mut request) = next.take() {
             if let Err(error) = faults.before_write(&mut request.changes) {
@@ -248,6 +258,10 @@ fn run(
             if rows.bytes() < SLICE_BYTES {
                 next = requests.try_recv().ok();
             }
+        }
+        // Before a row of it can be read: see `redo`.
+        if let Some(changes) = rows.record() {
+            redo.note(changes);
         }
         let committed = database.commit(rows.into_batch());
         if let Err(error) = committed.and_then(|()| faults.after_sync()) {

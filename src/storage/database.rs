@@ -38,10 +38,12 @@ pub struct Database {
     synced: AtomicI64,
 }
 
-/// Rows of one table, by key without the table's byte.
+/// Rows of one table, by key without the table's byte; or of all, by key with it.
 pub struct Rows<'a> {
     database: &'a Database,
     rows: sled::Iter,
+    /// Bytes of the table at the beginning of keys, which are left out.
+    prefix: usize,
 }
 
 impl Database {
@@ -62,18 +64,23 @@ impl Database {
         let start = keys::of_table(table, start);
         let end = end.map_or_else(|| keys::end_of_table(table), |end| keys::of_table(table, end));
         let range = (Bound::Included(start), Bound::Excluded(end));
-        Rows { database: self, rows: self.sled.range::<Vec<u8>, _>(range) }
+        Rows { database: self, rows: self.sled.range::<Vec<u8>, _>(range), prefix: 1 }
     }
 
     /// The rows whose keys begin with `prefix`.
     pub fn prefixed(&self, table: Table, prefix: &[u8]) -> Rows<'_> {
         let rows = self.sled.scan_prefix(keys::of_table(table, prefix));
-        Rows { database: self, rows }
+        Rows { database: self, rows, prefix: 1 }
     }
 
     /// Every row of the table.
     pub fn all(&self, table: Table) -> Rows<'_> {
         self.prefixed(table, &[])
+    }
+
+    /// Every row there is, by its key in the database. Not as of one moment, if some change.
+    pub fn everything(&self) -> Rows<'_> {
+        Rows { database: self, rows: self.sled.iter(), prefix: 0 }
     }
 
     /// Bytes of the disk that the database takes up; `None` when the system does not tell.
@@ -141,7 +148,7 @@ impl Rows<'_> {
         next: impl FnOnce(&mut sled::Iter) -> Option<sled::Result<(IVec, IVec)>>,
     ) -> Option<sled::Result<(IVec, IVec)>> {
         let row = self.database.read(|| next(&mut self.rows))?;
-        Some(row.map(|(key, row)| (key.subslice(1, key.len() - 1), row)))
+        Some(row.map(|(key, row)| (key.subslice(self.prefix, key.len() - self.prefix), row)))
     }
 }
 

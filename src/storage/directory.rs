@@ -12,9 +12,11 @@ use rustix::fs::{FlockOperation, flock};
 use crate::limits::{DATABASE_CACHE_BYTES, DATABASE_SEGMENT_BYTES, LOCK_WAIT};
 use crate::storage::StorageError;
 
+mod restoring;
+
 /// The schema this program reads and writes. A file beside the database tells it, so that a
 /// database of another schema is left untouched.
-const SCHEMA: u32 = 3;
+pub const SCHEMA: u32 = 3;
 const SCHEMA_FILE: &str = "schema";
 /// How often a lock that another process holds is tried again.
 const LOCK_POLL: Duration = Duration::from_millis(50);
@@ -23,6 +25,10 @@ const LOCK_FILE: &str = "boathook.lock";
 /// their root.
 const ALWAYS_ALLOWED: [&str; 3] = [LOCK_FILE, "boathook.toml", "lost+found"];
 const DATABASE_DIRECTORY: &str = "db";
+/// Where output is that is too long for the database.
+pub const OUTPUT_DIRECTORY: &str = "output";
+/// There while a backup is being restored: see [`restoring`].
+const RESTORE_FILE: &str = "restore";
 
 /// Why a directory cannot be a data directory.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +53,13 @@ pub enum DirectoryError {
     OlderSchema { path: PathBuf, found: u32 },
     #[error("{path} has no database yet: start a server on it, or name another with --data-dir")]
     Empty { path: PathBuf },
+        "a restore into {path} has not come to its end; run `boathook restore` again, which begins anew"
+    )]
+    UnfinishedRestore { path: PathBuf },
+    #[error(
+        "{path} is not empty: a backup is restored into a new data directory, and never over another one; choose it with --data-dir"
+    )]
+    Occupied { path: PathBuf },
     #[error(
         "{path} holds {content:?} where the number of a schema should be; restore it from a backup"
     )]
@@ -72,6 +85,8 @@ impl DataDirectory {
         recognise(path)?;
         make_private_directory(path)?;
         let lock = lock(path)?;
+        // A restore may have begun in it, and be over, while the lock was waited for.
+        recognise(path)?;
         let schema = check_schema(path)?;
         Ok(Self { path: path.to_owned(), schema, _lock: lock })
     }
@@ -195,6 +210,9 @@ impl DataDirectory {
 /// Checks, before anything is touched, that `path` is missing, empty or a data directory that this
 /// program can serve from. Whoever names another directory by mistake keeps it as it is.
 fn recognise(path: &Path) -> Result<(), DirectoryError> {
+    if path.join(RESTORE_FILE).exists() {
+        return Err(DirectoryError::UnfinishedRestore { path: path.to_owned() });
+    }
     if path.join(SCHEMA_FILE).is_file() {
         return check_schema(path).map(drop);
     }
@@ -209,13 +227,20 @@ fn recognise(path: &Path) -> Result<(), DirectoryError> {
             });
         }
     };
-    // What a start that was cut short may have left, and what an operator puts there first.
-    let may_be_there = |name: &str| ALWAYS_ALLOWED.contains(&name) || name.starts_with(SCHEMA_FILE);
-    let is_foreign = |entry: fs::DirEntry| !may_be_there(&entry.file_name().to_string_lossy());
-    if entries.flatten().any(is_foreign) {
+    if entries.flatten().any(|entry| is_foreign(&entry)) {
         return Err(DirectoryError::NotOurs { path: path.to_owned() });
     }
     Ok(())
+}
+
+/// Whether an entry of a directory is something else than what a start or a restore that was cut
+/// short may have left, or what an operator puts there first.
+fn is_foreign(entry: &fs::DirEntry) -> bool {
+    let name = entry.file_name();
+    let name = name.to_string_lossy();
+    let may_be_there = ALWAYS_ALLOWED.contains(&&*name)
+        || [SCHEMA_FILE, RESTORE_FILE].iter().any(|prefix| name.starts_with(prefix));
+    !may_be_there
 }
 
 /// Makes `path`, for us alone, and its parents when they are missing; each new entry is synced.

@@ -4,7 +4,8 @@
 //! Whoever asks may look, at most every [`FREE_SPACE_AGE_MAX`]: an idle server needs no thread and
 //! no wake-ups for this.
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
@@ -74,6 +75,14 @@ impl FreeSpace {
             );
         }
     }
+}
+
+/// Whether the file system that holds `path` has at least `bytes` left for everybody.
+///
+/// # Errors
+/// When it cannot be looked at.
+pub(super) fn has_room(path: &Path, bytes: u64) -> io::Result<bool> {
+    Ok(is_enough(&statvfs(path)?, bytes))
 }
 
 /// Bytes that are free for everybody: root's reserve is not counted, whoever we are.

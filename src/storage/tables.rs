@@ -2,6 +2,7 @@
 
 use sled::Batch;
 
+use crate::archive::{RowChange, write_change};
 use crate::domain::change::Change;
 use crate::domain::run::RunRecord;
 use crate::limits::ROW_BYTES_MAX;
@@ -39,12 +40,24 @@ pub enum Table {
 pub struct Rows {
     batch: Batch,
     bytes: usize,
+    /// The same rows for a backup that is being made.
+    record: Option<Vec<u8>>,
 }
 
 impl Rows {
     /// Bytes of the keys and values so far.
     pub fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Rows that are recorded as well.
+    pub fn recorded() -> Self {
+        Self { record: Some(Vec::new()), ..Self::default() }
+    }
+
+    /// The changes of rows so far, when they are recorded.
+    pub fn record(&self) -> Option<&[u8]> {
+        self.record.as_deref()
     }
 
     /// The rows for the database.
@@ -163,11 +176,19 @@ impl Rows {
 
     fn put(&mut self, table: Table, key: &[u8], row: Vec<u8>) {
         self.bytes += key.len() + row.len();
-        self.batch.insert(keys::of_table(table, key), row);
+        let key = keys::of_table(table, key);
+        if let Some(record) = &mut self.record {
+            write_change(record, RowChange { key: &key, value: Some(&row) });
+        }
+        self.batch.insert(key, row);
     }
 
     fn remove(&mut self, table: Table, key: &[u8]) {
         self.bytes += key.len();
-        self.batch.remove(keys::of_table(table, key));
+        let key = keys::of_table(table, key);
+        if let Some(record) = &mut self.record {
+            write_change(record, RowChange { key: &key, value: None });
+        }
+        self.batch.remove(key);
     }
 }

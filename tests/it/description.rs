@@ -53,6 +53,7 @@ fn every_operation_answers_as_described() {
 
     assert_eq!(call("GET", "/healthz", None, 200).text(), "ok");
     call("GET", "/api/v1/organization", None, 200);
+    call("POST", "/api/v1/backup", None, 200);
     let project = call("POST", "/api/v1/projects", json(r#"{"name": "zoo"}"#), 201).data();
     let project = format!("/api/v1/projects/{}", project["id"].as_str().unwrap());
     call("GET", &project, None, 200);

@@ -12,6 +12,7 @@ use tempfile::TempDir;
 
 use crate::harness::api::true_fleet;
 use crate::harness::http::exchange;
+use crate::harness::server::finish;
 use crate::harness::{Hook, Random, Server, ServerBuilder, wait_for};
 
 /// A small file system in memory. Gone when dropped.
@@ -251,4 +252,36 @@ fn ci_can_mount() {
         };
         assert_eq!(write().unwrap_err().kind(), io::ErrorKind::StorageFull);
     }
+}
+
+#[test]
+fn a_backup_that_finds_no_room_leaves_nothing_and_neither_does_a_restore() {
+    let Some(disk) = SmallDisk::mount(4) else { return };
+    let server = Server::start();
+    let (_, hook) = server.fleet_with_webhook(&true_fleet("large"));
+    let run = hook.post(server.hooks(), &[], &vec![b'l'; 20 << 20]);
+    server.api().wait_status(&run, "Success");
+    let backup = |path: &Path| finish(server.cli(&["backup", path.to_str().unwrap()]));
+    let (code, _, problem) = backup(&disk.path().join("full.backup"));
+    assert_eq!(code, 1);
+    assert!(problem.contains("full.backup") && problem.contains("No space"), "{problem}");
+    assert_eq!(fs::read_dir(disk.path()).unwrap().count(), 0);
+
+    disk.grow(40);
+    let whole = server.scratch().join("whole.backup");
+    assert_eq!(backup(&whole).0, 0);
+    let data_dir = disk.path().join("data");
+    let restore = || {
+        let data_dir = data_dir.to_str().unwrap();
+        finish(server.cli(&["restore", whole.to_str().unwrap(), "--data-dir", data_dir]))
+    };
+    let (code, _, problem) = restore();
+    assert_eq!(code, 1);
+    assert!(problem.contains("too little free disk space"), "{problem}");
+    let left: Vec<_> =
+        fs::read_dir(&data_dir).unwrap().flatten().map(|it| it.file_name()).collect();
+    assert_eq!(left, ["boathook.lock"], "{problem}");
+    disk.grow(400);
+    let (code, _, problem) = restore();
+    assert_eq!(code, 0, "{problem}");
 }

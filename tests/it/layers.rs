@@ -4,16 +4,27 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What a layer may name below `crate::`, besides itself and [`FOUNDATION`].
-const LAYERS: [(&str, &[&str]); 15] = [
+const LAYERS: [(&str, &[&str]); 17] = [
     ("domain", &[]),
+    ("archive", &[]),
     ("admission", &[]),
     ("queue", &[]),
     ("fleet_file", &[]),
-    ("storage", &["fatal"]),
+    ("storage", &["archive", "fatal"]),
     ("launch", &["memory"]),
     (
         "engine",
-        &["admission", "config", "fatal", "fleet_file", "launch", "queue", "secrets", "storage"],
+        &[
+            "admission",
+            "archive",
+            "config",
+            "fatal",
+            "fleet_file",
+            "launch",
+            "queue",
+            "secrets",
+            "storage",
+        ],
     ),
     ("gate", &[]),
     ("notify", &["engine", "launch", "secrets", "trust"]),
@@ -25,7 +36,11 @@ const LAYERS: [(&str, &[&str]); 15] = [
     ("config", &[]),
     ("secrets", &[]),
     ("systemd", &[]),
-    ("cli", &["activation", "config", "daemon", "doctor", "fleet_file", "trust"]),
+    ("restore", &["archive", "launch", "storage"]),
+    (
+        "cli",
+        &["activation", "archive", "config", "daemon", "doctor", "fleet_file", "restore", "trust"],
+    ),
 ];
 
 /// What everybody may name.

@@ -14,6 +14,14 @@ pub fn output_path(directory: &Path, vessel_run: VesselRunId, attempt: u32) -> P
     directory.join(format!("{vessel_run}.{attempt}"))
 }
 
+/// The attempt whose output a file of this name holds; `None` when it is another's.
+pub fn parse_output_name(name: &str) -> Option<(VesselRunId, u32)> {
+    let (vessel_run, attempt) = name.split_once('.')?;
+    let (id, number) = (vessel_run.parse::<VesselRunId>().ok()?, attempt.parse().ok()?);
+    // Ids and numbers have other forms, too; files have just this one.
+    (format!("{id}.{number}") == name).then_some((id, number))
+}
+
 /// Removes the file of an attempt's output. Returns whether there was one; that it is gone is
 /// durable once the directory has been synced.
 ///

@@ -5,7 +5,7 @@ use crate::domain::ids::RunIds;
 use crate::domain::run::{End, OutputRecord, Status};
 use crate::queue::tests::rows::Rows;
 use crate::queue::tests::{Shape, at, queued};
-use crate::queue::{Interruption, Queue, QueueFull, Restored, Started};
+use crate::queue::{Cause, Interruption, Queue, QueueFull, Restored, Started};
 
 #[test]
 fn stopping_a_finished_run_spares_the_run_that_has_its_sequence_now() {
@@ -48,7 +48,7 @@ fn a_run_whose_last_vessel_was_stopped_does_not_start_again_without_its_director
 
     // The power fails before the vessel that was told to stop has ended.
     let mut queue = Queue::new(10, 3);
-    let interruption = Interruption { was_crash: true, has_directory: false };
+    let interruption = Interruption { cause: Cause::Crash, has_directory: false };
     let vessels = [0, 1].map(|vessel| rows.latest(run.vessel_run(vessel)).cloned()).to_vec();
     let started = Started { record: rows.runs[&run].clone(), vessels, interruption };
     let entry = rows.queue.values().next().unwrap().clone();

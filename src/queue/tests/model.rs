@@ -17,7 +17,7 @@ use crate::domain::run::{End, Status};
 use crate::limits::RETRY_WAIT_MAX;
 use crate::queue::tests::rows::Rows;
 use crate::queue::tests::{EXCLUDED_EXIT_CODE, replay_of};
-use crate::queue::{Claim, Interruption, Restored};
+use crate::queue::{Cause, Claim, Interruption, Restored};
 
 #[derive(Clone, Debug, Default)]
 pub struct Model {
@@ -324,8 +324,9 @@ impl Model {
             .any(|vessel| self.attempts.contains_key(vessel) && !self.skipped.contains_key(vessel));
         let has_directory = interruption.has_directory || !has_launched;
         let crashes = self.crashes.entry(run).or_default();
-        *crashes += u32::from(was_running && interruption.was_crash);
-        let is_poison = was_running && interruption.was_crash && *crashes >= crashes_max;
+        let was_crash = interruption.cause == Cause::Crash;
+        *crashes += u32::from(was_running && was_crash);
+        let is_poison = was_running && was_crash && *crashes >= crashes_max;
         let at_most_once = self.versions[&run].definition.delivery == Delivery::AtMostOnce;
         if is_poison || at_most_once && (was_running || !has_directory) {
             self.give_up(&vessels);

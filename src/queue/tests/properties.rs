@@ -16,7 +16,7 @@ use crate::domain::run::{End, OutputRecord, Status};
 use crate::queue::tests::model::Model;
 use crate::queue::tests::rows::{Rows, run_of};
 use crate::queue::tests::{EXCLUDED_EXIT_CODE, Shape, at, queued};
-use crate::queue::{Interruption, Queue, QueueFull, Started, Stopped};
+use crate::queue::{Cause, Interruption, Queue, QueueFull, Started, Stopped};
 
 const WAITING_MAX: usize = 6;
 const CRASHES_MAX: u32 = 3;
@@ -253,7 +253,7 @@ impl Life {
         let Durable { rows, model } = &mut self.durable;
         for (place, entry) in rows.queue.values().enumerate() {
             let interruption = Interruption {
-                was_crash: restart.was_crash,
+                cause: if restart.was_crash { Cause::Crash } else { Cause::Stop },
                 has_directory: restart.directories >> (place % 16) & 1 == 1,
             };
             let vessels = model.vessels(entry.run);

@@ -14,7 +14,7 @@ use crate::limits::{REPLACED_PER_ARRIVAL_MAX, STARTS_PER_FAIR_START};
 use crate::queue::tests::rows::Rows;
 use crate::queue::tests::{Shape, at, queued};
 use crate::queue::turns::Turns;
-use crate::queue::{Claim, Interruption, Queue, Started, Submitted};
+use crate::queue::{Cause, Claim, Interruption, Queue, Started, Submitted};
 
 /// A queue with one worker, as far as it matters here.
 struct Line {
@@ -165,7 +165,7 @@ fn runs_with_a_crash_behind_them_and_the_others_alternate() {
     let started = Started {
         record: line.rows.runs[&run].clone(),
         vessels: (0..20).map(latest).collect(),
-        interruption: Interruption { was_crash: true, has_directory: true },
+        interruption: Interruption { cause: Cause::Crash, has_directory: true },
     };
     let (_, changes) = line.queue.restore(&entry, version, Some(started), at(5_000));
     line.rows.apply(&changes);

@@ -1,0 +1,181 @@
+//! `boathook backup`: everything that a running server has, in one file. It is checked as it comes,
+//! and has its name only once all of it is on the disk.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::thread;
+
+use anyhow::{Context, bail};
+use serde_json::json;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use tempfile::NamedTempFile;
+
+use super::Outcome;
+use super::client::reader;
+use super::locate::{ServerOptions, quoted};
+use super::output::{advise, command, print, stdout_is_terminal};
+use super::progress::{Progress, human_size};
+use super::session::Session;
+use crate::archive::{ArchiveError, Reader};
+
+/// Arguments of `backup`.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+The server goes on meanwhile. The backup holds what it had at one moment: fleets, webhooks with \
+their URLs, runs with their payloads and their output. It holds no work directories, no admin \
+token, no settings and no values of secrets. Whoever can read it can use the webhooks: it is \
+private to you (mode 0600).
+
+It is as large as what is in it, not as the database: restoring one is also how to compact that.
+
+    boathook backup /backups/boathook-$(date +%F).backup
+    boathook backup - | ssh HOST 'cat > boathook.backup'")]
+pub struct BackupArgs {
+    /// File to make, in place of what it was before; - for standard output
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+
+    #[command(flatten)]
+    server: ServerOptions,
+}
+
+/// Makes a backup.
+///
+/// # Errors
+/// When the server is not there or refuses, or it does not arrive whole and in order.
+pub fn run(arguments: &BackupArgs) -> anyhow::Result<Outcome> {
+    let session = Session::open(&arguments.server)?;
+    let path = &arguments.file;
+    let mut target = Target::open(path)?;
+    let answer = session.client.open_posted("/backup")?;
+    let mut source = Source { reader: reader(answer), target: &mut target };
+    let checked = copy(&mut source);
+    let (archive, bytes) = checked.with_context(|| match path.to_str() {
+        Some("-") => "there is no backup".to_owned(),
+        _ => format!("there is no backup in {}", path.display()),
+    })?;
+    target.keep()?;
+    let (header, totals) = archive;
+    if arguments.server.json && path.as_os_str() != "-" {
+        let answer = json!({
+            "file": path, "bytes": bytes, "created_at": header.created_at, "schema": header.schema,
+            "row_changes": totals.row_changes, "files": totals.files,
+        });
+        print(&format!("{answer:#}\n"))?;
+        return Ok(Outcome::Done);
+    }
+    let size = human_size(bytes);
+    let what = format!("{} rows, {} output files, {size}", totals.row_changes, totals.files);
+    if path.as_os_str() == "-" {
+        advise(&format!("backed up: {what}"));
+        return Ok(Outcome::Done);
+    }
+    print(&format!("{}\n", path.display()))?;
+    advise(&format!("backed up: {what}; whoever can read it can use the webhooks. To try it:"));
+    let file = quoted(&path.to_string_lossy());
+    advise(&command(&format!("boathook restore --verify {file}")));
+    Ok(Outcome::Done)
+}
+
+type Checked = ((crate::archive::Header, crate::archive::Totals), u64);
+
+/// Reads all of the backup, which copies it, and checks it.
+fn copy(source: &mut impl Read) -> Result<Checked, ArchiveError> {
+    // Only its header tells how much there may be.
+    let mut archive = Reader::open(source)?;
+    let mut progress = Progress::new("backing up", archive.header().bytes_expected);
+    let mut position = 0;
+    while archive.next_frame()?.is_some() {
+        progress.advance((archive.position() - position) as usize);
+        position = archive.position();
+    }
+    Ok(((archive.header().clone(), archive.totals()), archive.position()))
+}
+
+/// What the server sends, copied as it is read.
+struct Source<'a, R> {
+    reader: R,
+    target: &'a mut Target,
+}
+
+impl<R: Read> Read for Source<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.reader.read(buffer).map_err(|error| {
+            io::Error::other(format!("the server broke off ({error}); its log may say why"))
+        })?;
+        self.target.write(&buffer[..count])?;
+        Ok(count)
+    }
+}
+
+/// Where the backup goes.
+enum Target {
+    Stdout(io::Stdout),
+    /// A file beside the one that it is to become.
+    File {
+        file: NamedTempFile,
+        path: PathBuf,
+    },
+}
+
+impl Target {
+    fn open(path: &Path) -> anyhow::Result<Self> {
+        if path.as_os_str() == "-" {
+            if stdout_is_terminal() {
+                bail!("a backup is nothing to look at; name a file, or redirect the output");
+            }
+            return Ok(Self::Stdout(io::stdout()));
+        }
+        let Some(name) = path.file_name().filter(|_| !path.is_dir()) else {
+            bail!("{} is a directory; name a file in it", path.display());
+        };
+        let file = tempfile::Builder::new()
+            .prefix(&format!(".{}.", name.to_string_lossy()))
+            .suffix(".unfinished")
+            .tempfile_in(directory_of(path))
+            .with_context(|| format!("cannot write in {}", directory_of(path).display()))?;
+        remove_when_interrupted(file.path().to_owned())?;
+        Ok(Self::File { file, path: path.to_owned() })
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Self::Stdout(stdout) => stdout.write_all(bytes),
+            Self::File { file, path } => file.write_all(bytes).map_err(|error| {
+                io::Error::new(error.kind(), format!("cannot write {}: {error}", path.display()))
+            }),
+        }
+    }
+
+    /// All of it is there: makes it durable, and gives it its name.
+    fn keep(self) -> anyhow::Result<()> {
+        match self {
+            Self::Stdout(mut stdout) => stdout.flush().context("cannot write to standard output"),
+            Self::File { file, path } => {
+                let failed = || format!("cannot write {}", path.display());
+                file.as_file().sync_all().with_context(failed)?;
+                file.persist(&path).map_err(|error| error.error).with_context(failed)?;
+                File::open(directory_of(&path)).and_then(|it| it.sync_all()).with_context(failed)
+            }
+        }
+    }
+}
+
+fn directory_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Leaves nothing of `path` behind when somebody ends this process.
+fn remove_when_interrupted(path: PathBuf) -> io::Result<()> {
+    let mut signals = Signals::new([SIGINT, SIGTERM])?;
+    thread::Builder::new().name("signals".into()).spawn(move || {
+        if let Some(signal) = signals.forever().next() {
+            let _ = std::fs::remove_file(&path);
+            // As a shell reports a process that a signal has ended.
+            std::process::exit(128 + signal);
+        }
+    })?;
+    Ok(())
+}

@@ -1,0 +1,144 @@
+//! `boathook restore`: makes a data directory of a backup. Needs no server, and touches none.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, anyhow};
+use serde_json::json;
+
+use super::Outcome;
+use super::locate::start_command;
+use super::output::{advise, command, print};
+use super::progress::{Metered, Progress, human_size};
+use crate::config::default_data_directory;
+use crate::restore::{self, Restored, Verified};
+
+/// Arguments of `restore`.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+The backup is read to its end before anything is written: one that is damaged or cut short changes \
+nothing. The data directory must be new or empty, but for boathook.toml; a restore that was \
+interrupted is simply run again.
+
+Webhooks keep their URLs. The admin token is a new one. Runs that had not ended when the backup was \
+made become Terminated when the server starts: since then, the server that it was made of may have \
+run them. With --resume-runs they start again at their first vessel, but for those of fleets with \
+delivery at_most_once, which end as Errored; and what was to be told of others is told, maybe for \
+the second time.
+
+To compact a database, stop its server after the backup, move its data directory away, and restore \
+with --resume-runs.")]
+pub struct RestoreArgs {
+    /// A file that `boathook backup` made
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+
+    /// Directory to make, or to fill [default: that of a server of your own]
+    #[arg(long, env = "BOATHOOK_DATA_DIR", value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+
+    /// Let the runs that had not ended start again, instead of ending them
+    #[arg(long, conflicts_with = "verify")]
+    resume_runs: bool,
+
+    /// Only read all of the backup and say whether it is whole
+    #[arg(long)]
+    verify: bool,
+
+    /// Print what was done as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Restores or verifies a backup.
+///
+/// # Errors
+/// When it is not whole, or the directory cannot take it.
+pub fn run(arguments: &RestoreArgs) -> anyhow::Result<Outcome> {
+    let path = &arguments.file;
+    let file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let bytes = file.metadata().map_or(0, |metadata| metadata.len());
+    let of_backup = || path.display().to_string();
+    if arguments.verify {
+        let progress = Progress::new("verifying", bytes);
+        let verified = restore::verify(Metered { source: file, progress });
+        return report_verified(arguments, &verified.with_context(of_backup)?);
+    }
+    let data_dir = arguments
+        .data_dir
+        .clone()
+        .or_else(|| default_data_directory(|name| std::env::var_os(name), std::env::home_dir()));
+    let data_dir = data_dir.ok_or_else(|| anyhow!("say where to restore it with --data-dir"))?;
+    let data_dir = std::path::absolute(data_dir)?;
+    // It is read twice.
+    let progress = Progress::new("restoring", bytes.saturating_mul(2));
+    let mut source = Metered { source: file, progress };
+    let restored = restore::restore(&mut source, &data_dir, arguments.resume_runs);
+    drop(source);
+    let (verified, restored) = restored.with_context(of_backup)?;
+    report_restored(arguments, &data_dir, &verified, restored)
+}
+
+fn report_verified(arguments: &RestoreArgs, verified: &Verified) -> anyhow::Result<Outcome> {
+    let Verified { header, totals, bytes } = verified;
+    if arguments.json {
+        let answer = json!({
+            "file": arguments.file, "bytes": bytes, "created_at": header.created_at,
+            "version": header.version, "schema": header.schema,
+            "row_changes": totals.row_changes, "files": totals.files,
+        });
+        print(&format!("{answer:#}\n"))?;
+        return Ok(Outcome::Done);
+    }
+    print(&format!(
+        "{} is whole: made at {} by boathook {}; {} rows, {} output files, {}\n",
+        arguments.file.display(),
+        header.created_at,
+        header.version,
+        totals.row_changes,
+        totals.files,
+        human_size(*bytes),
+    ))?;
+    Ok(Outcome::Done)
+}
+
+fn report_restored(
+    arguments: &RestoreArgs,
+    data_dir: &Path,
+    verified: &Verified,
+    restored: Restored,
+) -> anyhow::Result<Outcome> {
+    let Restored { fleets, webhooks, runs, unfinished } = restored;
+    let Verified { header, totals, bytes } = verified;
+    if arguments.json {
+        let answer = json!({
+            "data_dir": data_dir, "bytes": bytes, "created_at": header.created_at,
+            "fleets": fleets, "webhooks": webhooks, "runs": runs, "unfinished_runs": unfinished,
+            "files": totals.files,
+        });
+        print(&format!("{answer:#}\n"))?;
+        return Ok(Outcome::Done);
+    }
+    let fate = match arguments.resume_runs {
+        _ if unfinished == 0 => "",
+        true => "  they go on when the server starts",
+        false => "  they will be Terminated when the server starts",
+    };
+    print(&format!(
+        "\
+restored the backup of {} ({}) into {}
+    fleets        {fleets}
+    webhooks      {webhooks}
+    runs          {runs}
+    not ended     {unfinished}{fate}
+    output files  {}
+",
+        header.created_at,
+        human_size(*bytes),
+        data_dir.display(),
+        totals.files,
+    ))?;
+    advise("The admin token will be a new one. Start the server:");
+    advise(&command(&start_command(data_dir)));
+    Ok(Outcome::Done)
+}

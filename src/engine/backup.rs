@@ -1,0 +1,131 @@
+//! Backups of a running server: the rows as of one moment, then the output files. Work directories
+//! are not in it, nor is the admin token: a restored server makes its own.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::archive::{Header, Totals, Writer};
+use crate::domain::ids::RunId;
+use crate::engine::{Engine, Refusal};
+use crate::launch::output::parse_output_name;
+use crate::limits::BACKUP_FRAME_BYTES;
+use crate::storage::{BackupError, Recording, SCHEMA};
+
+/// A backup that has begun: what is committed from now on is in it.
+pub struct Backup {
+    engine: Arc<Engine>,
+    recording: Recording,
+    header: Header,
+}
+
+impl Engine {
+    /// Begins a backup. It ends when what this returns is dropped.
+    ///
+    /// # Errors
+    /// When one is being made already, or the disk has no room for it.
+    pub fn begin_backup(self: &Arc<Self>) -> Result<Backup, Refusal> {
+        self.check_space().map_err(|error| Refusal::Overloaded(error.to_string()))?;
+        let recording = self.storage.begin_backup().map_err(|error| match error {
+            BackupError::Busy => Refusal::Conflict(error.to_string()),
+            error => Refusal::Overloaded(error.to_string()),
+        })?;
+        // How much there will be is for orientation only.
+        let bytes = self.storage.bytes().unwrap_or(0) + self.output_bytes().unwrap_or(0);
+        let header = Header::new(SCHEMA, self.now(), bytes);
+        Ok(Backup { engine: Arc::clone(self), recording, header })
+    }
+
+    fn check_space(&self) -> Result<(), BackupError> {
+        if self.space.is_enough() { Ok(()) } else { Err(BackupError::DiskFull) }
+    }
+
+    /// Bytes of all output files.
+    fn output_bytes(&self) -> io::Result<u64> {
+        let mut bytes = 0;
+        for entry in fs::read_dir(&self.settings.output_dir)? {
+            bytes += entry?.metadata().map_or(0, |metadata| metadata.len());
+        }
+        Ok(bytes)
+    }
+}
+
+impl Backup {
+    /// Writes it to `out`.
+    ///
+    /// # Errors
+    /// When `out` does not take it. What else goes wrong, `out` is told.
+    pub fn write(self, out: &mut dyn Write) -> io::Result<()> {
+        let Self { engine, recording, header } = self;
+        let began = Instant::now();
+        let mut archive = Writer::begin(out, &header)?;
+        let copied = engine
+            .storage
+            .copy_rows(&recording, &mut archive, &|| engine.check_space())
+            .and_then(|last_run| copy_output_files(&engine, last_run, &mut archive));
+        let ended = match copied {
+            Ok(()) => archive.finish(),
+            Err(BackupError::Receiver(error)) => Err(error),
+            Err(error) => {
+                log::error!(error:%; "a backup was given up");
+                return archive.abandon(&error.to_string());
+            }
+        };
+        match ended {
+            Ok(Totals { row_changes, files, file_bytes }) => {
+                let millis = began.elapsed().as_millis() as u64;
+                log::info!(row_changes, files, file_bytes, millis; "a backup was made");
+                Ok(())
+            }
+            Err(error) => {
+                log::warn!(error:%; "a backup ended early: nobody takes it");
+                Err(error)
+            }
+        }
+    }
+}
+
+/// Copies the output files of all runs up to `last_run`, as long as they are now: those that are
+/// being written belong to vessels that have not ended.
+fn copy_output_files(
+    engine: &Engine,
+    last_run: Option<RunId>,
+    archive: &mut Writer<impl Write>,
+) -> Result<(), BackupError> {
+    for entry in fs::read_dir(&engine.settings.output_dir).map_err(BackupError::Output)? {
+        let entry = entry.map_err(BackupError::Output)?;
+        let name = entry.file_name();
+        let Some((name, vessel_run)) =
+            name.to_str().and_then(|name| Some((name, parse_output_name(name)?.0)))
+        else {
+            continue;
+        };
+        if Some(vessel_run.run()) > last_run {
+            continue;
+        }
+        match File::open(entry.path()) {
+            Ok(file) => copy_file(name, &file, archive)?,
+            // Its run has been removed meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(BackupError::Output(error)),
+        }
+    }
+    Ok(())
+}
+
+fn copy_file(name: &str, file: &File, archive: &mut Writer<impl Write>) -> Result<(), BackupError> {
+    let mut left = file.metadata().map_err(BackupError::Output)?.len();
+    archive.file(name, left).map_err(BackupError::Receiver)?;
+    let mut piece = Vec::new();
+    while left > 0 {
+        piece.clear();
+        let read = file.take(left.min(BACKUP_FRAME_BYTES as u64)).read_to_end(&mut piece);
+        if read.map_err(BackupError::Output)? == 0 {
+            return Err(BackupError::Output(io::ErrorKind::UnexpectedEof.into()));
+        }
+        archive.data(&piece).map_err(BackupError::Receiver)?;
+        left -= piece.len() as u64;
+    }
+    Ok(())
+}
