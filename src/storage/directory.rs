@@ -53,6 +53,7 @@ pub enum DirectoryError {
     OlderSchema { path: PathBuf, found: u32 },
     #[error("{path} has no database yet: start a server on it, or name another with --data-dir")]
     Empty { path: PathBuf },
+    #[error(
         "a restore into {path} has not come to its end; run `boathook restore` again, which begins anew"
     )]
     UnfinishedRestore { path: PathBuf },
