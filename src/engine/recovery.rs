@@ -5,20 +5,18 @@
 //! directories are judged by the boot that the last server recorded; so both are seen to before
 //! this server changes a row. A crash during recovery repeats it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex, RwLock};
 
 use crate::clock::Timestamp;
 use crate::domain::change::{Change, QueueEntry, ServerRecord};
 use crate::domain::fleet::{DEFAULT_PROJECT, FleetVersion, Organization, Project};
-use crate::domain::ids::{
-    FleetId, InstanceId, OrganizationId, ProjectId, RunId, RunIds, VesselRunId,
-};
+use crate::domain::ids::{FleetId, InstanceId, OrganizationId, ProjectId, RunId, RunIds};
 use crate::domain::run::Status;
 use crate::engine::catalog::Catalog;
 use crate::engine::outbox::Outbox;
 use crate::engine::{Decisions, Engine, EngineSettings, Phase, World};
-use crate::launch::Launcher;
+use crate::launch::{Launcher, Unfinished};
 use crate::queue::{Interruption, Queue, Restored, Started};
 use crate::storage::{Storage, StorageError};
 
@@ -41,8 +39,8 @@ pub enum RecoveryError {
 /// What recovery finds.
 #[derive(Debug, Default)]
 struct Recovery {
-    /// Vessels that the last server left running.
-    interrupted: HashSet<VesselRunId>,
+    /// What the last server left running.
+    unfinished: Unfinished,
     /// Runs whose work directory is to be removed before any vessel starts.
     restarted: Vec<RunId>,
     waiting: usize,
@@ -101,19 +99,21 @@ impl Engine {
         for entry in storage.queue() {
             restoring.restore(&entry?)?;
         }
-        let Restoring { queue, recovery, changes, .. } = restoring;
+        let Restoring { queue, mut recovery, changes, .. } = restoring;
+        let mut outbox = Outbox::default();
+        for record in storage.notifications() {
+            let record = record?;
+            recovery.unfinished.notifications.insert(record.message_id());
+            outbox.restore(record);
+        }
         // Leftovers are found by rows that say Running, and directories are judged by the boot that
         // the last server recorded: both are seen to before any of that changes.
-        let ended = launcher.end_leftovers(server.instance, &recovery.interrupted);
+        let ended = launcher.end_leftovers(server.instance, &recovery.unfinished);
         if ended > 0 {
             log::warn!(processes = ended; "ended what a crashed server had left running");
         }
         for run in &recovery.restarted {
             launcher.wipe_directory(*run);
-        }
-        let mut outbox = Outbox::default();
-        for record in storage.notifications() {
-            outbox.restore(record?);
         }
         let mut commit = Vec::new();
         for mut changes in changes {
@@ -266,7 +266,7 @@ impl Restoring<'_> {
         for vessel in vessels.iter().flatten() {
             let was_running = matches!(vessel.status, Status::Running | Status::Retrying);
             if was_running && vessel.retry_at.is_none() {
-                self.recovery.interrupted.insert(vessel.id);
+                self.recovery.unfinished.vessel_runs.insert(vessel.id);
             }
         }
         let same_boot = self.last.as_ref().is_some_and(|last| last.boot_id == self.boot_id);

@@ -2,7 +2,6 @@
 //! directory, program, pipes, spawn; the waiting is done in [`super::wait`].
 
 use std::borrow::Cow;
-use std::collections::HashSet;
 use std::io::{self, PipeReader};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
@@ -27,9 +26,9 @@ use super::stop::{Stop, StopSignal};
 use super::user::{Identity, identity};
 use super::wait::{Bounds, Started, wait};
 use super::workdir::WorkDirectories;
-use super::{Ended, HowEnded, Launch, Launcher};
+use super::{Ended, HowEnded, Launch, Launcher, Unfinished};
 use crate::domain::confinement::is_default;
-use crate::domain::ids::{InstanceId, RunId, VesselRunId};
+use crate::domain::ids::{InstanceId, RunId};
 
 /// Where a [`ProcessLauncher`] keeps things and how far it lets vessels go.
 #[derive(Clone, Debug)]
@@ -164,8 +163,8 @@ impl Launcher for ProcessLauncher {
         self.work_directories.sweep(is_done);
     }
 
-    fn end_leftovers(&self, instance: InstanceId, vessel_runs: &HashSet<VesselRunId>) -> usize {
-        end_leftovers(instance, vessel_runs, self.settings.kill_grace)
+    fn end_leftovers(&self, instance: InstanceId, unfinished: &Unfinished) -> usize {
+        end_leftovers(instance, unfinished, self.settings.kill_grace)
     }
 }
 
