@@ -49,7 +49,8 @@ impl Life {
         let body = self.random_body();
         let head = self.random_head(&definition);
         let mut run = Run::new(fleet, number as u32, &definition);
-        run.skips = skips(&definition, &head.overrides);
+        run.asked_for = skips(&definition, &head.overrides);
+        run.skips = run.asked_for.clone();
         let length = body.len();
         let mut sender =
             Sender { body, position: 0, pace: self.random.usize(1..5_000), breaks_at: None };
