@@ -227,6 +227,9 @@ pub const FOLLOW_WAIT: Duration = Duration::from_secs(1);
 pub const CLIENT_ANSWER_BYTES_MAX: u64 = 256 * 1024 * 1024;
 /// Entries that the command line asks for at a time: what the API gives at most.
 pub const CLIENT_PAGE: usize = 1000;
+/// Versions of a fleet that it asks for at a time: each comes with its file, of up to
+/// [`FLEET_FILE_BYTES_MAX`].
+pub const CLIENT_VERSIONS_PAGE: usize = 50;
 /// Vessels whose output one `--follow` streams at a time; the server's followers are shared.
 pub const CLIENT_STREAMS_MAX: usize = 16;
 
