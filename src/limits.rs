@@ -130,6 +130,9 @@ pub const KILL_GRACE: Duration = Duration::from_secs(10);
 /// How long a process may outlive SIGKILL before it is given up: it hangs in the kernel or belongs
 /// to another user, and a worker must not wait for it for ever.
 pub const KILL_WAIT_MAX: Duration = Duration::from_secs(30);
+/// How long the program that sets up a vessel of another user, or within limits, may take: it makes a
+/// dozen system calls, but one of them enters a directory, which may be on a network.
+pub const SHIM_TIME_MAX: Duration = Duration::from_secs(30);
 /// Bytes that are read from or written to a vessel at a time: what a pipe holds (pipe(7)).
 pub const PIPE_BUFFER_BYTES: usize = 64 * 1024;
 /// Bytes of a process's environment that are looked at: more than Linux lets a program start with
@@ -158,6 +161,12 @@ pub const CONNECTIONS_PER_IP_MAX: usize = 128;
 pub const RESERVED_CONNECTIONS: usize = 16;
 /// How long one of those may take, for its head and for its end.
 pub const RESERVED_TIME_MAX: Duration = Duration::from_secs(1);
+/// Connections of each listener that were turned away and are kept open for that time, so that
+/// their clients see why: few descriptors, and no threads.
+pub const LEAVING_CONNECTIONS: usize = 16;
+/// Reads of 4 KiB from one of them before it is closed: what a client sends without being asked for
+/// more.
+pub const LEAVING_READS_MAX: usize = 64;
 /// Bytes of the stack of a connection's thread: several times what it uses.
 pub const CONNECTION_STACK_BYTES: usize = 256 * 1024;
 /// Connections that wait to be accepted: what Linux queues at most, unless told otherwise
@@ -167,6 +176,11 @@ pub const ACCEPT_BACKLOG_MAX: usize = 4096;
 pub const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 /// How often trouble that does not end is logged.
 pub const COMPLAINT_INTERVAL: Duration = Duration::from_secs(60);
+/// Refusals of one reason that a listener logs in that time, each on a line: enough to see what is
+/// going on, whoever sends how many.
+pub const REFUSALS_LOGGED_MAX: u64 = 20;
+/// Reasons that are told apart then: several times what there are.
+pub const REFUSAL_REASONS_MAX: usize = 64;
 /// What a timeout may be set to: none at all would refuse everybody, and nobody waits for longer.
 pub const TIMEOUT_RANGE: RangeInclusive<Duration> =
     Duration::from_secs(1)..=Duration::from_secs(24 * 3600);

@@ -16,6 +16,7 @@ use crate::engine::{Denied, Engine};
 use crate::gate::{Head, Pass};
 use crate::http::message::{Answer, Handler, Request};
 use crate::http::respond::{self, Problem};
+use crate::logging::Repeats;
 
 /// What an operator may set about the webhook listener.
 #[derive(Clone, Debug)]
@@ -35,6 +36,7 @@ pub struct HookHandler {
     organization: OrganizationId,
     settings: HookSettings,
     senders: Option<Mutex<Senders>>,
+    refusals: Repeats,
 }
 
 /// What a request is for.
@@ -49,7 +51,7 @@ impl HookHandler {
     pub fn new(engine: Arc<Engine>, settings: HookSettings) -> Self {
         let organization = engine.organization().id;
         let senders = settings.rate_limit_per_ip.map(|rate| Mutex::new(Senders::new(rate)));
-        Self { engine, organization, settings, senders }
+        Self { engine, organization, settings, senders, refusals: Repeats::new("hooks") }
     }
 
     /// Whether a request of `client` may come in, by its head alone. Counts it for the rate limits,
@@ -89,13 +91,12 @@ impl HookHandler {
         Ok(respond::accepted(&version, self.organization, run))
     }
 
-    fn refused(id: RequestId, problem: Problem, client: IpAddr) -> Answer {
-        // Never the path: it may hold a token that is right but for a letter.
-        log::info!(
-            request:% = id, status = problem.status, client:%,
-            reason = problem.message.as_str();
-            "webhook refused"
-        );
+    fn refused(&self, id: RequestId, problem: Problem, client: IpAddr) -> Answer {
+        let (status, reason) = (problem.status, problem.message.as_str());
+        if self.refusals.admit(status, reason) {
+            // Never the path: it may hold a token that is right but for a letter.
+            log::info!(request:% = id, status, client:%, reason; "webhook refused");
+        }
         respond::bare(id, problem)
     }
 }
@@ -109,7 +110,7 @@ impl Handler for HookHandler {
         let headers = head.headers.iter().map(|(name, value)| (name.as_str(), value.as_slice()));
         let client = client_of(peer.ip(), headers, &self.settings.trusted_proxies);
         self.check(target, client)
-            .map_err(|problem| Self::refused(RequestId::random(), problem, client.address))?;
+            .map_err(|problem| self.refused(RequestId::random(), problem, client.address))?;
         // Nobody knows the port of a client behind a proxy.
         let is_peer = client.address == peer.ip().to_canonical();
         let remote_addr = SocketAddr::new(client.address, if is_peer { peer.port() } else { 0 });
@@ -129,7 +130,7 @@ impl Handler for HookHandler {
         };
         match accepted {
             Ok(data) => respond::data(id, 201, &data),
-            Err(problem) => Self::refused(id, problem, request.remote_addr.ip()),
+            Err(problem) => self.refused(id, problem, request.remote_addr.ip()),
         }
     }
 

@@ -15,7 +15,7 @@ const LAYERS: [(&str, &[&str]); 13] = [
         "engine",
         &["admission", "config", "fatal", "fleet_file", "launch", "queue", "secrets", "storage"],
     ),
-    ("gate", &[]),
+    ("gate", &["logging"]),
     ("notify", &["engine", "launch", "secrets"]),
     (
         "http",
