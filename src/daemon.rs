@@ -136,6 +136,7 @@ impl Daemon {
             max_queued_runs: settings.max_queued_runs,
             max_body_bytes: settings.max_body_bytes,
             min_free_bytes: settings.min_free_bytes,
+            promised_bytes: doors.spool.promised_on_disk(),
             max_crash_attempts: settings.max_crash_attempts,
             keep_workdir: settings.keep_workdir,
             output_dir,

@@ -9,6 +9,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::clock::Clock;
@@ -58,6 +59,8 @@ pub struct EngineSettings {
     pub max_body_bytes: u64,
     /// Free disk space below which nothing is accepted.
     pub min_free_bytes: u64,
+    /// Bytes of disk that bodies on their way here may take up, and are not free therefore.
+    pub promised_bytes: Arc<AtomicU64>,
     pub max_crash_attempts: u32,
     pub keep_workdir: KeepWorkdir,
     /// Where output files are.

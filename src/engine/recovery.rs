@@ -140,7 +140,8 @@ impl Engine {
             })
         });
         recovery.log();
-        let space = storage.watch_space(settings.min_free_bytes);
+        let space =
+            storage.watch_space(settings.min_free_bytes, Arc::clone(&settings.promised_bytes));
         let engine = Self {
             space,
             catalog: RwLock::new(catalog),

@@ -55,6 +55,7 @@ impl Life {
             max_crash_attempts: CRASHES_MAX,
             keep_workdir: KeepWorkdir::Never,
             output_dir: self.directory.path().join("output"),
+            promised_bytes: Arc::default(),
             min_free_bytes: 0,
             secrets: SecretStore::new(None),
         };
