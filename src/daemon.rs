@@ -30,7 +30,7 @@ use crate::launch::process::{ProcessLauncher, ProcessLauncherSettings};
 use crate::logging;
 use crate::memory;
 use crate::notify::rules::Rules;
-use crate::notify::{Notifier, NotifierSettings};
+use crate::notify::{self, Notifier, NotifierSettings};
 use crate::priority;
 use crate::random::SystemRandom;
 use crate::secrets::SecretStore;
@@ -66,6 +66,8 @@ pub enum StartError {
     Listen { what: &'static str, flag: &'static str, address: SocketAddr, source: io::Error },
     #[error("{action} {path}: {source}")]
     File { action: &'static str, path: PathBuf, source: io::Error },
+    #[error("smtp_from: {0}; write ADDRESS or NAME <ADDRESS>")]
+    Sender(String),
     #[error("the system has no randomness for a token: {0}")]
     Random(#[from] getrandom::Error),
     #[error("cannot start the {what}: {source}")]
@@ -101,6 +103,7 @@ impl Daemon {
         let data_dir = settings.data_dir.clone();
         inherited::keep_to_ourselves();
         fatal::stop_on_panics();
+        settings.mail.as_ref().map_or(Ok(()), notify::check_sender).map_err(StartError::Sender)?;
         // Opened first: a directory that is in use or of a newer schema stays as it is.
         let (storage, _committer) = storage::open(&data_dir)?;
         let Inherited { hooks, admin } = inherited;

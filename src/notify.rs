@@ -39,6 +39,14 @@ pub struct NotifierSettings {
     pub kill_grace: Duration,
 }
 
+/// Whether e-mail can be sent as from the sender of `server`.
+///
+/// # Errors
+/// Why not, for a person.
+pub fn check_sender(server: &MailServer) -> Result<(), String> {
+    mail::check_sender(&server.from)
+}
+
 /// The threads that deliver.
 pub struct Notifier {
     threads: Vec<(JoinHandle<()>, Arc<StopSignal>)>,
@@ -151,8 +159,10 @@ impl NotifierSettings {
                         let secret = self.secrets.value(secret).map_err(|error| {
                             Failed::for_now(format!("the secret `{}`: {error}", secret.as_str()))
                         })?;
-                        let message =
-                            post::Message { id: &delivery.record.message_id(), body: &self.payload(delivery) };
+                        let message = post::Message {
+                            id: &delivery.record.message_id(),
+                            body: &self.payload(delivery),
+                        };
                         post::send(&uri, &secret, &message).map(|()| true)
                     }
                 }
@@ -203,7 +213,8 @@ impl NotifierSettings {
                 Failed::for_now(format!("the secret `{}`: {error}", secret.as_str()))
             })?),
         };
-        let letter = mail::Letter { id: &delivery.record.message_id(), to, run: delivery.run, vessel };
+        let letter =
+            mail::Letter { id: &delivery.record.message_id(), to, run: delivery.run, vessel };
         mail::send(server, password, &letter).map(|()| true)
     }
 

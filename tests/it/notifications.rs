@@ -322,6 +322,14 @@ fn e_mail_reaches_everybody_who_asked_for_it() {
 }
 
 #[test]
+fn a_sender_that_is_none_is_refused_at_the_start() {
+    let builder = Server::builder().setting("smtp", "smtp://127.0.0.1");
+    let mut server = builder.setting("smtp_from", "nobody at home").not_started();
+    let refused = server.try_start_again();
+    assert!(refused.is_err() && server.log().contains("smtp_from: "), "{refused:?}");
+}
+
+#[test]
 fn secrets_of_notifications_are_nowhere() {
     let receiver = Receiver::start(|_| Some("500 No\r\n".to_owned()));
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
