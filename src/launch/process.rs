@@ -19,7 +19,7 @@ use super::feed::Feed;
 use super::group::ProcessGroup;
 use super::leftovers::end_leftovers;
 use super::output::LiveOutput;
-use super::refusal;
+use super::refusal::{self, Whom};
 use super::resolve::{Resolved, resolve};
 use super::shim::{self, Orders, Step};
 use super::stop::{Stop, StopSignal};
@@ -29,6 +29,7 @@ use super::workdir::WorkDirectories;
 use super::{Ended, HowEnded, Launch, Launcher, Unfinished};
 use crate::domain::confinement::is_default;
 use crate::domain::ids::{InstanceId, RunId};
+use crate::limits::SHIM_TIME_MAX;
 
 /// Where a [`ProcessLauncher`] keeps things and how far it lets vessels go.
 #[derive(Clone, Debug)]
@@ -94,7 +95,7 @@ impl ProcessLauncher {
         let identity = launch.user.map(|name| identity(name, allowed)).transpose();
         let identity = identity.map_err(|why| format!("user: {why}"))?;
         let work = self.work_directories.prepare(launch, identity.as_ref());
-        let work = work.map_err(|error| error.to_string())?;
+        let work = work.map_err(|error| refusal::no_work_directory(&error))?;
         let cutoff_at = match launch.runtime_cutoff {
             Duration::ZERO => None,
             cutoff => Instant::now().checked_add(cutoff),
@@ -241,7 +242,7 @@ impl<'a> Start<'a, '_> {
             .stdin(stdin)
             .stdout(output)
             .stderr(twin);
-        let child = command.spawn().map_err(|error| self.reason(&error))?;
+        let child = command.spawn().map_err(|error| self.reason(&error, None))?;
         // posix_spawn knows no limits, so for a moment it has ours.
         if let Some(limit) = self.descriptors
             && let Err(error) = prlimit(Some(Pid::from_child(&child)), Resource::Nofile, limit)
@@ -265,22 +266,28 @@ impl<'a> Start<'a, '_> {
         command.stdin(stdin).stdout(for_report).stderr(output);
         let mut child = command.spawn().map_err(|error| match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => refusal::no_shim(&error),
-            _ => self.reason(&error),
+            _ => self.reason(&error, None),
         })?;
         // Closes the shim's end of the report on our side.
         drop(command);
-        let Err(failure) = shim::report(report) else { return Ok(child) };
+        let Err(failure) = shim::report(report, SHIM_TIME_MAX) else { return Ok(child) };
+        // Mostly it has ended already.
+        let _ = child.kill();
         let _ = child.wait();
         let error = io::Error::from_raw_os_error(failure.errno);
+        let identity = orders.identity.as_ref();
         Err(match &failure.step {
-            Step::Program => self.reason(&error),
-            step => refusal::of_shim(step, &error, directory, launch.user),
+            Step::Program => self.reason(&error, identity),
+            step => {
+                let whom = Whom { name: launch.user, identity };
+                refusal::of_shim(step, &error, directory, whom)
+            }
         })
     }
 
-    fn reason(&self, error: &io::Error) -> String {
+    fn reason(&self, error: &io::Error, identity: Option<&Identity>) -> String {
         let Self { launch, program, directory, .. } = self;
-        refusal::reason(error, program, directory, launch)
+        refusal::reason(error, program, directory, launch, identity)
     }
 }
 

@@ -2,7 +2,9 @@
 //! become somebody else at all. Asked anew at every start, for users come and go.
 
 use std::ffi::CString;
+use std::fs::Metadata;
 use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 
 use nix::unistd::{Gid, Uid, User, getgrouplist};
 use rustix::thread::CapabilitySet;
@@ -29,6 +31,17 @@ pub(super) struct Identity {
 }
 
 impl Identity {
+    /// Whether the mode of what was `found` lets them read it, or pass through it, as `bits` say:
+    /// 4 and 1, as chmod(1) has them.
+    pub fn may(&self, found: &Metadata, bits: u32) -> bool {
+        let shift = match found {
+            own if own.uid() == self.uid => 6,
+            shared if shared.gid() == self.gid || self.groups.contains(&shared.gid()) => 3,
+            _ => 0,
+        };
+        self.uid == 0 || found.mode() >> shift & bits == bits
+    }
+
     /// Makes the open `file` theirs.
     ///
     /// # Errors
