@@ -6,6 +6,7 @@ use std::time::Duration;
 use boathook::domain::ids::RunId;
 use boathook::domain::run::{RunRecord, Status};
 use boathook::engine::RunFilter;
+use boathook::limits::SLICE_BYTES;
 use boathook::storage::Storage;
 
 use super::Life;
@@ -17,8 +18,11 @@ impl Life {
         for (id, run) in self.model.unfinished() {
             self.check_run(*id, run);
         }
-        let rows = &self.disk.lock().rows;
+        let disk = self.disk.lock();
+        let rows = &disk.rows;
         assert_eq!(rows.queue.len(), self.model.unfinished().count(), "unfinished runs are queued");
+        let longest = disk.longest_slice;
+        assert!(longest <= SLICE_BYTES, "{longest} bytes of a payload in one piece");
         assert!(rows.uploads.is_empty(), "uploads of nobody: {:?}", rows.uploads);
         assert!(rows.arriving.is_empty(), "payloads of nobody: {:?}", rows.arriving);
         let depth = self.engine().depth();

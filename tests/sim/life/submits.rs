@@ -11,6 +11,7 @@ use boathook::domain::overrides::{Overrides, Skip};
 use boathook::domain::request::RequestHead;
 use boathook::domain::run::Trigger;
 use boathook::engine::AcceptError;
+use boathook::limits::SLICE_BYTES;
 
 use super::{BODY_BYTES_MAX, Life, WAITING_MAX};
 use crate::machine::Submitted;
@@ -165,6 +166,9 @@ impl Life {
                 }
                 _ => {}
             }
+        }
+        if self.chance(self.temper.large_bodies) {
+            head.push_header("x-large", "y".repeat(self.random.usize(1..3 * SLICE_BYTES)));
         }
         for number in 0..self.random.u8(..4) {
             let value: String =
