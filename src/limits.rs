@@ -232,6 +232,11 @@ pub const PARAMETERS_INLINE_BYTES_MAX: u64 = 1 << 20;
 pub const LIST_DEFAULT: usize = 50;
 /// Entries of a list at most: more than a page or a script's next step needs.
 pub const LIST_MAX: usize = 1_000;
+/// Runs that are looked at to fill one page of a filtered list: some tenths of a second. Whoever asks
+/// is told where to go on.
+pub const RUNS_SCANNED_MAX: usize = 50_000;
+/// Runs among which a part of an id is looked for, newest first. Older ones go by their whole ids.
+pub const RUN_IDS_SEARCHED_MAX: usize = 200_000;
 /// Letters of a run's id that a person may leave it at, as long as only one run has them.
 pub const RUN_FRAGMENT_LETTERS_MIN: usize = 1;
 /// How long a follower waits for output before it looks whether the server is stopping.
@@ -254,6 +259,8 @@ pub const RATE_BURST_TIME_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 /// Buckets in each of two rows that all senders share: 1 MiB when the limit is on. Of senders that
 /// keep to their rate, one in (this / n)^2 is held up when n others do not.
 pub const SENDER_BUCKETS: usize = 64 * 1024;
+/// Last uses of webhooks that are written down in a second: a hundredth of what is accepted then.
+pub const USES_NOTED_PER_SECOND: u32 = 64;
 /// Networks in the `allow` list of a webhook: with the longest texts they still leave room in its
 /// row.
 pub const ALLOW_NETWORKS_MAX: usize = 64;
