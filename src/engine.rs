@@ -45,7 +45,7 @@ pub use output::{OutputChunk, OutputReader};
 pub use overview::{DiskSpace, Load};
 pub use recovery::RecoveryError;
 pub use replay::ReplayError;
-pub use runs::{RunFilter, RunView};
+pub use runs::{RunFilter, RunPage, RunView};
 pub use worker::{Assignment, Outcome};
 
 use catalog::Catalog;
