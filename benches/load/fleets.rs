@@ -55,8 +55,7 @@ impl Fleets {
     }
 
     fn accept(&self, what: &str) -> f64 {
-        let mut answered =
-            load_mixed(self.server.hooks, &self.requests, 201, TIME, usize::MAX);
+        let mut answered = load_mixed(self.server.hooks, &self.requests, 201, TIME, usize::MAX);
         answered.report(what);
         answered.rate
     }
