@@ -140,7 +140,7 @@ pub struct Sources {
     #[arg(long, env = "BOATHOOK_MAX_OUTPUT_BYTES", value_name = "BYTES")]
     pub max_output_bytes: Option<ByteSize>,
 
-    /// Clients that may follow output at a time [default: 64]
+    /// Clients that may follow output, or download what is long, at a time [default: 64]
     #[arg(long, env = "BOATHOOK_MAX_FOLLOWERS", value_name = "N")]
     pub max_followers: Option<NonZeroUsize>,
 

@@ -32,7 +32,7 @@ use crate::launch::process::{ProcessLauncher, ProcessLauncherSettings};
 use crate::logging;
 use crate::memory;
 use crate::notify::rules::Rules;
-use crate::notify::{Notifier, NotifierSettings};
+use crate::notify::{self, Notifier, NotifierSettings};
 use crate::priority;
 use crate::random::SystemRandom;
 use crate::secrets::SecretStore;
@@ -71,6 +71,8 @@ pub enum StartError {
     Listen { what: &'static str, flag: &'static str, address: SocketAddr, source: io::Error },
     #[error("{action} {path}: {source}")]
     File { action: &'static str, path: PathBuf, source: io::Error },
+    #[error("smtp_from: {0}; write ADDRESS or NAME <ADDRESS>")]
+    Sender(String),
     #[error(
         "the credential {} is no token; make one with: head -c 32 /dev/urandom | basenc --base64url | tr -d '='",
         .0.display()
@@ -111,6 +113,7 @@ impl Daemon {
         let data_dir = settings.data_dir.clone();
         inherited::keep_to_ourselves();
         fatal::stop_on_panics();
+        settings.mail.as_ref().map_or(Ok(()), notify::check_sender).map_err(StartError::Sender)?;
         // Opened first: a directory that is in use or of a newer schema stays as it is.
         let (storage, _committer) = storage::open(&data_dir)?;
         let Inherited { hooks, admin } = inherited;
@@ -148,6 +151,7 @@ impl Daemon {
             max_queued_runs: settings.max_queued_runs,
             max_body_bytes: settings.max_body_bytes,
             min_free_bytes: settings.min_free_bytes,
+            promised_bytes: doors.spool.promised_on_disk(),
             max_crash_attempts: settings.max_crash_attempts,
             keep_workdir: settings.keep_workdir,
             keep_runs: settings.keep_runs,

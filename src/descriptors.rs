@@ -3,8 +3,10 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Listeners, the database, the log, files of the moment.
-const BASE: usize = 64;
+use crate::limits::LEAVING_CONNECTIONS;
+
+/// Listeners, the database, the log, files of the moment, connections that were turned away.
+const BASE: usize = 64 + 2 * LEAVING_CONNECTIONS;
 /// A worker's: the pipes, the pidfd and the files of its vessel.
 const PER_WORKER: usize = 8;
 /// A connection's: its socket, and the file of a large body.

@@ -9,6 +9,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
@@ -54,7 +55,7 @@ pub use output::{OutputChunk, OutputReader};
 pub use overview::{DiskSpace, Gauges, Load};
 pub use recovery::RecoveryError;
 pub use replay::ReplayError;
-pub use runs::{RunFilter, RunView};
+pub use runs::{RunFilter, RunPage, RunView};
 pub use worker::{Assignment, Outcome};
 
 use catalog::Catalog;
@@ -69,6 +70,8 @@ pub struct EngineSettings {
     pub max_body_bytes: u64,
     /// Free disk space below which nothing is accepted.
     pub min_free_bytes: u64,
+    /// Bytes of disk that bodies on their way here may take up, and are not free therefore.
+    pub promised_bytes: Arc<AtomicU64>,
     pub max_crash_attempts: u32,
     pub keep_workdir: KeepWorkdir,
     /// Which runs that have ended are kept of fleets that do not say so themselves.

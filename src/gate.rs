@@ -53,6 +53,7 @@ use accept::Acceptor;
 use census::{Census, Limits};
 
 use crate::limits;
+use crate::logging::Repeats;
 
 /// What an operator may set.
 #[derive(Clone, Debug)]
@@ -116,6 +117,7 @@ struct Shared {
     links: Links,
     census: Census,
     counters: Arc<Counters>,
+    refusals: Repeats,
 }
 
 /// A listener with a gate in front.
@@ -147,7 +149,16 @@ impl Gate {
             per_address: settings.max_connections_per_ip,
             reserved: limits::RESERVED_CONNECTIONS,
         });
-        let shared = Arc::new(Shared { name, settings, admission, spool, links, census, counters });
+        let shared = Arc::new(Shared {
+            name,
+            settings,
+            admission,
+            spool,
+            links,
+            census,
+            counters,
+            refusals: Repeats::new(name),
+        });
         let (acceptor, thread) = Acceptor::start(listener, Arc::clone(&shared))?;
         Ok(Self { shared, address, acceptor, thread })
     }

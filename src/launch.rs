@@ -73,10 +73,25 @@ pub trait Launcher: Send + Sync {
     /// keep things in the same place, so what nobody vouches for stays.
     fn sweep_directories(&self, is_done: &dyn Fn(RunId) -> bool);
 
-    /// Ends every process that carries the instance and one of the vessel runs in its environment,
+    /// Ends every process that carries the instance and something unfinished in its environment,
     /// and its process group: SIGTERM, the grace, SIGKILL. Returns how many there were, once none
     /// is left.
-    fn end_leftovers(&self, instance: InstanceId, vessel_runs: &HashSet<VesselRunId>) -> usize;
+    fn end_leftovers(&self, instance: InstanceId, unfinished: &Unfinished) -> usize;
+}
+
+/// What a server may have been running when it came to its end.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Unfinished {
+    pub vessel_runs: HashSet<VesselRunId>,
+    /// The ids that their receivers know them by.
+    pub notifications: HashSet<String>,
+}
+
+impl Unfinished {
+    /// Whether there was nothing.
+    pub fn is_empty(&self) -> bool {
+        self.vessel_runs.is_empty() && self.notifications.is_empty()
+    }
 }
 
 /// One attempt of a vessel, ready to start.

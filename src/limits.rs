@@ -147,6 +147,9 @@ pub const KILL_GRACE: Duration = Duration::from_secs(10);
 /// How long a process may outlive SIGKILL before it is given up: it hangs in the kernel or belongs
 /// to another user, and a worker must not wait for it for ever.
 pub const KILL_WAIT_MAX: Duration = Duration::from_secs(30);
+/// How long the program that sets up a vessel of another user, or within limits, may take: it makes a
+/// dozen system calls, but one of them enters a directory, which may be on a network.
+pub const SHIM_TIME_MAX: Duration = Duration::from_secs(30);
 /// Bytes that are read from or written to a vessel at a time: what a pipe holds (pipe(7)).
 pub const PIPE_BUFFER_BYTES: usize = 64 * 1024;
 /// Bytes of a process's environment that are looked at: more than Linux lets a program start with
@@ -175,6 +178,12 @@ pub const CONNECTIONS_PER_IP_MAX: usize = 128;
 pub const RESERVED_CONNECTIONS: usize = 16;
 /// How long one of those may take, for its head and for its end.
 pub const RESERVED_TIME_MAX: Duration = Duration::from_secs(1);
+/// Connections of each listener that were turned away and are kept open for that time, so that
+/// their clients see why: few descriptors, and no threads.
+pub const LEAVING_CONNECTIONS: usize = 16;
+/// Reads of 4 KiB from one of them before it is closed: what a client sends without being asked for
+/// more.
+pub const LEAVING_READS_MAX: usize = 64;
 /// Bytes of the stack of a connection's thread: several times what it uses.
 pub const CONNECTION_STACK_BYTES: usize = 256 * 1024;
 /// Connections that wait to be accepted: what Linux queues at most, unless told otherwise
@@ -184,6 +193,11 @@ pub const ACCEPT_BACKLOG_MAX: usize = 4096;
 pub const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 /// How often trouble that does not end is logged.
 pub const COMPLAINT_INTERVAL: Duration = Duration::from_secs(60);
+/// Refusals of one reason that a listener logs in that time, each on a line: enough to see what is
+/// going on, whoever sends how many.
+pub const REFUSALS_LOGGED_MAX: u64 = 20;
+/// Reasons that are told apart then: several times what there are.
+pub const REFUSAL_REASONS_MAX: usize = 64;
 /// What a timeout may be set to: none at all would refuse everybody, and nobody waits for longer.
 pub const TIMEOUT_RANGE: RangeInclusive<Duration> =
     Duration::from_secs(1)..=Duration::from_secs(24 * 3600);
@@ -235,6 +249,11 @@ pub const PARAMETERS_INLINE_BYTES_MAX: u64 = 1 << 20;
 pub const LIST_DEFAULT: usize = 50;
 /// Entries of a list at most: more than a page or a script's next step needs.
 pub const LIST_MAX: usize = 1_000;
+/// Runs that are looked at to fill one page of a filtered list: some tenths of a second. Whoever asks
+/// is told where to go on.
+pub const RUNS_SCANNED_MAX: usize = 50_000;
+/// Runs among which a part of an id is looked for, newest first. Older ones go by their whole ids.
+pub const RUN_IDS_SEARCHED_MAX: usize = 200_000;
 /// Letters of a run's id that a person may leave it at, as long as only one run has them.
 pub const RUN_FRAGMENT_LETTERS_MIN: usize = 1;
 /// How long a follower waits for output before it looks whether the server is stopping.
@@ -244,6 +263,9 @@ pub const FOLLOW_WAIT: Duration = Duration::from_secs(1);
 pub const CLIENT_ANSWER_BYTES_MAX: u64 = 256 * 1024 * 1024;
 /// Entries that the command line asks for at a time: what the API gives at most.
 pub const CLIENT_PAGE: usize = 1000;
+/// Versions of a fleet that it asks for at a time: each comes with its file, of up to
+/// [`FLEET_FILE_BYTES_MAX`].
+pub const CLIENT_VERSIONS_PAGE: usize = 50;
 /// Vessels whose output one `--follow` streams at a time; the server's followers are shared.
 pub const CLIENT_STREAMS_MAX: usize = 16;
 
@@ -254,6 +276,8 @@ pub const RATE_BURST_TIME_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 /// Buckets in each of two rows that all senders share: 1 MiB when the limit is on. Of senders that
 /// keep to their rate, one in (this / n)^2 is held up when n others do not.
 pub const SENDER_BUCKETS: usize = 64 * 1024;
+/// Last uses of webhooks that are written down in a second: a hundredth of what is accepted then.
+pub const USES_NOTED_PER_SECOND: u32 = 64;
 /// Networks in the `allow` list of a webhook: with the longest texts they still leave room in its
 /// row.
 pub const ALLOW_NETWORKS_MAX: usize = 64;

@@ -10,6 +10,10 @@ use log::kv::{Error, Key, Value, VisitSource};
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::limits;
 
+mod repeats;
+
+pub use repeats::Repeats;
+
 /// A warning or an error that was logged.
 #[derive(Clone, Debug)]
 pub struct LoggedProblem {

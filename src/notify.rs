@@ -13,6 +13,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 
 use crate::clock::Timestamp;
 use crate::domain::fleet::FleetVersion;
+use crate::domain::ids::InstanceId;
 use crate::domain::mail::MailServer;
 use crate::domain::notification::{EmailNotifications, NotificationRecord, Recipient, Target};
 use crate::engine::{Engine, RunView};
@@ -36,6 +37,14 @@ pub struct NotifierSettings {
     pub run_json: fn(&RunView) -> String,
     /// How long a command may take to end after SIGTERM.
     pub kill_grace: Duration,
+}
+
+/// Whether e-mail can be sent as from the sender of `server`.
+///
+/// # Errors
+/// Why not, for a person.
+pub fn check_sender(server: &MailServer) -> Result<(), String> {
+    mail::check_sender(&server.from)
 }
 
 /// The threads that deliver.
@@ -122,7 +131,7 @@ impl NotifierSettings {
             return engine.notification_delivered(&record);
         };
         let delivery = Delivery { record: &record, run: &run, version: &version, stop };
-        match self.try_to(&delivery) {
+        match self.try_to(engine, &delivery) {
             Ok(true) => engine.notification_delivered(&record),
             // The server stops: the next one delivers it.
             Ok(false) => {}
@@ -131,7 +140,7 @@ impl NotifierSettings {
     }
 
     /// Delivers it. False when that was given up for the stop of the server.
-    fn try_to(&self, delivery: &Delivery<'_>) -> Result<bool, Failed> {
+    fn try_to(&self, engine: &Engine, delivery: &Delivery<'_>) -> Result<bool, Failed> {
         let definition = &delivery.version.definition;
         let address = |of: &Option<EmailNotifications>, email: u16| {
             let emails = of.as_ref().map(|it| it.emails.as_slice()).unwrap_or_default();
@@ -142,14 +151,18 @@ impl NotifierSettings {
             Recipient::Entry(index) => {
                 let entry = definition.notify.get(usize::from(index)).ok_or_else(gone)?;
                 match &entry.target {
-                    Target::Command(command) => self.run_command(delivery, command),
+                    Target::Command(command) => {
+                        self.run_command(engine.instance(), delivery, command)
+                    }
                     Target::Url { url, secret } => {
                         let uri = self.rules.check_url(url).map_err(Failed::for_good)?;
                         let secret = self.secrets.value(secret).map_err(|error| {
                             Failed::for_now(format!("the secret `{}`: {error}", secret.as_str()))
                         })?;
-                        let message =
-                            post::Message { id: &delivery.id(), body: &self.payload(delivery) };
+                        let message = post::Message {
+                            id: &delivery.record.message_id(),
+                            body: &self.payload(delivery),
+                        };
                         post::send(&uri, &secret, &message).map(|()| true)
                     }
                 }
@@ -167,11 +180,18 @@ impl NotifierSettings {
         }
     }
 
-    fn run_command(&self, delivery: &Delivery<'_>, command: &[String]) -> Result<bool, Failed> {
+    fn run_command(
+        &self,
+        instance: InstanceId,
+        delivery: &Delivery<'_>,
+        command: &[String],
+    ) -> Result<bool, Failed> {
         self.rules.check_command(command).map_err(Failed::for_good)?;
         let payload = self.payload(delivery);
         let errand = Errand {
+            instance,
             run: delivery.record.run,
+            notification: &delivery.record.message_id(),
             command,
             input: payload.as_bytes(),
             timeout: NOTIFICATION_COMMAND_TIMEOUT,
@@ -193,7 +213,8 @@ impl NotifierSettings {
                 Failed::for_now(format!("the secret `{}`: {error}", secret.as_str()))
             })?),
         };
-        let letter = mail::Letter { id: &delivery.id(), to, run: delivery.run, vessel };
+        let letter =
+            mail::Letter { id: &delivery.record.message_id(), to, run: delivery.run, vessel };
         mail::send(server, password, &letter).map(|()| true)
     }
 
@@ -203,12 +224,5 @@ impl NotifierSettings {
         let ended_at: Timestamp = run.ended_at.unwrap_or(run.queued_at);
         let data = (self.run_json)(delivery.run);
         format!(r#"{{"type":"run.finished","timestamp":"{ended_at}","data":{data}}}"#)
-    }
-}
-
-impl Delivery<'_> {
-    /// The same at every attempt, so that receivers can tell repetitions.
-    fn id(&self) -> String {
-        format!("msg_{}_{}", self.record.run.to_string().replace('-', ""), self.record.number)
     }
 }

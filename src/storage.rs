@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -133,8 +134,8 @@ impl Storage {
     }
 
     /// A watch over the free space where the database is. See [`FreeSpace::new`].
-    pub fn watch_space(&self, floor_bytes: u64) -> FreeSpace {
-        FreeSpace::new(self.directory.path().to_owned(), floor_bytes)
+    pub fn watch_space(&self, floor_bytes: u64, promised: Arc<AtomicU64>) -> FreeSpace {
+        FreeSpace::new(self.directory.path().to_owned(), floor_bytes, promised)
     }
 
     /// Returns once all that can be read now is durable. See [`Committer::confirm`].

@@ -140,17 +140,32 @@ pub fn load(
     time: Duration,
     requests: usize,
 ) -> Load {
+    load_mixed(address, &[request], expected, time, requests)
+}
+
+/// The same with several requests, by turns.
+pub fn load_mixed<R: AsRef<[u8]> + Sync>(
+    address: impl Into<Address>,
+    mix: &[R],
+    expected: u16,
+    time: Duration,
+    requests: usize,
+) -> Load {
     let address = address.into();
     let ready = Barrier::new(CONNECTIONS + 1);
     let each = requests.div_ceil(CONNECTIONS);
     let (elapsed, mut latencies): (Duration, Vec<Vec<Duration>>) = thread::scope(|scope| {
         let senders: Vec<_> = (0..CONNECTIONS)
-            .map(|_| {
+            .map(|number| {
                 // One after the other: tiny_http's own pool starves connections that arrive in
                 // one burst.
                 let mut connection = Connection::open(address.clone());
-                let (status, _) = connection.exchange(request);
-                assert_eq!(status, expected);
+                let mut mix = mix.iter().cycle().skip(number * mix.len() / CONNECTIONS);
+                let mut exchange = move || {
+                    let request = mix.next().expect("a request").as_ref();
+                    assert_eq!(connection.exchange(request).0, expected);
+                };
+                exchange();
                 let ready = &ready;
                 scope.spawn(move || {
                     let mut latencies = Vec::with_capacity(1 << 14);
@@ -158,8 +173,7 @@ pub fn load(
                     let begin = Instant::now();
                     while begin.elapsed() < time && latencies.len() < each {
                         let sent = Instant::now();
-                        let (status, _) = connection.exchange(request);
-                        assert_eq!(status, expected);
+                        exchange();
                         latencies.push(sent.elapsed());
                     }
                     latencies

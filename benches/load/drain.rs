@@ -66,7 +66,7 @@ fn drain(arguments: &[&str]) -> f64 {
 }
 
 /// From the first start to the last end, as the server recorded them.
-fn span(server: &Server, fleet: &str) -> Duration {
+pub fn span(server: &Server, fleet: &str) -> Duration {
     let at = |run: &serde_json::Value, key: &str| {
         run[key].as_str().expect("a time").parse::<jiff::Timestamp>().expect("a time")
     };

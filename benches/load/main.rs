@@ -1,7 +1,7 @@
 //! What the server must reach, measured against something else in the same run. Run by hand:
 //!
 //! ```text
-//! cargo bench --bench load                    # all of it, about seven minutes
+//! cargo bench --bench load                    # all of it, about ten minutes
 //! cargo bench --bench load -- accept drain    # some of it
 //! ```
 //!
@@ -10,7 +10,9 @@
 mod accept;
 mod backlog;
 mod client;
+mod diamond;
 mod drain;
+mod fleets;
 mod gate;
 mod idle;
 mod latency;
@@ -23,10 +25,12 @@ use std::time::Duration;
 const CONNECTIONS: usize = 64;
 
 fn main() {
-    let known: [(&str, fn()); 7] = [
+    let known: [(&str, fn()); 9] = [
         ("accept", accept::run),
         ("gate", gate::run),
         ("drain", drain::run),
+        ("diamond", diamond::run),
+        ("fleets", fleets::run),
         ("latency", latency::run),
         ("idle", idle::run),
         ("backlog", backlog::run),

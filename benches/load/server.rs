@@ -87,7 +87,12 @@ impl Server {
 
     /// Adds a fleet of one vessel with a webhook. Returns its id and the path of its URL.
     pub fn fleet(&self, name: &str, command: &[&str]) -> (String, String) {
-        let fleet = serde_json::json!({"name": name, "vessels": {"main": {"command": command}}});
+        let vessels = serde_json::json!({"main": {"command": command}});
+        self.add_fleet(&serde_json::json!({"name": name, "vessels": vessels}))
+    }
+
+    /// Adds a fleet with a webhook. Returns its id and the path of its URL.
+    pub fn add_fleet(&self, fleet: &Value) -> (String, String) {
         let fleet = self.api("POST", "/api/v1/fleets", &fleet.to_string());
         let id = fleet["id"].as_str().expect("an id").to_owned();
         let webhook = self.api("POST", &format!("/api/v1/fleets/{id}/webhook"), "");

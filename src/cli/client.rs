@@ -219,21 +219,40 @@ impl Client {
         struct Identified {
             id: String,
         }
+        let id = |last: &Data| Ok(last.parse::<Identified>()?.id);
+        self.list_by(path, limit, CLIENT_PAGE, id)
+    }
+
+    /// As [`list`](Self::list), with up to `page_max` entries at a time, whose ids `id` tells.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub fn list_by(
+        &self,
+        path: &str,
+        limit: usize,
+        page_max: usize,
+        id: impl Fn(&Data) -> Result<String, ClientError>,
+    ) -> Result<Vec<Data>, ClientError> {
         let mark = if path.contains('?') { '&' } else { '?' };
         let mut entries: Vec<Data> = Vec::new();
         let mut before = String::new();
         while entries.len() < limit {
-            let size = CLIENT_PAGE.min(limit - entries.len());
+            let size = page_max.min(limit - entries.len());
             let url = self.url(path);
-            let page = self.get(&format!("{path}{mark}limit={size}{before}"))?;
-            let page: Vec<Box<RawValue>> = page.parse()?;
+            let asked = format!("{path}{mark}limit={size}{before}");
+            let nothing = Content { headers: Vec::new(), body: SendBody::none() };
+            let answer = self.exchange(Method::GET, &asked, nothing, Some(ANSWER_TIMEOUT))?;
+            // The server has looked through enough for once.
+            let next = answer.headers().get("X-Next-Before").and_then(|id| id.to_str().ok());
+            let next = next.map(str::to_owned);
+            let page: Vec<Box<RawValue>> = self.data(&asked, answer)?.parse()?;
             let is_last = page.len() < size;
             entries.extend(page.into_iter().map(|json| Data { json, url: url.clone() }));
-            match entries.last() {
-                Some(last) if !is_last => {
-                    before = format!("&before={}", last.parse::<Identified>()?.id);
-                }
-                _ => break,
+            let last = entries.last().filter(|_| !is_last);
+            match next.map(Ok).or_else(|| last.map(&id)).transpose()? {
+                Some(last) => before = format!("&before={last}"),
+                None => break,
             }
         }
         Ok(entries)

@@ -17,7 +17,7 @@ use super::session::Session;
 use super::table::Table;
 use super::{Outcome, time};
 use crate::clock::{Clock, SystemClock, Timestamp};
-use crate::limits::CLIENT_PAGE;
+use crate::limits::CLIENT_VERSIONS_PAGE;
 
 /// What the API calls a fleet file in JSON.
 const FILE_JSON: &str = "application/vnd.boathook.fleet+json";
@@ -215,14 +215,16 @@ fn delete(session: &Session, name: &str) -> anyhow::Result<()> {
 
 fn versions(session: &Session, name: &str) -> anyhow::Result<()> {
     let fleet = session.fleet(name)?;
-    let path = format!("/fleets/{}/versions?limit={CLIENT_PAGE}", fleet.id);
-    let data = session.client.get(&path)?;
+    let path = format!("/fleets/{}/versions", fleet.id);
+    let number = |version: &Data| Ok(version.parse::<Version>()?.version.to_string());
+    let versions = session.client.list_by(&path, usize::MAX, CLIENT_VERSIONS_PAGE, number)?;
     if session.json {
-        return Ok(print_json(data.raw())?);
+        return Ok(print_json(&joined(&versions))?);
     }
     let now = SystemClock.now();
     let mut table = Table::new(["VERSION", "SAVED", "TIME", ""]);
-    for version in data.parse::<Vec<Version>>()? {
+    for version in versions {
+        let version: Version = version.parse()?;
         let is_current = version.version == fleet.version;
         table.row([
             version.version.to_string().into(),

@@ -58,9 +58,18 @@ pub(super) fn mail_server(
     user: Option<String>,
     secret: Option<String>,
 ) -> Result<Option<MailServer>, ConfigError> {
-    let Some(url) = url else { return Ok(None) };
     let refused = |key, message: &str| ConfigError::Value { key, message: message.to_owned() };
+    let Some(url) = url else {
+        let others = [("smtp_from", &from), ("smtp_user", &user), ("smtp_secret", &secret)];
+        return match others.into_iter().find(|(_, value)| value.is_some()) {
+            Some((key, _)) => Err(refused(key, "set smtp, too; it names the mail server")),
+            None => Ok(None),
+        };
+    };
     let from = from.ok_or_else(|| refused("smtp_from", "missing; e-mail needs a sender"))?;
+    if user.as_ref().is_some_and(|user| user.is_empty() || user.contains('\0')) {
+        return Err(refused("smtp_user", "empty, or with a NUL in it; name the user"));
+    }
     if user.is_some() != secret.is_some() {
         return Err(refused("smtp_user", "set both smtp_user and smtp_secret, or neither"));
     }

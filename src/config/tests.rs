@@ -21,7 +21,8 @@ fn flags_outrank_the_file_and_the_file_outranks_defaults() {
                 public_url = \"https://hooks.example.com/boat/\"\nlog = \"debug\"\n\
                 allowed_users = [\"deploy\", \"backup\"]\n\
                 shutdown_grace = \"1m30s\"\nhooks_listen = \"[::1]:80\"\n\
-                trusted_proxies = [\"10.0.0.0/8\", \"::1\"]\nrate_limit_per_ip = \"9/s\"\n";
+                trusted_proxies = [\"10.0.0.0/8\", \"::1\"]\nrate_limit_per_ip = \"9/s\"\n\
+                admin_hosts = [\"Boat.lan\", \"b.example.com\"]\n";
     let flags = given(&["--workers", "5", "--work-dir", "/fast"]);
     let settings = Settings::resolve(flags, file(text).unwrap(), None).unwrap();
     assert_eq!(settings.workers, 5);
@@ -31,6 +32,7 @@ fn flags_outrank_the_file_and_the_file_outranks_defaults() {
     assert_eq!(settings.public_url.unwrap().as_str(), "https://hooks.example.com/boat");
     assert_eq!(settings.log, log::LevelFilter::Debug);
     assert_eq!(settings.allowed_users, ["deploy", "backup"]);
+    assert_eq!(settings.admin_hosts, ["boat.lan", "b.example.com"]);
     assert_eq!(settings.shutdown_grace, Duration::from_secs(90));
     assert_eq!(settings.hooks_listen, "[::1]:80".parse().unwrap());
     assert_eq!(settings.admin_listen, loopback(9001));
@@ -108,6 +110,7 @@ fn errors_name_file_line_and_key() {
         ("trusted_proxies = \"x\"", "/x/boathook.toml:1: trusted_proxies: not a network"),
         ("rate_limit_per_ip = \"9\"", "/x/boathook.toml:1: rate_limit_per_ip: not a rate"),
         ("admin_hosts = \"a:1\"", "/x/boathook.toml:1: admin_hosts: not the name"),
+        ("admin_hosts = [\"a\", \"b,c\"]", "/x/boathook.toml:1: admin_hosts: not the name"),
         ("workers = ", "/x/boathook.toml:1: workers: "),
     ] {
         let message = file(text).unwrap_err();
@@ -128,6 +131,13 @@ fn a_password_needs_encryption_and_e_mail_a_sender() {
     let local = ["--smtp", "smtp://127.0.0.1", "--smtp-from", "a@example.com"];
     assert!(mail(&[local.as_slice(), &password].concat()).unwrap().is_some());
     assert!(mail(&[local.as_slice(), &password[..2]].concat()).is_err());
+    let nobody = ["--smtp-user", "", "--smtp-secret", "mail"];
+    let error = mail(&[local.as_slice(), &nobody].concat()).unwrap_err().to_string();
+    assert!(error.starts_with("smtp_user: "), "{error}");
+    for (flag, key) in [("--smtp-from", "smtp_from"), ("--smtp-secret", "smtp_secret")] {
+        let error = mail(&[flag, "a@example.com"]).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("{key}: set smtp, too")), "{error}");
+    }
 }
 
 #[test]

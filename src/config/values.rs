@@ -113,7 +113,7 @@ impl<'de> Deserialize<'de> for TrustedProxies {
     }
 }
 
-/// Names of hosts, without ports: `boat.example.com,boat.lan`.
+/// Names of hosts, without ports: `boat.example.com,boat.lan`; in the file a list, too.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HostNames(pub Vec<String>);
 
@@ -121,14 +121,27 @@ impl FromStr for HostNames {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let names = text.split(',').map(str::trim).filter(|name| !name.is_empty());
-        let checked = names.map(|name| {
-            let is_name = name.chars().all(|it| it.is_ascii_alphanumeric() || "-._".contains(it));
+        text.parse().and_then(|Names(names)| Self::checked(&names))
+    }
+}
+
+impl HostNames {
+    fn checked(names: &[String]) -> Result<Self, String> {
+        let checked = names.iter().map(|name| {
+            let is_name = !name.is_empty()
+                && name.chars().all(|it| it.is_ascii_alphanumeric() || "-._".contains(it));
             is_name.then(|| name.to_ascii_lowercase()).ok_or_else(|| {
                 format!("not the name of a host: {name:?}; write it without scheme and port")
             })
         });
         checked.collect::<Result<_, _>>().map(HostNames)
+    }
+}
+
+impl<'de> Deserialize<'de> for HostNames {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let Names(names) = Names::deserialize(deserializer)?;
+        Self::checked(&names).map_err(de::Error::custom)
     }
 }
 
@@ -223,4 +236,4 @@ macro_rules! deserialize_from_text {
     )*};
 }
 
-deserialize_from_text!(Period ListenAddress HostNames LogLevel PublicUrl);
+deserialize_from_text!(Period ListenAddress LogLevel PublicUrl);

@@ -66,6 +66,13 @@ pub struct NotificationRecord {
     pub problem: Option<String>,
 }
 
+impl NotificationRecord {
+    /// Names the notification to whoever receives it, the same at every attempt.
+    pub fn message_id(&self) -> String {
+        format!("msg_{}_{}", self.run.to_string().replace('-', ""), self.number)
+    }
+}
+
 /// Whom a notification is for, by its place in the fleet version of its run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -21,6 +21,9 @@ pub struct VesselOverride {
     pub environment: BTreeMap<String, Option<String>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub skip: Option<Skip>,
+    /// What somebody asked for while a replay has it otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    set_aside: Option<Skip>,
 }
 
 /// Why a vessel does not start, and as what it counts instead.
@@ -49,20 +52,33 @@ impl Overrides {
         self.0.entry(name.to_owned()).or_default()
     }
 
-    /// Has the vessel called `name` run, whatever was to be instead.
-    pub fn run(&mut self, name: &str) {
+    /// Has the vessel called `name` run in a replay, whatever somebody asked for.
+    pub fn run_in_replay(&mut self, name: &str) {
         if let Some(vessel) = self.0.get_mut(name) {
-            vessel.skip = None;
+            vessel.replay_with(None);
         }
     }
 
-    /// The same for a run of its own: nothing is taken over from another one.
+    /// Has the vessel called `name` skipped in a replay, whatever somebody asked for.
+    pub fn skip_in_replay(&mut self, name: &str, skip: Skip) {
+        self.entry(name).replay_with(Some(skip));
+    }
+
+    /// The same for a run of its own: what somebody asked for, and nothing of a replay's.
     pub fn without_replay(mut self) -> Self {
         for vessel in self.0.values_mut() {
-            vessel.skip = vessel.skip.filter(|skip| matches!(skip, Skip::Override { .. }));
+            let asked_for = vessel.set_aside.take().or(vessel.skip);
+            vessel.skip = asked_for.filter(|skip| matches!(skip, Skip::Override { .. }));
         }
         self.0.retain(|_, vessel| *vessel != VesselOverride::default());
         self
+    }
+}
+
+impl VesselOverride {
+    fn replay_with(&mut self, skip: Option<Skip>) {
+        self.set_aside = self.skip;
+        self.skip = skip;
     }
 }
 
@@ -121,6 +137,23 @@ mod tests {
         overrides.entry("set").skip = Some(taken_over);
         overrides.entry("before").skip = Some(taken_over);
         assert_eq!(overrides.without_replay(), expected);
+    }
+
+    #[test]
+    fn what_was_asked_for_outlives_a_replay_that_has_it_otherwise() {
+        let mut overrides = Overrides::default();
+        for name in ["taken over", "run"] {
+            overrides.entry(name).skip = Some(Skip::Override { exit_code: 0 });
+        }
+        let expected = overrides.clone();
+        let taken_over = Skip::Replay { status: Status::Success, exit_code: Some(0) };
+        overrides.skip_in_replay("taken over", taken_over);
+        overrides.run_in_replay("run");
+        assert_eq!(overrides.of("taken over").unwrap().skip, Some(taken_over));
+        assert_eq!(overrides.of("run").unwrap().skip, None);
+        let json = serde_json::to_string(&overrides).unwrap();
+        let stored: Overrides = serde_json::from_str(&json).unwrap();
+        assert_eq!(stored.without_replay(), expected, "{json}");
     }
 
     #[test]

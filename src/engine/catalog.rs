@@ -19,7 +19,7 @@ use crate::fleet_file::FleetFile;
 mod webhooks;
 
 pub use webhooks::Denied;
-use webhooks::WebhookEntry;
+use webhooks::{Notes, WebhookEntry};
 
 /// See the module.
 pub struct Catalog {
@@ -29,6 +29,7 @@ pub struct Catalog {
     projects: HashMap<ProjectId, Project>,
     fleets: HashMap<FleetId, FleetEntry>,
     tokens: HashMap<TokenHash, FleetId>,
+    notes: Notes,
 }
 
 /// A fleet with what is current of it.
@@ -74,8 +75,14 @@ impl Catalog {
             time_zone: "UTC".to_owned(),
             created_at: Timestamp::default(),
         };
-        let mut catalog =
-            Self { organization, no_project, projects, fleets, tokens: HashMap::new() };
+        let mut catalog = Self {
+            organization,
+            no_project,
+            projects,
+            fleets,
+            tokens: HashMap::new(),
+            notes: Notes::default(),
+        };
         for webhook in webhooks {
             catalog.set_webhook(webhook);
         }

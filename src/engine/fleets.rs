@@ -128,14 +128,20 @@ impl Engine {
         self.change(|catalog, _| Ok(((), catalog.delete_fleet(id)?)))
     }
 
-    /// Every version of a fleet, newest first.
+    /// Up to `limit` versions of a fleet, those older than `before` if it is given, newest first.
     ///
     /// # Errors
     /// [`Refusal::NotFound`].
-    pub fn fleet_versions(&self, id: FleetId) -> Result<Vec<Arc<FleetVersion>>, Refusal> {
-        let current = self.current_version(id)?;
-        let older = (1..current.version).rev().filter_map(|version| self.version(id, version));
-        Ok(std::iter::once(Arc::clone(&current)).chain(older).collect())
+    pub fn fleet_versions(
+        &self,
+        id: FleetId,
+        before: Option<u32>,
+        limit: usize,
+    ) -> Result<Vec<Arc<FleetVersion>>, Refusal> {
+        let current = self.current_version(id)?.version;
+        let newest = before.map_or(current, |before| current.min(before.saturating_sub(1)));
+        let versions = (1..=newest).rev().filter_map(|version| self.version(id, version));
+        Ok(versions.take(limit).collect())
     }
 
     /// One version of a fleet.

@@ -146,9 +146,9 @@ impl Engine {
         }
     }
 
-    /// Commits the full chunks of the buffer.
+    /// Commits the full chunks of the buffer, up to a slice of them: a head may be longer.
     fn commit_slice(&self, upload: &mut Upload) {
-        let whole = upload.buffer.len() / ROW_BYTES_MAX * ROW_BYTES_MAX;
+        let whole = upload.buffer.len().min(SLICE_BYTES) / ROW_BYTES_MAX * ROW_BYTES_MAX;
         let rest = upload.buffer.split_off(whole);
         let bytes = std::mem::replace(&mut upload.buffer, rest);
         let mut changes = Vec::with_capacity(2);

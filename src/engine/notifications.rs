@@ -8,7 +8,7 @@
 use std::sync::MutexGuard;
 
 use crate::domain::change::Change;
-use crate::domain::ids::RunId;
+use crate::domain::ids::{InstanceId, RunId};
 use crate::domain::notification::NotificationRecord;
 use crate::domain::run::RunRecord;
 use crate::engine::outbox::Outbox;
@@ -56,6 +56,11 @@ impl Engine {
         let mut outbox = self.outbox();
         admitted.0.into_iter().for_each(|record| outbox.add(record));
         self.notify.notify_all();
+    }
+
+    /// What every process that this server starts carries in its environment.
+    pub fn instance(&self) -> InstanceId {
+        self.server.instance
     }
 
     /// Waits for a notification that is due; `None` once the engine is closed.

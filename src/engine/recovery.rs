@@ -13,9 +13,7 @@ use std::sync::{Arc, Condvar, Mutex, RwLock};
 use crate::clock::Timestamp;
 use crate::domain::change::{Change, QueueEntry, RestoredFrom, ServerRecord};
 use crate::domain::fleet::{DEFAULT_PROJECT, Delivery, FleetVersion, Organization, Project};
-use crate::domain::ids::{
-    FleetId, InstanceId, OrganizationId, ProjectId, RunId, RunIds, VesselRunId,
-};
+use crate::domain::ids::{FleetId, InstanceId, OrganizationId, ProjectId, RunId, RunIds};
 use crate::domain::retention::Retention;
 use crate::domain::run::Status;
 use crate::engine::catalog::Catalog;
@@ -23,7 +21,7 @@ use crate::engine::history::History;
 use crate::engine::notifications::ended_runs;
 use crate::engine::outbox::Outbox;
 use crate::engine::{Decisions, Engine, EngineSettings, Instruments, Phase, World};
-use crate::launch::Launcher;
+use crate::launch::{Launcher, Unfinished};
 use crate::queue::{Cause, Discard, Interruption, Queue, Restored, Started};
 use crate::storage::{Storage, StorageError};
 
@@ -48,8 +46,8 @@ pub enum RecoveryError {
 /// What recovery finds.
 #[derive(Debug, Default)]
 struct Recovery {
-    /// Vessels that the last server left running.
-    interrupted: HashSet<VesselRunId>,
+    /// What the last server left running.
+    unfinished: Unfinished,
     /// Runs whose work directory is to be removed before any vessel starts.
     restarted: Vec<RunId>,
     waiting: usize,
@@ -187,7 +185,9 @@ impl Engine {
             ledger.give_up_notifications()?;
         }
         for record in storage.notifications() {
-            ledger.outbox.restore(record?);
+            let record = record?;
+            restoring.recovery.unfinished.notifications.insert(record.message_id());
+            ledger.outbox.restore(record);
         }
         for entry in storage.queue() {
             restoring.restore(&entry?, &mut ledger)?;
@@ -195,7 +195,7 @@ impl Engine {
         let Restoring { queue, recovery, changes, .. } = restoring;
         // Leftovers are found by rows that say Running, and directories are judged by the boot that
         // the last server recorded: both are seen to before any of that changes.
-        let ended = launcher.end_leftovers(server.instance, &recovery.interrupted);
+        let ended = launcher.end_leftovers(server.instance, &recovery.unfinished);
         if ended > 0 {
             log::warn!(processes = ended; "ended what a crashed server had left running");
         }
@@ -216,7 +216,8 @@ impl Engine {
             })
         });
         recovery.log();
-        let space = storage.watch_space(settings.min_free_bytes);
+        let space =
+            storage.watch_space(settings.min_free_bytes, Arc::clone(&settings.promised_bytes));
         let engine = Self {
             space,
             catalog: RwLock::new(catalog),
@@ -424,7 +425,7 @@ impl Restoring<'_> {
         for vessel in vessels.iter().flatten() {
             let was_running = matches!(vessel.status, Status::Running | Status::Retrying);
             if was_running && vessel.retry_at.is_none() {
-                self.recovery.interrupted.insert(vessel.id);
+                self.recovery.unfinished.vessel_runs.insert(vessel.id);
             }
         }
         let cause = match &self.last {

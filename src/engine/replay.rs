@@ -114,9 +114,9 @@ fn take_over(
     let ended = ends(&graph, &runs, |vessel| skip(vessel).status());
     check_start(version, first, &ended)?;
     // Whoever names a vessel wants to see it run, also where an override had it skipped.
-    overrides.run(from);
+    overrides.run_in_replay(from);
     for vessel in (0..definition.vessels.len()).filter(|vessel| !runs[*vessel]) {
-        overrides.entry(&definition.vessels[vessel].name).skip = Some(skip(vessel));
+        overrides.skip_in_replay(&definition.vessels[vessel].name, skip(vessel));
     }
     Ok(())
 }

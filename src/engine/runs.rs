@@ -9,6 +9,7 @@ use crate::domain::request::RequestHead;
 use crate::domain::run::{RunRecord, Status, Trigger, VesselRunRecord};
 use crate::engine::{Decisions, Engine, Refusal};
 use crate::launch::stop::Stop;
+use crate::limits::{LIST_DEFAULT, RUN_IDS_SEARCHED_MAX, RUNS_SCANNED_MAX};
 use crate::queue::Stopped;
 
 /// A run with its vessels, in the order of its fleet version.
@@ -19,7 +20,7 @@ pub struct RunView {
 }
 
 /// Which runs to list.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct RunFilter {
     pub fleet: Option<FleetId>,
     pub status: Option<Status>,
@@ -31,6 +32,31 @@ pub struct RunFilter {
     /// Older than this run.
     pub before: Option<RunId>,
     pub limit: usize,
+    /// How many are looked at to find that many.
+    pub scanned_max: usize,
+}
+
+/// Runs that were looked for.
+#[derive(Clone, Debug)]
+pub struct RunPage {
+    pub runs: Vec<RunView>,
+    /// Where to go on when there may be more, but enough were looked at: the last of them.
+    pub next_before: Option<RunId>,
+}
+
+impl Default for RunFilter {
+    fn default() -> Self {
+        Self {
+            fleet: None,
+            status: None,
+            trigger: None,
+            since: None,
+            until: None,
+            before: None,
+            limit: LIST_DEFAULT,
+            scanned_max: RUNS_SCANNED_MAX,
+        }
+    }
 }
 
 impl RunFilter {
@@ -50,22 +76,35 @@ impl RunFilter {
 
 impl Engine {
     /// The runs that `filter` lets through, newest first, as they are on the disk.
-    pub fn runs(&self, filter: &RunFilter) -> Vec<RunView> {
+    pub fn runs(&self, filter: &RunFilter) -> RunPage {
         let before = filter.before();
         let runs: Box<dyn Iterator<Item = RunRecord>> = match filter.fleet {
             Some(fleet) => Box::new(self.storage.runs_of_fleet_before(fleet, before)),
             None => Box::new(self.storage.runs_before(before)),
         };
         let first = filter.since.map(RunId::first_at);
-        let views = runs
-            .take_while(|run| first.is_none_or(|first| run.id >= first))
-            .filter(|run| filter.matches(run))
-            .map(|run| self.view(run))
-            .filter(|view| !self.is_torn(view))
-            .take(filter.limit)
-            .collect();
+        let mut page = RunPage { runs: Vec::new(), next_before: None };
+        let mut last = None;
+        let runs = runs.take_while(|run| first.is_none_or(|first| run.id >= first));
+        for (scanned, run) in runs.enumerate() {
+            if page.runs.len() == filter.limit {
+                break;
+            }
+            if scanned == filter.scanned_max {
+                page.next_before = last;
+                break;
+            }
+            last = Some(run.id);
+            if !filter.matches(&run) {
+                continue;
+            }
+            let view = self.view(run);
+            if !self.is_torn(&view) {
+                page.runs.push(view);
+            }
+        }
         self.storage.confirm();
-        views
+        page
     }
 
     /// One run, as it is on the disk.
@@ -75,14 +114,18 @@ impl Engine {
         view.filter(|view| !self.is_torn(view))
     }
 
-    /// Up to `limit` runs whose id begins or ends with `fragment`, newest first.
-    pub fn find_runs(&self, fragment: &str, limit: usize) -> Vec<RunId> {
+    /// Up to `limit` runs whose id begins or ends with `fragment`, newest first, and whether all runs
+    /// were searched: it is but the newest [`RUN_IDS_SEARCHED_MAX`] of them.
+    pub fn find_runs(&self, fragment: &str, limit: usize) -> (Vec<RunId>, bool) {
         let fragment = fragment.to_ascii_lowercase();
         let matches = |id: &RunId| {
             let text = id.to_string();
             text.starts_with(&fragment) || text.ends_with(&fragment)
         };
-        self.storage.run_ids().filter(matches).take(limit).collect()
+        let mut searched = 0;
+        let counted = self.storage.run_ids().inspect(|_| searched += 1);
+        let found = counted.take(RUN_IDS_SEARCHED_MAX).filter(matches).take(limit).collect();
+        (found, searched < RUN_IDS_SEARCHED_MAX)
     }
 
     /// What came with the request that triggered the run.

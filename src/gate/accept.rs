@@ -1,6 +1,7 @@
 //! Accepts connections, whatever goes wrong with some of them, and gives each a thread of its own or
 //! turns it away.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -9,11 +10,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{Builder, JoinHandle};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::Errno;
-use rustix::net::SendFlags;
+use rustix::net::{RecvFlags, SendFlags};
 
 use super::census::{NoSeat, Seat};
 use super::connection::Connection;
@@ -22,6 +23,10 @@ use super::reply::Persistence;
 use super::socket::{Socket, Transport};
 use super::{Reason, Refusal, Shared};
 use crate::limits;
+
+/// What a client that speaks TLS is told before it is done with its handshake: a fatal alert,
+/// internal_error (RFC 8446 6.2).
+const TLS_ALERT: [u8; 7] = [21, 3, 3, 0, 2, 2, 80];
 
 /// The thread that accepts, as its owner sees it.
 pub(super) struct Acceptor {
@@ -40,6 +45,15 @@ struct Accepting {
     spare: Option<File>,
     /// When trouble with accepting was last logged.
     complained: Option<Instant>,
+    /// Those who were turned away, until they have read why.
+    leaving: VecDeque<Leaving>,
+}
+
+/// A connection that was turned away. Closed at once it would be reset by what its client has sent,
+/// and the answer lost.
+struct Leaving {
+    stream: Arc<TcpStream>,
+    until: Instant,
 }
 
 impl Acceptor {
@@ -59,6 +73,7 @@ impl Acceptor {
             wake: Arc::clone(&wake),
             spare: spare(),
             complained: None,
+            leaving: VecDeque::new(),
             shared,
         };
         let name = format!("{}-accept", accepting.shared.name);
@@ -80,11 +95,17 @@ impl Accepting {
                 PollFd::new(&self.listener, PollFlags::IN),
                 PollFd::new(&*self.wake, PollFlags::IN),
             ];
-            if let Err(errno) = poll(&mut events, None)
+            let due = self.leaving.front().map(|first| {
+                let left = first.until.saturating_duration_since(Instant::now());
+                // A little more, so that the time has come when it wakes.
+                Timespec::try_from(left + Duration::from_millis(1)).unwrap_or_default()
+            });
+            if let Err(errno) = poll(&mut events, due.as_ref())
                 && errno != Errno::INTR
             {
                 self.recover(&errno.into());
             }
+            self.see_off(Instant::now());
             let is_stopping = self.is_stopping.load(Ordering::SeqCst);
             self.accept_queued();
             if is_stopping {
@@ -100,7 +121,7 @@ impl Accepting {
             match self.listener.accept() {
                 Ok((stream, peer)) => {
                     self.shared.counters.accepted.count();
-                    welcome(&self.shared, stream, peer);
+                    self.welcome(stream, peer);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 // The client has gone before its turn, or its network has: accept(2).
@@ -110,6 +131,57 @@ impl Accepting {
                     return;
                 }
             }
+        }
+    }
+
+    /// Gives a connection a seat and a thread.
+    fn welcome(&mut self, stream: TcpStream, peer: SocketAddr) {
+        let (shared, stream) = (&self.shared, Arc::new(stream));
+        let counted = shared.admission.is_counted(peer.ip()).then_some(peer.ip());
+        let seat = match shared.census.seat(&stream, counted) {
+            Ok(seat) => seat,
+            Err(why) => return self.turn_away(stream, why),
+        };
+        let of_thread = (Arc::clone(shared), Arc::clone(&stream));
+        let spawned = Builder::new()
+            .name(format!("{}-conn", shared.name))
+            .stack_size(limits::CONNECTION_STACK_BYTES)
+            .spawn(move || {
+                let (shared, stream) = of_thread;
+                shared.counters.connection_opened();
+                // A panic ends one connection and nothing else.
+                if catch_unwind(AssertUnwindSafe(|| serve(&shared, &seat, stream, peer))).is_err() {
+                    log::error!(listener = shared.name; "serving a connection panicked");
+                }
+                shared.counters.connection_closed();
+            });
+        if let Err(error) = spawned {
+            log::warn!(listener = shared.name, error:% = error; "no thread for a connection");
+            self.turn_away(stream, NoSeat::Full);
+        }
+    }
+
+    /// Says that there is no place, and gives the client some time to read that: as long as not too
+    /// many others need it.
+    fn turn_away(&mut self, stream: Arc<TcpStream>, why: NoSeat) {
+        turn_away(&self.shared, &stream, why);
+        if self.leaving.len() >= limits::LEAVING_CONNECTIONS {
+            self.see_off_first();
+        }
+        self.leaving
+            .push_back(Leaving { stream, until: Instant::now() + limits::RESERVED_TIME_MAX });
+    }
+
+    /// Closes the connections of those who have had their time.
+    fn see_off(&mut self, now: Instant) {
+        while self.leaving.front().is_some_and(|first| first.until <= now) {
+            self.see_off_first();
+        }
+    }
+
+    fn see_off_first(&mut self) {
+        if let Some(first) = self.leaving.pop_front() {
+            drain(&first.stream);
         }
     }
 
@@ -127,7 +199,9 @@ impl Accepting {
         }
         if self.spare.take().is_some() {
             if let Ok((stream, _)) = self.listener.accept() {
+                // There is no descriptor to keep it with.
                 turn_away(&self.shared, &stream, NoSeat::Full);
+                drain(&stream);
             }
             self.spare = spare();
         }
@@ -157,33 +231,6 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     error.raw_os_error().is_some_and(|code| of_one.contains(&Errno::from_raw_os_error(code)))
 }
 
-/// Gives a connection a seat and a thread.
-fn welcome(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr) {
-    let stream = Arc::new(stream);
-    let counted = shared.admission.is_counted(peer.ip()).then_some(peer.ip());
-    let seat = match shared.census.seat(&stream, counted) {
-        Ok(seat) => seat,
-        Err(why) => return turn_away(shared, &stream, why),
-    };
-    let of_thread = (Arc::clone(shared), Arc::clone(&stream));
-    let spawned = Builder::new()
-        .name(format!("{}-conn", shared.name))
-        .stack_size(limits::CONNECTION_STACK_BYTES)
-        .spawn(move || {
-            let (shared, stream) = of_thread;
-            shared.counters.connection_opened();
-            // A panic ends one connection and nothing else.
-            if catch_unwind(AssertUnwindSafe(|| serve(&shared, &seat, stream, peer))).is_err() {
-                log::error!(listener = shared.name; "serving a connection panicked");
-            }
-            shared.counters.connection_closed();
-        });
-    if let Err(error) = spawned {
-        log::warn!(listener = shared.name, error:% = error; "no thread for a connection");
-        turn_away(shared, &stream, NoSeat::Full);
-    }
-}
-
 fn serve(shared: &Shared, seat: &Seat, stream: Arc<TcpStream>, peer: SocketAddr) {
     let transport = Socket::new(stream, shared.settings.write_timeout).and_then(|socket| {
         match &shared.settings.tls {
@@ -194,7 +241,8 @@ fn serve(shared: &Shared, seat: &Seat, stream: Arc<TcpStream>, peer: SocketAddr)
     match transport {
         Ok(transport) => {
             let inbox = Inbox::default();
-            Connection { shared, seat, peer, transport, inbox, is_fresh: true }.serve();
+            Connection { shared, seat, peer, transport, inbox, is_fresh: true, is_head: false }
+                .serve();
         }
         Err(error) => log::debug!(error:% = error; "a connection is unusable"),
     }
@@ -215,7 +263,22 @@ fn turn_away(shared: &Shared, stream: &TcpStream, why: NoSeat) {
     };
     shared.counters.refused.count(refusal.reason);
     let reply = shared.admission.refuse(refusal.status(), refusal.why);
-    let bytes = reply.to_bytes(Persistence::Closed, false);
+    let bytes = match shared.settings.tls {
+        None => reply.to_bytes(Persistence::Closed, false),
+        // There is no time to agree upon keys.
+        Some(_) => TLS_ALERT.to_vec(),
+    };
     let _ = rustix::net::send(stream, &bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
     let _ = stream.shutdown(Shutdown::Write);
+}
+
+/// Takes what has come from the client, up to some, without waiting for more.
+fn drain(stream: &TcpStream) {
+    let mut buffer = [0; 4096];
+    for _ in 0..limits::LEAVING_READS_MAX {
+        match rustix::net::recv(stream, &mut buffer, RecvFlags::DONTWAIT) {
+            Ok((1.., _)) | Err(Errno::INTR) => {}
+            Ok((0, _)) | Err(_) => return,
+        }
+    }
 }

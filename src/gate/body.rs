@@ -35,6 +35,12 @@ impl Spool {
         &self.directory
     }
 
+    /// Bytes on disk that bodies have been promised, written or not: what was written is copied into
+    /// the database before it goes.
+    pub fn promised_on_disk(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.disk.used)
+    }
+
     /// Begins to take in a body that will have `length` bytes, for which there will be room then;
     /// or, for `None`, nobody knows how many.
     ///
@@ -174,12 +180,12 @@ impl Read for Body {
 #[derive(Debug)]
 struct Budget {
     max: u64,
-    used: AtomicU64,
+    used: Arc<AtomicU64>,
 }
 
 impl Budget {
     fn new(max: u64) -> Self {
-        Self { max, used: AtomicU64::new(0) }
+        Self { max, used: Arc::default() }
     }
 
     fn take(&self, bytes: u64) -> bool {

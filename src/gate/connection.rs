@@ -25,6 +25,8 @@ pub(super) struct Connection<'a> {
     pub(super) inbox: Inbox,
     /// Nothing was asked yet.
     pub(super) is_fresh: bool,
+    /// The answer that is due must not have a body.
+    pub(super) is_head: bool,
 }
 
 /// Why a connection ends.
@@ -62,14 +64,16 @@ impl Connection<'_> {
             End::Silent => {}
             End::Answered => self.linger(),
             End::Refused(refusal) => {
-                log::info!(
-                    listener = self.shared.name, status = refusal.status(), reason = refusal.why,
-                    remote_addr:% = self.peer;
-                    "request refused"
-                );
                 self.shared.counters.refused.count(refusal.reason);
                 let reply = self.shared.admission.refuse(refusal.status(), refusal.why);
-                if self.send(&reply, Persistence::Closed, false).is_ok() {
+                if self.shared.refusals.admit(refusal.status(), refusal.why) {
+                    log::info!(
+                        listener = self.shared.name, request = reply.id(),
+                        status = refusal.status(), reason = refusal.why, remote_addr:% = self.peer;
+                        "request refused"
+                    );
+                }
+                if self.send(&reply, Persistence::Closed).is_ok() {
                     self.linger();
                 }
             }
@@ -101,9 +105,13 @@ impl Connection<'_> {
         let mut scanner = Scanner::new();
         let mut deadline = self.head_deadline(self.inbox.filled().is_empty());
         let mut scanned = 0;
+        self.is_head = false;
         loop {
             let fresh = self.inbox.filled().get(scanned..).unwrap_or_default();
-            if let Some(end) = scanner.scan(fresh)? {
+            let found = scanner.scan(fresh);
+            let line = self.inbox.filled().get(scanner.begin()..).unwrap_or_default();
+            self.is_head = line.starts_with(b"HEAD ");
+            if let Some(end) = found? {
                 let head =
                     Head::parse(self.inbox.filled().get(..end).unwrap_or_default(), &scanner);
                 self.inbox.consume(end);
@@ -159,7 +167,7 @@ impl Connection<'_> {
         let unread = unread.filter(|length| *length == 0 || !head.expects_continue);
         let is_kept = head.keeps_alive && unread.is_some();
         let persistence = persistence(self.shared, self.seat, head.is_old, is_kept);
-        self.send(reply, persistence, head.method == "HEAD")?;
+        self.send(reply, persistence)?;
         match unread {
             Some(length) if persistence != Persistence::Closed => self.skip(length),
             _ => Err(End::Answered),
@@ -195,8 +203,8 @@ impl Connection<'_> {
         }
     }
 
-    fn send(&mut self, reply: &Reply, persistence: Persistence, is_head: bool) -> io::Result<()> {
-        self.transport.write_all(&reply.to_bytes(persistence, is_head))?;
+    fn send(&mut self, reply: &Reply, persistence: Persistence) -> io::Result<()> {
+        self.transport.write_all(&reply.to_bytes(persistence, self.is_head))?;
         self.transport.flush()
     }
 

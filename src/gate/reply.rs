@@ -36,6 +36,12 @@ impl Persistence {
 }
 
 impl Reply {
+    /// The id that the client may quote; empty without one.
+    pub(super) fn id(&self) -> &str {
+        let mut headers = self.headers.iter();
+        headers.find(|(name, _)| *name == "X-Request-Id").map_or("", |(_, id)| id.as_str())
+    }
+
     /// The bytes of the answer; to HEAD, the head alone is the answer.
     pub fn to_bytes(&self, persistence: Persistence, is_head: bool) -> Vec<u8> {
         let mut bytes = head(self.status, &self.headers, Some(self.body.len() as u64));

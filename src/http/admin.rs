@@ -136,6 +136,8 @@ const ROUTES: &[Route<Endpoint>] = &[
 enum Reply {
     /// A status and the JSON of `data`.
     Data(u16, String),
+    /// The JSON of a list that was not looked for to its end, and the id to go on before.
+    Part(String, String),
     /// A status, and the Set-Cookie that is all there is to say.
     WithCookie(u16, String),
     /// An answer without an envelope.
@@ -155,6 +157,14 @@ impl Reply {
         match serde_json::to_string(data) {
             Ok(json) => Ok(Self::Data(status, json)),
             Err(error) => Err(Problem::new(500, format!("the answer cannot be shown: {error}"))),
+        }
+    }
+
+    /// The same list, which goes on before its entry `last`.
+    fn continued_before(self, last: &impl ToString) -> Self {
+        match self {
+            Self::Data(_, list) => Self::Part(list, last.to_string()),
+            other => other,
         }
     }
 
@@ -380,6 +390,9 @@ impl Handler for AdminHandler {
         let id = RequestId::random();
         let answer = match self.outcome(request) {
             Ok(Reply::Data(status, data)) => respond::data(id, status, &data),
+            Ok(Reply::Part(list, last)) => {
+                respond::data(id, 200, &list).with_header("X-Next-Before", last)
+            }
             Ok(Reply::WithCookie(status, cookie)) => {
                 respond::data(id, status, "null").with_header("Set-Cookie", cookie)
             }

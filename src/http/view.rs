@@ -6,6 +6,7 @@ use serde::{Serialize, Serializer};
 
 use crate::clock::Timestamp;
 use crate::domain::backoff::Backoff;
+use crate::domain::confinement::Limits;
 use crate::domain::fleet::{
     Delivery, ExitCodes, FleetDefinition, FleetVersion, Guardrails, Organization, Program, Project,
     VesselDefinition,
@@ -13,8 +14,9 @@ use crate::domain::fleet::{
 use crate::domain::graph::Condition;
 use crate::domain::ids::{FleetId, OrganizationId, ProjectId, RunId, VesselId, VesselRunId};
 use crate::domain::network::Networks;
-use crate::domain::notification::EmailNotifications;
-use crate::domain::notification::{NotificationRecord, Recipient};
+use crate::domain::notification::{
+    EmailNotifications, NotificationRecord, Notify, Recipient, Target,
+};
 use crate::domain::overlap::Overlap;
 use crate::domain::rate::Rate;
 use crate::domain::retention::Retention;
@@ -74,8 +76,10 @@ pub struct FleetJson<'a> {
     overlap: Overlap,
     priority: i8,
     delivery: Delivery,
+    user: Option<&'a str>,
     notifications: Option<&'a EmailNotifications>,
     keep_runs: Option<Retention>,
+    notify: Vec<NotifyJson<'a>>,
     /// Whether `PUT ?by=name` changed anything; absent elsewhere.
     #[serde(skip_serializing_if = "Option::is_none")]
     changed: Option<bool>,
@@ -114,8 +118,10 @@ impl<'a> From<&'a FleetView> for FleetJson<'a> {
             overlap: definition.overlap,
             priority: definition.priority,
             delivery: definition.delivery,
+            user: definition.user.as_deref(),
             notifications: definition.notifications.as_ref(),
             keep_runs: definition.keep_runs,
+            notify: definition.notify.iter().map(NotifyJson::from).collect(),
             changed: None,
             warnings: Vec::new(),
         }
@@ -154,6 +160,11 @@ struct VesselJson<'a> {
     working_directory: Option<&'a str>,
     environment: EnvironmentJson<'a>,
     guardrails: GuardrailsJson,
+    /// Without those that are not set.
+    limits: Limits,
+    nice: Option<i32>,
+    /// In octal.
+    umask: Option<String>,
     notifications: Option<&'a EmailNotifications>,
 }
 
@@ -174,6 +185,9 @@ impl<'a> From<&'a VesselDefinition> for VesselJson<'a> {
             working_directory: vessel.working_directory.as_deref(),
             environment: EnvironmentJson(&vessel.environment),
             guardrails: GuardrailsJson::from(&vessel.guardrails),
+            limits: vessel.confinement.limits,
+            nice: vessel.confinement.nice,
+            umask: vessel.confinement.umask.map(|umask| format!("{umask:03o}")),
             notifications: vessel.notifications.as_ref(),
         }
     }
@@ -221,6 +235,28 @@ impl From<&Guardrails> for GuardrailsJson {
                 })
                 .collect(),
         }
+    }
+}
+
+/// Has `command`, or `url` and `secret`.
+#[derive(Serialize)]
+struct NotifyJson<'a> {
+    on: &'a [Status],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    command: Option<&'a [String]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    url: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    secret: Option<&'a str>,
+}
+
+impl<'a> From<&'a Notify> for NotifyJson<'a> {
+    fn from(entry: &'a Notify) -> Self {
+        let (command, url, secret) = match &entry.target {
+            Target::Command(command) => (Some(command.as_slice()), None, None),
+            Target::Url { url, secret } => (None, Some(url.as_str()), Some(secret.as_str())),
+        };
+        Self { on: &entry.on, command, url, secret }
     }
 }
 

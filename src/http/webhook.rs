@@ -19,6 +19,7 @@ use crate::http::denial::Denial;
 use crate::http::instruments::Instruments;
 use crate::http::message::{Answer, Handler, Request};
 use crate::http::respond::{self, Problem};
+use crate::logging::Repeats;
 
 /// What an operator may set about the webhook listener.
 #[derive(Clone, Debug)]
@@ -41,6 +42,7 @@ pub struct HookHandler {
     settings: HookSettings,
     senders: Option<Mutex<Senders>>,
     instruments: Arc<Instruments>,
+    refusals: Repeats,
 }
 
 /// Why a request is refused, and how.
@@ -68,7 +70,8 @@ impl HookHandler {
     pub fn new(engine: Arc<Engine>, settings: HookSettings, instruments: Arc<Instruments>) -> Self {
         let organization = engine.organization().id;
         let senders = settings.rate_limit_per_ip.map(|rate| Mutex::new(Senders::new(rate)));
-        Self { engine, organization, settings, senders, instruments }
+        let refusals = Repeats::new("hooks");
+        Self { engine, organization, settings, senders, instruments, refusals }
     }
 
     /// Whether a request of `client` may come in, by its head alone. Counts it for the rate limits,
@@ -122,12 +125,11 @@ impl HookHandler {
     fn refused(&self, id: RequestId, refused: Refused, client: IpAddr) -> Answer {
         let Refused { denial, problem } = refused;
         self.instruments.hooks_denied.count(denial);
-        // Never the path: it may hold a token that is right but for a letter.
-        log::info!(
-            request:% = id, status = problem.status, client:%,
-            reason = problem.message.as_str();
-            "webhook refused"
-        );
+        let (status, reason) = (problem.status, problem.message.as_str());
+        if self.refusals.admit(status, reason) {
+            // Never the path: it may hold a token that is right but for a letter.
+            log::info!(request:% = id, status, client:%, reason; "webhook refused");
+        }
         respond::bare(id, problem)
     }
 }

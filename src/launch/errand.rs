@@ -5,6 +5,7 @@ use std::io::Read;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use super::leftovers::{INSTANCE_VARIABLE, NOTIFICATION_VARIABLE};
 use super::output::{Kept, LiveOutput};
 use super::process::Start;
 use super::resolve::resolve;
@@ -13,7 +14,7 @@ use super::wait::{Bounds, wait};
 use super::{HowEnded, Launch, Payload};
 use crate::domain::confinement::Confinement;
 use crate::domain::fleet::Program;
-use crate::domain::ids::RunId;
+use crate::domain::ids::{InstanceId, RunId};
 
 /// Where such programs start.
 const DIRECTORY: &str = "/";
@@ -22,8 +23,13 @@ const LAST_WORDS_BYTES: usize = 300;
 
 /// A program to run, and what it reads.
 pub struct Errand<'a> {
+    /// The server that it runs for.
+    pub instance: InstanceId,
     /// The run that it is about.
     pub run: RunId,
+    /// The notification that it delivers. By instance and notification the next server finds it
+    /// after a crash.
+    pub notification: &'a str,
     /// Begins with an absolute path.
     pub command: &'a [String],
     pub input: &'a [u8],
@@ -45,6 +51,8 @@ impl Errand<'_> {
             ("HOME", DIRECTORY),
             ("LANG", "C.UTF-8"),
             ("BOATHOOK_FLEET_RUN_ID", &self.run.to_string()),
+            (INSTANCE_VARIABLE, &self.instance.to_string()),
+            (NOTIFICATION_VARIABLE, self.notification),
         ];
         let environment = environment.map(|(name, value)| (name.to_owned(), value.to_owned()));
         let program = Program::Command(self.command.to_vec());

@@ -13,11 +13,12 @@ use rustix::io::Errno;
 use super::Draft;
 use super::reason::Reason;
 use super::refusal::{
-    directory_refusal, first_bytes, forbidden, missing, named, plain, unknown_format,
+    Whom, closed_directory, closed_way, directory_refusal, first_bytes, forbidden, missing, plain,
+    unknown_format,
 };
 use super::resolve::{interpreter, interpreter_exists, interpreter_of, path_of, resolve};
 use super::sandbox::{Obstacle, Sandbox};
-use super::user::{Identity, identity};
+use super::user::identity;
 use crate::domain::finding::{Finding, Level};
 use crate::domain::fleet::Program;
 use crate::domain::source::Origin;
@@ -39,7 +40,8 @@ pub(super) fn foresee(draft: &Draft<'_>, allowed: &[String], sandbox: &Sandbox) 
         Ok(identity) => identity,
         Err(reason) => return vec![problem(format!("user: {}", reason.what), reason.remedy)],
     };
-    let vessel = Vessel { draft, identity: identity.as_ref(), sandbox };
+    let user = Whom { name: draft.user, identity: identity.as_ref() };
+    let vessel = Vessel { draft, user, sandbox };
     let mut findings = Vec::new();
     if let Some(directory) = vessel.known_directory()
         && let Some(finding) = vessel.directory(directory)
@@ -60,7 +62,7 @@ pub(super) fn foresee(draft: &Draft<'_>, allowed: &[String], sandbox: &Sandbox) 
 /// A vessel, and what it would find.
 struct Vessel<'a> {
     draft: &'a Draft<'a>,
-    identity: Option<&'a Identity>,
+    user: Whom<'a>,
     sandbox: &'a Sandbox,
 }
 
@@ -82,18 +84,17 @@ impl Vessel<'_> {
             }
             return Some(problem(reason.what, reason.remedy));
         }
-        let user = named(self.draft.user);
-        if let Some(closed) = self.first_closed(path) {
-            let what =
-                format!("working directory {shown}: {user} may not enter {}", closed.display());
-            let remedy = "let them pass (chmod, setfacl), or change `working_directory`";
-            return Some(problem(what, remedy));
+        let user = self.user;
+        // The server's own user has tried.
+        if let Some(closed) = user.identity.and_then(|_| user.first_closed(path)) {
+            let reason = closed_directory(path, closed, &plain(&Errno::ACCESS.into()), user);
+            return Some(problem(reason.what, reason.remedy));
         }
         if let Some(Obstacle { what, remedy }) = self.sandbox.protects(path) {
             let what = format!("working directory {shown} cannot be written to: {what}");
             return Some(Finding::warning(CHECK, what, remedy.text()));
         }
-        let may_write = match self.identity {
+        let may_write = match user.identity {
             None => rustix::fs::access(path, Access::WRITE_OK).is_ok(),
             Some(identity) => fs::metadata(path).is_ok_and(|found| identity.may(&found, 2)),
         };
@@ -142,40 +143,38 @@ impl Vessel<'_> {
 
     /// Whether the kernel would execute the file at `path`.
     fn executable(&self, path: &Path, directory: &Path) -> Result<(), Reason> {
-        let user = named(self.draft.user);
+        let (user, denied) = (self.user, plain(&Errno::ACCESS.into()));
         let found = fs::metadata(path).map_err(|error| {
             match Errno::from_io_error(&error) == Some(Errno::ACCESS) {
-                true => forbidden(path, &plain(&error), &user),
-                false => missing(path, directory, &plain(&error)),
+                true => forbidden(path, &denied, user),
+                false => missing(path, directory, &plain(&error), user),
             }
         })?;
+        if let Some(reason) = closed_way(path, &denied, user) {
+            return Err(reason);
+        }
         if self.denies(path) {
             let what = format!("{}: {user} may not execute it", path.display());
             return Err(Reason::new(what, "let them (chmod, chown)"));
         }
-        let denied = plain(&Errno::ACCESS.into());
         if !found.is_file() || rustix::fs::access(path, Access::EXEC_OK).is_err() {
-            return Err(forbidden(path, &denied, &user));
-        }
-        if let Some(closed) = path.parent().and_then(|parent| self.first_closed(parent)) {
-            let what = format!("{}: {user} may not enter {}", path.display(), closed.display());
-            return Err(Reason::new(what, "let them pass (chmod, setfacl), or move the program"));
+            return Err(forbidden(path, &denied, user));
         }
         // A program may be executable and not to be read.
-        let Some(start) = first_bytes(path) else { return Ok(()) };
+        let Some(start) = first_bytes(path, user) else { return Ok(()) };
         let Some(named) = interpreter(&start) else {
             return match is_text(&start) {
-                true => Err(unknown_format(path, NOT_A_PROGRAM, &start)),
+                true => Err(unknown_format(path, NOT_A_PROGRAM, Some(&start))),
                 false => Ok(()),
             };
         };
         if !interpreter_exists(named, directory) {
-            return Err(missing(path, directory, &plain(&Errno::NOENT.into())));
+            return Err(missing(path, directory, &plain(&Errno::NOENT.into()), user));
         }
         let interpreter = directory.join(&*String::from_utf8_lossy(named));
         let is_denied = self.denies(&interpreter);
         if is_denied || rustix::fs::access(&interpreter, Access::EXEC_OK).is_err() {
-            return Err(forbidden(path, &denied, &user));
+            return Err(forbidden(path, &denied, user));
         }
         self.asked_of_env(path, &start)
     }
@@ -184,7 +183,7 @@ impl Vessel<'_> {
     /// executing it.
     fn denies(&self, path: &Path) -> bool {
         let found = fs::metadata(path);
-        self.identity.is_some_and(|it| found.is_ok_and(|found| !it.may(&found, 1)))
+        self.user.identity.is_some_and(|it| found.is_ok_and(|found| !it.may(&found, 1)))
     }
 
     /// `#!/usr/bin/env NAME`: whether NAME can be found, and none of its letters is a line end.
@@ -240,15 +239,6 @@ impl Vessel<'_> {
             true => finding,
             false => Finding::warning(CHECK, finding.what, finding.remedy.unwrap_or_default()),
         })
-    }
-
-    /// The first directory on the way to `path` that its user may not pass through. The server's
-    /// own user has tried.
-    fn first_closed<'p>(&self, path: &'p Path) -> Option<&'p Path> {
-        let identity = self.identity?;
-        let is_closed =
-            |place: &&Path| fs::metadata(place).is_ok_and(|found| !identity.may(&found, 1));
-        path.ancestors().filter(is_closed).last()
     }
 }
 

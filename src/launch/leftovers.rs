@@ -12,19 +12,22 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal};
 use rustix::process::{getpgid, getpgrp, getpid, pidfd_open, pidfd_send_signal};
 
+use super::Unfinished;
 use super::group::{Ending, PAUSE_MAX, PAUSE_MIN, ProcessGroup, Step};
-use crate::domain::ids::{InstanceId, VesselRunId};
+use crate::domain::ids::InstanceId;
 use crate::limits::PROCESS_ENVIRONMENT_BYTES_MAX;
 
 /// The variable that tells which server started a process.
-const INSTANCE_VARIABLE: &str = "BOATHOOK_INSTANCE";
+pub(super) const INSTANCE_VARIABLE: &str = "BOATHOOK_INSTANCE";
 /// The variable that tells which vessel run a process belongs to.
 const VESSEL_RUN_VARIABLE: &str = "SHIPYARD_LOG_ID";
+/// The variable that tells which notification a process delivers.
+pub(super) const NOTIFICATION_VARIABLE: &str = "BOATHOOK_NOTIFICATION_ID";
 
 /// Whose processes are looked for.
 struct Mark<'a> {
     instance: String,
-    vessel_runs: &'a HashSet<VesselRunId>,
+    unfinished: &'a Unfinished,
 }
 
 /// A process found, held by a descriptor: a signal can never reach another of the same number.
@@ -33,17 +36,17 @@ struct Leftover {
     process: OwnedFd,
 }
 
-/// Ends every process of `vessel_runs` that a server with this `instance` id started, with its
-/// process group. Returns how many there were, once none is left.
+/// Ends every process of what is `unfinished` that a server with this `instance` id started, with
+/// its process group. Returns how many there were, once none is left.
 pub(super) fn end_leftovers(
     instance: InstanceId,
-    vessel_runs: &HashSet<VesselRunId>,
+    unfinished: &Unfinished,
     kill_grace: Duration,
 ) -> usize {
-    if vessel_runs.is_empty() {
+    if unfinished.is_empty() {
         return 0;
     }
-    let mark = Mark { instance: instance.to_string(), vessel_runs };
+    let mark = Mark { instance: instance.to_string(), unfinished };
     let mut found = HashSet::new();
     let mut groups = HashSet::new();
     let mut ending = Ending::asked(Instant::now(), kill_grace);
@@ -146,10 +149,13 @@ impl Mark<'_> {
             variables
                 .find_map(|variable| variable.strip_prefix(name.as_bytes())?.strip_prefix(b"="))
         };
+        let text_of = |name: &str| value_of(name).and_then(|id| std::str::from_utf8(id).ok());
         value_of(INSTANCE_VARIABLE) == Some(self.instance.as_bytes())
-            && value_of(VESSEL_RUN_VARIABLE)
-                .and_then(|id| std::str::from_utf8(id).ok()?.parse().ok())
-                .is_some_and(|id| self.vessel_runs.contains(&id))
+            && (text_of(VESSEL_RUN_VARIABLE)
+                .and_then(|id| id.parse().ok())
+                .is_some_and(|id| self.unfinished.vessel_runs.contains(&id))
+                || text_of(NOTIFICATION_VARIABLE)
+                    .is_some_and(|id| self.unfinished.notifications.contains(id)))
     }
 }
 
@@ -169,7 +175,12 @@ mod tests {
 
     use super::*;
     use crate::clock::Timestamp;
-    use crate::domain::ids::RunIds;
+    use crate::domain::ids::{RunIds, VesselRunId};
+
+    fn of_vessels(vessel_runs: &[VesselRunId]) -> Unfinished {
+        let vessel_runs = vessel_runs.iter().copied().collect();
+        Unfinished { vessel_runs, ..Unfinished::default() }
+    }
 
     fn vessel_run(random: u64) -> VesselRunId {
         RunIds::after(None).next(Timestamp::from_millis(1_700_000_000_000), random).vessel_run(0)
@@ -187,8 +198,8 @@ mod tests {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let vessel_runs = HashSet::from([vessel_run]);
-        let mark = Mark { instance: instance.to_string(), vessel_runs: &vessel_runs };
+        let unfinished = of_vessels(&[vessel_run]);
+        let mark = Mark { instance: instance.to_string(), unfinished: &unfinished };
         while !mark.is_on(Pid::from_child(&child)) {
             std::thread::yield_now();
         }
@@ -207,7 +218,7 @@ mod tests {
         let mut stubborn = start("trap '' TERM; while :; do sleep 1000; done", instance, mine);
         let mut other_run = start("exec sleep 1000", instance, other);
         let mut other_server = start("exec sleep 1000", InstanceId::random(), mine);
-        let count = end_leftovers(instance, &HashSet::from([mine]), Duration::from_millis(100));
+        let count = end_leftovers(instance, &of_vessels(&[mine]), Duration::from_millis(100));
         assert!(count >= 2, "{count}");
         for child in [&mut polite, &mut stubborn] {
             assert!(!has_living_members(child));
@@ -224,7 +235,7 @@ mod tests {
     fn members_of_the_group_go_too_when_they_cleaned_their_environment() {
         let (instance, mine) = (InstanceId::random(), vessel_run(3));
         let mut child = start("env -i sleep 1000 & wait", instance, mine);
-        assert_ne!(0, end_leftovers(instance, &HashSet::from([mine]), Duration::from_secs(5)));
+        assert_ne!(0, end_leftovers(instance, &of_vessels(&[mine]), Duration::from_secs(5)));
         assert!(!has_living_members(&child));
         let _ = child.wait();
     }
@@ -232,12 +243,17 @@ mod tests {
     #[test]
     fn the_mark_is_read_exactly() {
         let (instance, mine) = (InstanceId::random(), vessel_run(4));
-        let vessel_runs = HashSet::from([mine]);
-        let mark = Mark { instance: instance.to_string(), vessel_runs: &vessel_runs };
+        let mut unfinished = of_vessels(&[mine]);
+        unfinished.notifications.insert("msg_1_0".to_owned());
+        let mark = Mark { instance: instance.to_string(), unfinished: &unfinished };
         let both = format!("A=1\0BOATHOOK_INSTANCE={instance}\0SHIPYARD_LOG_ID={mine}\0");
         assert!(mark.is_in(both.as_bytes()));
         assert!(!mark.is_in(both.replace("BOATHOOK_", "XBOATHOOK_").as_bytes()));
         assert!(!mark.is_in(format!("BOATHOOK_INSTANCE={instance}\0").as_bytes()));
         assert!(!mark.is_in(b""));
+        let errand = format!("BOATHOOK_NOTIFICATION_ID=msg_1_0\0BOATHOOK_INSTANCE={instance}\0");
+        assert!(mark.is_in(errand.as_bytes()));
+        assert!(!mark.is_in(errand.replace("msg_1_0", "msg_1_01").as_bytes()));
+        assert!(!mark.is_in(errand.replace("INSTANCE", "INSTANT").as_bytes()));
     }
 }

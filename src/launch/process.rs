@@ -2,7 +2,6 @@
 //! directory, program, pipes, spawn; the waiting is done in [`super::wait`].
 
 use std::borrow::Cow;
-use std::collections::HashSet;
 use std::io::{self, PipeReader};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
@@ -23,7 +22,7 @@ use super::group::ProcessGroup;
 use super::hint::{LAST_WORDS_BYTES, hint};
 use super::leftovers::end_leftovers;
 use super::output::LiveOutput;
-use super::refusal;
+use super::refusal::{self, Whom};
 use super::resolve::{Resolved, resolve};
 use super::sandbox::Sandbox;
 use super::shim::{self, Orders, Step};
@@ -31,10 +30,11 @@ use super::stop::{Stop, StopSignal};
 use super::user::{Identity, identity};
 use super::wait::{Bounds, Started, wait};
 use super::workdir::WorkDirectories;
-use super::{Draft, Ended, HowEnded, Launch, Launcher};
+use super::{Draft, Ended, HowEnded, Launch, Launcher, Unfinished};
 use crate::domain::confinement::is_default;
 use crate::domain::finding::Finding;
-use crate::domain::ids::{InstanceId, RunId, VesselRunId};
+use crate::domain::ids::{InstanceId, RunId};
+use crate::limits::SHIM_TIME_MAX;
 use crate::metrics::{Histogram, LATENCY_BOUNDS};
 
 /// Where a [`ProcessLauncher`] keeps things and how far it lets vessels go.
@@ -109,7 +109,7 @@ impl ProcessLauncher {
         let identity = launch.user.map(|name| identity(name, allowed)).transpose();
         let identity = identity.map_err(|why| format!("user: {why}"))?;
         let work = self.work_directories.prepare(launch, identity.as_ref());
-        let work = work.map_err(|error| error.to_string())?;
+        let work = work.map_err(|error| refusal::no_work_directory(&error))?;
         let cutoff_at = match launch.runtime_cutoff {
             Duration::ZERO => None,
             cutoff => Instant::now().checked_add(cutoff),
@@ -188,8 +188,8 @@ impl Launcher for ProcessLauncher {
         self.work_directories.sweep(is_done);
     }
 
-    fn end_leftovers(&self, instance: InstanceId, vessel_runs: &HashSet<VesselRunId>) -> usize {
-        end_leftovers(instance, vessel_runs, self.settings.kill_grace)
+    fn end_leftovers(&self, instance: InstanceId, unfinished: &Unfinished) -> usize {
+        end_leftovers(instance, unfinished, self.settings.kill_grace)
     }
 }
 
@@ -266,7 +266,7 @@ impl<'a> Start<'a, '_> {
             .stdin(stdin)
             .stdout(output)
             .stderr(twin);
-        let child = command.spawn().map_err(|error| self.reason(&error))?;
+        let child = command.spawn().map_err(|error| self.reason(&error, None))?;
         // posix_spawn knows no limits, so for a moment it has ours.
         if let Some(limit) = self.descriptors
             && let Err(error) = prlimit(Some(Pid::from_child(&child)), Resource::Nofile, limit)
@@ -290,22 +290,28 @@ impl<'a> Start<'a, '_> {
         command.stdin(stdin).stdout(for_report).stderr(output);
         let mut child = command.spawn().map_err(|error| match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => refusal::no_shim(&error),
-            _ => self.reason(&error),
+            _ => self.reason(&error, None),
         })?;
         // Closes the shim's end of the report on our side.
         drop(command);
-        let Err(failure) = shim::report(report) else { return Ok(child) };
+        let Err(failure) = shim::report(report, SHIM_TIME_MAX) else { return Ok(child) };
+        // Mostly it has ended already.
+        let _ = child.kill();
         let _ = child.wait();
         let error = io::Error::from_raw_os_error(failure.errno);
+        let identity = orders.identity.as_ref();
         Err(match &failure.step {
-            Step::Program => self.reason(&error),
-            step => refusal::of_shim(step, &error, directory, launch.user),
+            Step::Program => self.reason(&error, identity),
+            step => {
+                let whom = Whom { name: launch.user, identity };
+                refusal::of_shim(step, &error, directory, whom)
+            }
         })
     }
 
-    fn reason(&self, error: &io::Error) -> String {
+    fn reason(&self, error: &io::Error, identity: Option<&Identity>) -> String {
         let Self { launch, program, directory, .. } = self;
-        refusal::reason(error, program, directory, launch)
+        refusal::reason(error, program, directory, launch, identity)
     }
 }
 

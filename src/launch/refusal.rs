@@ -2,6 +2,7 @@
 //! single number for a dozen causes; this looks at the files concerned to tell them apart. Runs
 //! after a start has failed, and where one is to be foreseen.
 
+use std::fmt;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
@@ -10,12 +11,12 @@ use std::path::Path;
 use rustix::fs::{Access, OFlags};
 use rustix::io::Errno;
 
-use super::Launch;
 use super::reason::Reason;
 use super::resolve::{Resolved, interpreter, interpreter_exists, start_bytes};
 use super::sandbox::Sandbox;
 use super::shim::Step;
-use super::user::can_see_others;
+use super::user::{Identity, can_see_others};
+use super::{DirectoryError, Launch};
 
 /// Bytes of a first line that Linux reads (BINPRM_BUF_SIZE).
 const FIRST_LINE_BYTES: u64 = 256;
@@ -26,23 +27,24 @@ pub(super) fn reason(
     program: &Resolved<'_>,
     directory: &Path,
     launch: &Launch<'_>,
+    identity: Option<&Identity>,
 ) -> String {
     let says = plain(error);
+    let user = Whom { name: launch.user, identity };
     if let Some(reason) = directory_refusal(directory) {
         return with_obstacle(&reason, directory);
     }
     let path = program.path.display();
     match Errno::from_io_error(error) {
         Some(Errno::NOENT | Errno::NOTDIR) => {
-            with_obstacle(&missing(&program.path, directory, &says), &program.path)
+            with_obstacle(&missing(&program.path, directory, &says, user), &program.path)
         }
         Some(Errno::ACCESS | Errno::PERM) => {
-            let reason = forbidden(&program.path, &says, &named(launch.user));
-            with_obstacle(&reason, &program.path)
+            with_obstacle(&forbidden(&program.path, &says, user), &program.path)
         }
         Some(Errno::NOEXEC) => {
-            let start = first_bytes(&program.path);
-            unknown_format(&program.path, &says, start.as_deref().unwrap_or_default()).into()
+            let start = first_bytes(&program.path, user);
+            unknown_format(&program.path, &says, start.as_deref()).into()
         }
         Some(Errno::TOOBIG) => {
             let (bytes, longest) = start_bytes(&program.arguments, launch.environment);
@@ -66,13 +68,8 @@ pub(super) fn reason(
 }
 
 /// The reason when the shim came no further than `step`.
-pub(super) fn of_shim(
-    step: &Step,
-    error: &io::Error,
-    directory: &Path,
-    user: Option<&str>,
-) -> String {
-    let (says, user) = (plain(error), named(user));
+pub(super) fn of_shim(step: &Step, error: &io::Error, directory: &Path, user: Whom<'_>) -> String {
+    let says = plain(error);
     match step {
         Step::Orders | Step::Session => {
             format!("the program that sets the vessel up failed: {says}")
@@ -88,13 +85,30 @@ pub(super) fn of_shim(
         Step::User => format!("user: {says}: this server cannot become {user}"),
         Step::Directory => match directory_refusal(directory) {
             Some(reason) => with_obstacle(&reason, directory),
-            None => format!(
-                "working directory {}: {says}: {user} may not enter {}",
-                directory.display(),
-                first_closed(directory).unwrap_or(directory).display()
-            ),
+            None => {
+                let closed = user.first_closed(directory).unwrap_or(directory);
+                closed_directory(directory, closed, &says, user).into()
+            }
         },
         Step::Program => says,
+        Step::InTime => format!(
+            "the program that sets the vessel up takes too long: {says}: does the working \
+             directory {} answer?",
+            directory.display()
+        ),
+    }
+}
+
+/// The reason when the work directory, or the files in it, cannot be made.
+pub(super) fn no_work_directory(error: &DirectoryError) -> String {
+    let DirectoryError { action, path, source } = error;
+    let (path, says) = (path.display(), plain(source));
+    match source.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => format!(
+            "cannot {action} {path}: {says}: make room there, or set `work_dir` to a file system \
+             that has some"
+        ),
+        _ => format!("cannot {action} {path}: {says}"),
     }
 }
 
@@ -105,9 +119,9 @@ pub(super) fn no_shim(error: &io::Error) -> String {
 
 /// Tells an operator who allows vessels of other users what they will miss.
 pub(super) fn warn_of_other_users(work_dir: &Path) {
-    if let Some(closed) = first_closed(work_dir) {
+    if let Some(closed) = SOMEBODY_ELSE.first_closed(work_dir) {
         let (work_dir, closed) = (work_dir.display(), closed.display());
-        log::warn!(work_dir:%, closed:%; "vessels of other users cannot reach their work directories; set work_dir to a place that others can pass to");
+        log::warn!(work_dir:%, closed:%; "vessels of other users cannot reach their work directories; chmod o+x the closed one, or set work_dir to a place that others can pass to");
     }
     if !can_see_others() {
         log::warn!(
@@ -116,16 +130,50 @@ pub(super) fn warn_of_other_users(work_dir: &Path) {
     }
 }
 
-/// The first directory on the way to `path` that not every user may pass through.
-fn first_closed(path: &Path) -> Option<&Path> {
-    let is_closed = |directory: &&Path| {
-        !fs::metadata(directory).is_ok_and(|found| found.permissions().mode() & 0o001 != 0)
-    };
-    path.ancestors().filter(is_closed).last()
+/// Whom a vessel runs as.
+#[derive(Clone, Copy)]
+pub(super) struct Whom<'a> {
+    /// `None`: the server's own user.
+    pub name: Option<&'a str>,
+    /// `None`: the server's own user, or nobody in particular.
+    pub identity: Option<&'a Identity>,
 }
 
-pub(super) fn named(user: Option<&str>) -> String {
-    user.map_or_else(|| "the server's user".to_owned(), |name| format!("the user `{name}`"))
+/// Nobody in particular.
+const SOMEBODY_ELSE: Whom<'static> = Whom { name: None, identity: None };
+
+impl Whom<'_> {
+    /// The first directory on the way to `path` that they may not pass through.
+    pub fn first_closed(self, path: &Path) -> Option<&Path> {
+        path.ancestors().filter(|directory| !self.may(directory, 0o1)).last()
+    }
+
+    fn may(self, path: &Path, bits: u32) -> bool {
+        fs::metadata(path).is_ok_and(|found| match self.identity {
+            Some(identity) => identity.may(&found, bits),
+            None => found.permissions().mode() & bits == bits,
+        })
+    }
+
+    /// Whether a server that may read everything may look into the file for them. A link that a
+    /// vessel has made may lead anywhere, and what is said of the file goes into its log.
+    fn reads(self, path: &Path) -> bool {
+        if self.identity.is_none() {
+            return true;
+        }
+        let Ok(path) = fs::canonicalize(path) else { return false };
+        let parent = path.parent().unwrap_or(&path);
+        self.may(&path, 0o4) && self.first_closed(parent).is_none()
+    }
+}
+
+impl fmt::Display for Whom<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.name {
+            None => f.write_str("the server's user"),
+            Some(name) => write!(f, "the user `{name}`"),
+        }
+    }
 }
 
 /// The reason when no pipe or process descriptor could be made.
@@ -170,8 +218,36 @@ pub(super) fn directory_refusal(directory: &Path) -> Option<Reason> {
     }
 }
 
+/// The reason when the directory `closed` keeps `user` from the working directory.
+pub(super) fn closed_directory(
+    directory: &Path,
+    closed: &Path,
+    says: &str,
+    user: Whom<'_>,
+) -> Reason {
+    let (shown, closed) = (directory.display(), closed.display());
+    Reason::new(
+        format!("working directory {shown}: {says}: {user} may not enter {closed}"),
+        format!(
+            "let others pass through it (chmod o+x {closed}), or choose a directory that they can \
+             reach"
+        ),
+    )
+}
+
+/// What keeps `user` from the program at `path`, if a directory on the way does. Of the server's own
+/// user the kernel knows better, which looks at capabilities as well.
+pub(super) fn closed_way(path: &Path, says: &str, user: Whom<'_>) -> Option<Reason> {
+    let parent = path.parent().filter(|_| user.identity.is_some())?;
+    let (shown, closed) = (path.display(), user.first_closed(parent)?.display());
+    Some(Reason::new(
+        format!("{shown}: {says}: {user} may not pass through {closed}"),
+        format!("let others (chmod o+x {closed}), or put the program elsewhere"),
+    ))
+}
+
 /// ENOENT: the file itself is not there, or what it needs to run is not.
-pub(super) fn missing(path: &Path, directory: &Path, says: &str) -> Reason {
+pub(super) fn missing(path: &Path, directory: &Path, says: &str, user: Whom<'_>) -> Reason {
     let shown = path.display();
     if path.symlink_metadata().is_err() {
         return Reason::new(
@@ -179,9 +255,15 @@ pub(super) fn missing(path: &Path, directory: &Path, says: &str) -> Reason {
             "put the program there, or change the command",
         );
     }
-    let Some(start) = first_bytes(path) else {
-        let what = format!("{shown}: {says}: it is a link to something that is not there");
-        return Reason::new(what, "mend the link, or change the command");
+    let Some(start) = first_bytes(path, user) else {
+        let (why, remedy) = match path.exists() {
+            true => ("its interpreter, or the loader it needs, is missing", "install it"),
+            false => (
+                "it is a link to something that is not there",
+                "mend the link, or change the command",
+            ),
+        };
+        return Reason::new(format!("{shown}: {says}: {why}"), remedy);
     };
     let Some(named) = interpreter(&start) else {
         let what = format!("{shown}: {says}: the loader it needs is missing");
@@ -206,7 +288,10 @@ pub(super) fn missing(path: &Path, directory: &Path, says: &str) -> Reason {
 }
 
 /// EACCES: a directory, no permission, or a file system that forbids execution.
-pub(super) fn forbidden(path: &Path, says: &str, user: &str) -> Reason {
+pub(super) fn forbidden(path: &Path, says: &str, user: Whom<'_>) -> Reason {
+    if let Some(reason) = closed_way(path, says, user) {
+        return reason;
+    }
     let shown = path.display();
     let because = |why: &str| format!("{shown}: {says}: {why}");
     match fs::metadata(path) {
@@ -220,7 +305,7 @@ pub(super) fn forbidden(path: &Path, says: &str, user: &str) -> Reason {
             Reason::new(because("it is not executable"), format!("chmod +x {shown}"))
         }
         _ => {
-            let start = first_bytes(path);
+            let start = first_bytes(path, user);
             let why = match start.as_deref().and_then(interpreter) {
                 Some(interpreter) => format!(
                     "neither the file nor its interpreter `{}` may be on a file system mounted \
@@ -234,14 +319,14 @@ pub(super) fn forbidden(path: &Path, says: &str, user: &str) -> Reason {
     }
 }
 
-/// ENOEXEC: what the kernel does not take for a program, by its first bytes.
-pub(super) fn unknown_format(path: &Path, says: &str, start: &[u8]) -> Reason {
+/// ENOEXEC: what the kernel does not take for a program, by its first bytes if they are known.
+pub(super) fn unknown_format(path: &Path, says: &str, start: Option<&[u8]>) -> Reason {
     let (why, remedy) = match start {
-        [] => ("the file is empty", "put the program there"),
-        start if start.starts_with(b"\x7fELF") => {
+        Some([]) => ("the file is empty", "put the program there"),
+        Some(start) if start.starts_with(b"\x7fELF") => {
             ("it was built for another kind of machine", "build it for this one")
         }
-        start if start.starts_with(b"\xef\xbb\xbf#!") => {
+        Some(start) if start.starts_with(b"\xef\xbb\xbf#!") => {
             ("a byte order mark stands before its `#!`", "save it without")
         }
         _ => {
@@ -251,8 +336,13 @@ pub(super) fn unknown_format(path: &Path, says: &str, start: &[u8]) -> Reason {
     Reason::new(format!("{}: {says}: {why}", path.display()), remedy)
 }
 
-/// The beginning of a regular file; `None` for anything else, which reading might block on.
-pub(super) fn first_bytes(path: &Path) -> Option<Vec<u8>> {
+/// The beginning of a regular file; `None` for anything else, which reading might block on, and of
+/// what `user` may not read.
+pub(super) fn first_bytes(path: &Path, user: Whom<'_>) -> Option<Vec<u8>> {
+    // Before it is opened, for to open a device may do something.
+    if !fs::metadata(path).ok()?.is_file() || !user.reads(path) {
+        return None;
+    }
     let flags = OFlags::NONBLOCK.bits().cast_signed();
     let file = OpenOptions::new().read(true).custom_flags(flags).open(path).ok()?;
     if !file.metadata().ok()?.is_file() {
@@ -261,4 +351,42 @@ pub(super) fn first_bytes(path: &Path) -> Option<Vec<u8>> {
     let mut start = Vec::new();
     file.take(FIRST_LINE_BYTES).read_to_end(&mut start).ok()?;
     Some(start)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    const OWN: Whom<'static> = Whom { name: None, identity: None };
+
+    #[test]
+    fn nothing_is_read_that_might_block_or_be_somebody_elses() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).unwrap();
+        let at = |name: &str| directory.path().join(name);
+        let made = std::process::Command::new("mkfifo").arg(at("pipe")).status().unwrap();
+        assert!(made.success());
+        fs::write(at("script"), "#!/secret/place\n").unwrap();
+        symlink(at("script"), at("link")).unwrap();
+        let identity = Identity { uid: 12_345, gid: 12_345, groups: vec![12_345] };
+        let stranger = Whom { name: Some("stranger"), identity: Some(&identity) };
+        for (mode, is_shown) in [(0o600, false), (0o750, false), (0o755, true)] {
+            fs::set_permissions(at("script"), Permissions::from_mode(mode)).unwrap();
+            for name in ["script", "link"] {
+                assert_eq!(first_bytes(&at(name), stranger).is_some(), is_shown, "{mode:o} {name}");
+                assert!(first_bytes(&at(name), OWN).is_some());
+            }
+        }
+        fs::set_permissions(directory.path(), Permissions::from_mode(0o700)).unwrap();
+        assert_eq!(first_bytes(&at("script"), stranger), None, "its directory is closed");
+        let said = forbidden(&at("script"), "Permission denied", stranger).to_string();
+        let closed = directory.path().display();
+        assert!(said.contains(&format!("pass through {closed}: let others (chmod o+x {closed})")));
+        for path in [at("pipe"), "/dev/zero".into(), directory.path().to_owned()] {
+            assert_eq!(first_bytes(&path, OWN), None);
+        }
+    }
 }

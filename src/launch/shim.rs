@@ -12,14 +12,16 @@
 //! in this moment, the next one finds the shim by them.
 
 use std::ffi::{CString, OsString};
-use std::io::{Read, Write};
+use std::io::{PipeReader, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::Mode;
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -41,7 +43,7 @@ const MASK: u8 = 0x80;
 /// Prefixes of names that stay as they are: a fleet cannot set them.
 const NOT_MASKED: [&str; 2] = ["SHIPYARD_", "BOATHOOK_"];
 /// Bytes of a report at most: a step and a number.
-const REPORT_BYTES_MAX: u64 = 1024;
+const REPORT_BYTES_MAX: usize = 1024;
 
 /// What the shim is to do.
 #[derive(Debug, Serialize, Deserialize)]
@@ -78,6 +80,8 @@ pub(super) enum Step {
     Directory,
     /// Become the program.
     Program,
+    /// All of that within [`SHIM_TIME_MAX`](crate::limits::SHIM_TIME_MAX).
+    InTime,
 }
 
 impl Failure {
@@ -113,15 +117,31 @@ pub(super) fn command(
     command
 }
 
-/// Waits until the program has been started; otherwise, why it was not.
-pub(super) fn report(pipe: impl Read) -> Result<(), Failure> {
-    let mut report = Vec::new();
-    let read = pipe.take(REPORT_BYTES_MAX).read_to_end(&mut report);
-    match read {
-        Ok(0) => Ok(()),
-        _ => Err(serde_json::from_slice(&report)
-            .unwrap_or_else(|_| Failure::at(Step::Orders, Errno::PROTO))),
+/// Waits until the program has been started, for up to `within`; otherwise, why it was not.
+pub(super) fn report(mut pipe: PipeReader, within: Duration) -> Result<(), Failure> {
+    let (deadline, mut report) = (Instant::now() + within, Vec::new());
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let timeout = Timespec::try_from(left).unwrap_or_default();
+        match poll(&mut [PollFd::new(&pipe, PollFlags::IN)], Some(&timeout)) {
+            Ok(0) => return Err(Failure::at(Step::InTime, Errno::TIMEDOUT)),
+            Ok(_) => {}
+            Err(Errno::INTR) => continue,
+            Err(errno) => return Err(Failure::at(Step::Orders, errno)),
+        }
+        let mut buffer = [0; REPORT_BYTES_MAX];
+        match pipe.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(read) if report.len() < REPORT_BYTES_MAX => report.extend(&buffer[..read]),
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Ok(_) | Err(_) => return Err(Failure::at(Step::Orders, Errno::PROTO)),
+        }
     }
+    if report.is_empty() {
+        return Ok(());
+    }
+    let failure = serde_json::from_slice(&report);
+    Err(failure.unwrap_or_else(|_| Failure::at(Step::Orders, Errno::PROTO)))
 }
 
 /// In a process that was started as a shim: does what it is for, and returns only when that fails.
@@ -303,10 +323,25 @@ mod tests {
 
     #[test]
     fn silence_is_success_and_everything_else_is_not() {
-        assert!(report(&b""[..]).is_ok());
+        let report = |said: &[u8]| {
+            let (reader, mut writer) = std::io::pipe().unwrap();
+            writer.write_all(said).unwrap();
+            drop(writer);
+            report(reader, Duration::from_secs(60))
+        };
+        assert!(report(b"").is_ok());
         let said = serde_json::to_vec(&Failure::at(Step::User, Errno::PERM)).unwrap();
-        let failure = report(said.as_slice()).unwrap_err();
+        let failure = report(&said).unwrap_err();
         assert_eq!((failure.step, failure.errno), (Step::User, Errno::PERM.raw_os_error()));
-        assert_eq!(report(&b"garbage"[..]).unwrap_err().step, Step::Orders);
+        for garbage in [&b"garbage"[..], &[b'x'; 5000]] {
+            assert_eq!(report(garbage).unwrap_err().step, Step::Orders);
+        }
+    }
+
+    #[test]
+    fn a_shim_that_hangs_is_not_waited_for() {
+        let (reader, _writer) = std::io::pipe().unwrap();
+        let failure = report(reader, Duration::from_millis(20)).unwrap_err();
+        assert_eq!(failure.step, Step::InTime);
     }
 }

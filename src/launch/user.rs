@@ -40,12 +40,10 @@ impl Identity {
         if self.uid == 0 {
             return found.is_dir() || wanted & 1 == 0 || mode & 0o111 != 0;
         }
-        let granted = if found.uid() == self.uid {
-            mode >> 6
-        } else if self.groups.contains(&found.gid()) {
-            mode >> 3
-        } else {
-            mode
+        let granted = match found {
+            own if own.uid() == self.uid => mode >> 6,
+            shared if shared.gid() == self.gid || self.groups.contains(&shared.gid()) => mode >> 3,
+            _ => mode,
         };
         granted & wanted == wanted
     }

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use lettre::message::Mailbox;
 use lettre::message::header::ContentType;
 use lettre::transport::smtp::authentication::Credentials;
 use lettre::transport::smtp::client::{Tls, TlsParameters};
@@ -48,6 +49,14 @@ pub(super) fn send(
     let message = message(server, letter).map_err(Failed::for_good)?;
     let sent = transport.build().send(&message);
     sent.map(drop).map_err(|error| Failed::for_now(format!("{}: {error}", server.host)))
+}
+
+/// Whether e-mail can come from this address: `a@example.com` or `Name <a@example.com>`.
+///
+/// # Errors
+/// Why not, for a person.
+pub(super) fn check_sender(from: &str) -> Result<(), String> {
+    from.parse::<Mailbox>().map(drop).map_err(|error| error.to_string())
 }
 
 fn message(server: &MailServer, letter: &Letter<'_>) -> Result<Message, String> {
@@ -101,4 +110,19 @@ fn body(letter: &Letter<'_>) -> String {
     }
     let _ = write!(body, "\nboathook runs logs {} shows what they wrote.\n", run.id);
     body
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sender_has_one_address() {
+        for from in ["a@example.com", "Größte Flotte <a@example.com>"] {
+            assert_eq!(check_sender(from), Ok(()), "{from}");
+        }
+        for from in ["", "a", "a@", "a@example.com, b@example.com", "A <a@example.com"] {
+            assert!(check_sender(from).is_err(), "{from}");
+        }
+    }
 }

@@ -6,6 +6,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
@@ -17,30 +18,46 @@ use crate::limits::FREE_SPACE_AGE_MAX;
 pub struct FreeSpace {
     path: PathBuf,
     floor_bytes: u64,
+    /// Bytes that others may be about to write there.
+    promised: Arc<AtomicU64>,
     origin: Instant,
     /// Milliseconds after `origin`, plus one; 0 before the first look.
     looked_at: AtomicU64,
-    is_enough: AtomicBool,
+    free_bytes: AtomicU64,
+    /// What was logged last.
+    was_enough: AtomicBool,
 }
 
 impl FreeSpace {
-    /// A watch that finds less than `floor_bytes` too little; 0 is never too little.
-    pub fn new(path: PathBuf, floor_bytes: u64) -> Self {
+    /// A watch that finds less than `floor_bytes`, with what is `promised` on top, too little; with
+    /// a floor of 0 nothing is too little.
+    pub fn new(path: PathBuf, floor_bytes: u64, promised: Arc<AtomicU64>) -> Self {
         Self {
             path,
             floor_bytes,
+            promised,
             origin: Instant::now(),
             looked_at: AtomicU64::new(0),
-            is_enough: AtomicBool::new(true),
+            free_bytes: AtomicU64::new(u64::MAX),
+            was_enough: AtomicBool::new(true),
         }
     }
 
     /// Whether the file system has room for more.
     pub fn is_enough(&self) -> bool {
-        if self.floor_bytes > 0 && self.is_mine_to_look() {
+        if self.floor_bytes == 0 {
+            return true;
+        }
+        if self.is_mine_to_look() {
             self.look();
         }
-        self.is_enough.load(Ordering::Relaxed)
+        self.is_above_floor()
+    }
+
+    fn is_above_floor(&self) -> bool {
+        let promised = self.promised.load(Ordering::Relaxed);
+        let needed = self.floor_bytes.saturating_add(promised);
+        self.free_bytes.load(Ordering::Relaxed) >= needed
     }
 
     /// Whether the last look is too old, and nobody else is at the next one.
@@ -57,20 +74,23 @@ impl FreeSpace {
     }
 
     fn look(&self) {
-        let (is_enough, free) = match statvfs(&self.path) {
-            Ok(stat) => (is_enough(&stat, self.floor_bytes), free_bytes(&stat).to_string()),
+        let (bytes, free) = match statvfs(&self.path) {
+            Ok(stat) => (free_bytes(&stat), free_bytes(&stat).to_string()),
             // Where this fails, writing will not do better.
-            Err(error) => (false, error.to_string()),
+            Err(error) => (0, error.to_string()),
         };
-        if self.is_enough.swap(is_enough, Ordering::Relaxed) == is_enough {
+        self.free_bytes.store(bytes, Ordering::Relaxed);
+        let is_enough = self.is_above_floor();
+        if self.was_enough.swap(is_enough, Ordering::Relaxed) == is_enough {
             return;
         }
         let path = self.path.display();
+        let promised = self.promised.load(Ordering::Relaxed);
         if is_enough {
             log::info!(free, path:%; "there is enough free disk space again; runs are accepted");
         } else {
             log::error!(
-                free, min_free_bytes = self.floor_bytes, path:%;
+                free, promised, min_free_bytes = self.floor_bytes, path:%;
                 "too little free disk space: no runs are accepted (503) until there is more"
             );
         }
@@ -82,17 +102,16 @@ impl FreeSpace {
 /// # Errors
 /// When it cannot be looked at.
 pub(super) fn has_room(path: &Path, bytes: u64) -> io::Result<bool> {
-    Ok(is_enough(&statvfs(path)?, bytes))
+    Ok(free_bytes(&statvfs(path)?) >= bytes)
 }
 
 /// Bytes that are free for everybody: root's reserve is not counted, whoever we are.
 fn free_bytes(stat: &StatVfs) -> u64 {
-    stat.f_bavail.saturating_mul(stat.f_frsize)
-}
-
-fn is_enough(stat: &StatVfs, floor_bytes: u64) -> bool {
-    // Some file systems do not say how large they are.
-    stat.f_blocks == 0 || free_bytes(stat) >= floor_bytes
+    match stat.f_blocks {
+        // Some file systems do not say how large they are.
+        0 => u64::MAX,
+        _ => stat.f_bavail.saturating_mul(stat.f_frsize),
+    }
 }
 
 #[cfg(test)]
@@ -114,15 +133,27 @@ mod tests {
             f_flag: rustix::fs::StatVfsMountFlags::empty(),
             f_namemax: 255,
         };
-        assert!(is_enough(&stat(1000, 300, 256), 1 << 20));
-        assert!(!is_enough(&stat(1000, 300, 255), 1 << 20));
-        assert!(is_enough(&stat(0, 0, 0), 1 << 20), "it does not say");
+        assert_eq!(free_bytes(&stat(1000, 300, 256)), 1 << 20);
+        assert_eq!(free_bytes(&stat(0, 0, 0)), u64::MAX, "it does not say");
+    }
+
+    #[test]
+    fn what_is_promised_is_as_good_as_gone() {
+        let (directory, promised) = (tempfile::tempdir().unwrap(), Arc::new(AtomicU64::new(0)));
+        let space = FreeSpace::new(directory.path().to_owned(), 1000, Arc::clone(&promised));
+        assert!(space.is_enough());
+        space.free_bytes.store(1500, Ordering::Relaxed);
+        for (bytes, expected) in [(0, true), (500, true), (501, false), (u64::MAX, false)] {
+            promised.store(bytes, Ordering::Relaxed);
+            assert_eq!(space.is_above_floor(), expected, "{bytes}");
+        }
     }
 
     #[test]
     fn a_look_counts_for_a_while_and_what_cannot_be_looked_at_is_too_little() {
         let directory = tempfile::tempdir().unwrap();
-        let of = |path: &str, floor| FreeSpace::new(directory.path().join(path), floor);
+        let of =
+            |path: &str, floor| FreeSpace::new(directory.path().join(path), floor, Arc::default());
         assert!(of("", 1).is_enough());
         assert!(!of("", u64::MAX).is_enough());
         assert!(!of("missing", 1).is_enough());

@@ -143,6 +143,12 @@ fn fleets_have_versions() {
         .map(|version| version["version"].as_u64().unwrap())
         .collect();
     assert_eq!(numbers, [2, 1], "newest first");
+    for (query, expected) in [("limit=1", vec![2]), ("before=2", vec![1]), ("before=1", vec![])] {
+        let page = api.get(&format!("{path}/versions?{query}")).expect(200).data();
+        let page = page.as_array().unwrap().iter().map(|it| it["version"].as_u64().unwrap());
+        assert_eq!(page.collect::<Vec<_>>(), expected, "{query}");
+    }
+    assert_error(&api.get(&format!("{path}/versions?before=x")), 400);
     api.get(&format!("{path}/versions/1")).expect(200);
     assert_error(&api.get(&format!("{path}/versions/3")), 404);
 

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use boathook::limits::CLIENT_VERSIONS_PAGE;
 use serde_json::{Value, json};
 
 use crate::harness::server::{BOATHOOK, finish};
@@ -156,6 +157,29 @@ fn versions_can_be_listed_compared_and_reverted() {
     let (nothing, said) = succeed(&server, &["fleet", "diff", "shown", "1"]);
     assert_eq!(nothing, "", "the content of version 1 again");
     assert!(said.contains("are the same"), "{said}");
+}
+
+#[test]
+fn all_versions_are_listed() {
+    let server = Server::start();
+    for (name, text) in [("a.yaml", FLEET.to_owned()), ("b.yaml", FLEET.replace("hello", "hi"))] {
+        succeed(&server, &["fleet", "apply", &fleet_file(&server, name, &text)]);
+    }
+    let api = server.api();
+    let fleet = json_of(&server, &["fleet", "show", "shown"])["id"].as_str().unwrap().to_owned();
+    let versions = CLIENT_VERSIONS_PAGE * 2 + 1;
+    for version in 3..=versions {
+        // By turns, for what changes nothing makes no version.
+        let earlier = 2 - version % 2;
+        let path = format!("/api/v1/fleets/{fleet}/versions/{earlier}/revert");
+        api.call("POST", &path, None).expect(201);
+    }
+    let listed = json_of(&server, &["fleet", "versions", "shown"]);
+    let numbers: Vec<_> =
+        listed.as_array().unwrap().iter().map(|it| it["version"].as_u64().unwrap()).collect();
+    assert_eq!(numbers, (1..=versions as u64).rev().collect::<Vec<_>>());
+    let (table, _) = succeed(&server, &["fleet", "versions", "shown"]);
+    assert_eq!(table.lines().count(), versions + 1, "{table}");
 }
 
 #[test]

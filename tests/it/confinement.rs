@@ -139,10 +139,11 @@ fn what_other_users_cannot_reach_is_named() {
     let fleet = json!({"name": "far", "user": USER, "vessels": {"v": {"command": ["true"]}}});
     let reason = reason_of(&run_fleet(&server.api(), &fleet), "v");
     let expected = format!(
-        "Permission denied: the user `{USER}` may not enter {}",
+        "Permission denied: the user `{USER}` may not enter {0}: let others pass through it (chmod \
+         o+x {0})",
         server.scratch().display()
     );
-    assert!(reason.ends_with(&expected), "{reason}");
+    assert!(reason.contains(&expected), "{reason}");
     assert!(server.log().contains("cannot reach their work directories"));
 }
 

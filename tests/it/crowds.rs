@@ -6,12 +6,13 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use boathook::limits::LEAVING_CONNECTIONS;
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit, setrlimit};
 use serde_json::json;
 
 use crate::harness::http::{exchange, post_request};
 use crate::harness::processes::{Holdings, memory};
-use crate::harness::{Connection, Hook, Server, wait_for};
+use crate::harness::{Connection, Hook, PATIENCE, Server, wait_for};
 
 const MIB: u64 = 1024 * 1024;
 
@@ -295,6 +296,40 @@ fn one_address_does_not_take_all_places() {
         (answer.status == 201).then_some(())
     });
     assert!(accepted.is_some(), "places are not given back");
+}
+
+/// Most senders send all before they read. Were their connections just closed, they would fail at
+/// sending and never come to the answer.
+#[test]
+fn those_who_find_no_place_can_read_why() {
+    let Some(own) = own_address() else {
+        println!("this machine has no address but loopback: nothing to see here");
+        return;
+    };
+    let server =
+        Server::builder().hooks_listen("0.0.0.0:0").setting("max_connections_per_ip", "1").start();
+    let port = server.hooks().rsplit_once(':').unwrap().1.to_owned();
+    let there = format!("{own}:{port}");
+    let mut first = Connection::open(&there).unwrap();
+    first.send(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    first.answer().unwrap().expect(200);
+    let before = Holdings::of(server.pid());
+    let request = post_request("/hooks/x", &[], &[b'x'; 20_000]);
+    for _ in 0..LEAVING_CONNECTIONS * 2 {
+        let mut more = TcpStream::connect(&there).unwrap();
+        more.set_read_timeout(Some(PATIENCE)).unwrap();
+        // It has been turned away by now.
+        more.peek(&mut [0]).unwrap();
+        for part in request.chunks(1000) {
+            more.write_all(part).expect("all can be sent");
+        }
+        let mut answer = String::new();
+        more.read_to_string(&mut answer).expect("the answer, and an end without a reset");
+        assert!(answer.starts_with("HTTP/1.1 429 "), "{answer}");
+    }
+    server.wait_until("their descriptors are given back", || {
+        Holdings::of(server.pid()).descriptors <= before.descriptors
+    });
 }
 
 /// An address of this machine that is not loopback. Nothing is sent to find it.

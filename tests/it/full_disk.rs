@@ -10,10 +10,10 @@ use std::process::Command;
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::harness::api::true_fleet;
+use crate::harness::api::{true_fleet, vessel_of};
 use crate::harness::http::exchange;
 use crate::harness::server::finish;
-use crate::harness::{Hook, Random, Server, ServerBuilder, wait_for};
+use crate::harness::{Connection, Hook, Random, Server, ServerBuilder, wait_for};
 
 /// A small file system in memory. Gone when dropped.
 struct SmallDisk {
@@ -100,6 +100,49 @@ fn below_the_floor_nothing_is_accepted_and_above_it_all_is_well_again() {
         assert_eq!(said("too little free disk space:"), round, "once each time");
     }
     server.stop();
+}
+
+/// What others have been promised is not free, though nothing of it has come yet.
+#[test]
+fn bodies_on_their_way_count_for_the_floor() {
+    let Some(disk) = SmallDisk::mount(48) else { return };
+    let mut server = disk.server().setting("min_free_bytes", "8MiB").start();
+    let (_, hook) = server.fleet_with_webhook(&true_fleet("promised"));
+    let status = || hook.try_post(server.hooks(), &[], b"{}").unwrap().status;
+    disk.use_up_all_but(20 << 20);
+    assert_eq!(status(), 201);
+    let mut slow = Connection::open(server.hooks()).unwrap();
+    let head = format!(
+        "POST {} HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n",
+        hook.target(),
+        16 << 20
+    );
+    slow.send(head.as_bytes()).unwrap();
+    server.wait_until("nothing more is accepted", || status() == 503);
+    drop(slow);
+    server.wait_until("runs are accepted again", || status() == 201);
+    server.stop();
+}
+
+/// It is not the vessel's fault, and may be over soon.
+#[test]
+fn a_work_directory_without_room_is_tried_again() {
+    let Some(disk) = SmallDisk::mount(4) else { return };
+    let server = Server::builder().setting("work_dir", disk.path().to_str().unwrap()).start();
+    let guardrails = json!({"retry_count": 24, "retry_wait": "200ms"});
+    let vessel = json!({"command": ["true"], "guardrails": guardrails});
+    let (_, hook) = server.fleet_with_webhook(&json!({"name": "full", "vessels": {"v": vessel}}));
+    disk.use_up_all_but(0);
+    let run = hook.post(server.hooks(), &[], &[b'x'; 100_000]);
+    let api = server.api();
+    let said = "No space left on device: make room there, or set `work_dir` to a file system";
+    server.wait_until("the reason is shown", || {
+        let vessel = vessel_of(&api.run(&run), "v").clone();
+        let reason = vessel["reason"].as_str().unwrap_or_default();
+        vessel["status"] == "Retrying" && reason.contains(said)
+    });
+    disk.give_back();
+    api.wait_status(&run, "Success");
 }
 
 /// What a sender knows of its runs: the body of each by its id.

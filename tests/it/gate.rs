@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
+use boathook::limits::REFUSALS_LOGGED_MAX;
 use serde_json::json;
 
 use crate::harness::http::exchange;
@@ -228,4 +229,50 @@ fn a_sender_without_keep_alive_is_answered_and_left() {
     accepted(answer);
     assert!(connection.read_to_end().is_empty());
     exchange(server.hooks(), b"GET /healthz HTTP/1.0\r\n\r\n").unwrap().expect(200);
+}
+
+/// Whatever is wrong with it: the client would take a body for the beginning of the next answer.
+#[test]
+fn a_refused_head_gets_no_body() {
+    let server = Server::start();
+    for request in [
+        "HEAD / HTTP/2.0\r\n\r\n".to_owned(),
+        "\r\nHEAD / HTTP/1.1\r\nHost: x\r\nContent-Length: x\r\n\r\n".to_owned(),
+        format!("HEAD /{} HTTP/1.1\r\n", "a".repeat(20_000)),
+        "HEAD / HTTP/1.1\r\nHost: x\r\n\r\n".to_owned(),
+    ] {
+        let mut connection = Connection::open(server.hooks()).unwrap();
+        connection.send(request.as_bytes()).unwrap();
+        connection.finish_sending().unwrap();
+        let answer = String::from_utf8(connection.read_to_end()).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+        assert!(head.starts_with("HTTP/1.1 4") || head.starts_with("HTTP/1.1 5"), "{head}");
+        assert!(head.contains("\r\nContent-Length: "), "{head}");
+        assert_eq!(body, "", "{head}");
+    }
+}
+
+/// Strangers do not decide how much is logged; what is logged can be found by what they were told.
+#[test]
+fn refusals_are_logged_by_their_ids_and_not_without_end() {
+    let server = Server::start();
+    let logged = |what: &str| server.log().matches(what).count();
+    let (unknown, malformed) =
+        ("POST /hooks/x HTTP/1.1\r\nHost: x\r\n\r\n", "POST / HTTP/1.1\r\nHost : x\r\n\r\n");
+    for (request, line) in [(unknown, "webhook refused"), (malformed, "request refused")] {
+        let first = exchange(server.hooks(), request.as_bytes()).unwrap().expect(400);
+        let id = first.header("x-request-id").unwrap().to_owned();
+        server.wait_until("it is logged", || server.log().contains(&format!("{line} ")));
+        let log = server.log();
+        let logged = log.lines().find(|logged| logged.contains(line)).unwrap();
+        assert!(logged.contains(&format!("request={id} ")), "{logged}");
+        for _ in 0..2 * REFUSALS_LOGGED_MAX {
+            exchange(server.hooks(), request.as_bytes()).unwrap().expect(400);
+        }
+    }
+    let lines = |what: &str| logged(what) as u64;
+    server.wait_until("it says that there are more", || lines("more such refusals") == 2);
+    for line in ["webhook refused", "request refused"] {
+        assert_eq!(lines(line), REFUSALS_LOGGED_MAX, "{line}");
+    }
 }

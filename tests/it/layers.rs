@@ -26,7 +26,7 @@ const LAYERS: [(&str, &[&str]); 17] = [
             "storage",
         ],
     ),
-    ("gate", &[]),
+    ("gate", &["logging"]),
     ("notify", &["engine", "launch", "secrets", "trust"]),
     ("doctor", &["admission", "config", "descriptors", "engine", "launch", "notify", "storage"]),
     (

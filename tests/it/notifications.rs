@@ -12,7 +12,7 @@ use sha2::Sha256;
 
 use crate::harness::receiver::{Received, Receiver};
 use crate::harness::server::finish;
-use crate::harness::{Server, ServerBuilder, wait_until};
+use crate::harness::{Server, ServerBuilder, processes, wait_until};
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 const PASSWORD: &str = "correct-horse-battery-staple";
@@ -194,6 +194,32 @@ fn a_command_reads_the_event() {
     });
 }
 
+/// Its server is gone, and the next one runs it again: there must not be two.
+#[test]
+fn a_command_ends_with_its_server() {
+    let scratch = tempfile::tempdir().unwrap();
+    let (program, begun) = (scratch.path().join("tell"), scratch.path().join("begun"));
+    let script = "#!/bin/sh\n[ -e $1 ] && exit 0\ntrap '' TERM\ntouch $1\n\
+                  while :; do sleep 1000; done\n";
+    fs::write(&program, script).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let builder = Server::builder().setting("notify_commands", program.to_str().unwrap());
+    let mut server = builder.setting("kill_grace", "1s").start();
+    let api = server.api();
+    let notify = json!([{"on": ["SUCCESS"], "command": [program, begun]}]);
+    let run = api.start(&api.apply(&fleet("commanded", "true", &notify)));
+    server.wait_until("the command runs", || begun.exists());
+    server.kill();
+    let of_run = || processes::with_environment(&format!("BOATHOOK_FLEET_RUN_ID={run}"));
+    let left = of_run();
+    assert!(!left.is_empty(), "nothing outlives the server");
+    server.start_again();
+    let now = of_run();
+    assert!(!left.iter().any(|pid| now.contains(pid)), "{left:?} are among {now:?}");
+    let api = server.api();
+    server.wait_until("nothing is left to tell", || api.run(&run).get("notifications").is_none());
+}
+
 /// A receiver that never answers holds up neither runs nor the end of the server.
 #[test]
 fn a_silent_receiver_delays_nobody() {
@@ -293,6 +319,14 @@ fn e_mail_reaches_everybody_who_asked_for_it() {
         assert!(letter.contains("fails: exit code 4"), "{letter}");
     }
     assert_eq!(letters.len(), 3);
+}
+
+#[test]
+fn a_sender_that_is_none_is_refused_at_the_start() {
+    let builder = Server::builder().setting("smtp", "smtp://127.0.0.1");
+    let mut server = builder.setting("smtp_from", "nobody at home").not_started();
+    let refused = server.try_start_again();
+    assert!(refused.is_err() && server.log().contains("smtp_from: "), "{refused:?}");
 }
 
 #[test]

@@ -3,10 +3,11 @@
 use std::io::Write;
 use std::process::{Command, Stdio};
 
+use boathook::limits::ADMIN_HANDLERS;
 use serde_json::json;
 
 use crate::harness::http::{exchange, post_request};
-use crate::harness::{Api, Hook, Random, Server, sha256};
+use crate::harness::{Api, Connection, Hook, Random, Server, sha256};
 
 /// Prints the hash of the body as it came each of the three ways.
 const HASHES: &str = r#"
@@ -121,6 +122,31 @@ fn the_largest_body_comes_back_byte_for_byte() {
     check(&server, &api, &hook, "application/octet-stream", &body);
     let answer = hook.try_post(server.hooks(), &[], &[&body[..], b"x"].concat()).unwrap();
     assert_eq!(answer.status, 413);
+}
+
+/// Whoever downloads slowly keeps a thread of its own, none of the few that answer everybody.
+#[test]
+fn slow_downloads_hold_nobody_up() {
+    let (server, api, hook) = start();
+    // More than all buffers on the way take in.
+    let body = Random::seeded(18).bytes(25 * 1024 * 1024);
+    let run = hook.post(server.hooks(), &[], &body);
+    let request = format!(
+        "GET /api/v1/runs/{run}/body HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: \
+         Bearer {}\r\n\r\n",
+        server.token()
+    );
+    let mut slow: Vec<Connection> = (0..2 * ADMIN_HANDLERS)
+        .map(|_| {
+            let mut connection = Connection::open(server.admin()).unwrap();
+            connection.send(request.as_bytes()).unwrap();
+            let head = connection.answer_head().unwrap().expect(200);
+            assert_eq!(head.header("content-length"), Some(body.len().to_string().as_str()));
+            connection
+        })
+        .collect();
+    api.get(&format!("/api/v1/runs/{run}")).expect(200);
+    assert!(slow.pop().unwrap().read_to_end() == body);
 }
 
 #[test]

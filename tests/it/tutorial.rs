@@ -91,7 +91,6 @@ fn the_tutorial_vessel_prints_headers_and_body() {
 }
 
 #[test]
-#[ignore = "`source` is refused by name until vessels can bring their files along"]
 fn the_tutorial_fleet_is_accepted_as_exported() {
     let server = Server::start();
     check_fleet(&server, &server.api().apply_yaml(&shipyard_yaml()));

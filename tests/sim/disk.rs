@@ -28,6 +28,8 @@ pub struct State {
     /// Something was acknowledged that is not on the disk; the power is about to fail.
     lied: bool,
     commits: u64,
+    /// Bytes of the longest part of a payload that came in one piece.
+    pub longest_slice: usize,
 }
 
 /// The server dies at a commit to come.
@@ -156,6 +158,7 @@ impl Disk {
             sabotage,
             lied: false,
             commits: 0,
+            longest_slice: 0,
         })))
     }
 
@@ -200,6 +203,11 @@ impl Faults for Disk {
             }
             state.plan = None;
             return Err("no space left on the simulated device".into());
+        }
+        for change in changes.iter() {
+            if let Change::PutPayload { bytes, .. } = change {
+                state.longest_slice = state.longest_slice.max(bytes.len());
+            }
         }
         state.writing.append(&mut changes.clone());
         Ok(())

@@ -1,7 +1,7 @@
 //! The simulated machine: its clock, its boots, its work directories and its processes. It outlives
 //! the servers that run on it.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,7 +12,7 @@ use boathook::domain::overrides::Overrides;
 use boathook::domain::run::Status;
 use boathook::launch::output::{CapturedOutput, Kept, LiveOutput};
 use boathook::launch::stop::StopSignal;
-use boathook::launch::{Ended, HowEnded, Launch, Launcher};
+use boathook::launch::{Ended, HowEnded, Launch, Launcher, Unfinished};
 use boathook::random::Random;
 
 use crate::disk::Disk;
@@ -233,10 +233,10 @@ impl Launcher for Machine {
         self.lock().directories.retain(|run, _| !is_done(*run));
     }
 
-    fn end_leftovers(&self, _: InstanceId, vessel_runs: &HashSet<VesselRunId>) -> usize {
+    fn end_leftovers(&self, _: InstanceId, unfinished: &Unfinished) -> usize {
         let mut state = self.lock();
         let before = state.processes.len();
-        state.processes.retain(|process| !vessel_runs.contains(process));
+        state.processes.retain(|process| !unfinished.vessel_runs.contains(process));
         before - state.processes.len()
     }
 }

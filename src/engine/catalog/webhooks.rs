@@ -2,7 +2,7 @@
 //! was last used.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 use std::time::Duration;
 
 use crate::admission::client_address::Client;
@@ -14,8 +14,9 @@ use crate::domain::ids::FleetId;
 use crate::domain::webhook::{PreviousToken, Token, TokenHash, Webhook, WebhookSettings};
 use crate::engine::Refusal;
 use crate::engine::catalog::{Catalog, FleetEntry};
+use crate::limits::USES_NOTED_PER_SECOND;
 
-/// How far the stored time of a webhook's last use may lag behind.
+/// How far the stored time of a webhook's last use lags behind while few are in use.
 const LAST_USED_STEP: Duration = Duration::from_secs(60);
 
 /// A webhook, and what every accept writes under a shared lock: when it was last used, and how much
@@ -25,6 +26,25 @@ pub(super) struct WebhookEntry {
     bucket: Bucket,
     last_used_millis: AtomicI64,
     stored_millis: AtomicI64,
+}
+
+/// How many last uses were noted in the present second, in all. Nobody is promised them: with
+/// thousands of webhooks in use, each accept would come with a row of its own.
+#[derive(Debug, Default)]
+pub(super) struct Notes {
+    second: AtomicI64,
+    count: AtomicU32,
+}
+
+impl Notes {
+    /// Whether one more may be noted; when two threads see a second begin, a few more than so many.
+    fn admit(&self, now: Timestamp) -> bool {
+        let second = now.as_millis().div_euclid(1000);
+        if self.second.swap(second, Ordering::Relaxed) != second {
+            self.count.store(0, Ordering::Relaxed);
+        }
+        self.count.fetch_add(1, Ordering::Relaxed) < USES_NOTED_PER_SECOND
+    }
 }
 
 /// Why a request to a webhook is turned away before its body is read.
@@ -155,7 +175,7 @@ impl Catalog {
         now: Timestamp,
     ) -> Option<(Arc<FleetVersion>, Option<Change>)> {
         let (entry, webhook) = self.webhook_by_token(hash, now)?;
-        Some((Arc::clone(&entry.current), webhook.note_use(now)))
+        Some((Arc::clone(&entry.current), webhook.note_use(now, &self.notes)))
     }
 
     /// The webhook that has this token, as its current one or in the grace of a replaced one.
@@ -207,12 +227,13 @@ impl WebhookEntry {
         webhook
     }
 
-    fn note_use(&self, now: Timestamp) -> Option<Change> {
+    fn note_use(&self, now: Timestamp, notes: &Notes) -> Option<Change> {
         self.last_used_millis.store(now.as_millis(), Ordering::Relaxed);
         let stored = self.stored_millis.load(Ordering::Relaxed);
         let step = i64::try_from(LAST_USED_STEP.as_millis()).unwrap_or(i64::MAX);
         let is_behind = now.as_millis().abs_diff(stored) >= step.unsigned_abs();
         let is_mine = is_behind
+            && notes.admit(now)
             && self
                 .stored_millis
                 .compare_exchange(stored, now.as_millis(), Ordering::Relaxed, Ordering::Relaxed)
@@ -223,4 +244,19 @@ impl WebhookEntry {
 
 fn no_webhook() -> Refusal {
     Refusal::NotFound("the fleet has no webhook; add one first".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_so_many_uses_are_noted_in_a_second() {
+        let notes = Notes::default();
+        let at = |millis: i64| Timestamp::from_millis(1_700_000_000_000 + millis);
+        let admitted = |millis| (0..1000).filter(|_| notes.admit(at(millis))).count();
+        assert_eq!(admitted(0), USES_NOTED_PER_SECOND as usize);
+        assert_eq!(admitted(999), 0);
+        assert_eq!(admitted(1000), USES_NOTED_PER_SECOND as usize);
+    }
 }

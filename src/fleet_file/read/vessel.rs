@@ -197,9 +197,13 @@ fn guardrails(
         guardrails.runtime_cutoff = duration(cutoff, RUNTIME_CUTOFF_MAX)?;
     }
     if let Some(ranges) = fields.get("exclude_exit_code_ranges") {
-        for range in ranges.sequence()? {
-            guardrails.exclude_exit_code_ranges.push(exit_codes(&range)?);
-        }
+        guardrails.exclude_exit_code_ranges = match ranges {
+            none if none.is_null() => Vec::new(),
+            list if list.is_sequence() => {
+                list.sequence()?.iter().map(exit_codes).collect::<Result<_, _>>()?
+            }
+            one => vec![exit_codes(one)?],
+        };
     }
     Ok(guardrails)
 }

@@ -215,6 +215,11 @@ fn guardrails() {
              code from 0 to 255 or a range such as \"3-5\"",
         ),
         (
+            "    run: x\n    guardrails: {exclude_exit_code_ranges: 5-3}\n",
+            "line 5, column 44: vessels.v.guardrails.exclude_exit_code_ranges: the range runs \
+             backwards; write \"3-5\"",
+        ),
+        (
             "    run: x\n    guardrails: {exclude_exit_code_ranges: [1, 5-3]}\n",
             "line 5, column 48: vessels.v.guardrails.exclude_exit_code_ranges[1]: the range runs \
              backwards; write \"3-5\"",

@@ -466,3 +466,24 @@ keep_runs: 30d, 1000 runs
     let yaml = yaml.replace("      retry_count: 2\n", "");
     assert_eq!(to_yaml(&parse_yaml(&yaml).unwrap().definition, "default", None), yaml);
 }
+
+/// The hosted system writes lists; people write what they mean.
+#[test]
+fn exit_codes_that_are_never_retried_may_be_one_or_none() {
+    for (written, expected) in [
+        ("2", vec![ExitCodes { first: 2, last: 2 }]),
+        ("\"3-5\"", vec![ExitCodes { first: 3, last: 5 }]),
+        ("3-5", vec![ExitCodes { first: 3, last: 5 }]),
+        ("null", vec![]),
+        ("", vec![]),
+        ("[]", vec![]),
+    ] {
+        let yaml = format!(
+            "name: f\nvessels:\n  v:\n    run: x\n    guardrails:\n      \
+             exclude_exit_code_ranges: {written}\n"
+        );
+        let read = parse_yaml(&yaml).unwrap_or_else(|error| panic!("{written}: {error}"));
+        let guardrails = &read.definition.vessels[0].guardrails;
+        assert_eq!(guardrails.exclude_exit_code_ranges, expected, "{written}");
+    }
+}

@@ -49,7 +49,11 @@ pub(super) fn download(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome
     let name = format!("attachment; filename=\"{}.body\"", run.id);
     let length = run.payload.body_bytes;
     let engine = Arc::clone(&admin.engine);
-    let answer = Reply::stream("application/octet-stream", Some(length), false, move |out| {
+    // A short one goes at once, a long one as fast as its reader takes it in.
+    let is_long = length > limits::BODY_INLINE_BYTES_MAX as u64;
+    let place = if is_long { Some(admin.followers.enter()?) } else { None };
+    let answer = Reply::stream("application/octet-stream", Some(length), is_long, move |out| {
+        let _place = place;
         let written = io::copy(&mut engine.body(&run).take(length), out)?;
         if written < length { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
     });

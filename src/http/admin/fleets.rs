@@ -66,8 +66,10 @@ pub(super) fn delete(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
 
 pub(super) fn versions(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
     let view = admin.engine.fleet(fleet_id(call)?)?;
-    let versions = admin.engine.fleet_versions(view.fleet.id)?;
-    let versions = call.query()?.page(versions, |version| version.version.to_string())?;
+    let query = call.query()?;
+    query.allow_only(&["limit", "before"])?;
+    let (before, limit) = (query.parsed("before")?, query.limit()?);
+    let versions = admin.engine.fleet_versions(view.fleet.id, before, limit)?;
     let shown = versions.iter().map(|version| version_json(&view, version));
     Reply::ok(&shown.collect::<Vec<_>>())
 }

@@ -24,15 +24,16 @@ pub(super) fn get(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
     let first = output
         .read(offset, Duration::ZERO)
         .map_err(|error| Problem::new(500, format!("the output cannot be read: {error}")))?;
-    let follower = if follows && !first.ended { Some(admin.followers.enter()?) } else { None };
     let begins_at = first.offset.to_string();
     if query.flag("part")? {
         return Ok(Reply::Plain(part(|offset| output.read(offset, Duration::ZERO), first)));
     }
-    let wait = follower.as_ref().map(|_| limits::FOLLOW_WAIT);
-    let is_lasting = follower.is_some();
+    // What is not all here may take as long as its reader likes.
+    let place = if first.ended { None } else { Some(admin.followers.enter()?) };
+    let wait = (follows && !first.ended).then_some(limits::FOLLOW_WAIT);
+    let is_lasting = place.is_some();
     let answer = Reply::stream("text/plain; charset=utf-8", None, is_lasting, move |out| {
-        let _follower = follower;
+        let _place = place;
         copy(|offset, wait| output.read(offset, wait), first, wait, out)
     });
     Ok(Reply::Plain(answer.with_header("X-Output-Offset", begins_at)))
@@ -83,8 +84,8 @@ fn copy(
     }
 }
 
-/// Counts those who follow output; each holds a thread. One whose client has gone is noticed when
-/// there is something to send, or at the attempt's end.
+/// Counts those who follow output or take in something long; each holds a thread. One whose client
+/// has gone is noticed when there is something to send, or at the attempt's end.
 #[derive(Debug)]
 pub(super) struct Followers {
     now: Arc<AtomicUsize>,
@@ -101,7 +102,10 @@ impl Followers {
         Self { now: Arc::default(), max }
     }
 
-    /// Counts one more.
+    /// A place among them.
+    ///
+    /// # Errors
+    /// 503 when all are taken.
     pub(super) fn enter(&self) -> Result<Follower, Problem> {
         let admitted = self.now.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |now| {
             (now < self.max).then_some(now + 1)
@@ -110,7 +114,7 @@ impl Followers {
             Ok(_) => Ok(Follower(Arc::clone(&self.now))),
             Err(_) => Err(Problem::new(
                 503,
-                format!("{} clients follow output already; try again later", self.max),
+                format!("{} clients follow output or download already; try again later", self.max),
             )),
         }
     }

@@ -51,7 +51,7 @@ pub(super) fn list(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
     let query = call.query()?;
     let known = ["fleet", "status", "trigger", "since", "until", "before", "limit"];
     query.allow_only(&known)?;
-    let runs = admin.engine.runs(&RunFilter {
+    let page = admin.engine.runs(&RunFilter {
         fleet: query.parsed("fleet")?,
         status: query.parsed("status")?,
         trigger: query.parsed("trigger")?,
@@ -59,8 +59,13 @@ pub(super) fn list(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
         until: query.parsed("until")?,
         before: query.parsed("before")?,
         limit: query.limit()?,
+        ..RunFilter::default()
     });
-    Reply::ok(&runs.iter().map(RunJson::from).collect::<Vec<_>>())
+    let runs = Reply::ok(&page.runs.iter().map(RunJson::from).collect::<Vec<_>>())?;
+    Ok(match page.next_before {
+        Some(last) => runs.continued_before(&last),
+        None => runs,
+    })
 }
 
 pub(super) fn get(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
@@ -107,8 +112,13 @@ pub(super) fn run(admin: &AdminHandler, call: &Call<'_, '_>) -> Result<RunView, 
             limits::RUN_FRAGMENT_LETTERS_MIN
         )));
     }
-    match admin.engine.find_runs(&named.to_ascii_lowercase(), 2).as_slice() {
-        [] => Err(none()),
+    let (found, are_all) = admin.engine.find_runs(&named.to_ascii_lowercase(), 2);
+    match found.as_slice() {
+        [] if are_all => Err(none()),
+        [] => Err(Problem::not_found(format!(
+            "no such run among the newest {}: {named:?}; give the whole id",
+            limits::RUN_IDS_SEARCHED_MAX
+        ))),
         [id] => admin.engine.run(*id).ok_or_else(none),
         [first, second, ..] => Err(Problem::new(
             409,

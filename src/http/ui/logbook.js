@@ -1,7 +1,7 @@
 // A list of runs, newest first: live, filtered, page by page.
 
 import { h, update } from "./dom.js";
-import { get, poll } from "./api.js";
+import { poll, request } from "./api.js";
 import { duration, elapsed, shortId, time } from "./format.js";
 import { STATUSES, TRIGGERS, button, empty, field, isOver, select, status, trigger } from "./parts.js";
 
@@ -32,25 +32,31 @@ export function logbook({ context, fleet, fleets = [], whenEmpty }) {
 
   const load = async () => {
     const asked = address();
-    const runs = await get(asked, context.signal);
+    const response = await request("GET", asked, { signal: context.signal });
+    const runs = (await response.json()).data;
+    // The server looks through so many at a time; what is older is on the pages that follow.
+    const unseen = response.headers.get("X-Next-Before");
     // Meanwhile somebody may have turned the page.
     if (new URLSearchParams(asked).get("before") !== new URLSearchParams(address()).get("before")) return true;
     const shown = runs.slice(0, PAGE);
-    update(body, shown.length ? table(shown, !fleet) : nothing(), pager(runs.length > PAGE, shown));
+    const older = runs.length > PAGE ? shown.at(-1).id : unseen;
+    update(body, shown.length ? table(shown, !fleet) : nothing(unseen), pager(older));
     return shown.some((run) => !isOver(run.status));
   };
 
-  const nothing = () => (isFiltered() || trail.length
+  const nothing = (unseen) => (unseen
+    ? empty("No runs like that here", "None of the runs looked through matches these filters; older ones may.")
+    : isFiltered() || trail.length
     ? empty("No runs like that", "No run matches these filters.", button("Clear the filters", clear))
     : whenEmpty);
 
-  const pager = (hasOlder, shown) => {
-    if (!hasOlder && !trail.length) return null;
+  const pager = (older) => {
+    if (!older && !trail.length) return null;
     const turn = (change) => () => { change(); ask(); };
     return h("nav", { class: "pager", "aria-label": "Pages of the list" },
       button("Newest", turn(() => { trail.length = 0; }), { disabled: !trail.length }),
       button("Newer", turn(() => trail.pop()), { disabled: !trail.length }),
-      button("Older", turn(() => trail.push(shown.at(-1).id)), { disabled: !hasOlder }));
+      button("Older", turn(() => trail.push(older)), { disabled: !older }));
   };
 
   const choose = (name) => (event) => {

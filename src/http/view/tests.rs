@@ -1,8 +1,10 @@
 use super::*;
 use serde_json::{Value, json};
 
+use crate::domain::confinement::Confinement;
 use crate::domain::ids::RunIds;
 use crate::domain::run::{PayloadSize, RunRecord};
+use crate::domain::variable::SecretName;
 use crate::domain::webhook::{PreviousToken, Token};
 
 fn at(millis: i64) -> Timestamp {
@@ -95,7 +97,11 @@ fn a_fleet_names_its_vessels_and_connections() {
             ],
             ..Guardrails::default()
         },
-        confinement: Default::default(),
+        confinement: Confinement {
+            limits: Limits { memory: Some(1 << 30), ..Limits::default() },
+            nice: None,
+            umask: Some(0o27),
+        },
         notifications: None,
     };
     let definition = FleetDefinition {
@@ -109,10 +115,22 @@ fn a_fleet_names_its_vessels_and_connections() {
         overlap: Overlap::Skip,
         priority: -2,
         delivery: Delivery::AtLeastOnce,
-        user: None,
+        user: Some("deploy".into()),
         notifications: None,
         keep_runs: None,
-        notify: Vec::new(),
+        notify: vec![
+            Notify {
+                on: vec![Status::Errored, Status::Terminated],
+                target: Target::Command(vec!["/bin/tell".into(), "me".into()]),
+            },
+            Notify {
+                on: vec![Status::Success],
+                target: Target::Url {
+                    url: "https://example.com/".into(),
+                    secret: SecretName::try_from("signing".to_owned()).unwrap(),
+                },
+            },
+        ],
     };
     let (id, project_id) = (FleetId::random(), ProjectId::random());
     let version =
@@ -146,6 +164,14 @@ fn a_fleet_names_its_vessels_and_connections() {
     assert_eq!(value["delivery"], "at_least_once");
     assert_eq!((&value["overlap"], &value["priority"]), (&json!("skip"), &json!(-2)));
     assert_eq!(value["vessels"][0]["guardrails"]["retry_backoff"], "constant");
+    assert_eq!(value["vessels"][0]["limits"], json!({"memory": 1 << 30}));
+    assert_eq!(value["vessels"][0]["umask"], "027");
+    assert_eq!(value["user"], "deploy");
+    let told = json!([
+        {"on": ["Errored", "Terminated"], "command": ["/bin/tell", "me"]},
+        {"on": ["Success"], "url": "https://example.com/", "secret": "signing"},
+    ]);
+    assert_eq!(value["notify"], told);
     assert_eq!(value.get("changed"), None);
     let applied = serde_json::to_value(FleetJson::from(&view).with_changed(false)).unwrap();
     assert_eq!(applied["changed"], false);

@@ -439,5 +439,5 @@ fn without_a_work_directory_nothing_starts() {
     assert_eq!(fixture.script("exit 0").0, HowEnded::Exited(0), "made again");
     fs::remove_dir_all(fixture.root.path().join("work")).unwrap();
     fs::write(fixture.root.path().join("work"), "in the way").unwrap();
-    assert!(not_started(&fixture.script("exit 0")).starts_with("make "));
+    assert!(not_started(&fixture.script("exit 0")).starts_with("cannot make "));
 }

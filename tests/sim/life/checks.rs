@@ -6,6 +6,7 @@ use std::time::Duration;
 use boathook::domain::ids::RunId;
 use boathook::domain::run::{RunRecord, Status};
 use boathook::engine::RunFilter;
+use boathook::limits::SLICE_BYTES;
 use boathook::storage::Storage;
 
 use super::Life;
@@ -17,8 +18,11 @@ impl Life {
         for (id, run) in self.model.unfinished() {
             self.check_run(*id, run);
         }
-        let rows = &self.disk.lock().rows;
+        let disk = self.disk.lock();
+        let rows = &disk.rows;
         assert_eq!(rows.queue.len(), self.model.unfinished().count(), "unfinished runs are queued");
+        let longest = disk.longest_slice;
+        assert!(longest <= SLICE_BYTES, "{longest} bytes of a payload in one piece");
         assert!(rows.uploads.is_empty(), "uploads of nobody: {:?}", rows.uploads);
         assert!(rows.arriving.is_empty(), "payloads of nobody: {:?}", rows.arriving);
         let depth = self.engine().depth();
@@ -118,8 +122,36 @@ impl Life {
             let chunk = chunk.unwrap_or_else(|error| panic!("{error}"));
             assert!(chunk.bytes == *written, "the output of attempt {attempt} of {vessel_run}");
         }
-        let newest = self.engine().runs(&RunFilter { limit: 5, ..RunFilter::default() });
+        let newest = self.engine().runs(&RunFilter { limit: 5, ..RunFilter::default() }).runs;
         let newest = newest.iter().map(|view| view.run.id);
         assert!(newest.eq(self.model.newest().take(5)), "newest first");
+        if self.random.usize(..8) == 0 {
+            self.check_pages();
+        }
+    }
+
+    /// However few runs are looked at for a page, the pages together have all of them.
+    fn check_pages(&mut self) {
+        let status = if self.random.bool() { Status::Success } else { Status::Errored };
+        let scanned_max = self.random.usize(1..20);
+        let (mut before, mut found) = (None, Vec::new());
+        loop {
+            let filter = RunFilter {
+                status: Some(status),
+                before,
+                limit: 10,
+                scanned_max,
+                ..RunFilter::default()
+            };
+            let page = self.engine().runs(&filter);
+            found.extend(page.runs.iter().map(|view| view.run.id));
+            let full = page.runs.last().filter(|_| page.runs.len() == filter.limit);
+            match page.next_before.or(full.map(|view| view.run.id)) {
+                Some(last) => before = Some(last),
+                None => break,
+            }
+        }
+        let expected = self.model.newest().filter(|run| self.model.run(*run).status() == status);
+        assert!(found.iter().copied().eq(expected), "{status} page by page");
     }
 }

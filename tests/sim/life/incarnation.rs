@@ -57,6 +57,7 @@ impl Life {
             keep_workdir: KeepWorkdir::Never,
             keep_runs: self.temper.keep_runs,
             output_dir: self.directory.path().join("output"),
+            promised_bytes: Arc::default(),
             min_free_bytes: 0,
             secrets: SecretStore::new(None),
         };

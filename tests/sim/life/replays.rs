@@ -64,9 +64,10 @@ impl Life {
         };
         let mut run = Run::new(before.fleet, version, &definition);
         run.replay_of = Some(origin);
-        // What somebody has asked for stays; what was taken over is not passed on.
-        let asked_for = before.skips.iter().filter(|(_, it)| matches!(it, Skip::Override { .. }));
-        run.skips = asked_for.map(|(name, skip)| (name.clone(), *skip)).collect();
+        // What somebody has asked for stays, whatever the replays in between did instead; what was
+        // taken over is not passed on.
+        run.asked_for = before.asked_for.clone();
+        run.skips = run.asked_for.clone();
         if self.random.bool() {
             return (Some(run), None);
         }

@@ -11,6 +11,7 @@ use boathook::domain::overrides::{Overrides, Skip};
 use boathook::domain::request::RequestHead;
 use boathook::domain::run::Trigger;
 use boathook::engine::AcceptError;
+use boathook::limits::SLICE_BYTES;
 
 use super::{BODY_BYTES_MAX, Life, WAITING_MAX};
 use crate::machine::Submitted;
@@ -49,7 +50,8 @@ impl Life {
         let body = self.random_body();
         let head = self.random_head(&definition);
         let mut run = Run::new(fleet, number as u32, &definition);
-        run.skips = skips(&definition, &head.overrides);
+        run.asked_for = skips(&definition, &head.overrides);
+        run.skips = run.asked_for.clone();
         let length = body.len();
         let mut sender =
             Sender { body, position: 0, pace: self.random.usize(1..5_000), breaks_at: None };
@@ -164,6 +166,9 @@ impl Life {
                 }
                 _ => {}
             }
+        }
+        if self.chance(self.temper.large_bodies) {
+            head.push_header("x-large", "y".repeat(self.random.usize(1..3 * SLICE_BYTES)));
         }
         for number in 0..self.random.u8(..4) {
             let value: String =

@@ -23,6 +23,8 @@ pub struct Run {
     pub replay_of: Option<RunId>,
     /// Vessels that are not to be started, by name.
     pub skips: BTreeMap<String, Skip>,
+    /// Those that somebody asked for; a replay may have it otherwise.
+    pub asked_for: BTreeMap<String, Skip>,
     pub started: bool,
     pub crashes: u32,
     pub vessels: Vec<Vessel>,
@@ -77,6 +79,7 @@ impl Run {
             definition: Arc::clone(definition),
             replay_of: None,
             skips: BTreeMap::new(),
+            asked_for: BTreeMap::new(),
             started: false,
             crashes: 0,
             vessels: vec![Vessel::default(); definition.vessels.len()],
