@@ -14,7 +14,7 @@ use crate::storage::StorageError;
 
 /// The schema this program reads and writes. A file beside the database tells it, so that a
 /// database of another schema is left untouched.
-const SCHEMA: u32 = 2;
+const SCHEMA: u32 = 3;
 const SCHEMA_FILE: &str = "schema";
 /// How often a lock that another process holds is tried again.
 const LOCK_POLL: Duration = Duration::from_millis(50);

@@ -47,9 +47,8 @@ fn assert_all_is_there(server: &Server) {
     Hook::from_url(webhook["url"].as_str().unwrap()).post(server.hooks(), &[], b"four");
 }
 
-#[test]
-fn a_database_of_schema_1_is_brought_along() {
-    let (_scratch, mut server) = left_by_schema(1);
+fn assert_is_brought_along(schema: u32) {
+    let (_scratch, mut server) = left_by_schema(schema);
     server.start_again();
     assert_all_is_there(&server);
     // What was running when its server was killed goes on.
@@ -58,7 +57,17 @@ fn a_database_of_schema_1_is_brought_along() {
         let run = server.api().run(runs[2]["id"].as_str().unwrap());
         !is_final(&run) && vessel_of(&run, "greet")["attempt"] == 2
     });
-    assert_eq!(fs::read_to_string(server.data_dir().join("schema")).unwrap(), "2\n");
+    assert_eq!(fs::read_to_string(server.data_dir().join("schema")).unwrap(), "3\n");
+}
+
+#[test]
+fn a_database_of_schema_1_is_brought_along() {
+    assert_is_brought_along(1);
+}
+
+#[test]
+fn a_database_of_schema_2_is_brought_along() {
+    assert_is_brought_along(2);
 }
 
 #[test]
