@@ -162,6 +162,7 @@ mod tests {
             replay_of: None,
             sequence: 300,
             payload,
+            output_bytes: 0,
             crashes: 1,
             queued_at: at(0),
             started_at: Some(at(1)),
@@ -179,7 +180,7 @@ mod tests {
         assert_stored_as(
             &record,
             &json,
-            "321001010101010101010101010101010101100303030303030303030303030303030304736974650210040404040404040404040404040404040004010b6578697420636f6465203300ac028201f4030180a0abfef9620182a0abfef9620184a0abfef962",
+            "321001010101010101010101010101010101100303030303030303030303030303030304736974650210040404040404040404040404040404040004010b6578697420636f6465203300ac028201f403000180a0abfef9620182a0abfef9620184a0abfef962",
         );
         let vessel = VesselRunRecord {
             id: run.vessel_run(1),
@@ -197,7 +198,7 @@ mod tests {
             scheduled_at: at(0),
             started_at: None,
             ended_at: Some(at(2)),
-            output: OutputRecord { place: OutputPlace::File, bytes: 70_000 },
+            output: OutputRecord { place: OutputPlace::File, bytes: 70_000, kept: 0 },
         };
         let json = format!(
             r#"1{{"id":"{}","vessel_id":"{}","vessel_name":"main","status":"Incomplete","attempt":3,"retries":2,"exit_code":-1,"signal":9,"retry_at":"{}","stop_requested":true,"skip":{{"replay":{{"status":"Success","exit_code":0}}}},"scheduled_at":"{}","ended_at":"{}","output":{{"place":"file","bytes":70000}}}}"#,
@@ -210,7 +211,7 @@ mod tests {
         assert_stored_as(
             &vessel,
             &json,
-            "3210010101010101010101210101010101011005050505050505050505050505050505046d61696e06030201010112000186a0abfef96201010103010080a0abfef962000184a0abfef96202f0a204",
+            "3210010101010101010101210101010101011005050505050505050505050505050505046d61696e06030201010112000186a0abfef96201010103010080a0abfef962000184a0abfef96202f0a20400",
         );
     }
 }
