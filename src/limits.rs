@@ -124,10 +124,11 @@ pub const KEEP_COUNT_MAX: u32 = 1_000_000_000;
 pub const SWEEP_PAUSE: Duration = Duration::from_secs(1);
 /// By how much a run may outlive its age, so that what falls due within a minute goes together.
 pub const SWEEP_SLACK_MAX: Duration = Duration::from_secs(60);
-/// Runs that are removed at a time.
-pub const SWEEP_RUNS: usize = 64;
-/// Rows that one commit of a removal touches: about as much work as one of a slice of a payload.
-pub const SWEEP_ROWS: u32 = 256;
+/// Runs that are removed at a time, each of which is four rows in one commit.
+pub const SWEEP_RUNS: usize = 32;
+/// Rows that one commit of a removal touches: a millisecond or two, which is what an accept may find
+/// before it.
+pub const SWEEP_ROWS: u32 = 128;
 /// Bytes of captured output kept per attempt of a vessel.
 pub const OUTPUT_BYTES_MAX: u64 = 10 * 1024 * 1024;
 /// Output up to this size is stored with the settle; beyond it moves to a file.

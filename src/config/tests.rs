@@ -17,7 +17,7 @@ fn file(text: &str) -> Result<Sources, String> {
 
 #[test]
 fn flags_outrank_the_file_and_the_file_outranks_defaults() {
-    let text = "workers = 3\nmax_body_bytes = \"1MiB\"\nkeep_workdir = \"on_failure\"\n\
+    let text = "workers = 3\nmax_body_bytes = \"1MiB\"\nkeep_workdir = \"on_failure\"\nkeep_runs = \"9 runs\"\n\
                 public_url = \"https://hooks.example.com/boat/\"\nlog = \"debug\"\n\
                 allowed_users = [\"deploy\", \"backup\"]\n\
                 shutdown_grace = \"1m30s\"\nhooks_listen = \"[::1]:80\"\n\
@@ -29,6 +29,7 @@ fn flags_outrank_the_file_and_the_file_outranks_defaults() {
     assert_eq!(settings.work_dir, Path::new("/fast"));
     assert_eq!(settings.max_body_bytes, 1 << 20);
     assert_eq!(settings.keep_workdir, KeepWorkdir::OnFailure);
+    assert_eq!(settings.keep_runs, "9 runs".parse().unwrap());
     assert_eq!(settings.public_url.unwrap().as_str(), "https://hooks.example.com/boat");
     assert_eq!(settings.log, log::LevelFilter::Debug);
     assert_eq!(settings.allowed_users, ["deploy", "backup"]);
@@ -66,6 +67,7 @@ fn defaults_are_those_that_the_help_names() {
         ("--body-min-rate", format!("{}MiB", settings.body_min_rate >> 20)),
         ("--idle-timeout", format!("{}s", settings.idle_timeout.as_secs())),
         ("--write-timeout", format!("{}s", settings.write_timeout.as_secs())),
+        ("--keep-runs", settings.keep_runs.to_string()),
         ("--shutdown-grace", format!("{}s", settings.shutdown_grace.as_secs())),
         ("--kill-grace", format!("{}s", settings.kill_grace.as_secs())),
         ("--log", settings.log.to_string().to_lowercase()),

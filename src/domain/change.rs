@@ -108,6 +108,7 @@ pub struct HistoryEntry {
 }
 
 /// An unfinished run as recovery needs it, without reading its row: a row of `queue`, by sequence.
+/// The order of its fields is part of the format.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QueueEntry {
     pub sequence: u64,
@@ -115,7 +116,7 @@ pub struct QueueEntry {
     pub fleet: FleetId,
     pub version: u32,
     pub trigger: Trigger,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub replay_of: Option<RunId>,
     pub payload: PayloadSize,
     /// Whether any vessel of it has been claimed: then there is more in its rows.

@@ -124,7 +124,7 @@ pub struct PayloadSize {
     pub body_bytes: u64,
 }
 
-/// One run of a fleet: a row of `runs`.
+/// One run of a fleet: a row of `runs`. The order of its fields is part of the format.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunRecord {
     pub id: RunId,
@@ -135,9 +135,9 @@ pub struct RunRecord {
     pub trigger: Trigger,
     pub status: Status,
     /// Why it is where it is, for a person; at most [`REASON_BYTES_MAX`] bytes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub reason: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub replay_of: Option<RunId>,
     /// Its place in the queue: the order in which runs were accepted.
     pub sequence: u64,
@@ -149,9 +149,9 @@ pub struct RunRecord {
     #[serde(default)]
     pub crashes: u32,
     pub queued_at: Timestamp,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub started_at: Option<Timestamp>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub ended_at: Option<Timestamp>,
 }
 
@@ -164,7 +164,8 @@ impl RunRecord {
 }
 
 /// One attempt of a vessel within a run: a row of `vessel_runs`, the greatest attempt being the
-/// vessel's current state. Attempt 0 is a vessel that was decided without ever starting.
+/// vessel's current state. Attempt 0 is a vessel that was decided without ever starting. The order of
+/// its fields is part of the format.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VesselRunRecord {
     pub id: VesselRunId,
@@ -176,27 +177,27 @@ pub struct VesselRunRecord {
     /// How many of the attempts used up `retry_count`.
     #[serde(default)]
     pub retries: u32,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub exit_code: Option<i32>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub signal: Option<i32>,
     /// Why it is where it is, for a person; at most [`REASON_BYTES_MAX`] bytes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub reason: Option<String>,
     /// When the next attempt falls due, while status is Retrying and none is running.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub retry_at: Option<Timestamp>,
     /// A person has asked for its end, which is not recorded yet.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default)]
     pub stop_requested: bool,
     /// It was not started, and counts as this.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub skip: Option<Skip>,
     /// When its last upstream vessel ended (for a root: when the run was accepted).
     pub scheduled_at: Timestamp,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub started_at: Option<Timestamp>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub ended_at: Option<Timestamp>,
     #[serde(default)]
     pub output: OutputRecord,

@@ -19,6 +19,7 @@ use crate::domain::run::{OutputPlace, RunRecord};
 use crate::engine::{Decisions, Engine, Phase};
 use crate::launch::output::{remove_output, sync_output_directory};
 use crate::limits::{SWEEP_PAUSE, SWEEP_ROWS, SWEEP_RUNS};
+use crate::storage::Ticket;
 
 /// Changes that remove what is left of runs, gathered into commits.
 struct Sweep<'a> {
@@ -134,12 +135,22 @@ impl Engine {
             self.storage.commit(Vec::new()).wait();
             found = oldest();
         }
-        let _turn = self.slices.lock().unwrap_or_else(|_| super::poisoned());
-        let mut decisions = self.decisions();
-        let changes = decisions.history.take_due(fleet, &found, self.clock.now());
-        let ticket = self.storage.commit(changes);
-        drop(decisions);
+        self.sweep_step(|| {
+            let mut decisions = self.decisions();
+            let changes = decisions.history.take_due(fleet, &found, self.clock.now());
+            self.storage.commit(changes)
+        });
+    }
+
+    /// Makes one commit of a removal durable, and rests for as long as that has taken: half of the
+    /// time nobody meets the sweeper.
+    fn sweep_step(&self, commit: impl FnOnce() -> Ticket) {
+        let began = Instant::now();
+        let turn = self.slices.lock().unwrap_or_else(|_| super::poisoned());
+        let ticket = commit();
         ticket.wait();
+        drop(turn);
+        thread::sleep(began.elapsed());
     }
 
     /// Removes what is left of runs that are there no more.
@@ -226,8 +237,7 @@ impl Sweep<'_> {
         self.rows = 0;
         let changes = std::mem::take(&mut self.changes);
         if !changes.is_empty() {
-            let _turn = self.engine.slices.lock().unwrap_or_else(|_| super::poisoned());
-            self.engine.storage.commit(changes).wait();
+            self.engine.sweep_step(|| self.engine.storage.commit(changes));
         }
     }
 }

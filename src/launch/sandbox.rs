@@ -104,7 +104,7 @@ impl Sandbox {
         let mount = self.mounts.of(path)?;
         let point = mount.point.display();
         let (of_unit, line) = if HOMES.iter().any(|home| mount.point == Path::new(home)) {
-            let is_empty = mount.kind == "tmpfs" && path != mount.point;
+            let is_empty = mount.kind == "tmpfs" && path != mount.point && self.is_service();
             let is_replaced = is_empty || mount.root.ends_with(INACCESSIBLE);
             (is_replaced.then_some("ProtectHome=")?, "ProtectHome=read-only")
         } else if mount.root.to_string_lossy().contains(PRIVATE_TMP) {

@@ -1,5 +1,8 @@
 //! Brings databases of older schemas to the present one. A migration may be interrupted anywhere:
 //! until the number of the new schema is on the disk, the next start repeats it from its beginning.
+//!
+//! Schema 3 writes some rows in another format and reads those of schema 2 as they are: only older
+//! programs have to know.
 
 use sled::{Batch, Db};
 

@@ -100,10 +100,11 @@ impl Rows {
             Change::PutRun(run) => self.put_run(run)?,
             Change::PutVesselRun(vessel_run) => {
                 let key = keys::attempt(vessel_run.id, vessel_run.attempt);
-                self.put(T::VesselRuns, &key, codec::encode(vessel_run)?);
+                self.put(T::VesselRuns, &key, codec::encode_compact(vessel_run)?);
             }
             Change::PutQueueEntry(entry) => {
-                self.put(T::Queue, &keys::sequence(entry.sequence), codec::encode(entry)?);
+                let row = codec::encode_compact(entry)?;
+                self.put(T::Queue, &keys::sequence(entry.sequence), row);
             }
             Change::RemoveQueueEntry { sequence } => {
                 self.remove(T::Queue, &keys::sequence(*sequence));
@@ -164,7 +165,7 @@ impl Rows {
     }
 
     fn put_run(&mut self, run: &RunRecord) -> Result<(), CodecError> {
-        self.put(Table::Runs, run.id.as_bytes(), codec::encode(run)?);
+        self.put(Table::Runs, run.id.as_bytes(), codec::encode_compact(run)?);
         Ok(())
     }
 

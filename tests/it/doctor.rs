@@ -442,3 +442,58 @@ fn the_api_examines_for_its_owner_alone() {
     let last: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
     assert_eq!(last["findings"][0]["check"], "database", "{text}");
 }
+
+#[test]
+fn a_webhook_says_when_no_sender_can_reach_it() {
+    for (public_url, expected) in [
+        (None, Some("only this machine can reach 127.0.0.1")),
+        (Some("http://0.0.0.0:9000"), Some("only this machine can reach 0.0.0.0")),
+        (
+            Some("http://10.1.2.3:9000"),
+            Some("nobody outside of its own network can reach 10.1.2.3"),
+        ),
+        (Some("http://boat.lan"), Some("nobody outside of its own network can reach boat.lan")),
+        (Some("https://hooks.example.com"), None),
+    ] {
+        let builder = Server::builder();
+        let server = match public_url {
+            Some(url) => builder.setting("public_url", url).start(),
+            None => builder.start(),
+        };
+        apply(&server, json!({"only": {"run": ":"}}));
+        let (code, _, advice) = finish(server.cli(&["webhook", "add", "site"]));
+        assert_eq!(code, 0);
+        let warning = advice.lines().find(|line| line.starts_with("warning:"));
+        match expected {
+            Some(expected) => assert!(warning.unwrap().contains(expected), "{warning:?}"),
+            None => assert_eq!(warning, None),
+        }
+    }
+}
+
+/// The packaged service, as somebody finds it who has just installed it.
+#[test]
+fn the_service_is_found_where_the_package_keeps_it() {
+    let builder = Server::builder().data_dir(Path::new("/var/lib/boathook"));
+    let Some(server) = sandboxed(builder, "mount -t tmpfs x /var/lib") else { return };
+    // Others must be able to execute it.
+    let directory = tempfile::tempdir().unwrap();
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let program = directory.path().join("boathook");
+    fs::copy(crate::harness::server::BOATHOOK, &program).unwrap();
+    let run = |as_user: &[&str]| {
+        let mut command = Command::new("nsenter");
+        command.args(["-t", &server.pid().to_string(), "-m", "--"]).args(as_user);
+        command.arg(&program).args(["fleet", "list"]);
+        finish({
+            command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/bin").env("HOME", "/nonexistent");
+            command
+        })
+    };
+    let (code, _, stderr) = run(&["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]);
+    let line =
+        format!("\n    sudo {} fleet list --data-dir /var/lib/boathook\n", program.display());
+    assert!(code == 1 && stderr.contains(&line), "{stderr}");
+    let (code, _, stderr) = run(&[]);
+    assert_eq!(code, 0, "{stderr}");
+}

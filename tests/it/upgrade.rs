@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -10,9 +11,19 @@ use serde_json::Value;
 use crate::harness::api::{is_final, vessel_of};
 use crate::harness::{Hook, Random, Server};
 
+/// Servers on copies of one data directory take each other's vessels for leftovers of their own.
+static TURN: Mutex<()> = Mutex::new(());
+
+struct Left {
+    server: Server,
+    _scratch: tempfile::TempDir,
+    _turn: MutexGuard<'static, ()>,
+}
+
 /// Unpacks the data directory of a server that was killed: the fleet `kept` in its version 2, its
 /// webhook, and three runs: one stopped, one running, one waiting with a body of 300,000 bytes.
-fn left_by_schema(schema: u32) -> (tempfile::TempDir, Server) {
+fn left_by_schema(schema: u32, keep_runs: &str) -> Left {
+    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let scratch = tempfile::tempdir().unwrap();
     let data_dir = scratch.path().join("data");
     fs::create_dir(&data_dir).unwrap();
@@ -20,8 +31,10 @@ fn left_by_schema(schema: u32) -> (tempfile::TempDir, Server) {
         Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/data/schema-{schema}.tar.gz"));
     let unpacked = Command::new("tar").arg("-xzf").arg(archive).arg("-C").arg(&data_dir).status();
     assert!(unpacked.unwrap().success());
-    let server = Server::builder().data_dir(&data_dir).not_started();
-    (scratch, server)
+    // What ended back then stays, however long ago it was.
+    let builder = Server::builder().data_dir(&data_dir).setting("keep_runs", keep_runs);
+    let server = builder.not_started();
+    Left { server, _scratch: scratch, _turn: turn }
 }
 
 fn assert_all_is_there(server: &Server) {
@@ -48,28 +61,45 @@ fn assert_all_is_there(server: &Server) {
 }
 
 #[test]
-fn a_database_of_schema_1_is_brought_along() {
-    let (_scratch, mut server) = left_by_schema(1);
-    server.start_again();
-    assert_all_is_there(&server);
-    // What was running when its server was killed goes on.
-    let runs = server.api().all_runs();
-    server.wait_until("the interrupted run goes on", || {
-        let run = server.api().run(runs[2]["id"].as_str().unwrap());
-        !is_final(&run) && vessel_of(&run, "greet")["attempt"] == 2
-    });
-    assert_eq!(fs::read_to_string(server.data_dir().join("schema")).unwrap(), "3\n");
+fn databases_of_older_schemas_are_brought_along() {
+    for schema in [1, 2] {
+        let mut left = left_by_schema(schema, "forever");
+        let server = &mut left.server;
+        server.start_again();
+        assert_all_is_there(server);
+        // What was running when its server was killed goes on.
+        let runs = server.api().all_runs();
+        server.wait_until("the interrupted run goes on", || {
+            let run = server.api().run(runs[2]["id"].as_str().unwrap());
+            !is_final(&run) && vessel_of(&run, "greet")["attempt"] == 2
+        });
+        assert_eq!(fs::read_to_string(server.data_dir().join("schema")).unwrap(), "3\n");
+        let overview = server.api().get("/api/v1/overview").expect(200).data();
+        assert_eq!(overview["history_runs"], 1, "what has ended is history");
+    }
+}
+
+#[test]
+fn what_ended_before_there_was_a_history_goes_when_its_time_is_over() {
+    for schema in [1, 2] {
+        let mut left = left_by_schema(schema, "1s");
+        let server = &mut left.server;
+        server.start_again();
+        server.wait_until("the ended run is gone", || server.api().all_runs().len() == 2);
+        assert!(server.api().all_runs().iter().all(|run| !is_final(run)));
+    }
 }
 
 #[test]
 fn a_migration_that_is_killed_goes_on_at_the_next_start() {
     let mut random = Random::seeded(Random::seed("killed migrations"));
     for _ in 0..5 {
-        let (_scratch, mut server) = left_by_schema(1);
+        let mut left = left_by_schema(1, "forever");
+        let server = &mut left.server;
         for _ in 0..3 {
             server.start_and_kill(Duration::from_millis(random.below(60) as u64));
         }
         server.start_again();
-        assert_all_is_there(&server);
+        assert_all_is_there(server);
     }
 }
