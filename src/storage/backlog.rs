@@ -1,9 +1,15 @@
 //! Reading the queue at a start. A million rows lie in some hundred thousand nodes, each put
-//! together from several places of the log: every processor reads and decodes a share of them.
+//! together from several places of the log: every processor reads and decodes spans of them, while
+//! whoever asked takes in what has been read.
 
+use std::collections::BTreeMap;
 use std::num::NonZero;
-use std::thread;
+use std::panic::resume_unwind;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, Builder, JoinHandle};
 use std::vec;
+
+use crossbeam_channel::{Receiver, Sender, bounded, never};
 
 use crate::domain::change::QueueEntry;
 use crate::limits::BACKLOG_SPAN;
@@ -14,43 +20,69 @@ use crate::storage::{StorageError, codec, damaged, keys};
 type Entry = Result<QueueEntry, StorageError>;
 
 /// The unfinished runs in the order of acceptance.
-pub struct Backlog<'a> {
-    database: &'a Database,
-    readers: u64,
-    /// The first sequence that has not been read.
+pub struct Backlog {
+    readers: Vec<JoinHandle<()>>,
+    spans: Receiver<Span>,
+    /// Spans that were read before an earlier one.
+    early: BTreeMap<u64, Vec<Entry>>,
+    /// The number of the span that is next.
     next: u64,
     read: vec::IntoIter<Entry>,
 }
 
-impl<'a> Backlog<'a> {
-    pub fn new(database: &'a Database) -> Self {
-        let readers = thread::available_parallelism().map_or(1, NonZero::get) as u64;
-        Self { database, readers, next: 0, read: Vec::new().into_iter() }
+/// A stretch of the queue: its number among them, and what is in it.
+struct Span {
+    number: u64,
+    entries: Vec<Entry>,
+}
+
+/// How far the queue has been divided up.
+#[derive(Default)]
+struct Cursor {
+    number: u64,
+    /// The first sequence that is nobody's yet.
+    sequence: u64,
+}
+
+impl Backlog {
+    pub fn new(database: &Arc<Database>) -> Self {
+        let count = thread::available_parallelism().map_or(1, NonZero::get);
+        let (sender, spans) = bounded(count);
+        let cursor = Arc::<Mutex<Cursor>>::default();
+        let spawn = |number| {
+            let (database, cursor) = (Arc::clone(database), Arc::clone(&cursor));
+            let sender = sender.clone();
+            let reader = move || read_spans(&database, &cursor, &sender);
+            Builder::new().name(format!("backlog-{number}")).spawn(reader)
+        };
+        let readers: Result<Vec<_>, _> = (0..count).map(spawn).collect();
+        let (readers, failed) = match readers {
+            Ok(readers) => (readers, Vec::new()),
+            Err(error) => (Vec::new(), vec![Err(sled::Error::from(error).into())]),
+        };
+        let read = failed.into_iter();
+        Self { readers, spans, early: BTreeMap::new(), next: 0, read }
     }
 
-    /// Reads on, a span of sequences per reader. `None` at the end.
-    fn read_on(&mut self) -> Option<Vec<Entry>> {
-        // Sequences may have wide gaps: some run may have waited for its retry for days.
-        let first = self.database.range(Table::Queue, &keys::sequence(self.next), None).next()?;
-        let start = match first.map(|(key, _)| keys::sequence_in(&key)) {
-            Ok(sequence) => sequence.unwrap_or(self.next),
-            Err(error) => return Some(vec![Err(error.into())]),
-        };
-        self.next = start.saturating_add(self.readers * BACKLOG_SPAN);
-        let database = self.database;
-        Some(thread::scope(|scope| {
-            let spans = (0..self.readers).map(|number| start.saturating_add(number * BACKLOG_SPAN));
-            let readers: Vec<_> =
-                spans.map(|start| scope.spawn(move || read_span(database, start))).collect();
-            let read = readers.into_iter().map(|reader| {
-                reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-            });
-            read.flatten().collect()
-        }))
+    /// The next span. `None` at the end.
+    fn next_span(&mut self) -> Option<Vec<Entry>> {
+        loop {
+            if let Some(entries) = self.early.remove(&self.next) {
+                self.next += 1;
+                return Some(entries);
+            }
+            let Ok(span) = self.spans.recv() else { break };
+            self.early.insert(span.number, span.entries);
+        }
+        // The readers have come to their end, or one of them to a bad one.
+        for reader in self.readers.drain(..) {
+            reader.join().unwrap_or_else(|panic| resume_unwind(panic));
+        }
+        None
     }
 }
 
-impl Iterator for Backlog<'_> {
+impl Iterator for Backlog {
     type Item = Entry;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -58,9 +90,50 @@ impl Iterator for Backlog<'_> {
             if let Some(entry) = self.read.next() {
                 return Some(entry);
             }
-            self.read = self.read_on()?.into_iter();
+            self.read = self.next_span()?.into_iter();
         }
     }
+}
+
+impl Drop for Backlog {
+    fn drop(&mut self) {
+        // Nobody takes any more: readers end with the span that they are at.
+        self.spans = never();
+        for reader in self.readers.drain(..) {
+            let _ = reader.join();
+        }
+    }
+}
+
+fn read_spans(database: &Database, cursor: &Mutex<Cursor>, spans: &Sender<Span>) {
+    while let Some((number, start)) = claim_span(database, cursor) {
+        let entries = match start {
+            Ok(start) => read_span(database, start),
+            Err(error) => vec![Err(error.into())],
+        };
+        if spans.send(Span { number, entries }).is_err() {
+            return;
+        }
+    }
+}
+
+/// The number of the next span and the sequence that it begins with. `None` at the end.
+fn claim_span(
+    database: &Database,
+    cursor: &Mutex<Cursor>,
+) -> Option<(u64, Result<u64, sled::Error>)> {
+    let mut cursor = cursor.lock().unwrap_or_else(PoisonError::into_inner);
+    // Sequences may have wide gaps: some run may have waited for its retry for days.
+    let rest = keys::sequence(cursor.sequence);
+    let first = database.range(Table::Queue, &rest, None).next()?;
+    let start = first.map(|(key, _)| keys::sequence_in(&key).unwrap_or(cursor.sequence));
+    let number = cursor.number;
+    cursor.number += 1;
+    cursor.sequence = match start {
+        Ok(start) => start.saturating_add(BACKLOG_SPAN),
+        Err(_) => u64::MAX,
+    };
+    Some((number, start))
 }
 
 fn read_span(database: &Database, start: u64) -> Vec<Entry> {

@@ -165,3 +165,78 @@ impl DoubleEndedIterator for Rows<'_> {
         self.step(sled::Iter::next_back)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use super::*;
+    use crate::storage::DataDirectory;
+
+    /// Rows as a run of one vessel writes them, and as it leaves them: their tables, and the bytes of
+    /// their values as they change.
+    const LIFE: [(Table, &[usize]); 5] = [
+        (Table::Runs, &[70, 80, 90]),
+        (Table::RunsByFleet, &[0]),
+        (Table::Payloads, &[600]),
+        (Table::VesselRuns, &[60, 75]),
+        (Table::Queue, &[45, 45]),
+    ];
+    /// Runs whose commits go together, runs that are kept, and runs in all.
+    const GROUP: u64 = 10;
+    const KEPT: usize = 10_000;
+    const LIVES: u64 = 200_000;
+
+    /// How the file fares when as much goes as comes: sled moves what lives in a segment that is
+    /// half empty whenever it rewrites a node, so that it needs no flusher for this. By hand:
+    /// `cargo test --release --lib file_of_a_busy_server -- --ignored --nocapture`
+    #[test]
+    #[ignore = "takes half a minute, and a disk"]
+    fn the_file_of_a_busy_server_stays_as_it_is() {
+        let scratch = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+        let directory = DataDirectory::open(scratch.path()).unwrap();
+        let sled = directory.open_database().unwrap();
+        let database = Database::new(sled, directory.open_database_file().unwrap());
+        let key = |table, life: u64| {
+            // Ids begin with their time: ten runs a second.
+            let run = u128::from(1_700_000_000_000 + 100 * life) << 80 | u128::from(life);
+            keys::of_table(table, &run.to_be_bytes())
+        };
+        let (mut kept, mut sizes) = (VecDeque::new(), Vec::new());
+        for group in 0..LIVES / GROUP {
+            let lives = group * GROUP..(group + 1) * GROUP;
+            for step in 0..3 {
+                let mut batch = Batch::default();
+                for life in lives.clone() {
+                    for (table, values) in LIFE {
+                        match values.get(step) {
+                            Some(length) => {
+                                batch.insert(key(table, life), vec![step as u8; *length])
+                            }
+                            None if table == Table::Queue => batch.remove(key(table, life)),
+                            None => {}
+                        }
+                    }
+                }
+                database.commit(batch).unwrap();
+            }
+            kept.extend(lives);
+            let mut batch = Batch::default();
+            while kept.len() > KEPT
+                && let Some(life) = kept.pop_front()
+            {
+                for (table, _) in LIFE {
+                    batch.remove(key(table, life));
+                }
+            }
+            database.commit(batch).unwrap();
+            if (group * GROUP).is_multiple_of(LIVES / 20) {
+                sizes.push(database.file.metadata().unwrap().len());
+            }
+        }
+        println!("file in MB: {:?}", sizes.iter().map(|size| size >> 20).collect::<Vec<_>>());
+        let settled = &sizes[sizes.len() / 4..];
+        let (least, most) = (settled.iter().min().unwrap(), settled.iter().max().unwrap());
+        assert!(*most <= least + least / 5, "from {least} to {most} bytes");
+    }
+}
