@@ -22,6 +22,9 @@ vessels:
     command: [sh, -c, exit]
     working_directory: /tmp
     environment: [{name: C, value: d}]
+    limits: {memory: 4GiB, cpu_time: 10m, open_files: 256, file_size: 1GiB}
+    nice: 1
+    umask: "027"
   third:
     source:
       type: CODE
@@ -35,7 +38,9 @@ connections:
   first: {second: ERRORED, third: SUCCESS, fourth: COMPLETED}
 concurrency: 2
 notifications: {emails: [ops@example.com], after_on_demand: true}
-notify: [{on: ERRORED, command: [/nowhere/page]}]
+notify:
+  - {on: ERRORED, command: [/nowhere/page]}
+  - {on: [ERRORED, SUCCESS], url: "https://nowhere.invalid/", secret: signing}
 "#;
 
 #[test]
@@ -153,6 +158,8 @@ fn files_in_json_are_described_and_taken_alike() {
                 "nice": 10, "umask": "077",
             },
             "w": {"command": ["true"], "environment": null, "guardrails": null},
+            "x": {"command": ["true"], "guardrails": {"exclude_exit_code_ranges": "3-5"}},
+            "y": {"command": ["true"], "guardrails": {"exclude_exit_code_ranges": null}},
         },
         "connections": {"v": {"w": "COMPLETED"}},
         "priority": -1, "overlap": "skip", "delivery": "at_most_once",

@@ -183,16 +183,20 @@ fn vessels_of_other_users_are_judged_as_they_are() {
     let open = server.scratch().join("open");
     fs::create_dir(&open).unwrap();
     let script = write(&open.join("theirs"), "#!/bin/sh\n", 0o700);
+    let unread = write(&open.join("unread"), "#!/somebody/elses/secret\n", 0o711);
     server.api().apply(&json!({"name": "site", "user": "nobody", "vessels": {
         "barred": {"command": ["true"], "working_directory": closed},
         "reader": {"command": ["true"], "working_directory": open},
         "denied": {"command": [script]},
+        "unread": {"command": [unread]},
     }}));
     let report = Report::of(&server);
     let (level, _) = report.about("fleets", "the user `nobody` may not enter");
     assert_eq!(level, "problem");
     assert_eq!(report.about("fleets", "site, reader: working directory").0, "warning");
     assert_eq!(report.about("fleets", "the user `nobody` may not execute").0, "problem");
+    // What an author may not read, the server does not read to them.
+    assert!(!format!("{:?}", report.findings).contains("secret"), "{:#?}", report.findings);
 }
 
 #[test]
