@@ -113,6 +113,8 @@ fn every_operation_answers_as_described() {
     call("DELETE", &format!("{fleet}/webhook"), None, 200);
     call("DELETE", &fleet, None, 200);
     call("GET", "/api/v1/overview", None, 200);
+    call("GET", "/api/v1/doctor", None, 200);
+    call("GET", "/api/v1/doctor/database", None, 200);
     call("GET", "/metrics", None, 200);
     call("POST", "/api/v1/session/links", None, 201);
     call("DELETE", "/api/v1/session", None, 200);
