@@ -38,6 +38,7 @@ mod replay;
 mod retention;
 mod runs;
 mod secrets;
+mod soak;
 mod sources;
 mod stopping;
 mod supervised;
