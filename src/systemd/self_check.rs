@@ -17,6 +17,9 @@ use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureSch
 
 const REQUEST: &[u8] = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
 const ANSWER: &[u8] = b"HTTP/1.1 ";
+/// How a record begins that holds an alert (RFC 8446 5.1): all that a client of TLS is told who finds
+/// no place.
+const TLS_ALERT: u8 = 21;
 
 /// See the module.
 pub struct SelfCheck {
@@ -83,9 +86,9 @@ impl SelfCheck {
         let name = ServerName::IpAddress(self.hooks.ip().into());
         let mut client = ClientConnection::new(Arc::clone(tls), name).map_err(io::Error::other)?;
         client.write_tls(&mut stream)?;
-        // Who finds no place is told so in plain text, before anybody has read a byte.
-        if ANSWER.first() == Some(&stream.peek()?) {
-            return converse(stream, &[]);
+        // It comes before anybody has read a byte, and is an answer like any other.
+        if stream.peek()? == TLS_ALERT {
+            return Ok(());
         }
         converse(StreamOwned::new(client, stream), REQUEST)
     }
@@ -239,7 +242,11 @@ mod tests {
         for is_tls in [false, true] {
             let (listener, address) = listener();
             let mut check = SelfCheck::new(address, is_tls, |_| true).unwrap();
-            let answering = answer_once(&listener, b"HTTP/1.1 503 Service Unavailable\r\n\r\n");
+            let answer: &[u8] = match is_tls {
+                true => &[TLS_ALERT, 3, 3, 0, 2, 2, 80],
+                false => b"HTTP/1.1 503 Service Unavailable\r\n\r\n",
+            };
+            let answering = answer_once(&listener, answer);
             assert_eq!(check.run(WITHIN * 100), Ok(()));
             answering.join().unwrap();
             // The kernel still completes connections; nobody accepts them.

@@ -37,7 +37,7 @@ fn connections(instruments: &Instruments, text: &mut text::Text) {
         }),
         (
             "boathook_connections_turned_away_total",
-            "Connections that found no place and were answered 503 or 429 at once.",
+            "Connections that found no place and were turned away at once.",
             |gate| gate.turned_away.get(),
         ),
         (
