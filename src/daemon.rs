@@ -168,15 +168,7 @@ impl Daemon {
         let credential = config::credentials_directory().map(|it| it.join(ADMIN_TOKEN_FILE));
         let token = admin_token(&data_dir.join(ADMIN_TOKEN_FILE), credential.as_deref())?;
         let tls = tls(settings)?;
-        let scheme = if tls.is_some() { "https" } else { "http" };
-        let hooks_url = format!("{scheme}://{}", local_address(&hooks, settings.hooks_listen));
-        let admin_url = format!("http://{}", local_address(&admin, settings.admin_listen));
-        let public_base = match &settings.public_url {
-            Some(url) => url.to_string(),
-            None => hooks_url.clone(),
-        };
         let thread = |what| move |source| StartError::Thread { what, source };
-        let max_body_bytes = settings.max_body_bytes;
         let forwarding = Arc::<Forwarding>::default();
         let facts = Facts {
             settings: settings.clone(),
@@ -185,8 +177,13 @@ impl Daemon {
             descriptors: wanted,
             forwarding: Arc::clone(&forwarding),
         };
+        let (hooks_url, admin_url) = (facts.hooks_url(), facts.admin_url());
+        let public_base = match &settings.public_url {
+            Some(url) => url.to_string(),
+            None => hooks_url.clone(),
+        };
         let hook_settings = HookSettings {
-            max_body_bytes,
+            max_body_bytes: settings.max_body_bytes,
             handlers: hook_handlers,
             trusted_proxies: settings.trusted_proxies.clone(),
             forwarding,
@@ -211,10 +208,8 @@ impl Daemon {
         let admin_settings = AdminSettings {
             notify: rules,
             token: BearerToken::new(token.reveal()),
-            port: local_address(&admin, settings.admin_listen).port(),
             hosts: Hosts::new(settings.admin_hosts.iter().cloned()),
             public_base,
-            max_body_bytes,
             max_followers,
             spawning,
             facts,

@@ -37,6 +37,19 @@ pub struct Facts {
     pub forwarding: Arc<Forwarding>,
 }
 
+impl Facts {
+    /// Where the webhook listener is, as a URL without a path.
+    pub fn hooks_url(&self) -> String {
+        let scheme = if self.settings.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.hooks)
+    }
+
+    /// Where the admin listener is, likewise.
+    pub fn admin_url(&self) -> String {
+        format!("http://{}", self.admin)
+    }
+}
+
 /// Everything but the content of the database, as the server sees it.
 pub fn examine(engine: &Engine, facts: &Facts) -> Vec<Finding> {
     let sandbox = Sandbox::of_process();

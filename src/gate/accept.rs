@@ -262,9 +262,11 @@ fn turn_away(shared: &Shared, stream: &TcpStream, why: NoSeat) {
         ),
     };
     shared.counters.refused.count(refusal.reason);
-    let reply = shared.admission.refuse(refusal.status(), refusal.why);
     let bytes = match shared.settings.tls {
-        None => reply.to_bytes(Persistence::Closed, false),
+        None => {
+            let reply = shared.admission.refuse(refusal.status(), refusal.why);
+            reply.to_bytes(Persistence::Closed, false)
+        }
         // There is no time to agree upon keys.
         Some(_) => TLS_ALERT.to_vec(),
     };

@@ -105,7 +105,6 @@ impl Connection<'_> {
         let mut scanner = Scanner::new();
         let mut deadline = self.head_deadline(self.inbox.filled().is_empty());
         let mut scanned = 0;
-        self.is_head = false;
         loop {
             let fresh = self.inbox.filled().get(scanned..).unwrap_or_default();
             let found = scanner.scan(fresh);
@@ -180,7 +179,7 @@ impl Connection<'_> {
         let received_at = Instant::now();
         let Head { keeps_alive, is_old, .. } = head;
         let form = Form {
-            is_head: head.method == "HEAD",
+            is_head: self.is_head,
             is_old,
             persistence: &|| persistence(shared, seat, is_old, keeps_alive),
         };

@@ -9,6 +9,7 @@ mod metrics;
 mod openapi;
 mod output;
 mod overview;
+mod places;
 mod projects;
 mod runs;
 mod session;
@@ -49,16 +50,12 @@ use crate::notify::rules::Rules;
 #[derive(Clone, Debug)]
 pub struct AdminSettings {
     pub token: BearerToken,
-    /// The port of the listener, which is part of the name of its cookie.
-    pub port: u16,
     /// The names by which browsers may ask for it.
     pub hosts: Hosts,
     /// Where notifications may go.
     pub notify: Rules,
     /// What the URLs of webhooks begin with: the public URL, or else the hooks listener's own.
     pub public_base: String,
-    /// The largest body of a test run: what a webhook takes.
-    pub max_body_bytes: u64,
     /// Clients that may follow output at once.
     pub max_followers: usize,
     /// How long vessels take to be started; the launcher's own.
@@ -136,10 +133,8 @@ const ROUTES: &[Route<Endpoint>] = &[
 enum Reply {
     /// A status and the JSON of `data`.
     Data(u16, String),
-    /// The JSON of a list that was not looked for to its end, and the id to go on before.
-    Part(String, String),
-    /// A status, and the Set-Cookie that is all there is to say.
-    WithCookie(u16, String),
+    /// The same, and a header of its own: name and value.
+    WithHeader(u16, String, (&'static str, String)),
     /// An answer without an envelope.
     Plain(Answer),
 }
@@ -160,11 +155,13 @@ impl Reply {
         }
     }
 
-    /// The same list, which goes on before its entry `last`.
-    fn continued_before(self, last: &impl ToString) -> Self {
+    /// The same with a header of its own. Answers without an envelope get theirs at once.
+    fn with_header(self, name: &'static str, value: String) -> Self {
         match self {
-            Self::Data(_, list) => Self::Part(list, last.to_string()),
-            other => other,
+            Self::Data(status, data) | Self::WithHeader(status, data, _) => {
+                Self::WithHeader(status, data, (name, value))
+            }
+            Self::Plain(answer) => Self::Plain(answer.with_header(name, value)),
         }
     }
 
@@ -297,7 +294,8 @@ impl AdminHandler {
             followers: Followers::new(settings.max_followers),
             examination: Examination::default(),
             sessions: Sessions::default(),
-            cookie_name: format!("boathook_session_{}", settings.port),
+            // Cookies know nothing of ports.
+            cookie_name: format!("boathook_session_{}", settings.facts.admin.port()),
             started_at: engine.now(),
             engine,
             settings,
@@ -380,7 +378,7 @@ impl Handler for AdminHandler {
         // strangers must not use up the room for bodies, which senders of webhooks need.
         let body_bytes_max = match head.path.as_str() {
             SESSION => limits::SIGN_IN_BODY_BYTES_MAX,
-            path if path.ends_with("/test") => self.settings.max_body_bytes,
+            path if path.ends_with("/test") => self.settings.facts.settings.max_body_bytes,
             _ => limits::FLEET_FILE_BYTES_MAX as u64,
         };
         Ok(Pass { remote_addr: peer, body_bytes_max })
@@ -390,11 +388,8 @@ impl Handler for AdminHandler {
         let id = RequestId::random();
         let answer = match self.outcome(request) {
             Ok(Reply::Data(status, data)) => respond::data(id, status, &data),
-            Ok(Reply::Part(list, last)) => {
-                respond::data(id, 200, &list).with_header("X-Next-Before", last)
-            }
-            Ok(Reply::WithCookie(status, cookie)) => {
-                respond::data(id, status, "null").with_header("Set-Cookie", cookie)
+            Ok(Reply::WithHeader(status, data, (name, value))) => {
+                respond::data(id, status, &data).with_header(name, value)
             }
             Ok(Reply::Plain(answer)) => answer.with_header("X-Request-Id", id.to_string()),
             Err(problem) => respond::error(id, problem),

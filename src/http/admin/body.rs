@@ -3,7 +3,7 @@
 use std::io::{self, Read};
 use std::sync::Arc;
 
-use super::runs::run;
+use super::runs::{no_run, run};
 use super::{AdminHandler, Call, Outcome, Reply};
 use crate::domain::run::{RunRecord, Trigger};
 use crate::http::respond::Problem;
@@ -11,9 +11,13 @@ use crate::limits;
 
 /// `{"headers":{...},"body":...}` of a run that a webhook (or a test of one) started.
 pub(super) fn parameters(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
-    let shown = parameters_of(admin, run(admin, call)?.run);
+    let run = run(admin, call)?.run;
+    let id = run.id;
+    let shown = parameters_of(admin, run);
     // It may have gone while it was being read.
-    run(admin, call)?;
+    if !admin.engine.is_stored(id) {
+        return Err(no_run(call));
+    }
     shown
 }
 

@@ -3,11 +3,11 @@
 
 use std::io::{self, Write};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use super::places::{Place, Places};
 use super::{AdminHandler, Call, Outcome, Reply};
 use crate::doctor;
 use crate::domain::finding::Finding;
@@ -16,25 +16,20 @@ use crate::http::respond::Problem;
 /// How often a stream says how far it has come.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Whether one is under way.
-#[derive(Debug, Default)]
-pub(super) struct Examination(Arc<AtomicBool>);
+/// The one place for an examination.
+#[derive(Debug)]
+pub(super) struct Examination(Places);
 
-/// The one that is, until dropped.
-struct UnderWay(Arc<AtomicBool>);
-
-impl Examination {
-    fn begin(&self) -> Result<UnderWay, Problem> {
-        if self.0.swap(true, Ordering::SeqCst) {
-            return Err(Problem::new(429, "the server is being examined already; try again later"));
-        }
-        Ok(UnderWay(Arc::clone(&self.0)))
+impl Default for Examination {
+    fn default() -> Self {
+        Self(Places::new(1))
     }
 }
 
-impl Drop for UnderWay {
-    fn drop(&mut self) {
-        self.0.store(false, Ordering::SeqCst);
+impl Examination {
+    fn begin(&self) -> Result<Place, Problem> {
+        let busy = || Problem::new(429, "the server is being examined already; try again later");
+        self.0.take().ok_or_else(busy)
     }
 }
 

@@ -1,10 +1,9 @@
 //! A vessel's output, to read and to follow.
 
 use std::io::{self, Write};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use super::places::{Place, Places};
 use super::{AdminHandler, Call, Outcome, Reply};
 use crate::engine::OutputChunk;
 use crate::http::message::Answer;
@@ -84,45 +83,28 @@ fn copy(
     }
 }
 
-/// Counts those who follow output or take in something long; each holds a thread. One whose client
-/// has gone is noticed when there is something to send, or at the attempt's end.
+/// Places for those who follow output or take in something long; each holds a thread. One whose
+/// client has gone is noticed when there is something to send, or at the attempt's end.
 #[derive(Debug)]
-pub(super) struct Followers {
-    now: Arc<AtomicUsize>,
-    max: usize,
-}
-
-/// One who follows; counts until dropped.
-#[derive(Debug)]
-pub(super) struct Follower(Arc<AtomicUsize>);
+pub(super) struct Followers(Places);
 
 impl Followers {
     /// Admits `max` at a time.
     pub(super) fn new(max: usize) -> Self {
-        Self { now: Arc::default(), max }
+        Self(Places::new(max))
     }
 
     /// A place among them.
     ///
     /// # Errors
     /// 503 when all are taken.
-    pub(super) fn enter(&self) -> Result<Follower, Problem> {
-        let admitted = self.now.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |now| {
-            (now < self.max).then_some(now + 1)
-        });
-        match admitted {
-            Ok(_) => Ok(Follower(Arc::clone(&self.now))),
-            Err(_) => Err(Problem::new(
-                503,
-                format!("{} clients follow output or download already; try again later", self.max),
-            )),
-        }
-    }
-}
-
-impl Drop for Follower {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
+    pub(super) fn enter(&self) -> Result<Place, Problem> {
+        self.0.take().ok_or_else(|| {
+            let max = self.0.max();
+            let message =
+                format!("{max} clients follow output or download already; try again later");
+            Problem::new(503, message)
+        })
     }
 }
 

@@ -79,7 +79,6 @@ struct LatestJson {
 pub(super) fn get(admin: &AdminHandler, _: &mut Call<'_, '_>) -> Outcome {
     let engine = &admin.engine;
     let facts = &admin.settings.facts;
-    let scheme = if facts.settings.tls.is_some() { "https" } else { "http" };
     let now = engine.now();
     let load = engine.load();
     let room = engine.check_room();
@@ -93,7 +92,7 @@ pub(super) fn get(admin: &AdminHandler, _: &mut Call<'_, '_>) -> Outcome {
     Reply::ok(&OverviewJson {
         version: env!("CARGO_PKG_VERSION"),
         started_at: admin.started_at,
-        hooks_url: format!("{scheme}://{}", facts.hooks),
+        hooks_url: facts.hooks_url(),
         public_url: facts.settings.public_url.as_ref().map(ToString::to_string),
         now,
         healthy: room.is_ok(),

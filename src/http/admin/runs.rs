@@ -63,7 +63,7 @@ pub(super) fn list(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
     });
     let runs = Reply::ok(&page.runs.iter().map(RunJson::from).collect::<Vec<_>>())?;
     Ok(match page.next_before {
-        Some(last) => runs.continued_before(&last),
+        Some(last) => runs.with_header("X-Next-Before", last.to_string()),
         None => runs,
     })
 }
@@ -99,10 +99,15 @@ pub(super) fn stop_vessel(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outc
     Reply::ok(&RunJson::from(&view))
 }
 
+/// The run that is named is not there.
+pub(super) fn no_run(call: &Call<'_, '_>) -> Problem {
+    Problem::not_found(format!("no such run: {:?}", call.segment(0)))
+}
+
 /// The run that the path names, by its id or a part of it that is like no other run's.
 pub(super) fn run(admin: &AdminHandler, call: &Call<'_, '_>) -> Result<RunView, Problem> {
     let named = call.segment(0);
-    let none = || Problem::not_found(format!("no such run: {named:?}"));
+    let none = || no_run(call);
     if let Ok(id) = named.parse::<RunId>() {
         return admin.engine.run(id).ok_or_else(none);
     }

@@ -60,7 +60,7 @@ pub(super) fn open(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
         ));
     }
     let secret = admin.sessions.open(now).map_err(no_randomness)?;
-    Ok(Reply::WithCookie(201, admin.cookie(Some(&secret), is_secure)))
+    Ok(with_cookie(201, admin.cookie(Some(&secret), is_secure)))
 }
 
 /// Ends the session that the request came with.
@@ -69,7 +69,12 @@ pub(super) fn close(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
         admin.sessions.close(secret);
     }
     let is_secure = origin::is_secure(call.request.header("Origin"));
-    Ok(Reply::WithCookie(200, admin.cookie(None, is_secure)))
+    Ok(with_cookie(200, admin.cookie(None, is_secure)))
+}
+
+/// A cookie is all there is to say.
+fn with_cookie(status: u16, cookie: String) -> Reply {
+    Reply::Data(status, "null".to_owned()).with_header("Set-Cookie", cookie)
 }
 
 /// Makes a link that signs in once.
