@@ -12,12 +12,19 @@ use crate::domain::ids::{InstanceId, RunId};
 use crate::domain::notification::NotificationRecord;
 use crate::domain::run::RunRecord;
 use crate::engine::outbox::Outbox;
-use crate::engine::{Decisions, Engine};
+use crate::engine::{Decisions, Engine, Instruments};
 
 /// Notifications whose change is on its way to the disk.
 #[must_use = "nobody delivers what is not handed over"]
 #[derive(Default)]
 pub(super) struct Admitted(Vec<NotificationRecord>);
+
+impl Admitted {
+    /// Hands over what is durable now, or will be before anybody delivers.
+    pub(super) fn hand_over(self, outbox: &mut Outbox) {
+        self.0.into_iter().for_each(|record| outbox.add(record));
+    }
+}
 
 impl Engine {
     /// Sees to the runs whose end is among `changes`, before these are committed: lets in whom they
@@ -28,21 +35,12 @@ impl Engine {
         decisions: &mut Decisions,
         changes: &mut Vec<Change>,
     ) -> Admitted {
-        let mut admitted = Admitted::default();
-        for change in changes.iter_mut() {
-            let Change::PutNotification(record) = change else { continue };
-            self.outbox().admit(record);
-            match record.given_up {
-                true => self.given_up(record),
-                false => admitted.0.push(record.clone()),
-            }
-        }
-        let mut entries = Vec::new();
-        for run in ended_runs(changes) {
-            if !admitted.0.iter().any(|record| record.run == run.id) {
-                entries.push(decisions.enter_history(run, self.clock.now()));
-            }
-        }
+        let mut outbox = self.outbox();
+        let admitted = admit(&mut outbox, &self.instruments, changes);
+        let entries: Vec<Change> = told_runs(&outbox, changes)
+            .map(|run| decisions.enter_history(run, self.clock.now()))
+            .collect();
+        drop(outbox);
         changes.extend(entries);
         self.wake_sweeper(decisions);
         admitted
@@ -53,8 +51,7 @@ impl Engine {
         if admitted.0.is_empty() {
             return;
         }
-        let mut outbox = self.outbox();
-        admitted.0.into_iter().for_each(|record| outbox.add(record));
+        admitted.hand_over(&mut self.outbox());
         self.notify.notify_all();
     }
 
@@ -89,11 +86,14 @@ impl Engine {
     /// Commits `change`, by which one of the notifications of `run` is settled. With the last of
     /// them the run becomes history.
     fn commit_settled(&self, run: RunId, change: Change) {
-        let is_last = self.outbox().settled(run);
-        let record = is_last.then(|| self.storage.run(run)).flatten();
+        // It has ended: its row changes no more.
+        let record = self.storage.run(run);
         let mut changes = vec![change];
         let mut decisions = self.decisions();
-        if let Some(record) = record {
+        // Under this lock: whoever settles the last must not commit before who settles another one.
+        if self.outbox().settled(run)
+            && let Some(record) = record
+        {
             changes.push(decisions.enter_history(&record, self.clock.now()));
             self.wake_sweeper(&decisions);
         }
@@ -109,7 +109,7 @@ impl Engine {
         let change = Change::PutNotification(record.clone());
         if record.given_up {
             self.commit_settled(record.run, change);
-            return self.given_up(&record);
+            return note_given_up(&self.instruments, &record);
         }
         self.storage.commit(vec![change]).wait();
         log::info!(run:% = record.run, attempts = record.attempts, why; "a notification could not be delivered yet");
@@ -131,13 +131,40 @@ impl Engine {
     pub(super) fn outbox(&self) -> MutexGuard<'_, Outbox> {
         self.outbox.lock().unwrap_or_else(|_| super::poisoned())
     }
+}
 
-    fn given_up(&self, record: &NotificationRecord) {
-        self.instruments.notifications_given_up.count();
-        let (run, attempts) = (record.run, record.attempts);
-        let why = record.problem.as_deref().unwrap_or_default();
-        log::warn!(run:%, attempts, why; "a notification is given up");
+/// Lets in whom the ends among `changes` have to be told. For whom there is no room is marked as
+/// given up.
+pub(super) fn admit(
+    outbox: &mut Outbox,
+    instruments: &Instruments,
+    changes: &mut [Change],
+) -> Admitted {
+    let mut admitted = Admitted::default();
+    for change in changes {
+        let Change::PutNotification(record) = change else { continue };
+        outbox.admit(record);
+        match record.given_up {
+            true => note_given_up(instruments, record),
+            false => admitted.0.push(record.clone()),
+        }
     }
+    admitted
+}
+
+/// The runs whose end is among `changes` and has to be told nobody.
+pub(super) fn told_runs<'a>(
+    outbox: &Outbox,
+    changes: &'a [Change],
+) -> impl Iterator<Item = &'a RunRecord> {
+    ended_runs(changes).filter(|run| !outbox.awaits(run.id))
+}
+
+fn note_given_up(instruments: &Instruments, record: &NotificationRecord) {
+    instruments.notifications_given_up.count();
+    let (run, attempts) = (record.run, record.attempts);
+    let why = record.problem.as_deref().unwrap_or_default();
+    log::warn!(run:%, attempts, why; "a notification is given up");
 }
 
 /// The runs whose end is among `changes`.

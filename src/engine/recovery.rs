@@ -7,18 +7,19 @@
 //!
 //! What comes from a backup has no leftovers and no directories, and most of it ends at once.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Condvar, Mutex, RwLock};
 
 use crate::clock::Timestamp;
 use crate::domain::change::{Change, QueueEntry, RestoredFrom, ServerRecord};
 use crate::domain::fleet::{DEFAULT_PROJECT, Delivery, FleetVersion, Organization, Project};
 use crate::domain::ids::{FleetId, InstanceId, OrganizationId, ProjectId, RunId, RunIds};
+use crate::domain::notification::NotificationRecord;
 use crate::domain::retention::Retention;
 use crate::domain::run::Status;
 use crate::engine::catalog::Catalog;
 use crate::engine::history::History;
-use crate::engine::notifications::ended_runs;
+use crate::engine::notifications::{admit, ended_runs, told_runs};
 use crate::engine::outbox::Outbox;
 use crate::engine::{Decisions, Engine, EngineSettings, Instruments, Phase, World};
 use crate::launch::{Launcher, Unfinished};
@@ -84,23 +85,10 @@ struct Ledger<'a> {
 impl Ledger<'_> {
     /// Takes in what belongs together.
     fn enter(&mut self, mut changes: Vec<Change>) {
-        for change in &mut changes {
-            match change {
-                Change::PutNotification(record) => {
-                    self.outbox.admit(record);
-                    if record.given_up {
-                        self.instruments.notifications_given_up.count();
-                    } else {
-                        // Nobody delivers before all of this is durable.
-                        self.outbox.add(record.clone());
-                    }
-                }
-                Change::PutRun(record) => self.instruments.ended.count(record.status),
-                _ => {}
-            }
-        }
-        let ended: Vec<Change> = ended_runs(&changes)
-            .filter(|run| !self.outbox.awaits(run.id))
+        // Nobody delivers before all of this is durable.
+        admit(&mut self.outbox, &self.instruments, &mut changes).hand_over(&mut self.outbox);
+        ended_runs(&changes).for_each(|run| self.instruments.ended.count(run.status));
+        let ended: Vec<Change> = told_runs(&self.outbox, &changes)
             .map(|run| self.history.enter(run, self.now))
             .collect();
         self.commit.extend(changes);
@@ -117,18 +105,21 @@ impl Ledger<'_> {
     /// Gives up all that is to be told yet. It comes from a backup, and has surely been told by the
     /// server that this was made of.
     fn give_up_notifications(&mut self) -> Result<(), RecoveryError> {
-        let records = self.storage.notifications();
-        let runs: BTreeSet<RunId> =
-            records.map(|record| record.map(|it| it.run)).collect::<Result<_, _>>()?;
-        for run in runs {
-            let records = self.storage.notifications_of(run).into_iter();
-            for mut record in records.filter(|record| !record.given_up) {
-                record.given_up = true;
-                record.problem =
-                    Some("restored from a backup; it may have been delivered".to_owned());
-                self.commit.push(Change::PutNotification(record));
-            }
-            if let Some(run) = self.storage.run(run) {
+        // In the order of their runs.
+        let records: Vec<NotificationRecord> =
+            self.storage.notifications().collect::<Result<_, _>>()?;
+        for of_run in records.chunk_by(|one, next| one.run == next.run) {
+            self.commit.extend(of_run.iter().map(|record| {
+                let problem = "restored from a backup; it may have been delivered".to_owned();
+                let problem = Some(problem);
+                Change::PutNotification(NotificationRecord {
+                    given_up: true,
+                    problem,
+                    ..record.clone()
+                })
+            }));
+            let run = of_run.first().and_then(|record| self.storage.run(record.run));
+            if let Some(run) = run {
                 self.commit.push(self.history.enter(&run, self.now));
             }
             self.commit_from(DISCARDED_PER_COMMIT);
@@ -312,8 +303,8 @@ impl Restoring<'_> {
     /// Removes the versions of fleets that are gone, once their last run is. Now, while nobody can be
     /// about to start one: whoever accepts a run holds on to its version for a while without a row.
     fn sweep_versions(&mut self) -> Result<(), RecoveryError> {
-        let fleets: HashSet<FleetId> =
-            self.storage.fleets()?.into_iter().map(|fleet| fleet.id).collect();
+        // So far those of the catalog: the current one of each fleet.
+        let fleets: HashSet<FleetId> = self.versions.keys().map(|(fleet, _)| *fleet).collect();
         for fleet in self.storage.fleets_with_versions()? {
             if fleets.contains(&fleet) || self.storage.has_runs(fleet) {
                 continue;
