@@ -252,7 +252,7 @@ impl Storage {
             let fleet = key.get(..16).and_then(FleetId::from_slice).ok_or_else(|| {
                 StorageError::Damaged { table: name, reason: "a key is too short".into() }
             })?;
-            start = keys::after_fleet(fleet);
+            start = keys::after(fleet.as_bytes());
             fleets.push(fleet);
         }
         Ok(fleets)
@@ -360,7 +360,7 @@ impl Storage {
     ) -> impl Iterator<Item = RunRecord> + '_ {
         let end = match before {
             Some(run) => keys::run_of_fleet(fleet, run),
-            None => [fleet.as_bytes().as_slice(), &[0xff; 17]].concat(),
+            None => keys::after(fleet.as_bytes()),
         };
         let rows = self.database.range(Table::RunsByFleet, fleet.as_bytes(), Some(&end));
         rows.rev()

@@ -24,8 +24,6 @@ pub struct Gauges {
     /// How long the run has waited that was accepted first.
     pub oldest_waiting_age: Option<Duration>,
     pub notifications_waiting: usize,
-    /// Bytes of the database's file.
-    pub database_bytes: Option<u64>,
 }
 
 /// Bytes of the file system that the data directory is on.
@@ -57,7 +55,6 @@ impl Engine {
         Gauges {
             oldest_waiting_age: oldest.map(|at| self.clock.now().since(at)),
             notifications_waiting: self.outbox().undelivered(),
-            database_bytes: self.storage.bytes(),
         }
     }
 

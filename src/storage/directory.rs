@@ -25,6 +25,8 @@ const LOCK_FILE: &str = "boathook.lock";
 /// their root.
 const ALWAYS_ALLOWED: [&str; 3] = [LOCK_FILE, "boathook.toml", "lost+found"];
 const DATABASE_DIRECTORY: &str = "db";
+/// Where it is until it is whole.
+const UNFINISHED_DATABASE: &str = "db.new";
 /// Where output is that is too long for the database.
 pub const OUTPUT_DIRECTORY: &str = "output";
 /// There while a backup is being restored: see [`restoring`].
@@ -136,7 +138,7 @@ impl DataDirectory {
     /// Creates the database beside its place and moves it there once all of it is on the disk: one
     /// that a power cut left half made would never open again.
     fn create_database(&self) -> Result<(), StorageError> {
-        let (unfinished, path) = (self.path.join("db.new"), self.database_path());
+        let (unfinished, path) = (self.path.join(UNFINISHED_DATABASE), self.database_path());
         if path.exists() {
             return Ok(());
         }
@@ -151,10 +153,7 @@ impl DataDirectory {
         let database = open_sled(&unfinished)?;
         database.flush()?;
         drop(database);
-        for entry in fs::read_dir(&unfinished).map_err(failed)? {
-            let file = entry.and_then(|entry| File::open(entry.path())).map_err(failed)?;
-            file.sync_all().map_err(failed)?;
-        }
+        sync_entries(&unfinished).map_err(failed)?;
         File::open(&unfinished).and_then(|it| it.sync_all()).map_err(failed)?;
         fs::rename(&unfinished, &path).map_err(failed)?;
         File::open(&self.path).and_then(|file| file.sync_all()).map_err(failed)
@@ -230,6 +229,14 @@ fn recognise(path: &Path) -> Result<(), DirectoryError> {
     };
     if entries.flatten().any(|entry| is_foreign(&entry)) {
         return Err(DirectoryError::NotOurs { path: path.to_owned() });
+    }
+    Ok(())
+}
+
+/// Syncs every file in `directory`, but not the directory itself.
+fn sync_entries(directory: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(directory)? {
+        File::open(entry?.path())?.sync_all()?;
     }
     Ok(())
 }

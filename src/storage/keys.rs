@@ -69,10 +69,10 @@ pub fn history_number(key: &[u8]) -> Option<u64> {
     key.last_chunk().map(|bytes| u64::from_be_bytes(*bytes))
 }
 
-/// What follows every key that begins with `fleet`.
-pub fn after_fleet(fleet: FleetId) -> Vec<u8> {
+/// What follows every key that begins with `prefix`.
+pub fn after(prefix: &[u8]) -> Vec<u8> {
     // No key of a table is longer than this.
-    [fleet.as_bytes().as_slice(), &[0xff; 32]].concat()
+    [prefix, &[0xff; 32]].concat()
 }
 
 /// What the ids of all vessel runs of `run` begin with: the run's time and counter, which no other

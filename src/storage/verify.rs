@@ -349,7 +349,7 @@ impl Reading<'_, '_> {
             {
                 self.found.orphans += 1;
             }
-            start = [run, &[0xff; keys::CHUNK_BYTES + 1]].concat();
+            start = keys::after(run);
         }
     }
 }

@@ -19,7 +19,7 @@ pub(super) fn get(admin: &AdminHandler, _: &mut Call<'_, '_>) -> Outcome {
     connections(&admin.instruments, &mut text);
     runs(admin, &load, &gauges, &mut text);
     vessels(admin, &load, &mut text);
-    storage(admin, &gauges, &mut text);
+    storage(admin, &mut text);
     notifications(admin, &gauges, &mut text);
     process::write(&mut text);
     Ok(Reply::Plain(Answer::new(200, text::CONTENT_TYPE, text.into_string())))
@@ -106,7 +106,7 @@ fn vessels(admin: &AdminHandler, load: &Load, text: &mut text::Text) {
     );
 }
 
-fn storage(admin: &AdminHandler, gauges: &Gauges, text: &mut text::Text) {
+fn storage(admin: &AdminHandler, text: &mut text::Text) {
     let instruments = admin.engine.commit_instruments();
     text.histogram(
         "boathook_commit_duration_seconds",
@@ -124,7 +124,7 @@ fn storage(admin: &AdminHandler, gauges: &Gauges, text: &mut text::Text) {
         let help = "The size of the file system where the data directory is.";
         text.gauge("boathook_disk_size_bytes", help, disk.total);
     }
-    if let Some(bytes) = gauges.database_bytes {
+    if let Some(bytes) = admin.engine.database_bytes() {
         text.gauge("boathook_database_size_bytes", "The database's file.", bytes);
     }
 }

@@ -8,7 +8,8 @@ use std::path::Path;
 
 use super::{
     DATABASE_DIRECTORY, DataDirectory, DirectoryError, LOCK_FILE, OUTPUT_DIRECTORY, RESTORE_FILE,
-    SCHEMA, SCHEMA_FILE, is_foreign, lock, make_private_directory, write_private_file,
+    SCHEMA, SCHEMA_FILE, UNFINISHED_DATABASE, is_foreign, lock, make_private_directory,
+    sync_entries, write_private_file,
 };
 use crate::storage::StorageError;
 
@@ -50,10 +51,7 @@ impl DataDirectory {
             source,
         };
         self.sync_database()?;
-        for entry in fs::read_dir(self.database_path()).map_err(failed)? {
-            let file = entry.and_then(|entry| File::open(entry.path())).map_err(failed)?;
-            file.sync_all().map_err(failed)?;
-        }
+        sync_entries(&self.database_path()).map_err(failed)?;
         let schema_file = self.path.join(SCHEMA_FILE);
         write_private_file(&schema_file, &format!("{schema}\n")).map_err(failed)?;
         self.hand_over().map_err(failed)?;
@@ -70,7 +68,7 @@ impl DataDirectory {
     }
 
     fn remove_content(&self) -> io::Result<()> {
-        for name in [DATABASE_DIRECTORY, "db.new", OUTPUT_DIRECTORY] {
+        for name in [DATABASE_DIRECTORY, UNFINISHED_DATABASE, OUTPUT_DIRECTORY] {
             absent_is_fine(fs::remove_dir_all(self.path.join(name)))?;
         }
         absent_is_fine(fs::remove_file(self.path.join(SCHEMA_FILE)))
