@@ -9,7 +9,9 @@ use serde::Deserialize;
 
 use super::Outcome;
 use super::client::{Client, ClientError};
-use super::locate::{LocateError, Located, ServerOptions, Surroundings, locate};
+use super::locate::{
+    LocateError, Located, ServerOptions, Surroundings, locate, start_command,
+};
 use super::output::print_json;
 use crate::config::{Settings, Sources};
 use crate::doctor::{examine_database_in, examine_without_server};
@@ -70,7 +72,7 @@ pub fn run(arguments: &DoctorArgs) -> anyhow::Result<Outcome> {
                 bail!(LocateError::NotFound(candidates));
             };
             let what = format!("there was none on {} yet", data_dir.display());
-            let remedy = format!("start one: boathook serve --data-dir {}", data_dir.display());
+            let remedy = format!("start one: {}", start_command(data_dir));
             report.add(Finding::problem(SERVER, what, remedy))?;
             without_server(data_dir, &mut report)?;
         }
