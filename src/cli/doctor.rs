@@ -9,9 +9,7 @@ use serde::Deserialize;
 
 use super::Outcome;
 use super::client::{Client, ClientError};
-use super::locate::{
-    LocateError, Located, ServerOptions, Surroundings, locate, start_command,
-};
+use super::locate::{LocateError, Located, ServerOptions, Surroundings, locate, start_command};
 use super::output::print_json;
 use crate::config::{Settings, Sources};
 use crate::doctor::{examine_database_in, examine_without_server};

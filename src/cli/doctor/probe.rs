@@ -4,6 +4,7 @@ use serde::Deserialize;
 use ureq::tls::TlsConfig;
 use ureq::{Agent, Body};
 
+use crate::cli::locate::from_here;
 use crate::domain::finding::Finding;
 use crate::limits::PROBE_TIMEOUT;
 use crate::trust::{tls_config, unverified_tls_config};
@@ -27,7 +28,7 @@ struct Request {
 /// Whether the webhook listener at `base` answers.
 pub(super) fn hooks(base: &str) -> Finding {
     const CHECK: &str = "hooks";
-    let base = base.replacen("0.0.0.0", "127.0.0.1", 1).replacen("[::]", "[::1]", 1);
+    let base = from_here(base);
     let asked = prober(unverified_tls_config()).get(format!("{base}/healthz")).call();
     match asked.map(|answer| answer.status().as_u16()) {
         Ok(200 | 503) => Finding::ok(CHECK, format!("{base} answers")),
