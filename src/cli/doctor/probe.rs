@@ -4,6 +4,7 @@ use serde::Deserialize;
 use ureq::tls::TlsConfig;
 use ureq::{Agent, Body};
 
+use crate::cli::client::agent_config;
 use crate::cli::locate::from_here;
 use crate::domain::finding::Finding;
 use crate::limits::PROBE_TIMEOUT;
@@ -85,14 +86,5 @@ fn is_ours(answer: &mut ureq::http::Response<Body>) -> bool {
 }
 
 fn prober(tls: TlsConfig) -> Agent {
-    Agent::config_builder()
-        .http_status_as_error(false)
-        .proxy(None)
-        .max_redirects(0)
-        .max_redirects_will_error(false)
-        .timeout_global(Some(PROBE_TIMEOUT))
-        .user_agent(concat!("boathook/", env!("CARGO_PKG_VERSION")))
-        .tls_config(tls)
-        .build()
-        .new_agent()
+    agent_config().timeout_global(Some(PROBE_TIMEOUT)).tls_config(tls).build().new_agent()
 }
