@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::{Resource, getrlimit};
 
-use crate::descriptors::Wanted;
+use crate::descriptors::{self, Wanted};
 use crate::domain::finding::Finding;
 
 const FILES: &str = "open-files";
@@ -17,8 +17,6 @@ const BASE: usize = 32;
 
 /// Whether there is enough of them for what was `wanted`.
 pub(super) fn examine(wanted: Wanted) -> Vec<Finding> {
-    let files = getrlimit(Resource::Nofile).current;
-    let files = files.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
     // Root is not held to this one (setrlimit(2)).
     let is_root = rustix::process::geteuid().is_root();
     let of_user = (!is_root).then(|| getrlimit(Resource::Nproc).current).flatten();
@@ -28,7 +26,7 @@ pub(super) fn examine(wanted: Wanted) -> Vec<Finding> {
         });
     let limits = [(of_user, "LimitNPROC="), (of_group, "TasksMax=")];
     let least = limits.into_iter().filter_map(|(limit, name)| Some((limit?, name))).min();
-    vec![of_files(files, wanted), of_processes(least, wanted)]
+    vec![of_files(descriptors::current(), wanted), of_processes(least, wanted)]
 }
 
 fn of_files(limit: usize, wanted: Wanted) -> Finding {
