@@ -38,7 +38,9 @@ const SETUID: u32 = 0o4000;
 pub(super) fn foresee(draft: &Draft<'_>, allowed: &[String], sandbox: &Sandbox) -> Vec<Finding> {
     let identity = match draft.user.map(|name| identity(name, allowed)).transpose() {
         Ok(identity) => identity,
-        Err(reason) => return vec![problem(format!("user: {}", reason.what), reason.remedy)],
+        Err(Reason { what, remedy }) => {
+            return vec![Finding::problem(CHECK, format!("user: {what}"), remedy)];
+        }
     };
     let user = Whom { name: draft.user, identity: identity.as_ref() };
     let vessel = Vessel { draft, user, sandbox };
@@ -75,20 +77,17 @@ impl Vessel<'_> {
     fn directory(&self, path: &Path) -> Option<Finding> {
         let shown = path.display();
         if let Some(reason) = directory_refusal(path) {
-            if let Some(obstacle) = self.sandbox.hides(path) {
-                return Some(blocked(&reason.what, &obstacle));
-            }
+            let Reason { what, mut remedy } = reason;
             if self.sandbox.is_container() && !path.exists() {
-                let remedy = self.sandbox.mounting(path, "").text();
-                return Some(problem(reason.what, format!("{}; or {remedy}", reason.remedy)));
+                remedy = format!("{remedy}; or {}", self.sandbox.mounting(path, "").text());
             }
-            return Some(problem(reason.what, reason.remedy));
+            return Some(self.refused(Reason { what, remedy }, path));
         }
         let user = self.user;
         // The server's own user has tried.
         if let Some(closed) = user.identity.and_then(|_| user.first_closed(path)) {
             let reason = closed_directory(path, closed, &plain(&Errno::ACCESS.into()), user);
-            return Some(problem(reason.what, reason.remedy));
+            return Some(problem(reason));
         }
         if let Some(Obstacle { what, remedy }) = self.sandbox.protects(path) {
             let what = format!("working directory {shown} cannot be written to: {what}");
@@ -115,20 +114,25 @@ impl Vessel<'_> {
         let resolved = match resolve(program, self.draft.environment, directory, unknown) {
             Ok(resolved) => resolved,
             Err(_) if depends_on_run => return None,
-            Err(reason) => return Some(problem(reason.what, reason.remedy)),
+            Err(reason) => return Some(problem(reason)),
         };
         if depends_on_run && !resolved.path.exists() {
             return None;
         }
         if let Err(reason) = self.executable(&resolved.path, directory) {
-            return Some(match self.sandbox.hides(&resolved.path) {
-                Some(obstacle) => blocked(&reason.what, &obstacle),
-                None => problem(reason.what, reason.remedy),
-            });
+            return Some(self.refused(reason, &resolved.path));
         }
         let mode = fs::metadata(&resolved.path).map_or(0, |found| found.permissions().mode());
         let obstacle = (mode & SETUID != 0).then(|| self.sandbox.forbids_privileges());
         obstacle.flatten().map(|obstacle| blocked(&resolved.path.display().to_string(), &obstacle))
+    }
+
+    /// That `path` cannot be used: because the sandbox hides it, or else for this `reason`.
+    fn refused(&self, reason: Reason, path: &Path) -> Finding {
+        match self.sandbox.hides(path) {
+            Some(obstacle) => blocked(&reason.what, &obstacle),
+            None => problem(reason),
+        }
     }
 
     /// Whether where `program` is found depends on the directory it is started in.
@@ -233,12 +237,9 @@ impl Vessel<'_> {
         let privileged = privileged.zip(self.sandbox.forbids_privileges());
         let compiling = || uses(&COMPILING).zip(self.sandbox.forbids_compilers());
         let (name, obstacle) = privileged.or_else(compiling)?;
-        let finding = blocked(name, &obstacle);
         // A word in a script may stand in a part that never runs.
-        Some(match is_certain {
-            true => finding,
-            false => Finding::warning(CHECK, finding.what, finding.remedy.unwrap_or_default()),
-        })
+        let level = if is_certain { Level::Problem } else { Level::Warning };
+        Some(Finding { level, ..blocked(name, &obstacle) })
     }
 }
 
@@ -262,9 +263,8 @@ fn is_text(start: &[u8]) -> bool {
     !start.contains(&0) && std::str::from_utf8(start).is_ok()
 }
 
-fn problem(what: impl Into<String>, remedy: impl Into<String>) -> Finding {
-    let finding = Finding::problem(CHECK, what, remedy);
-    Finding { remedy: finding.remedy.filter(|remedy| !remedy.is_empty()), ..finding }
+fn problem(reason: Reason) -> Finding {
+    Finding::problem(CHECK, reason.what, reason.remedy)
 }
 
 fn blocked(what: &str, obstacle: &Obstacle) -> Finding {
