@@ -16,7 +16,7 @@ use super::refusal::{
     Whom, closed_directory, closed_way, directory_refusal, first_bytes, forbidden, missing, plain,
     unknown_format,
 };
-use super::resolve::{interpreter, interpreter_exists, interpreter_of, path_of, resolve};
+use super::resolve::{interpreter, interpreter_of, interpreter_path, path_of, resolve};
 use super::sandbox::{Obstacle, Sandbox};
 use super::user::identity;
 use crate::domain::finding::{Finding, Level};
@@ -172,10 +172,10 @@ impl Vessel<'_> {
                 false => Ok(()),
             };
         };
-        if !interpreter_exists(named, directory) {
+        let interpreter = interpreter_path(named, directory);
+        if !interpreter.exists() {
             return Err(missing(path, directory, &plain(&Errno::NOENT.into()), user));
         }
-        let interpreter = directory.join(&*String::from_utf8_lossy(named));
         let is_denied = self.denies(&interpreter);
         if is_denied || rustix::fs::access(&interpreter, Access::EXEC_OK).is_err() {
             return Err(forbidden(path, &denied, user));
@@ -193,16 +193,16 @@ impl Vessel<'_> {
     /// `#!/usr/bin/env NAME`: whether NAME can be found, and none of its letters is a line end.
     fn asked_of_env(&self, path: &Path, start: &[u8]) -> Result<(), Reason> {
         let text = String::from_utf8_lossy(start);
-        let line = text.lines().next().unwrap_or_default();
-        let is_complete = start.contains(&b'\n');
-        if is_complete && text.split('\n').next().is_some_and(|line| line.ends_with('\r')) {
+        // A longer line is not known whole.
+        let Some((line, _)) = text.split_once('\n') else { return Ok(()) };
+        if line.ends_with('\r') {
             let what = format!("{}: its lines end in CR LF", path.display());
             return Err(Reason::new(what, "save it with Unix line ends"));
         }
         let mut words = line.trim_start_matches("#!").split_whitespace();
         let is_env = words.next().is_some_and(|word| word.ends_with("/env"));
         let name = words.find(|word| !word.starts_with('-') && !word.contains('='));
-        let Some(name) = name.filter(|_| is_env && is_complete) else { return Ok(()) };
+        let Some(name) = name.filter(|_| is_env) else { return Ok(()) };
         let program = Program::Command(vec![name.to_owned()]);
         if self.known_directory().is_none() && self.is_relative(&program) {
             return Ok(());
@@ -273,6 +273,9 @@ fn blocked(what: &str, obstacle: &Obstacle) -> Finding {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+
     use super::*;
 
     fn found(command: &[&str], working_directory: Option<&str>, path: &str) -> Option<String> {
@@ -303,8 +306,13 @@ mod tests {
         file("lost-env", "#!/usr/bin/env -S FOO=1 no-such-program\n", 0o755);
         file("prose", "echo hello\n", 0o755);
         file("empty", "", 0o755);
+        let shell = directory.path().join(OsStr::from_bytes(b"sh\xff"));
+        std::os::unix::fs::symlink("/bin/sh", &shell).unwrap();
+        file("bytes", "", 0o755);
+        let line = [b"#!", shell.as_os_str().as_bytes(), b"\n"].concat();
+        fs::write(directory.path().join("bytes"), line).unwrap();
         let path = "/usr/bin:/bin";
-        for good in ["./good", "./env", "true", "/bin/sh"] {
+        for good in ["./good", "./env", "./bytes", "true", "/bin/sh"] {
             assert_eq!(found(&[good], Some(place), path), None, "{good}");
         }
         for (name, reason) in [
