@@ -1,8 +1,6 @@
 //! Findings on the screen, as they come.
 
-use std::io::{self, IsTerminal, Write};
-
-use anstyle::Style;
+use std::io;
 
 use crate::cli::output::{BAD, BOLD, DIM, GOOD, NOTABLE, print, printable, styled};
 use crate::domain::finding::{Finding, Level};
@@ -123,32 +121,10 @@ fn wrapped(text: &str, columns: usize) -> Vec<String> {
     lines
 }
 
-/// How far a long reading has come: a line that is written over on a terminal, and wiped at the end.
-#[derive(Default)]
-pub(super) struct Progress {
-    is_drawn: bool,
-}
-
-impl Progress {
-    pub(super) fn show(&mut self, rows: u64, bytes: u64) {
-        let mut terminal = io::stderr();
-        if !terminal.is_terminal() {
-            return;
-        }
-        let mebibytes = bytes as f64 / f64::from(1 << 20);
-        let what = format!("reading: {rows} rows, {mebibytes:.1} MiB");
-        let check = styled(&format!("{:<CHECK_COLUMNS$}", "database"), Style::new());
-        self.is_drawn |= write!(terminal, "\r{check}  {what}").is_ok();
-        let _ = terminal.flush();
-    }
-}
-
-impl Drop for Progress {
-    fn drop(&mut self) {
-        if self.is_drawn {
-            let _ = write!(io::stderr(), "\r\u{1b}[K");
-        }
-    }
+/// How far the reading of the database has come.
+pub(super) fn reading(rows: u64, bytes: u64) -> String {
+    let mebibytes = bytes as f64 / f64::from(1 << 20);
+    format!("{:<CHECK_COLUMNS$}  reading: {rows} rows, {mebibytes:.1} MiB", "database")
 }
 
 #[cfg(test)]
