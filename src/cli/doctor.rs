@@ -10,7 +10,7 @@ use serde::Deserialize;
 use super::Outcome;
 use super::client::{Client, ClientError};
 use super::locate::{LocateError, Located, ServerOptions, Surroundings, locate, start_command};
-use super::output::print_json;
+use super::output::print_as_json;
 use super::progress;
 use crate::config::{Settings, Sources};
 use crate::doctor::{examine_database_in, examine_without_server};
@@ -78,7 +78,7 @@ pub fn run(arguments: &DoctorArgs) -> anyhow::Result<Outcome> {
         Err(error) => bail!(error),
     }
     if arguments.server.json {
-        print_json(&serde_json::value::to_raw_value(report.findings())?)?;
+        print_as_json(&report.findings())?;
     } else {
         report.conclude()?;
     }
