@@ -30,6 +30,7 @@ mod session;
 mod table;
 mod time;
 mod webhook;
+mod wrap;
 
 const FIRST_STEPS: &str = "\
 First steps:

@@ -74,9 +74,6 @@ pub struct Limit {
 /// Raises the limit of open files, if it must and may, to what `wanted` takes.
 pub fn raise(wanted: Wanted) -> Limit {
     let given = getrlimit(Resource::Nofile);
-    let as_count = |limit: Option<u64>| {
-        limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX))
-    };
     let needed = wanted.needed();
     if as_count(given.current) >= needed {
         return Limit { current: as_count(given.current), given: None };
@@ -90,6 +87,15 @@ pub fn raise(wanted: Wanted) -> Limit {
             Limit { current: as_count(given.current), given: None }
         }
     }
+}
+
+/// How many files the process may have open now.
+pub fn current() -> usize {
+    as_count(getrlimit(Resource::Nofile).current)
+}
+
+fn as_count(limit: Option<u64>) -> usize {
+    limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX))
 }
 
 #[cfg(test)]

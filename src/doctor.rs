@@ -14,10 +14,11 @@ use crate::domain::finding::Finding;
 use crate::domain::fleet::Program;
 use crate::engine::Engine;
 use crate::launch::mounts::Mounts;
+use crate::launch::output::has_output;
 use crate::launch::sandbox::Sandbox;
 use crate::launch::user;
 use crate::notify::rules::Rules;
-use crate::storage::{OpenError, Progress, Watch, verify_directory};
+use crate::storage::{OUTPUT_DIRECTORY, OpenError, Progress, Watch, verify_directory};
 
 mod capacity;
 mod clock;
@@ -94,11 +95,8 @@ pub fn examine_database_in(
         // What sled leaves would be ours, and the server could not read it.
         return vec![database::not_ours(data_dir, &owner)];
     }
-    let output_dir = data_dir.join("output");
-    let has_output_file = |vessel_run, attempt| {
-        let path = crate::launch::output::output_path(&output_dir, vessel_run, attempt);
-        path.symlink_metadata().is_ok()
-    };
+    let output_dir = data_dir.join(OUTPUT_DIRECTORY);
+    let has_output_file = |vessel_run, attempt| has_output(&output_dir, vessel_run, attempt);
     let mut watch = Watch { step: &mut go_on, has_output_file: &has_output_file };
     match verify_directory(data_dir, &mut watch) {
         Ok(verified) => database::judge(&verified),

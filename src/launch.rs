@@ -166,11 +166,10 @@ pub fn parameter_file_names(run: RunId) -> (String, String) {
     (format!("{run}.webhook_headers"), format!("{run}.webhook_body"))
 }
 
-/// Why a work directory could not be made ready.
-#[derive(Debug, thiserror::Error)]
-#[error("{action} {path}: {source}")]
-pub struct DirectoryError {
-    pub action: &'static str,
-    pub path: PathBuf,
-    pub source: io::Error,
+/// Why a work directory could not be made ready; [`refusal::no_work_directory`] puts it into words.
+#[derive(Debug)]
+struct DirectoryError {
+    action: &'static str,
+    path: PathBuf,
+    source: io::Error,
 }

@@ -15,10 +15,12 @@ use tempfile::NamedTempFile;
 use super::Outcome;
 use super::client::reader;
 use super::locate::{ServerOptions, quoted};
-use super::output::{advise, command, print, stdout_is_terminal};
-use super::progress::{Progress, human_size};
+use super::output::{advise, command, print, print_as_json, stdout_is_terminal};
+use super::progress::Progress;
+use super::restore::amount;
 use super::session::Session;
 use crate::archive::{ArchiveError, Reader};
+use crate::restore::Verified;
 
 /// Arguments of `backup`.
 #[derive(Debug, clap::Args)]
@@ -47,42 +49,37 @@ pub struct BackupArgs {
 /// When the server is not there or refuses, or it does not arrive whole and in order.
 pub fn run(arguments: &BackupArgs) -> anyhow::Result<Outcome> {
     let session = Session::open(&arguments.server)?;
-    let path = &arguments.file;
-    let mut target = Target::open(path)?;
+    let file = Some(arguments.file.as_path()).filter(|path| path.as_os_str() != "-");
+    let mut target = file.map_or_else(Target::stdout, Target::file)?;
     let answer = session.client.open_posted("/backup")?;
     let mut source = Source { reader: reader(answer), target: &mut target };
-    let checked = copy(&mut source);
-    let (archive, bytes) = checked.with_context(|| match path.to_str() {
-        Some("-") => "there is no backup".to_owned(),
-        _ => format!("there is no backup in {}", path.display()),
+    let verified = copy(&mut source).with_context(|| match file {
+        None => "there is no backup".to_owned(),
+        Some(path) => format!("there is no backup in {}", path.display()),
     })?;
     target.keep()?;
-    let (header, totals) = archive;
-    if arguments.server.json && path.as_os_str() != "-" {
-        let answer = json!({
-            "file": path, "bytes": bytes, "created_at": header.created_at, "schema": header.schema,
+    let amount = amount(&verified);
+    let Some(path) = file else {
+        advise(&format!("backed up: {amount}"));
+        return Ok(Outcome::Done);
+    };
+    let shown = path.to_string_lossy();
+    if arguments.server.json {
+        let Verified { header, totals, bytes } = verified;
+        print_as_json(&json!({
+            "file": shown, "bytes": bytes, "created_at": header.created_at, "schema": header.schema,
             "row_changes": totals.row_changes, "files": totals.files,
-        });
-        print(&format!("{answer:#}\n"))?;
+        }))?;
         return Ok(Outcome::Done);
     }
-    let size = human_size(bytes);
-    let what = format!("{} rows, {} output files, {size}", totals.row_changes, totals.files);
-    if path.as_os_str() == "-" {
-        advise(&format!("backed up: {what}"));
-        return Ok(Outcome::Done);
-    }
-    print(&format!("{}\n", path.display()))?;
-    advise(&format!("backed up: {what}; whoever can read it can use the webhooks. To try it:"));
-    let file = quoted(&path.to_string_lossy());
-    advise(&command(&format!("boathook restore --verify {file}")));
+    print(&format!("{shown}\n"))?;
+    advise(&format!("backed up: {amount}; whoever can read it can use the webhooks. To try it:"));
+    advise(&command(&format!("boathook restore --verify {}", quoted(&shown))));
     Ok(Outcome::Done)
 }
 
-type Checked = ((crate::archive::Header, crate::archive::Totals), u64);
-
 /// Reads all of the backup, which copies it, and checks it.
-fn copy(source: &mut impl Read) -> Result<Checked, ArchiveError> {
+fn copy(source: &mut impl Read) -> Result<Verified, ArchiveError> {
     // Only its header tells how much there may be.
     let mut archive = Reader::open(source)?;
     let mut progress = Progress::new("backing up", archive.header().bytes_expected);
@@ -91,7 +88,8 @@ fn copy(source: &mut impl Read) -> Result<Checked, ArchiveError> {
         progress.advance((archive.position() - position) as usize);
         position = archive.position();
     }
-    Ok(((archive.header().clone(), archive.totals()), archive.position()))
+    let (header, totals) = (archive.header().clone(), archive.totals());
+    Ok(Verified { header, totals, bytes: archive.position() })
 }
 
 /// What the server sends, copied as it is read.
@@ -121,13 +119,14 @@ enum Target {
 }
 
 impl Target {
-    fn open(path: &Path) -> anyhow::Result<Self> {
-        if path.as_os_str() == "-" {
-            if stdout_is_terminal() {
-                bail!("a backup is nothing to look at; name a file, or redirect the output");
-            }
-            return Ok(Self::Stdout(io::stdout()));
+    fn stdout() -> anyhow::Result<Self> {
+        if stdout_is_terminal() {
+            bail!("a backup is nothing to look at; name a file, or redirect the output");
         }
+        Ok(Self::Stdout(io::stdout()))
+    }
+
+    fn file(path: &Path) -> anyhow::Result<Self> {
         let Some(name) = path.file_name().filter(|_| !path.is_dir()) else {
             bail!("{} is a directory; name a file in it", path.display());
         };

@@ -7,7 +7,9 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
+use ureq::config::ConfigBuilder;
 use ureq::http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
+use ureq::typestate::AgentScope;
 use ureq::{Agent, Body, SendBody};
 
 use super::locate::Located;
@@ -92,10 +94,15 @@ pub struct Content {
 }
 
 impl Content {
+    /// Nothing.
+    fn none() -> Content {
+        Content { headers: Vec::new(), body: SendBody::none() }
+    }
+
     /// Nothing but a length of zero.
     pub fn empty() -> Content {
         let length = (header::CONTENT_LENGTH, HeaderValue::from_static("0"));
-        Content { headers: vec![length], body: SendBody::none() }
+        Content { headers: vec![length], ..Content::none() }
     }
 
     /// `text` of the given media type.
@@ -150,7 +157,7 @@ impl Client {
     /// # Errors
     /// When there is no answer, or the server refuses.
     pub fn get(&self, path: &str) -> Result<Data, ClientError> {
-        self.send(Method::GET, path, Content { headers: Vec::new(), body: SendBody::none() })
+        self.send(Method::GET, path, Content::none())
     }
 
     /// Posts without a body.
@@ -166,7 +173,7 @@ impl Client {
     /// # Errors
     /// As [`Client::get`].
     pub fn delete(&self, path: &str) -> Result<Data, ClientError> {
-        self.send(Method::DELETE, path, Content { headers: Vec::new(), body: SendBody::none() })
+        self.send(Method::DELETE, path, Content::none())
     }
 
     /// Sends `content` and reads the data of the answer.
@@ -183,8 +190,7 @@ impl Client {
     /// # Errors
     /// As [`Client::get`].
     pub fn open(&self, path: &str) -> Result<Response<Body>, ClientError> {
-        let nothing = Content { headers: Vec::new(), body: SendBody::none() };
-        let response = self.exchange(Method::GET, path, nothing, None)?;
+        let response = self.exchange(Method::GET, path, Content::none(), None)?;
         self.successful(path, response)
     }
 
@@ -203,7 +209,7 @@ impl Client {
     /// As [`Client::get`].
     pub fn get_text(&self, path: &str, accept: &'static str) -> Result<String, ClientError> {
         let accept = (header::ACCEPT, HeaderValue::from_static(accept));
-        let content = Content { headers: vec![accept], body: SendBody::none() };
+        let content = Content { headers: vec![accept], ..Content::none() };
         let response = self.exchange(Method::GET, path, content, Some(ANSWER_TIMEOUT))?;
         let response = self.successful(path, response)?;
         self.read(path, response)
@@ -241,8 +247,8 @@ impl Client {
             let size = page_max.min(limit - entries.len());
             let url = self.url(path);
             let asked = format!("{path}{mark}limit={size}{before}");
-            let nothing = Content { headers: Vec::new(), body: SendBody::none() };
-            let answer = self.exchange(Method::GET, &asked, nothing, Some(ANSWER_TIMEOUT))?;
+            let answer =
+                self.exchange(Method::GET, &asked, Content::none(), Some(ANSWER_TIMEOUT))?;
             // The server has looked through enough for once.
             let next = answer.headers().get("X-Next-Before").and_then(|id| id.to_str().ok());
             let next = next.map(str::to_owned);
@@ -344,18 +350,19 @@ fn refusal(status: StatusCode, text: &str) -> String {
     }
 }
 
-/// The agent for all that the command line sends: no proxies, since servers are near; no redirects,
-/// since a token goes where it was meant to go.
+/// The agent for what the command line sends to a server.
 pub fn agent() -> Agent {
+    agent_config().timeout_connect(Some(CONNECT_TIMEOUT)).build().new_agent()
+}
+
+/// What holds for all that the command line sends: no proxies, since servers are near; no redirects,
+/// since a token goes where it was meant to go.
+pub fn agent_config() -> ConfigBuilder<AgentScope> {
     Agent::config_builder()
         .http_status_as_error(false)
         .proxy(None)
         .max_redirects(0)
-        .max_redirects_will_error(false)
-        .timeout_connect(Some(CONNECT_TIMEOUT))
         .user_agent(concat!("boathook/", env!("CARGO_PKG_VERSION")))
-        .build()
-        .new_agent()
 }
 
 /// `text` as a part of a path or query.

@@ -9,8 +9,9 @@ use serde::Deserialize;
 
 use super::Outcome;
 use super::client::{Client, ClientError};
-use super::locate::{LocateError, Located, ServerOptions, Surroundings, locate};
-use super::output::print_json;
+use super::locate::{LocateError, Located, ServerOptions, Surroundings, locate, start_command};
+use super::output::print_as_json;
+use super::progress;
 use crate::config::{Settings, Sources};
 use crate::doctor::{examine_database_in, examine_without_server};
 use crate::domain::finding::{Finding, Level};
@@ -19,7 +20,7 @@ use crate::limits::CLIENT_ANSWER_BYTES_MAX;
 mod probe;
 mod report;
 
-use report::{Progress, Report};
+use report::{Report, reading};
 
 /// What is found of whether there is a server.
 const SERVER: &str = "server";
@@ -70,14 +71,14 @@ pub fn run(arguments: &DoctorArgs) -> anyhow::Result<Outcome> {
                 bail!(LocateError::NotFound(candidates));
             };
             let what = format!("there was none on {} yet", data_dir.display());
-            let remedy = format!("start one: boathook serve --data-dir {}", data_dir.display());
+            let remedy = format!("start one: {}", start_command(data_dir));
             report.add(Finding::problem(SERVER, what, remedy))?;
             without_server(data_dir, &mut report)?;
         }
         Err(error) => bail!(error),
     }
     if arguments.server.json {
-        print_json(&serde_json::value::to_raw_value(report.findings())?)?;
+        print_as_json(&report.findings())?;
     } else {
         report.conclude()?;
     }
@@ -130,13 +131,13 @@ fn server(client: &Client, overview: &Overview) -> Finding {
 
 /// Has the server read its whole database.
 fn database(client: &Client) -> anyhow::Result<Vec<Finding>> {
-    let mut progress = Progress::default();
+    let mut progress = progress::Line::new();
     let answer = client.open("/doctor/database")?;
     let answer = BufReader::new(answer.into_body().into_reader().take(CLIENT_ANSWER_BYTES_MAX));
     for line in answer.lines() {
         let line = line.context("the server has not read its database to the end")?;
         match serde_json::from_str(&line)? {
-            Line::Progress { rows, bytes } => progress.show(rows, bytes),
+            Line::Progress { rows, bytes } => progress.draw(&reading(rows, bytes)),
             Line::Findings(findings) => return Ok(findings),
         }
     }
@@ -156,9 +157,9 @@ fn without_server(data_dir: &Path, report: &mut Report) -> anyhow::Result<()> {
             report.add(Finding::problem("settings", error.to_string(), remedy))?;
         }
     }
-    let mut progress = Progress::default();
+    let mut progress = progress::Line::new();
     let findings = examine_database_in(data_dir, |read| {
-        progress.show(read.rows, read.bytes);
+        progress.draw(&reading(read.rows, read.bytes));
         true
     });
     drop(progress);

@@ -11,7 +11,7 @@ mod manual_page;
 mod markup;
 mod terminal;
 
-use markup::Document;
+use markup::{Document, title};
 
 /// Arguments of `help`.
 #[derive(Debug, clap::Args)]
@@ -45,7 +45,8 @@ const TOPICS: &[Topic] = topics![
 pub fn overview() -> String {
     let mut text = "Topics (boathook help TOPIC):\n".to_owned();
     for (name, source) in TOPICS {
-        let summary = Document::parse(source).summary;
+        // At every start of the program: no more of it is read.
+        let (_, summary) = title(source);
         text.push_str(&format!("    {name:<12} {summary}\n"));
     }
     text.trim_end().to_owned()

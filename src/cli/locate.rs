@@ -4,6 +4,7 @@
 use std::ffi::OsString;
 use std::fmt;
 use std::io;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use crate::config::{HttpUrl, SYSTEM_DATA_DIRECTORY, default_data_directory};
@@ -247,6 +248,18 @@ pub fn start_command(data_dir: &Path) -> String {
     }
 }
 
+/// `base` as it can be reached on this machine: the address that stands for all interfaces leads
+/// nowhere.
+pub fn from_here(base: &str) -> String {
+    let address = base.parse::<HttpUrl>().ok().and_then(|url| url.host.parse::<IpAddr>().ok());
+    match address {
+        Some(address) if address.to_canonical().is_unspecified() => {
+            base.replacen("0.0.0.0", "127.0.0.1", 1).replacen("[::]", "[::1]", 1)
+        }
+        _ => base.to_owned(),
+    }
+}
+
 /// The command line once more, with sudo and with the data directory, which root has elsewhere.
 fn sudo_line(arguments: &[String], data_dir: &Path) -> String {
     let mut words = vec!["sudo".to_owned()];
@@ -343,5 +356,19 @@ mod tests {
         );
         let arguments = ["boathook", "runs", "list", "--data-dir=/x"].map(str::to_owned);
         assert_eq!(sudo_line(&arguments, Path::new("/x")), "sudo boathook runs list --data-dir=/x");
+    }
+
+    #[test]
+    fn all_interfaces_are_reached_at_an_address_that_exists() {
+        for (base, expected) in [
+            ("http://0.0.0.0:9001", "http://127.0.0.1:9001"),
+            ("http://[::]:9001", "http://[::1]:9001"),
+            ("http://[::ffff:0.0.0.0]:9001", "http://[::ffff:127.0.0.1]:9001"),
+            ("http://192.0.2.7:9001", "http://192.0.2.7:9001"),
+            ("http://10.0.0.0:9000", "http://10.0.0.0:9000"),
+            ("https://boat.example.com", "https://boat.example.com"),
+        ] {
+            assert_eq!(from_here(base), expected);
+        }
     }
 }

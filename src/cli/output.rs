@@ -4,6 +4,7 @@
 use std::io::{self, IsTerminal, Stdout, Write};
 
 use anstyle::{AnsiColor, Style};
+use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::domain::run::Status;
@@ -78,6 +79,14 @@ pub fn print_json(json: &RawValue) -> io::Result<()> {
     let mut out = raw_stdout();
     writeln!(out, "{}", indent_json(json.get()))?;
     out.flush()
+}
+
+/// Writes `value` in the same way.
+///
+/// # Errors
+/// As [`print_json`].
+pub fn print_as_json(value: &impl Serialize) -> io::Result<()> {
+    print_json(&serde_json::value::to_raw_value(value)?)
 }
 
 /// Tells the person, on standard error, what is good to know or what comes next. Scripts read

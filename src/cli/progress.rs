@@ -1,5 +1,4 @@
-//! How far something long has come, on a terminal: one line on standard error that is drawn again
-//! and again, and gone at the end. Elsewhere it says nothing.
+//! How far something long has come, on a terminal. Elsewhere it says nothing.
 
 use std::io::{self, IsTerminal, Read, Seek, SeekFrom, Write};
 use std::time::{Duration, Instant};
@@ -7,7 +6,36 @@ use std::time::{Duration, Instant};
 const REDRAW: Duration = Duration::from_millis(100);
 const BAR_LETTERS: u64 = 24;
 
-/// See the module.
+/// One line on standard error that is drawn again and again, and gone at the end. Nothing where that
+/// is no terminal.
+pub struct Line {
+    is_seen: bool,
+    is_drawn: bool,
+}
+
+impl Line {
+    /// Nothing is drawn yet.
+    pub fn new() -> Self {
+        Self { is_seen: io::stderr().is_terminal(), is_drawn: false }
+    }
+
+    /// Draws `text` in place of what was there.
+    pub fn draw(&mut self, text: &str) {
+        if self.is_seen {
+            self.is_drawn |= write!(io::stderr(), "\r\x1b[K{text}").is_ok();
+        }
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        if self.is_drawn {
+            let _ = write!(io::stderr(), "\r\x1b[K");
+        }
+    }
+}
+
+/// How many bytes are done, of how many, and how fast that goes.
 pub struct Progress {
     /// What is being done.
     verb: &'static str,
@@ -15,38 +43,28 @@ pub struct Progress {
     total: u64,
     done: u64,
     began: Instant,
-    /// `None` where nobody looks.
-    drawn: Option<Instant>,
+    drawn_at: Instant,
+    line: Line,
 }
 
 impl Progress {
     /// Nothing is done yet of about `total` bytes.
     pub fn new(verb: &'static str, total: u64) -> Self {
         let now = Instant::now();
-        let drawn = io::stderr().is_terminal().then_some(now);
-        Self { verb, total, done: 0, began: now, drawn }
+        Self { verb, total, done: 0, began: now, drawn_at: now, line: Line::new() }
     }
 
     /// So many more bytes are done.
     pub fn advance(&mut self, bytes: usize) {
         self.done += bytes as u64;
-        if self.drawn.is_some_and(|drawn| drawn.elapsed() >= REDRAW) {
-            self.drawn = Some(Instant::now());
-            let line = line(self.verb, self.done, self.total, self.began.elapsed());
-            let _ = write!(io::stderr(), "\r\x1b[K{line}");
+        if self.line.is_seen && self.drawn_at.elapsed() >= REDRAW {
+            self.drawn_at = Instant::now();
+            self.line.draw(&shown(self.verb, self.done, self.total, self.began.elapsed()));
         }
     }
 }
 
-impl Drop for Progress {
-    fn drop(&mut self) {
-        if self.drawn.is_some() {
-            let _ = write!(io::stderr(), "\r\x1b[K");
-        }
-    }
-}
-
-fn line(verb: &str, done: u64, total: u64, elapsed: Duration) -> String {
+fn shown(verb: &str, done: u64, total: u64, elapsed: Duration) -> String {
     let rate = (done as f64 / elapsed.as_secs_f64().max(0.001)) as u64;
     let full = (done.saturating_mul(BAR_LETTERS) / total.max(1)).min(BAR_LETTERS) as usize;
     let bar = format!("{}{}", "#".repeat(full), "-".repeat(BAR_LETTERS as usize - full));
@@ -112,11 +130,11 @@ mod tests {
     fn a_bar_never_is_longer_than_it_should_be() {
         let second = Duration::from_secs(1);
         assert_eq!(
-            line("copying", 512, 1024, second),
+            shown("copying", 512, 1024, second),
             "copying [############------------] 512 B of about 1.0 KiB, 512 B/s"
         );
-        let over = line("copying", 4096, 1024, second);
+        let over = shown("copying", 4096, 1024, second);
         assert!(over.contains(&format!("[{}]", "#".repeat(24))), "{over}");
-        assert!(line("copying", 0, 0, Duration::ZERO).contains(&"-".repeat(24)));
+        assert!(shown("copying", 0, 0, Duration::ZERO).contains(&"-".repeat(24)));
     }
 }

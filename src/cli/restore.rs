@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::Outcome;
 use super::locate::start_command;
-use super::output::{advise, command, print};
+use super::output::{advise, command, print, print_as_json};
 use super::progress::{Metered, Progress, human_size};
 use crate::config::default_data_directory;
 use crate::restore::{self, Restored, Verified};
@@ -82,24 +82,28 @@ pub fn run(arguments: &RestoreArgs) -> anyhow::Result<Outcome> {
 fn report_verified(arguments: &RestoreArgs, verified: &Verified) -> anyhow::Result<Outcome> {
     let Verified { header, totals, bytes } = verified;
     if arguments.json {
-        let answer = json!({
-            "file": arguments.file, "bytes": bytes, "created_at": header.created_at,
+        print_as_json(&json!({
+            "file": arguments.file.to_string_lossy(), "bytes": bytes, "created_at": header.created_at,
             "version": header.version, "schema": header.schema,
             "row_changes": totals.row_changes, "files": totals.files,
-        });
-        print(&format!("{answer:#}\n"))?;
+        }))?;
         return Ok(Outcome::Done);
     }
     print(&format!(
-        "{} is whole: made at {} by boathook {}; {} rows, {} output files, {}\n",
+        "{} is whole: made at {} by boathook {}; {}\n",
         arguments.file.display(),
         header.created_at,
         header.version,
-        totals.row_changes,
-        totals.files,
-        human_size(*bytes),
+        amount(verified),
     ))?;
     Ok(Outcome::Done)
+}
+
+/// How much is in a backup.
+pub(super) fn amount(verified: &Verified) -> String {
+    let Verified { totals, bytes, .. } = verified;
+    let size = human_size(*bytes);
+    format!("{} rows, {} output files, {size}", totals.row_changes, totals.files)
 }
 
 fn report_restored(
@@ -111,12 +115,11 @@ fn report_restored(
     let Restored { fleets, webhooks, runs, unfinished } = restored;
     let Verified { header, totals, bytes } = verified;
     if arguments.json {
-        let answer = json!({
-            "data_dir": data_dir, "bytes": bytes, "created_at": header.created_at,
+        print_as_json(&json!({
+            "data_dir": data_dir.to_string_lossy(), "bytes": bytes, "created_at": header.created_at,
             "fleets": fleets, "webhooks": webhooks, "runs": runs, "unfinished_runs": unfinished,
             "files": totals.files,
-        });
-        print(&format!("{answer:#}\n"))?;
+        }))?;
         return Ok(Outcome::Done);
     }
     let fate = match arguments.resume_runs {

@@ -2,8 +2,6 @@
 
 use std::str::FromStr;
 
-use serde::de::{self, Deserialize, Deserializer};
-
 use super::ConfigError;
 use super::url::{HttpUrl, Reach};
 use crate::domain::mail::{MailServer, Security};
@@ -42,12 +40,6 @@ impl FromStr for SmtpUrl {
         }
         let is_local = url.reach() == Reach::Machine;
         Ok(Self { security, host: url.host, port: url.port.unwrap_or(usual_port), is_local })
-    }
-}
-
-impl<'de> Deserialize<'de> for SmtpUrl {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
     }
 }
 

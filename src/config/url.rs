@@ -34,20 +34,24 @@ const NETWORK_SUFFIXES: [&str; 6] =
 impl Reach {
     /// From where `address` can be reached.
     pub fn of_address(address: IpAddr) -> Self {
-        match address.to_canonical() {
-            it if it.is_loopback() || it.is_unspecified() => Self::Machine,
+        let address = address.to_canonical();
+        if address.is_loopback() || address.is_unspecified() {
+            return Self::Machine;
+        }
+        Self::beyond(match address {
             IpAddr::V4(v4) => {
                 let [a, b, ..] = v4.octets();
                 // Also what providers share out behind a translation of theirs (RFC 6598).
                 let is_shared = a == 100 && b & 0b1100_0000 == 64;
-                let is_own = v4.is_private() || v4.is_link_local() || is_shared;
-                if is_own { Self::Network } else { Self::Internet }
+                v4.is_private() || v4.is_link_local() || is_shared
             }
-            IpAddr::V6(v6) => {
-                let is_own = v6.is_unique_local() || v6.is_unicast_link_local();
-                if is_own { Self::Network } else { Self::Internet }
-            }
-        }
+            IpAddr::V6(v6) => v6.is_unique_local() || v6.is_unicast_link_local(),
+        })
+    }
+
+    /// Of what is not on this machine.
+    fn beyond(is_own_network: bool) -> Self {
+        if is_own_network { Self::Network } else { Self::Internet }
     }
 }
 
@@ -62,7 +66,7 @@ impl HttpUrl {
             return Reach::Machine;
         }
         let is_own = !name.contains('.') || NETWORK_SUFFIXES.iter().any(|it| name.ends_with(it));
-        if is_own { Reach::Network } else { Reach::Internet }
+        Reach::beyond(is_own)
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 
+use super::smtp::SmtpUrl;
 use super::url::PublicUrl;
 use crate::domain::network::{NetworkError, Networks};
 use crate::domain::run::Status;
@@ -236,4 +237,4 @@ macro_rules! deserialize_from_text {
     )*};
 }
 
-deserialize_from_text!(Period ListenAddress LogLevel PublicUrl);
+deserialize_from_text!(Period ListenAddress LogLevel PublicUrl SmtpUrl);

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::{Resource, getrlimit};
 
-use crate::descriptors::Wanted;
+use crate::descriptors::{self, Wanted};
 use crate::domain::finding::Finding;
+use crate::launch::sandbox::{control_groups, own_control_groups};
 
 const FILES: &str = "open-files";
 const PROCESSES: &str = "processes";
@@ -17,18 +18,13 @@ const BASE: usize = 32;
 
 /// Whether there is enough of them for what was `wanted`.
 pub(super) fn examine(wanted: Wanted) -> Vec<Finding> {
-    let files = getrlimit(Resource::Nofile).current;
-    let files = files.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
     // Root is not held to this one (setrlimit(2)).
     let is_root = rustix::process::geteuid().is_root();
     let of_user = (!is_root).then(|| getrlimit(Resource::Nproc).current).flatten();
-    let of_group =
-        group_limit(&fs::read_to_string("/proc/self/cgroup").unwrap_or_default(), |it| {
-            fs::read_to_string(it).ok()
-        });
+    let of_group = group_limit(&own_control_groups(), |it| fs::read_to_string(it).ok());
     let limits = [(of_user, "LimitNPROC="), (of_group, "TasksMax=")];
     let least = limits.into_iter().filter_map(|(limit, name)| Some((limit?, name))).min();
-    vec![of_files(files, wanted), of_processes(least, wanted)]
+    vec![of_files(descriptors::current(), wanted), of_processes(least, wanted)]
 }
 
 fn of_files(limit: usize, wanted: Wanted) -> Finding {
@@ -68,8 +64,7 @@ fn of_processes(limit: Option<(u64, &str)>, wanted: Wanted) -> Finding {
 
 /// The least that a control group of this process, or one above it, allows.
 fn group_limit(cgroup: &str, read: impl Fn(&Path) -> Option<String>) -> Option<u64> {
-    let groups = cgroup.lines().filter_map(|line| {
-        let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
+    let groups = control_groups(cgroup).filter_map(|(controllers, path)| {
         let path = path.trim_start_matches('/');
         match controllers {
             "" => Some(("/sys/fs/cgroup", path)),

@@ -6,12 +6,12 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use nix::unistd::{Uid, User};
 use rustix::fs::{StatVfs, statvfs};
 
 use crate::config::Settings;
 use crate::domain::finding::Finding;
 use crate::launch::mounts::{Mount, Mounts};
+use crate::launch::user;
 use crate::limits::{SYNC_SAMPLES, SYNC_SLOW};
 
 const ACCESS: &str = "data-dir";
@@ -62,8 +62,7 @@ pub(super) fn other_owner(path: &Path) -> Option<String> {
 }
 
 fn name_of(uid: u32) -> String {
-    let user = User::from_uid(Uid::from_raw(uid)).ok().flatten();
-    user.map_or_else(|| uid.to_string(), |user| user.name)
+    user::name_of(uid).unwrap_or_else(|| uid.to_string())
 }
 
 /// `owner`: the directory's, and who asks.

@@ -75,9 +75,8 @@ fn admin(address: SocketAddr, is_container: bool) -> Finding {
 
 fn senders(address: SocketAddr, has_tls: bool, public: Option<&HttpUrl>) -> Finding {
     let scheme = if has_tls { "https" } else { "http" };
-    let is_local = address.ip().to_canonical().is_loopback();
     let Some(public) = public else {
-        if is_local || address.ip().is_unspecified() {
+        if Reach::of_address(address.ip()) == Reach::Machine {
             let what = format!("{scheme}://{address} is no address that senders elsewhere can use");
             let remedy = "set `public_url` to what they do use, which webhook URLs then begin with";
             return Finding::warning(SENDERS, what, remedy);

@@ -10,7 +10,7 @@ pub struct Finding {
     pub level: Level,
     /// What there is, for a person.
     pub what: String,
-    /// What to do about it; may have several lines, the further ones to be copied as they are.
+    /// What to do about it, if anything is; may have several lines, the further ones to be copied as they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remedy: Option<String>,
 }
@@ -34,7 +34,7 @@ impl Finding {
 
     /// Something to look at.
     pub fn warning(check: &str, what: impl Into<String>, remedy: impl Into<String>) -> Self {
-        let remedy = Some(remedy.into());
+        let remedy = Some(remedy.into()).filter(|remedy| !remedy.is_empty());
         Self { level: Level::Warning, remedy, ..Self::ok(check, what) }
     }
 

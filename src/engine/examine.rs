@@ -12,7 +12,7 @@ use crate::domain::variable::{SecretName, VariableValue};
 use crate::engine::environment::search_path;
 use crate::engine::{Engine, FleetView};
 use crate::launch::Draft;
-use crate::launch::output::output_path;
+use crate::launch::output::has_output;
 use crate::launch::sandbox::Sandbox;
 use crate::limits::FLEET_FINDINGS_MAX;
 use crate::secrets::SecretError;
@@ -160,9 +160,7 @@ impl Engine {
             goes_on
         };
         let directory = &self.settings.output_dir;
-        let has_output_file = |vessel_run, attempt| {
-            output_path(directory, vessel_run, attempt).symlink_metadata().is_ok()
-        };
+        let has_output_file = |vessel_run, attempt| has_output(directory, vessel_run, attempt);
         self.storage.verify(&mut Watch { step: &mut step, has_output_file: &has_output_file })
     }
 }

@@ -125,6 +125,17 @@ impl<'a> Cursor<'a> {
         Ok(items.iter().enumerate().map(below).collect())
     }
 
+    /// What `read` makes of each item of a list, or of the value itself where that is no list.
+    pub fn one_or_more<T>(
+        &self,
+        read: impl Fn(&Cursor<'a>) -> Result<T, FleetFileError>,
+    ) -> Result<Vec<T>, FleetFileError> {
+        match self.is_sequence() {
+            true => self.sequence()?.iter().map(read).collect(),
+            false => Ok(vec![read(self)?]),
+        }
+    }
+
     /// The entries of a mapping whose keys are names.
     pub fn mapping(&self) -> Result<Vec<(&'a str, Cursor<'a>)>, FleetFileError> {
         let Kind::Mapping(entries) = &self.node.kind else {

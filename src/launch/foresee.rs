@@ -16,7 +16,7 @@ use super::refusal::{
     Whom, closed_directory, closed_way, directory_refusal, first_bytes, forbidden, missing, plain,
     unknown_format,
 };
-use super::resolve::{interpreter, interpreter_exists, interpreter_of, path_of, resolve};
+use super::resolve::{interpreter, interpreter_of, interpreter_path, path_of, resolve};
 use super::sandbox::{Obstacle, Sandbox};
 use super::user::identity;
 use crate::domain::finding::{Finding, Level};
@@ -38,7 +38,9 @@ const SETUID: u32 = 0o4000;
 pub(super) fn foresee(draft: &Draft<'_>, allowed: &[String], sandbox: &Sandbox) -> Vec<Finding> {
     let identity = match draft.user.map(|name| identity(name, allowed)).transpose() {
         Ok(identity) => identity,
-        Err(reason) => return vec![problem(format!("user: {}", reason.what), reason.remedy)],
+        Err(Reason { what, remedy }) => {
+            return vec![Finding::problem(CHECK, format!("user: {what}"), remedy)];
+        }
     };
     let user = Whom { name: draft.user, identity: identity.as_ref() };
     let vessel = Vessel { draft, user, sandbox };
@@ -75,20 +77,17 @@ impl Vessel<'_> {
     fn directory(&self, path: &Path) -> Option<Finding> {
         let shown = path.display();
         if let Some(reason) = directory_refusal(path) {
-            if let Some(obstacle) = self.sandbox.hides(path) {
-                return Some(blocked(&reason.what, &obstacle));
-            }
+            let Reason { what, mut remedy } = reason;
             if self.sandbox.is_container() && !path.exists() {
-                let remedy = self.sandbox.mounting(path, "").text();
-                return Some(problem(reason.what, format!("{}; or {remedy}", reason.remedy)));
+                remedy = format!("{remedy}; or {}", self.sandbox.mounting(path, "").text());
             }
-            return Some(problem(reason.what, reason.remedy));
+            return Some(self.refused(Reason { what, remedy }, path));
         }
         let user = self.user;
         // The server's own user has tried.
         if let Some(closed) = user.identity.and_then(|_| user.first_closed(path)) {
             let reason = closed_directory(path, closed, &plain(&Errno::ACCESS.into()), user);
-            return Some(problem(reason.what, reason.remedy));
+            return Some(problem(reason));
         }
         if let Some(Obstacle { what, remedy }) = self.sandbox.protects(path) {
             let what = format!("working directory {shown} cannot be written to: {what}");
@@ -115,20 +114,25 @@ impl Vessel<'_> {
         let resolved = match resolve(program, self.draft.environment, directory, unknown) {
             Ok(resolved) => resolved,
             Err(_) if depends_on_run => return None,
-            Err(reason) => return Some(problem(reason.what, reason.remedy)),
+            Err(reason) => return Some(problem(reason)),
         };
         if depends_on_run && !resolved.path.exists() {
             return None;
         }
         if let Err(reason) = self.executable(&resolved.path, directory) {
-            return Some(match self.sandbox.hides(&resolved.path) {
-                Some(obstacle) => blocked(&reason.what, &obstacle),
-                None => problem(reason.what, reason.remedy),
-            });
+            return Some(self.refused(reason, &resolved.path));
         }
         let mode = fs::metadata(&resolved.path).map_or(0, |found| found.permissions().mode());
         let obstacle = (mode & SETUID != 0).then(|| self.sandbox.forbids_privileges());
         obstacle.flatten().map(|obstacle| blocked(&resolved.path.display().to_string(), &obstacle))
+    }
+
+    /// That `path` cannot be used: because the sandbox hides it, or else for this `reason`.
+    fn refused(&self, reason: Reason, path: &Path) -> Finding {
+        match self.sandbox.hides(path) {
+            Some(obstacle) => blocked(&reason.what, &obstacle),
+            None => problem(reason),
+        }
     }
 
     /// Whether where `program` is found depends on the directory it is started in.
@@ -168,10 +172,10 @@ impl Vessel<'_> {
                 false => Ok(()),
             };
         };
-        if !interpreter_exists(named, directory) {
+        let interpreter = interpreter_path(named, directory);
+        if !interpreter.exists() {
             return Err(missing(path, directory, &plain(&Errno::NOENT.into()), user));
         }
-        let interpreter = directory.join(&*String::from_utf8_lossy(named));
         let is_denied = self.denies(&interpreter);
         if is_denied || rustix::fs::access(&interpreter, Access::EXEC_OK).is_err() {
             return Err(forbidden(path, &denied, user));
@@ -189,16 +193,16 @@ impl Vessel<'_> {
     /// `#!/usr/bin/env NAME`: whether NAME can be found, and none of its letters is a line end.
     fn asked_of_env(&self, path: &Path, start: &[u8]) -> Result<(), Reason> {
         let text = String::from_utf8_lossy(start);
-        let line = text.lines().next().unwrap_or_default();
-        let is_complete = start.contains(&b'\n');
-        if is_complete && text.split('\n').next().is_some_and(|line| line.ends_with('\r')) {
+        // A longer line is not known whole.
+        let Some((line, _)) = text.split_once('\n') else { return Ok(()) };
+        if line.ends_with('\r') {
             let what = format!("{}: its lines end in CR LF", path.display());
             return Err(Reason::new(what, "save it with Unix line ends"));
         }
         let mut words = line.trim_start_matches("#!").split_whitespace();
         let is_env = words.next().is_some_and(|word| word.ends_with("/env"));
         let name = words.find(|word| !word.starts_with('-') && !word.contains('='));
-        let Some(name) = name.filter(|_| is_env && is_complete) else { return Ok(()) };
+        let Some(name) = name.filter(|_| is_env) else { return Ok(()) };
         let program = Program::Command(vec![name.to_owned()]);
         if self.known_directory().is_none() && self.is_relative(&program) {
             return Ok(());
@@ -233,12 +237,9 @@ impl Vessel<'_> {
         let privileged = privileged.zip(self.sandbox.forbids_privileges());
         let compiling = || uses(&COMPILING).zip(self.sandbox.forbids_compilers());
         let (name, obstacle) = privileged.or_else(compiling)?;
-        let finding = blocked(name, &obstacle);
         // A word in a script may stand in a part that never runs.
-        Some(match is_certain {
-            true => finding,
-            false => Finding::warning(CHECK, finding.what, finding.remedy.unwrap_or_default()),
-        })
+        let level = if is_certain { Level::Problem } else { Level::Warning };
+        Some(Finding { level, ..blocked(name, &obstacle) })
     }
 }
 
@@ -262,9 +263,8 @@ fn is_text(start: &[u8]) -> bool {
     !start.contains(&0) && std::str::from_utf8(start).is_ok()
 }
 
-fn problem(what: impl Into<String>, remedy: impl Into<String>) -> Finding {
-    let finding = Finding::problem(CHECK, what, remedy);
-    Finding { remedy: finding.remedy.filter(|remedy| !remedy.is_empty()), ..finding }
+fn problem(reason: Reason) -> Finding {
+    Finding::problem(CHECK, reason.what, reason.remedy)
 }
 
 fn blocked(what: &str, obstacle: &Obstacle) -> Finding {
@@ -273,6 +273,9 @@ fn blocked(what: &str, obstacle: &Obstacle) -> Finding {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+
     use super::*;
 
     fn found(command: &[&str], working_directory: Option<&str>, path: &str) -> Option<String> {
@@ -303,8 +306,13 @@ mod tests {
         file("lost-env", "#!/usr/bin/env -S FOO=1 no-such-program\n", 0o755);
         file("prose", "echo hello\n", 0o755);
         file("empty", "", 0o755);
+        let shell = directory.path().join(OsStr::from_bytes(b"sh\xff"));
+        std::os::unix::fs::symlink("/bin/sh", &shell).unwrap();
+        file("bytes", "", 0o755);
+        let line = [b"#!", shell.as_os_str().as_bytes(), b"\n"].concat();
+        fs::write(directory.path().join("bytes"), line).unwrap();
         let path = "/usr/bin:/bin";
-        for good in ["./good", "./env", "true", "/bin/sh"] {
+        for good in ["./good", "./env", "./bytes", "true", "/bin/sh"] {
             assert_eq!(found(&[good], Some(place), path), None, "{good}");
         }
         for (name, reason) in [

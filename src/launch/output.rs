@@ -21,8 +21,9 @@ mod stored;
 
 use file::OutputFile;
 use redact::Redactor;
+use stored::output_path;
 pub use stored::{
-    StoredOutput, output_path, parse_output_name, remove_output, sync_output_directory,
+    StoredOutput, has_output, parse_output_name, remove_output, sync_output_directory,
 };
 
 /// Bytes of one chunk: what a reader holds in memory at a time.

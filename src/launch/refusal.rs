@@ -12,7 +12,7 @@ use rustix::fs::{Access, OFlags};
 use rustix::io::Errno;
 
 use super::reason::Reason;
-use super::resolve::{Resolved, interpreter, interpreter_exists, start_bytes};
+use super::resolve::{Resolved, interpreter, interpreter_path, start_bytes};
 use super::sandbox::Sandbox;
 use super::shim::Step;
 use super::user::{Identity, can_see_others};
@@ -272,7 +272,7 @@ pub(super) fn missing(path: &Path, directory: &Path, says: &str, user: Whom<'_>)
     let name = String::from_utf8_lossy(named);
     let name = name.trim_end();
     match named.strip_suffix(b"\r") {
-        Some(unix) if interpreter_exists(unix, directory) => Reason::new(
+        Some(unix) if interpreter_path(unix, directory).exists() => Reason::new(
             format!(
                 "{shown}: {says}: its lines end in CR LF, so its interpreter would be `{name}\\r`"
             ),

@@ -3,6 +3,7 @@
 //! `PATH` counts, not ours.
 
 use std::borrow::Cow;
+use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -177,7 +178,7 @@ pub(super) fn interpreter(start: &[u8]) -> Option<&[u8]> {
     Some(&line[..end])
 }
 
-/// Whether `path` is a file that exists, following links.
-pub(super) fn interpreter_exists(interpreter: &[u8], directory: &Path) -> bool {
-    directory.join(std::ffi::OsStr::from_bytes(interpreter)).exists()
+/// The path of an `interpreter`, as a start in `directory` takes it.
+pub(super) fn interpreter_path(interpreter: &[u8], directory: &Path) -> PathBuf {
+    directory.join(OsStr::from_bytes(interpreter))
 }

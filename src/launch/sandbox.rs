@@ -3,7 +3,7 @@
 //! end in what to write where. Decides nothing.
 
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::mounts::{Mount, Mounts};
 use crate::memory;
@@ -76,15 +76,12 @@ pub enum Remedy {
 impl Sandbox {
     /// What is around this process now.
     pub fn of_process() -> Self {
-        let text = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
         let is_container = ["/.dockerenv", "/run/.containerenv"].iter().any(|it| is_there(it));
         let is_service = std::env::var_os("INVOCATION_ID").is_some();
         Self {
-            around: around(&text("/proc/self/cgroup"), is_service, is_container),
+            around: around(&own_control_groups(), is_service, is_container),
             mounts: Mounts::of_process(),
-            no_new_privileges: text("/proc/self/status").lines().any(|line| {
-                line.strip_prefix("NoNewPrivs:").is_some_and(|value| value.trim() == "1")
-            }),
+            no_new_privileges: rustix::thread::no_new_privs().unwrap_or(false),
             has_fixed_memory: !memory::may_become_code(),
         }
     }
@@ -95,7 +92,7 @@ impl Sandbox {
     }
 
     /// Whether systemd runs this process as a service.
-    pub fn is_service(&self) -> bool {
+    fn is_service(&self) -> bool {
         matches!(self.around, Around::Service(_))
     }
 
@@ -249,16 +246,24 @@ fn word(path: &Path) -> String {
     }
 }
 
-/// Who runs this process, by its control group (proc_pid_cgroup(5)). Whether it `is_service` counts
-/// where that says nothing: terminals inherit it from the service that opened them.
+/// The control groups of this process, in the kernel's words; empty when they cannot be told.
+pub fn own_control_groups() -> String {
+    std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default()
+}
+
+/// Each group that `cgroup` names: its controllers, none in the one hierarchy of version 2, and its
+/// path (proc_pid_cgroup(5)).
+pub fn control_groups(cgroup: &str) -> impl Iterator<Item = (&str, &str)> {
+    cgroup.lines().filter_map(|line| line.split_once(':')?.1.split_once(':'))
+}
+
+/// Who runs this process, by its control groups. Whether it `is_service` counts where they say
+/// nothing: terminals inherit it from the service that opened them.
 fn around(cgroup: &str, is_service: bool, is_container: bool) -> Around {
-    let groups = cgroup.lines().filter_map(|line| {
-        let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
-        let is_of_systemd = controllers.is_empty() || controllers == "name=systemd";
-        is_of_systemd.then(|| PathBuf::from(path))
-    });
-    let leaf = groups.filter_map(|path| Some(path.file_name()?.to_str()?.to_owned())).next_back();
-    match leaf.as_deref().and_then(|leaf| leaf.rsplit_once('.')) {
+    let groups = control_groups(cgroup)
+        .filter(|(controllers, _)| ["", "name=systemd"].contains(controllers));
+    let leaf = groups.filter_map(|(_, path)| Path::new(path).file_name()?.to_str()).last();
+    match leaf.and_then(|leaf| leaf.rsplit_once('.')) {
         Some((unit, "service")) => Around::Service(unit.to_owned()),
         Some((_, "scope")) if !is_container => Around::Unknown,
         _ if is_service => Around::Service(UNIT.to_owned()),

@@ -107,8 +107,12 @@ pub(super) fn can_see_others() -> bool {
 
 /// The name of the user that this process runs as.
 pub fn own_name() -> String {
-    let user = User::from_uid(Uid::effective()).ok().flatten();
-    user.map_or_else(|| "nobody".to_owned(), |user| user.name)
+    name_of(Uid::effective().as_raw()).unwrap_or_else(|| "nobody".to_owned())
+}
+
+/// The name of the user `uid`, when this machine knows one.
+pub fn name_of(uid: u32) -> Option<String> {
+    User::from_uid(Uid::from_raw(uid)).ok().flatten().map(|user| user.name)
 }
 
 /// The names of those that this process does not have.

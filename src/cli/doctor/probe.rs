@@ -4,6 +4,8 @@ use serde::Deserialize;
 use ureq::tls::TlsConfig;
 use ureq::{Agent, Body};
 
+use crate::cli::client::agent_config;
+use crate::cli::locate::from_here;
 use crate::domain::finding::Finding;
 use crate::limits::PROBE_TIMEOUT;
 use crate::trust::{tls_config, unverified_tls_config};
@@ -27,7 +29,7 @@ struct Request {
 /// Whether the webhook listener at `base` answers.
 pub(super) fn hooks(base: &str) -> Finding {
     const CHECK: &str = "hooks";
-    let base = base.replacen("0.0.0.0", "127.0.0.1", 1).replacen("[::]", "[::1]", 1);
+    let base = from_here(base);
     let asked = prober(unverified_tls_config()).get(format!("{base}/healthz")).call();
     match asked.map(|answer| answer.status().as_u16()) {
         Ok(200 | 503) => Finding::ok(CHECK, format!("{base} answers")),
@@ -84,14 +86,5 @@ fn is_ours(answer: &mut ureq::http::Response<Body>) -> bool {
 }
 
 fn prober(tls: TlsConfig) -> Agent {
-    Agent::config_builder()
-        .http_status_as_error(false)
-        .proxy(None)
-        .max_redirects(0)
-        .max_redirects_will_error(false)
-        .timeout_global(Some(PROBE_TIMEOUT))
-        .user_agent(concat!("boathook/", env!("CARGO_PKG_VERSION")))
-        .tls_config(tls)
-        .build()
-        .new_agent()
+    agent_config().timeout_global(Some(PROBE_TIMEOUT)).tls_config(tls).build().new_agent()
 }

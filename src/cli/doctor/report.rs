@@ -1,10 +1,9 @@
 //! Findings on the screen, as they come.
 
-use std::io::{self, IsTerminal, Write};
-
-use anstyle::Style;
+use std::io;
 
 use crate::cli::output::{BAD, BOLD, DIM, GOOD, NOTABLE, print, printable, styled};
+use crate::cli::wrap::wrap;
 use crate::domain::finding::{Finding, Level};
 
 /// Columns of the names of checks and of levels: the longest of each.
@@ -103,52 +102,14 @@ fn shown(finding: &Finding, is_more: bool) -> String {
 
 /// `text` in lines of at most `columns` letters, as long as its words allow.
 fn wrapped(text: &str, columns: usize) -> Vec<String> {
-    let mut lines = vec![String::new()];
-    let mut length = 0;
-    for word in text.split(' ') {
-        let letters = word.chars().count();
-        if length > 0 && length + 1 + letters > columns {
-            lines.push(String::new());
-            length = 0;
-        }
-        if let Some(line) = lines.last_mut() {
-            if length > 0 {
-                line.push(' ');
-                length += 1;
-            }
-            line.push_str(word);
-        }
-        length += letters;
-    }
-    lines
+    let lines = wrap(text.split(' '), |word| word.chars().count(), columns, columns);
+    lines.iter().map(|line| line.join(" ")).collect()
 }
 
-/// How far a long reading has come: a line that is written over on a terminal, and wiped at the end.
-#[derive(Default)]
-pub(super) struct Progress {
-    is_drawn: bool,
-}
-
-impl Progress {
-    pub(super) fn show(&mut self, rows: u64, bytes: u64) {
-        let mut terminal = io::stderr();
-        if !terminal.is_terminal() {
-            return;
-        }
-        let mebibytes = bytes as f64 / f64::from(1 << 20);
-        let what = format!("reading: {rows} rows, {mebibytes:.1} MiB");
-        let check = styled(&format!("{:<CHECK_COLUMNS$}", "database"), Style::new());
-        self.is_drawn |= write!(terminal, "\r{check}  {what}").is_ok();
-        let _ = terminal.flush();
-    }
-}
-
-impl Drop for Progress {
-    fn drop(&mut self) {
-        if self.is_drawn {
-            let _ = write!(io::stderr(), "\r\u{1b}[K");
-        }
-    }
+/// How far the reading of the database has come.
+pub(super) fn reading(rows: u64, bytes: u64) -> String {
+    let mebibytes = bytes as f64 / f64::from(1 << 20);
+    format!("{:<CHECK_COLUMNS$}  reading: {rows} rows, {mebibytes:.1} MiB", "database")
 }
 
 #[cfg(test)]
@@ -182,13 +143,6 @@ fleets         problem  site, build: working directory /srv/site cannot be writt
         assert!(shown.starts_with("fleets         problem  site, build: working"), "{shown}");
         assert!(!shown.contains('\u{1b}') && shown.lines().all(|it| it.chars().count() <= 96));
         assert!(plain(&Finding::ok("fleets", "x"), true).starts_with("               ok       x"));
-    }
-
-    #[test]
-    fn lines_break_between_words() {
-        assert_eq!(wrapped("ab cd ef", 5), ["ab cd", "ef"]);
-        assert_eq!(wrapped("a/long/path and more", 5), ["a/long/path", "and", "more"]);
-        assert_eq!(wrapped("", 5), [""]);
     }
 
     #[test]

@@ -37,9 +37,8 @@ impl<'t> Document<'t> {
     /// Reads `text`. Whatever it is, it makes some document: topics are part of the program, and a
     /// test sees to it that they are what they should be.
     pub fn parse(text: &'t str) -> Self {
-        let (title, rest) = text.split_once('\n').unwrap_or((text, ""));
-        let title = title.trim_start_matches("# ");
-        let (name, summary) = title.split_once(" - ").unwrap_or((title, ""));
+        let (name, summary) = title(text);
+        let (_, rest) = text.split_once('\n').unwrap_or((text, ""));
         let mut blocks = Vec::new();
         let mut lines = rest.lines().peekable();
         while let Some(line) = lines.next() {
@@ -72,6 +71,12 @@ impl<'t> Document<'t> {
         }
         Self { name, summary, blocks }
     }
+}
+
+/// The name and the summary of the topic `text`, of which nothing more is read.
+pub fn title(text: &str) -> (&str, &str) {
+    let line = text.lines().next().unwrap_or_default().trim_start_matches("# ");
+    line.split_once(" - ").unwrap_or((line, ""))
 }
 
 /// Whether `line` belongs to the paragraph or item before it.

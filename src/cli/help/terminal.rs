@@ -4,6 +4,7 @@ use std::io::{self, IsTerminal};
 
 use super::markup::{Block, Document, Line, Word};
 use crate::cli::output::{BOLD, styled};
+use crate::cli::wrap::wrap;
 
 /// The width of what is no terminal.
 const WIDTH_DEFAULT: usize = 80;
@@ -36,8 +37,8 @@ pub fn render(document: &Document<'_>, width: usize) -> String {
         before = Some(kind);
         match block {
             Block::Heading(heading) => text.push_str(&format!("{}\n", styled(heading, BOLD))),
-            Block::Paragraph(line) => wrap(&mut text, line, "  ", "  ", width),
-            Block::Item(line) => wrap(&mut text, line, "  - ", "    ", width),
+            Block::Paragraph(line) => append(&mut text, line, "  ", "  ", width),
+            Block::Item(line) => append(&mut text, line, "  - ", "    ", width),
             Block::Verbatim(lines) => {
                 for line in lines {
                     text.push_str(format!("      {line}").trim_end());
@@ -68,39 +69,26 @@ fn define(text: &mut String, term: &Line<'_>, what: &Line<'_>, column: usize, wi
     let indent = " ".repeat(2 + column + 2);
     let term_width = line_width(term);
     if term_width > column {
-        wrap(text, term, "  ", "    ", width);
-        wrap(text, what, &indent, &indent, width);
+        append(text, term, "  ", "    ", width);
+        append(text, what, &indent, &indent, width);
         return;
     }
     let term = term.iter().map(shown).collect::<Vec<_>>().join(" ");
     let gap = " ".repeat(column - term_width + 2);
     let mut rest = String::new();
-    wrap(&mut rest, what, &indent, &indent, width);
+    append(&mut rest, what, &indent, &indent, width);
     text.push_str(&format!("  {term}{gap}{}", rest.trim_start_matches(' ')));
 }
 
 /// Appends `line`, its first line behind `first` and all others behind `indent`.
-fn wrap(text: &mut String, line: &Line<'_>, first: &str, indent: &str, width: usize) {
-    text.push_str(first);
-    let mut column = first.chars().count();
-    let mut is_start = true;
-    for word in line {
-        let word_width = word_width(word);
-        if !is_start && column + 1 + word_width > width {
-            text.push('\n');
-            text.push_str(indent);
-            column = indent.chars().count();
-            is_start = true;
-        }
-        if !is_start {
-            text.push(' ');
-            column += 1;
-        }
-        text.push_str(&shown(word));
-        column += word_width;
-        is_start = false;
+fn append(text: &mut String, line: &Line<'_>, first: &str, indent: &str, width: usize) {
+    let columns = |margin: &str| width.saturating_sub(margin.chars().count());
+    let lines = wrap(line, |word| word_width(word), columns(first), columns(indent));
+    for (number, words) in lines.iter().enumerate() {
+        let margin = if number == 0 { first } else { indent };
+        let words: Vec<_> = words.iter().map(|word| shown(word)).collect();
+        text.push_str(&format!("{margin}{}\n", words.join(" ")));
     }
-    text.push('\n');
 }
 
 fn shown(word: &Word<'_>) -> String {

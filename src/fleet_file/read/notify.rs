@@ -37,10 +37,7 @@ fn entry(cursor: &Cursor<'_>) -> Result<Notify, FleetFileError> {
     let fields = cursor.fields(ENTRY_KEYS)?;
     let on = match fields.get("on") {
         None => return Err(cursor.missing("on", "missing; list the ends, as in [ERRORED]")),
-        Some(on) if on.is_sequence() => {
-            on.sequence()?.iter().map(end).collect::<Result<Vec<_>, _>>()?
-        }
-        Some(on) => vec![end(on)?],
+        Some(on) => on.one_or_more(end)?,
     };
     if on.is_empty() {
         return Err(cursor.missing("on", "the list is empty; name an end, as in [ERRORED]"));

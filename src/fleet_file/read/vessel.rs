@@ -197,12 +197,9 @@ fn guardrails(
         guardrails.runtime_cutoff = duration(cutoff, RUNTIME_CUTOFF_MAX)?;
     }
     if let Some(ranges) = fields.get("exclude_exit_code_ranges") {
-        guardrails.exclude_exit_code_ranges = match ranges {
-            none if none.is_null() => Vec::new(),
-            list if list.is_sequence() => {
-                list.sequence()?.iter().map(exit_codes).collect::<Result<_, _>>()?
-            }
-            one => vec![exit_codes(one)?],
+        guardrails.exclude_exit_code_ranges = match ranges.is_null() {
+            true => Vec::new(),
+            false => ranges.one_or_more(exit_codes)?,
         };
     }
     Ok(guardrails)

@@ -10,8 +10,13 @@ use super::{CHUNK_BYTES_MAX, OutputChunk};
 use crate::domain::ids::VesselRunId;
 
 /// The file of an attempt's output.
-pub fn output_path(directory: &Path, vessel_run: VesselRunId, attempt: u32) -> PathBuf {
+pub(super) fn output_path(directory: &Path, vessel_run: VesselRunId, attempt: u32) -> PathBuf {
     directory.join(format!("{vessel_run}.{attempt}"))
+}
+
+/// Whether there is a file of an attempt's output.
+pub fn has_output(directory: &Path, vessel_run: VesselRunId, attempt: u32) -> bool {
+    output_path(directory, vessel_run, attempt).symlink_metadata().is_ok()
 }
 
 /// The attempt whose output a file of this name holds; `None` when it is another's.
