@@ -5,6 +5,7 @@ pub mod api;
 pub mod browser;
 pub mod certificate;
 pub mod description;
+pub mod disk;
 pub mod http;
 pub mod journal;
 pub mod processes;
