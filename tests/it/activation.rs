@@ -13,7 +13,7 @@ use serde_json::json;
 use crate::harness::api::true_fleet;
 use crate::harness::http::{Connection, post_request};
 use crate::harness::server::finish;
-use crate::harness::{Hook, Server, ServerBuilder, python_directory, redacted};
+use crate::harness::{Finally, Hook, Server, ServerBuilder, python_directory, redacted};
 
 /// Opens sockets as descriptors from 3 on and starts the server with them: `tcp`, `udp`, `file`,
 /// or `idle`, which is a TCP socket that does not listen.
@@ -190,6 +190,7 @@ fn restarts_under_load_lose_no_request_and_refuse_no_connection() {
     let stop = AtomicBool::new(false);
     let manners = [Manner::OnePerRequest, Manner::KeepAlive].repeat(2);
     let results = std::thread::scope(|scope| {
+        let finally = Finally(|| stop.store(true, Ordering::Relaxed));
         let senders: Vec<_> = manners
             .iter()
             .map(|manner| {
@@ -206,7 +207,7 @@ fn restarts_under_load_lose_no_request_and_refuse_no_connection() {
             server.stop();
             server.start_again();
         }
-        stop.store(true, Ordering::Relaxed);
+        drop(finally);
         senders.into_iter().map(|sender| sender.join().unwrap()).collect::<Vec<_>>()
     });
     let mut accepted = HashSet::new();

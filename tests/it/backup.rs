@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use crate::harness::api::{is_final, vessel_of};
 use crate::harness::server::{BOATHOOK, finish};
-use crate::harness::{Hook, Random, Server, assert_error, redacted, sha256, wait_until};
+use crate::harness::{Finally, Hook, Random, Server, assert_error, redacted, sha256, wait_until};
 
 /// A backup of `server`, in its scratch directory.
 #[track_caller]
@@ -190,7 +190,7 @@ fn backups_under_load_hold_all_that_was_acknowledged_and_no_half_of_anything() {
     let (_, hook) = server.fleet_with_webhook(&fleet_of("true", "busy"));
     let (books, done) = (Mutex::default(), AtomicBool::new(false));
     let backups = std::thread::scope(|scope| {
-        let finally = Finally(&done);
+        let finally = Finally(|| done.store(true, Ordering::SeqCst));
         for sender in 0..4 {
             let (hook, books, done, address) = (&hook, &books, &done, server.hooks());
             scope.spawn(move || send(hook, address, sender, done, books));
@@ -228,15 +228,6 @@ fn backups_under_load_hold_all_that_was_acknowledged_and_no_half_of_anything() {
             assert!(length > 0, "each has a body");
         }
         assert_eq!(copy.log().matches("ERROR").count(), 0, "{}", copy.log_tail());
-    }
-}
-
-/// Lets senders end also when the test fails.
-struct Finally<'a>(&'a AtomicBool);
-
-impl Drop for Finally<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::SeqCst);
     }
 }
 

@@ -20,7 +20,7 @@ use serde_json::Value;
 
 use crate::harness::api::is_final;
 use crate::harness::server::finish;
-use crate::harness::{Journal, Random, Server};
+use crate::harness::{Finally, Journal, Random, Server};
 
 use load::{Books, Fleets};
 use watch::Watch;
@@ -55,31 +55,26 @@ fn a_day_of_mixed_load_loses_nothing_and_leaves_nothing_behind() {
     let mut watch = Watch::default();
 
     std::thread::scope(|scope| {
+        let _finally = Finally(|| books.end());
         for sender in 0..load::SENDERS {
             let (books, fleets, address) = (&books, &fleets, &address);
             let random = Random::seeded(random.next());
             scope.spawn(move || load::send(books, fleets, address, sender, random));
         }
-        let rounds = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            for number in 1..=ROUNDS {
-                let end = Instant::now() + round;
-                let half = end - round / 2;
-                replay_until(half, &server, &books, &mut random);
-                if number.is_multiple_of(ROUNDS_PER_STOP) {
-                    server.stop();
-                    server.start_again();
-                }
-                if number.is_multiple_of(ROUNDS_PER_BACKUP) {
-                    back_up(&server);
-                }
-                replay_until(end, &server, &books, &mut random);
-                watch.look(number, &server, &books, &journal);
-                server.crash_and_restart();
+        for number in 1..=ROUNDS {
+            let end = Instant::now() + round;
+            let half = end - round / 2;
+            replay_until(half, &server, &books, &mut random);
+            if number.is_multiple_of(ROUNDS_PER_STOP) {
+                server.stop();
+                server.start_again();
             }
-        }));
-        books.end();
-        if let Err(panic) = rounds {
-            std::panic::resume_unwind(panic);
+            if number.is_multiple_of(ROUNDS_PER_BACKUP) {
+                back_up(&server);
+            }
+            replay_until(end, &server, &books, &mut random);
+            watch.look(number, &server, &books, &journal);
+            server.crash_and_restart();
         }
     });
 

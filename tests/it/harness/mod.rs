@@ -52,6 +52,16 @@ pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     assert!(wait_for(|| condition().then_some(())).is_some(), "waited in vain until {what}");
 }
 
+/// Does something at the end of its scope, also when a test fails before: lets the threads of a
+/// scope end, which it would wait for.
+pub struct Finally<F: FnMut()>(pub F);
+
+impl<F: FnMut()> Drop for Finally<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
+
 /// The directory that holds a Python interpreter called `python3`: vessels do not get the `PATH`
 /// of whoever runs these tests.
 pub fn python_directory() -> String {
