@@ -154,12 +154,12 @@ fn send(
     let mut kept: Option<Connection> = None;
     while !stop.load(Ordering::Relaxed) {
         let was_kept = kept.is_some();
-        let mut connection = match kept.take() {
+        let connection = match kept.take() {
             Some(connection) => connection,
             None => Connection::open(address).map_err(|error| format!("connecting: {error}"))?,
         };
-        let answer = match connection.send(&request).and_then(|()| connection.answer()) {
-            Ok(answer) => answer,
+        let (answer, open) = match connection.exchange(&request) {
+            Ok(exchanged) => exchanged,
             Err(error) if was_kept && was_closed(&error) => continue,
             Err(error) => return Err(format!("after {} posts: {error}", accepted.len())),
         };
@@ -167,8 +167,7 @@ fn send(
             return Err(format!("{}: {}", answer.status, redacted(&answer.text())));
         }
         accepted.push(answer.data()["fleet_run_id"].as_str().unwrap().to_owned());
-        let closes = answer.header("connection").is_some_and(|it| it.eq_ignore_ascii_case("close"));
-        kept = (manner == Manner::KeepAlive && !closes).then_some(connection);
+        kept = open.filter(|_| manner == Manner::KeepAlive);
     }
     Ok(accepted)
 }
