@@ -138,12 +138,7 @@ fn no_run_is_lost_or_repeated_by_kill_nine() {
         }
     });
 
-    let api = server.api();
-    let mut runs = Vec::new();
-    server.wait_until("every run has ended", || {
-        runs = api.all_runs();
-        runs.iter().all(is_final)
-    });
+    let runs = server.wait_all_ended();
     check(&server, &runs, &books, &journal.lines(), &ended);
 }
 

@@ -152,7 +152,7 @@ fn record(seed: u64) -> Scene {
     }
     let post = |server: &Server, seed: u64| {
         send(server, &hook, seed, &studio, &ledger);
-        server.wait_until("every run has ended", || server.api().all_runs().iter().all(is_final));
+        server.wait_all_ended();
     };
     post(&server, seed);
     server.stop();

@@ -79,7 +79,7 @@ fn a_day_of_mixed_load_loses_nothing_and_leaves_nothing_behind() {
     });
 
     println!("{watch}");
-    let runs = await_all_ended(&server);
+    let runs = server.wait_all_ended();
     check_books(&books, &journal, &runs);
     check_restored(&server, &fleets);
     watch.check();
@@ -116,15 +116,6 @@ fn back_up(server: &Server) {
         let (code, stdout, stderr) = finish(server.cli(arguments));
         assert_eq!(code, 0, "{stdout}{stderr}\n{}", server.log_tail());
     }
-}
-
-fn await_all_ended(server: &Server) -> Vec<Value> {
-    let mut runs = Vec::new();
-    server.wait_until("every run has ended", || {
-        runs = server.api().all_runs();
-        runs.iter().all(is_final)
-    });
-    runs
 }
 
 /// Every run that was acknowledged has done its work, and those that are kept have ended as they

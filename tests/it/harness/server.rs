@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use super::api::{Api, Hook};
+use super::api::{Api, Hook, is_final};
 use super::{Journal, PATIENCE, processes, redacted, wait_for};
 
 /// The program under test.
@@ -294,6 +294,17 @@ impl Server {
         if wait_for(|| condition().then_some(())).is_none() {
             panic!("waited in vain until {what}\n{}", self.log_tail());
         }
+    }
+
+    /// Waits until every run has ended: all of them.
+    #[track_caller]
+    pub fn wait_all_ended(&self) -> Vec<serde_json::Value> {
+        let mut runs = Vec::new();
+        self.wait_until("every run has ended", || {
+            runs = self.api().all_runs();
+            runs.iter().all(is_final)
+        });
+        runs
     }
 
     /// Sends the server a signal.
