@@ -13,13 +13,13 @@ mod load;
 mod watch;
 
 use std::net::TcpListener;
-use std::process::Command;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use crate::harness::api::is_final;
-use crate::harness::server::finish;
+use crate::harness::server::{back_up, finish, restored};
 use crate::harness::{Finally, Journal, Random, Server};
 
 use load::{Books, Fleets};
@@ -53,6 +53,7 @@ fn a_day_of_mixed_load_loses_nothing_and_leaves_nothing_behind() {
     let fleets = Fleets::apply(&server, &journal);
     let books = Books::new(Instant::now() + round * ROUNDS as u32);
     let mut watch = Watch::default();
+    let mut backup = None;
 
     std::thread::scope(|scope| {
         let _finally = Finally(|| books.end());
@@ -70,7 +71,7 @@ fn a_day_of_mixed_load_loses_nothing_and_leaves_nothing_behind() {
                 server.start_again();
             }
             if number.is_multiple_of(ROUNDS_PER_BACKUP) {
-                back_up(&server);
+                backup = Some(back_up_and_verify(&server));
             }
             replay_until(end, &server, &books, &mut random);
             watch.look(number, &server, &books, &journal);
@@ -81,7 +82,7 @@ fn a_day_of_mixed_load_loses_nothing_and_leaves_nothing_behind() {
     println!("{watch}");
     let runs = server.wait_all_ended();
     check_books(&books, &journal, &runs);
-    check_restored(&server, &fleets);
+    check_restored(&backup.expect("there are rounds with a backup"), &fleets);
     watch.check();
     server.stop();
 }
@@ -105,17 +106,15 @@ fn replay_until(end: Instant, server: &Server, books: &Books, random: &mut Rando
     }
 }
 
-fn backup_path(server: &Server) -> String {
-    server.scratch().join("latest.backup").to_str().unwrap().to_owned()
-}
-
-fn back_up(server: &Server) {
-    let path = backup_path(server);
-    let _ = std::fs::remove_file(&path);
-    for arguments in [&["backup", &path][..], &["restore", "--verify", &path]] {
-        let (code, stdout, stderr) = finish(server.cli(arguments));
-        assert_eq!(code, 0, "{stdout}{stderr}\n{}", server.log_tail());
-    }
+/// Makes a backup in place of the last one, and looks whether it is whole.
+fn back_up_and_verify(server: &Server) -> PathBuf {
+    const NAME: &str = "latest.backup";
+    let _ = std::fs::remove_file(server.scratch().join(NAME));
+    let backup = back_up(server, NAME);
+    let (code, stdout, stderr) =
+        finish(server.cli(&["restore", "--verify", backup.to_str().unwrap()]));
+    assert_eq!(code, 0, "{stdout}{stderr}\n{}", server.log_tail());
+    backup
 }
 
 /// Every run that was acknowledged has done its work, and those that are kept have ended as they
@@ -149,12 +148,8 @@ fn check_books(books: &Books, journal: &Journal, runs: &[Value]) {
 }
 
 /// The last backup makes a server that answers on the same URLs and has nothing left to do.
-fn check_restored(server: &Server, fleets: &Fleets) {
-    let mut restored = Server::builder().not_started();
-    let mut restore: Command = restored.cli(&["restore", &backup_path(server)]);
-    restore.arg("--data-dir").arg(restored.data_dir());
-    let (code, stdout, stderr) = finish(restore);
-    assert_eq!(code, 0, "{stdout}{stderr}");
+fn check_restored(backup: &Path, fleets: &Fleets) {
+    let mut restored = restored(backup, &[]);
     restored.start_again();
     let runs = restored.api().all_runs();
     assert!(!runs.is_empty() && runs.iter().all(is_final), "a restored server has nothing to do");

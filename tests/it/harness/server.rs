@@ -396,6 +396,34 @@ pub fn finish(mut command: Command) -> (i32, String, String) {
     )
 }
 
+/// A backup of `server`, in its scratch directory.
+#[track_caller]
+pub fn back_up(server: &Server, name: &str) -> PathBuf {
+    let path = server.scratch().join(name);
+    let (code, _, said) = finish(server.cli(&["backup", path.to_str().unwrap()]));
+    assert_eq!(code, 0, "{}\n{}", redacted(&said), server.log_tail());
+    path
+}
+
+/// `boathook restore`, of `backup` to `data_dir`.
+pub fn restore_command(backup: &Path, data_dir: &Path) -> Command {
+    let mut command = Command::new(BOATHOOK);
+    command.env_clear().arg("restore").arg(backup).arg("--data-dir").arg(data_dir);
+    command
+}
+
+/// A server, not started, on what the backup restores to.
+#[track_caller]
+pub fn restored(backup: &Path, flags: &[&str]) -> Server {
+    let server = Server::builder().not_started();
+    let mut restore = restore_command(backup, server.data_dir());
+    restore.args(flags);
+    let (code, said, problems) = finish(restore);
+    assert_eq!(code, 0, "{problems}");
+    assert!(said.contains("restored the backup of") && problems.contains("serve"), "{said}");
+    server
+}
+
 /// Reads `reader` until the text so far contains `needle`; the text.
 #[track_caller]
 pub fn read_until(reader: &mut impl Read, needle: &str) -> String {
