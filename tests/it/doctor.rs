@@ -11,6 +11,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use crate::harness::disk::SmallDisk;
+use crate::harness::receiver::Receiver;
 use crate::harness::server::finish;
 use crate::harness::{Server, ServerBuilder, assert_error, python_directory, redacted};
 
@@ -292,17 +293,8 @@ fn privileges_and_compilers_that_are_denied_are_explained() {
 
 #[test]
 fn listeners_are_tried_and_a_public_url_followed() {
-    let elsewhere = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = elsewhere.local_addr().unwrap();
-    std::thread::spawn(move || {
-        for stream in elsewhere.incoming().flatten() {
-            let mut stream = stream;
-            let _ = std::io::Read::read(&mut stream, &mut [0; 4096]);
-            let answer = b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n";
-            let _ = std::io::Write::write_all(&mut stream, answer);
-        }
-    });
-    let url = format!("http://{address}");
+    let elsewhere = Receiver::start(|_| Some("502 Bad Gateway\r\n".to_owned()));
+    let url = format!("http://{}", elsewhere.address);
     let server = Server::builder().setting("public_url", &url).start();
     let report = Report::of(&server);
     let (level, remedy) = report.about("public-url", "answers 502");
