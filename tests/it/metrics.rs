@@ -43,13 +43,9 @@ fn refused(listener: &str, reason: &str) -> String {
 #[test]
 fn runs_are_counted_from_their_acceptance_to_their_end() {
     let receiver = Receiver::start(|_| Some("200 OK\r\n".to_owned()));
-    let secrets = tempfile::tempdir().unwrap();
-    fs::write(secrets.path().join("signing"), "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
-    let mut server = Server::builder()
-        .setting("workers", "2")
-        .setting("secrets_dir", secrets.path().to_str().unwrap())
-        .setting("notify_hosts", &receiver.address.to_string())
-        .start();
+    let builder = Server::builder().setting("workers", "2");
+    let (_secrets, builder) = receiver.allowed_by(builder);
+    let mut server = builder.start();
     let api = server.api();
     let (_, hook) = server.fleet_with_webhook(&true_fleet("good"));
     let notify = json!([
