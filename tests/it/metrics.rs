@@ -11,29 +11,19 @@ use crate::harness::api::true_fleet;
 use crate::harness::http::exchange;
 use crate::harness::receiver::Receiver;
 use crate::harness::scrape::Scrape;
-use crate::harness::{Api, Connection, Server, wait_until};
+use crate::harness::{Api, Connection, Server, wait_for, wait_until};
 
 /// Waits until the samples have these values: what is counted after an answer may lag behind it.
 #[track_caller]
 fn await_values(api: &Api, expected: &[(&str, f64)]) -> Scrape {
-    let mut last = Scrape::of(api);
-    let differs = |scrape: &Scrape| {
-        let wrong = expected.iter().filter(|(sample, value)| scrape.value(sample) != *value);
-        wrong.map(|(sample, _)| format!("{sample} {}", scrape.value(sample))).collect::<Vec<_>>()
-    };
-    let mut wrong = differs(&last);
-    wait_until(&format!("{expected:?}"), || {
-        if !wrong.is_empty() {
-            last = Scrape::of(api);
-            let now = differs(&last);
-            if now != wrong {
-                println!("not yet: {now:?}");
-            }
-            wrong = now;
-        }
-        wrong.is_empty()
+    let mut wrong = Vec::new();
+    let settled = wait_for(|| {
+        let scrape = Scrape::of(api);
+        let values = expected.iter().map(|(sample, value)| (*sample, scrape.value(sample), *value));
+        wrong = values.filter(|(_, is, wanted)| is != wanted).collect();
+        wrong.is_empty().then_some(scrape)
     });
-    last
+    settled.unwrap_or_else(|| panic!("waited in vain; sample, value, value expected: {wrong:?}"))
 }
 
 fn refused(listener: &str, reason: &str) -> String {
