@@ -14,7 +14,7 @@ pub mod receiver;
 pub mod scrape;
 pub mod server;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -73,6 +73,17 @@ pub fn python_directory() -> String {
     let directory = format!("{}/bin", prefix.trim());
     assert!(Path::new(&directory).join("python3").exists(), "no python3 in {directory}");
     directory
+}
+
+/// Compiles the C program `source` to a library in `directory`, for `LD_PRELOAD`; its path.
+pub fn shared_library(source: &Path, directory: &Path) -> PathBuf {
+    let name = source.file_stem().unwrap().to_str().unwrap();
+    let library = directory.join(format!("{name}-{}.so", std::process::id()));
+    let mut compiler = Command::new("cc");
+    compiler.args(["-shared", "-fPIC", "-O1", "-Wall", "-Wextra", "-o"]);
+    let status = compiler.arg(&library).arg(source).args(["-ldl", "-lpthread"]).status();
+    assert!(status.expect("a C compiler is installed").success());
+    library
 }
 
 /// The SHA-256 of `bytes` as sha256sum prints it.
