@@ -357,11 +357,12 @@ fn an_interrupted_backup_leaves_nothing_behind() {
     if !status.success() {
         assert_eq!(fs::read(&path).unwrap(), b"the last one");
     }
-    // To standard output it goes as it is.
-    let mut command = server.cli(&["backup", "-"]);
-    let output = command.output().unwrap();
-    assert!(output.status.success());
-    fs::write(&path, &output.stdout).unwrap();
+    // To standard output it goes as it is, once the server has noticed that nobody takes the first.
+    server.wait_until("another backup can be made", || {
+        let output = server.cli(&["backup", "-"]).output().unwrap();
+        fs::write(&path, &output.stdout).unwrap();
+        output.status.success()
+    });
     let (code, said, _) = finish(server.cli(&["restore", "--verify", path.to_str().unwrap()]));
     assert!(code == 0 && said.contains("is whole"), "{said}");
 }
