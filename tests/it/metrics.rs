@@ -308,6 +308,7 @@ fn what_is_not_in_order_is_noticed() {
         ("h_count 2", "h_count 3"),
         ("} 1", "} 3"),
         ("le=\"1\"", "le=\"+Inf\""),
+        ("le=\"1\"", "le=\"NaN\""),
         ("h_bucket{le=\"+Inf\"} 2\n", ""),
         ("h_sum 3\n", ""),
         ("h_sum 3", "h_sum 0"),
