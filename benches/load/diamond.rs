@@ -1,17 +1,12 @@
 //! What joining vessels to a graph costs: vessels finished per second while a queue of diamonds of
 //! four `/bin/true` drains, against the same number of vessels as runs of their own.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 
-use crate::client::{body, load, post};
-use crate::drain::span;
+use crate::drain::drained;
 use crate::median;
-use crate::server::Server;
 
 const VESSELS: usize = 4_000;
-const WORKERS: usize = 8;
 const ROUNDS: usize = 3;
 
 pub fn run() {
@@ -39,11 +34,5 @@ pub fn run() {
 /// Vessels finished per second while runs of `fleet` drain.
 fn drain(fleet: &Value) -> f64 {
     let vessels = fleet["vessels"].as_object().expect("vessels").len();
-    let server = Server::start("diamond", &["--workers", &WORKERS.to_string()]);
-    let (fleet, path) = server.add_fleet(fleet);
-    let hold = server.hold_workers(WORKERS);
-    load(server.hooks, &post(&path, "", &body()), 201, Duration::MAX, VESSELS / vessels);
-    drop(hold);
-    server.await_drained(&fleet);
-    VESSELS as f64 / span(&server, &fleet).as_secs_f64()
+    drained("diamond", &[], fleet, VESSELS / vessels) * vessels as f64
 }

@@ -5,6 +5,8 @@ use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use serde_json::{Value, json};
+
 use crate::client::{body, load, post};
 use crate::median;
 use crate::server::Server;
@@ -20,9 +22,10 @@ pub fn run() {
 }
 
 fn measure(what: &str, arguments: &[&str], wanted: f64) {
+    let fleet = json!({"name": "true", "vessels": {"main": {"command": ["/bin/true"]}}});
     let mut ratios = Vec::new();
     for _ in 0..ROUNDS {
-        let (before, drained) = (bare_loop(), drain(arguments));
+        let (before, drained) = (bare_loop(), drained("drain", arguments, &fleet, RUNS));
         let bare = f64::midpoint(before, bare_loop());
         println!("{what:<28} {drained:>6.0}/s   bare loop {bare:>6.0}/s   {:.2}", drained / bare);
         ratios.push(drained / bare);
@@ -50,24 +53,25 @@ fn bare_loop() -> f64 {
     RUNS as f64 / begin.elapsed().as_secs_f64()
 }
 
-fn drain(arguments: &[&str]) -> f64 {
+/// Runs of `fleet` finished per second while a queue of so many drains.
+pub fn drained(directory: &str, arguments: &[&str], fleet: &Value, runs: usize) -> f64 {
     let workers = WORKERS.to_string();
-    let server = Server::start("drain", &[&["--workers", &workers], arguments].concat());
-    let (fleet, path) = server.fleet("true", &["/bin/true"]);
+    let server = Server::start(directory, &[&["--workers", &workers], arguments].concat());
+    let (fleet, path) = server.add_fleet(fleet);
     let hold = server.hold_workers(WORKERS);
     let request = post(&path, "", &body());
-    load(server.hooks, &request, 201, Duration::MAX, RUNS);
+    load(server.hooks, &request, 201, Duration::MAX, runs);
     let begin = Instant::now();
     drop(hold);
     server.await_drained(&fleet);
     let upper_bound = begin.elapsed();
     let elapsed = span(&server, &fleet).min(upper_bound);
-    RUNS as f64 / elapsed.as_secs_f64()
+    runs as f64 / elapsed.as_secs_f64()
 }
 
 /// From the first start to the last end, as the server recorded them.
-pub fn span(server: &Server, fleet: &str) -> Duration {
-    let at = |run: &serde_json::Value, key: &str| {
+fn span(server: &Server, fleet: &str) -> Duration {
+    let at = |run: &Value, key: &str| {
         run[key].as_str().expect("a time").parse::<jiff::Timestamp>().expect("a time")
     };
     let mut cursor = String::new();

@@ -4,8 +4,6 @@
 use std::thread;
 use std::time::Duration;
 
-use serde_json::json;
-
 use crate::client::{body, load_mixed, post};
 use crate::median;
 use crate::server::{Hold, Server};
@@ -44,7 +42,11 @@ impl Fleets {
                 .map(|first| {
                     scope.spawn(move || {
                         let numbers = (first..count).step_by(ADDERS);
-                        let request = |number| post(&add(server_of, number), "", body);
+                        let request = |number| {
+                            let name = format!("fleet {number}");
+                            let (_, path) = server_of.fleet(&name, &["/bin/true"]);
+                            post(&path, "", body)
+                        };
                         numbers.map(request).collect::<Vec<_>>()
                     })
                 })
@@ -59,10 +61,4 @@ impl Fleets {
         answered.report(what);
         answered.rate
     }
-}
-
-/// Adds a fleet with a webhook. Returns the path of its URL.
-fn add(server: &Server, number: usize) -> String {
-    let vessels = json!({"main": {"command": ["/bin/true"]}});
-    server.add_fleet(&json!({"name": format!("fleet {number}"), "vessels": vessels})).1
 }

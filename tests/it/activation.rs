@@ -13,7 +13,7 @@ use serde_json::json;
 use crate::harness::api::true_fleet;
 use crate::harness::http::{Connection, post_request};
 use crate::harness::server::finish;
-use crate::harness::{Hook, Server, ServerBuilder, python_directory, redacted};
+use crate::harness::{Finally, Hook, Server, ServerBuilder, python_directory, redacted};
 
 /// Opens sockets as descriptors from 3 on and starts the server with them: `tcp`, `udp`, `file`,
 /// or `idle`, which is a TCP socket that does not listen.
@@ -154,12 +154,12 @@ fn send(
     let mut kept: Option<Connection> = None;
     while !stop.load(Ordering::Relaxed) {
         let was_kept = kept.is_some();
-        let mut connection = match kept.take() {
+        let connection = match kept.take() {
             Some(connection) => connection,
             None => Connection::open(address).map_err(|error| format!("connecting: {error}"))?,
         };
-        let answer = match connection.send(&request).and_then(|()| connection.answer()) {
-            Ok(answer) => answer,
+        let (answer, open) = match connection.exchange(&request) {
+            Ok(exchanged) => exchanged,
             Err(error) if was_kept && was_closed(&error) => continue,
             Err(error) => return Err(format!("after {} posts: {error}", accepted.len())),
         };
@@ -167,8 +167,7 @@ fn send(
             return Err(format!("{}: {}", answer.status, redacted(&answer.text())));
         }
         accepted.push(answer.data()["fleet_run_id"].as_str().unwrap().to_owned());
-        let closes = answer.header("connection").is_some_and(|it| it.eq_ignore_ascii_case("close"));
-        kept = (manner == Manner::KeepAlive && !closes).then_some(connection);
+        kept = open.filter(|_| manner == Manner::KeepAlive);
     }
     Ok(accepted)
 }
@@ -190,6 +189,7 @@ fn restarts_under_load_lose_no_request_and_refuse_no_connection() {
     let stop = AtomicBool::new(false);
     let manners = [Manner::OnePerRequest, Manner::KeepAlive].repeat(2);
     let results = std::thread::scope(|scope| {
+        let finally = Finally(|| stop.store(true, Ordering::Relaxed));
         let senders: Vec<_> = manners
             .iter()
             .map(|manner| {
@@ -206,7 +206,7 @@ fn restarts_under_load_lose_no_request_and_refuse_no_connection() {
             server.stop();
             server.start_again();
         }
-        stop.store(true, Ordering::Relaxed);
+        drop(finally);
         senders.into_iter().map(|sender| sender.join().unwrap()).collect::<Vec<_>>()
     });
     let mut accepted = HashSet::new();

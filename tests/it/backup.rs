@@ -3,10 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{Read, Write};
-use std::net::TcpStream;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -15,35 +12,9 @@ use boathook::clock::Timestamp;
 use serde_json::{Value, json};
 
 use crate::harness::api::{is_final, vessel_of};
-use crate::harness::server::{BOATHOOK, finish};
-use crate::harness::{Hook, Random, Server, assert_error, redacted, sha256, wait_until};
-
-/// A backup of `server`, in its scratch directory.
-#[track_caller]
-fn back_up(server: &Server, name: &str) -> PathBuf {
-    let path = server.scratch().join(name);
-    let (code, _, said) = finish(server.cli(&["backup", path.to_str().unwrap()]));
-    assert_eq!(code, 0, "{}", redacted(&said));
-    path
-}
-
-fn restore_command(backup: &Path, data_dir: &Path) -> Command {
-    let mut command = Command::new(BOATHOOK);
-    command.env_clear().arg("restore").arg(backup).arg("--data-dir").arg(data_dir);
-    command
-}
-
-/// A server, not started, on what the backup restores to.
-#[track_caller]
-fn restored(backup: &Path, flags: &[&str]) -> Server {
-    let server = Server::builder().not_started();
-    let mut restore = restore_command(backup, server.data_dir());
-    restore.args(flags);
-    let (code, said, problems) = finish(restore);
-    assert_eq!(code, 0, "{problems}");
-    assert!(said.contains("restored the backup of") && problems.contains("serve"), "{said}");
-    server
-}
+use crate::harness::http::post_request;
+use crate::harness::server::{back_up, finish, restore_command, restored};
+use crate::harness::{Connection, Finally, Hook, Random, Server, assert_error, sha256, wait_until};
 
 fn fleet_of(script: &str, name: &str) -> Value {
     json!({"name": name, "vessels": {
@@ -190,7 +161,7 @@ fn backups_under_load_hold_all_that_was_acknowledged_and_no_half_of_anything() {
     let (_, hook) = server.fleet_with_webhook(&fleet_of("true", "busy"));
     let (books, done) = (Mutex::default(), AtomicBool::new(false));
     let backups = std::thread::scope(|scope| {
-        let finally = Finally(&done);
+        let finally = Finally(|| done.store(true, Ordering::SeqCst));
         for sender in 0..4 {
             let (hook, books, done, address) = (&hook, &books, &done, server.hooks());
             scope.spawn(move || send(hook, address, sender, done, books));
@@ -228,15 +199,6 @@ fn backups_under_load_hold_all_that_was_acknowledged_and_no_half_of_anything() {
             assert!(length > 0, "each has a body");
         }
         assert_eq!(copy.log().matches("ERROR").count(), 0, "{}", copy.log_tail());
-    }
-}
-
-/// Lets senders end also when the test fails.
-struct Finally<'a>(&'a AtomicBool);
-
-impl Drop for Finally<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::SeqCst);
     }
 }
 
@@ -334,18 +296,13 @@ fn a_restore_that_was_killed_is_run_again() {
     }
 }
 
-/// A client that takes the head of a backup, and then no more.
-fn begin_and_stop_reading(server: &Server) -> TcpStream {
-    let mut client = TcpStream::connect(server.admin()).unwrap();
-    let request = format!(
-        "POST /api/v1/backup HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\n\
-         Content-Length: 0\r\n\r\n",
-        server.token()
-    );
-    client.write_all(request.as_bytes()).unwrap();
-    let mut head = [0; 12];
-    client.read_exact(&mut head).unwrap();
-    assert_eq!(&head, b"HTTP/1.1 200");
+/// A client that takes the first line of a backup's head, and then no more.
+fn begin_and_stop_reading(server: &Server) -> Connection {
+    let mut client = Connection::open(server.admin()).unwrap();
+    let token = format!("Bearer {}", server.token());
+    client.send(&post_request("/api/v1/backup", &[("Authorization", &token)], b"")).unwrap();
+    let status = client.line().unwrap();
+    assert!(status.starts_with("HTTP/1.1 200"), "{status}");
     client
 }
 
@@ -400,11 +357,12 @@ fn an_interrupted_backup_leaves_nothing_behind() {
     if !status.success() {
         assert_eq!(fs::read(&path).unwrap(), b"the last one");
     }
-    // To standard output it goes as it is.
-    let mut command = server.cli(&["backup", "-"]);
-    let output = command.output().unwrap();
-    assert!(output.status.success());
-    fs::write(&path, &output.stdout).unwrap();
+    // To standard output it goes as it is, once the server has noticed that nobody takes the first.
+    server.wait_until("another backup can be made", || {
+        let output = server.cli(&["backup", "-"]).output().unwrap();
+        fs::write(&path, &output.stdout).unwrap();
+        output.status.success()
+    });
     let (code, said, _) = finish(server.cli(&["restore", "--verify", path.to_str().unwrap()]));
     assert!(code == 0 && said.contains("is whole"), "{said}");
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::harness::api::is_final;
-use crate::harness::{Hook, Journal, Random, Server};
+use crate::harness::{Finally, Hook, Journal, Random, Server};
 
 const ROUNDS: usize = 55;
 const SENDERS: usize = 8;
@@ -119,37 +119,26 @@ fn no_run_is_lost_or_repeated_by_kill_nine() {
     let books = Books::default();
     let mut ended = Ended::new();
     std::thread::scope(|scope| {
+        let _finally = Finally(|| books.end());
         for sender in 0..SENDERS {
             let (books, hook) = (&books, &hook);
             let random = Random::seeded(seed ^ (sender as u64 + 1));
             scope.spawn(move || books.send(sender, hook, random));
         }
-        // Senders must not wait for ever when this thread panics.
-        let rounds = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            for round in 1..=ROUNDS {
-                books.begin_round(round, server.hooks());
-                note_ended(&server, &journal, &mut ended);
-                std::thread::sleep(Duration::from_millis(random.below(LIFE_MS_MAX) as u64));
-                server.kill();
-                if random.one_in(4) {
-                    let delay = Duration::from_millis(random.below(START_MS_MAX) as u64);
-                    server.start_and_kill(delay);
-                }
-                server.start_again();
+        for round in 1..=ROUNDS {
+            books.begin_round(round, server.hooks());
+            note_ended(&server, &journal, &mut ended);
+            std::thread::sleep(Duration::from_millis(random.below(LIFE_MS_MAX) as u64));
+            server.kill();
+            if random.one_in(4) {
+                let delay = Duration::from_millis(random.below(START_MS_MAX) as u64);
+                server.start_and_kill(delay);
             }
-        }));
-        books.end();
-        if let Err(panic) = rounds {
-            std::panic::resume_unwind(panic);
+            server.start_again();
         }
     });
 
-    let api = server.api();
-    let mut runs = Vec::new();
-    server.wait_until("every run has ended", || {
-        runs = api.all_runs();
-        runs.iter().all(is_final)
-    });
+    let runs = server.wait_all_ended();
     check(&server, &runs, &books, &journal.lines(), &ended);
 }
 

@@ -10,6 +10,8 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
+use crate::harness::disk::SmallDisk;
+use crate::harness::receiver::Receiver;
 use crate::harness::server::finish;
 use crate::harness::{Server, ServerBuilder, assert_error, python_directory, redacted};
 
@@ -291,17 +293,8 @@ fn privileges_and_compilers_that_are_denied_are_explained() {
 
 #[test]
 fn listeners_are_tried_and_a_public_url_followed() {
-    let elsewhere = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = elsewhere.local_addr().unwrap();
-    std::thread::spawn(move || {
-        for stream in elsewhere.incoming().flatten() {
-            let mut stream = stream;
-            let _ = std::io::Read::read(&mut stream, &mut [0; 4096]);
-            let answer = b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n";
-            let _ = std::io::Write::write_all(&mut stream, answer);
-        }
-    });
-    let url = format!("http://{address}");
+    let elsewhere = Receiver::start(|_| Some("502 Bad Gateway\r\n".to_owned()));
+    let url = format!("http://{}", elsewhere.address);
     let server = Server::builder().setting("public_url", &url).start();
     let report = Report::of(&server);
     let (level, remedy) = report.about("public-url", "answers 502");
@@ -327,25 +320,14 @@ fn listeners_are_tried_and_a_public_url_followed() {
 
 #[test]
 fn places_that_are_no_good_for_a_database_are_named() {
-    let directory = tempfile::Builder::new().prefix("boathook-doctor-").tempdir().unwrap();
-    let mut mount = Command::new("mount");
-    let mount =
-        mount.args(["-t", "tmpfs", "-o", "size=64m", "tmpfs"]).arg(directory.path()).output();
-    if !mount.is_ok_and(|output| output.status.success()) {
-        println!("SKIPPED: this test mounts a tmpfs, which only root may do: not tested");
-        return;
-    }
-    let builder = Server::builder().setting("min_free_bytes", "40MiB");
-    let server = builder.data_dir(&directory.path().join("data")).start();
+    let Some(disk) = SmallDisk::mount(64) else { return };
+    let server = disk.server().setting("min_free_bytes", "40MiB").start();
     let mode = |mode| {
         fs::set_permissions(server.data_dir(), fs::Permissions::from_mode(mode)).unwrap();
     };
     mode(0o755);
     let report = Report::of(&server);
     mode(0o700);
-    drop(server);
-    let unmounted = Command::new("umount").arg(directory.path()).status().unwrap().success();
-    assert!(unmounted);
     assert_eq!(report.code, 1);
     assert_eq!(report.about("file-system", "in memory").0, "problem");
     assert_eq!(report.about("data-dir", "has mode 0755").0, "problem");

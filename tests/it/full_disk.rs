@@ -2,79 +2,17 @@
 //! work. Whatever breaks, what was acknowledged is there when space is back.
 
 use std::collections::HashMap;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
 use serde_json::json;
-use tempfile::TempDir;
 
 use crate::harness::api::{true_fleet, vessel_of};
+use crate::harness::disk::SmallDisk;
 use crate::harness::http::exchange;
 use crate::harness::server::finish;
-use crate::harness::{Connection, Hook, Random, Server, ServerBuilder, wait_for};
-
-/// A small file system in memory. Gone when dropped.
-struct SmallDisk {
-    directory: TempDir,
-}
-
-impl SmallDisk {
-    /// One of `megabytes`; `None`, loudly, where mounting is not allowed.
-    fn mount(megabytes: u32) -> Option<Self> {
-        let directory = tempfile::Builder::new().prefix("boathook-disk-").tempdir().unwrap();
-        let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", &format!("size={megabytes}m"), "tmpfs"]);
-        let mounted = mount.arg(directory.path()).output();
-        if mounted.is_ok_and(|output| output.status.success()) {
-            return Some(Self { directory });
-        }
-        println!("SKIPPED: this test mounts a tmpfs, which only root may do: not tested");
-        None
-    }
-
-    fn path(&self) -> &Path {
-        self.directory.path()
-    }
-
-    /// Uses up all space but for about `left` bytes; given back by [`give_back`](Self::give_back).
-    fn use_up_all_but(&self, left: u64) {
-        let stat = rustix::fs::statvfs(self.path()).unwrap();
-        let free = stat.f_bavail * stat.f_frsize;
-        let mut ballast =
-            OpenOptions::new().create(true).append(true).open(self.ballast()).unwrap();
-        let zeros = [0; 4096];
-        for _ in 0..free.saturating_sub(left) / zeros.len() as u64 {
-            ballast.write_all(&zeros).unwrap();
-        }
-    }
-
-    fn give_back(&self) {
-        fs::remove_file(self.ballast()).unwrap();
-    }
-
-    /// Makes it one of `megabytes`.
-    fn grow(&self, megabytes: u32) {
-        let mut mount = Command::new("mount");
-        mount.args(["-o", &format!("remount,size={megabytes}m")]).arg(self.path());
-        assert!(mount.status().unwrap().success());
-    }
-
-    fn ballast(&self) -> PathBuf {
-        self.path().join("ballast")
-    }
-
-    fn server(&self) -> ServerBuilder {
-        Server::builder().data_dir(&self.path().join("data"))
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(self.path()).status();
-    }
-}
+use crate::harness::{Connection, Hook, Random, Server, wait_for};
 
 fn health(server: &Server) -> u16 {
     let request = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n";

@@ -11,29 +11,19 @@ use crate::harness::api::true_fleet;
 use crate::harness::http::exchange;
 use crate::harness::receiver::Receiver;
 use crate::harness::scrape::Scrape;
-use crate::harness::{Api, Connection, Server, wait_until};
+use crate::harness::{Api, Connection, Server, wait_for, wait_until};
 
 /// Waits until the samples have these values: what is counted after an answer may lag behind it.
 #[track_caller]
 fn await_values(api: &Api, expected: &[(&str, f64)]) -> Scrape {
-    let mut last = Scrape::of(api);
-    let differs = |scrape: &Scrape| {
-        let wrong = expected.iter().filter(|(sample, value)| scrape.value(sample) != *value);
-        wrong.map(|(sample, _)| format!("{sample} {}", scrape.value(sample))).collect::<Vec<_>>()
-    };
-    let mut wrong = differs(&last);
-    wait_until(&format!("{expected:?}"), || {
-        if !wrong.is_empty() {
-            last = Scrape::of(api);
-            let now = differs(&last);
-            if now != wrong {
-                println!("not yet: {now:?}");
-            }
-            wrong = now;
-        }
-        wrong.is_empty()
+    let mut wrong = Vec::new();
+    let settled = wait_for(|| {
+        let scrape = Scrape::of(api);
+        let values = expected.iter().map(|(sample, value)| (*sample, scrape.value(sample), *value));
+        wrong = values.filter(|(_, is, wanted)| is != wanted).collect();
+        wrong.is_empty().then_some(scrape)
     });
-    last
+    settled.unwrap_or_else(|| panic!("waited in vain; sample, value, value expected: {wrong:?}"))
 }
 
 fn refused(listener: &str, reason: &str) -> String {
@@ -43,13 +33,9 @@ fn refused(listener: &str, reason: &str) -> String {
 #[test]
 fn runs_are_counted_from_their_acceptance_to_their_end() {
     let receiver = Receiver::start(|_| Some("200 OK\r\n".to_owned()));
-    let secrets = tempfile::tempdir().unwrap();
-    fs::write(secrets.path().join("signing"), "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
-    let mut server = Server::builder()
-        .setting("workers", "2")
-        .setting("secrets_dir", secrets.path().to_str().unwrap())
-        .setting("notify_hosts", &receiver.address.to_string())
-        .start();
+    let builder = Server::builder().setting("workers", "2");
+    let (_secrets, builder) = receiver.allowed_by(builder);
+    let mut server = builder.start();
     let api = server.api();
     let (_, hook) = server.fleet_with_webhook(&true_fleet("good"));
     let notify = json!([
@@ -322,6 +308,7 @@ fn what_is_not_in_order_is_noticed() {
         ("h_count 2", "h_count 3"),
         ("} 1", "} 3"),
         ("le=\"1\"", "le=\"+Inf\""),
+        ("le=\"1\"", "le=\"NaN\""),
         ("h_bucket{le=\"+Inf\"} 2\n", ""),
         ("h_sum 3\n", ""),
         ("h_sum 3", "h_sum 0"),

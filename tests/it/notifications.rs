@@ -10,26 +10,15 @@ use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};
 use sha2::Sha256;
 
-use crate::harness::receiver::{Received, Receiver};
+use crate::harness::receiver::{Received, Receiver, SECRET};
 use crate::harness::server::finish;
-use crate::harness::{Server, ServerBuilder, processes, wait_until};
+use crate::harness::{Server, processes, wait_until};
 
-const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 const PASSWORD: &str = "correct-horse-battery-staple";
 const OK: &str = "200 OK\r\n";
 
-/// A server with a directory of secrets.
-fn with_secrets(builder: ServerBuilder) -> (tempfile::TempDir, ServerBuilder) {
-    let directory = tempfile::tempdir().unwrap();
-    fs::write(directory.path().join("signing"), format!("{SECRET}\n")).unwrap();
-    fs::write(directory.path().join("mail"), PASSWORD).unwrap();
-    let builder = builder.setting("secrets_dir", directory.path().to_str().unwrap());
-    (directory, builder)
-}
-
 fn telling(receiver: &Receiver) -> (tempfile::TempDir, Server) {
-    let hosts = receiver.address.to_string();
-    let (secrets, builder) = with_secrets(Server::builder().setting("notify_hosts", &hosts));
+    let (secrets, builder) = receiver.allowed_by(Server::builder());
     (secrets, builder.start())
 }
 
@@ -335,15 +324,14 @@ fn secrets_of_notifications_are_nowhere() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let smtp = format!("smtp://{}", silent.local_addr().unwrap());
     drop(silent);
-    let hosts = receiver.address.to_string();
     let builder = Server::builder()
-        .setting("notify_hosts", &hosts)
         .setting("smtp", &smtp)
         .setting("smtp_from", "boathook@example.com")
         .setting("smtp_user", "boathook")
         .setting("smtp_secret", "mail")
         .setting("log", "trace");
-    let (_secrets, builder) = with_secrets(builder);
+    let (secrets, builder) = receiver.allowed_by(builder);
+    fs::write(secrets.path().join("mail"), PASSWORD).unwrap();
     let server = builder.start();
     let api = server.api();
     let mut told = fleet("told", "exit 1", &post_to(&receiver, &["ERRORED"]));

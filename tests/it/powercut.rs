@@ -17,7 +17,8 @@ use tempfile::TempDir;
 
 use crate::harness::api::is_final;
 use crate::harness::{
-    Api, Hook, Random, Server, ServerBuilder, python_directory, redacted, sha256, wait_for,
+    Api, Hook, Random, Server, ServerBuilder, python_directory, redacted, sha256, shared_library,
+    wait_for,
 };
 use disk::{Fate, Recording};
 
@@ -45,13 +46,7 @@ fn recorder() -> &'static Path {
     static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
     LIBRARY.get_or_init(|| {
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/powercut/record.c");
-        let name = format!("record-{}.so", std::process::id());
-        let library = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-        let mut compiler = Command::new("cc");
-        compiler.args(["-shared", "-fPIC", "-O1", "-Wall", "-Wextra", "-o"]);
-        let status = compiler.arg(&library).arg(source).args(["-ldl", "-lpthread"]).status();
-        assert!(status.expect("a C compiler is installed").success());
-        library
+        shared_library(&source, Path::new(env!("CARGO_TARGET_TMPDIR")))
     })
 }
 
@@ -152,7 +147,7 @@ fn record(seed: u64) -> Scene {
     }
     let post = |server: &Server, seed: u64| {
         send(server, &hook, seed, &studio, &ledger);
-        server.wait_until("every run has ended", || server.api().all_runs().iter().all(is_final));
+        server.wait_all_ended();
     };
     post(&server, seed);
     server.stop();

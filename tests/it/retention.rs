@@ -154,13 +154,9 @@ fn what_has_not_ended_and_what_has_not_been_told_stays() {
     let receiver = Receiver::start(|number| {
         Some(if number == 0 { "503 Busy\r\n" } else { "200 OK\r\n" }.to_owned())
     });
-    let secrets = tempfile::tempdir().unwrap();
-    fs::write(secrets.path().join("signing"), "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
-    let mut server = Server::builder()
-        .setting("keep_runs", "1s")
-        .setting("secrets_dir", secrets.path().to_str().unwrap())
-        .setting("notify_hosts", &receiver.address.to_string())
-        .start();
+    let builder = Server::builder().setting("keep_runs", "1s");
+    let (_secrets, builder) = receiver.allowed_by(builder);
+    let mut server = builder.start();
     let api = server.api();
     let gate = server.scratch().join("gate");
     let wait = format!("while [ ! -e {} ]; do sleep 0.02; done", gate.display());

@@ -13,14 +13,14 @@ mod load;
 mod watch;
 
 use std::net::TcpListener;
-use std::process::Command;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use crate::harness::api::is_final;
-use crate::harness::server::finish;
-use crate::harness::{Journal, Random, Server};
+use crate::harness::server::{back_up, finish, restored};
+use crate::harness::{Finally, Journal, Random, Server};
 
 use load::{Books, Fleets};
 use watch::Watch;
@@ -33,6 +33,7 @@ const ROUNDS_PER_STOP: usize = 4;
 const ROUNDS_PER_BACKUP: usize = 5;
 /// Runs of each fleet that are kept: what retention removes is most of a day.
 const RUNS_KEPT: usize = 300;
+const KEPT_MAX: usize = load::FLEETS * RUNS_KEPT;
 
 #[test]
 fn a_day_of_mixed_load_loses_nothing_and_leaves_nothing_behind() {
@@ -53,40 +54,41 @@ fn a_day_of_mixed_load_loses_nothing_and_leaves_nothing_behind() {
     let fleets = Fleets::apply(&server, &journal);
     let books = Books::new(Instant::now() + round * ROUNDS as u32);
     let mut watch = Watch::default();
+    let mut backup = None;
 
     std::thread::scope(|scope| {
+        let _finally = Finally(|| books.end());
         for sender in 0..load::SENDERS {
             let (books, fleets, address) = (&books, &fleets, &address);
             let random = Random::seeded(random.next());
             scope.spawn(move || load::send(books, fleets, address, sender, random));
         }
-        let rounds = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            for number in 1..=ROUNDS {
-                let end = Instant::now() + round;
-                let half = end - round / 2;
-                replay_until(half, &server, &books, &mut random);
-                if number.is_multiple_of(ROUNDS_PER_STOP) {
-                    server.stop();
-                    server.start_again();
-                }
-                if number.is_multiple_of(ROUNDS_PER_BACKUP) {
-                    back_up(&server);
-                }
-                replay_until(end, &server, &books, &mut random);
-                watch.look(number, &server, &books, &journal);
-                server.crash_and_restart();
+        for number in 1..=ROUNDS {
+            let end = Instant::now() + round;
+            let half = end - round / 2;
+            replay_until(half, &server, &books, &mut random);
+            if number.is_multiple_of(ROUNDS_PER_STOP) {
+                server.stop();
+                server.start_again();
             }
-        }));
-        books.end();
-        if let Err(panic) = rounds {
-            std::panic::resume_unwind(panic);
+            if number.is_multiple_of(ROUNDS_PER_BACKUP) {
+                backup = Some(back_up_and_verify(&server));
+            }
+            replay_until(end, &server, &books, &mut random);
+            watch.look(number, &server, &books, &journal);
+            server.crash_and_restart();
         }
     });
 
     println!("{watch}");
-    let runs = await_all_ended(&server);
+    let mut runs = server.wait_all_ended();
+    // What removes runs rests between its steps.
+    server.wait_until("no more runs are kept than may be", || {
+        runs = server.api().all_runs();
+        runs.len() <= KEPT_MAX
+    });
     check_books(&books, &journal, &runs);
-    check_restored(&server, &fleets);
+    check_restored(&backup.expect("there are rounds with a backup"), &fleets);
     watch.check();
     server.stop();
 }
@@ -110,26 +112,15 @@ fn replay_until(end: Instant, server: &Server, books: &Books, random: &mut Rando
     }
 }
 
-fn backup_path(server: &Server) -> String {
-    server.scratch().join("latest.backup").to_str().unwrap().to_owned()
-}
-
-fn back_up(server: &Server) {
-    let path = backup_path(server);
-    let _ = std::fs::remove_file(&path);
-    for arguments in [&["backup", &path][..], &["restore", "--verify", &path]] {
-        let (code, stdout, stderr) = finish(server.cli(arguments));
-        assert_eq!(code, 0, "{stdout}{stderr}\n{}", server.log_tail());
-    }
-}
-
-fn await_all_ended(server: &Server) -> Vec<Value> {
-    let mut runs = Vec::new();
-    server.wait_until("every run has ended", || {
-        runs = server.api().all_runs();
-        runs.iter().all(is_final)
-    });
-    runs
+/// Makes a backup in place of the last one, and looks whether it is whole.
+fn back_up_and_verify(server: &Server) -> PathBuf {
+    const NAME: &str = "latest.backup";
+    let _ = std::fs::remove_file(server.scratch().join(NAME));
+    let backup = back_up(server, NAME);
+    let (code, stdout, stderr) =
+        finish(server.cli(&["restore", "--verify", backup.to_str().unwrap()]));
+    assert_eq!(code, 0, "{stdout}{stderr}\n{}", server.log_tail());
+    backup
 }
 
 /// Every run that was acknowledged has done its work, and those that are kept have ended as they
@@ -158,17 +149,11 @@ fn check_books(books: &Books, journal: &Journal, runs: &[Value]) {
             assert_eq!(run["status"], expected.status, "{run:#}");
         }
     }
-    let kept_max = load::FLEETS * RUNS_KEPT;
-    assert!(runs.len() <= kept_max, "{} runs are kept instead of {kept_max}", runs.len());
 }
 
 /// The last backup makes a server that answers on the same URLs and has nothing left to do.
-fn check_restored(server: &Server, fleets: &Fleets) {
-    let mut restored = Server::builder().not_started();
-    let mut restore: Command = restored.cli(&["restore", &backup_path(server)]);
-    restore.arg("--data-dir").arg(restored.data_dir());
-    let (code, stdout, stderr) = finish(restore);
-    assert_eq!(code, 0, "{stdout}{stderr}");
+fn check_restored(backup: &Path, fleets: &Fleets) {
+    let mut restored = restored(backup, &[]);
     restored.start_again();
     let runs = restored.api().all_runs();
     assert!(!runs.is_empty() && runs.iter().all(is_final), "a restored server has nothing to do");

@@ -7,7 +7,6 @@ use std::io;
 use std::net::TcpListener;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
@@ -17,7 +16,7 @@ use serde_json::json;
 use crate::harness::api::true_fleet;
 use crate::harness::certificate::Certificate;
 use crate::harness::scrape::Scrape;
-use crate::harness::{PATIENCE, Server, ServerBuilder};
+use crate::harness::{PATIENCE, Server, ServerBuilder, shared_library};
 
 /// The interval that the watchdog is asked for.
 const INTERVAL: Duration = Duration::from_millis(400);
@@ -199,20 +198,13 @@ int fdatasync(int fd) {
 }
 "#;
 
-fn compile(source: &str, directory: &Path) -> PathBuf {
-    let (code, library) = (directory.join("hang.c"), directory.join("hang.so"));
-    fs::write(&code, source).unwrap();
-    let built =
-        Command::new("cc").args(["-shared", "-fPIC", "-o"]).args([&library, &code]).status();
-    assert!(built.expect("cc is installed").success());
-    library
-}
-
 #[test]
 fn a_disk_that_hangs_starves_the_watchdog() {
     let manager = Manager::new();
     let hang = manager.path("hang");
-    let library = compile(HANGING, manager.directory.path());
+    let source = manager.path("hang.c");
+    fs::write(&source, HANGING).unwrap();
+    let library = shared_library(&source, manager.directory.path());
     let server = manager
         .watched()
         .variable("LD_PRELOAD", AsRef::<OsStr>::as_ref(&library))

@@ -117,6 +117,15 @@ impl Connection {
         Ok(answer)
     }
 
+    /// Sends `request` and reads its answer; with it comes the connection, unless the answer closes
+    /// that.
+    pub fn exchange(mut self, request: &[u8]) -> io::Result<(Answer, Option<Self>)> {
+        self.send(request)?;
+        let answer = self.answer()?;
+        let closes = answer.header("connection").is_some_and(|it| it.eq_ignore_ascii_case("close"));
+        Ok((answer, (!closes).then_some(self)))
+    }
+
     /// Reads the head of an answer, to a request with the method HEAD.
     pub fn answer_head(&mut self) -> io::Result<Answer> {
         loop {
@@ -177,9 +186,8 @@ fn invalid(what: &str) -> io::Error {
 
 /// Sends `request` on a connection of its own and reads the answer.
 pub fn exchange(address: &str, request: &[u8]) -> io::Result<Answer> {
-    let mut connection = Connection::open(address)?;
-    connection.send(request)?;
-    connection.answer()
+    let (answer, _) = Connection::open(address)?.exchange(request)?;
+    Ok(answer)
 }
 
 /// A POST with a body of known length.

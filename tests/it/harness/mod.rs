@@ -5,6 +5,7 @@ pub mod api;
 pub mod browser;
 pub mod certificate;
 pub mod description;
+pub mod disk;
 pub mod http;
 pub mod journal;
 pub mod processes;
@@ -13,7 +14,7 @@ pub mod receiver;
 pub mod scrape;
 pub mod server;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -51,6 +52,16 @@ pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     assert!(wait_for(|| condition().then_some(())).is_some(), "waited in vain until {what}");
 }
 
+/// Does something at the end of its scope, also when a test fails before: lets the threads of a
+/// scope end, which it would wait for.
+pub struct Finally<F: FnMut()>(pub F);
+
+impl<F: FnMut()> Drop for Finally<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
+
 /// The directory that holds a Python interpreter called `python3`: vessels do not get the `PATH`
 /// of whoever runs these tests.
 pub fn python_directory() -> String {
@@ -62,6 +73,17 @@ pub fn python_directory() -> String {
     let directory = format!("{}/bin", prefix.trim());
     assert!(Path::new(&directory).join("python3").exists(), "no python3 in {directory}");
     directory
+}
+
+/// Compiles the C program `source` to a library in `directory`, for `LD_PRELOAD`; its path.
+pub fn shared_library(source: &Path, directory: &Path) -> PathBuf {
+    let name = source.file_stem().unwrap().to_str().unwrap();
+    let library = directory.join(format!("{name}-{}.so", std::process::id()));
+    let mut compiler = Command::new("cc");
+    compiler.args(["-shared", "-fPIC", "-O1", "-Wall", "-Wextra", "-o"]);
+    let status = compiler.arg(&library).arg(source).args(["-ldl", "-lpthread"]).status();
+    assert!(status.expect("a C compiler is installed").success());
+    library
 }
 
 /// The SHA-256 of `bytes` as sha256sum prints it.

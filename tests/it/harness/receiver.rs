@@ -1,8 +1,16 @@
 //! An HTTP server that takes notifications and answers as a test tells it.
 
+use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
+
+use tempfile::TempDir;
+
+use super::ServerBuilder;
+
+/// What servers of [`Receiver::allowed_by`] sign with.
+pub const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
 /// A request that came in: header names in lower case.
 #[derive(Clone, Debug)]
@@ -42,6 +50,17 @@ impl Receiver {
             }
         });
         Self { address, received }
+    }
+
+    /// A server that may tell this receiver, and its directory of secrets, where [`SECRET`] is
+    /// called `signing`.
+    pub fn allowed_by(&self, builder: ServerBuilder) -> (TempDir, ServerBuilder) {
+        let secrets = tempfile::tempdir().unwrap();
+        fs::write(secrets.path().join("signing"), format!("{SECRET}\n")).unwrap();
+        let builder = builder
+            .setting("secrets_dir", secrets.path().to_str().unwrap())
+            .setting("notify_hosts", &self.address.to_string());
+        (secrets, builder)
     }
 
     /// What has come in so far.

@@ -1,7 +1,7 @@
 //! Reads what `/metrics` answers, as strictly as its format allows: whatever a Prometheus server or
 //! its linter would object to is an error.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
 use super::Api;
 
@@ -171,13 +171,15 @@ fn check_histogram(family: &str, samples: &[Sample]) -> Result<(), String> {
     if buckets.len() + 2 != samples.len() || sum.len() != 1 || count.len() != 1 {
         return Err("not the buckets, a sum and a count".to_owned());
     }
-    let (mut bound, mut below, mut bounds) = (f64::NEG_INFINITY, 0.0, HashSet::new());
+    let (mut bound, mut below) = (f64::NEG_INFINITY, 0.0);
     for bucket in &buckets {
         let [(label, text)] = bucket.labels.as_slice() else {
             return Err("a bucket has one label".to_owned());
         };
         let next: f64 = text.parse().map_err(|_| format!("no bound: {text}"))?;
-        if label != "le" || next <= bound || bucket.value < below || !bounds.insert(text) {
+        // No NaN is greater than anything.
+        let is_next = label == "le" && next > bound && bucket.value >= below;
+        if !is_next {
             return Err(format!("the bucket {text} is out of order"));
         }
         (bound, below) = (next, bucket.value);

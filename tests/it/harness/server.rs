@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use super::api::{Api, Hook};
+use super::api::{Api, Hook, is_final};
 use super::{Journal, PATIENCE, processes, redacted, wait_for};
 
 /// The program under test.
@@ -296,6 +296,17 @@ impl Server {
         }
     }
 
+    /// Waits until every run has ended: all of them.
+    #[track_caller]
+    pub fn wait_all_ended(&self) -> Vec<serde_json::Value> {
+        let mut runs = Vec::new();
+        self.wait_until("every run has ended", || {
+            runs = self.api().all_runs();
+            runs.iter().all(is_final)
+        });
+        runs
+    }
+
     /// Sends the server a signal.
     pub fn signal(&self, signal: Signal) {
         kill_process(Pid::from_raw(self.pid()).unwrap(), signal).expect("the server is there");
@@ -383,6 +394,34 @@ pub fn finish(mut command: Command) -> (i32, String, String) {
         String::from_utf8_lossy(&output.stdout).into_owned(),
         String::from_utf8_lossy(&output.stderr).into_owned(),
     )
+}
+
+/// A backup of `server`, in its scratch directory.
+#[track_caller]
+pub fn back_up(server: &Server, name: &str) -> PathBuf {
+    let path = server.scratch().join(name);
+    let (code, _, said) = finish(server.cli(&["backup", path.to_str().unwrap()]));
+    assert_eq!(code, 0, "{}\n{}", redacted(&said), server.log_tail());
+    path
+}
+
+/// `boathook restore`, of `backup` to `data_dir`.
+pub fn restore_command(backup: &Path, data_dir: &Path) -> Command {
+    let mut command = Command::new(BOATHOOK);
+    command.env_clear().arg("restore").arg(backup).arg("--data-dir").arg(data_dir);
+    command
+}
+
+/// A server, not started, on what the backup restores to.
+#[track_caller]
+pub fn restored(backup: &Path, flags: &[&str]) -> Server {
+    let server = Server::builder().not_started();
+    let mut restore = restore_command(backup, server.data_dir());
+    restore.args(flags);
+    let (code, said, problems) = finish(restore);
+    assert_eq!(code, 0, "{problems}");
+    assert!(said.contains("restored the backup of") && problems.contains("serve"), "{said}");
+    server
 }
 
 /// Reads `reader` until the text so far contains `needle`; the text.

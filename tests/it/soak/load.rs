@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
-use std::io;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -156,20 +155,15 @@ pub fn send(books: &Books, fleets: &Fleets, address: &str, sender: usize, mut ra
             Some(connection) if !random.one_in(10) => Ok(connection),
             _ => Connection::open(address),
         };
-        let exchange = |mut connection: Connection| -> io::Result<_> {
-            connection.send(&request)?;
-            Ok((connection.answer()?, connection))
-        };
         // Whether it was taken in, nobody knows, and a sender of a webhook would send it again.
-        let Ok((answer, connection)) = connection.and_then(exchange) else {
+        let Ok((answer, open)) = connection.and_then(|it| it.exchange(&request)) else {
             books.broken.fetch_add(1, Ordering::SeqCst);
             continue;
         };
         assert_eq!(answer.status, 201, "{}", redacted(&answer.text()));
         let run = answer.data()["fleet_run_id"].as_str().unwrap().to_owned();
         books.acknowledged(run, Expected { status, content: sha256(&body) });
-        let closes = answer.header("connection").is_some_and(|it| it.eq_ignore_ascii_case("close"));
-        kept = (!closes).then_some(connection);
+        kept = open;
     }
 }
 

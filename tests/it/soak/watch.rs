@@ -31,7 +31,7 @@ struct Sample {
 pub struct Watch(Vec<Sample>);
 
 impl Watch {
-    /// Notes how things are, and fails when runs pile up.
+    /// Notes how things are.
     pub fn look(&mut self, round: usize, server: &Server, books: &Books, journal: &Journal) {
         let holdings = Holdings::of(server.pid());
         self.0.push(Sample {
