@@ -130,12 +130,14 @@ impl Target {
         let Some(name) = path.file_name().filter(|_| !path.is_dir()) else {
             bail!("{} is a directory; name a file in it", path.display());
         };
+        // Before there is anything that an end of this process could leave behind.
+        let signals = Signals::new([SIGINT, SIGTERM])?;
         let file = tempfile::Builder::new()
             .prefix(&format!(".{}.", name.to_string_lossy()))
             .suffix(".unfinished")
             .tempfile_in(directory_of(path))
             .with_context(|| format!("cannot write in {}", directory_of(path).display()))?;
-        remove_when_interrupted(file.path().to_owned())?;
+        remove_when_interrupted(signals, file.path().to_owned())?;
         Ok(Self::File { file, path: path.to_owned() })
     }
 
@@ -167,8 +169,7 @@ fn directory_of(path: &Path) -> &Path {
 }
 
 /// Leaves nothing of `path` behind when somebody ends this process.
-fn remove_when_interrupted(path: PathBuf) -> io::Result<()> {
-    let mut signals = Signals::new([SIGINT, SIGTERM])?;
+fn remove_when_interrupted(mut signals: Signals, path: PathBuf) -> io::Result<()> {
     thread::Builder::new().name("signals".into()).spawn(move || {
         if let Some(signal) = signals.forever().next() {
             let _ = std::fs::remove_file(&path);
