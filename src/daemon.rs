@@ -170,12 +170,18 @@ impl Daemon {
         let tls = tls(settings)?;
         let thread = |what| move |source| StartError::Thread { what, source };
         let forwarding = Arc::<Forwarding>::default();
+        let rules = Rules {
+            hosts: settings.notify_hosts.clone(),
+            commands: settings.notify_commands.clone(),
+            has_mail: settings.mail.is_some(),
+        };
         let facts = Facts {
             settings: settings.clone(),
             hooks: local_address(&hooks, settings.hooks_listen),
             admin: local_address(&admin, settings.admin_listen),
             descriptors: wanted,
             forwarding: Arc::clone(&forwarding),
+            rules: rules.clone(),
         };
         let (hooks_url, admin_url) = (facts.hooks_url(), facts.admin_url());
         let public_base = match &settings.public_url {
@@ -193,20 +199,14 @@ impl Daemon {
         let instruments = Arc::new(Instruments::default());
         let hooks = serve_hooks(hooks, &engine, hook_settings, &hook_doors, &instruments)
             .map_err(thread("webhook listener"))?;
-        let rules = Rules {
-            hosts: settings.notify_hosts.clone(),
-            commands: settings.notify_commands.clone(),
-            has_mail: settings.mail.is_some(),
-        };
         let notifier = NotifierSettings {
-            rules: rules.clone(),
+            rules,
             mail: settings.mail.clone(),
             secrets: SecretStore::new(settings.secrets_dir.clone()),
             run_json: http::view::run_json,
             kill_grace: settings.kill_grace,
         };
         let admin_settings = AdminSettings {
-            notify: rules,
             token: BearerToken::new(token.reveal()),
             hosts: Hosts::new(settings.admin_hosts.iter().cloned()),
             public_base,

@@ -36,6 +36,8 @@ pub struct Facts {
     /// What it could use of file descriptors.
     pub descriptors: Wanted,
     pub forwarding: Arc<Forwarding>,
+    /// Where notifications may go.
+    pub rules: Rules,
 }
 
 impl Facts {
@@ -62,7 +64,7 @@ pub fn examine(engine: &Engine, facts: &Facts) -> Vec<Finding> {
     findings.push(identity(settings));
     findings.extend(walls(&sandbox));
     findings.extend(engine.examine_fleets(&sandbox));
-    findings.extend(notifications(engine, settings, &sandbox));
+    findings.extend(notifications(engine, &facts.rules, &sandbox));
     let mail = settings.mail.as_ref().and_then(|mail| mail.secret.as_ref());
     let others: Vec<_> = mail.map(|secret| ("`smtp_secret`", secret)).into_iter().collect();
     findings.extend(engine.examine_secrets(&others));
@@ -129,13 +131,8 @@ fn walls(sandbox: &Sandbox) -> Option<Finding> {
 }
 
 /// Whether notifications can be sent, as far as the operator's part goes.
-fn notifications(engine: &Engine, settings: &Settings, sandbox: &Sandbox) -> Vec<Finding> {
+fn notifications(engine: &Engine, rules: &Rules, sandbox: &Sandbox) -> Vec<Finding> {
     const CHECK: &str = "notifications";
-    let rules = Rules {
-        hosts: settings.notify_hosts.clone(),
-        commands: settings.notify_commands.clone(),
-        has_mail: settings.mail.is_some(),
-    };
     let fleets = engine.fleets().into_iter();
     let refused = fleets.flat_map(|fleet| {
         let name = fleet.fleet.name.clone();
@@ -144,7 +141,7 @@ fn notifications(engine: &Engine, settings: &Settings, sandbox: &Sandbox) -> Vec
             Finding::warning(CHECK, format!("{name}: {warning}"), "allow it, or take it out")
         })
     });
-    let commands = settings.notify_commands.iter().flat_map(|command| {
+    let commands = rules.commands.iter().flat_map(|command| {
         let program = Program::Command(vec![command.clone()]);
         let found = engine.foresee_errand(&program, sandbox).into_iter();
         found.map(|finding| Finding { check: CHECK.to_owned(), ..finding })

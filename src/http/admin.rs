@@ -44,7 +44,6 @@ use crate::http::session::Sessions;
 use crate::http::ui;
 use crate::limits;
 use crate::metrics::Histogram;
-use crate::notify::rules::Rules;
 
 /// What an operator may set about the admin listener.
 #[derive(Clone, Debug)]
@@ -52,8 +51,6 @@ pub struct AdminSettings {
     pub token: BearerToken,
     /// The names by which browsers may ask for it.
     pub hosts: Hosts,
-    /// Where notifications may go.
-    pub notify: Rules,
     /// What the URLs of webhooks begin with: the public URL, or else the hooks listener's own.
     pub public_base: String,
     /// Clients that may follow output at once.

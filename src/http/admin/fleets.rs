@@ -88,7 +88,7 @@ pub(super) fn revert(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
 
 /// What the author of a fleet should know that is no reason to refuse it.
 fn warnings(admin: &AdminHandler, view: &FleetView) -> Vec<String> {
-    admin.settings.notify.warnings(&view.current.definition)
+    admin.settings.facts.rules.warnings(&view.current.definition)
 }
 
 pub(super) fn fleet_id(call: &Call<'_, '_>) -> Result<FleetId, Problem> {
