@@ -14,17 +14,19 @@ use crate::clock::Timestamp;
 use crate::domain::change::{Change, QueueEntry, RestoredFrom, ServerRecord};
 use crate::domain::fleet::{DEFAULT_PROJECT, Delivery, FleetVersion, Organization, Project};
 use crate::domain::ids::{FleetId, InstanceId, OrganizationId, ProjectId, RunId, RunIds};
-use crate::domain::notification::NotificationRecord;
 use crate::domain::retention::Retention;
 use crate::domain::run::Status;
 use crate::engine::catalog::Catalog;
 use crate::engine::history::History;
-use crate::engine::notifications::{admit, ended_runs, told_runs};
 use crate::engine::outbox::Outbox;
 use crate::engine::{Decisions, Engine, EngineSettings, Instruments, Phase, World};
 use crate::launch::{Launcher, Unfinished};
 use crate::queue::{Cause, Discard, Interruption, Queue, Restored, Started};
 use crate::storage::{Storage, StorageError};
+
+mod ledger;
+
+use ledger::Ledger;
 
 /// Changes that recovery commits at a time, give or take a run: how many there are depends on how
 /// much was running. Few, so that no transaction grows with it, and that simulated recoveries have
@@ -69,64 +71,6 @@ struct Restoring<'a> {
     last: Option<ServerRecord>,
     boot_id: String,
     now: Timestamp,
-}
-
-/// Where decisions go: into the database, and into what the engine knows without reading it.
-struct Ledger<'a> {
-    storage: &'a Storage,
-    outbox: Outbox,
-    history: History,
-    instruments: Instruments,
-    /// What is not committed yet.
-    commit: Vec<Change>,
-    now: Timestamp,
-}
-
-impl Ledger<'_> {
-    /// Takes in what belongs together.
-    fn enter(&mut self, mut changes: Vec<Change>) {
-        // Nobody delivers before all of this is durable.
-        admit(&mut self.outbox, &self.instruments, &mut changes).hand_over(&mut self.outbox);
-        ended_runs(&changes).for_each(|run| self.instruments.ended.count(run.status));
-        let ended: Vec<Change> = told_runs(&self.outbox, &changes)
-            .map(|run| self.history.enter(run, self.now))
-            .collect();
-        self.commit.extend(changes);
-        self.commit.extend(ended);
-    }
-
-    /// Makes durable what was taken in, once it is so many changes.
-    fn commit_from(&mut self, changes: usize) {
-        if self.commit.len() >= changes {
-            self.storage.commit(std::mem::take(&mut self.commit)).wait();
-        }
-    }
-
-    /// Gives up all that is to be told yet. It comes from a backup, and has surely been told by the
-    /// server that this was made of.
-    fn give_up_notifications(&mut self) -> Result<(), RecoveryError> {
-        // In the order of their runs.
-        let records: Vec<NotificationRecord> =
-            self.storage.notifications().collect::<Result<_, _>>()?;
-        for of_run in records.chunk_by(|one, next| one.run == next.run) {
-            self.commit.extend(of_run.iter().map(|record| {
-                let problem = "restored from a backup; it may have been delivered".to_owned();
-                let problem = Some(problem);
-                Change::PutNotification(NotificationRecord {
-                    given_up: true,
-                    problem,
-                    ..record.clone()
-                })
-            }));
-            let run = of_run.first().and_then(|record| self.storage.run(record.run));
-            if let Some(run) = run {
-                self.commit.push(self.history.enter(&run, self.now));
-            }
-            self.commit_from(DISCARDED_PER_COMMIT);
-        }
-        self.commit_from(0);
-        Ok(())
-    }
 }
 
 impl Engine {
