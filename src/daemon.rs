@@ -24,7 +24,7 @@ use crate::http;
 use crate::http::admin::AdminSettings;
 use crate::http::auth::BearerToken;
 use crate::http::instruments::Instruments;
-use crate::http::listener::{Doors, Listener};
+use crate::http::listener::Listener;
 use crate::http::origin::Hosts;
 use crate::http::webhook::HookSettings;
 use crate::inherited;
@@ -33,7 +33,7 @@ use crate::logging;
 use crate::memory;
 use crate::notify::rules::Rules;
 use crate::notify::{self, Notifier, NotifierSettings};
-use crate::priority;
+use crate::priority::with_precedence;
 use crate::random::SystemRandom;
 use crate::secrets::SecretStore;
 use crate::signals::{self, Event};
@@ -115,7 +115,8 @@ impl Daemon {
         fatal::stop_on_panics();
         settings.mail.as_ref().map_or(Ok(()), notify::check_sender).map_err(StartError::Sender)?;
         // Opened first: a directory that is in use or of a newer schema stays as it is.
-        let (storage, _committer) = storage::open(&data_dir)?;
+        // Whoever waits for a 201 waits for its commit.
+        let (storage, _committer) = with_precedence(|| storage::open(&data_dir))?;
         let Inherited { hooks, admin } = inherited;
         let hooks = listen(hooks, "webhooks", "hooks-listen", settings.hooks_listen)?;
         let admin = listen(admin, "the admin API", "admin-listen", settings.admin_listen)?;
@@ -197,8 +198,11 @@ impl Daemon {
         };
         let hook_doors = doors.clone().with_tls(tls.clone());
         let instruments = Arc::new(Instruments::default());
-        let hooks = serve_hooks(hooks, &engine, hook_settings, &hook_doors, &instruments)
-            .map_err(thread("webhook listener"))?;
+        let hooks = with_precedence(|| {
+            let engine = Arc::clone(&engine);
+            http::serve_hooks(hooks, engine, hook_settings, &hook_doors, &instruments)
+        })
+        .map_err(thread("webhook listener"))?;
         let notifier = NotifierSettings {
             rules,
             mail: settings.mail.clone(),
@@ -382,24 +386,6 @@ pub fn serve(
 fn tls(settings: &Settings) -> Result<Option<Arc<Tls>>, TlsError> {
     let files = settings.tls.clone();
     files.map(|files| Tls::load(files.certificate, files.key).map(Arc::new)).transpose()
-}
-
-/// Starts the webhook listener with precedence for all its threads, tiny_http's own included: they
-/// inherit it from the thread that starts them.
-fn serve_hooks(
-    listener: TcpListener,
-    engine: &Arc<Engine>,
-    settings: HookSettings,
-    doors: &Doors,
-    instruments: &Arc<Instruments>,
-) -> io::Result<Listener> {
-    thread::scope(|scope| {
-        let starter = scope.spawn(|| {
-            priority::raise();
-            http::serve_hooks(listener, Arc::clone(engine), settings, doors, instruments)
-        });
-        starter.join().unwrap_or_else(|_| Err(io::Error::other("its start has panicked")))
-    })
 }
 
 fn listen(

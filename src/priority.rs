@@ -1,14 +1,24 @@
 //! Accepting goes before running: somebody waits for a 201, and senders give up after seconds, while
 //! vessels that use all processors are in no hurry.
 
+use std::panic::resume_unwind;
+use std::thread;
+
 /// Niceness taken off the threads that accept (see nice(2)).
 const ADVANTAGE: i32 = -10;
 
-/// Gives the calling thread, and those it starts, precedence over vessels. Without the privilege
-/// (root, `CAP_SYS_NICE`, or `LimitNICE=` in the unit) nothing changes, and nothing is lost but
-/// speed under load.
-pub fn raise() {
-    if let Err(error) = rustix::process::nice(ADVANTAGE) {
-        log::debug!(error:%; "accepting has no precedence over vessels");
-    }
+/// Runs `start` so that all threads that it starts, those of libraries included, have precedence
+/// over vessels: they inherit it from the thread that starts them. Without the privilege (root,
+/// `CAP_SYS_NICE`, or `LimitNICE=` in the unit) nothing changes, and nothing is lost but speed under
+/// load.
+pub fn with_precedence<T: Send>(start: impl FnOnce() -> T + Send) -> T {
+    thread::scope(|scope| {
+        let starter = scope.spawn(|| {
+            if let Err(error) = rustix::process::nice(ADVANTAGE) {
+                log::debug!(error:%; "accepting has no precedence over vessels");
+            }
+            start()
+        });
+        starter.join().unwrap_or_else(|panic| resume_unwind(panic))
+    })
 }

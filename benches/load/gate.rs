@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use boathook::gate::{GateSettings, Head, Pass, Spool};
 use boathook::http::listener::{Doors, Listener, Options};
-use boathook::http::message::{Answer, Handler, Request};
+use boathook::http::message::{Answer, Handler, Outcome, Request};
 use boathook::limits;
 
 use crate::client::{Address, Connection, body, load, post};
@@ -69,10 +69,10 @@ impl Handler for Idle {
         Ok(Pass { remote_addr: peer, body_bytes_max: 1 << 20 })
     }
 
-    fn handle(&self, request: &mut Request<'_>) -> Answer {
+    fn handle(&self, request: &mut Request<'_>) -> Outcome {
         let mut body = Vec::new();
         request.body.read_to_end(&mut body).expect("a body");
-        Answer::new(200, "text/plain", ANSWER)
+        Answer::new(200, "text/plain", ANSWER).into()
     }
 
     fn refuse(&self, status: u16, message: &str) -> Answer {

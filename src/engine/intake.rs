@@ -9,10 +9,12 @@ use crate::domain::change::Change;
 use crate::domain::fleet::FleetVersion;
 use crate::domain::ids::RunId;
 use crate::domain::request::RequestHead;
-use crate::domain::run::{PayloadSize, Trigger};
+use crate::domain::run::{PayloadSize, RunRecord, Trigger};
+use crate::engine::notifications::Admitted;
 use crate::engine::{Engine, Phase};
 use crate::limits::{ROW_BYTES_MAX, SLICE_BYTES};
 use crate::queue::{QueueFull, QueuedRun};
+use crate::storage::Ticket;
 
 /// Why a run is not accepted. Nothing of it is kept.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +50,17 @@ pub(super) struct Arrival {
     pub replay_of: Option<RunId>,
 }
 
+/// A run that was taken in and is on its way to the disk. If a crash comes first, it never was.
+#[must_use = "the run is accepted only once this has been confirmed"]
+pub struct Pending {
+    run: RunId,
+    trigger: Trigger,
+    ticket: Ticket,
+    /// Runs that gave way to it, and who is to be told.
+    ended: Vec<RunRecord>,
+    notifications: Admitted,
+}
+
 /// A payload on its way into the database.
 struct Upload {
     run: RunId,
@@ -71,6 +84,22 @@ impl Engine {
         body: &mut dyn Read,
         announced: Option<u64>,
     ) -> Result<RunId, AcceptError> {
+        Ok(self.confirm(self.begin_accept(version, trigger, head, body, announced)?))
+    }
+
+    /// The same without waiting for the disk: [`confirm`](Self::confirm) does. Commits are shared, so
+    /// whoever has several of these waits no longer for all than for the last.
+    ///
+    /// # Errors
+    /// As [`accept`](Self::accept).
+    pub fn begin_accept(
+        &self,
+        version: &Arc<FleetVersion>,
+        trigger: Trigger,
+        head: RequestHead,
+        body: &mut dyn Read,
+        announced: Option<u64>,
+    ) -> Result<Pending, AcceptError> {
         let arrival = Arrival { version: Arc::clone(version), trigger, head, replay_of: None };
         self.take_in(arrival, body, announced, self.settings.max_body_bytes)
     }
@@ -82,7 +111,7 @@ impl Engine {
         body: &mut dyn Read,
         announced: Option<u64>,
         limit: u64,
-    ) -> Result<RunId, AcceptError> {
+    ) -> Result<Pending, AcceptError> {
         if announced.is_some_and(|length| length > limit) {
             return Err(AcceptError::TooLarge { limit });
         }
@@ -99,7 +128,7 @@ impl Engine {
         if accepted.is_err() && upload.chunks > 0 {
             self.give_up(&upload);
         }
-        accepted.map(|()| run)
+        accepted
     }
 
     /// An id for a run, if one more may wait.
@@ -163,8 +192,8 @@ impl Engine {
         upload.chunks += chunks;
     }
 
-    /// Queues the run, with the last of its payload in the same commit, and waits for it.
-    fn submit(&self, run: QueuedRun, upload: &mut Upload) -> Result<(), AcceptError> {
+    /// Queues the run, with the last of its payload in the same commit.
+    fn submit(&self, run: QueuedRun, upload: &mut Upload) -> Result<Pending, AcceptError> {
         let bytes = std::mem::take(&mut upload.buffer);
         let trigger = run.trigger;
         let mut decisions = self.decisions();
@@ -182,14 +211,19 @@ impl Engine {
         if decisions.phase == Phase::Serving {
             self.work.notify_one();
         }
-        drop(decisions);
+        Ok(Pending { run: upload.run, trigger, ticket, ended: submitted.ended, notifications })
+    }
+
+    /// Returns the run's id once the run is on the disk.
+    pub fn confirm(&self, pending: Pending) -> RunId {
+        let Pending { run, trigger, ticket, ended, notifications } = pending;
         ticket.wait();
         self.instruments.accepted.count(trigger);
         self.hand_over(notifications);
-        for ended in &submitted.ended {
+        for ended in &ended {
             self.run_ended(ended);
         }
-        Ok(())
+        run
     }
 
     fn give_up(&self, upload: &Upload) {

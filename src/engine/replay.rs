@@ -64,7 +64,7 @@ impl Engine {
         let limit = self.settings.max_body_bytes.max(length);
         let accepted = self.take_in(arrival, &mut self.body(run), Some(length), limit);
         match accepted {
-            Ok(replay) => Ok((version, replay)),
+            Ok(replay) => Ok((version, self.confirm(replay))),
             Err(AcceptError::Read(error)) => Err(damaged(error.to_string())),
             Err(AcceptError::Incomplete) => {
                 Err(damaged(io::Error::from(io::ErrorKind::UnexpectedEof).to_string()))

@@ -35,7 +35,7 @@ use crate::http::admin::output::Followers;
 use crate::http::auth::BearerToken;
 use crate::http::denial::Denial;
 use crate::http::instruments::Instruments;
-use crate::http::message::{Answer, Body, Handler, Request, Stream, StreamWriter};
+use crate::http::message::{self, Answer, Body, Handler, Request, Stream, StreamWriter};
 use crate::http::origin::{self, Hosts};
 use crate::http::query::Query;
 use crate::http::respond::{self, Problem};
@@ -381,7 +381,7 @@ impl Handler for AdminHandler {
         Ok(Pass { remote_addr: peer, body_bytes_max })
     }
 
-    fn handle(&self, request: &mut Request<'_>) -> Answer {
+    fn handle(&self, request: &mut Request<'_>) -> message::Outcome {
         let id = RequestId::random();
         let answer = match self.outcome(request) {
             Ok(Reply::Data(status, data)) => respond::data(id, status, &data),
@@ -391,7 +391,7 @@ impl Handler for AdminHandler {
             Ok(Reply::Plain(answer)) => answer.with_header("X-Request-Id", id.to_string()),
             Err(problem) => respond::error(id, problem),
         };
-        of_api(answer)
+        of_api(answer).into()
     }
 
     fn refuse(&self, status: u16, message: &str) -> Answer {

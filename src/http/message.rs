@@ -100,6 +100,20 @@ impl Answer {
     }
 }
 
+/// What comes of a request.
+pub enum Outcome {
+    Answered(Answer),
+    /// The answer has to wait for something that comes to many at once, and in their order. Until
+    /// then the request occupies no thread.
+    Later(Box<dyn FnOnce() -> Answer + Send>),
+}
+
+impl From<Answer> for Outcome {
+    fn from(answer: Answer) -> Self {
+        Self::Answered(answer)
+    }
+}
+
 /// Answers requests. One handler is shared by all threads of its listener.
 pub trait Handler: Send + Sync {
     /// Decides on a request whose head is complete, before anything of its body is read. Those that
@@ -110,7 +124,7 @@ pub trait Handler: Send + Sync {
     fn admit(&self, head: &Head, peer: SocketAddr) -> Result<Pass, Answer>;
 
     /// Answers a request that was admitted.
-    fn handle(&self, request: &mut Request<'_>) -> Answer;
+    fn handle(&self, request: &mut Request<'_>) -> Outcome;
 
     /// The answer, in the form this listener gives its refusals, for a request that no handler
     /// gets to see or that a handler failed at.

@@ -6,8 +6,12 @@
 //! whose path is the id of a request that waits in the gate's [`Passage`]. It is never shown what
 //! it could read wrongly.
 //!
-//! Each thread receives a request and answers it itself. The exception are lasting streams
-//! (followers), which move to threads of their own together with the right to answer.
+//! Each thread receives a request and answers it itself, with two exceptions. Lasting streams
+//! (followers) move to threads of their own together with the right to answer. Answers that wait for
+//! a commit go to one thread that waits for all of them: commits are shared, and one thread is woken
+//! for each where it would be one for each request. Few threads
+//! wait for requests at a time: under load they are there for the next one before they have gone to
+//! sleep, and waking a thread costs more than most of what it is woken for.
 
 mod exchange;
 mod output;
@@ -20,14 +24,18 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::{Sender, unbounded};
+
 use crate::fatal;
 use crate::gate::Passage;
 use crate::http::message::Handler;
 
+use exchange::Due;
+
 /// The threads behind one gate.
 pub struct Server {
     shared: Arc<Shared>,
-    handlers: Vec<JoinHandle<()>>,
+    threads: Vec<JoinHandle<()>>,
 }
 
 /// What the threads of a server have in common.
@@ -37,6 +45,7 @@ struct Shared {
     passage: Arc<Passage>,
     handler: Arc<dyn Handler>,
     stopping: AtomicBool,
+    turns: Turns,
     running: Running,
     lasting: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -61,20 +70,38 @@ impl Server {
             passage,
             handler,
             stopping: AtomicBool::new(false),
+            turns: Turns::default(),
             running: Running::default(),
             lasting: Mutex::default(),
         });
-        let mut server = Self { shared, handlers: Vec::with_capacity(handlers) };
+        let mut server = Self { shared, threads: Vec::with_capacity(handlers + 1) };
+        // Each waits on a link of its own, and links are as bounded as handlers and streams are.
+        let (due, dues) = unbounded();
+        server.spawn(format!("{name}-due"), move |shared| {
+            for due in dues {
+                shared.guard(|| exchange::settle(shared, due));
+            }
+        })?;
         for number in 0..handlers {
-            let shared = Arc::clone(&server.shared);
-            let running = shared.running.enter();
-            let thread = Builder::new().name(format!("{name}-{number}")).spawn(move || {
-                let _running = running;
-                shared.work();
-            })?;
-            server.handlers.push(thread);
+            let due = due.clone();
+            server.spawn(format!("{name}-{number}"), move |shared| shared.work(&due))?;
         }
         Ok(server)
+    }
+
+    fn spawn(
+        &mut self,
+        name: String,
+        work: impl FnOnce(&Arc<Shared>) + Send + 'static,
+    ) -> io::Result<()> {
+        let shared = Arc::clone(&self.shared);
+        let running = shared.running.enter();
+        let thread = Builder::new().name(name).spawn(move || {
+            let _running = running;
+            work(&shared);
+        })?;
+        self.threads.push(thread);
+        Ok(())
     }
 
     /// Ends streams that would last, so that they do not keep the gate from stopping.
@@ -85,7 +112,8 @@ impl Server {
     /// Ends the threads, within `within`. The gate has stopped by now, so they have nothing to do.
     pub fn stop(self, within: Duration) {
         self.end_streams();
-        for _ in &self.handlers {
+        self.shared.turns.end();
+        for _ in &self.threads {
             self.shared.tiny.unblock();
         }
         let left = self.shared.running.wait_for_none(within);
@@ -93,7 +121,7 @@ impl Server {
             log::warn!(listener = self.shared.name, threads = left; "threads that answer do not end");
         }
         let lasting = std::mem::take(&mut *lock(&self.shared.lasting));
-        for thread in self.handlers.into_iter().chain(lasting) {
+        for thread in self.threads.into_iter().chain(lasting) {
             // The count falls just before the thread ends, so with none left this waits for little.
             if left == 0 || thread.is_finished() {
                 let _ = thread.join();
@@ -108,10 +136,12 @@ impl Server {
 
 impl Shared {
     /// Answers requests until the server stops.
-    fn work(self: &Arc<Self>) {
-        loop {
-            match self.tiny.recv() {
-                Ok(exchange) => self.guard(|| exchange::serve(self, exchange)),
+    fn work(self: &Arc<Self>, due: &Sender<Due>) {
+        while self.turns.enter() {
+            let received = self.tiny.recv();
+            self.turns.leave();
+            match received {
+                Ok(exchange) => self.guard(|| exchange::serve(self, exchange, due)),
                 Err(_) if self.stopping.load(Ordering::SeqCst) => return,
                 // tiny_http ends its accept loop after any error, for good.
                 Err(error) => fatal::stop(&format!(
@@ -146,6 +176,53 @@ impl Shared {
                 "no thread for a stream; its request goes unanswered"
             ),
         }
+    }
+}
+
+/// Threads of a server that wait for requests at a time.
+const RECEIVERS_MAX: usize = 2;
+
+/// Whose turn it is to wait for requests; the others rest.
+#[derive(Default)]
+struct Turns {
+    state: Mutex<TurnState>,
+    turn: Condvar,
+}
+
+#[derive(Default)]
+struct TurnState {
+    receiving: usize,
+    resting: usize,
+    has_ended: bool,
+}
+
+impl Turns {
+    /// Waits for a turn; false when there are no more.
+    fn enter(&self) -> bool {
+        let mut state = lock(&self.state);
+        while state.receiving >= RECEIVERS_MAX && !state.has_ended {
+            state.resting += 1;
+            state = self.turn.wait(state).unwrap_or_else(|poisoned| poisoned.into_inner());
+            state.resting -= 1;
+        }
+        state.receiving += 1;
+        !state.has_ended
+    }
+
+    /// Gives the turn up. Whoever has one may be busy for long: somebody else must be there for the
+    /// next request.
+    fn leave(&self) {
+        let mut state = lock(&self.state);
+        state.receiving -= 1;
+        if state.receiving == 0 && state.resting > 0 {
+            self.turn.notify_one();
+        }
+    }
+
+    /// Ends all turns.
+    fn end(&self) {
+        lock(&self.state).has_ended = true;
+        self.turn.notify_all();
     }
 }
 

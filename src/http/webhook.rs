@@ -17,7 +17,7 @@ use crate::engine::{AcceptError, Denied, Engine};
 use crate::gate::{Head, Pass};
 use crate::http::denial::Denial;
 use crate::http::instruments::Instruments;
-use crate::http::message::{Answer, Handler, Request};
+use crate::http::message::{Answer, Handler, Outcome, Request};
 use crate::http::respond::{self, Problem};
 use crate::logging::Repeats;
 
@@ -112,14 +112,25 @@ impl HookHandler {
         })
     }
 
-    /// Accepts a run of the fleet that `token` belongs to.
-    fn accept(&self, token: &Token, request: &mut Request<'_>) -> Result<String, Refused> {
+    /// Accepts a run of the fleet that `token` belongs to; `id` is the request's.
+    fn accept(
+        &self,
+        id: RequestId,
+        token: &Token,
+        request: &mut Request<'_>,
+    ) -> Result<Outcome, Refused> {
         // Once more: it may have been replaced while the body was on its way.
         let version = self.engine.fleet_by_token(&token.hash()).ok_or_else(unknown)?;
         let (head, length) = (request.take_head(&[]), Some(request.length));
-        let run = self.engine.accept(&version, Trigger::Webhook, head, request.body, length)?;
-        self.instruments.accepting.observe_duration(request.received_at.elapsed());
-        Ok(respond::accepted(&version, self.organization, run))
+        let trigger = Trigger::Webhook;
+        let run = self.engine.begin_accept(&version, trigger, head, request.body, length)?;
+        let (engine, instruments) = (Arc::clone(&self.engine), Arc::clone(&self.instruments));
+        let (organization, received_at) = (self.organization, request.received_at);
+        Ok(Outcome::Later(Box::new(move || {
+            let run = engine.confirm(run);
+            instruments.accepting.observe_duration(received_at.elapsed());
+            respond::data(id, 201, &respond::accepted(&version, organization, run))
+        })))
     }
 
     fn refused(&self, id: RequestId, refused: Refused, client: IpAddr) -> Answer {
@@ -156,17 +167,15 @@ impl Handler for HookHandler {
         is_counted(peer, &self.settings.trusted_proxies)
     }
 
-    fn handle(&self, request: &mut Request<'_>) -> Answer {
+    fn handle(&self, request: &mut Request<'_>) -> Outcome {
         let id = RequestId::random();
         let accepted = match target(&request.method, &request.path) {
-            Ok(Target::Health) => return respond::health(&self.engine.check_room()),
-            Ok(Target::Hook(token)) => self.accept(&token, request),
+            Ok(Target::Health) => return respond::health(&self.engine.check_room()).into(),
+            Ok(Target::Hook(token)) => self.accept(id, &token, request),
             Err(refused) => Err(refused),
         };
-        match accepted {
-            Ok(data) => respond::data(id, 201, &data),
-            Err(refused) => self.refused(id, refused, request.remote_addr.ip()),
-        }
+        accepted
+            .unwrap_or_else(|refused| self.refused(id, refused, request.remote_addr.ip()).into())
     }
 
     fn refuse(&self, status: u16, message: &str) -> Answer {

@@ -9,7 +9,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use super::*;
 use crate::gate::Pass;
-use crate::http::message::{Request, Stream};
+use crate::http::message::{Outcome, Request, Stream};
 
 const MIB: u64 = 1024 * 1024;
 
@@ -39,20 +39,29 @@ impl Handler for Toy {
         }
     }
 
-    fn handle(&self, request: &mut Request<'_>) -> Answer {
+    fn handle(&self, request: &mut Request<'_>) -> Outcome {
         let read = io::copy(request.body, &mut io::sink()).unwrap();
         let seen = Seen { path: request.path.clone(), length: request.length, read };
         let _ = self.seen.send(seen);
-        match request.path.as_str() {
+        let answer = match request.path.as_str() {
             "/panic" => panic!("as the test wants it"),
             "/wait" => {
                 let _ = self.go_on.recv();
                 Answer::new(200, "text/plain", "waited")
             }
+            path @ ("/later" | "/later-panic") => {
+                let (go_on, panics) = (self.go_on.clone(), path == "/later-panic");
+                return Outcome::Later(Box::new(move || {
+                    let _ = go_on.recv();
+                    assert!(!panics, "as the test wants it");
+                    Answer::new(200, "text/plain", "later")
+                }));
+            }
             "/stream" => self.stream(None),
             "/short" => self.stream(Some(1000)),
             path => Answer::new(200, "text/plain", format!("{path} {read}")),
-        }
+        };
+        answer.into()
     }
 
     fn refuse(&self, status: u16, message: &str) -> Answer {
@@ -195,6 +204,25 @@ fn a_connection_serves_one_request_after_the_other() {
     assert_eq!(client.answer(), (400, "unknown".to_owned()));
     assert_eq!(client.head().0, 200);
     assert_eq!(client.answer(), (200, "/f 0".to_owned()));
+    fixture.listener.stop(PATIENCE);
+}
+
+#[test]
+fn answers_that_wait_occupy_no_handler() {
+    let fixture = Fixture::new();
+    let (mut first, mut second) = (fixture.connect(), fixture.connect());
+    first.send("GET /later HTTP/1.1\r\nHost: x\r\n\r\n");
+    second.send("GET /later-panic HTTP/1.1\r\nHost: x\r\n\r\n");
+    for _ in 0..2 {
+        fixture.seen.recv_timeout(PATIENCE).unwrap();
+    }
+    assert!(fixture.is_alive(), "the only handler is free");
+    for _ in 0..2 {
+        fixture.go_on.send(()).unwrap();
+    }
+    assert_eq!(first.answer(), (200, "later".to_owned()));
+    assert_eq!(second.answer().0, 500);
+    assert!(fixture.is_alive());
     fixture.listener.stop(PATIENCE);
 }
 

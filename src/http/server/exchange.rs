@@ -5,29 +5,66 @@ use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use crossbeam_channel::Sender;
+
 use super::Shared;
 use super::output;
 use crate::gate::{Line, Parcel};
-use crate::http::message::{Answer, Body, Request};
+use crate::http::message::{Answer, Body, Outcome, Request};
 
-/// Answers `exchange`.
-pub(super) fn serve(shared: &Arc<Shared>, exchange: tiny_http::Request) {
+/// An answer that is to be waited for, and where it goes.
+pub(super) struct Due {
+    answer: Box<dyn FnOnce() -> Answer + Send>,
+    way: Way,
+}
+
+/// Where an answer goes.
+struct Way {
+    writer: Box<dyn Write + Send>,
+    is_head: bool,
+    /// Whatever happens to the answer, nobody waits for it in vain.
+    cutter: Cutter,
+}
+
+/// Answers `exchange`, or leaves it to whoever receives what is `due`.
+pub(super) fn serve(shared: &Arc<Shared>, exchange: tiny_http::Request, due: &Sender<Due>) {
     let parcel = shared.passage.claim(exchange.url());
     let writer = exchange.into_writer();
     match parcel {
-        Some(parcel) => answer(shared, parcel, writer),
+        Some(parcel) => answer(shared, parcel, writer, due),
         // The first word on a new connection.
         None => output::write_greeting(writer),
     }
 }
 
-fn answer(shared: &Arc<Shared>, mut parcel: Parcel, mut writer: Box<dyn Write + Send>) {
-    // Whatever happens to the answer, nobody waits for it in vain.
+fn answer(
+    shared: &Arc<Shared>,
+    mut parcel: Parcel,
+    writer: Box<dyn Write + Send>,
+    due: &Sender<Due>,
+) {
     let cutter = Cutter { line: Arc::clone(&parcel.line), is_armed: true };
-    let is_head = parcel.head.method == "HEAD";
-    let answer = handle(shared, &mut parcel);
+    let way = Way { writer, is_head: parcel.head.method == "HEAD", cutter };
+    let outcome = handle(shared, &mut parcel);
     // The body's space is others' now.
     drop(parcel);
+    match outcome {
+        Outcome::Answered(answer) => deliver(shared, answer, way),
+        Outcome::Later(answer) => {
+            // Its receiver outlasts those who answer.
+            let _ = due.send(Due { answer, way });
+        }
+    }
+}
+
+/// Waits for an answer, and sends it on its way.
+pub(super) fn settle(shared: &Arc<Shared>, due: Due) {
+    let Due { answer, way } = due;
+    deliver(shared, or_failed(shared, answer), way);
+}
+
+fn deliver(shared: &Arc<Shared>, answer: Answer, way: Way) {
+    let Way { mut writer, is_head, cutter } = way;
     match answer.body {
         Body::Stream(stream) if stream.is_lasting => {
             let answer = Answer { body: Body::Stream(stream), ..answer };
@@ -43,8 +80,8 @@ fn answer(shared: &Arc<Shared>, mut parcel: Parcel, mut writer: Box<dyn Write + 
     }
 }
 
-/// Lets the handler answer; its panic becomes a 500.
-fn handle(shared: &Shared, parcel: &mut Parcel) -> Answer {
+/// Lets the handler answer.
+fn handle(shared: &Shared, parcel: &mut Parcel) -> Outcome {
     let head = &mut parcel.head;
     let mut request = Request {
         method: std::mem::take(&mut head.method),
@@ -56,9 +93,14 @@ fn handle(shared: &Shared, parcel: &mut Parcel) -> Answer {
         length: parcel.body.length(),
         body: &mut parcel.body,
     };
-    catch_unwind(AssertUnwindSafe(|| shared.handler.handle(&mut request))).unwrap_or_else(|_| {
+    or_failed(shared, || shared.handler.handle(&mut request))
+}
+
+/// What `answer` returns; its panic becomes a 500.
+fn or_failed<T: From<Answer>>(shared: &Shared, answer: impl FnOnce() -> T) -> T {
+    catch_unwind(AssertUnwindSafe(answer)).unwrap_or_else(|_| {
         log::error!(listener = shared.name; "a request's handler panicked");
-        shared.handler.refuse(500, "the server failed at this request; its log says more")
+        shared.handler.refuse(500, "the server failed at this request; its log says more").into()
     })
 }
 
