@@ -30,6 +30,7 @@ pub mod faults;
 mod history;
 mod keys;
 mod migrate;
+mod moves;
 mod redo;
 mod restore;
 mod space;

@@ -11,19 +11,21 @@
 //!    nobody reads between a commit that has opened one and its sync.
 //!
 //! All tables share one tree, each behind a byte of its own: `apply_batch` of one tree is atomic
-//! without the reads (hence writes) that a transaction across trees makes before it begins.
+//! without the reads (hence writes) that a transaction across trees makes before it begins. Beside
+//! them are the rows of [`moves`](super::moves), which mean nothing.
 
 use std::fs::File;
 use std::ops::Bound;
 use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Mutex, PoisonError, RwLock};
 
 use sled::{Batch, Db, IVec};
 
 use crate::fatal;
 use crate::limits::DATABASE_SEGMENT_BYTES;
 use crate::storage::keys;
+use crate::storage::moves::{Moves, NO_TABLE};
 use crate::storage::tables::Table;
 
 /// See the module.
@@ -36,6 +38,7 @@ pub struct Database {
     gate: RwLock<()>,
     /// The place in the log up to which it is on the disk.
     synced: AtomicI64,
+    moves: Mutex<Moves>,
 }
 
 /// Rows of one table, by key without the table's byte; or of all, by key with it.
@@ -50,7 +53,8 @@ impl Database {
     /// Takes over a database all of which is on the disk.
     pub fn new(sled: Db, file: File) -> Self {
         let synced = AtomicI64::new(sled.context.pagecache.log.stable_offset());
-        Self { sled, file, gate: RwLock::new(()), synced }
+        let moves = Mutex::new(Moves::new(synced.load(Ordering::Relaxed)));
+        Self { sled, file, gate: RwLock::new(()), synced, moves }
     }
 
     /// The row at `key`.
@@ -80,7 +84,7 @@ impl Database {
 
     /// Every row there is, by its key in the database. Not as of one moment, if some change.
     pub fn everything(&self) -> Rows<'_> {
-        Rows { database: self, rows: self.sled.iter(), prefix: 0 }
+        Rows { database: self, rows: self.sled.range(..[NO_TABLE]), prefix: 0 }
     }
 
     /// Bytes of the disk that the database takes up; `None` when the system does not tell.
@@ -88,11 +92,13 @@ impl Database {
         self.file.metadata().ok().map(|file| file.blocks().saturating_mul(512))
     }
 
-    /// Applies `batch` as a whole and makes it durable.
+    /// Applies a batch as a whole and makes it durable. With none, the disk has to prove itself all
+    /// the same.
     ///
     /// # Errors
     /// When sled or the file system fails; what the disk holds is unknown then.
-    pub fn commit(&self, batch: Batch) -> Result<(), String> {
+    pub fn commit(&self, batch: impl Into<Option<Batch>>) -> Result<(), String> {
+        let batch = batch.into().map(|batch| self.with_moves(batch)).unwrap_or_default();
         let exclusive = self.gate.write().unwrap_or_else(PoisonError::into_inner);
         self.sync()?;
         self.sled.apply_batch(batch).map_err(|error| error.to_string())?;
@@ -101,6 +107,15 @@ impl Database {
         // another one while that is not on the disk.
         let _exclusive = self.has_opened_segment().then_some(exclusive);
         self.sync()
+    }
+
+    fn with_moves(&self, mut batch: Batch) -> Batch {
+        let mut moves = self.moves.lock().unwrap_or_else(PoisonError::into_inner);
+        let (keys, value) = moves.rows(self.written());
+        for key in keys {
+            batch.insert(&key, &[value]);
+        }
+        batch
     }
 
     /// Runs one step of reading, then sees to rule 3.
@@ -173,22 +188,123 @@ mod tests {
     use super::*;
     use crate::storage::DataDirectory;
 
-    /// Rows as a run of one vessel writes them, and as it leaves them: their tables, and the bytes of
-    /// their values as they change.
-    const LIFE: [(Table, &[usize]); 5] = [
-        (Table::Runs, &[70, 80, 90]),
-        (Table::RunsByFleet, &[0]),
-        (Table::Payloads, &[600]),
-        (Table::VesselRuns, &[60, 75]),
-        (Table::Queue, &[45, 45]),
-    ];
-    /// Runs whose commits go together, runs that are kept, and runs in all.
-    const GROUP: u64 = 10;
-    const KEPT: usize = 10_000;
-    const LIVES: u64 = 200_000;
+    /// Lives in all, and those that are kept; for a while far more are.
+    const LIVES: u64 = 60_000;
+    const KEPT: usize = 1_500;
+    const SURGE: std::ops::Range<u64> = 2_000..6_000;
+    /// One body in so many is of so many chunks, each commit of which brings this many.
+    const LARGE_ONE_IN: u64 = 100;
+    const LARGE_CHUNKS: u32 = 100;
+    const SLICE_CHUNKS: usize = 64;
+    const VESSELS: u32 = 2;
+    /// Runs that are begun before one gets on.
+    const LAG: u64 = 4;
+    /// Runs that are removed at a time, and rows of them.
+    const SWEPT: usize = 32;
+    const SWEPT_ROWS: usize = 128;
 
-    /// How the file fares when as much goes as comes: sled moves what lives in a segment that is
-    /// half empty whenever it rewrites a node, so that it needs no flusher for this. By hand:
+    /// Runs that come, get on and go, as far as a database sees of them.
+    struct Churn<'a> {
+        database: &'a Database,
+        kept: VecDeque<u64>,
+    }
+
+    impl Churn<'_> {
+        fn commit(&self, rows: Vec<(Vec<u8>, Option<Vec<u8>>)>) {
+            let mut batch = Batch::default();
+            for (key, value) in rows {
+                match value {
+                    Some(value) => batch.insert(key, value),
+                    None => batch.remove(key),
+                }
+            }
+            self.database.commit(batch).unwrap();
+        }
+
+        fn accept(&self, life: u64) {
+            let row = |number| (key(Table::Payloads, life, number), Some(vec![1; 4096]));
+            let (mut rows, small) = match chunks(life) {
+                1 => (Vec::new(), Some((key(Table::Payloads, life, 0), Some(vec![1; 250])))),
+                chunks => ((0..chunks).map(row).collect(), None),
+            };
+            while rows.len() > SLICE_CHUNKS {
+                let rest = rows.split_off(SLICE_CHUNKS);
+                self.commit(std::mem::replace(&mut rows, rest));
+            }
+            rows.extend(small);
+            rows.push((key(Table::Runs, life, 0), Some(vec![1; 70])));
+            rows.push((key(Table::RunsByFleet, life, 0), Some(Vec::new())));
+            rows.push((key(Table::Queue, life, 0), Some(vec![1; 45])));
+            self.commit(rows);
+        }
+
+        fn claim(&self, life: u64, vessel: u32) {
+            self.commit(vec![
+                (key(Table::Runs, life, 0), Some(vec![2; 80])),
+                (key(Table::Queue, life, 0), Some(vec![2; 45])),
+                (key(Table::VesselRuns, life, vessel), Some(vec![2; 60])),
+            ]);
+        }
+
+        fn settle(&mut self, life: u64, vessel: u32) {
+            let mut rows = vec![
+                (key(Table::Runs, life, 0), Some(vec![3; 90])),
+                (key(Table::VesselRuns, life, vessel), Some(vec![3; 75])),
+            ];
+            if vessel + 1 == VESSELS {
+                rows.push((key(Table::Queue, life, 0), None));
+                rows.push((key(Table::History, life, 0), Some(vec![3; 140])));
+                self.kept.push_back(life);
+            }
+            self.commit(rows);
+        }
+
+        fn sweep(&mut self) {
+            let gone: Vec<u64> = self.kept.drain(..SWEPT).collect();
+            let mut rows = Vec::new();
+            for &life in &gone {
+                for table in [Table::Runs, Table::RunsByFleet, Table::History] {
+                    rows.push((key(table, life, 0), None));
+                }
+                rows.push((key(Table::Removals, life, 0), Some(Vec::new())));
+            }
+            for life in gone {
+                let vessels = (0..VESSELS).map(|vessel| key(Table::VesselRuns, life, vessel));
+                let chunks = (0..chunks(life)).map(|chunk| key(Table::Payloads, life, chunk));
+                let mark = key(Table::Removals, life, 0);
+                rows.extend(vessels.chain(chunks).chain([mark]).map(|key| (key, None)));
+            }
+            while !rows.is_empty() {
+                let rest = rows.split_off(rows.len().min(SWEPT_ROWS));
+                self.commit(std::mem::replace(&mut rows, rest));
+            }
+        }
+    }
+
+    /// Numbers as if by chance, the same each time.
+    fn scattered(life: u64) -> u64 {
+        life.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 24
+    }
+
+    fn chunks(life: u64) -> u32 {
+        if scattered(life).is_multiple_of(LARGE_ONE_IN) { LARGE_CHUNKS } else { 1 }
+    }
+
+    /// Keys as runs have them: their ids begin with their time, those of tables by fleet with one of
+    /// five fleets.
+    fn key(table: Table, life: u64, number: u32) -> Vec<u8> {
+        let run = u128::from(1_700_000_000_000 + 14 * life) << 80 | u128::from(scattered(life));
+        let fleet = [(scattered(life) % 5) as u8; 16];
+        let key = match table {
+            Table::Queue => life.to_be_bytes().to_vec(),
+            Table::History => [&fleet[..], &life.to_be_bytes()].concat(),
+            Table::RunsByFleet => [&fleet[..], &run.to_be_bytes()].concat(),
+            _ => [&run.to_be_bytes()[..], &number.to_be_bytes()].concat(),
+        };
+        keys::of_table(table, &key)
+    }
+
+    /// How the file fares when as much goes as comes, after a time when more came. By hand:
     /// `cargo test --release --lib file_of_a_busy_server -- --ignored --nocapture`
     #[test]
     #[ignore = "takes half a minute, and a disk"]
@@ -197,46 +313,30 @@ mod tests {
         let directory = DataDirectory::open(scratch.path()).unwrap();
         let sled = directory.open_database().unwrap();
         let database = Database::new(sled, directory.open_database_file().unwrap());
-        let key = |table, life: u64| {
-            // Ids begin with their time: ten runs a second.
-            let run = u128::from(1_700_000_000_000 + 100 * life) << 80 | u128::from(life);
-            keys::of_table(table, &run.to_be_bytes())
-        };
-        let (mut kept, mut sizes) = (VecDeque::new(), Vec::new());
-        for group in 0..LIVES / GROUP {
-            let lives = group * GROUP..(group + 1) * GROUP;
-            for step in 0..3 {
-                let mut batch = Batch::default();
-                for life in lives.clone() {
-                    for (table, values) in LIFE {
-                        match values.get(step) {
-                            Some(length) => {
-                                batch.insert(key(table, life), vec![step as u8; *length])
-                            }
-                            None if table == Table::Queue => batch.remove(key(table, life)),
-                            None => {}
-                        }
-                    }
+        let mut churn = Churn { database: &database, kept: VecDeque::new() };
+        let mut sizes = Vec::new();
+        for life in 0..LIVES {
+            churn.accept(life);
+            for vessel in 0..VESSELS {
+                let lag = LAG * u64::from(vessel + 1);
+                if let Some(life) = life.checked_sub(lag) {
+                    churn.claim(life, vessel);
                 }
-                database.commit(batch).unwrap();
-            }
-            kept.extend(lives);
-            let mut batch = Batch::default();
-            while kept.len() > KEPT
-                && let Some(life) = kept.pop_front()
-            {
-                for (table, _) in LIFE {
-                    batch.remove(key(table, life));
+                if let Some(life) = life.checked_sub(lag + LAG) {
+                    churn.settle(life, vessel);
                 }
             }
-            database.commit(batch).unwrap();
-            if (group * GROUP).is_multiple_of(LIVES / 20) {
+            while churn.kept.len() > KEPT + SWEPT && !SURGE.contains(&life) {
+                churn.sweep();
+            }
+            if life.is_multiple_of(LIVES / 20) {
                 sizes.push(database.file.metadata().unwrap().len());
             }
         }
-        println!("file in MB: {:?}", sizes.iter().map(|size| size >> 20).collect::<Vec<_>>());
-        let settled = &sizes[sizes.len() / 4..];
-        let (least, most) = (settled.iter().min().unwrap(), settled.iter().max().unwrap());
-        assert!(*most <= least + least / 5, "from {least} to {most} bytes");
+        println!("file in MiB: {:?}", sizes.iter().map(|size| size >> 20).collect::<Vec<_>>());
+        let quarter = sizes.len() / 4;
+        let most = |sizes: &[u64]| sizes.iter().copied().max().unwrap();
+        let (second, last) = (most(&sizes[quarter..2 * quarter]), most(&sizes[3 * quarter..]));
+        assert!(last <= second + second / 5, "from {second} to {last} bytes");
     }
 }

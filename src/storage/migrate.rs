@@ -117,5 +117,5 @@ fn move_tree(sled: &Db, database: &Database, name: &str, table: Table) -> Result
     database.commit(batch).map_err(StorageError::Migrate)?;
     // What a repetition finds gone has been copied. Its space is used again.
     sled.drop_tree(name)?;
-    database.commit(Batch::default()).map_err(StorageError::Migrate)
+    database.commit(None).map_err(StorageError::Migrate)
 }

@@ -60,9 +60,9 @@ impl Rows {
         self.record.as_deref()
     }
 
-    /// The rows for the database.
-    pub fn into_batch(self) -> Batch {
-        self.batch
+    /// The rows for the database, if there are any.
+    pub fn into_batch(self) -> Option<Batch> {
+        (self.bytes > 0).then_some(self.batch)
     }
 
     /// Adds the rows of one change; a later change of the same row wins.

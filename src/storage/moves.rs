@@ -1,0 +1,67 @@
+//! Making sled tidy up. A segment of its log can be used again once all that still lives in it has
+//! been moved out of it. Without its background flusher sled moves one node whenever it rewrites
+//! another one as a whole, and where nodes are many and long-lived that is too seldom: segments
+//! that are all but empty wait in vain, and the file grows. So commits bring rows that mean nothing,
+//! all in one place, for as many more rewrites as the log has grown.
+
+use crate::limits::DATABASE_SEGMENT_BYTES;
+
+/// The byte before the keys of these rows. No table has it.
+pub const NO_TABLE: u8 = u8::MAX;
+/// sled adds changes of a node to the log one by one; instead of adding the tenth it rewrites the
+/// node.
+const ROWS_PER_MOVE: i64 = 10;
+/// One more node is moved for so much of the log: twice as many as without this.
+const LOG_BYTES_PER_MOVE: i64 = 8 * 1024;
+/// Moves in one commit: a tenth of a millisecond, which is what they may cost whoever waits.
+const MOVES_PER_COMMIT: i64 = 4;
+/// What is left undone in a commit is made up for later, up to this: after a large body there is
+/// little to move.
+const ARREARS_MAX: i64 = DATABASE_SEGMENT_BYTES as i64;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Moves {
+    /// The place in the log up to which the moves have been made.
+    made_for: i64,
+    /// sled leaves out a change that changes nothing.
+    value: u8,
+}
+
+impl Moves {
+    /// From the place `written` in the log on.
+    pub fn new(written: i64) -> Self {
+        Self { made_for: written, value: 0 }
+    }
+
+    /// The rows for a commit when the log has been written up to `written`: keys, and the value of
+    /// all of them.
+    pub fn rows(&mut self, written: i64) -> (impl Iterator<Item = [u8; 2]> + use<>, u8) {
+        self.made_for = self.made_for.max(written - ARREARS_MAX);
+        let due = (written - self.made_for) / LOG_BYTES_PER_MOVE;
+        let moves = due.clamp(0, MOVES_PER_COMMIT);
+        self.made_for += moves * LOG_BYTES_PER_MOVE;
+        self.value = self.value.wrapping_add(1);
+        ((0..moves * ROWS_PER_MOVE).map(|number| [NO_TABLE, number as u8]), self.value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moves_follow_the_log_and_are_few_at_a_time() {
+        let mut moves = Moves::new(1000);
+        let mut rows = |written| {
+            let (keys, value) = moves.rows(written);
+            (keys.count() as i64 / ROWS_PER_MOVE, value)
+        };
+        assert_eq!(rows(1000), (0, 1));
+        assert_eq!(rows(1000 + LOG_BYTES_PER_MOVE - 1), (0, 2));
+        assert_eq!(rows(1000 + LOG_BYTES_PER_MOVE), (1, 3), "another value each time");
+        let much = 1000 + 100 * ARREARS_MAX;
+        let made: i64 = (0..1000).map(|_| rows(much).0).inspect(|it| assert!(*it <= 4)).sum();
+        assert_eq!(made, ARREARS_MAX / LOG_BYTES_PER_MOVE, "the rest is forgiven");
+    }
+}
