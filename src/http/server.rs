@@ -9,9 +9,7 @@
 //! Each thread receives a request and answers it itself, with two exceptions. Lasting streams
 //! (followers) move to threads of their own together with the right to answer. Answers that wait for
 //! a commit go to one thread that waits for all of them: commits are shared, and one thread is woken
-//! for each where it would be one for each request. Few threads
-//! wait for requests at a time: under load they are there for the next one before they have gone to
-//! sleep, and waking a thread costs more than most of what it is woken for.
+//! for each where it would be one for each request.
 
 mod exchange;
 mod output;
@@ -45,7 +43,6 @@ struct Shared {
     passage: Arc<Passage>,
     handler: Arc<dyn Handler>,
     stopping: AtomicBool,
-    turns: Turns,
     running: Running,
     lasting: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -70,7 +67,6 @@ impl Server {
             passage,
             handler,
             stopping: AtomicBool::new(false),
-            turns: Turns::default(),
             running: Running::default(),
             lasting: Mutex::default(),
         });
@@ -112,7 +108,6 @@ impl Server {
     /// Ends the threads, within `within`. The gate has stopped by now, so they have nothing to do.
     pub fn stop(self, within: Duration) {
         self.end_streams();
-        self.shared.turns.end();
         for _ in &self.threads {
             self.shared.tiny.unblock();
         }
@@ -137,10 +132,8 @@ impl Server {
 impl Shared {
     /// Answers requests until the server stops.
     fn work(self: &Arc<Self>, due: &Sender<Due>) {
-        while self.turns.enter() {
-            let received = self.tiny.recv();
-            self.turns.leave();
-            match received {
+        loop {
+            match self.tiny.recv() {
                 Ok(exchange) => self.guard(|| exchange::serve(self, exchange, due)),
                 Err(_) if self.stopping.load(Ordering::SeqCst) => return,
                 // tiny_http ends its accept loop after any error, for good.
@@ -176,53 +169,6 @@ impl Shared {
                 "no thread for a stream; its request goes unanswered"
             ),
         }
-    }
-}
-
-/// Threads of a server that wait for requests at a time.
-const RECEIVERS_MAX: usize = 2;
-
-/// Whose turn it is to wait for requests; the others rest.
-#[derive(Default)]
-struct Turns {
-    state: Mutex<TurnState>,
-    turn: Condvar,
-}
-
-#[derive(Default)]
-struct TurnState {
-    receiving: usize,
-    resting: usize,
-    has_ended: bool,
-}
-
-impl Turns {
-    /// Waits for a turn; false when there are no more.
-    fn enter(&self) -> bool {
-        let mut state = lock(&self.state);
-        while state.receiving >= RECEIVERS_MAX && !state.has_ended {
-            state.resting += 1;
-            state = self.turn.wait(state).unwrap_or_else(|poisoned| poisoned.into_inner());
-            state.resting -= 1;
-        }
-        state.receiving += 1;
-        !state.has_ended
-    }
-
-    /// Gives the turn up. Whoever has one may be busy for long: somebody else must be there for the
-    /// next request.
-    fn leave(&self) {
-        let mut state = lock(&self.state);
-        state.receiving -= 1;
-        if state.receiving == 0 && state.resting > 0 {
-            self.turn.notify_one();
-        }
-    }
-
-    /// Ends all turns.
-    fn end(&self) {
-        lock(&self.state).has_ended = true;
-        self.turn.notify_all();
     }
 }
 

@@ -17,6 +17,10 @@ use super::output::LiveOutput;
 use super::stop::{Stop, StopSignal};
 use crate::limits::PIPE_BUFFER_BYTES;
 
+/// Bytes that the first read takes: most vessels write less, and the allocator tidies up whenever
+/// something as large as a pipe is freed.
+const FIRST_READ_BYTES: usize = 4096;
+
 /// A vessel that has started: its leader and what connects us to it.
 pub(super) struct Started<'a> {
     pub leader: OwnedFd,
@@ -206,10 +210,13 @@ impl Attempt<'_> {
     /// Hands on what one read gives; returns how many bytes that was.
     fn read_pipe(&mut self) -> usize {
         let Some(pipe) = &self.pipe else { return 0 };
-        if self.buffer.capacity() == 0 {
-            self.buffer.reserve_exact(PIPE_BUFFER_BYTES);
-        }
+        let wanted = match self.buffer.capacity() {
+            0 => FIRST_READ_BYTES,
+            full if full == self.buffer.len() => PIPE_BUFFER_BYTES,
+            enough => enough,
+        };
         self.buffer.clear();
+        self.buffer.reserve_exact(wanted);
         match rustix::io::read(pipe, spare_capacity(&mut self.buffer)) {
             Ok(0) => self.pipe = None,
             Ok(_) => self.output.append(&self.buffer),
