@@ -1,4 +1,5 @@
-//! Databases that earlier versions left, one per schema: each must open, with everything in it.
+//! Databases that were left behind, one per schema, the present one included: each must open, with
+//! everything in it. Whoever makes a new schema saves a database of it under tests/data.
 
 use std::fs;
 use std::path::Path;
@@ -6,9 +7,13 @@ use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use boathook::archive::{Header, RowChange, Writer};
+use boathook::clock::Timestamp;
+use boathook::storage::SCHEMA;
 use serde_json::Value;
 
 use crate::harness::api::{is_final, vessel_of};
+use crate::harness::server::restored;
 use crate::harness::{Hook, Random, Server};
 
 /// Servers on copies of one data directory take each other's vessels for leftovers of their own.
@@ -61,8 +66,8 @@ fn assert_all_is_there(server: &Server) {
 }
 
 #[test]
-fn databases_of_older_schemas_are_brought_along() {
-    for schema in [1, 2] {
+fn databases_of_every_schema_open() {
+    for schema in 1..=SCHEMA {
         let mut left = left_by_schema(schema, "forever");
         let server = &mut left.server;
         server.start_again();
@@ -73,10 +78,36 @@ fn databases_of_older_schemas_are_brought_along() {
             let run = server.api().run(runs[2]["id"].as_str().unwrap());
             !is_final(&run) && vessel_of(&run, "greet")["attempt"] == 2
         });
-        assert_eq!(fs::read_to_string(server.data_dir().join("schema")).unwrap(), "3\n");
+        assert_eq!(
+            fs::read_to_string(server.data_dir().join("schema")).unwrap(),
+            format!("{SCHEMA}\n")
+        );
         let overview = server.api().get("/api/v1/overview").expect(200).data();
         assert_eq!(overview["history_runs"], 1, "what has ended is history");
     }
+}
+
+#[test]
+fn a_backup_of_an_older_schema_is_brought_along() {
+    let left = left_by_schema(2, "forever");
+    let rows = sled::open(left.server.data_dir().join("db")).unwrap();
+    let backup = left.server.scratch().join("older.backup");
+    let header = Header::new(2, Timestamp::from_millis(1_790_000_000_000), 0);
+    let mut archive = Writer::begin(fs::File::create(&backup).unwrap(), &header).unwrap();
+    for row in rows.iter() {
+        let (key, value) = row.unwrap();
+        archive.change(RowChange { key: &key, value: Some(&value) }).unwrap();
+    }
+    archive.finish().unwrap();
+
+    let mut server = restored(&backup, &[]);
+    assert_eq!(fs::read_to_string(server.data_dir().join("schema")).unwrap(), "2\n");
+    server.start_again();
+    assert_all_is_there(&server);
+    assert_eq!(
+        fs::read_to_string(server.data_dir().join("schema")).unwrap(),
+        format!("{SCHEMA}\n")
+    );
 }
 
 #[test]
