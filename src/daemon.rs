@@ -114,9 +114,11 @@ impl Daemon {
         inherited::keep_to_ourselves();
         fatal::stop_on_panics();
         settings.mail.as_ref().map_or(Ok(()), notify::check_sender).map_err(StartError::Sender)?;
-        // Opened first: a directory that is in use or of a newer schema stays as it is.
-        // Whoever waits for a 201 waits for its commit.
-        let (storage, _committer) = with_precedence(|| storage::open(&data_dir))?;
+        let thread = |what| move |source| StartError::Thread { what, source };
+        // Opened first: a directory that is in use or of a newer schema stays as it is. With
+        // precedence, since whoever waits for a 201 waits for its commit.
+        let (storage, _committer) =
+            with_precedence(|| storage::open(&data_dir)).map_err(thread("database"))??;
         let Inherited { hooks, admin } = inherited;
         let hooks = listen(hooks, "webhooks", "hooks-listen", settings.hooks_listen)?;
         let admin = listen(admin, "the admin API", "admin-listen", settings.admin_listen)?;
@@ -169,7 +171,6 @@ impl Daemon {
         let credential = config::credentials_directory().map(|it| it.join(ADMIN_TOKEN_FILE));
         let token = admin_token(&data_dir.join(ADMIN_TOKEN_FILE), credential.as_deref())?;
         let tls = tls(settings)?;
-        let thread = |what| move |source| StartError::Thread { what, source };
         let forwarding = Arc::<Forwarding>::default();
         let rules = Rules {
             hosts: settings.notify_hosts.clone(),
@@ -202,6 +203,7 @@ impl Daemon {
             let engine = Arc::clone(&engine);
             http::serve_hooks(hooks, engine, hook_settings, &hook_doors, &instruments)
         })
+        .flatten()
         .map_err(thread("webhook listener"))?;
         let notifier = NotifierSettings {
             rules,

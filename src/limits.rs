@@ -91,8 +91,8 @@ pub const ROW_BYTES_MAX: usize = 4096;
 /// Bytes of a payload that enter one commit. Larger payloads are committed in slices of this size
 /// between other commits, so that no accept waits for somebody else's upload.
 pub const SLICE_BYTES: usize = 256 * 1024;
-/// Requests that wait for the committer. Nearly every one is waited for by a thread; whoever comes
-/// when the queue is full waits to hand over.
+/// Requests that wait for the committer: more than there are handlers and workers on most machines.
+/// Whoever comes when the queue is full waits to hand over.
 pub const COMMIT_QUEUE_MAX: usize = 1024;
 /// A commit that takes longer has hung (a full disk can do that to sled for ever).
 pub const COMMIT_STALL_MAX: Duration = Duration::from_secs(30);
@@ -160,8 +160,8 @@ pub const PROCESS_ENVIRONMENT_BYTES_MAX: u64 = 8 << 20;
 pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(30);
 /// Clients that follow output at once; each holds a thread.
 pub const FOLLOWERS_MAX: usize = 64;
-/// Threads that answer requests. An accept occupies one while its commit is under way, and
-/// commits are shared, so this is also how many accepts one commit can carry.
+/// Threads that answer requests, and requests that are with them or wait for their commit: commits
+/// are shared, so this is also how many accepts one commit can carry.
 pub const HANDLERS: usize = 64;
 /// Longest grace of a replaced webhook URL: whoever needs more does not want it replaced.
 pub const REPLACE_GRACE_MAX: Duration = Duration::from_secs(366 * 24 * 3600);

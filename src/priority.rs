@@ -1,6 +1,7 @@
 //! Accepting goes before running: somebody waits for a 201, and senders give up after seconds, while
 //! vessels that use all processors are in no hurry.
 
+use std::io;
 use std::panic::resume_unwind;
 use std::thread;
 
@@ -11,14 +12,17 @@ const ADVANTAGE: i32 = -10;
 /// over vessels: they inherit it from the thread that starts them. Without the privilege (root,
 /// `CAP_SYS_NICE`, or `LimitNICE=` in the unit) nothing changes, and nothing is lost but speed under
 /// load.
-pub fn with_precedence<T: Send>(start: impl FnOnce() -> T + Send) -> T {
+///
+/// # Errors
+/// When there is no thread to be had for it.
+pub fn with_precedence<T: Send>(start: impl FnOnce() -> T + Send) -> io::Result<T> {
     thread::scope(|scope| {
-        let starter = scope.spawn(|| {
+        let starter = thread::Builder::new().name("starter".into()).spawn_scoped(scope, || {
             if let Err(error) = rustix::process::nice(ADVANTAGE) {
                 log::debug!(error:%; "accepting has no precedence over vessels");
             }
             start()
-        });
-        starter.join().unwrap_or_else(|panic| resume_unwind(panic))
+        })?;
+        Ok(starter.join().unwrap_or_else(|panic| resume_unwind(panic)))
     })
 }

@@ -221,7 +221,8 @@ impl Engine {
         self.instruments.accepted.count(trigger);
         self.hand_over(notifications);
         for ended in &ended {
-            self.run_ended(ended);
+            // It has never started: there is no directory to wipe.
+            self.note_end(ended);
         }
         run
     }

@@ -288,10 +288,15 @@ impl Engine {
 
     /// A run has ended, durably.
     pub(super) fn run_ended(&self, run: &RunRecord) {
-        self.instruments.ended.count(run.status);
         if !self.settings.keep_workdir.keeps(run.status) {
             self.launcher.wipe_directory(run.id);
         }
+        self.note_end(run);
+    }
+
+    /// Counts and logs the end of a run.
+    pub(super) fn note_end(&self, run: &RunRecord) {
+        self.instruments.ended.count(run.status);
         let (id, fleet, status) = (run.id, run.fleet_name.as_str(), run.status);
         match &run.reason {
             None => log::info!(run:% = id, fleet, status:%; "run ended"),

@@ -1,5 +1,6 @@
-//! The pool of links to the handlers. Whoever holds a link has a handler's attention, so their
-//! number bounds what handlers have to do at once; those who wait for one are served in order.
+//! The pool of links to the handlers. Whoever holds a link has a handler's attention or waits for its
+//! answer, so their number bounds what is under way at once; those who wait for one are served in
+//! order.
 
 use std::collections::VecDeque;
 use std::io;

@@ -17,7 +17,7 @@ use crate::limits;
 pub struct Options {
     /// Begins the names of its threads and tells its log lines apart; at most 8 bytes.
     pub name: &'static str,
-    /// Threads that answer.
+    /// Threads that answer, and requests that may be under way at once.
     pub handlers: usize,
     /// Answers that may last beside them.
     pub lasting: usize,

@@ -1,6 +1,7 @@
 //! The webhook listener: what is accepted, what is refused, and what each answer looks like.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::process::Command;
 
 use serde_json::json;
@@ -310,4 +311,42 @@ fn a_full_queue_is_refused_until_there_is_room() {
         api.wait_status(run, "Success");
     }
     hook.post(server.hooks(), &[], b"x");
+}
+
+/// Niceness of the threads of `pid`, by their names.
+fn niceness(pid: i32) -> Vec<(String, i32)> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let of_thread = |thread: fs::DirEntry| {
+        let stat = fs::read_to_string(thread.path().join("stat")).ok()?;
+        // The name is in brackets; the nineteenth field is the seventeenth after it (proc(5)).
+        let (begin, rest) = stat.rsplit_once(')')?;
+        let name = begin.split_once('(')?.1.to_owned();
+        Some((name, rest.split_whitespace().nth(16)?.parse().ok()?))
+    };
+    threads.flatten().filter_map(of_thread).collect()
+}
+
+#[test]
+fn accepting_goes_before_running() {
+    let server = Server::start();
+    let (_, hook) = server.fleet_with_webhook(&json!({"name": "nice", "vessels": {
+        "v": {"command": ["nice"]},
+    }}));
+    let run = server.api().wait_ended(&hook.post(server.hooks(), &[], b""));
+    let threads = niceness(server.pid());
+    let of = |prefix: &str| -> Vec<i32> {
+        let named = threads.iter().filter(|(name, _)| name.starts_with(prefix));
+        named.map(|(_, nice)| *nice).collect()
+    };
+    let own = niceness(std::process::id() as i32)[0].1;
+    assert_eq!(server.api().output(&run, "v").trim(), own.to_string());
+    assert!(of("worker-").iter().all(|nice| *nice == own) && !of("worker-").is_empty());
+    if of("committer") == [own] {
+        println!("not checked: it takes a privilege");
+        return;
+    }
+    for name in ["committer", "hooks-"] {
+        let nice = of(name);
+        assert!(!nice.is_empty() && nice.iter().all(|it| *it < own), "{name}: {threads:?}");
+    }
 }

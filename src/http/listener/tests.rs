@@ -227,6 +227,23 @@ fn answers_that_wait_occupy_no_handler() {
 }
 
 #[test]
+fn stopping_waits_for_answers_that_wait() {
+    let Fixture { listener, seen, go_on } = Fixture::new();
+    let stream = TcpStream::connect(listener.address()).unwrap();
+    let mut client = Client(BufReader::new(stream));
+    client.send("GET /later HTTP/1.1\r\nHost: x\r\n\r\n");
+    seen.recv_timeout(PATIENCE).unwrap();
+    let stopping = thread::spawn(move || listener.stop(PATIENCE));
+    while TcpStream::connect(client.0.get_ref().peer_addr().unwrap()).is_ok() {
+        thread::sleep(Duration::from_millis(2));
+    }
+    assert!(!stopping.is_finished());
+    go_on.send(()).unwrap();
+    assert_eq!(client.answer(), (200, "later".to_owned()));
+    stopping.join().unwrap();
+}
+
+#[test]
 fn old_clients_are_answered_as_they_understand() {
     let fixture = Fixture::new();
     let mut client = fixture.connect();
