@@ -25,22 +25,43 @@ const UPLOADS: usize = 8;
 const UPLOAD_BYTES: usize = 25 << 20;
 
 pub fn run() {
-    let mut ratios = Vec::new();
+    let (mut ratios, mut tcp_ratios) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
-        let bare = bare();
-        ratios.push(gated() / bare);
+        let (bare, tcp) = (bare(), bare_over_tcp());
+        let gated = gated();
+        ratios.push(gated / bare);
+        tcp_ratios.push(gated / tcp);
     }
-    println!("ratio (median of {ROUNDS})          {:.2}   (at least 0.6)", median(&mut ratios));
+    println!(
+        "ratio (median of {ROUNDS})          {:.2}   (at least 0.6)   over TCP {:.2}",
+        median(&mut ratios),
+        median(&mut tcp_ratios)
+    );
     uploads();
 }
 
 const ANSWER: &str = "{}";
 
-/// tiny_http as it comes, with as many threads as answer behind the gate.
+/// tiny_http as it comes, on a Unix socket.
 fn bare() -> f64 {
     let path = std::env::temp_dir().join(format!("boathook-bench-{}", std::process::id()));
     let _ = std::fs::remove_file(&path);
-    let server = Arc::new(tiny_http::Server::http_unix(&path).expect("a socket"));
+    let server = tiny_http::Server::http_unix(&path).expect("a socket");
+    let rate = served(server, Address::Unix(path.clone()), "tiny_http on a Unix socket");
+    let _ = std::fs::remove_file(&path);
+    rate
+}
+
+/// The same over TCP, which is what the gate's clients speak.
+fn bare_over_tcp() -> f64 {
+    let server = tiny_http::Server::http("127.0.0.1:0").expect("a port");
+    let address = server.server_addr().to_ip().expect("an address");
+    served(server, address.into(), "tiny_http over TCP")
+}
+
+/// What `server` answers, with as many threads as answer behind the gate.
+fn served(server: tiny_http::Server, address: Address, who: &str) -> f64 {
+    let server = Arc::new(server);
     let threads: Vec<_> = (0..limits::HANDLERS)
         .map(|_| {
             let server = Arc::clone(&server);
@@ -54,11 +75,10 @@ fn bare() -> f64 {
         })
         .collect();
     let request = post("/", "", &body());
-    let mut answered = load(Address::Unix(path.clone()), &request, 200, TIME, usize::MAX);
-    answered.report("tiny_http on a Unix socket");
+    let mut answered = load(address, &request, 200, TIME, usize::MAX);
+    answered.report(who);
     threads.iter().for_each(|_| server.unblock());
     threads.into_iter().for_each(|thread| thread.join().expect("a handler"));
-    let _ = std::fs::remove_file(&path);
     answered.rate
 }
 
