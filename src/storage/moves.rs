@@ -20,11 +20,17 @@ const MOVES_PER_COMMIT: i64 = 4;
 /// little to move.
 const ARREARS_MAX: i64 = DATABASE_SEGMENT_BYTES as i64;
 
+/// A log that grows by more than this with one commit is taking in large rows or many: sled moves
+/// enough by itself then, and whoever sends them waits.
+const CALM_BYTES: i64 = 96 * 1024;
+
 /// See the module.
 #[derive(Debug)]
 pub struct Moves {
     /// The place in the log up to which the moves have been made.
     made_for: i64,
+    /// How far the log had been written at the last commit.
+    last: i64,
     /// sled leaves out a change that changes nothing.
     value: u8,
 }
@@ -33,7 +39,7 @@ impl Moves {
     /// For a log that has been written up to `written`, and of which an earlier server may have left
     /// something undone: they are many where none lives long.
     pub fn new(written: i64) -> Self {
-        Self { made_for: written - ARREARS_MAX, value: 0 }
+        Self { made_for: written - ARREARS_MAX, last: written, value: 0 }
     }
 
     /// The rows for a commit when the log has been written up to `written`: keys, and the value of
@@ -41,7 +47,9 @@ impl Moves {
     pub fn rows(&mut self, written: i64) -> (impl Iterator<Item = [u8; 2]> + use<>, u8) {
         self.made_for = self.made_for.max(written - ARREARS_MAX);
         let due = (written - self.made_for) / LOG_BYTES_PER_MOVE;
-        let moves = due.clamp(0, MOVES_PER_COMMIT);
+        let is_calm = written - self.last <= CALM_BYTES;
+        self.last = written;
+        let moves = if is_calm { due.clamp(0, MOVES_PER_COMMIT) } else { 0 };
         self.made_for += moves * LOG_BYTES_PER_MOVE;
         self.value = self.value.wrapping_add(1);
         ((0..moves * ROWS_PER_MOVE).map(|number| [NO_TABLE, number as u8]), self.value)
@@ -73,5 +81,9 @@ mod tests {
         assert_eq!(moves, 1);
         let (moves, next) = rows(100 * ARREARS_MAX + 2 * LOG_BYTES_PER_MOVE);
         assert!(moves == 1 && next != value, "sled leaves out a change that changes nothing");
+        for slice in 2..5 {
+            assert_eq!(rows((100 + slice) * ARREARS_MAX).0, 0, "an upload is not held up");
+        }
+        assert_eq!(rows(104 * ARREARS_MAX + 1).0, MOVES_PER_COMMIT, "it is made up for");
     }
 }
