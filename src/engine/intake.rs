@@ -71,28 +71,14 @@ struct Upload {
 }
 
 impl Engine {
-    /// Accepts a run of `version`: reads `body` to its end, makes run and payload durable, and
-    /// returns the run's id. `announced` is the length the sender promised, if it did.
+    /// Accepts a run of `version`: reads `body` to its end and sends run and payload on their way to
+    /// the disk, for which [`confirm`](Self::confirm) waits. Commits are shared, so whoever has several
+    /// of these waits no longer for all than for the last. `announced` is the length the sender
+    /// promised, if it did.
     ///
     /// # Errors
     /// When the body is too large, incomplete or unreadable, or no more runs can wait.
     pub fn accept(
-        &self,
-        version: &Arc<FleetVersion>,
-        trigger: Trigger,
-        head: RequestHead,
-        body: &mut dyn Read,
-        announced: Option<u64>,
-    ) -> Result<RunId, AcceptError> {
-        Ok(self.confirm(self.begin_accept(version, trigger, head, body, announced)?))
-    }
-
-    /// The same without waiting for the disk: [`confirm`](Self::confirm) does. Commits are shared, so
-    /// whoever has several of these waits no longer for all than for the last.
-    ///
-    /// # Errors
-    /// As [`accept`](Self::accept).
-    pub fn begin_accept(
         &self,
         version: &Arc<FleetVersion>,
         trigger: Trigger,

@@ -123,7 +123,7 @@ impl HookHandler {
         let version = self.engine.fleet_by_token(&token.hash()).ok_or_else(unknown)?;
         let (head, length) = (request.take_head(&[]), Some(request.length));
         let trigger = Trigger::Webhook;
-        let run = self.engine.begin_accept(&version, trigger, head, request.body, length)?;
+        let run = self.engine.accept(&version, trigger, head, request.body, length)?;
         let (engine, instruments) = (Arc::clone(&self.engine), Arc::clone(&self.instruments));
         let (organization, received_at) = (self.organization, request.received_at);
         Ok(Outcome::Later(Box::new(move || {

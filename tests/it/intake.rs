@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::process::Command;
 
+use rustix::process::{Pid, getpriority_process};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -317,11 +318,9 @@ fn a_full_queue_is_refused_until_there_is_room() {
 fn niceness(pid: i32) -> Vec<(String, i32)> {
     let threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
     let of_thread = |thread: fs::DirEntry| {
-        let stat = fs::read_to_string(thread.path().join("stat")).ok()?;
-        // The name is in brackets; the nineteenth field is the seventeenth after it (proc(5)).
-        let (begin, rest) = stat.rsplit_once(')')?;
-        let name = begin.split_once('(')?.1.to_owned();
-        Some((name, rest.split_whitespace().nth(16)?.parse().ok()?))
+        let name = fs::read_to_string(thread.path().join("comm")).ok()?;
+        let id = Pid::from_raw(thread.file_name().to_str()?.parse().ok()?);
+        Some((name.trim_end().to_owned(), getpriority_process(id).ok()?))
     };
     threads.flatten().filter_map(of_thread).collect()
 }

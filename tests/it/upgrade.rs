@@ -42,6 +42,10 @@ fn left_by_schema(schema: u32, keep_runs: &str) -> Left {
     Left { server, _scratch: scratch, _turn: turn }
 }
 
+fn recorded_schema(server: &Server) -> String {
+    fs::read_to_string(server.data_dir().join("schema")).unwrap()
+}
+
 fn assert_all_is_there(server: &Server) {
     let api = server.api();
     let runs = api.get("/api/v1/runs").expect(200).data();
@@ -78,10 +82,7 @@ fn databases_of_every_schema_open() {
             let run = server.api().run(runs[2]["id"].as_str().unwrap());
             !is_final(&run) && vessel_of(&run, "greet")["attempt"] == 2
         });
-        assert_eq!(
-            fs::read_to_string(server.data_dir().join("schema")).unwrap(),
-            format!("{SCHEMA}\n")
-        );
+        assert_eq!(recorded_schema(server), format!("{SCHEMA}\n"));
         let overview = server.api().get("/api/v1/overview").expect(200).data();
         assert_eq!(overview["history_runs"], 1, "what has ended is history");
     }
@@ -101,13 +102,10 @@ fn a_backup_of_an_older_schema_is_brought_along() {
     archive.finish().unwrap();
 
     let mut server = restored(&backup, &[]);
-    assert_eq!(fs::read_to_string(server.data_dir().join("schema")).unwrap(), "2\n");
+    assert_eq!(recorded_schema(&server), "2\n");
     server.start_again();
     assert_all_is_there(&server);
-    assert_eq!(
-        fs::read_to_string(server.data_dir().join("schema")).unwrap(),
-        format!("{SCHEMA}\n")
-    );
+    assert_eq!(recorded_schema(&server), format!("{SCHEMA}\n"));
 }
 
 #[test]

@@ -36,6 +36,7 @@ pub(super) fn start(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
     };
     let head = RequestHead { overrides, ..RequestHead::default() };
     let run = admin.engine.accept(&version, trigger, head, &mut io::empty(), Some(0))?;
+    let run = admin.engine.confirm(run);
     Ok(Reply::Data(201, respond::accepted(&version, admin.organization, run)))
 }
 
@@ -44,6 +45,7 @@ pub(super) fn test(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
     let version = admin.engine.current_version(fleet_id(call)?)?;
     let (head, length) = (call.request.take_head(&ADMIN_HEADERS), Some(call.request.length));
     let run = admin.engine.accept(&version, Trigger::Webhook, head, call.request.body, length)?;
+    let run = admin.engine.confirm(run);
     Ok(Reply::Data(201, respond::accepted(&version, admin.organization, run)))
 }
 

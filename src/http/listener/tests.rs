@@ -228,9 +228,9 @@ fn answers_that_wait_occupy_no_handler() {
 
 #[test]
 fn stopping_waits_for_answers_that_wait() {
-    let Fixture { listener, seen, go_on } = Fixture::new();
-    let stream = TcpStream::connect(listener.address()).unwrap();
-    let mut client = Client(BufReader::new(stream));
+    let fixture = Fixture::new();
+    let mut client = fixture.connect();
+    let Fixture { listener, seen, go_on } = fixture;
     client.send("GET /later HTTP/1.1\r\nHost: x\r\n\r\n");
     seen.recv_timeout(PATIENCE).unwrap();
     let stopping = thread::spawn(move || listener.stop(PATIENCE));

@@ -69,7 +69,9 @@ impl Life {
             let version = engine.current_version(fleet);
             let version = version.unwrap_or_else(|error| panic!("{fleet}: {error}"));
             assert_eq!(version.version as usize, number, "the fleet's current version");
-            engine.accept(&version, Trigger::Webhook, head.clone(), &mut sender, announced)
+            engine
+                .accept(&version, Trigger::Webhook, head.clone(), &mut sender, announced)
+                .map(|run| engine.confirm(run))
         });
         let added = outcome.changes().find_map(|change| match change {
             Change::AddRun(run) => Some(run.id),
@@ -116,8 +118,9 @@ impl Life {
         let version = self.engine().current_version(fleet.id);
         let version = version.unwrap_or_else(|error| panic!("{error}"));
         let head = RequestHead::default();
-        let refused =
-            self.engine().accept(&version, Trigger::Webhook, head, &mut io::empty(), None);
+        let engine = self.engine();
+        let refused = engine.accept(&version, Trigger::Webhook, head, &mut io::empty(), None);
+        let refused = refused.map(|run| engine.confirm(run));
         assert!(matches!(refused, Err(AcceptError::Stopping)), "{refused:?}");
     }
 
