@@ -78,9 +78,9 @@ impl Scanner {
         self.begin
     }
 
-    /// Whether a request has begun: an empty line is none.
+    /// Whether a request has begun: an empty line is none, nor is half of one.
     pub fn has_begun(&self) -> bool {
-        self.bytes > self.begin
+        !matches!(self.state, State::Start | State::StartLineFeed)
     }
 
     fn check_limits(&self) -> Result<(), Refusal> {

@@ -204,6 +204,8 @@ pub fn cuts() -> Vec<Case> {
     vec![
         case("nothing", b"", &[]).half_closed(),
         case("an empty line", b"\r\n", &[]).half_closed(),
+        case("half an empty line", b"\r", &[]).half_closed(),
+        case("half an empty line at the end", format!("{head}\r\n\r"), &[201]).half_closed(),
         case("half a request line", b"POST /ho", &[400]).half_closed(),
         case("half a head", head, &[400]).half_closed(),
         post("no body", length, "", &[400]).half_closed(),
@@ -295,6 +297,7 @@ pub fn silences() -> Vec<Case> {
     vec![
         case("silence", b"", &[]),
         case("silence after an empty line", b"\r\n", &[]),
+        case("silence within an empty line", b"\r", &[]),
         case("silence in the request line", b"POST /ho", &[408]),
         case("silence in a header", b"POST {hook} HTTP/1.1\r\nHost: x", &[408]),
         case("silence before the empty line", b"POST {hook} HTTP/1.1\r\nHost: x\r\n", &[408]),
