@@ -7,7 +7,7 @@
 //!
 //! ```text
 //! accept ─ head ─ admit ─ body ─ passage ═ (Unix socket) ═ handlers
-//!                                 relay ◄════════════════ answer
+//!                      relay ◄═ (likewise, or a shortcut) ═ answer
 //! ```
 //!
 //! The request itself stays in this process, in the [`passage`]'s table: over the Unix socket goes
@@ -29,6 +29,7 @@ mod refusal;
 mod relay;
 pub mod reply;
 mod scan;
+mod shortcut;
 pub mod socket;
 mod tls;
 
@@ -47,6 +48,7 @@ pub use passage::{Line, Parcel, Passage};
 pub use refusal::{Reason, Refusal};
 pub use reply::Reply;
 pub use scan::Scanner;
+pub use shortcut::Shortcut;
 pub use tls::{Tls, TlsError};
 
 use accept::Acceptor;
@@ -114,7 +116,7 @@ struct Shared {
     settings: GateSettings,
     admission: Arc<dyn Admission>,
     spool: Arc<Spool>,
-    links: Links,
+    links: Arc<Links>,
     census: Census,
     counters: Arc<Counters>,
     refusals: Repeats,
@@ -154,7 +156,7 @@ impl Gate {
             settings,
             admission,
             spool,
-            links,
+            links: Arc::new(links),
             census,
             counters,
             refusals: Repeats::new(name),

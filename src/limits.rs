@@ -233,6 +233,9 @@ pub const BODIES_ON_DISK_BYTES_MAX: u64 = 512 * 1024 * 1024;
 pub const WAITING_REQUESTS_MAX: usize = 1024;
 /// How long a request may wait for a handler: longer, and senders would give up.
 pub const HANDLER_WAIT: Duration = Duration::from_secs(5);
+/// Bytes of the body of an answer that a handler sends itself. What its client does not take at once
+/// stays in memory.
+pub const SHORTCUT_BYTES_MAX: usize = 16 * 1024;
 /// Bytes of the body of a refused request that are read so that its connection can be kept.
 pub const SKIPPED_BODY_BYTES_MAX: u64 = 64 * 1024;
 /// Bytes by which a refused body may exceed `max_body_bytes` and still be read to its end, so that

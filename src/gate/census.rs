@@ -92,7 +92,8 @@ impl Census {
         let number = people.number;
         let guest = Arc::new(Guest { stream: Arc::clone(stream), is_idle: AtomicBool::new(false) });
         people.guests.insert(number, Arc::clone(&guest));
-        Ok(Seat { census: self.clone(), number, guest, counted, is_reserved })
+        let presence = Presence { census: self.clone(), guest };
+        Ok(Seat { number, presence, counted, is_reserved })
     }
 
     /// Everyone who is connected.
@@ -162,17 +163,44 @@ impl Census {
 /// The place of one connection, until dropped.
 #[derive(Debug)]
 pub(super) struct Seat {
-    census: Census,
     number: u64,
-    guest: Arc<Guest>,
+    presence: Presence,
     counted: Option<IpAddr>,
     is_reserved: bool,
+}
+
+/// What is known of one connection to whoever answers it, for as long as they like.
+#[derive(Clone, Debug)]
+pub(super) struct Presence {
+    census: Census,
+    guest: Arc<Guest>,
 }
 
 impl Seat {
     /// Whether it is one of those kept for when all others are taken.
     pub(super) fn is_reserved(&self) -> bool {
         self.is_reserved
+    }
+
+    pub(super) fn presence(&self) -> &Presence {
+        &self.presence
+    }
+
+    /// Says whether anything is under way.
+    pub(super) fn set_idle(&self, is_idle: bool) {
+        self.presence.set_idle(is_idle);
+    }
+}
+
+impl Presence {
+    /// The connection.
+    pub(super) fn stream(&self) -> &TcpStream {
+        &self.guest.stream
+    }
+
+    /// Whether its next answer is its last.
+    pub(super) fn is_closing(&self) -> bool {
+        self.census.is_closing()
     }
 
     /// Says whether anything is under way.
@@ -187,7 +215,8 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        let mut people = self.census.people();
+        let census = &self.presence.census;
+        let mut people = census.people();
         *(if self.is_reserved { &mut people.reserved } else { &mut people.regular }) -= 1;
         if let Some(address) = self.counted
             && let Some(count) = people.by_address.get_mut(&address)
@@ -199,7 +228,7 @@ impl Drop for Seat {
         }
         people.guests.remove(&self.number);
         drop(people);
-        self.census.0.changed.notify_all();
+        census.0.changed.notify_all();
     }
 }
 

@@ -3,15 +3,18 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::census::Seat;
 use super::head::{Framing, Head};
 use super::inbox::Inbox;
-use super::passage::Parcel;
+use super::links::Place;
+use super::passage::{Link, Parcel};
 use super::relay::{self, Failure, Form};
 use super::reply::{Persistence, Reply};
 use super::scan::Scanner;
+use super::shortcut::{Shortcut, Waited};
 use super::socket::Transport;
 use super::{Body, Pass, Reason, Refusal, Shared, Verdict, receive};
 use crate::limits;
@@ -173,7 +176,7 @@ impl Connection<'_> {
         }
     }
 
-    /// Hands a complete request to the handlers and relays the answer.
+    /// Hands a complete request to the handlers and sees to its answer.
     fn hand_over(&mut self, head: Head, pass: Pass, body: Body) -> Result<(), End> {
         let (shared, seat) = (self.shared, self.seat);
         let received_at = Instant::now();
@@ -184,10 +187,36 @@ impl Connection<'_> {
             persistence: &|| persistence(shared, seat, is_old, keeps_alive),
         };
         let (place, mut link) = shared.links.take()?;
-        let (remote_addr, line) = (pass.remote_addr, link.line());
-        let parcel = Parcel { head, remote_addr, body, received_at, line };
-        link.forward(parcel).map_err(|_| failed())?;
-        match relay::relay((place, link), &mut *self.transport, form) {
+        let line = link.line();
+        let parcel = Parcel {
+            head,
+            remote_addr: pass.remote_addr,
+            body,
+            received_at,
+            line: Arc::clone(&line),
+            shortcut: None,
+        };
+        let persistence = (form.persistence)();
+        let may_be_short = self.transport.is_plain() && self.inbox.filled().is_empty();
+        if persistence == Persistence::Closed || !may_be_short {
+            link.forward(parcel).map_err(|_| failed())?;
+            return self.relay((place, link), form);
+        }
+        let presence = seat.presence().clone();
+        let shortcut = Shortcut::new(presence, self.is_head, persistence, (place, link));
+        let parcel = Parcel { shortcut: Some(Arc::clone(&shortcut)), ..parcel };
+        shortcut.forward(parcel).map_err(|_| failed())?;
+        match shortcut.wait(line, shared.settings.idle_timeout)? {
+            Waited::Written => Ok(()),
+            Waited::Idle => Err(End::Silent),
+            Waited::Begun(rest) => Ok(self.transport.write_all(&rest)?),
+            Waited::Relay(place, link) => self.relay((place, link), form),
+        }
+    }
+
+    /// Relays the answer that comes over a link.
+    fn relay(&mut self, link: (Place, Link), form: Form<'_>) -> Result<(), End> {
+        match relay::relay(link, &mut *self.transport, form) {
             Ok(Persistence::Closed) => Err(End::Answered),
             Ok(_) => Ok(()),
             Err(Failure::NoAnswer) => Err(failed().into()),

@@ -55,9 +55,9 @@ impl Links {
     ///
     /// # Errors
     /// 503 when all are in use for too long, or none can be opened.
-    pub(super) fn take(&self) -> Result<(Place<'_>, Link), Refusal> {
+    pub(super) fn take(self: &Arc<Self>) -> Result<(Place, Link), Refusal> {
         let turn = self.turn()?;
-        let place = Place { links: self, is_vacant: true };
+        let place = Place { links: Arc::clone(self), is_vacant: true };
         match turn {
             Turn::Link(link) => Ok((place, link)),
             Turn::Open => match self.open() {
@@ -177,12 +177,12 @@ fn busy() -> Refusal {
 /// The place of a link that is in use. Unless the link is given back, it is gone: nobody knows what
 /// it would still bring.
 #[derive(Debug)]
-pub(super) struct Place<'a> {
-    links: &'a Links,
+pub(super) struct Place {
+    links: Arc<Links>,
     is_vacant: bool,
 }
 
-impl Place<'_> {
+impl Place {
     /// The answer has come to its end; `link` is good for another one.
     pub(super) fn give_back(mut self, link: Link) {
         self.is_vacant = false;
@@ -190,7 +190,7 @@ impl Place<'_> {
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for Place {
     fn drop(&mut self) {
         if self.is_vacant {
             self.links.lose();
@@ -208,7 +208,7 @@ mod tests {
     fn nobody_waits_for_ever_for_handlers_that_do_not_answer() {
         let directory = tempfile::tempdir().unwrap();
         let (_inner, passage) = Passage::open(directory.path()).unwrap();
-        let links = Links::new(passage, 2, 10, Duration::from_millis(20));
+        let links = Arc::new(Links::new(passage, 2, 10, Duration::from_millis(20)));
         // The first opens a link that nobody serves; the others wait for it, or open one after it.
         thread::scope(|scope| {
             for _ in 0..4 {

@@ -17,6 +17,7 @@ use rustix::fs::{Mode, OFlags};
 
 use super::body::Body;
 use super::head::Head;
+use super::shortcut::Shortcut;
 
 /// Bytes of an answer that are relayed at a time.
 const BUFFER_BYTES: usize = 16 * 1024;
@@ -29,7 +30,10 @@ pub struct Parcel {
     pub body: Body,
     /// When the last of it had come.
     pub received_at: Instant,
+    /// What the answer comes back over.
     pub line: Arc<Line>,
+    /// What a small one may take instead.
+    pub shortcut: Option<Arc<Shortcut>>,
 }
 
 /// See the module.
@@ -110,6 +114,12 @@ impl Line {
     }
 }
 
+impl AsFd for Line {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
+}
+
 /// A connection through the passage, for one request at a time. Cut when dropped.
 #[derive(Debug)]
 pub struct Link {
@@ -180,7 +190,7 @@ impl Link {
 
 impl AsFd for Link {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.line.stream.as_fd()
+        self.line.as_fd()
     }
 }
 

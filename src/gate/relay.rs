@@ -91,7 +91,7 @@ impl Rest {
 /// slow to take the last of an answer keeps nobody from the handlers. Returns what has become of the
 /// connection.
 pub(super) fn relay(
-    (place, mut link): (Place<'_>, Link),
+    (place, mut link): (Place, Link),
     client: &mut dyn Transport,
     form: Form<'_>,
 ) -> Result<Persistence, Failure> {

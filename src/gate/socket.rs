@@ -18,6 +18,9 @@ pub trait Transport: Read + Write + Send {
     /// The socket below.
     fn socket(&mut self) -> &mut Socket;
 
+    /// Whether what is written to it reaches the socket as it is.
+    fn is_plain(&self) -> bool;
+
     /// Says that nothing more will be sent; what arrives can still be read.
     ///
     /// # Errors
@@ -118,6 +121,10 @@ impl Write for Socket {
 impl Transport for Socket {
     fn socket(&mut self) -> &mut Socket {
         self
+    }
+
+    fn is_plain(&self) -> bool {
+        true
     }
 
     fn finish(&mut self) -> io::Result<()> {

@@ -173,6 +173,10 @@ impl Transport for Protected {
         &mut self.stream.sock
     }
 
+    fn is_plain(&self) -> bool {
+        false
+    }
+
     fn finish(&mut self) -> io::Result<()> {
         if self.speech == Speech::Tls {
             self.stream.conn.send_close_notify();

@@ -469,6 +469,23 @@ fn who_reads_no_answers_keeps_nobody_from_the_handlers() {
 }
 
 #[test]
+fn answers_arrive_whole_whenever_they_are_taken() {
+    let fixture = Fixture::new();
+    let mut client = fixture.connect();
+    let path = format!("/{}", "a".repeat(12 * 1024));
+    let mut sent = 0;
+    // One after the other, until an answer finds no room and the next request is not looked at.
+    while sent == 0 || fixture.seen.recv_timeout(Duration::from_millis(300)).is_ok() {
+        client.send(&format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n"));
+        sent += 1;
+    }
+    assert!(fixture.is_alive());
+    for _ in 0..sent {
+        assert_eq!(client.answer(), (200, format!("{path} 0")));
+    }
+}
+
+#[test]
 fn stopping_answers_what_is_under_way_and_ends_the_rest() {
     let fixture = Fixture::new();
     let mut follower = fixture.connect();

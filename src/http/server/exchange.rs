@@ -4,12 +4,14 @@
 use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use crossbeam_channel::Sender;
 
 use super::Shared;
 use super::output;
-use crate::gate::{Line, Parcel};
+use crate::gate::reply::{self, Persistence};
+use crate::gate::{Line, Parcel, Reply, Shortcut};
 use crate::http::message::{Answer, Body, Outcome, Request};
 
 /// An answer that is to be waited for, and where it goes.
@@ -20,7 +22,10 @@ pub(super) struct Due {
 
 /// Where an answer goes.
 struct Way {
+    /// Leads to the gate, which relays what is written.
     writer: Box<dyn Write + Send>,
+    /// Leads to the client.
+    shortcut: Option<Arc<Shortcut>>,
     is_head: bool,
     /// Whatever happens to the answer, nobody waits for it in vain.
     cutter: Cutter,
@@ -44,7 +49,8 @@ fn answer(
     due: &Sender<Due>,
 ) {
     let cutter = Cutter { line: Arc::clone(&parcel.line), is_armed: true };
-    let way = Way { writer, is_head: parcel.head.method == "HEAD", cutter };
+    let is_head = parcel.head.method == "HEAD";
+    let way = Way { writer, shortcut: parcel.shortcut.take(), is_head, cutter };
     let outcome = handle(shared, &mut parcel);
     // The body's space is others' now.
     drop(parcel);
@@ -64,20 +70,39 @@ pub(super) fn settle(shared: &Arc<Shared>, due: Due) {
 }
 
 fn deliver(shared: &Arc<Shared>, answer: Answer, way: Way) {
-    let Way { mut writer, is_head, cutter } = way;
-    match answer.body {
-        Body::Stream(stream) if stream.is_lasting => {
-            let answer = Answer { body: Body::Stream(stream), ..answer };
-            shared.spawn_lasting(move |shared| {
-                let written = output::write(shared, &mut *writer, answer, is_head, &cutter.line);
+    let Answer { status, headers, body } = answer;
+    match body {
+        Body::Bytes(body) => send(shared, &Reply { status, headers, body }, way),
+        Body::Stream(stream) => {
+            let Way { mut writer, is_head, cutter, .. } = way;
+            let is_lasting = stream.is_lasting;
+            let write = move |shared: &Shared| {
+                let head = reply::head(status, &headers, stream.length);
+                let is_over = || shared.stopping.load(Ordering::SeqCst) || cutter.line.is_cut();
+                let written = output::write(&mut *writer, &head, stream, is_head, &is_over);
                 cutter.finish(shared, written);
-            });
-        }
-        _ => {
-            let written = output::write(shared, &mut *writer, answer, is_head, &cutter.line);
-            cutter.finish(shared, written);
+            };
+            match is_lasting {
+                true => shared.spawn_lasting(write),
+                false => write(shared),
+            }
         }
     }
+}
+
+fn send(shared: &Shared, reply: &Reply, way: Way) {
+    let Way { mut writer, shortcut, is_head, cutter } = way;
+    if let Some(entered) = shortcut.as_ref().and_then(|way| way.enter(reply)) {
+        // Others may be answered over its connection as soon as this is sent.
+        drop(writer);
+        cutter.finish(shared, Ok(()));
+        entered.send(reply);
+        return;
+    }
+    // What becomes of the client's connection, the gate adds.
+    let bytes = reply.to_bytes(Persistence::Kept, is_head);
+    let written = writer.write_all(&bytes).and_then(|()| writer.flush());
+    cutter.finish(shared, written);
 }
 
 /// Lets the handler answer.

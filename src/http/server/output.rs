@@ -1,59 +1,39 @@
-//! Writes answers, over the writer that tiny_http hands out: its own chunked encoder holds back up
+//! Writes answers that come piece by piece, over the writer that tiny_http hands out: its own chunked encoder holds back up
 //! to 8 KiB, so that output could not be followed through it.
 
 use std::io::{self, Write};
-use std::sync::atomic::Ordering;
 
-use super::Shared;
-use crate::gate::{Line, reply};
-use crate::http::message::{Answer, Body, Stream};
+use crate::gate::Reply;
+use crate::gate::reply::Persistence;
+use crate::http::message::Stream;
 
-/// Writes `answer`; to HEAD, its head alone.
+/// Writes `head`, to which its last line is still missing, and after it `stream`; to HEAD, the head
+/// alone.
 ///
 /// # Errors
-/// When it is not complete: the stream has failed, the server is stopping, or nobody waits for it.
+/// When it is not complete: the stream has failed, or `is_over` says that it is of no use any more.
 pub(super) fn write(
-    shared: &Shared,
     writer: &mut dyn Write,
-    answer: Answer,
+    head: &[u8],
+    stream: Stream,
     is_head: bool,
-    line: &Line,
+    is_over: &dyn Fn() -> bool,
 ) -> io::Result<()> {
-    match answer.body {
-        Body::Bytes(bytes) => {
-            let length = Some(bytes.len() as u64);
-            let mut message = head(answer.status, &answer.headers, length);
-            if !is_head {
-                message.extend_from_slice(&bytes);
-            }
-            writer.write_all(&message)?;
-            writer.flush()
-        }
-        Body::Stream(stream) => {
-            let head = head(answer.status, &answer.headers, stream.length);
-            writer.write_all(&head)?;
-            writer.flush()?;
-            if is_head {
-                return Ok(());
-            }
-            let stopping = &shared.stopping;
-            write_stream(writer, stream, &|| stopping.load(Ordering::SeqCst) || line.is_cut())
-        }
+    writer.write_all(&[head, b"\r\n"].concat())?;
+    writer.flush()?;
+    match is_head {
+        true => Ok(()),
+        false => write_stream(writer, stream, is_over),
     }
 }
 
 /// Answers a request that nothing waits behind.
 pub(super) fn write_greeting(mut writer: Box<dyn Write + Send>) {
-    let written = writer.write_all(&head(404, &[], Some(0))).and_then(|()| writer.flush());
-    if let Err(error) = written {
+    let greeting = Reply { status: 404, headers: Vec::new(), body: Vec::new() };
+    let bytes = greeting.to_bytes(Persistence::Kept, false);
+    if let Err(error) = writer.write_all(&bytes).and_then(|()| writer.flush()) {
         log::debug!(error:% = error; "a new connection from the gate has ended");
     }
-}
-
-fn head(status: u16, headers: &[(&'static str, String)], length: Option<u64>) -> Vec<u8> {
-    let mut head = reply::head(status, headers, length);
-    head.extend_from_slice(b"\r\n");
-    head
 }
 
 fn write_stream(
