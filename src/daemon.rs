@@ -122,8 +122,7 @@ impl Daemon {
         let Inherited { hooks, admin } = inherited;
         let hooks = listen(hooks, "webhooks", "hooks-listen", settings.hooks_listen)?;
         let admin = listen(admin, "the admin API", "admin-listen", settings.admin_listen)?;
-        let Capacity { wanted, limit, doors, hook_handlers, max_followers } =
-            Capacity::of(settings);
+        let Capacity { wanted, limit, doors, hook_links, max_followers } = Capacity::of(settings);
         let output_dir = data_dir.join(OUTPUT_DIRECTORY);
         if !settings.allowed_users.is_empty() && settings.work_dir.starts_with(&data_dir) {
             // Other users pass through it to their work directories. Everything in it stays private
@@ -192,7 +191,7 @@ impl Daemon {
         };
         let hook_settings = HookSettings {
             max_body_bytes: settings.max_body_bytes,
-            handlers: hook_handlers,
+            max_under_way: hook_links,
             trusted_proxies: settings.trusted_proxies.clone(),
             forwarding,
             rate_limit_per_ip: settings.rate_limit_per_ip,

@@ -44,7 +44,9 @@ pub fn serve_hooks(
     instruments: &Arc<Instruments>,
 ) -> io::Result<Listener> {
     let counters = Arc::clone(&instruments.hooks);
-    let options = Options { name: "hooks", handlers: settings.handlers, lasting: 0, counters };
+    let handlers = settings.max_under_way.min(limits::HOOK_HANDLERS);
+    let lasting = settings.max_under_way - handlers;
+    let options = Options { name: "hooks", handlers, lasting, counters };
     let handler = Arc::new(HookHandler::new(engine, settings, Arc::clone(instruments)));
     Listener::start(socket, options, handler, doors)
 }

@@ -160,9 +160,13 @@ pub const PROCESS_ENVIRONMENT_BYTES_MAX: u64 = 8 << 20;
 pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(30);
 /// Clients that follow output at once; each holds a thread.
 pub const FOLLOWERS_MAX: usize = 64;
-/// Threads that answer requests, and requests that are with them or wait for their commit: commits
-/// are shared, so this is also how many accepts one commit can carry.
-pub const HANDLERS: usize = 64;
+/// Threads that answer webhooks: they wait for nothing, so there need not be as many as requests. The
+/// more of them wait for work, the longer each has slept when its turn comes: with 64 a small server
+/// answers a fifth less.
+pub const HOOK_HANDLERS: usize = 16;
+/// Webhooks that are with a handler, arrive in slices or wait for their commit: commits are shared,
+/// so this is also how many accepts one commit can carry.
+pub const HOOK_LINKS: usize = 64;
 /// Longest grace of a replaced webhook URL: whoever needs more does not want it replaced.
 pub const REPLACE_GRACE_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 /// Threads that answer admin requests, besides the followers.

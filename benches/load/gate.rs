@@ -62,7 +62,7 @@ fn bare_over_tcp() -> f64 {
 /// What `server` answers, with as many threads as answer behind the gate.
 fn served(server: tiny_http::Server, address: Address, who: &str) -> f64 {
     let server = Arc::new(server);
-    let threads: Vec<_> = (0..limits::HANDLERS)
+    let threads: Vec<_> = (0..limits::HOOK_HANDLERS)
         .map(|_| {
             let server = Arc::clone(&server);
             thread::spawn(move || {
@@ -103,8 +103,9 @@ impl Handler for Idle {
 
 fn gated() -> f64 {
     let socket = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let options =
-        Options { name: "bench", handlers: limits::HANDLERS, lasting: 0, counters: Arc::default() };
+    let handlers = limits::HOOK_HANDLERS;
+    let lasting = limits::HOOK_LINKS - handlers;
+    let options = Options { name: "bench", handlers, lasting, counters: Arc::default() };
     let settings = GateSettings {
         max_connections: limits::CONNECTIONS_MAX,
         max_connections_per_ip: limits::CONNECTIONS_PER_IP_MAX,

@@ -17,8 +17,8 @@ pub(super) struct Capacity {
     pub(super) wanted: Wanted,
     pub(super) limit: Limit,
     pub(super) doors: Doors,
-    /// Threads that answer webhooks.
-    pub(super) hook_handlers: usize,
+    /// Webhooks that may be under way at once.
+    pub(super) hook_links: usize,
     pub(super) max_followers: usize,
 }
 
@@ -28,7 +28,7 @@ impl Capacity {
         let wanted = Wanted {
             workers: settings.workers,
             connections: settings.max_connections,
-            hook_links: limits::HANDLERS,
+            hook_links: limits::HOOK_LINKS,
             admin_links: OTHER_ADMIN_LINKS.saturating_add(settings.max_followers),
         };
         let limit = descriptors::raise(wanted);
@@ -44,7 +44,7 @@ impl Capacity {
             wanted,
             limit,
             doors: doors(settings, granted.connections),
-            hook_handlers: granted.hook_links,
+            hook_links: granted.hook_links,
             max_followers: followers,
         }
     }

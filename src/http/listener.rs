@@ -17,9 +17,9 @@ use crate::limits;
 pub struct Options {
     /// Begins the names of its threads and tells its log lines apart; at most 8 bytes.
     pub name: &'static str,
-    /// Threads that answer, and requests that may be under way at once.
+    /// Threads that answer.
     pub handlers: usize,
-    /// Answers that may last beside them.
+    /// Requests under way beside theirs: large ones, those whose answer waits or lasts.
     pub lasting: usize,
     /// Are told what is going on.
     pub counters: Arc<Counters>,

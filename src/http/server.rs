@@ -6,10 +6,10 @@
 //! whose path is the id of a request that waits in the gate's [`Passage`]. It is never shown what
 //! it could read wrongly.
 //!
-//! Each thread receives a request and answers it itself, with two exceptions. Lasting streams
-//! (followers) move to threads of their own together with the right to answer. Answers that wait for
-//! a commit go to one thread that waits for all of them: commits are shared, and one thread is woken
-//! for each where it would be one for each request.
+//! Each thread receives a request and answers it itself, with two exceptions. What lasts (large
+//! bodies, followers) moves to threads of its own together with the right to answer. Answers that
+//! wait for a commit go to one thread that waits for all of them: commits are shared, and one thread
+//! is woken for each where it would be one for each request.
 
 mod exchange;
 mod output;
@@ -153,10 +153,10 @@ impl Shared {
     }
 
     /// Answers on a thread of its own.
-    fn spawn_lasting(self: &Arc<Self>, answer: impl FnOnce(&Shared) + Send + 'static) {
+    fn spawn_lasting(self: &Arc<Self>, answer: impl FnOnce(&Arc<Self>) + Send + 'static) {
         let shared = Arc::clone(self);
         let running = self.running.enter();
-        let spawned = Builder::new().name(format!("{}-follow", self.name)).spawn(move || {
+        let spawned = Builder::new().name(format!("{}-long", self.name)).spawn(move || {
             let _running = running;
             shared.guard(|| answer(&shared));
         });
@@ -166,7 +166,7 @@ impl Shared {
             Ok(thread) => lasting.push(thread),
             Err(error) => log::error!(
                 listener = self.name, error:% = error;
-                "no thread for a stream; its request goes unanswered"
+                "no thread for a request that lasts; it goes unanswered"
             ),
         }
     }

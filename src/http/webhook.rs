@@ -25,8 +25,8 @@ use crate::logging::Repeats;
 #[derive(Clone, Debug)]
 pub struct HookSettings {
     pub max_body_bytes: u64,
-    /// Threads that answer.
-    pub handlers: usize,
+    /// Requests that may be with the handlers, or wait for their commit, at once.
+    pub max_under_way: usize,
     /// Whose word about whom they speak for is taken.
     pub trusted_proxies: Networks,
     /// Takes note of who claims to.

@@ -13,6 +13,7 @@ use super::output;
 use crate::gate::reply::{self, Persistence};
 use crate::gate::{Line, Parcel, Reply, Shortcut};
 use crate::http::message::{Answer, Body, Outcome, Request};
+use crate::limits;
 
 /// An answer that is to be waited for, and where it goes.
 pub(super) struct Due {
@@ -51,6 +52,17 @@ fn answer(
     let cutter = Cutter { line: Arc::clone(&parcel.line), is_armed: true };
     let is_head = parcel.head.method == "HEAD";
     let way = Way { writer, shortcut: parcel.shortcut.take(), is_head, cutter };
+    // What arrives in slices waits for the commit of each.
+    if parcel.body.length() > limits::SLICE_BYTES as u64 {
+        let due = due.clone();
+        shared.spawn_lasting(move |shared| decide(shared, parcel, way, &due));
+    } else {
+        decide(shared, parcel, way, due);
+    }
+}
+
+/// Lets the handler decide on the request in `parcel`.
+fn decide(shared: &Arc<Shared>, mut parcel: Parcel, way: Way, due: &Sender<Due>) {
     let outcome = handle(shared, &mut parcel);
     // The body's space is others' now.
     drop(parcel);
@@ -76,7 +88,7 @@ fn deliver(shared: &Arc<Shared>, answer: Answer, way: Way) {
         Body::Stream(stream) => {
             let Way { mut writer, is_head, cutter, .. } = way;
             let is_lasting = stream.is_lasting;
-            let write = move |shared: &Shared| {
+            let write = move |shared: &Arc<Shared>| {
                 let head = reply::head(status, &headers, stream.length);
                 let is_over = || shared.stopping.load(Ordering::SeqCst) || cutter.line.is_cut();
                 let written = output::write(&mut *writer, &head, stream, is_head, &is_over);
