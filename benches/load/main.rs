@@ -18,6 +18,7 @@ mod idle;
 mod latency;
 mod server;
 mod shim;
+mod sweep;
 
 use std::time::Duration;
 
@@ -25,7 +26,7 @@ use std::time::Duration;
 const CONNECTIONS: usize = 64;
 
 fn main() {
-    let known: [(&str, fn()); 9] = [
+    let known: [(&str, fn()); 10] = [
         ("accept", accept::run),
         ("gate", gate::run),
         ("drain", drain::run),
@@ -35,6 +36,7 @@ fn main() {
         ("idle", idle::run),
         ("backlog", backlog::run),
         ("shim", shim::run),
+        ("sweep", sweep::run),
     ];
     let chosen: Vec<String> =
         std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
