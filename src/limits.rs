@@ -91,7 +91,7 @@ pub const ROW_BYTES_MAX: usize = 4096;
 /// Bytes of a payload that enter one commit. Larger payloads are committed in slices of this size
 /// between other commits, so that no accept waits for somebody else's upload.
 pub const SLICE_BYTES: usize = 256 * 1024;
-/// Requests that wait for the committer: more than there are handlers and workers on most machines.
+/// Requests that wait for the committer: more than there are links and workers on most machines.
 /// Whoever comes when the queue is full waits to hand over.
 pub const COMMIT_QUEUE_MAX: usize = 1024;
 /// A commit that takes longer has hung (a full disk can do that to sled for ever).
@@ -160,12 +160,12 @@ pub const PROCESS_ENVIRONMENT_BYTES_MAX: u64 = 8 << 20;
 pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(30);
 /// Clients that follow output at once; each holds a thread.
 pub const FOLLOWERS_MAX: usize = 64;
-/// Threads that answer webhooks: they wait for nothing, so there need not be as many as requests. The
+/// Threads that answer webhooks: they wait for no disk, so there need not be as many as requests. The
 /// more of them wait for work, the longer each has slept when its turn comes: with 64 a small server
 /// answers a fifth less.
 pub const HOOK_HANDLERS: usize = 16;
-/// Webhooks that are with a handler, arrive in slices or wait for their commit: commits are shared,
-/// so this is also how many accepts one commit can carry.
+/// Webhooks that are with a handler, being stored in slices or waiting for their commit: commits are
+/// shared, so this is also how many accepts one commit can carry.
 pub const HOOK_LINKS: usize = 64;
 /// Longest grace of a replaced webhook URL: whoever needs more does not want it replaced.
 pub const REPLACE_GRACE_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
@@ -233,9 +233,9 @@ pub const BODY_INLINE_BYTES_MAX: usize = 64 * 1024;
 pub const BODIES_IN_MEMORY_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Bytes of all bodies in files: twenty of the largest at once.
 pub const BODIES_ON_DISK_BYTES_MAX: u64 = 512 * 1024 * 1024;
-/// Requests that may wait for a handler: one for each connection.
+/// Requests that may wait for a link to the handlers: one for each connection.
 pub const WAITING_REQUESTS_MAX: usize = 1024;
-/// How long a request may wait for a handler: longer, and senders would give up.
+/// How long a request may wait for a link to the handlers: longer, and senders would give up.
 pub const HANDLER_WAIT: Duration = Duration::from_secs(5);
 /// Bytes of the body of an answer that a handler sends itself. What its client does not take at once
 /// stays in memory.

@@ -46,7 +46,8 @@ fn of_files(limit: usize, wanted: Wanted) -> Finding {
 
 fn of_processes(limit: Option<(u64, &str)>, wanted: Wanted) -> Finding {
     let links = wanted.hook_links.saturating_add(wanted.admin_links);
-    let threads = wanted.connections.saturating_mul(2).saturating_add(links);
+    // One reads from a link, another one may answer what came over it.
+    let threads = wanted.connections.saturating_add(links).saturating_mul(2);
     let vessels = wanted.workers.saturating_mul(PER_VESSEL + 1);
     let needed = threads.saturating_add(vessels).saturating_add(BASE) as u64;
     match limit {

@@ -196,14 +196,14 @@ impl Connection<'_> {
             line: Arc::clone(&line),
             shortcut: None,
         };
-        let persistence = (form.persistence)();
+        let outlook = (form.persistence)();
         let may_be_short = self.transport.is_plain() && self.inbox.filled().is_empty();
-        if persistence == Persistence::Closed || !may_be_short {
+        if outlook == Persistence::Closed || !may_be_short {
             link.forward(parcel).map_err(|_| failed())?;
             return self.relay((place, link), form);
         }
         let presence = seat.presence().clone();
-        let shortcut = Shortcut::new(presence, self.is_head, persistence, (place, link));
+        let shortcut = Shortcut::new(presence, self.is_head, outlook, (place, link));
         let parcel = Parcel { shortcut: Some(Arc::clone(&shortcut)), ..parcel };
         shortcut.forward(parcel).map_err(|_| failed())?;
         match shortcut.wait(line, shared.settings.idle_timeout)? {

@@ -1,6 +1,5 @@
-//! The pool of links to the handlers. Whoever holds a link has a handler's attention or waits for its
-//! answer, so their number bounds what is under way at once; those who wait for one are served in
-//! order.
+//! The pool of links to the handlers. Whoever holds a link waits for a handler or for its answer, so
+//! their number bounds what is under way at once; those who wait for a link get one in order.
 
 use std::collections::VecDeque;
 use std::io;

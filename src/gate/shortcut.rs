@@ -75,11 +75,17 @@ impl Shortcut {
     /// # Errors
     /// When the handlers cannot be reached.
     pub(super) fn forward(&self, parcel: Parcel) -> io::Result<()> {
-        match &mut *self.state() {
+        let mut state = self.state();
+        let forwarded = match &mut *state {
             State::Open(_, link) => link.forward(parcel),
             // Nobody knows of it yet.
             _ => Err(io::ErrorKind::NotConnected.into()),
+        };
+        if forwarded.is_err() {
+            // The link would hold the parcel for ever, and that the link.
+            *state = State::Closed;
         }
+        forwarded
     }
 
     /// Waits until the answer is there and its client has more to say, or the way has to be closed.
@@ -162,11 +168,11 @@ impl Entered<'_> {
     /// Sends `reply`, without waiting for anything. The link that the request came over must be free
     /// of it by now.
     pub fn send(mut self, reply: &Reply) {
+        let Shortcut { presence, is_head, persistence, .. } = self.shortcut;
+        let mut bytes = reply.to_bytes(*persistence, *is_head);
         let State::Open(place, link) = std::mem::replace(&mut *self.state, State::Closed) else {
             return;
         };
-        let Shortcut { presence, is_head, persistence, .. } = self.shortcut;
-        let mut bytes = reply.to_bytes(*persistence, *is_head);
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
         // Why it cannot be sent is found out by whoever sends the rest.
         let sent = rustix::net::send(presence.stream(), &bytes, flags).unwrap_or(0);
@@ -175,105 +181,12 @@ impl Entered<'_> {
             presence.set_idle(true);
             place.give_back(link);
         } else {
-            // The loss of the link wakes the connection's thread.
+            // The loss of the link wakes the connection's thread. So few clients leave so many
+            // answers unread that a new link is no matter.
             *self.state = State::Begun(bytes.split_off(sent));
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::io::{Read, Write};
-    use std::net::{TcpListener, TcpStream};
-    use std::thread;
-
-    use super::super::census::{Census, Limits, Seat};
-    use super::super::links::Links;
-    use super::super::passage::Passage;
-    use super::*;
-
-    const SHORT: Duration = Duration::from_millis(20);
-
-    /// A client, its seat, and the links that its requests would go over.
-    struct Fixture {
-        client: TcpStream,
-        seat: Seat,
-        links: Arc<Links>,
-    }
-
-    impl Fixture {
-        fn new() -> Self {
-            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-            let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-            let (stream, _) = listener.accept().unwrap();
-            let limits = Limits { connections: 1, per_address: 1, reserved: 0 };
-            let seat = Census::new(limits).seat(&Arc::new(stream), None).unwrap();
-
-            let directory = tempfile::tempdir().unwrap();
-            let (inner, passage) = Passage::open(directory.path()).unwrap();
-            // Greets one link; there are no more.
-            thread::spawn(move || {
-                let (mut link, _) = inner.accept().unwrap();
-                link.read_exact(&mut [0; "POST / HTTP/1.1\r\n\r\n".len() + 32]).unwrap();
-                link.write_all(b"HTTP/1.1 404 Not Found\r\n\r\n").unwrap();
-                drop(inner);
-                let _ = link.read(&mut [0]);
-            });
-            let links = Arc::new(Links::new(passage, 1, 0, Duration::from_secs(30)));
-            Self { client, seat, links }
-        }
-
-        fn shortcut(&self) -> (Arc<Shortcut>, Arc<Line>) {
-            let (place, link) = self.links.take().expect("the link is free");
-            let line = link.line();
-            let presence = self.seat.presence().clone();
-            (Shortcut::new(presence, false, Persistence::Kept, (place, link)), line)
-        }
-    }
-
-    fn reply(bytes: usize) -> Reply {
-        Reply { status: 200, headers: Vec::new(), body: vec![b'x'; bytes] }
-    }
-
-    #[test]
-    fn an_answer_goes_to_the_client_and_its_link_to_the_next() {
-        let mut fixture = Fixture::new();
-        for _ in 0..2 {
-            let (shortcut, line) = fixture.shortcut();
-            assert!(shortcut.enter(&reply(limits::SHORTCUT_BYTES_MAX + 1)).is_none());
-            let reply = reply(limits::SHORTCUT_BYTES_MAX);
-            shortcut.enter(&reply).unwrap().send(&reply);
-            assert!(matches!(shortcut.wait(Arc::clone(&line), SHORT), Ok(Waited::Idle)));
-            let mut received = vec![0; reply.to_bytes(Persistence::Kept, false).len()];
-            fixture.client.read_exact(&mut received).unwrap();
-            assert!(received.ends_with(&reply.body));
-        }
-        let (shortcut, line) = fixture.shortcut();
-        shortcut.enter(&reply(1)).unwrap().send(&reply(1));
-        fixture.client.write_all(b"P").unwrap();
-        assert!(matches!(shortcut.wait(line, SHORT), Ok(Waited::Written)));
-    }
-
-    #[test]
-    fn who_says_more_before_the_answer_has_it_relayed() {
-        let mut fixture = Fixture::new();
-        let (shortcut, line) = fixture.shortcut();
-        fixture.client.write_all(b"P").unwrap();
-        assert!(matches!(shortcut.wait(line, SHORT), Ok(Waited::Relay(..))));
-        assert!(shortcut.enter(&reply(1)).is_none());
-    }
-
-    #[test]
-    fn what_a_client_does_not_take_is_left_to_its_thread() {
-        let fixture = Fixture::new();
-        while rustix::net::send(fixture.seat.presence().stream(), &[0; 4096], SendFlags::DONTWAIT)
-            .is_ok()
-        {}
-        let (shortcut, line) = fixture.shortcut();
-        shortcut.enter(&reply(9)).unwrap().send(&reply(9));
-        match shortcut.wait(line, Duration::from_secs(30)) {
-            Ok(Waited::Begun(rest)) => assert!(rest.ends_with(&[b'x'; 9])),
-            _ => panic!("nobody is told of the rest"),
-        }
-    }
-}
+mod tests;

@@ -71,7 +71,7 @@ impl Server {
             lasting: Mutex::default(),
         });
         let mut server = Self { shared, threads: Vec::with_capacity(handlers + 1) };
-        // Each waits on a link of its own, and links are as bounded as handlers and streams are.
+        // Each waits on a link of its own, and there are only so many links.
         let (due, dues) = unbounded();
         server.spawn(format!("{name}-due"), move |shared| {
             for due in dues {
@@ -152,23 +152,33 @@ impl Shared {
         }
     }
 
-    /// Answers on a thread of its own.
-    fn spawn_lasting(self: &Arc<Self>, answer: impl FnOnce(&Arc<Self>) + Send + 'static) {
+    /// Answers on a thread of its own. Returns `answer` when there is none to be had.
+    fn spawn_lasting<F: FnOnce(&Arc<Self>) + Send + 'static>(
+        self: &Arc<Self>,
+        answer: F,
+    ) -> Result<(), F> {
         let shared = Arc::clone(self);
         let running = self.running.enter();
+        // Where it can be taken back from.
+        let answer = Arc::new(Mutex::new(Some(answer)));
+        let of_thread = Arc::clone(&answer);
         let spawned = Builder::new().name(format!("{}-long", self.name)).spawn(move || {
             let _running = running;
-            shared.guard(|| answer(&shared));
+            let answer = lock(&of_thread).take();
+            if let Some(answer) = answer {
+                shared.guard(|| answer(&shared));
+            }
         });
         let mut lasting = lock(&self.lasting);
         lasting.retain(|thread| !thread.is_finished());
         match spawned {
             Ok(thread) => lasting.push(thread),
-            Err(error) => log::error!(
-                listener = self.name, error:% = error;
-                "no thread for a request that lasts; it goes unanswered"
-            ),
+            Err(error) => {
+                log::warn!(listener = self.name, error:% = error; "no thread for a request that lasts");
+                return lock(&answer).take().map_or(Ok(()), Err);
+            }
         }
+        Ok(())
     }
 }
 

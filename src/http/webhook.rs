@@ -25,7 +25,7 @@ use crate::logging::Repeats;
 #[derive(Clone, Debug)]
 pub struct HookSettings {
     pub max_body_bytes: u64,
-    /// Requests that may be with the handlers, or wait for their commit, at once.
+    /// Requests that may be with the handlers, be stored or wait for their commit, at once.
     pub max_under_way: usize,
     /// Whose word about whom they speak for is taken.
     pub trusted_proxies: Networks,

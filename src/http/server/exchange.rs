@@ -52,12 +52,14 @@ fn answer(
     let cutter = Cutter { line: Arc::clone(&parcel.line), is_armed: true };
     let is_head = parcel.head.method == "HEAD";
     let way = Way { writer, shortcut: parcel.shortcut.take(), is_head, cutter };
-    // What arrives in slices waits for the commit of each.
-    if parcel.body.length() > limits::SLICE_BYTES as u64 {
-        let due = due.clone();
-        shared.spawn_lasting(move |shared| decide(shared, parcel, way, &due));
-    } else {
-        decide(shared, parcel, way, due);
+    let is_large = parcel.body.length() > limits::BODY_INLINE_BYTES_MAX as u64;
+    let due = due.clone();
+    let decide = move |shared: &Arc<Shared>| decide(shared, parcel, way, &due);
+    // A large body is read from a file, and may be stored in slices, each of which is waited for.
+    let refused = if is_large { shared.spawn_lasting(decide).err() } else { Some(decide) };
+    // Better here than not at all.
+    if let Some(decide) = refused {
+        decide(shared);
     }
 }
 
@@ -86,7 +88,8 @@ fn deliver(shared: &Arc<Shared>, answer: Answer, way: Way) {
     match body {
         Body::Bytes(body) => send(shared, &Reply { status, headers, body }, way),
         Body::Stream(stream) => {
-            let Way { mut writer, is_head, cutter, .. } = way;
+            let Way { mut writer, shortcut, is_head, cutter } = way;
+            drop(shortcut);
             let is_lasting = stream.is_lasting;
             let write = move |shared: &Arc<Shared>| {
                 let head = reply::head(status, &headers, stream.length);
@@ -95,7 +98,8 @@ fn deliver(shared: &Arc<Shared>, answer: Answer, way: Way) {
                 cutter.finish(shared, written);
             };
             match is_lasting {
-                true => shared.spawn_lasting(write),
+                // Without a thread it is dropped, and the client told that the server has failed.
+                true => drop(shared.spawn_lasting(write)),
                 false => write(shared),
             }
         }

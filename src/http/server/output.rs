@@ -1,5 +1,5 @@
-//! Writes answers that come piece by piece, over the writer that tiny_http hands out: its own chunked encoder holds back up
-//! to 8 KiB, so that output could not be followed through it.
+//! Writes answers that come piece by piece, over the writer that tiny_http hands out: its own chunked
+//! encoder holds back up to 8 KiB, so that output could not be followed through it.
 
 use std::io::{self, Write};
 
