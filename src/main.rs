@@ -14,7 +14,7 @@ fn main() -> ExitCode {
         Ok(outcome) => outcome.into(),
         Err(error) if cli::output::is_reader_gone(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            cli::output::advise(&format!("boathook: {error:#}"));
+            cli::output::advise(&format!("boathook: {}", cli::output::told(&error)));
             ExitCode::FAILURE
         }
     }

@@ -12,6 +12,9 @@ use rustix::fs::OFlags;
 use crate::domain::variable::{SecretName, VariableValue};
 use crate::limits::ARGUMENT_BYTES_MAX;
 
+/// The admin token, in the data directory and as a credential.
+pub const ADMIN_TOKEN_FILE: &str = "admin.token";
+
 /// Where secrets are.
 #[derive(Clone, Debug)]
 pub struct SecretStore {
@@ -40,6 +43,8 @@ pub enum SecretError {
     Read { path: PathBuf, source: io::Error },
     #[error("{} is not a file", .0.display())]
     NotAFile(PathBuf),
+    #[error("it is the admin token, which is for no fleet")]
+    AdminToken,
     #[error(
         "{} is longer than the {ARGUMENT_BYTES_MAX} bytes that fit in a variable: let the program \
          read the file itself",
@@ -106,6 +111,10 @@ impl SecretStore {
     /// editor's, not the secret's.
     fn read(&self, variable: &str, secret: &SecretName) -> Result<String, SecretError> {
         let directory = self.directory.as_deref().ok_or(SecretError::NoDirectory)?;
+        // The service manager puts it where it puts the secrets of fleets.
+        if secret.as_str() == ADMIN_TOKEN_FILE {
+            return Err(SecretError::AdminToken);
+        }
         let path = directory.join(secret.as_str());
         // NAME=value and the NUL that ends it.
         let bytes_max = ARGUMENT_BYTES_MAX.saturating_sub(variable.len() + 1);
@@ -187,7 +196,9 @@ mod tests {
         )
         .unwrap();
         assert!(resolve(&store, secret("FITS")).is_ok());
+        fs::write(at("admin.token"), "x").unwrap();
         for (name, reason) in [
+            ("admin.token", "for no fleet"),
             ("NONE", "there is no file"),
             ("NUL", "contains a NUL"),
             ("BYTES", "not text in UTF-8"),

@@ -64,12 +64,12 @@ pub struct Storage {
 /// Why the database does not open, or what is in it cannot be understood.
 #[derive(Debug, thiserror::Error)]
 pub enum StorageError {
-    #[error("the database in {path} does not open: {source}")]
-    Open { path: std::path::PathBuf, source: sled::Error },
+    #[error("the database in {path} does not open: {}", told(.error))]
+    Open { path: std::path::PathBuf, error: sled::Error },
     #[error("{action} {path}: {source}")]
     File { action: &'static str, path: std::path::PathBuf, source: std::io::Error },
-    #[error("the database cannot be read: {0}")]
-    Read(#[from] sled::Error),
+    #[error("the database cannot be read: {}", told(.0))]
+    Read(sled::Error),
     #[error(
         "a row of `{table}` is damaged: {reason}; restore a backup, or move it away to start anew"
     )]
@@ -82,6 +82,22 @@ pub enum StorageError {
     Restore(String),
     #[error("{path} has too little free disk space for it")]
     NoRoom { path: std::path::PathBuf },
+}
+
+impl From<sled::Error> for StorageError {
+    fn from(error: sled::Error) -> Self {
+        Self::Read(error)
+    }
+}
+
+/// What went wrong, for a person. What sled calls corrupted it has read with a wrong checksum.
+fn told(error: &sled::Error) -> String {
+    match error {
+        sled::Error::Corruption { .. } => {
+            "its file is damaged; look at the disk (dmesg, smartctl), then restore a backup".into()
+        }
+        error => error.to_string(),
+    }
 }
 
 impl Storage {

@@ -1,7 +1,7 @@
 //! `boathook backup`: everything that a running server has, in one file. It is checked as it comes,
 //! and has its name only once all of it is on the disk.
 
-use std::fs::File;
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -35,7 +35,8 @@ It is as large as what is in it, not as the database: restoring one is also how 
     boathook backup /backups/boathook-$(date +%F).backup
     boathook backup - | ssh HOST 'cat > boathook.backup'")]
 pub struct BackupArgs {
-    /// File to make, in place of what it was before; - for standard output
+    /// File to make, in place of what it was before; - for standard output. Pipes and devices are
+    /// written to
     #[arg(value_name = "FILE")]
     file: PathBuf,
 
@@ -110,12 +111,10 @@ impl<R: Read> Read for Source<'_, R> {
 
 /// Where the backup goes.
 enum Target {
-    Stdout(io::Stdout),
+    /// Something that takes it as it comes, and what to call that.
+    Stream(Box<dyn Write>, String),
     /// A file beside the one that it is to become.
-    File {
-        file: NamedTempFile,
-        path: PathBuf,
-    },
+    File { file: NamedTempFile, path: PathBuf },
 }
 
 impl Target {
@@ -123,37 +122,52 @@ impl Target {
         if stdout_is_terminal() {
             bail!("a backup is nothing to look at; name a file, or redirect the output");
         }
-        Ok(Self::Stdout(io::stdout()))
+        Ok(Self::Stream(Box::new(io::stdout()), "standard output".to_owned()))
     }
 
+    /// What is there already is replaced if it is a file, also through a link. Anything else that
+    /// takes bytes stays what it is.
     fn file(path: &Path) -> anyhow::Result<Self> {
-        let Some(name) = path.file_name().filter(|_| !path.is_dir()) else {
-            bail!("{} is a directory; name a file in it", path.display());
+        let shown = path.display();
+        let path = match fs::metadata(path) {
+            Ok(found) if found.is_dir() => bail!("{shown} is a directory; name a file in it"),
+            Ok(found) if found.is_file() => path.canonicalize()?,
+            Ok(_) => {
+                let opened = OpenOptions::new().write(true).open(path);
+                let opened = opened.with_context(|| format!("cannot write to {shown}"))?;
+                return Ok(Self::Stream(Box::new(opened), shown.to_string()));
+            }
+            Err(_) if path.is_symlink() => bail!("{shown} is a link to what is not there"),
+            Err(_) => path.to_owned(),
         };
+        let Some(name) = path.file_name() else { bail!("{shown} is no name for a file") };
         // Before there is anything that an end of this process could leave behind.
         let signals = Signals::new([SIGINT, SIGTERM])?;
         let file = tempfile::Builder::new()
             .prefix(&format!(".{}.", name.to_string_lossy()))
             .suffix(".unfinished")
-            .tempfile_in(directory_of(path))
-            .with_context(|| format!("cannot write in {}", directory_of(path).display()))?;
+            .tempfile_in(directory_of(&path))
+            .with_context(|| format!("cannot write in {}", directory_of(&path).display()))?;
         remove_when_interrupted(signals, file.path().to_owned())?;
-        Ok(Self::File { file, path: path.to_owned() })
+        Ok(Self::File { file, path })
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        match self {
-            Self::Stdout(stdout) => stdout.write_all(bytes),
-            Self::File { file, path } => file.write_all(bytes).map_err(|error| {
-                io::Error::new(error.kind(), format!("cannot write {}: {error}", path.display()))
-            }),
-        }
+        let (written, name) = match self {
+            Self::Stream(stream, name) => (stream.write_all(bytes), name.clone()),
+            Self::File { file, path } => (file.write_all(bytes), path.display().to_string()),
+        };
+        written.map_err(|error| {
+            io::Error::new(error.kind(), format!("cannot write to {name}: {error}"))
+        })
     }
 
     /// All of it is there: makes it durable, and gives it its name.
     fn keep(self) -> anyhow::Result<()> {
         match self {
-            Self::Stdout(mut stdout) => stdout.flush().context("cannot write to standard output"),
+            Self::Stream(mut stream, name) => {
+                stream.flush().with_context(|| format!("cannot write to {name}"))
+            }
             Self::File { file, path } => {
                 let failed = || format!("cannot write {}", path.display());
                 file.as_file().sync_all().with_context(failed)?;

@@ -62,13 +62,20 @@ impl fmt::Debug for AdminToken {
     }
 }
 
+/// Where packages, and whoever installs by hand, put the service.
+const UNITS: [&str; 3] = [
+    "/etc/systemd/system/boathook.service",
+    "/usr/lib/systemd/system/boathook.service",
+    "/lib/systemd/system/boathook.service",
+];
+
 /// Why no server was found. Each message says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum LocateError {
     #[error(
-        "no server found: there is no {URL_FILE} in {}; start one with `boathook serve`, or say \
-         where it keeps its data with --data-dir",
-        directories(.0)
+        "no server found: there is no {URL_FILE} in {}; start one with `{}`, or say where it keeps \
+         its data with --data-dir",
+        directories(.0), starting(.0)
     )]
     NotFound(Vec<PathBuf>),
     #[error(
@@ -84,6 +91,16 @@ pub enum LocateError {
     TokenMissing,
     #[error("{url}: {message}")]
     Url { url: String, message: String },
+}
+
+/// The line that starts a server which was looked for in `paths`: the installed service, if there is
+/// one and it was among them.
+fn starting(paths: &[PathBuf]) -> String {
+    let is_service = paths.iter().any(|path| path == Path::new(SYSTEM_DATA_DIRECTORY));
+    match is_service && UNITS.iter().any(|unit| Path::new(unit).exists()) {
+        true => start_command(Path::new(SYSTEM_DATA_DIRECTORY)),
+        false => "boathook serve".to_owned(),
+    }
 }
 
 fn directories(paths: &[PathBuf]) -> String {

@@ -123,6 +123,19 @@ fn mark(error: io::Error) -> io::Error {
     if error.kind() == io::ErrorKind::BrokenPipe { io::Error::other(ReaderGone) } else { error }
 }
 
+/// What went wrong and why, each cause once: many a message says its cause itself.
+pub fn told(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |told, cause| {
+        if told.is_empty() {
+            cause
+        } else if told.contains(&cause) {
+            told
+        } else {
+            format!("{told}: {cause}")
+        }
+    })
+}
+
 /// Whether all that happened is that the reader of our output has seen enough.
 pub fn is_reader_gone(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
@@ -188,7 +201,17 @@ fn break_line(out: &mut String, depth: usize) {
 
 #[cfg(test)]
 mod tests {
+    use anyhow::anyhow;
+
     use super::*;
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let told = |error: anyhow::Error| told(&error);
+        assert_eq!(told(anyhow!("no disk")), "no disk");
+        assert_eq!(told(anyhow!("no disk").context("it stops")), "it stops: no disk");
+        assert_eq!(told(anyhow!("no disk").context("/a: no disk")), "/a: no disk");
+    }
 
     #[test]
     fn json_keeps_its_order_and_numbers_when_it_is_indented() {

@@ -229,8 +229,8 @@ fn local_warning(url: &str) -> Option<String> {
         Reach::Internet => return None,
     };
     Some(format!(
-        "{who} {}. For senders elsewhere, start the server with --public-url (and --hooks-listen, \
-         unless a proxy stands in front), then `boathook webhook show`.",
+        "{who} {}. For senders elsewhere, set `public_url` (and `hooks_listen`, unless a proxy stands \
+         in front) in its boathook.toml, start the server again, then `boathook webhook show`.",
         parsed.host
     ))
 }

@@ -54,6 +54,20 @@ pub(super) fn not_opened(error: &DirectoryError) -> Finding {
         DirectoryError::OlderSchema { .. } => {
             Finding::warning(CHECK, error.to_string(), "start the server, then look again")
         }
+        DirectoryError::NewerSchema { .. } => {
+            Finding::problem(CHECK, error.to_string(), "install that newer version again")
+        }
+        DirectoryError::UnfinishedRestore { .. } => Finding::problem(
+            CHECK,
+            error.to_string(),
+            "boathook restore FILE, with the same backup",
+        ),
+        DirectoryError::UnreadableSchema { .. } => {
+            Finding::problem(CHECK, error.to_string(), "restore a backup into another directory")
+        }
+        DirectoryError::NotOurs { .. } => {
+            Finding::problem(CHECK, error.to_string(), "name the right one with --data-dir")
+        }
         _ => Finding::problem(CHECK, error.to_string(), "see what is in that directory"),
     }
 }

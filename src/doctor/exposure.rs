@@ -86,7 +86,13 @@ fn senders(address: SocketAddr, has_tls: bool, public: Option<&HttpUrl>) -> Find
         }
         return Finding::ok(SENDERS, format!("https://{address}"));
     };
-    if !public.is_https && public.reach() != Reach::Machine {
+    if public.reach() == Reach::Machine {
+        let what =
+            format!("only this machine can reach {}, which webhook URLs begin with", public.host);
+        let remedy = "set `public_url` to an address that senders elsewhere use";
+        return Finding::warning(SENDERS, what, remedy);
+    }
+    if !public.is_https {
         return in_clear(&format!("http://{}", public.host));
     }
     Finding::ok(SENDERS, format!("{scheme}://{address}, known as {}", public.host))
@@ -197,7 +203,7 @@ mod tests {
         assert_eq!(level("203.0.113.7:80", false, None), Warning);
         assert_eq!(level("127.0.0.1:9000", false, Some("https://hooks.example.com")), Ok);
         assert_eq!(level("127.0.0.1:9000", false, Some("http://hooks.example.com")), Warning);
-        assert_eq!(level("127.0.0.1:9000", false, Some("http://localhost:9000")), Ok);
+        assert_eq!(level("127.0.0.1:9000", false, Some("http://localhost:9000")), Warning);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use sled::IVec;
 
 use crate::limits::ROW_BYTES_MAX;
+use crate::storage::StorageError;
 use crate::storage::database::Database;
 use crate::storage::keys;
 use crate::storage::tables::Table;
@@ -39,7 +40,8 @@ impl ChunkReader {
             let mut key = Vec::with_capacity(self.prefix.len() + keys::CHUNK_BYTES);
             key.extend_from_slice(&self.prefix);
             key.extend_from_slice(&number.to_be_bytes());
-            let row = self.database.get(self.table, &key).map_err(io::Error::other)?;
+            let row = self.database.get(self.table, &key).map_err(StorageError::from);
+            let row = row.map_err(io::Error::other)?;
             let row = row.ok_or_else(|| {
                 io::Error::new(io::ErrorKind::NotFound, format!("chunk {number} is missing"))
             })?;

@@ -21,8 +21,8 @@ const SCHEMA_FILE: &str = "schema";
 /// How often a lock that another process holds is tried again.
 const LOCK_POLL: Duration = Duration::from_millis(50);
 const LOCK_FILE: &str = "boathook.lock";
-/// What may be in a directory before its first start: the settings, and what file systems put into
-/// their root.
+/// What may be in a directory before its first start: the settings, what file systems put into their
+/// root and, all of it hidden, what makes it the home of the server's user (`.ssh`, `.gitconfig`).
 const ALWAYS_ALLOWED: [&str; 3] = [LOCK_FILE, "boathook.toml", "lost+found"];
 const DATABASE_DIRECTORY: &str = "db";
 /// Where it is until it is whole.
@@ -247,6 +247,7 @@ fn is_foreign(entry: &fs::DirEntry) -> bool {
     let name = entry.file_name();
     let name = name.to_string_lossy();
     let may_be_there = ALWAYS_ALLOWED.contains(&&*name)
+        || name.starts_with('.')
         || [SCHEMA_FILE, RESTORE_FILE].iter().any(|prefix| name.starts_with(prefix));
     !may_be_there
 }
@@ -321,7 +322,7 @@ fn open_sled(path: &Path) -> Result<sled::Db, StorageError> {
             {
                 std::thread::sleep(LOCK_POLL);
             }
-            Err(source) => return Err(StorageError::Open { path: path.to_owned(), source }),
+            Err(error) => return Err(StorageError::Open { path: path.to_owned(), error }),
         }
     }
 }

@@ -3,12 +3,15 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::process::{Child, Stdio};
+use std::os::unix::fs::{FileTypeExt, symlink};
+use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use boathook::archive::{Header, Writer};
 use boathook::clock::Timestamp;
+use boathook::restore::verify;
 use serde_json::{Value, json};
 
 use crate::harness::api::{is_final, vessel_of};
@@ -160,7 +163,7 @@ fn backups_under_load_hold_all_that_was_acknowledged_and_no_half_of_anything() {
     let server = Server::builder().setting("workers", "4").start();
     let (_, hook) = server.fleet_with_webhook(&fleet_of("true", "busy"));
     let (books, done) = (Mutex::default(), AtomicBool::new(false));
-    let backups = std::thread::scope(|scope| {
+    let backups = thread::scope(|scope| {
         let finally = Finally(|| done.store(true, Ordering::SeqCst));
         for sender in 0..4 {
             let (hook, books, done, address) = (&hook, &books, &done, server.hooks());
@@ -329,6 +332,30 @@ fn a_receiver_that_takes_nothing_holds_up_nobody_and_not_for_ever() {
         drop(client);
     }
     assert_eq!(server.log().matches("a backup ended early").count(), 2, "{}", server.log_tail());
+}
+
+#[test]
+fn a_backup_goes_where_links_and_pipes_lead() {
+    let server = Server::start();
+    let at = |name: &str| server.scratch().join(name);
+    fs::write(at("kept.backup"), "the last one").unwrap();
+    symlink("kept.backup", at("link")).unwrap();
+    symlink("missing", at("dangling")).unwrap();
+    back_up(&server, "link");
+    assert!(at("link").is_symlink());
+    let kept = fs::read(at("kept.backup")).unwrap();
+    assert!(verify(&kept[..]).is_ok());
+    let (code, _, said) = finish(server.cli(&["backup", at("dangling").to_str().unwrap()]));
+    assert!(code == 1 && said.contains("a link to what is not there"), "{said}");
+
+    assert!(Command::new("mkfifo").arg(at("pipe")).status().unwrap().success());
+    let reader = thread::spawn({
+        let pipe = at("pipe");
+        move || fs::read(pipe).unwrap()
+    });
+    back_up(&server, "pipe");
+    assert!(verify(&reader.join().unwrap()[..]).is_ok());
+    assert!(fs::metadata(at("pipe")).unwrap().file_type().is_fifo());
 }
 
 #[test]

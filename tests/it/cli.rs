@@ -347,6 +347,21 @@ fn a_data_directory_of_a_newer_schema_is_refused_and_left_alone() {
 }
 
 #[test]
+fn a_home_becomes_a_data_directory_and_a_directory_of_others_does_not() {
+    let mut server = Server::builder().not_started();
+    let data_dir = server.data_dir().to_owned();
+    fs::create_dir_all(data_dir.join(".ssh")).unwrap();
+    let others = data_dir.join("notes.txt");
+    fs::write(&others, "not ours").unwrap();
+    let said = refused_to_serve(&data_dir);
+    assert!(said.contains("neither empty nor a data directory"), "{said}");
+    assert!(!data_dir.join("db").exists());
+    fs::remove_file(others).unwrap();
+    server.start_again();
+    assert!(data_dir.join(".ssh").is_dir());
+}
+
+#[test]
 fn wrong_settings_are_named() {
     let directory = tempfile::tempdir().unwrap();
     let config = directory.path().join("boathook.toml");

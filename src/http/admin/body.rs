@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::runs::{no_run, run};
 use super::{AdminHandler, Call, Outcome, Reply};
+use crate::domain::ids::RunId;
 use crate::domain::run::{RunRecord, Trigger};
 use crate::http::respond::Problem;
 use crate::limits;
@@ -58,10 +59,27 @@ pub(super) fn download(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome
     let place = if is_long { Some(admin.followers.enter()?) } else { None };
     let answer = Reply::stream("application/octet-stream", Some(length), is_long, move |out| {
         let _place = place;
-        let written = io::copy(&mut engine.body(&run).take(length), out)?;
+        let mut body = Stored { bytes: engine.body(&run).take(length), run: run.id };
+        let written = io::copy(&mut body, out)?;
         if written < length { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
     });
     Ok(Reply::Plain(answer.with_header("Content-Disposition", name)))
+}
+
+/// A body on its way to somebody who learns no more than that it broke off.
+struct Stored<R> {
+    bytes: R,
+    run: RunId,
+}
+
+impl<R: Read> Read for Stored<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.bytes.read(buffer);
+        if let Err(error) = &read {
+            log::error!(run:% = self.run, error:%; "the body of a run cannot be read");
+        }
+        read
+    }
 }
 
 fn unreadable(error: io::Error) -> Problem {
