@@ -275,15 +275,16 @@ fn render_diff(old: &Version, new: &Version) -> String {
 }
 
 fn revert(session: &Session, name: &str, version: u32) -> anyhow::Result<()> {
-    let fleet = session.fleet(name)?;
-    let path = format!("/fleets/{}/versions/{version}/revert", fleet.id);
+    let before = session.fleet(name)?;
+    let path = format!("/fleets/{}/versions/{version}/revert", before.id);
     let answer = session.client.post(&path)?;
     if session.json {
         return Ok(print_json(answer.raw())?);
     }
     let fleet: Fleet = answer.parse()?;
     let (project, name) = (printable(&fleet.project_name), printable(&fleet.name));
-    print(&format!("reverted  {project}/{name}  version {}\n", fleet.version))?;
+    let what = if fleet.version == before.version { "unchanged" } else { "reverted " };
+    print(&format!("{what} {project}/{name}  version {}\n", fleet.version))?;
     advise(&format!("It has the content of version {version}."));
     Ok(())
 }

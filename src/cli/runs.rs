@@ -271,7 +271,7 @@ fn render_run(run: &Run, now: Timestamp) -> String {
     for notification in &run.notifications {
         let problem = notification.problem.as_deref().unwrap_or("on its way");
         let next = match notification.next_attempt_at {
-            Some(time) if notification.attempts > 0 => format!("; tried again {}", moment(time)),
+            Some(time) if notification.attempts > 0 => format!("; next try {}", moment(time)),
             Some(_) => String::new(),
             None => "; given up".to_owned(),
         };

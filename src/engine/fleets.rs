@@ -155,14 +155,18 @@ impl Engine {
         })
     }
 
-    /// Makes the definition of an earlier version the newest one.
+    /// Makes the definition of an earlier version the newest one, unless it is that already.
     ///
     /// # Errors
     /// When there is no such fleet or version, or its name has been taken since.
-    pub fn revert_fleet(&self, id: FleetId, version: u32) -> Result<FleetView, Refusal> {
+    pub fn revert_fleet(&self, id: FleetId, version: u32) -> Result<(Applied, FleetView), Refusal> {
         let earlier = self.fleet_version(id, version)?;
-        let definition = earlier.definition.clone();
-        self.update_fleet(id, FleetFile::of(id, definition))
+        let file = FleetFile::of(id, earlier.definition.clone());
+        self.check_user(&file)?;
+        self.change(|catalog, now| {
+            let (applied, view, changes) = catalog.update_fleet(id, file, now)?;
+            Ok(((applied, view), changes))
+        })
     }
 
     /// The webhook of a fleet, if it has one.

@@ -170,9 +170,10 @@ impl Engine {
     /// When there is none of this id, or its run waits to start.
     pub fn stop_vessel_run(&self, id: VesselRunId) -> Result<RunView, Refusal> {
         let run = id.run();
-        let view = self.run(run).ok_or_else(|| no_run(run))?;
+        let no_vessel_run = || Refusal::NotFound(format!("there is no vessel run {id}"));
+        let view = self.run(run).ok_or_else(no_vessel_run)?;
         if id.vessel().is_none_or(|vessel| vessel >= view.vessels.len()) {
-            return Err(Refusal::NotFound(format!("there is no vessel run {id}")));
+            return Err(no_vessel_run());
         }
         if view.run.status == Status::Scheduled {
             return Err(Refusal::Conflict(format!(

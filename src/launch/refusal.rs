@@ -79,8 +79,8 @@ pub(super) fn of_shim(step: &Step, error: &io::Error, directory: &Path, user: Wh
              nice than itself"
         ),
         Step::Limit(name) => format!(
-            "limits.{name}: {says}: it is above what the server itself may have: lower it, or raise \
-             the server's own limit"
+            "limits.{name}: {says}: it is above what the server itself may have, or what this system \
+             allows: lower it, or raise the server's own limit"
         ),
         Step::User => format!("user: {says}: this server cannot become {user}"),
         Step::Directory => match directory_refusal(directory) {

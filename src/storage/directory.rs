@@ -261,7 +261,8 @@ fn make_private_directory(path: &Path) -> Result<(), DirectoryError> {
         let path = path.to_owned();
         move |source| DirectoryError::File { action, path, source }
     };
-    if !path.is_dir() {
+    let was_there = path.is_dir();
+    if !was_there {
         if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
             fs::create_dir_all(parent).map_err(failed("cannot make the directory above"))?;
         }
@@ -278,9 +279,11 @@ fn make_private_directory(path: &Path) -> Result<(), DirectoryError> {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    File::open(parent)
-        .and_then(|parent| parent.sync_all())
-        .map_err(failed("cannot sync the directory above"))
+    match File::open(parent).and_then(|parent| parent.sync_all()) {
+        // Who made the directory has seen to its place in one that we may not read.
+        Err(error) if was_there && error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        synced => synced.map_err(failed("cannot sync the directory above")),
+    }
 }
 
 /// Writes `content` to `path` so that after a crash the file holds either what it held or all of

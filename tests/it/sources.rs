@@ -281,6 +281,26 @@ fn a_crash_during_a_clone_leaves_nothing_and_clones_again() {
 }
 
 #[test]
+fn a_version_that_nothing_chooses_is_taken_and_told() {
+    let server = Server::start();
+    let answer = server.api().put(
+        "/api/v1/fleets?by=name",
+        &json!({
+            "name": "hosted", "vessels": {"First": {"source": {
+                "type": "CODE", "language": "BASH", "version": "3.9",
+                "file": {"name": "script.sh", "content": "echo hi"}, "file_to_run": "script.sh",
+            }}},
+        }),
+    );
+    let fleet = answer.expect(201).data();
+    let warning = fleet["warnings"][0].as_str().unwrap();
+    assert!(warning.starts_with("vessels.First.source.version is not looked at"), "{warning}");
+    let run =
+        server.api().wait_status(&server.api().start(fleet["id"].as_str().unwrap()), "Success");
+    assert_eq!(server.api().output(&run, "First"), "hi\n");
+}
+
+#[test]
 fn a_fleet_file_comes_back_as_it_went_in() {
     let server = Server::start();
     let yaml = r#"
@@ -301,6 +321,7 @@ vessels:
     source:
       type: CODE
       language: BASH
+      version: "3.9"
       git: {repository: owner/repo, checkout_point: v1, clone_location: REPO_NAME}
       file_to_run: repo/run.sh
   third: {command: [echo, 0x10], environment: {KEY: {secret: KEY}}}

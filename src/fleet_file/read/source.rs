@@ -107,28 +107,21 @@ fn language(source: &Cursor<'_>, fields: &Fields<'_>) -> Result<Language, FleetF
     found.ok_or_else(|| cursor.invalid(expected_word(word, &words)))
 }
 
-/// Python has a program per version (`python3.9`). Of the others `PATH` leads to one, and asking
-/// it for its version would cost every start another process.
+/// Python has a program per version (`python3.9`). Of the others `PATH` leads to one, which is taken
+/// whatever it is: whoever applies the file is told.
 fn version(cursor: &Cursor<'_>, language: Language) -> Result<String, FleetFileError> {
     let version = cursor.text()?;
-    let program = match language {
-        Language::Python => {
-            let number = |part: &str| {
-                matches!(part.len(), 1..=3) && part.bytes().all(|byte| byte.is_ascii_digit())
-            };
-            let well_formed = version.split('.').count() <= 2 && version.split('.').all(number);
-            if !well_formed {
-                return Err(cursor.invalid("expected a version of Python such as \"3.9\" or \"3\""));
-            }
-            return Ok(version.to_owned());
-        }
-        Language::Bash => "bash",
-        Language::Node => "node",
-    };
-    Err(cursor.invalid_key(format!(
-        "the version of {program} cannot be chosen here: it is the one found in the vessel's PATH; \
-         remove `version`, and set PATH in `environment` if it is to be another"
-    )))
+    let number =
+        |part: &str| matches!(part.len(), 1..=3) && part.bytes().all(|byte| byte.is_ascii_digit());
+    let parts = version.split('.').count();
+    let parts_max = if language == Language::Python { 2 } else { 3 };
+    if parts > parts_max || !version.split('.').all(number) {
+        return Err(cursor.invalid(match language {
+            Language::Python => "expected a version of Python such as \"3.9\" or \"3\"",
+            Language::Bash | Language::Node => "expected a version such as \"18\" or \"5.2\"",
+        }));
+    }
+    Ok(version.to_owned())
 }
 
 fn origin(source: &Cursor<'_>, fields: &Fields<'_>) -> Result<Origin, FleetFileError> {

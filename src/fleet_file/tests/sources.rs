@@ -141,11 +141,8 @@ fn sources() {
         ("type: CODE\nlanguage: BASH\n", "source: no code; add `file`"),
         ("type: CODE\nlanguage: BASH\nfile: {name: a}\n", "source.file.content: missing"),
         ("type: CODE\nlanguage: BASH\nfile: {content: a}\n", "source.file.name: missing"),
-        (&format!("type: CODE\nlanguage: BASH\nversion: 5\n{FILE}\n"), "version of bash cannot be"),
-        (
-            &format!("type: CODE\nlanguage: NODE\nversion: 18\n{FILE}\n"),
-            "version of node cannot be",
-        ),
+        (&format!("type: CODE\nlanguage: BASH\nversion: five\n{FILE}\n"), "expected a version"),
+        (&format!("type: CODE\nlanguage: NODE\nversion: 1.2.3.4\n{FILE}\n"), "expected a version"),
         (&format!("type: CODE\nlanguage: PYTHON\nversion: 3.9.1\n{FILE}\n"), "version of Python"),
         (&format!("type: CODE\nlanguage: PYTHON\nversion: ../x\n{FILE}\n"), "version of Python"),
         (

@@ -3,8 +3,9 @@
 use serde::Serialize;
 
 use super::{AdminHandler, Call, Outcome, Reply, media_type, unsupported};
-use crate::domain::fleet::FleetVersion;
+use crate::domain::fleet::{FleetVersion, Program};
 use crate::domain::ids::FleetId;
+use crate::domain::source::Language;
 use crate::engine::{Applied, FleetView};
 use crate::fleet_file::{self, FleetFile, FleetFileError};
 use crate::http::message::Answer;
@@ -80,15 +81,30 @@ pub(super) fn version(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome 
     Reply::ok(&version_json(&view, &version))
 }
 
-/// Makes a new version with the content of an old one: 201.
+/// Makes a new version with the content of an old one: 201, or 200 if the newest has it already.
 pub(super) fn revert(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
-    let view = admin.engine.revert_fleet(fleet_id(call)?, call.id(1, "version")?)?;
-    Reply::created(&FleetJson::from(&view))
+    let (applied, view) = admin.engine.revert_fleet(fleet_id(call)?, call.id(1, "version")?)?;
+    match applied {
+        Applied::Unchanged => Reply::ok(&FleetJson::from(&view)),
+        Applied::Created | Applied::Updated => Reply::created(&FleetJson::from(&view)),
+    }
 }
 
 /// What the author of a fleet should know that is no reason to refuse it.
 fn warnings(admin: &AdminHandler, view: &FleetView) -> Vec<String> {
-    admin.settings.facts.rules.warnings(&view.current.definition)
+    let definition = &view.current.definition;
+    let mut warnings = admin.settings.facts.rules.warnings(definition);
+    for vessel in &definition.vessels {
+        let Program::Code(code) = &vessel.program else { continue };
+        if code.version.is_some() && code.language != Language::Python {
+            let (name, language) = (&vessel.name, code.language.word());
+            warnings.push(format!(
+                "vessels.{name}.source.version is not looked at: {language} is the one in the \
+                 vessel's PATH, which its environment may set"
+            ));
+        }
+    }
+    warnings
 }
 
 pub(super) fn fleet_id(call: &Call<'_, '_>) -> Result<FleetId, Problem> {
