@@ -337,6 +337,9 @@ impl Settings {
                 format!("{workers} threads are too many; at most {}", limits::WORKERS_MAX);
             return Err(ConfigError::Value { key: "workers", message });
         }
+        let Names(notify_hosts) = first!(notify_hosts).unwrap_or_default();
+        let Names(notify_commands) = first!(notify_commands).unwrap_or_default();
+        check_notify(&notify_hosts, &notify_commands)?;
         let timeout = |key, given: Option<Period>, default| match given {
             None => Ok(default),
             Some(Period(time)) if limits::TIMEOUT_RANGE.contains(&time) => Ok(time),
@@ -381,8 +384,8 @@ impl Settings {
             keep_workdir: first!(keep_workdir).unwrap_or_default(),
             keep_runs: first!(keep_runs).unwrap_or_default(),
             allowed_users: first!(allowed_users).unwrap_or_default().0,
-            notify_hosts: first!(notify_hosts).unwrap_or_default().0,
-            notify_commands: first!(notify_commands).unwrap_or_default().0,
+            notify_hosts,
+            notify_commands,
             mail,
             shutdown_grace: first!(shutdown_grace).map_or(limits::SHUTDOWN_GRACE, |time| time.0),
             kill_grace: first!(kill_grace).map_or(limits::KILL_GRACE, |time| time.0),
@@ -420,6 +423,20 @@ pub fn credentials_directory() -> Option<PathBuf> {
 
 fn absolute(path: &Path) -> Result<PathBuf, ConfigError> {
     std::path::absolute(path).map_err(ConfigError::CurrentDirectory)
+}
+
+/// Refuses what could never be what a fleet asks for.
+fn check_notify(hosts: &[String], commands: &[String]) -> Result<(), ConfigError> {
+    let refused = |key, message| Err(ConfigError::Value { key, message });
+    if let Some(host) = hosts.iter().find(|host| host.is_empty() || host.contains(['/', '@', ' ']))
+    {
+        let message = format!("not HOST or HOST:PORT: {host:?}; write it without scheme and path");
+        return refused("notify_hosts", message);
+    }
+    if let Some(command) = commands.iter().find(|command| !command.starts_with('/')) {
+        return refused("notify_commands", format!("not an absolute path: {command:?}"));
+    }
+    Ok(())
 }
 
 fn tls_files(

@@ -155,6 +155,10 @@ fn bounds_are_checked_whatever_the_source() {
         let key = flag.trim_start_matches('-').replace('-', "_");
         assert!(error.starts_with(&format!("{key}: ")), "{error}");
     }
+    for (flag, value) in [("--notify-hosts", "http://a/"), ("--notify-commands", "tell")] {
+        let error = Settings::without_file(given(&[flag, value])).unwrap_err().to_string();
+        assert!(error.starts_with(&flag[2..].replace('-', "_")), "{error}");
+    }
     for (alone, missing) in [("--tls-cert", "tls_key: "), ("--tls-key", "tls_cert: ")] {
         let error = Settings::without_file(given(&[alone, "a.pem"])).unwrap_err();
         assert!(error.to_string().starts_with(missing), "{error}");
