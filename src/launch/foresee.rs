@@ -11,6 +11,7 @@ use rustix::fs::Access;
 use rustix::io::Errno;
 
 use super::Draft;
+use super::hint::{existing, named};
 use super::reason::Reason;
 use super::refusal::{
     Whom, closed_directory, closed_way, directory_refusal, first_bytes, forbidden, missing, plain,
@@ -31,6 +32,8 @@ const PRIVILEGED: [&str; 4] = ["sudo", "su", "doas", "pkexec"];
 const COMPILING: [&str; 9] =
     ["node", "nodejs", "npm", "npx", "deno", "bun", "java", "dotnet", "luajit"];
 /// What the kernel says to a file that is none of its programs (ENOEXEC).
+/// Where a vessel in a sandbox finds something else than others do, and can do with that.
+const OWN_PLACES: [&str; 4] = ["/tmp", "/var/tmp", "/dev", "/proc"];
 const NOT_A_PROGRAM: &str = "Exec format error";
 const SETUID: u32 = 0o4000;
 
@@ -58,6 +61,7 @@ pub(super) fn foresee(draft: &Draft<'_>, allowed: &[String], sandbox: &Sandbox) 
         findings.extend(vessel.program(&program));
     }
     findings.extend(vessel.commands());
+    findings.extend(vessel.places());
     findings
 }
 
@@ -217,6 +221,23 @@ impl Vessel<'_> {
         }
     }
 
+    /// What of the places that the program names the sandbox hides, or keeps from what is written
+    /// there. Whether the program comes to them, nobody knows.
+    fn places(&self) -> Option<Finding> {
+        let is_own = |path: &Path| OWN_PLACES.iter().any(|place| path.starts_with(place));
+        let hidden = named(self.draft.program)
+            .filter(|path| !is_own(path))
+            .find_map(|path| Some((self.sandbox.hides(&path)?, path)));
+        let written = || {
+            let Program::Script(script) = self.draft.program else { return None };
+            let mut written = written_by(script).filter(|path| !is_own(path));
+            written.find_map(|path| Some((self.sandbox.protects(existing(path)?)?, path.into())))
+        };
+        let (obstacle, path) = hidden.or_else(written)?;
+        let found = blocked(&path.display().to_string(), &obstacle);
+        Some(Finding { level: Level::Warning, ..found })
+    }
+
     /// What the sandbox would do to programs that are known by their names.
     fn commands(&self) -> Option<Finding> {
         let (names, is_certain) = match self.draft.program {
@@ -258,6 +279,16 @@ fn commands_of(script: &str) -> Vec<&str> {
     parts.filter_map(|part| part.split_whitespace().find(|word| !word.contains('='))).collect()
 }
 
+/// The absolute paths that a shell script sends output to.
+fn written_by(script: &str) -> impl Iterator<Item = &Path> {
+    let lines = script.lines().filter(|line| !line.trim_start().starts_with('#'));
+    let targets = lines.flat_map(|line| line.split('>').skip(1));
+    let ends = |letter: char| letter.is_whitespace() || ";&|()<'\"".contains(letter);
+    let targets = targets.map(|text| text.trim_start_matches(['|', ' ', '\t', '"', '\'']));
+    let targets = targets.filter_map(move |text| text.split(ends).next());
+    targets.filter(|path| path.starts_with('/')).map(Path::new)
+}
+
 /// Whether a file that begins like this is for people to read, and no program of any system.
 fn is_text(start: &[u8]) -> bool {
     !start.contains(&0) && std::str::from_utf8(start).is_ok()
@@ -277,6 +308,14 @@ mod tests {
     use std::os::unix::ffi::OsStrExt;
 
     use super::*;
+
+    #[test]
+    fn scripts_tell_where_they_write() {
+        let script =
+            "# > /no\necho a >/srv/a; make 2>> '/srv/b c' | tee >(cat) > \"/srv/d\" 2>&1\n";
+        let written: Vec<_> = written_by(script).collect();
+        assert_eq!(written, ["/srv/a", "/srv/b", "/srv/d"].map(Path::new));
+    }
 
     fn found(command: &[&str], working_directory: Option<&str>, path: &str) -> Option<String> {
         let program = Program::Command(command.iter().map(|it| (*it).to_owned()).collect());

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::HowEnded;
 use super::sandbox::{Obstacle, Sandbox};
+use crate::domain::fleet::Program;
 
 /// Bytes at the end of the output that are looked at: a program's last words, or a stack of calls.
 pub(super) const LAST_WORDS_BYTES: usize = 8 * 1024;
@@ -20,11 +21,12 @@ const NO_PRIVILEGES: [&str; 3] = ["no new privileges", "effective uid is not 0",
 const NO_COMPILERS: [&str; 3] =
     ["# Fatal error in", "Failed to mark memory page as executable", "space for code cache"];
 
-/// The sandbox's part in the end of a vessel that was started in `directory`, as a line for its
-/// log. `last_words` is the end of its output, asked for when it has failed.
+/// The sandbox's part in the end of a vessel whose `program` was started in `directory`, as a line
+/// for its log. `last_words` is the end of its output, asked for when it has failed.
 pub(super) fn hint(
     how: &HowEnded,
     last_words: impl FnOnce() -> Vec<u8>,
+    program: &Program,
     directory: &Path,
 ) -> Option<String> {
     if !matches!(how, HowEnded::Exited(1..) | HowEnded::Signaled(_)) {
@@ -39,7 +41,13 @@ pub(super) fn hint(
     }
     let sandbox = Sandbox::of_process();
     let by_path = text.lines().rev().find_map(|line| obstacle(line, directory, &sandbox));
+    // Where a path is relative, the program may have gone elsewhere first.
+    let by_program = || {
+        let mut named = named(program).filter(|_| says(&READ_ONLY));
+        named.find_map(|path| sandbox.protects(existing(&path)?))
+    };
     let obstacle = by_path
+        .or_else(by_program)
         .or_else(|| sandbox.forbids_privileges().filter(|_| says(&NO_PRIVILEGES)))
         .or_else(|| sandbox.forbids_compilers().filter(|_| says(&NO_COMPILERS)))?;
     Some(obstacle.line())
@@ -51,13 +59,27 @@ fn obstacle(line: &str, directory: &Path, sandbox: &Sandbox) -> Option<Obstacle>
     if says(&READ_ONLY) {
         // The first path in a shell's complaint is the shell's.
         let path = paths(line).last().unwrap_or_else(|| directory.join("it"));
-        let place = path.ancestors().find(|place| place.is_dir())?;
-        return sandbox.protects(place);
+        return sandbox.protects(existing(&path)?);
     }
     if says(&OUT_OF_SIGHT) {
         return paths(line).find_map(|path| sandbox.hides(&path));
     }
     None
+}
+
+/// The absolute paths that a program names where we can see it.
+pub(super) fn named(program: &Program) -> impl Iterator<Item = PathBuf> {
+    let texts = match program {
+        Program::Script(script) => std::slice::from_ref(script),
+        Program::Command(command) => command.get(1..).unwrap_or_default(),
+        Program::Code(_) => &[],
+    };
+    texts.iter().flat_map(|text| paths(text))
+}
+
+/// The directory at `path` or above it that is there.
+pub(super) fn existing(path: &Path) -> Option<&Path> {
+    path.ancestors().find(|place| place.is_dir())
 }
 
 /// The absolute paths in a line.
@@ -86,8 +108,21 @@ mod tests {
     }
 
     #[test]
+    fn programs_name_paths_in_scripts_and_arguments() {
+        let of = |program: Program| named(&program).collect::<Vec<_>>();
+        let script = "cd /srv/site && ./build > /dev/null # a/b";
+        let expected = ["/srv/site", "/dev/null"].map(PathBuf::from);
+        assert_eq!(of(Program::Script(script.into())), expected);
+        let command = ["/usr/bin/ssh", "-i", "/home/me/.ssh/id", "host:/srv"];
+        let command = Program::Command(command.map(String::from).to_vec());
+        assert_eq!(of(command), ["/home/me/.ssh/id", "/srv"].map(PathBuf::from));
+    }
+
+    #[test]
     fn who_has_not_failed_needs_no_hint() {
-        let of = |how, words: &str| hint(&how, || words.as_bytes().to_vec(), Path::new("/"));
+        let program = Program::Script("touch /proc/x".into());
+        let of =
+            |how, words: &str| hint(&how, || words.as_bytes().to_vec(), &program, Path::new("/"));
         let words = "touch: cannot touch '/proc/x': Read-only file system";
         assert_eq!(of(HowEnded::Exited(0), words), None);
         assert_eq!(of(HowEnded::CutOff, words), None);

@@ -139,7 +139,9 @@ impl ProcessLauncher {
         let started = start.spawn(identity, work.body_start)?;
         self.spawning.observe_duration(begun.elapsed());
         let how = wait(started, &bounds, stop, output);
-        if let Some(hint) = hint(&how, || output.end_of(LAST_WORDS_BYTES), &directory) {
+        if let Some(hint) =
+            hint(&how, || output.end_of(LAST_WORDS_BYTES), launch.program, &directory)
+        {
             output.append_line(&format!("boathook: {hint}"));
         }
         Ok(how)

@@ -217,9 +217,18 @@ fn a_sandbox_is_told_by_doctor_and_in_the_vessels_own_log() {
             "deploy": {"run": "echo x > /srv/site/index.html", "working_directory": "/srv/site"},
             "home": {"command": ["true"], "working_directory": "/home/somebody/site"},
             "key": {"run": "ssh -F none -i /home/somebody/.ssh/id -p 9 -oBatchMode=yes 127.0.0.1"},
+            "write": {"run": "test -e /srv/site && date > /srv/site/date 2> /dev/null"},
+            "read": {"run": "cat /srv/site/page > /dev/null 2>/tmp/log"},
         }),
     );
     let report = Report::of(&server);
+    for (vessel, line) in [("key", "ProtectHome=read-only"), ("write", "ReadWritePaths=/srv/site")]
+    {
+        let (level, remedy) = report.about("fleets", &format!("site, {vessel}: "));
+        assert_eq!(level, "warning");
+        assert!(remedy.ends_with(&format!("\n[Service]\n{line}")), "{remedy}");
+    }
+    assert!(!report.all("fleets").iter().any(|it| it["what"].as_str().unwrap().contains("read:")));
     let (level, remedy) = report.about("fleets", "site, deploy: working directory /srv/site");
     assert_eq!(level, "warning");
     assert!(remedy.ends_with("\n[Service]\nReadWritePaths=/srv/site"), "{remedy}");
@@ -237,6 +246,12 @@ fn a_sandbox_is_told_by_doctor_and_in_the_vessels_own_log() {
     let hint = "boathook: /srv/site is read-only in the service's sandbox: `systemctl edit \
                 boathook`, write [Service] and below it ReadWritePaths=/srv/site, ";
     assert!(log.contains(hint), "{log}");
+
+    // A path may be relative to where the program has gone.
+    let run = api.wait_ended(&api.start(&api.apply(&json!({
+        "name": "gone", "vessels": {"v": {"run": "cd /srv/site && echo x > index.html"}},
+    }))));
+    assert!(api.output(&run, "v").contains(hint), "{}", api.output(&run, "v"));
 
     let run = api.wait_ended(&api.start(&api.apply(&json!({"name": "home", "vessels": {
         "home": {"command": ["true"], "working_directory": "/home/somebody/site"},
