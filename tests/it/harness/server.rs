@@ -7,7 +7,7 @@ use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -45,6 +45,17 @@ struct Running {
     is_tls: bool,
     /// What follows the ready line on stdout.
     more_stdout: Receiver<String>,
+    log_end: LogEnd,
+}
+
+/// Of the log of one process, which is read beside it.
+struct LogEnd(Receiver<()>);
+
+impl LogEnd {
+    /// Waits until all of the log is there. For a little while only: somebody else may have it open.
+    fn wait(&self) {
+        let _ = self.0.recv_timeout(Duration::from_secs(2));
+    }
 }
 
 impl ServerBuilder {
@@ -147,7 +158,7 @@ impl Server {
     }
 
     /// Starts the server without waiting until it is ready.
-    fn launch(&self) -> (Child, Receiver<String>) {
+    fn launch(&self) -> (Child, Receiver<String>, LogEnd) {
         let mut child = self.command().spawn().expect("boathook starts");
         let (lines, stdout) = channel();
         let from_stdout = BufReader::new(child.stdout.take().unwrap());
@@ -160,14 +171,16 @@ impl Server {
         });
         let mut from_stderr = BufReader::new(child.stderr.take().unwrap());
         let log = Arc::clone(&self.log);
+        let (ends_with_it, log_end) = channel();
         std::thread::spawn(move || {
+            let _ends_with_it: Sender<()> = ends_with_it;
             let mut line = Vec::new();
             while from_stderr.read_until(b'\n', &mut line).is_ok_and(|length| length > 0) {
                 log.lock().unwrap().push_str(&String::from_utf8_lossy(&line));
                 line.clear();
             }
         });
-        (child, stdout)
+        (child, stdout, LogEnd(log_end))
     }
 
     /// Starts a server again on the same data directory and waits until it is ready.
@@ -180,7 +193,7 @@ impl Server {
     /// The same; an error when it does not become ready.
     pub fn try_start_again(&mut self) -> Result<(), String> {
         assert!(self.process.is_none(), "the server is running already");
-        let (mut child, stdout) = self.launch();
+        let (mut child, stdout, log_end) = self.launch();
         let give_up = Instant::now() + PATIENCE;
         let line = loop {
             match stdout.recv_timeout(Duration::from_millis(100)) {
@@ -189,6 +202,7 @@ impl Server {
                 Err(_) => {
                     let _ = child.kill();
                     let status = child.wait().unwrap();
+                    log_end.wait();
                     return Err(format!("the server did not become ready: {status}"));
                 }
             }
@@ -204,17 +218,18 @@ impl Server {
             return Err(format!("not a ready line: {line:?}"));
         };
         let (hooks, admin) = (hooks.to_owned(), admin.to_owned());
-        self.process = Some(Running { child, hooks, admin, is_tls, more_stdout: stdout });
+        self.process = Some(Running { child, hooks, admin, is_tls, more_stdout: stdout, log_end });
         Ok(())
     }
 
     /// Starts the server and kills it after `delay`, wherever it is by then.
     pub fn start_and_kill(&mut self, delay: Duration) {
         assert!(self.process.is_none(), "the server is running already");
-        let (mut child, _stdout) = self.launch();
+        let (mut child, _stdout, log_end) = self.launch();
         std::thread::sleep(delay);
         child.kill().unwrap();
         child.wait().unwrap();
+        log_end.wait();
     }
 
     fn running(&self) -> &Running {
@@ -317,14 +332,16 @@ impl Server {
         let mut process = self.process.take().expect("the server runs");
         process.child.kill().unwrap();
         process.child.wait().unwrap();
+        process.log_end.wait();
     }
 
     /// Waits until the server has gone by itself.
     #[track_caller]
     pub fn wait_exit(&mut self) -> ExitStatus {
-        let child = &mut self.process.as_mut().expect("the server runs").child;
-        match wait_for(|| child.try_wait().unwrap()) {
+        let process = self.process.as_mut().expect("the server runs");
+        match wait_for(|| process.child.try_wait().unwrap()) {
             Some(status) => {
+                process.log_end.wait();
                 self.process = None;
                 status
             }
