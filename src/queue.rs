@@ -178,12 +178,6 @@ impl Queue {
         self.lanes.len() + idle < self.waiting_max
     }
 
-    /// There is a new version of a fleet. Runs keep theirs; how many of them may start at a time is
-    /// the fleet's to say, and it says so now.
-    pub fn fleet_changed(&mut self, version: &FleetVersion) {
-        self.lanes.fleet_changed(version);
-    }
-
     /// Whether [`claim`](Self::claim) would find something.
     pub fn has_claimable(&self) -> bool {
         self.lanes.has_next() || self.next_suspect().is_some()

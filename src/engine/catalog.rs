@@ -161,11 +161,6 @@ impl Catalog {
         fleets
     }
 
-    /// The newest version of each fleet.
-    pub fn newest(&self) -> impl Iterator<Item = &FleetVersion> {
-        self.fleets.values().map(|entry| &*entry.current)
-    }
-
     /// Which runs the fleets keep that say so themselves.
     pub fn keep_rules(&self) -> HashMap<FleetId, Retention> {
         let own = |entry: &FleetEntry| entry.current.definition.keep_runs;

@@ -286,30 +286,12 @@ impl Engine {
         let touches_fleets = changes
             .iter()
             .any(|change| matches!(change, Change::PutFleet(_) | Change::RemoveFleet(_)));
-        let versions: Vec<_> = changes.iter().filter_map(new_version).collect();
         let ticket = self.storage.commit(changes);
         drop(catalog);
         ticket.wait();
         if touches_fleets {
             self.keep_rules_changed();
         }
-        versions.iter().for_each(|version| self.fleet_changed(version));
         Ok(result)
-    }
-
-    /// Lets runs start that a new version of their fleet has room for.
-    fn fleet_changed(&self, version: &FleetVersion) {
-        let mut decisions = self.decisions();
-        decisions.queue.fleet_changed(version);
-        if decisions.queue.has_claimable() {
-            self.work.notify_one();
-        }
-    }
-}
-
-fn new_version(change: &Change) -> Option<Arc<FleetVersion>> {
-    match change {
-        Change::AddFleetVersion(version) => Some(Arc::clone(version)),
-        _ => None,
     }
 }

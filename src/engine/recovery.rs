@@ -127,7 +127,6 @@ impl Engine {
         for entry in storage.queue() {
             restoring.restore(&entry?, &mut ledger)?;
         }
-        catalog.newest().for_each(|version| restoring.queue.fleet_changed(version));
         let Restoring { queue, recovery, changes, .. } = restoring;
         // Leftovers are found by rows that say Running, and directories are judged by the boot that
         // the last server recorded: both are seen to before any of that changes.

@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
-use crate::domain::fleet::FleetVersion;
 use crate::domain::ids::{FleetId, RunId};
 use crate::queue::turns::Turns;
 use crate::queue::{QueuedRun, VesselOfRun};
@@ -33,9 +32,6 @@ struct Lane {
     waiting: BTreeMap<u64, QueuedRun>,
     /// Runs of the fleet that have started and not ended.
     active: usize,
-    /// The newest version of the fleet that is known here, and how many runs it lets start.
-    version: u32,
-    concurrency: Option<u32>,
 }
 
 impl Lane {
@@ -47,14 +43,7 @@ impl Lane {
     /// The run that waits and may start.
     fn startable(&self) -> Option<&QueuedRun> {
         let (_, next) = self.waiting.first_key_value()?;
-        (self.places(self.concurrency) > 0).then_some(next)
-    }
-
-    /// Takes note of a version. The newest counts for all runs that wait, whatever their own.
-    fn learn(&mut self, version: &FleetVersion) {
-        if version.version >= self.version {
-            (self.version, self.concurrency) = (version.version, version.definition.concurrency);
-        }
+        (self.places(next.version.definition.concurrency) > 0).then_some(next)
     }
 
     /// The priority of what it would start next, if there is any.
@@ -100,19 +89,9 @@ impl Lanes {
     /// Adds a run at its place.
     pub fn push(&mut self, sequence: u64, run: QueuedRun) {
         let fleet = run.version.fleet_id;
-        let lane = self.lanes.entry(fleet).or_default();
-        lane.learn(&run.version);
-        lane.waiting.insert(sequence, run);
+        self.lanes.entry(fleet).or_default().waiting.insert(sequence, run);
         self.waiting += 1;
         self.update(fleet);
-    }
-
-    /// There is a new version of a fleet.
-    pub fn fleet_changed(&mut self, version: &FleetVersion) {
-        if let Some(lane) = self.lanes.get_mut(&version.fleet_id) {
-            lane.learn(version);
-            self.update(version.fleet_id);
-        }
     }
 
     /// Adds a vessel of a run under way.

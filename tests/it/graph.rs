@@ -1,7 +1,5 @@
 //! Fleets of several vessels: which run, in which order, and what becomes of the others.
 
-use std::fs;
-
 use serde_json::{Value, json};
 
 use crate::harness::api::vessel_of;
@@ -212,31 +210,6 @@ fn stopping_outranks_errors_and_keeps_the_rest_from_starting() {
     assert_eq!(vessel_of(&ended, "next")["status"], "Terminated");
     assert_eq!(vessel_of(&ended, "free")["status"], "Success");
     assert!(!journal.lines().contains(&"next".to_owned()));
-}
-
-#[test]
-fn runs_that_wait_go_by_the_newest_concurrency() {
-    let server = Server::start();
-    let api = server.api();
-    let open = server.scratch().join("open");
-    let mut fleet = json!({
-        "name": "widened", "concurrency": 1,
-        "vessels": {"v": {"run": format!("until [ -e {} ]; do sleep 0.02; done", open.display())}},
-    });
-    let (id, hook) = server.fleet_with_webhook(&fleet);
-    let runs: Vec<String> = (0..4).map(|_| hook.post(server.hooks(), &[], b"")).collect();
-    let status = |run: &str| api.run(run)["status"].as_str().unwrap().to_owned();
-    server.wait_until("the first runs", || status(&runs[0]) == "Running");
-    assert_eq!(status(&runs[1]), "Scheduled");
-    fleet["concurrency"] = json!(3);
-    api.put(&format!("/api/v1/fleets/{id}"), &fleet).expect(200);
-    server.wait_until("three run", || runs[..3].iter().all(|run| status(run) == "Running"));
-    assert_eq!(status(&runs[3]), "Scheduled");
-    fs::write(open, "").unwrap();
-    for run in &runs {
-        let run = api.wait_status(run, "Success");
-        assert_eq!(run["fleet_version"], 1, "it keeps the version it was accepted with");
-    }
 }
 
 #[test]

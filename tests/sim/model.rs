@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use boathook::clock::Timestamp;
-use boathook::domain::fleet::{Delivery, FleetDefinition};
-use boathook::domain::ids::{FleetId, RunId, VesselRunId};
+use boathook::domain::fleet::Delivery;
+use boathook::domain::ids::{RunId, VesselRunId};
 use boathook::domain::overlap::Overlap;
 use boathook::domain::run::End;
 
@@ -20,20 +20,12 @@ pub struct Model {
     unfinished: BTreeMap<RunId, Run>,
     /// Apart, so that the past does not slow the present down.
     ended: BTreeMap<RunId, Run>,
-    /// By the newest version of each fleet.
-    concurrency: BTreeMap<FleetId, Option<u32>>,
     crashes_max: u32,
 }
 
 impl Model {
     pub fn new(crashes_max: u32) -> Self {
-        let (unfinished, ended, concurrency) = Default::default();
-        Self { unfinished, ended, concurrency, crashes_max }
-    }
-
-    /// There is a new version of a fleet.
-    pub fn fleet_changed(&mut self, fleet: FleetId, definition: &FleetDefinition) {
-        self.concurrency.insert(fleet, definition.concurrency);
+        Self { unfinished: BTreeMap::new(), ended: BTreeMap::new(), crashes_max }
     }
 
     /// A run was accepted; `overlap` may end it at once, or others in its favour.
@@ -118,7 +110,7 @@ impl Model {
         let active = of_fleet().filter(|(_, it)| it.is_active()).count();
         let first = of_fleet().find(|(_, it)| it.is_waiting());
         first.is_some_and(|(first, _)| *first == id)
-            && self.concurrency[&run.fleet].is_none_or(|limit| active < limit as usize)
+            && run.definition.concurrency.is_none_or(|limit| active < limit as usize)
     }
 
     pub fn has_claimable(&self) -> bool {

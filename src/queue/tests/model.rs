@@ -10,7 +10,7 @@ use crate::clock::Timestamp;
 use crate::domain::backoff::Backoff;
 use crate::domain::fleet::{Delivery, FleetVersion, Guardrails};
 use crate::domain::graph::Condition;
-use crate::domain::ids::{FleetId, RunId, VesselRunId};
+use crate::domain::ids::{RunId, VesselRunId};
 use crate::domain::overlap::Overlap;
 use crate::domain::overrides::Skip;
 use crate::domain::run::{End, Status};
@@ -24,8 +24,6 @@ pub struct Model {
     /// Every run, in the order of acceptance.
     pub runs: Vec<RunId>,
     pub versions: BTreeMap<RunId, Arc<FleetVersion>>,
-    /// Of each fleet.
-    pub newest: BTreeMap<FleetId, Arc<FleetVersion>>,
     started: BTreeSet<RunId>,
     crashes: BTreeMap<RunId, u32>,
     pub running: BTreeSet<VesselRunId>,
@@ -113,7 +111,7 @@ impl Model {
         let waits = |other: &&RunId| !self.started.contains(*other) && !self.is_over(**other);
         let active =
             self.runs.iter().filter(of_fleet).filter(|other| self.is_active(**other)).count();
-        let limit = self.newest[&fleet].definition.concurrency;
+        let limit = self.versions[&run].definition.concurrency;
         self.runs.iter().filter(of_fleet).find(waits) == Some(&run)
             && limit.is_none_or(|limit| active < limit as usize)
     }
@@ -154,10 +152,6 @@ impl Model {
         };
         self.runs.push(run);
         self.versions.insert(run, Arc::clone(version));
-        let newest = self.newest.entry(version.fleet_id).or_insert_with(|| Arc::clone(version));
-        if version.version > newest.version {
-            *newest = Arc::clone(version);
-        }
         for vessel in ended.iter().flat_map(|run| self.vessels(*run)).collect::<Vec<_>>() {
             self.ended.insert(vessel, Status::Incomplete);
         }

@@ -140,7 +140,6 @@ impl Life {
                 for ended in &submitted.ended {
                     assert_eq!(self.durable.rows.runs.get(&ended.id), Some(ended));
                 }
-                self.queue.fleet_changed(&self.durable.model.newest[&version.fleet_id]);
             }
             Err(QueueFull) => assert!(!room),
         }
@@ -270,7 +269,6 @@ impl Life {
             assert_eq!(restored, expected);
             recovered.extend(changes);
         }
-        model.newest.values().for_each(|version| self.queue.fleet_changed(version));
         rows.apply(&recovered);
         assert!(model.running.is_empty(), "nothing runs yet");
     }

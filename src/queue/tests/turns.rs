@@ -177,33 +177,6 @@ fn runs_with_a_crash_behind_them_and_the_others_alternate() {
 }
 
 #[test]
-fn all_runs_of_a_fleet_go_by_its_newest_concurrency() {
-    let version =
-        |version, concurrency| Shape { concurrency, ..Shape::new(1, &[]) }.version(1, version);
-    let mut line = Line::new();
-    for _ in 0..6 {
-        line.submit(&version(1, Some(1)));
-    }
-    let first = line.claim().unwrap();
-    assert!(line.claim().is_none() && !line.queue.has_claimable());
-    line.queue.fleet_changed(&version(3, Some(3)));
-    let others = [line.claim().unwrap(), line.claim().unwrap()];
-    assert_eq!(others[0].version.version, 1, "a run keeps its version");
-    assert!(line.claim().is_none());
-    // What comes late, or is accepted with an older version, changes nothing.
-    line.queue.fleet_changed(&version(2, None));
-    line.submit(&version(2, None));
-    assert!(line.claim().is_none());
-    line.submit(&version(4, Some(1)));
-    line.settle(&first);
-    line.settle(&others[0]);
-    assert!(line.claim().is_none(), "one of them is still under way");
-    line.settle(&others[1]);
-    assert!(line.claim().is_some());
-    assert!(line.claim().is_none());
-}
-
-#[test]
 fn a_run_that_comes_while_its_fleet_is_at_its_concurrency_is_skipped() {
     let mut line = Line::new();
     // It has its place, even if no worker has come to it yet.

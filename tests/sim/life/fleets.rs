@@ -37,7 +37,6 @@ impl Life {
             panic!("{error}");
         }
         if outcome.result.is_some() || outcome.is_durable() {
-            self.model.fleet_changed(id, &definition);
             let versions = vec![definition];
             self.fleets.push(Fleet { id, is_alive: true, name, versions, webhook: None });
         }
@@ -60,7 +59,6 @@ impl Life {
             return assert!(!outcome.is_durable(), "a version like the one before");
         }
         if outcome.result.is_some() || outcome.is_durable() {
-            self.model.fleet_changed(id, &definition);
             self.fleets[place].versions.push(definition);
         }
     }
