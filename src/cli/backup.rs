@@ -1,6 +1,7 @@
 //! `boathook backup`: everything that a running server has, in one file. It is checked as it comes,
 //! and has its name only once all of it is on the disk.
 
+use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -153,13 +154,17 @@ impl Target {
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let (written, name) = match self {
-            Self::Stream(stream, name) => (stream.write_all(bytes), name.clone()),
-            Self::File { file, path } => (file.write_all(bytes), path.display().to_string()),
-        };
-        written.map_err(|error| {
+        let failed = |name: &dyn fmt::Display, error: io::Error| {
             io::Error::new(error.kind(), format!("cannot write to {name}: {error}"))
-        })
+        };
+        match self {
+            Self::Stream(stream, name) => {
+                stream.write_all(bytes).map_err(|error| failed(name, error))
+            }
+            Self::File { file, path } => {
+                file.write_all(bytes).map_err(|error| failed(&path.display(), error))
+            }
+        }
     }
 
     /// All of it is there: makes it durable, and gives it its name.

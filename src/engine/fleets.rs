@@ -100,10 +100,14 @@ impl Engine {
     /// # Errors
     /// When there is none, or its new name is taken.
     pub fn update_fleet(&self, id: FleetId, file: FleetFile) -> Result<FleetView, Refusal> {
+        Ok(self.save_version(id, file)?.1)
+    }
+
+    fn save_version(&self, id: FleetId, file: FleetFile) -> Result<(Applied, FleetView), Refusal> {
         self.check_user(&file)?;
         self.change(|catalog, now| {
-            let (_, view, changes) = catalog.update_fleet(id, file, now)?;
-            Ok((view, changes))
+            let (applied, view, changes) = catalog.update_fleet(id, file, now)?;
+            Ok(((applied, view), changes))
         })
     }
 
@@ -161,12 +165,7 @@ impl Engine {
     /// When there is no such fleet or version, or its name has been taken since.
     pub fn revert_fleet(&self, id: FleetId, version: u32) -> Result<(Applied, FleetView), Refusal> {
         let earlier = self.fleet_version(id, version)?;
-        let file = FleetFile::of(id, earlier.definition.clone());
-        self.check_user(&file)?;
-        self.change(|catalog, now| {
-            let (applied, view, changes) = catalog.update_fleet(id, file, now)?;
-            Ok(((applied, view), changes))
-        })
+        self.save_version(id, FleetFile::of(id, earlier.definition.clone()))
     }
 
     /// The webhook of a fleet, if it has one.

@@ -272,17 +272,20 @@ fn programs(program: &Program) -> Vec<Cow<'_, Program>> {
     git.into_iter().chain([by_name(&interpreter_of(code))]).collect()
 }
 
+/// The lines of a shell script that are no comments.
+fn lines_of(script: &str) -> impl Iterator<Item = &str> {
+    script.lines().filter(|line| !line.trim_start().starts_with('#'))
+}
+
 /// The names of the programs that a shell script seems to start.
 fn commands_of(script: &str) -> Vec<&str> {
-    let parts = script.lines().filter(|line| !line.trim_start().starts_with('#'));
-    let parts = parts.flat_map(|line| line.split(['|', '&', ';', '(', '`']));
+    let parts = lines_of(script).flat_map(|line| line.split(['|', '&', ';', '(', '`']));
     parts.filter_map(|part| part.split_whitespace().find(|word| !word.contains('='))).collect()
 }
 
 /// The absolute paths that a shell script sends output to.
 fn written_by(script: &str) -> impl Iterator<Item = &Path> {
-    let lines = script.lines().filter(|line| !line.trim_start().starts_with('#'));
-    let targets = lines.flat_map(|line| line.split('>').skip(1));
+    let targets = lines_of(script).flat_map(|line| line.split('>').skip(1));
     let ends = |letter: char| letter.is_whitespace() || ";&|()<'\"".contains(letter);
     let targets = targets.map(|text| text.trim_start_matches(['|', ' ', '\t', '"', '\'']));
     let targets = targets.filter_map(move |text| text.split(ends).next());
