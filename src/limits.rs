@@ -160,10 +160,9 @@ pub const PROCESS_ENVIRONMENT_BYTES_MAX: u64 = 8 << 20;
 pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(30);
 /// Clients that follow output at once; each holds a thread.
 pub const FOLLOWERS_MAX: usize = 64;
-/// Threads that answer webhooks: they wait for no disk, so there need not be as many as requests. The
-/// more of them wait for work, the longer each has slept when its turn comes: with 64 a small server
-/// answers a fifth less.
-pub const HOOK_HANDLERS: usize = 16;
+/// Threads that answer webhooks: they wait for no disk, so a few do, and under load they hardly sleep
+/// between two requests. Where every request wakes one of many, a small server answers a fifth less.
+pub const HOOK_HANDLERS: usize = 4;
 /// Webhooks that are with a handler, being stored in slices or waiting for their commit: commits are
 /// shared, so this is also how many accepts one commit can carry.
 pub const HOOK_LINKS: usize = 64;

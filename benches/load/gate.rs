@@ -21,13 +21,17 @@ use crate::{median, millis, percentile};
 /// Short rounds, and many: a shared machine is faster at one time than at another.
 const TIME: Duration = Duration::from_secs(2);
 const ROUNDS: usize = 9;
+/// Threads that answer behind bare tiny_http: as many as behind the gate, and more. The ratio is to
+/// whichever does better.
+const BARE_HANDLERS: [usize; 2] = [limits::HOOK_HANDLERS, 16];
 const UPLOADS: usize = 8;
 const UPLOAD_BYTES: usize = 25 << 20;
 
 pub fn run() {
     let (mut ratios, mut tcp_ratios) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
-        let (bare, tcp) = (bare(), bare_over_tcp());
+        let best = |bare: fn(usize) -> f64| BARE_HANDLERS.map(bare).into_iter().fold(0.0, f64::max);
+        let (bare, tcp) = (best(bare), best(bare_over_tcp));
         let gated = gated();
         ratios.push(gated / bare);
         tcp_ratios.push(gated / tcp);
@@ -43,26 +47,26 @@ pub fn run() {
 const ANSWER: &str = "{}";
 
 /// tiny_http as it comes, on a Unix socket.
-fn bare() -> f64 {
+fn bare(handlers: usize) -> f64 {
     let path = std::env::temp_dir().join(format!("boathook-bench-{}", std::process::id()));
     let _ = std::fs::remove_file(&path);
     let server = tiny_http::Server::http_unix(&path).expect("a socket");
-    let rate = served(server, Address::Unix(path.clone()), "tiny_http on a Unix socket");
+    let rate = served(server, Address::Unix(path.clone()), handlers, "tiny_http on a Unix socket");
     let _ = std::fs::remove_file(&path);
     rate
 }
 
 /// The same over TCP, which is what the gate's clients speak.
-fn bare_over_tcp() -> f64 {
+fn bare_over_tcp(handlers: usize) -> f64 {
     let server = tiny_http::Server::http("127.0.0.1:0").expect("a port");
     let address = server.server_addr().to_ip().expect("an address");
-    served(server, address.into(), "tiny_http over TCP")
+    served(server, address.into(), handlers, "tiny_http over TCP")
 }
 
-/// What `server` answers, with as many threads as answer behind the gate.
-fn served(server: tiny_http::Server, address: Address, who: &str) -> f64 {
+/// What `server` answers with so many threads.
+fn served(server: tiny_http::Server, address: Address, handlers: usize, who: &str) -> f64 {
     let server = Arc::new(server);
-    let threads: Vec<_> = (0..limits::HOOK_HANDLERS)
+    let threads: Vec<_> = (0..handlers)
         .map(|_| {
             let server = Arc::clone(&server);
             thread::spawn(move || {
@@ -76,7 +80,7 @@ fn served(server: tiny_http::Server, address: Address, who: &str) -> f64 {
         .collect();
     let request = post("/", "", &body());
     let mut answered = load(address, &request, 200, TIME, usize::MAX);
-    answered.report(who);
+    answered.report(&format!("{who}, {handlers:>2}"));
     threads.iter().for_each(|_| server.unblock());
     threads.into_iter().for_each(|thread| thread.join().expect("a handler"));
     answered.rate

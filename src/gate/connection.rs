@@ -186,7 +186,7 @@ impl Connection<'_> {
             is_old,
             persistence: &|| persistence(shared, seat, is_old, keeps_alive),
         };
-        let (place, mut link) = shared.links.take()?;
+        let (place, link) = shared.links.take()?;
         let line = link.line();
         let parcel = Parcel {
             head,

@@ -1,6 +1,11 @@
 //! The way from the gate to the handlers: a Unix socket without a name, and a table in which
 //! requests wait to be claimed. What crosses the socket is an id that nobody can guess, never a byte
 //! that a stranger sent; the request itself does not leave the process.
+//!
+//! An answer comes back over a [`Link`], which is one request's for as long as that takes. Requests
+//! whose answers may take a shorter way are announced over one connection for all of them, the lane:
+//! many come at once there, and a thread that is awake reads on where others would have to be woken.
+//! An answer that needs its link after all is announced over that, as a request would have been.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -10,7 +15,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{Mode, OFlags};
@@ -32,15 +37,25 @@ pub struct Parcel {
     pub received_at: Instant,
     /// What the answer comes back over.
     pub line: Arc<Line>,
-    /// What a small one may take instead.
+    /// What a small one may take instead. Then nobody listens to the line yet.
     pub shortcut: Option<Arc<Shortcut>>,
+}
+
+/// Writes an answer to the connection that it comes back over.
+pub type Relayed = Box<dyn FnOnce(Box<dyn Write + Send>) + Send>;
+
+/// What waits under an id.
+pub enum Waiting {
+    Request(Box<Parcel>),
+    Answer(Relayed),
 }
 
 /// See the module.
 pub struct Passage {
     /// The socket's file, whose name is gone: whoever does not have this descriptor cannot connect.
     socket: OwnedFd,
-    waiting: Mutex<HashMap<u128, Parcel>>,
+    lane: OnceLock<UnixStream>,
+    waiting: Mutex<HashMap<u128, Waiting>>,
 }
 
 impl Passage {
@@ -63,8 +78,20 @@ impl Passage {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let socket = rustix::fs::open(&path, flags, Mode::empty());
         std::fs::remove_file(&path)?;
-        let waiting = Mutex::default();
-        Ok((listener, Arc::new(Self { socket: socket?, waiting })))
+        let (lane, waiting) = (OnceLock::new(), Mutex::default());
+        Ok((listener, Arc::new(Self { socket: socket?, lane, waiting })))
+    }
+
+    /// Opens the lane, as a [`Link`] is opened. Without it, all requests go over their links.
+    ///
+    /// # Errors
+    /// As [`Link::open`].
+    pub fn open_lane(&self, patience: Duration) -> io::Result<()> {
+        let lane = self.dial()?;
+        greet(&lane, &announcement(random()?), patience)?;
+        // Whoever was first has opened as good a one.
+        let _ = self.lane.set(lane);
+        Ok(())
     }
 
     /// Connects to the listener.
@@ -75,13 +102,37 @@ impl Passage {
         UnixStream::connect(format!("/proc/self/fd/{}", self.socket.as_raw_fd()))
     }
 
-    /// Takes the request that waits under the id in `target`, the path of a forwarded request.
-    pub fn claim(&self, target: &str) -> Option<Parcel> {
+    /// Takes what waits under the id in `target`, the path of an announcement.
+    pub fn claim(&self, target: &str) -> Option<Waiting> {
         let id = u128::from_str_radix(target.strip_prefix('/')?, 16).ok()?;
         self.waiting().remove(&id)
     }
 
-    fn waiting(&self) -> MutexGuard<'_, HashMap<u128, Parcel>> {
+    /// Has `answer` written to `line`, by whoever claims it. Of the parcel that came with the line
+    /// nothing waits any more.
+    ///
+    /// # Errors
+    /// When the line is cut. Then the answer is dropped.
+    pub fn bring(&self, line: &Line, answer: Relayed) -> io::Result<()> {
+        self.announce(line, Waiting::Answer(answer), &line.stream)
+    }
+
+    /// Lets `what` wait under the id of `line`, and says so on `stream`.
+    fn announce(&self, line: &Line, what: Waiting, mut stream: &UnixStream) -> io::Result<()> {
+        self.waiting().insert(line.id, what);
+        let said = stream.write_all(line.announcement.as_bytes());
+        if said.is_err() {
+            drop(self.forget(line));
+        }
+        said
+    }
+
+    /// Takes back what waits for the line, to be dropped without the lock.
+    fn forget(&self, line: &Line) -> Option<Waiting> {
+        self.waiting().remove(&line.id)
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, HashMap<u128, Waiting>> {
         // Nothing under this lock can be left half done by a panic.
         self.waiting.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
@@ -98,6 +149,9 @@ impl fmt::Debug for Passage {
 pub struct Line {
     stream: UnixStream,
     is_cut: AtomicBool,
+    id: u128,
+    /// Tells the handlers of what waits under the id.
+    announcement: String,
 }
 
 impl Line {
@@ -125,9 +179,6 @@ impl AsFd for Line {
 pub struct Link {
     passage: Arc<Passage>,
     line: Arc<Line>,
-    id: u128,
-    /// The forwarded request, always the same.
-    request: String,
     buffer: Vec<u8>,
 }
 
@@ -136,29 +187,12 @@ impl Link {
     /// leaves one lying that comes while a thread of its pool is still on its way to the one before.
     /// When all handlers are busy for longer, this fails with [`io::ErrorKind::WouldBlock`].
     pub(super) fn open(passage: &Arc<Passage>, patience: Duration) -> io::Result<Self> {
-        let id = random()?;
-        let line = Line { stream: passage.dial()?, is_cut: AtomicBool::new(false) };
-        let mut link = Self {
-            passage: Arc::clone(passage),
-            line: Arc::new(line),
-            id,
-            request: format!("POST /{id:032x} HTTP/1.1\r\n\r\n"),
-            buffer: vec![0; BUFFER_BYTES],
-        };
-        // Nothing waits under the id yet; any answer will do.
-        link.line.stream.set_read_timeout(Some(patience))?;
-        link.send()?;
-        let mut answer = Vec::new();
-        while !answer.ends_with(b"\r\n\r\n") {
-            let fresh = link.receive()?;
-            if fresh.is_empty() || answer.len() > BUFFER_BYTES {
-                return Err(io::Error::other("the handlers do not answer"));
-            }
-            answer.extend_from_slice(fresh);
-        }
-        // An answer takes as long as it takes.
-        link.line.stream.set_read_timeout(None)?;
-        Ok(link)
+        let (stream, id) = (passage.dial()?, random()?);
+        let announcement = announcement(id);
+        greet(&stream, &announcement, patience)?;
+        let line = Line { stream, is_cut: AtomicBool::new(false), id, announcement };
+        let passage = Arc::clone(passage);
+        Ok(Self { passage, line: Arc::new(line), buffer: vec![0; BUFFER_BYTES] })
     }
 
     /// The connection, to go with the request.
@@ -166,14 +200,18 @@ impl Link {
         Arc::clone(&self.line)
     }
 
-    /// Hands `parcel` over.
-    pub(super) fn forward(&mut self, parcel: Parcel) -> io::Result<()> {
-        self.passage.waiting().insert(self.id, parcel);
-        self.send()
+    /// Hands `parcel` over. Its answer comes over the link.
+    pub(super) fn forward(&self, parcel: Parcel) -> io::Result<()> {
+        self.passage.announce(&self.line, Waiting::Request(Box::new(parcel)), &self.line.stream)
     }
 
-    fn send(&mut self) -> io::Result<()> {
-        (&self.line.stream).write_all(self.request.as_bytes())
+    /// Hands `parcel` over, whose answer need not come over the link: that hears of one only if it
+    /// does.
+    pub(super) fn announce(&self, parcel: Parcel) -> io::Result<()> {
+        // The kernel takes so short a line as a whole, from many at once, and has room for more of
+        // them than there are links.
+        let stream = self.passage.lane.get().unwrap_or(&self.line.stream);
+        self.passage.announce(&self.line, Waiting::Request(Box::new(parcel)), stream)
     }
 
     /// Reads once what has come of an answer; nothing at the end of the connection.
@@ -197,8 +235,30 @@ impl AsFd for Link {
 impl Drop for Link {
     fn drop(&mut self) {
         self.line.cut();
-        self.passage.waiting().remove(&self.id);
+        drop(self.passage.forget(&self.line));
     }
+}
+
+/// Says that something waits under `id`.
+fn announcement(id: u128) -> String {
+    format!("POST /{id:032x} HTTP/1.1\r\n\r\n")
+}
+
+/// Waits for up to `patience` until `stream` is served. Nothing waits yet under the id that is
+/// announced; any answer will do.
+fn greet(mut stream: &UnixStream, announcement: &str, patience: Duration) -> io::Result<()> {
+    stream.set_read_timeout(Some(patience))?;
+    stream.write_all(announcement.as_bytes())?;
+    let (mut answer, mut fresh) = (Vec::new(), [0; 256]);
+    while !answer.ends_with(b"\r\n\r\n") {
+        let read = stream.read(&mut fresh)?;
+        if read == 0 || answer.len() > BUFFER_BYTES {
+            return Err(io::Error::other("the handlers do not answer"));
+        }
+        answer.extend_from_slice(&fresh[..read]);
+    }
+    // An answer takes as long as it takes.
+    stream.set_read_timeout(None)
 }
 
 fn random() -> io::Result<u128> {
@@ -208,8 +268,91 @@ fn random() -> io::Result<u128> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use std::thread;
+
     use super::*;
+    use crate::gate::{Scanner, Spool};
+
+    /// A request whose answer comes back over `line`, or by a shortcut.
+    pub fn parcel(line: &Arc<Line>, shortcut: Option<&Arc<Shortcut>>) -> Parcel {
+        let bytes = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+        let mut scanner = Scanner::new();
+        scanner.scan(bytes).unwrap();
+        let spool = Arc::new(Spool::new(std::env::temp_dir(), 0, 0));
+        Parcel {
+            head: Head::parse(bytes, &scanner).unwrap(),
+            remote_addr: ([127, 0, 0, 1], 1).into(),
+            body: spool.draft(Some(0)).unwrap().finish().unwrap(),
+            received_at: Instant::now(),
+            line: Arc::clone(line),
+            shortcut: shortcut.cloned(),
+        }
+    }
+
+    /// Greets the next connection, and returns its inner end.
+    pub fn greet_next(inner: &UnixListener) -> UnixStream {
+        let (stream, _) = inner.accept().unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        next_target(&stream);
+        (&stream).write_all(b"HTTP/1.1 404 Not Found\r\n\r\n").unwrap();
+        stream
+    }
+
+    /// The path that is announced next on `stream`.
+    fn next_target(mut stream: &UnixStream) -> String {
+        let mut line = announcement(0).into_bytes();
+        stream.read_exact(&mut line).unwrap();
+        String::from_utf8(line).unwrap().split(' ').nth(1).unwrap().to_owned()
+    }
+
+    #[test]
+    fn requests_come_over_the_lane_and_their_answers_over_their_links() {
+        let directory = tempfile::tempdir().unwrap();
+        let (inner, passage) = Passage::open(directory.path()).unwrap();
+        let greeter = thread::spawn(move || (greet_next(&inner), greet_next(&inner)));
+        let patience = Duration::from_secs(30);
+        passage.open_lane(patience).unwrap();
+        let mut link = Link::open(&passage, patience).unwrap();
+        let (lane, of_link) = greeter.join().unwrap();
+
+        link.announce(parcel(&link.line(), None)).unwrap();
+        let target = next_target(&lane);
+        let Some(Waiting::Request(parcel)) = passage.claim(&target) else {
+            panic!("no request waits");
+        };
+        assert!(passage.claim(&target).is_none(), "only once");
+
+        let answer = Box::new(|mut writer: Box<dyn Write + Send>| writer.write_all(b"x").unwrap());
+        passage.bring(&parcel.line, answer).unwrap();
+        assert_eq!(next_target(&of_link), target);
+        let Some(Waiting::Answer(answer)) = passage.claim(&target) else {
+            panic!("no answer waits");
+        };
+        answer(Box::new(of_link));
+        assert_eq!(link.receive().unwrap(), b"x");
+    }
+
+    #[test]
+    fn what_nobody_waits_for_is_dropped() {
+        let directory = tempfile::tempdir().unwrap();
+        let (inner, passage) = Passage::open(directory.path()).unwrap();
+        let greeter = thread::spawn(move || greet_next(&inner));
+        let link = Link::open(&passage, Duration::from_secs(30)).unwrap();
+        let of_link = greeter.join().unwrap();
+        let line = link.line();
+
+        // Without a lane, it comes over the link.
+        link.announce(parcel(&line, None)).unwrap();
+        let target = next_target(&of_link);
+        drop(link);
+        assert!(passage.claim(&target).is_none());
+
+        let held = Arc::new(());
+        let answer = Arc::clone(&held);
+        assert!(passage.bring(&line, Box::new(move |_| drop(answer))).is_err());
+        assert_eq!(Arc::strong_count(&held), 1);
+    }
 
     #[test]
     fn a_socket_without_a_name_is_reached_through_its_descriptor() {

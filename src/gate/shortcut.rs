@@ -1,6 +1,7 @@
 //! The short way of an answer. Whoever has a small one, whole, writes it to the client itself, and
 //! the connection's thread is not woken for it: it next hears of the client's next request. That
-//! spares one hand-over of five.
+//! spares one hand-over of five, and as such requests have no use for links of their own, they share
+//! the lane, which spares most of another.
 //!
 //! It is open only while nothing can be in the way: the connection is plain and will be kept, and
 //! its client has sent nothing beyond the request. All other answers are relayed. Nobody waits for a
@@ -77,12 +78,12 @@ impl Shortcut {
     pub(super) fn forward(&self, parcel: Parcel) -> io::Result<()> {
         let mut state = self.state();
         let forwarded = match &mut *state {
-            State::Open(_, link) => link.forward(parcel),
+            State::Open(_, link) => link.announce(parcel),
             // Nobody knows of it yet.
             _ => Err(io::ErrorKind::NotConnected.into()),
         };
         if forwarded.is_err() {
-            // The link would hold the parcel for ever, and that the link.
+            // Whatever the link could bring now is not an answer to this.
             *state = State::Closed;
         }
         forwarded

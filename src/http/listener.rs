@@ -61,6 +61,7 @@ impl Listener {
         let (inner, passage) = Passage::open(doors.spool.directory())?;
         let of_server = (Arc::clone(&passage), Arc::clone(&handler));
         let server = Server::start(name, inner, of_server.0, of_server.1, handlers)?;
+        passage.open_lane(limits::HANDLER_WAIT)?;
         let links = Links::new(
             passage,
             handlers + lasting,

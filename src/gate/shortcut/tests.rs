@@ -7,7 +7,8 @@ use crossbeam_channel::{Receiver, bounded};
 
 use super::*;
 use crate::gate::census::{Census, Limits, Seat};
-use crate::gate::{Head, Links, Passage, Scanner, Spool};
+use crate::gate::passage::tests::{greet_next, parcel};
+use crate::gate::{Links, Passage};
 
 const SHORT: Duration = Duration::from_millis(20);
 
@@ -35,10 +36,7 @@ impl Fixture {
         let (greeted, inner_end) = bounded(1);
         // Greets one link; there are no more.
         thread::spawn(move || {
-            let (mut link, _) = inner.accept().unwrap();
-            link.read_exact(&mut [0; "POST / HTTP/1.1\r\n\r\n".len() + 32]).unwrap();
-            link.write_all(b"HTTP/1.1 404 Not Found\r\n\r\n").unwrap();
-            greeted.send(link).unwrap();
+            greeted.send(greet_next(&inner)).unwrap();
         });
         let links = Arc::new(Links::new(passage, 1, 0, Duration::from_secs(30)));
         Self { client, census, seat, links, inner: inner_end }
@@ -53,21 +51,6 @@ impl Fixture {
         let line = link.line();
         let presence = self.seat.presence().clone();
         (Shortcut::new(presence, is_head, persistence, (place, link)), line)
-    }
-
-    fn parcel(&self, shortcut: &Arc<Shortcut>, line: &Arc<Line>) -> Parcel {
-        let bytes = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
-        let mut scanner = Scanner::new();
-        scanner.scan(bytes).unwrap();
-        let spool = Arc::new(Spool::new(std::env::temp_dir(), 0, 0));
-        Parcel {
-            head: Head::parse(bytes, &scanner).unwrap(),
-            remote_addr: self.client.local_addr().unwrap(),
-            body: spool.draft(Some(0)).unwrap().finish().unwrap(),
-            received_at: Instant::now(),
-            line: Arc::clone(line),
-            shortcut: Some(Arc::clone(shortcut)),
-        }
     }
 }
 
@@ -129,7 +112,7 @@ fn a_request_that_cannot_be_handed_over_leaves_nothing_behind() {
     let fixture = Fixture::new();
     let (shortcut, line) = fixture.shortcut();
     drop(fixture.inner.recv().unwrap());
-    let parcel = fixture.parcel(&shortcut, &line);
+    let parcel = parcel(&line, Some(&shortcut));
     assert!(shortcut.forward(parcel).is_err());
     assert_eq!((Arc::strong_count(&shortcut), Arc::strong_count(&line)), (1, 1));
 }

@@ -11,7 +11,7 @@ use crossbeam_channel::Sender;
 use super::Shared;
 use super::output;
 use crate::gate::reply::{self, Persistence};
-use crate::gate::{Line, Parcel, Reply, Shortcut};
+use crate::gate::{Line, Parcel, Reply, Shortcut, Waiting};
 use crate::http::message::{Answer, Body, Outcome, Request};
 use crate::limits;
 
@@ -21,37 +21,46 @@ pub(super) struct Due {
     way: Way,
 }
 
+/// Leads to the gate, which relays what is written.
+type Writer = Box<dyn Write + Send>;
+
 /// Where an answer goes.
 struct Way {
-    /// Leads to the gate, which relays what is written.
-    writer: Box<dyn Write + Send>,
-    /// Leads to the client.
-    shortcut: Option<Arc<Shortcut>>,
+    back: Back,
     is_head: bool,
     /// Whatever happens to the answer, nobody waits for it in vain.
     cutter: Cutter,
 }
 
+/// How a request has come, and its answer goes.
+enum Back {
+    /// Over its link, which the answer takes as well.
+    Link(Writer),
+    /// Over the lane. A small answer goes to the client, any other over the link.
+    Lane(Arc<Shortcut>, Arc<Line>),
+}
+
 /// Answers `exchange`, or leaves it to whoever receives what is `due`.
 pub(super) fn serve(shared: &Arc<Shared>, exchange: tiny_http::Request, due: &Sender<Due>) {
-    let parcel = shared.passage.claim(exchange.url());
+    let waiting = shared.passage.claim(exchange.url());
     let writer = exchange.into_writer();
-    match parcel {
-        Some(parcel) => answer(shared, parcel, writer, due),
+    match waiting {
+        Some(Waiting::Request(parcel)) => answer(shared, *parcel, writer, due),
+        Some(Waiting::Answer(relay)) => relay(writer),
         // The first word on a new connection.
         None => output::write_greeting(writer),
     }
 }
 
-fn answer(
-    shared: &Arc<Shared>,
-    mut parcel: Parcel,
-    writer: Box<dyn Write + Send>,
-    due: &Sender<Due>,
-) {
+fn answer(shared: &Arc<Shared>, mut parcel: Parcel, writer: Writer, due: &Sender<Due>) {
     let cutter = Cutter { line: Arc::clone(&parcel.line), is_armed: true };
     let is_head = parcel.head.method == "HEAD";
-    let way = Way { writer, shortcut: parcel.shortcut.take(), is_head, cutter };
+    let back = match parcel.shortcut.take() {
+        // Nothing is written to the lane: others are on it.
+        Some(shortcut) => Back::Lane(shortcut, Arc::clone(&parcel.line)),
+        None => Back::Link(writer),
+    };
+    let way = Way { back, is_head, cutter };
     let is_large = parcel.body.length() > limits::BODY_INLINE_BYTES_MAX as u64;
     let due = due.clone();
     let decide = move |shared: &Arc<Shared>| decide(shared, parcel, way, &due);
@@ -88,37 +97,58 @@ fn deliver(shared: &Arc<Shared>, answer: Answer, way: Way) {
     match body {
         Body::Bytes(body) => send(shared, &Reply { status, headers, body }, way),
         Body::Stream(stream) => {
-            let Way { mut writer, shortcut, is_head, cutter } = way;
-            drop(shortcut);
+            let Way { back, is_head, cutter } = way;
             let is_lasting = stream.is_lasting;
-            let write = move |shared: &Arc<Shared>| {
-                let head = reply::head(status, &headers, stream.length);
-                let is_over = || shared.stopping.load(Ordering::SeqCst) || cutter.line.is_cut();
-                let written = output::write(&mut *writer, &head, stream, is_head, &is_over);
-                cutter.finish(shared, written);
-            };
-            match is_lasting {
-                // Without a thread it is dropped, and the client told that the server has failed.
-                true => drop(shared.spawn_lasting(write)),
-                false => write(shared),
-            }
+            relay(shared, back, move |shared, mut writer| {
+                let write = move |shared: &Arc<Shared>| {
+                    let head = reply::head(status, &headers, stream.length);
+                    let is_over = || shared.stopping.load(Ordering::SeqCst) || cutter.line.is_cut();
+                    let written = output::write(&mut *writer, &head, stream, is_head, &is_over);
+                    cutter.finish(shared, written);
+                };
+                match is_lasting {
+                    // Without a thread it is dropped, and the client told that the server has failed.
+                    true => drop(shared.spawn_lasting(write)),
+                    false => write(shared),
+                }
+            });
         }
     }
 }
 
-fn send(shared: &Shared, reply: &Reply, way: Way) {
-    let Way { mut writer, shortcut, is_head, cutter } = way;
-    if let Some(entered) = shortcut.as_ref().and_then(|way| way.enter(reply)) {
-        // Others may be answered over its connection as soon as this is sent.
-        drop(writer);
+fn send(shared: &Arc<Shared>, reply: &Reply, way: Way) {
+    let Way { back, is_head, cutter } = way;
+    if let Back::Lane(shortcut, _) = &back
+        && let Some(entered) = shortcut.enter(reply)
+    {
+        // Others may be answered over its link as soon as this is sent.
         cutter.finish(shared, Ok(()));
         entered.send(reply);
         return;
     }
     // What becomes of the client's connection, the gate adds.
     let bytes = reply.to_bytes(Persistence::Kept, is_head);
-    let written = writer.write_all(&bytes).and_then(|()| writer.flush());
-    cutter.finish(shared, written);
+    relay(shared, back, move |shared, mut writer| {
+        let written = writer.write_all(&bytes).and_then(|()| writer.flush());
+        cutter.finish(shared, written);
+    });
+}
+
+/// Lets `write` write an answer to the link.
+fn relay(
+    shared: &Arc<Shared>,
+    back: Back,
+    write: impl FnOnce(&Arc<Shared>, Writer) + Send + 'static,
+) {
+    match back {
+        Back::Link(writer) => write(shared, writer),
+        Back::Lane(_, line) => {
+            let of_claimer = Arc::clone(shared);
+            let relayed = Box::new(move |writer: Writer| write(&of_claimer, writer));
+            // When the line is cut, nobody waits for the answer any more.
+            let _ = shared.passage.bring(&line, relayed);
+        }
+    }
 }
 
 /// Lets the handler answer.
