@@ -5,7 +5,8 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::limits::LEAVING_CONNECTIONS;
 
-/// Listeners, the database, the log, files of the moment, connections that were turned away.
+/// Listeners and the lane, the database, the log, files of the moment, connections that were turned
+/// away.
 const BASE: usize = 64 + 2 * LEAVING_CONNECTIONS;
 /// A worker's: the pipes, the pidfd and the files of its vessel.
 const PER_WORKER: usize = 8;

@@ -44,7 +44,7 @@ pub use chunked::Decoder;
 pub use counters::Counters;
 pub use head::{Framing, Head};
 pub use links::Links;
-pub use passage::{Line, Parcel, Passage, Relayed, Waiting};
+pub use passage::{GREETING, Line, Parcel, Passage, Waiting};
 pub use refusal::{Reason, Refusal};
 pub use reply::Reply;
 pub use scan::Scanner;

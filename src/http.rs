@@ -46,7 +46,7 @@ pub fn serve_hooks(
     let counters = Arc::clone(&instruments.hooks);
     let handlers = settings.max_under_way.min(limits::HOOK_HANDLERS);
     let lasting = settings.max_under_way - handlers;
-    let options = Options { name: "hooks", handlers, lasting, counters };
+    let options = Options { name: "hooks", handlers, lasting, has_lane: true, counters };
     let handler = Arc::new(HookHandler::new(engine, settings, Arc::clone(instruments)));
     Listener::start(socket, options, handler, doors)
 }
@@ -64,7 +64,8 @@ pub fn serve_admin(
 ) -> io::Result<Listener> {
     let lasting = settings.max_followers.saturating_add(limits::BACKUPS_MAX);
     let counters = Arc::clone(&instruments.admin);
-    let options = Options { name: "admin", handlers: limits::ADMIN_HANDLERS, lasting, counters };
+    let handlers = limits::ADMIN_HANDLERS;
+    let options = Options { name: "admin", handlers, lasting, has_lane: false, counters };
     let handler = Arc::new(AdminHandler::new(engine, settings, Arc::clone(instruments)));
     Listener::start(socket, options, handler, doors)
 }

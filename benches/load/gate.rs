@@ -109,7 +109,8 @@ fn gated() -> f64 {
     let socket = TcpListener::bind("127.0.0.1:0").expect("a port");
     let handlers = limits::HOOK_HANDLERS;
     let lasting = limits::HOOK_LINKS - handlers;
-    let options = Options { name: "bench", handlers, lasting, counters: Arc::default() };
+    let options =
+        Options { name: "bench", handlers, lasting, has_lane: true, counters: Arc::default() };
     let settings = GateSettings {
         max_connections: limits::CONNECTIONS_MAX,
         max_connections_per_ip: limits::CONNECTIONS_PER_IP_MAX,

@@ -37,7 +37,7 @@ pub struct Parcel {
     pub received_at: Instant,
     /// What the answer comes back over.
     pub line: Arc<Line>,
-    /// What a small one may take instead. Then nobody listens to the line yet.
+    /// What a small one may take instead. Others have to be announced first, where there is a lane.
     pub shortcut: Option<Arc<Shortcut>>,
 }
 
@@ -54,8 +54,22 @@ pub enum Waiting {
 pub struct Passage {
     /// The socket's file, whose name is gone: whoever does not have this descriptor cannot connect.
     socket: OwnedFd,
-    lane: OnceLock<UnixStream>,
-    waiting: Mutex<HashMap<u128, Waiting>>,
+    lane: OnceLock<Lane>,
+    waiting: Mutex<Table>,
+}
+
+/// One connection for the announcements of all requests whose answers do not come back over it.
+struct Lane {
+    stream: UnixStream,
+    is_broken: AtomicBool,
+}
+
+/// What waits, by id.
+#[derive(Default)]
+struct Table {
+    entries: HashMap<u128, Waiting>,
+    /// Nobody claims anything any more.
+    is_closed: bool,
 }
 
 impl Passage {
@@ -82,16 +96,21 @@ impl Passage {
         Ok((listener, Arc::new(Self { socket: socket?, lane, waiting })))
     }
 
-    /// Opens the lane, as a [`Link`] is opened. Without it, all requests go over their links.
+    /// Opens the lane, as a [`Link`] is opened. Without one, all requests go over their links.
     ///
     /// # Errors
     /// As [`Link::open`].
     pub fn open_lane(&self, patience: Duration) -> io::Result<()> {
-        let lane = self.dial()?;
-        greet(&lane, &announcement(random()?), patience)?;
+        let stream = self.dial()?;
+        greet(&stream, patience)?;
         // Whoever was first has opened as good a one.
-        let _ = self.lane.set(lane);
+        let _ = self.lane.set(Lane { stream, is_broken: AtomicBool::new(false) });
         Ok(())
+    }
+
+    /// Whether requests with a shortcut are announced over a lane.
+    pub fn has_lane(&self) -> bool {
+        self.lane.get().is_some()
     }
 
     /// Connects to the listener.
@@ -105,34 +124,72 @@ impl Passage {
     /// Takes what waits under the id in `target`, the path of an announcement.
     pub fn claim(&self, target: &str) -> Option<Waiting> {
         let id = u128::from_str_radix(target.strip_prefix('/')?, 16).ok()?;
-        self.waiting().remove(&id)
+        self.table().entries.remove(&id)
     }
 
     /// Has `answer` written to `line`, by whoever claims it. Of the parcel that came with the line
     /// nothing waits any more.
     ///
     /// # Errors
-    /// When the line is cut. Then the answer is dropped.
+    /// When the line is cut, or nobody claims anything any more. Then the answer is dropped.
     pub fn bring(&self, line: &Line, answer: Relayed) -> io::Result<()> {
-        self.announce(line, Waiting::Answer(answer), &line.stream)
+        self.announce(line, Waiting::Answer(answer), || line.announce())
     }
 
-    /// Lets `what` wait under the id of `line`, and says so on `stream`.
-    fn announce(&self, line: &Line, what: Waiting, mut stream: &UnixStream) -> io::Result<()> {
-        self.waiting().insert(line.id, what);
-        let said = stream.write_all(line.announcement.as_bytes());
+    /// Drops all that waits, now and later.
+    pub fn close(&self) {
+        let left = {
+            let mut table = self.table();
+            table.is_closed = true;
+            std::mem::take(&mut table.entries)
+        };
+        drop(left);
+    }
+
+    /// Lets `what` wait under the id of `line`, and has it announced by `say`.
+    fn announce(
+        &self,
+        line: &Line,
+        what: Waiting,
+        say: impl FnOnce() -> io::Result<()>,
+    ) -> io::Result<()> {
+        let mut table = self.table();
+        if table.is_closed {
+            return Err(io::ErrorKind::NotConnected.into());
+        }
+        let before = table.entries.insert(line.id, what);
+        drop(table);
+        debug_assert!(before.is_none(), "a link is for one request at a time");
+        let said = say();
         if said.is_err() {
             drop(self.forget(line));
         }
         said
     }
 
-    /// Takes back what waits for the line, to be dropped without the lock.
-    fn forget(&self, line: &Line) -> Option<Waiting> {
-        self.waiting().remove(&line.id)
+    /// Announces over the lane what waits for `line`.
+    fn say_on_lane(&self, line: &Line) -> io::Result<()> {
+        let Some(lane) = self.lane.get() else { return line.announce() };
+        if !lane.is_broken.load(Ordering::Relaxed) {
+            // So short a line is one message to the kernel, whoever else is writing. Its reader waits
+            // for nobody.
+            match (&lane.stream).write_all(line.announcement.as_bytes()) {
+                Ok(()) => return Ok(()),
+                Err(error) if !lane.is_broken.swap(true, Ordering::Relaxed) => {
+                    log::error!(error:% = error; "requests go over links of their own from now on");
+                }
+                Err(_) => {}
+            }
+        }
+        line.announce()
     }
 
-    fn waiting(&self) -> MutexGuard<'_, HashMap<u128, Waiting>> {
+    /// Takes back what waits for the line, to be dropped without the lock.
+    fn forget(&self, line: &Line) -> Option<Waiting> {
+        self.table().entries.remove(&line.id)
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
         // Nothing under this lock can be left half done by a panic.
         self.waiting.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
@@ -155,6 +212,10 @@ pub struct Line {
 }
 
 impl Line {
+    fn announce(&self) -> io::Result<()> {
+        (&self.stream).write_all(self.announcement.as_bytes())
+    }
+
     /// Ends the connection at once. From the outside: nobody waits for the answer any more. From
     /// the inside: what was sent of it is not all of it.
     pub fn cut(&self) {
@@ -188,8 +249,8 @@ impl Link {
     /// When all handlers are busy for longer, this fails with [`io::ErrorKind::WouldBlock`].
     pub(super) fn open(passage: &Arc<Passage>, patience: Duration) -> io::Result<Self> {
         let (stream, id) = (passage.dial()?, random()?);
-        let announcement = announcement(id);
-        greet(&stream, &announcement, patience)?;
+        greet(&stream, patience)?;
+        let announcement = request(&format!("/{id:032x}"));
         let line = Line { stream, is_cut: AtomicBool::new(false), id, announcement };
         let passage = Arc::clone(passage);
         Ok(Self { passage, line: Arc::new(line), buffer: vec![0; BUFFER_BYTES] })
@@ -202,16 +263,14 @@ impl Link {
 
     /// Hands `parcel` over. Its answer comes over the link.
     pub(super) fn forward(&self, parcel: Parcel) -> io::Result<()> {
-        self.passage.announce(&self.line, Waiting::Request(Box::new(parcel)), &self.line.stream)
+        let what = Waiting::Request(Box::new(parcel));
+        self.passage.announce(&self.line, what, || self.line.announce())
     }
 
-    /// Hands `parcel` over, whose answer need not come over the link: that hears of one only if it
-    /// does.
+    /// Hands `parcel` over, whose answer need not come over the link.
     pub(super) fn announce(&self, parcel: Parcel) -> io::Result<()> {
-        // The kernel takes so short a line as a whole, from many at once, and has room for more of
-        // them than there are links.
-        let stream = self.passage.lane.get().unwrap_or(&self.line.stream);
-        self.passage.announce(&self.line, Waiting::Request(Box::new(parcel)), stream)
+        let what = Waiting::Request(Box::new(parcel));
+        self.passage.announce(&self.line, what, || self.passage.say_on_lane(&self.line))
     }
 
     /// Reads once what has come of an answer; nothing at the end of the connection.
@@ -239,19 +298,24 @@ impl Drop for Link {
     }
 }
 
-/// Says that something waits under `id`.
-fn announcement(id: u128) -> String {
-    format!("POST /{id:032x} HTTP/1.1\r\n\r\n")
+/// The path of the first request on a connection, behind which nothing waits.
+pub const GREETING: &str = "/";
+
+/// A request for `path`.
+fn request(path: &str) -> String {
+    format!("POST {path} HTTP/1.1\r\n\r\n")
 }
 
-/// Waits for up to `patience` until `stream` is served. Nothing waits yet under the id that is
-/// announced; any answer will do.
-fn greet(mut stream: &UnixStream, announcement: &str, patience: Duration) -> io::Result<()> {
+/// Waits for up to `patience` until `stream` is served. Any answer will do.
+fn greet(mut stream: &UnixStream, patience: Duration) -> io::Result<()> {
     stream.set_read_timeout(Some(patience))?;
-    stream.write_all(announcement.as_bytes())?;
+    stream.write_all(request(GREETING).as_bytes())?;
     let (mut answer, mut fresh) = (Vec::new(), [0; 256]);
     while !answer.ends_with(b"\r\n\r\n") {
-        let read = stream.read(&mut fresh)?;
+        let read = match stream.read(&mut fresh) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            read => read?,
+        };
         if read == 0 || answer.len() > BUFFER_BYTES {
             return Err(io::Error::other("the handlers do not answer"));
         }
@@ -294,15 +358,18 @@ pub(super) mod tests {
     pub fn greet_next(inner: &UnixListener) -> UnixStream {
         let (stream, _) = inner.accept().unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-        next_target(&stream);
+        assert_eq!(next_target(&stream), GREETING);
         (&stream).write_all(b"HTTP/1.1 404 Not Found\r\n\r\n").unwrap();
         stream
     }
 
-    /// The path that is announced next on `stream`.
+    /// The path of the next request on `stream`.
     fn next_target(mut stream: &UnixStream) -> String {
-        let mut line = announcement(0).into_bytes();
-        stream.read_exact(&mut line).unwrap();
+        let (mut line, mut byte) = (Vec::new(), [0]);
+        while !line.ends_with(b"\r\n\r\n") {
+            stream.read_exact(&mut byte).unwrap();
+            line.extend(byte);
+        }
         String::from_utf8(line).unwrap().split(' ').nth(1).unwrap().to_owned()
     }
 
@@ -334,6 +401,22 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn without_the_lane_requests_go_over_their_links() {
+        let directory = tempfile::tempdir().unwrap();
+        let (inner, passage) = Passage::open(directory.path()).unwrap();
+        let greeter = thread::spawn(move || (greet_next(&inner), greet_next(&inner)));
+        let patience = Duration::from_secs(30);
+        passage.open_lane(patience).unwrap();
+        let link = Link::open(&passage, patience).unwrap();
+        let (lane, of_link) = greeter.join().unwrap();
+        drop(lane);
+        for _ in 0..2 {
+            link.announce(parcel(&link.line(), None)).unwrap();
+            assert!(passage.claim(&next_target(&of_link)).is_some());
+        }
+    }
+
+    #[test]
     fn what_nobody_waits_for_is_dropped() {
         let directory = tempfile::tempdir().unwrap();
         let (inner, passage) = Passage::open(directory.path()).unwrap();
@@ -349,8 +432,14 @@ pub(super) mod tests {
         assert!(passage.claim(&target).is_none());
 
         let held = Arc::new(());
-        let answer = Arc::clone(&held);
-        assert!(passage.bring(&line, Box::new(move |_| drop(answer))).is_err());
+        let answer = || {
+            let held = Arc::clone(&held);
+            Box::new(move |_| drop(held))
+        };
+        assert!(passage.bring(&line, answer()).is_err(), "the line is cut");
+        passage.table().entries.insert(line.id, Waiting::Answer(answer()));
+        passage.close();
+        assert!(passage.bring(&line, answer()).is_err(), "nobody claims");
         assert_eq!(Arc::strong_count(&held), 1);
     }
 

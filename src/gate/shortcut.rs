@@ -1,7 +1,7 @@
 //! The short way of an answer. Whoever has a small one, whole, writes it to the client itself, and
 //! the connection's thread is not woken for it: it next hears of the client's next request. That
-//! spares one hand-over of five, and as such requests have no use for links of their own, they share
-//! the lane, which spares most of another.
+//! spares one hand-over of five. Such requests hardly ever need their links for more than a place
+//! among those under way, so they may be announced over a lane, which spares most of another.
 //!
 //! It is open only while nothing can be in the way: the connection is plain and will be kept, and
 //! its client has sent nothing beyond the request. All other answers are relayed. Nobody waits for a
@@ -60,7 +60,7 @@ struct Heard {
 }
 
 impl Shortcut {
-    /// A way to the client that is present, whose request goes over `link`.
+    /// A way to the client that is present, whose request holds `link`.
     pub(super) fn new(
         presence: Presence,
         is_head: bool,
@@ -166,8 +166,8 @@ pub struct Entered<'a> {
 }
 
 impl Entered<'_> {
-    /// Sends `reply`, without waiting for anything. The link that the request came over must be free
-    /// of it by now.
+    /// Sends `reply`, without waiting for anything. The link that the request holds must be free of it
+    /// by now.
     pub fn send(mut self, reply: &Reply) {
         let Shortcut { presence, is_head, persistence, .. } = self.shortcut;
         let mut bytes = reply.to_bytes(*persistence, *is_head);

@@ -21,6 +21,8 @@ pub struct Options {
     pub handlers: usize,
     /// Requests under way beside theirs: large ones, those whose answer waits or lasts.
     pub lasting: usize,
+    /// Whether hardly any answer is large or lasts: requests are announced over one connection then.
+    pub has_lane: bool,
     /// Are told what is going on.
     pub counters: Arc<Counters>,
 }
@@ -57,11 +59,14 @@ impl Listener {
         handler: Arc<dyn Handler>,
         doors: &Doors,
     ) -> io::Result<Self> {
-        let Options { name, handlers, lasting, counters } = options;
+        let Options { name, handlers, lasting, has_lane, counters } = options;
         let (inner, passage) = Passage::open(doors.spool.directory())?;
         let of_server = (Arc::clone(&passage), Arc::clone(&handler));
         let server = Server::start(name, inner, of_server.0, of_server.1, handlers)?;
-        passage.open_lane(limits::HANDLER_WAIT)?;
+        if has_lane && let Err(error) = passage.open_lane(limits::HANDLER_WAIT) {
+            server.stop(limits::HANDLER_WAIT);
+            return Err(error);
+        }
         let links = Links::new(
             passage,
             handlers + lasting,

@@ -3,13 +3,14 @@
 //! [`Request`](crate::http::message::Request) and [`Answer`](crate::http::message::Answer).
 //!
 //! tiny_http reads nothing but what the gate writes: requests without headers and without bodies,
-//! whose path is the id of a request that waits in the gate's [`Passage`]. It is never shown what
+//! whose path is the id of what waits in the gate's [`Passage`]. It is never shown what
 //! it could read wrongly.
 //!
-//! Each thread receives a request and answers it itself, with two exceptions. What lasts (large
+//! Each thread receives a request and answers it itself, with three exceptions. What lasts (large
 //! bodies, followers) moves to threads of its own together with the right to answer. Answers that
 //! wait for a commit go to one thread that waits for all of them: commits are shared, and one thread
-//! is woken for each where it would be one for each request.
+//! is woken for each where it would be one for each request. An answer that needs a link which its
+//! request has not come over is announced there, and written by whoever claims it.
 
 mod exchange;
 mod output;
@@ -122,6 +123,8 @@ impl Server {
                 let _ = thread.join();
             }
         }
+        // Nobody is left to claim it.
+        self.shared.passage.close();
         // tiny_http's accepting thread looks up, and sees that it is to end, at the next connection.
         let passage = Arc::clone(&self.shared.passage);
         drop(self.shared);

@@ -1,5 +1,5 @@
-//! One request and its answer: claims what waits under a forwarded request's id, has it answered,
-//! and writes the answer.
+//! One request and its answer: claims what waits under an announced id, has it answered, and sees to
+//! it that the answer is written.
 
 use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,7 +11,7 @@ use crossbeam_channel::Sender;
 use super::Shared;
 use super::output;
 use crate::gate::reply::{self, Persistence};
-use crate::gate::{Line, Parcel, Reply, Shortcut, Waiting};
+use crate::gate::{GREETING, Line, Parcel, Reply, Shortcut, Waiting};
 use crate::http::message::{Answer, Body, Outcome, Request};
 use crate::limits;
 
@@ -26,41 +26,36 @@ type Writer = Box<dyn Write + Send>;
 
 /// Where an answer goes.
 struct Way {
-    back: Back,
+    /// Leads to the gate, which relays what is written; `None` when the request has come over the lane.
+    writer: Option<Writer>,
+    /// Leads to the client.
+    shortcut: Option<Arc<Shortcut>>,
     is_head: bool,
     /// Whatever happens to the answer, nobody waits for it in vain.
     cutter: Cutter,
 }
 
-/// How a request has come, and its answer goes.
-enum Back {
-    /// Over its link, which the answer takes as well.
-    Link(Writer),
-    /// Over the lane. A small answer goes to the client, any other over the link.
-    Lane(Arc<Shortcut>, Arc<Line>),
-}
-
 /// Answers `exchange`, or leaves it to whoever receives what is `due`.
 pub(super) fn serve(shared: &Arc<Shared>, exchange: tiny_http::Request, due: &Sender<Due>) {
     let waiting = shared.passage.claim(exchange.url());
+    let is_greeting = exchange.url() == GREETING;
     let writer = exchange.into_writer();
     match waiting {
         Some(Waiting::Request(parcel)) => answer(shared, *parcel, writer, due),
-        Some(Waiting::Answer(relay)) => relay(writer),
-        // The first word on a new connection.
-        None => output::write_greeting(writer),
+        Some(Waiting::Answer(write)) => write(writer),
+        None if is_greeting => output::write_greeting(writer),
+        // Whoever announced it has given it up since.
+        None => {}
     }
 }
 
 fn answer(shared: &Arc<Shared>, mut parcel: Parcel, writer: Writer, due: &Sender<Due>) {
     let cutter = Cutter { line: Arc::clone(&parcel.line), is_armed: true };
     let is_head = parcel.head.method == "HEAD";
-    let back = match parcel.shortcut.take() {
-        // Nothing is written to the lane: others are on it.
-        Some(shortcut) => Back::Lane(shortcut, Arc::clone(&parcel.line)),
-        None => Back::Link(writer),
-    };
-    let way = Way { back, is_head, cutter };
+    let shortcut = parcel.shortcut.take();
+    // Nothing is written to the lane: others are on it.
+    let writer = (shortcut.is_none() || !shared.passage.has_lane()).then_some(writer);
+    let way = Way { writer, shortcut, is_head, cutter };
     let is_large = parcel.body.length() > limits::BODY_INLINE_BYTES_MAX as u64;
     let due = due.clone();
     let decide = move |shared: &Arc<Shared>| decide(shared, parcel, way, &due);
@@ -97,9 +92,10 @@ fn deliver(shared: &Arc<Shared>, answer: Answer, way: Way) {
     match body {
         Body::Bytes(body) => send(shared, &Reply { status, headers, body }, way),
         Body::Stream(stream) => {
-            let Way { back, is_head, cutter } = way;
+            let Way { writer, shortcut, is_head, cutter } = way;
+            drop(shortcut);
             let is_lasting = stream.is_lasting;
-            relay(shared, back, move |shared, mut writer| {
+            relay(shared, writer, cutter, move |shared, mut writer, cutter| {
                 let write = move |shared: &Arc<Shared>| {
                     let head = reply::head(status, &headers, stream.length);
                     let is_over = || shared.stopping.load(Ordering::SeqCst) || cutter.line.is_cut();
@@ -117,38 +113,38 @@ fn deliver(shared: &Arc<Shared>, answer: Answer, way: Way) {
 }
 
 fn send(shared: &Arc<Shared>, reply: &Reply, way: Way) {
-    let Way { back, is_head, cutter } = way;
-    if let Back::Lane(shortcut, _) = &back
-        && let Some(entered) = shortcut.enter(reply)
-    {
+    let Way { writer, shortcut, is_head, cutter } = way;
+    if let Some(entered) = shortcut.as_ref().and_then(|way| way.enter(reply)) {
         // Others may be answered over its link as soon as this is sent.
+        drop(writer);
         cutter.finish(shared, Ok(()));
         entered.send(reply);
         return;
     }
+    drop(shortcut);
     // What becomes of the client's connection, the gate adds.
     let bytes = reply.to_bytes(Persistence::Kept, is_head);
-    relay(shared, back, move |shared, mut writer| {
+    relay(shared, writer, cutter, move |shared, mut writer, cutter| {
         let written = writer.write_all(&bytes).and_then(|()| writer.flush());
         cutter.finish(shared, written);
     });
 }
 
-/// Lets `write` write an answer to the link.
+/// Lets `write` write an answer to the link: at once, or when that was announced over it.
 fn relay(
     shared: &Arc<Shared>,
-    back: Back,
-    write: impl FnOnce(&Arc<Shared>, Writer) + Send + 'static,
+    writer: Option<Writer>,
+    cutter: Cutter,
+    write: impl FnOnce(&Arc<Shared>, Writer, Cutter) + Send + 'static,
 ) {
-    match back {
-        Back::Link(writer) => write(shared, writer),
-        Back::Lane(_, line) => {
-            let of_claimer = Arc::clone(shared);
-            let relayed = Box::new(move |writer: Writer| write(&of_claimer, writer));
-            // When the line is cut, nobody waits for the answer any more.
-            let _ = shared.passage.bring(&line, relayed);
-        }
-    }
+    let Some(writer) = writer else {
+        let (line, of_claimer) = (Arc::clone(&cutter.line), Arc::clone(shared));
+        let write = Box::new(move |writer: Writer| write(&of_claimer, writer, cutter));
+        // When the line is cut, nobody waits for the answer any more.
+        let _ = shared.passage.bring(&line, write);
+        return;
+    };
+    write(shared, writer, cutter);
 }
 
 /// Lets the handler answer.

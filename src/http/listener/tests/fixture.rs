@@ -104,7 +104,8 @@ impl Fixture {
         let (go_on, go_on_out) = unbounded();
         let toy = Toy { seen: seen_in, go_on: go_on_out };
         let socket = TcpListener::bind("127.0.0.1:0").unwrap();
-        let options = Options { name: "toy", handlers: 1, lasting: 2, counters: Arc::default() };
+        let (handlers, lasting, counters) = (1, 2, Arc::default());
+        let options = Options { name: "toy", handlers, lasting, has_lane: true, counters };
         let mut settings = GateSettings {
             max_connections: 100,
             max_connections_per_ip: 100,
