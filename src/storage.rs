@@ -31,6 +31,7 @@ mod history;
 mod keys;
 mod migrate;
 mod moves;
+mod reclaim;
 mod redo;
 mod restore;
 mod space;

@@ -26,6 +26,7 @@ use crate::fatal;
 use crate::limits::DATABASE_SEGMENT_BYTES;
 use crate::storage::keys;
 use crate::storage::moves::{Moves, NO_TABLE};
+use crate::storage::reclaim::Reclaim;
 use crate::storage::tables::Table;
 
 /// See the module.
@@ -38,7 +39,13 @@ pub struct Database {
     gate: RwLock<()>,
     /// The place in the log up to which it is on the disk.
     synced: AtomicI64,
-    moves: Mutex<Moves>,
+    tidying: Mutex<Tidying>,
+}
+
+/// What keeps sled's file small.
+struct Tidying {
+    moves: Moves,
+    reclaim: Reclaim,
 }
 
 /// Rows of one table, by key without the table's byte; or of all, by key with it.
@@ -53,8 +60,10 @@ impl Database {
     /// Takes over a database all of which is on the disk.
     pub fn new(sled: Db, file: File) -> Self {
         let synced = AtomicI64::new(sled.context.pagecache.log.stable_offset());
-        let moves = Mutex::new(Moves::new(synced.load(Ordering::Relaxed)));
-        Self { sled, file, gate: RwLock::new(()), synced, moves }
+        let written = synced.load(Ordering::Relaxed);
+        let (moves, reclaim) = (Moves::new(written), Reclaim::new(written));
+        let tidying = Mutex::new(Tidying { moves, reclaim });
+        Self { sled, file, gate: RwLock::new(()), synced, tidying }
     }
 
     /// The row at `key`.
@@ -98,7 +107,7 @@ impl Database {
     /// # Errors
     /// When sled or the file system fails; what the disk holds is unknown then.
     pub fn commit(&self, batch: impl Into<Option<Batch>>) -> Result<(), String> {
-        let batch = batch.into().map(|batch| self.with_moves(batch)).unwrap_or_default();
+        let batch = batch.into().map(|batch| self.tidied(batch)).unwrap_or_default();
         let exclusive = self.gate.write().unwrap_or_else(PoisonError::into_inner);
         self.sync()?;
         self.sled.apply_batch(batch).map_err(|error| error.to_string())?;
@@ -109,9 +118,12 @@ impl Database {
         self.sync()
     }
 
-    fn with_moves(&self, mut batch: Batch) -> Batch {
-        let mut moves = self.moves.lock().unwrap_or_else(PoisonError::into_inner);
-        let (keys, value) = moves.rows(self.written());
+    /// `batch`, with what sled needs to tidy up, when it is not too far behind with that.
+    fn tidied(&self, mut batch: Batch) -> Batch {
+        let mut tidying = self.tidying.lock().unwrap_or_else(PoisonError::into_inner);
+        let written = self.written();
+        tidying.reclaim.keep_up(written);
+        let (keys, value) = tidying.moves.rows(written);
         for key in keys {
             batch.insert(&key, &[value]);
         }
