@@ -97,7 +97,7 @@ pub const COMMIT_QUEUE_MAX: usize = 1024;
 /// A commit that takes longer has hung (a full disk can do that to sled for ever).
 pub const COMMIT_STALL_MAX: Duration = Duration::from_secs(30);
 /// Cache of the database: its own default of 1 GB has no place in a small daemon.
-pub const DATABASE_CACHE_BYTES: u64 = 32 * 1024 * 1024;
+pub const DATABASE_CACHE_BYTES: u64 = 24 * 1024 * 1024;
 /// Bytes of one segment of the database's log: sled's own default. Rows of [`ROW_BYTES_MAX`] rest on
 /// it, since a leaf of over a quarter of it becomes a blob.
 pub const DATABASE_SEGMENT_BYTES: usize = 512 * 1024;
