@@ -30,7 +30,6 @@ use crate::http::webhook::HookSettings;
 use crate::inherited;
 use crate::launch::process::{ProcessLauncher, ProcessLauncherSettings};
 use crate::logging;
-use crate::memory;
 use crate::notify::rules::Rules;
 use crate::notify::{self, Notifier, NotifierSettings};
 use crate::priority::with_precedence;
@@ -109,7 +108,6 @@ impl Daemon {
     pub fn start(settings: &Settings, inherited: Inherited) -> Result<Self, StartError> {
         // Vessels inherit it; our own files are made with modes of their own.
         rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
-        memory::limit_arenas();
         let data_dir = settings.data_dir.clone();
         inherited::keep_to_ourselves();
         fatal::stop_on_panics();

@@ -40,6 +40,7 @@ mod output;
 mod overview;
 mod recovery;
 mod replay;
+mod request;
 mod retention;
 mod runs;
 mod shutdown;

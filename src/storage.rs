@@ -39,6 +39,7 @@ mod tables;
 mod verify;
 
 pub use backup::BackupError;
+pub use chunks::ChunkReader;
 pub use commit::{CommitInstruments, Ticket};
 pub use directory::{DataDirectory, DirectoryError, OUTPUT_DIRECTORY, SCHEMA, write_private_file};
 pub use redo::Recording;
@@ -47,7 +48,6 @@ pub use space::FreeSpace;
 pub use verify::{Progress, Verified, Watch, verify_directory};
 
 use backlog::Backlog;
-use chunks::ChunkReader;
 use codec::CodecError;
 use commit::Committer;
 use database::Database;
@@ -139,6 +139,11 @@ impl Storage {
     /// Hands `changes` to the committer. See [`Committer::send`] on order.
     pub fn commit(&self, changes: Vec<Change>) -> Ticket {
         self.committer.send(changes)
+    }
+
+    /// The same, of what can wait for others to come. See [`Committer::send_patiently`].
+    pub fn commit_patiently(&self, changes: Vec<Change>) -> Ticket {
+        self.committer.send_patiently(changes)
     }
 
     /// Whether an empty commit gets through `within`. See [`Committer::commits`].

@@ -33,16 +33,21 @@ pub struct Surroundings<'a> {
     pub own: &'a [(String, String)],
 }
 
-/// The environment under construction. Later values of a name replace earlier ones.
+/// The environment under construction.
 #[derive(Default)]
 struct Environment(Vec<(String, String)>);
 
 impl Environment {
+    /// Sets one of our own variables, each of which is set in one place.
     fn set(&mut self, name: impl Into<String>, value: impl Into<String>) {
-        let (name, value) = (name.into(), value.into());
-        match self.0.iter_mut().find(|(existing, _)| *existing == name) {
-            Some(entry) => entry.1 = value,
-            None => self.0.push((name, value)),
+        self.0.push((name.into(), value.into()));
+    }
+
+    /// Sets one of the vessel's variables, which may be the first few of ours by name.
+    fn replace(&mut self, name: &str, value: &str) {
+        match self.0.iter_mut().find(|(existing, _)| existing == name) {
+            Some(entry) => value.clone_into(&mut entry.1),
+            None => self.set(name, value),
         }
     }
 
@@ -102,7 +107,7 @@ pub fn environment(surroundings: &Surroundings<'_>) -> Vec<(String, String)> {
         environment.set("SHIPYARD_CLONE_LOCATION", place);
     }
     for (name, value) in surroundings.own {
-        environment.set(name, value);
+        environment.replace(name, value);
     }
     environment.0
 }

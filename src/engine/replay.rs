@@ -48,7 +48,7 @@ impl Engine {
             // It was kept no longer, and went while it was being read.
             false => no_run(id).into(),
         };
-        let mut head = self.stored_head(run).map_err(damaged)?;
+        let mut head = self.stored_request(run.id, run.payload).map_err(damaged)?.head;
         head.overrides = head.overrides.without_replay();
         if let Some(from) = from {
             take_over(&mut head.overrides, &version, &origin, from)?;

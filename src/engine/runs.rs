@@ -130,20 +130,13 @@ impl Engine {
 
     /// What came with the request that triggered the run.
     pub fn request_head(&self, run: &RunRecord) -> RequestHead {
-        self.stored_head(run).unwrap_or_else(|error| {
+        let request = self.stored_request(run.id, run.payload);
+        request.map(|request| request.head).unwrap_or_else(|error| {
             if self.is_stored(run.id) {
                 log::error!(run:% = run.id, error; "a stored request cannot be read");
             }
             RequestHead::default()
         })
-    }
-
-    pub(super) fn stored_head(&self, run: &RunRecord) -> Result<RequestHead, String> {
-        let mut bytes = Vec::with_capacity(run.payload.head_bytes as usize);
-        let mut stored = self.storage.payload(run.id, 0, run.payload.head_bytes.into());
-        let read = stored.read_to_end(&mut bytes);
-        read.map_err(|error| error.to_string())
-            .and_then(|_| serde_json::from_slice(&bytes).map_err(|error| error.to_string()))
     }
 
     /// The body of the request that triggered the run: `run.payload.body_bytes` bytes.

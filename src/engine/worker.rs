@@ -7,16 +7,15 @@ use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
 use crate::domain::change::Change;
-use crate::domain::request::RequestHead;
 use crate::domain::run::{End, OutputPlace, OutputRecord, RunRecord};
 use crate::engine::environment::{Surroundings, environment, own_variables};
+use crate::engine::request::StoredRequest;
 use crate::engine::{AttemptEnd, Decisions, Engine, Phase, Running};
 use crate::launch::output::{CapturedOutput, Kept, LiveOutput};
 use crate::launch::stop::StopSignal;
 use crate::launch::{Ended, HowEnded, Launch, Payload};
-use crate::limits::ARGUMENT_BYTES_MAX;
+use crate::limits::{ARGUMENT_BYTES_MAX, COMPANY};
 use crate::queue::Claim;
-use crate::storage::Storage;
 
 /// A vessel that a worker is to run: durable, and known to those who stop and follow.
 pub struct Assignment {
@@ -147,18 +146,19 @@ impl Engine {
     pub fn execute(&self, assignment: &Assignment, stop: &StopSignal) -> Outcome {
         let claim = &assignment.claim;
         let vessel = &claim.version.definition.vessels[claim.vessel];
-        let head = match self.stored_head(&claim.run) {
-            Ok(head) => head,
+        let request = match self.stored_request(claim.run.id, claim.run.payload) {
+            Ok(request) => request,
             Err(error) => {
                 let why = format!("the stored request cannot be read: {error}");
                 let line = format!("boathook: {why}");
                 return Outcome::without_start(assignment, End::NotStarted(why), &line);
             }
         };
+        let head = &request.head;
         if let Some(skip) = head.overrides.of(&vessel.name).and_then(|vessel| vessel.skip) {
             return Outcome::without_start(assignment, End::Skipped(skip), skip.log_line());
         }
-        let own = match self.settings.secrets.resolve(&own_variables(vessel, &head)) {
+        let own = match self.settings.secrets.resolve(&own_variables(vessel, head)) {
             Ok(own) => own,
             Err(why) => {
                 let line = format!("boathook: {why}");
@@ -167,12 +167,8 @@ impl Engine {
         };
         let headers_json = (!head.headers.is_empty())
             .then(|| serde_json::to_string(&head.headers).unwrap_or_default());
-        let payload = StoredPayload {
-            storage: &self.storage,
-            run: &claim.run,
-            headers_json: headers_json.as_deref(),
-        };
-        let environment = self.environment(claim, &head, &payload, &own.variables);
+        let payload = StoredPayload { request: &request, headers_json: headers_json.as_deref() };
+        let environment = self.environment(claim, &payload, &own.variables);
         let notices: Vec<String> = claim.notice.iter().cloned().collect();
         let launch = Launch {
             run: claim.run.id,
@@ -199,7 +195,6 @@ impl Engine {
     fn environment(
         &self,
         claim: &Claim,
-        head: &RequestHead,
         payload: &StoredPayload<'_>,
         own: &[(String, String)],
     ) -> Vec<(String, String)> {
@@ -214,7 +209,7 @@ impl Engine {
             instance: self.server.instance,
             user: claim.version.definition.user.as_deref().unwrap_or(&self.user),
             claim,
-            head,
+            head: &payload.request.head,
             body_text: body_text.as_deref(),
             headers_json: payload.headers_json,
             work_directory: &directory.to_string_lossy(),
@@ -248,7 +243,11 @@ impl Engine {
         if decisions.phase == Phase::Serving {
             next = self.claim(&mut decisions, stop, &mut changes);
         }
-        let ticket = self.storage.commit(changes);
+        // Where others run as well, they are likely to end soon; alone, nobody would come.
+        let ticket = match decisions.running.len() > COMPANY {
+            true => self.storage.commit_patiently(changes),
+            false => self.storage.commit(changes),
+        };
         drop(decisions);
         ticket.wait();
         self.instruments.attempts.count(AttemptEnd::from(&end));
@@ -318,17 +317,16 @@ fn output_changes(claim: &Claim, output: CapturedOutput) -> (OutputRecord, Vec<C
     (OutputRecord { place, bytes: output.bytes, kept: output.kept_bytes }, changes)
 }
 
-/// The payload of a run, read from the database whenever a vessel starts.
+/// What triggered the run, as the vessel gets it.
 struct StoredPayload<'a> {
-    storage: &'a Storage,
-    run: &'a RunRecord,
+    request: &'a StoredRequest,
     headers_json: Option<&'a str>,
 }
 
 impl StoredPayload<'_> {
     /// The body, when it is text and short enough to be an environment string.
     fn body_text(&self) -> Option<String> {
-        let length = self.run.payload.body_bytes;
+        let length = self.body_bytes();
         if length == 0 || length > ARGUMENT_BYTES_MAX as u64 {
             return None;
         }
@@ -344,11 +342,10 @@ impl Payload for StoredPayload<'_> {
     }
 
     fn body_bytes(&self) -> u64 {
-        self.run.payload.body_bytes
+        self.request.body_bytes()
     }
 
     fn open_body(&self) -> Box<dyn Read + Send + '_> {
-        let payload = self.run.payload;
-        Box::new(self.storage.payload(self.run.id, payload.head_bytes.into(), payload.body_bytes))
+        Box::new(self.request.open_body())
     }
 }

@@ -88,6 +88,10 @@ impl WorkDirectories {
     /// Removes the work directory of `run`, if there is one.
     pub fn wipe(&self, run: RunId) {
         let path = self.path(run);
+        // Most vessels leave nothing but what was made for them.
+        if remove_as_made(&path, run) {
+            return;
+        }
         take_back(&path);
         if let Err(error) = remove_tree(&path) {
             log::warn!(path:% = path.display(), error:%; "work directory could not be removed");
@@ -156,6 +160,17 @@ fn hand_over(path: &Path, owner: &Identity) -> rustix::io::Result<()> {
         return Ok(());
     }
     owner.take(&directory)
+}
+
+/// Removes the directory if nothing is in it but the parameter files. False when it is still there:
+/// something else is in it, or it is another user's.
+fn remove_as_made(path: &Path, run: RunId) -> bool {
+    let (headers_name, body_name) = parameter_file_names(run);
+    for name in [headers_name, body_name] {
+        // One that is not there, or is something else by now, is for the directory to tell.
+        let _ = rustix::fs::unlink(path.join(name));
+    }
+    matches!(rustix::fs::rmdir(path), Ok(()) | Err(Errno::NOENT))
 }
 
 /// Shuts others out of the directory before it is removed: what has left the process group of its

@@ -35,6 +35,18 @@ impl ChunkReader {
         Self { database, table, prefix, position: offset, end, current: None }
     }
 
+    /// Another part of the same value. What was read last here need not be read again there.
+    pub fn part(&self, offset: u64, length: u64) -> Self {
+        Self {
+            database: Arc::clone(&self.database),
+            table: self.table,
+            prefix: self.prefix.clone(),
+            position: offset,
+            end: offset.saturating_add(length),
+            current: self.current.clone(),
+        }
+    }
+
     fn chunk(&mut self, number: u32) -> io::Result<&IVec> {
         if !matches!(&self.current, Some((current, _)) if *current == number) {
             let mut key = Vec::with_capacity(self.prefix.len() + keys::CHUNK_BYTES);

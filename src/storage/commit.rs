@@ -11,7 +11,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::domain::change::Change;
 use crate::fatal;
-use crate::limits::{COMMIT_QUEUE_MAX, COMMIT_STALL_MAX, SLICE_BYTES};
+use crate::limits::{COMMIT_QUEUE_MAX, COMMIT_STALL_MAX, COMPANY, COMPANY_WAIT_MAX, SLICE_BYTES};
 use crate::metrics::{Histogram, LATENCY_BOUNDS};
 use crate::storage::database::Database;
 use crate::storage::faults::Faults;
@@ -21,14 +21,24 @@ use crate::storage::tables::Rows;
 /// Changes on their way to the committer, and whom to tell.
 struct Request {
     changes: Vec<Change>,
+    haste: Haste,
     waiter: Waiter,
+}
+
+/// Whether somebody waits who should not be kept waiting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Haste {
+    /// With the next commit.
+    Now,
+    /// With the next one that has some [`COMPANY`], or soon.
+    Soon,
 }
 
 impl Request {
     /// The request, and where to wait for it.
-    fn new(changes: Vec<Change>) -> (Self, Arc<Latch>) {
+    fn new(changes: Vec<Change>, haste: Haste) -> (Self, Arc<Latch>) {
         let done = Arc::new(Latch::new());
-        (Self { changes, waiter: Waiter(Arc::clone(&done)) }, done)
+        (Self { changes, haste, waiter: Waiter(Arc::clone(&done)) }, done)
     }
 }
 
@@ -170,18 +180,32 @@ impl Committer {
     /// When the thread cannot be started.
     pub fn start(
         database: Arc<Database>,
-        mut faults: Box<dyn Faults>,
+        faults: Box<dyn Faults>,
+    ) -> std::io::Result<(Self, JoinHandle<()>)> {
+        Self::start_with(database, faults, COMPANY_WAIT_MAX)
+    }
+
+    /// The same, with so much patience of those who have some.
+    fn start_with(
+        database: Arc<Database>,
+        faults: Box<dyn Faults>,
+        patience: Duration,
     ) -> std::io::Result<(Self, JoinHandle<()>)> {
         let (requests, waiting) = bounded(COMMIT_QUEUE_MAX);
         let progress =
             Arc::new(Progress { origin: Instant::now(), began_millis: AtomicU64::new(0) });
         let instruments = Arc::new(CommitInstruments::default());
         let redo = Arc::<Redo>::default();
-        let thread = thread::Builder::new().name("committer".into()).spawn({
-            let (progress, instruments) = (Arc::clone(&progress), Arc::clone(&instruments));
-            let redo = Arc::clone(&redo);
-            move || run(&database, &waiting, &progress, &instruments, &redo, faults.as_mut())
-        })?;
+        let mut work = Work {
+            database,
+            requests: waiting,
+            progress: Arc::clone(&progress),
+            instruments: Arc::clone(&instruments),
+            redo: Arc::clone(&redo),
+            faults,
+            patience,
+        };
+        let thread = thread::Builder::new().name("committer".into()).spawn(move || work.run())?;
         Ok((Self { requests, progress, instruments, redo }, thread))
     }
 
@@ -193,7 +217,17 @@ impl Committer {
     /// Hands over `changes`. Commits happen in the order of these calls, so whoever decides calls
     /// this while still holding what the decision was based on.
     pub fn send(&self, changes: Vec<Change>) -> Ticket {
-        let (request, done) = Request::new(changes);
+        self.hand_over(changes, Haste::Now)
+    }
+
+    /// The same, of what may wait a moment for others to share the commit: see [`COMPANY`]. To be
+    /// used when others are likely to come.
+    pub fn send_patiently(&self, changes: Vec<Change>) -> Ticket {
+        self.hand_over(changes, Haste::Soon)
+    }
+
+    fn hand_over(&self, changes: Vec<Change>, haste: Haste) -> Ticket {
+        let (request, done) = Request::new(changes, haste);
         if self.requests.send(request).is_err() {
             fatal::stop("the committer has ended");
         }
@@ -211,7 +245,7 @@ impl Committer {
     /// Whether an empty commit, behind all that waits, gets through `within`.
     pub fn commits(&self, within: Duration) -> bool {
         let begun = Instant::now();
-        let (request, done) = Request::new(Vec::new());
+        let (request, done) = Request::new(Vec::new(), Haste::Now);
         self.requests.send_timeout(request, within).is_ok()
             && done.wait(within.saturating_sub(begun.elapsed())) == Outcome::Durable
     }
@@ -227,25 +261,55 @@ impl Committer {
     }
 }
 
-fn run(
-    database: &Database,
-    requests: &Receiver<Request>,
-    progress: &Progress,
-    instruments: &CommitInstruments,
-    redo: &Redo,
-    faults: &mut dyn Faults,
-) {
-    let mut group: Vec<Waiter> = Vec::new();
-    while let Ok(first) = requests.recv() {
-        progress.begin();
-        let begun = Instant::now();
-        // Every sync costs the same, whatever it covers: others who are about to hand something
-        // over get the processor first. With nobody else about, this costs nothing.
-        thread::yield_now();
-        let mut rows = if redo.is_recording() { Rows::recorded() } else { Rows::default() };
+/// What the committer's thread works with.
+struct Work {
+    database: Arc<Database>,
+    requests: Receiver<Request>,
+    progress: Arc<Progress>,
+    instruments: Arc<CommitInstruments>,
+    redo: Arc<Redo>,
+    faults: Box<dyn Faults>,
+    /// How long those who are in no hurry wait for company.
+    patience: Duration,
+}
+
+impl Work {
+    /// Commits until nobody is left who could ask for it.
+    fn run(&mut self) {
+        let mut group: Vec<Waiter> = Vec::new();
+        while let Ok(first) = self.requests.recv() {
+            self.progress.begin();
+            let begun = Instant::now();
+            // Every sync costs the same, whatever it covers: others who are about to hand something
+            // over get the processor first. With nobody else about, this costs nothing.
+            thread::yield_now();
+            let rows = self.gather(first, begun + self.patience, &mut group);
+            // Before a row of it can be read: see `redo`.
+            if let Some(changes) = rows.record() {
+                self.redo.note(changes);
+            }
+            let committed = self.database.commit(rows.into_batch());
+            if let Err(error) = committed.and_then(|()| self.faults.after_sync()) {
+                cannot_write(&error);
+            }
+            self.progress.end();
+            // Before anybody is told, so that nobody can ask for what is not counted yet.
+            self.instruments.duration.observe_duration(begun.elapsed());
+            self.instruments.group.observe(group.len() as u64);
+            for waiter in group.drain(..) {
+                waiter.0.decide(Outcome::Durable);
+            }
+        }
+    }
+
+    /// The rows of the next commit: of `first` and of what else is there, or comes until
+    /// `wait_until` if all who wait have that much time. Who they are goes to `group`.
+    fn gather(&mut self, first: Request, wait_until: Instant, group: &mut Vec<Waiter>) -> Rows {
+        let mut rows = if self.redo.is_recording() { Rows::recorded() } else { Rows::default() };
+        let mut is_urgent = false;
         let mut next = Some(first);
         while let Some(mut request) = next.take() {
-            if let Err(error) = faults.before_write(&mut request.changes) {
+            if let Err(error) = self.faults.before_write(&mut request.changes) {
                 cannot_write(&error);
             }
             for change in &request.changes {
@@ -253,30 +317,65 @@ fn run(
                     fatal::stop(&format!("a change cannot be stored: {error}"));
                 }
             }
+            is_urgent |= request.haste == Haste::Now;
             group.push(request.waiter);
             // What is large waits for the next group: nobody's accept waits for all of it.
-            if rows.bytes() < SLICE_BYTES {
-                next = requests.try_recv().ok();
+            if rows.bytes() >= SLICE_BYTES {
+                break;
+            }
+            next = self.requests.try_recv().ok();
+            if next.is_none() && !is_urgent && group.len() < COMPANY {
+                next = self.requests.recv_deadline(wait_until).ok();
             }
         }
-        // Before a row of it can be read: see `redo`.
-        if let Some(changes) = rows.record() {
-            redo.note(changes);
-        }
-        let committed = database.commit(rows.into_batch());
-        if let Err(error) = committed.and_then(|()| faults.after_sync()) {
-            cannot_write(&error);
-        }
-        progress.end();
-        // Before anybody is told, so that nobody can ask for what is not counted yet.
-        instruments.duration.observe_duration(begun.elapsed());
-        instruments.group.observe(group.len() as u64);
-        for waiter in group.drain(..) {
-            waiter.0.decide(Outcome::Durable);
-        }
+        rows
     }
 }
 
 fn cannot_write(error: &str) -> ! {
     fatal::stop(&format!("the database cannot be written: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::DataDirectory;
+    use crate::storage::faults::NoFaults;
+
+    const LONG: Duration = Duration::from_secs(3600);
+
+    /// A committer with so much patience, and what its database lies in.
+    fn committer(patience: Duration) -> (Committer, tempfile::TempDir) {
+        let scratch = tempfile::tempdir().unwrap();
+        let directory = DataDirectory::open(scratch.path()).unwrap();
+        let sled = directory.open_database().unwrap();
+        let database = Database::new(sled, directory.open_database_file().unwrap());
+        let started = Committer::start_with(Arc::new(database), Box::new(NoFaults), patience);
+        (started.unwrap().0, scratch)
+    }
+
+    #[test]
+    fn those_in_no_hurry_wait_for_company_or_for_somebody_who_is() {
+        let (committer, _scratch) = committer(LONG);
+        let patient: Vec<Ticket> =
+            (1..COMPANY).map(|_| committer.send_patiently(Vec::new())).collect();
+        let outcome = |ticket: &Ticket| ticket.done.wait(Duration::ZERO);
+        assert!(patient.iter().all(|ticket| outcome(ticket) == Outcome::Pending));
+        committer.send_patiently(Vec::new()).wait();
+        assert!(
+            patient.iter().all(|ticket| outcome(ticket) == Outcome::Durable),
+            "they are enough"
+        );
+
+        let patient = committer.send_patiently(Vec::new());
+        committer.send(Vec::new()).wait();
+        assert_eq!(outcome(&patient), Outcome::Durable, "its commit would not wait");
+        assert_eq!(committer.instruments().group.read().count, 2);
+    }
+
+    #[test]
+    fn nobody_waits_for_ever() {
+        let (committer, _scratch) = committer(Duration::from_millis(1));
+        committer.send_patiently(Vec::new()).wait();
+    }
 }
