@@ -9,7 +9,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
@@ -119,6 +119,8 @@ pub struct Engine {
     user: String,
     catalog: RwLock<Catalog>,
     decisions: Mutex<Decisions>,
+    /// Attempts under way that are not being recorded.
+    at_work: AtomicUsize,
     /// Something can be claimed, or the workers are to end.
     work: Condvar,
     /// The next due time has changed, or the timer is to end.

@@ -94,14 +94,14 @@ pub const SLICE_BYTES: usize = 256 * 1024;
 /// Requests that wait for the committer: more than there are links and workers on most machines.
 /// Whoever comes when the queue is full waits to hand over.
 pub const COMMIT_QUEUE_MAX: usize = 1024;
-/// Ends of vessels that share a commit, when so many come while the first waits no longer than
+/// Ends of vessels that share a commit, when so many are there before the committer has waited for
 /// [`COMPANY_WAIT_MAX`]. A sync costs the same whatever it covers, and of short vessels only two meet
 /// by themselves: with four, eight workers get through a queue of them a fifteenth faster, sixteen a
 /// tenth. With more, too few are at work.
 pub const COMPANY: usize = 4;
-/// Long enough for [`COMPANY`] where it pays; nobody notices that a vessel's end is known this much
-/// later.
-pub const COMPANY_WAIT_MAX: Duration = Duration::from_millis(1);
+/// Nor longer than two commits like the last one: where those are fast, little is saved by sharing
+/// one.
+pub const COMPANY_WAIT_MAX: Duration = Duration::from_millis(2);
 /// A commit that takes longer has hung (a full disk can do that to sled for ever).
 pub const COMMIT_STALL_MAX: Duration = Duration::from_secs(30);
 /// Cache of the database: its own default of 1 GB has no place in a small daemon.

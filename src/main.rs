@@ -4,7 +4,12 @@ use std::process::ExitCode;
 
 use boathook::cli::{self, Cli};
 use boathook::launch::shim;
+use boathook::memory;
 use clap::Parser;
+use tikv_jemallocator::Jemalloc;
+
+#[global_allocator]
+static ALLOCATOR: Jemalloc = memory::ALLOCATOR;
 
 fn main() -> ExitCode {
     if let Some(failed) = shim::take_over() {

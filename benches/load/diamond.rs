@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::drain::drained;
+use crate::drain::{WORKERS, drained};
 use crate::median;
 
 const VESSELS: usize = 4_000;
@@ -34,5 +34,5 @@ pub fn run() {
 /// Vessels finished per second while runs of `fleet` drain.
 fn drain(fleet: &Value) -> f64 {
     let vessels = fleet["vessels"].as_object().expect("vessels").len();
-    drained("diamond", &[], fleet, VESSELS / vessels) * vessels as f64
+    drained("diamond", WORKERS, &[], fleet, VESSELS / vessels) * vessels as f64
 }

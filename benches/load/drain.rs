@@ -12,21 +12,26 @@ use crate::median;
 use crate::server::Server;
 
 const RUNS: usize = 4_000;
-const WORKERS: usize = 8;
+/// The default on two cores.
+pub const WORKERS: usize = 8;
+const WORK_DIR: &str = "/dev/shm/boathook-bench";
 const ROUNDS: usize = 3;
 
 pub fn run() {
-    measure("work directories on disk", &[], 0.30);
-    measure("work directories on tmpfs", &["--work-dir", "/dev/shm/boathook-bench"], 0.65);
-    let _ = std::fs::remove_dir_all("/dev/shm/boathook-bench");
+    measure("disk", WORKERS, &[], 0.30);
+    measure("tmpfs", WORKERS, &["--work-dir", WORK_DIR], 0.65);
+    measure("tmpfs", 2 * WORKERS, &["--work-dir", WORK_DIR], 0.65);
+    let _ = std::fs::remove_dir_all(WORK_DIR);
 }
 
-fn measure(what: &str, arguments: &[&str], wanted: f64) {
+fn measure(work_dir: &str, workers: usize, arguments: &[&str], wanted: f64) {
+    let what = format!("{workers} workers, {work_dir}");
     let fleet = json!({"name": "true", "vessels": {"main": {"command": ["/bin/true"]}}});
     let mut ratios = Vec::new();
     for _ in 0..ROUNDS {
-        let (before, drained) = (bare_loop(), drained("drain", arguments, &fleet, RUNS));
-        let bare = f64::midpoint(before, bare_loop());
+        let before = bare_loop(workers);
+        let drained = drained("drain", workers, arguments, &fleet, RUNS);
+        let bare = f64::midpoint(before, bare_loop(workers));
         println!("{what:<28} {drained:>6.0}/s   bare loop {bare:>6.0}/s   {:.2}", drained / bare);
         ratios.push(drained / bare);
     }
@@ -36,11 +41,11 @@ fn measure(what: &str, arguments: &[&str], wanted: f64) {
     );
 }
 
-fn bare_loop() -> f64 {
+fn bare_loop(threads: usize) -> f64 {
     let left = AtomicUsize::new(RUNS);
     let begin = Instant::now();
     std::thread::scope(|scope| {
-        for _ in 0..WORKERS {
+        for _ in 0..threads {
             scope.spawn(|| {
                 let take = |left: usize| left.checked_sub(1);
                 while left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok() {
@@ -54,11 +59,19 @@ fn bare_loop() -> f64 {
 }
 
 /// Runs of `fleet` finished per second while a queue of so many drains.
-pub fn drained(directory: &str, arguments: &[&str], fleet: &Value, runs: usize) -> f64 {
-    let workers = WORKERS.to_string();
-    let server = Server::start(directory, &[&["--workers", &workers], arguments].concat());
+pub fn drained(
+    directory: &str,
+    workers: usize,
+    arguments: &[&str],
+    fleet: &Value,
+    runs: usize,
+) -> f64 {
+    let server = Server::start(
+        directory,
+        &[&["--workers", workers.to_string().as_str()], arguments].concat(),
+    );
     let (fleet, path) = server.add_fleet(fleet);
-    let hold = server.hold_workers(WORKERS);
+    let hold = server.hold_workers(workers);
     let request = post(&path, "", &body());
     load(server.hooks, &request, 201, Duration::MAX, runs);
     let begin = Instant::now();

@@ -8,6 +8,7 @@
 //! What comes from a backup has no leftovers and no directories, and most of it ends at once.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Condvar, Mutex, RwLock};
 
 use crate::clock::Timestamp;
@@ -172,6 +173,7 @@ impl Engine {
             random,
             server,
             user: crate::launch::user::own_name(),
+            at_work: AtomicUsize::new(0),
             work: Condvar::new(),
             retries: Condvar::new(),
             idle: Condvar::new(),

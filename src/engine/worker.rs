@@ -2,6 +2,7 @@
 //! next in the same commit.
 
 use std::io::Read;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
@@ -185,7 +186,9 @@ impl Engine {
             notices: &notices,
         };
         let begun = Instant::now();
+        self.at_work.fetch_add(1, Ordering::Relaxed);
         let ended = self.launcher.launch(&launch, stop, &assignment.output);
+        self.at_work.fetch_sub(1, Ordering::Relaxed);
         if !matches!(ended.how, HowEnded::NotStarted(_) | HowEnded::Abandoned) {
             self.instruments.running.observe_duration(begun.elapsed());
         }
@@ -243,8 +246,8 @@ impl Engine {
         if decisions.phase == Phase::Serving {
             next = self.claim(&mut decisions, stop, &mut changes);
         }
-        // Where others run as well, they are likely to end soon; alone, nobody would come.
-        let ticket = match decisions.running.len() > COMPANY {
+        // Where enough others are at work, some may well end soon.
+        let ticket = match self.at_work.load(Ordering::Relaxed) + 1 >= COMPANY {
             true => self.storage.commit_patiently(changes),
             false => self.storage.commit(changes),
         };

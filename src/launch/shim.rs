@@ -309,7 +309,9 @@ mod tests {
 
     #[test]
     fn no_loader_knows_a_masked_name() {
-        for name in ["LD_PRELOAD", "LD_LIBRARY_PATH", "GLIBC_TUNABLES", "PATH", "a"] {
+        for name in
+            ["LD_PRELOAD", "LD_LIBRARY_PATH", "GLIBC_TUNABLES", "_RJEM_MALLOC_CONF", "PATH", "a"]
+        {
             let bytes = masked(name).into_vec();
             assert_eq!(bytes.len(), name.len());
             assert_ne!(bytes, name.as_bytes());

@@ -88,7 +88,7 @@ impl WorkDirectories {
     /// Removes the work directory of `run`, if there is one.
     pub fn wipe(&self, run: RunId) {
         let path = self.path(run);
-        // Most vessels leave nothing but what was made for them.
+        // Most vessels leave nothing but the files they were given.
         if remove_as_made(&path, run) {
             return;
         }
@@ -162,15 +162,16 @@ fn hand_over(path: &Path, owner: &Identity) -> rustix::io::Result<()> {
     owner.take(&directory)
 }
 
-/// Removes the directory if nothing is in it but the parameter files. False when it is still there:
-/// something else is in it, or it is another user's.
+/// Removes the directory if nothing is in it but the parameter files. False when it is still there,
+/// for there is more in it or it cannot be entered.
 fn remove_as_made(path: &Path, run: RunId) -> bool {
+    let Ok(directory) = open_directory(path) else { return false };
     let (headers_name, body_name) = parameter_file_names(run);
     for name in [headers_name, body_name] {
-        // One that is not there, or is something else by now, is for the directory to tell.
-        let _ = rustix::fs::unlink(path.join(name));
+        // Where one is left, the directory is not empty.
+        let _ = rustix::fs::unlinkat(&directory, name, AtFlags::empty());
     }
-    matches!(rustix::fs::rmdir(path), Ok(()) | Err(Errno::NOENT))
+    rustix::fs::rmdir(path).is_ok()
 }
 
 /// Shuts others out of the directory before it is removed: what has left the process group of its

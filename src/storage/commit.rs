@@ -1,5 +1,6 @@
 //! The committer: the one thread that commits. It takes what waits, commits it as a whole, and
-//! only then wakes those who wait for it. Any error ends the process: after a failed sync nobody
+//! only then wakes those who wait for it. Before, it waits for a moment if nobody is in a hurry and
+//! others may come to share the commit. Any error ends the process: after a failed sync nobody
 //! knows what the disk holds, and the next start finds out in the tested way.
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,6 +26,14 @@ struct Request {
     waiter: Waiter,
 }
 
+impl Request {
+    /// The request, and where to wait for it.
+    fn new(changes: Vec<Change>, haste: Haste) -> (Self, Arc<Latch>) {
+        let done = Arc::new(Latch::new());
+        (Self { changes, haste, waiter: Waiter(Arc::clone(&done)) }, done)
+    }
+}
+
 /// Whether somebody waits who should not be kept waiting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Haste {
@@ -34,18 +43,11 @@ enum Haste {
     Soon,
 }
 
-impl Request {
-    /// The request, and where to wait for it.
-    fn new(changes: Vec<Change>, haste: Haste) -> (Self, Arc<Latch>) {
-        let done = Arc::new(Latch::new());
-        (Self { changes, haste, waiter: Waiter(Arc::clone(&done)) }, done)
-    }
-}
-
 /// What the committer measures.
 #[derive(Debug)]
 pub struct CommitInstruments {
-    /// How long a commit takes, from the first of what it holds until all of it is durable.
+    /// How long a commit takes, from the first of what it holds until all of it is durable. A wait
+    /// for others to share it is part of that.
     pub duration: Histogram,
     /// How many who wait have theirs in one commit.
     pub group: Histogram,
@@ -204,6 +206,7 @@ impl Committer {
             redo: Arc::clone(&redo),
             faults,
             patience,
+            last: patience,
         };
         let thread = thread::Builder::new().name("committer".into()).spawn(move || work.run())?;
         Ok((Self { requests, progress, instruments, redo }, thread))
@@ -269,8 +272,10 @@ struct Work {
     instruments: Arc<CommitInstruments>,
     redo: Arc<Redo>,
     faults: Box<dyn Faults>,
-    /// How long those who are in no hurry wait for company.
+    /// How long those who are in no hurry wait for company at most.
     patience: Duration,
+    /// How long the last commit took, without what came before it.
+    last: Duration,
 }
 
 impl Work {
@@ -283,15 +288,18 @@ impl Work {
             // Every sync costs the same, whatever it covers: others who are about to hand something
             // over get the processor first. With nobody else about, this costs nothing.
             thread::yield_now();
-            let rows = self.gather(first, begun + self.patience, &mut group);
+            let wait_until = begun + self.patience.min(2 * self.last);
+            let rows = self.gather(first, wait_until, &mut group);
             // Before a row of it can be read: see `redo`.
             if let Some(changes) = rows.record() {
                 self.redo.note(changes);
             }
+            let writing = Instant::now();
             let committed = self.database.commit(rows.into_batch());
             if let Err(error) = committed.and_then(|()| self.faults.after_sync()) {
                 cannot_write(&error);
             }
+            self.last = writing.elapsed();
             self.progress.end();
             // Before anybody is told, so that nobody can ask for what is not counted yet.
             self.instruments.duration.observe_duration(begun.elapsed());
@@ -344,38 +352,68 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(3600);
 
-    /// A committer with so much patience, and what its database lies in.
-    fn committer(patience: Duration) -> (Committer, tempfile::TempDir) {
-        let scratch = tempfile::tempdir().unwrap();
-        let directory = DataDirectory::open(scratch.path()).unwrap();
-        let sled = directory.open_database().unwrap();
-        let database = Database::new(sled, directory.open_database_file().unwrap());
-        let started = Committer::start_with(Arc::new(database), Box::new(NoFaults), patience);
-        (started.unwrap().0, scratch)
+    /// Lets go of the committer and waits for its end when it goes out of scope.
+    struct Running {
+        committer: Option<Committer>,
+        thread: Option<JoinHandle<()>>,
+        _scratch: tempfile::TempDir,
+    }
+
+    impl Running {
+        fn with_patience(patience: Duration) -> Self {
+            let scratch = tempfile::tempdir().unwrap();
+            let directory = DataDirectory::open(scratch.path()).unwrap();
+            let sled = directory.open_database().unwrap();
+            let database = Database::new(sled, directory.open_database_file().unwrap());
+            let started = Committer::start_with(Arc::new(database), Box::new(NoFaults), patience);
+            let (committer, thread) = started.unwrap();
+            Self { committer: Some(committer), thread: Some(thread), _scratch: scratch }
+        }
+
+        fn send_patiently(&self) -> Ticket {
+            self.committer.as_ref().unwrap().send_patiently(Vec::new())
+        }
+    }
+
+    impl Drop for Running {
+        fn drop(&mut self) {
+            self.committer = None;
+            self.thread.take().unwrap().join().unwrap();
+        }
+    }
+
+    fn outcome(ticket: &Ticket) -> Outcome {
+        ticket.done.wait(Duration::ZERO)
     }
 
     #[test]
-    fn those_in_no_hurry_wait_for_company_or_for_somebody_who_is() {
-        let (committer, _scratch) = committer(LONG);
-        let patient: Vec<Ticket> =
-            (1..COMPANY).map(|_| committer.send_patiently(Vec::new())).collect();
-        let outcome = |ticket: &Ticket| ticket.done.wait(Duration::ZERO);
-        assert!(patient.iter().all(|ticket| outcome(ticket) == Outcome::Pending));
-        committer.send_patiently(Vec::new()).wait();
-        assert!(
-            patient.iter().all(|ticket| outcome(ticket) == Outcome::Durable),
-            "they are enough"
-        );
+    fn those_in_no_hurry_wait_for_company() {
+        let running = Running::with_patience(LONG);
+        let waiting: Vec<Ticket> = (1..COMPANY).map(|_| running.send_patiently()).collect();
+        assert!(waiting.iter().all(|ticket| outcome(ticket) == Outcome::Pending));
+        running.send_patiently().wait();
+        assert!(waiting.iter().all(|ticket| outcome(ticket) == Outcome::Durable));
+    }
 
-        let patient = committer.send_patiently(Vec::new());
-        committer.send(Vec::new()).wait();
-        assert_eq!(outcome(&patient), Outcome::Durable, "its commit would not wait");
-        assert_eq!(committer.instruments().group.read().count, 2);
+    #[test]
+    fn who_is_in_a_hurry_takes_the_others_along() {
+        let running = Running::with_patience(LONG);
+        let waiting = running.send_patiently();
+        // The committer has begun to wait, or is about to.
+        while !running.committer.as_ref().unwrap().progress.is_writing() {
+            thread::yield_now();
+        }
+        running.committer.as_ref().unwrap().send(Vec::new()).wait();
+        assert_eq!(outcome(&waiting), Outcome::Durable);
     }
 
     #[test]
     fn nobody_waits_for_ever() {
-        let (committer, _scratch) = committer(Duration::from_millis(1));
-        committer.send_patiently(Vec::new()).wait();
+        let running = Running::with_patience(Duration::from_millis(1));
+        running.send_patiently().wait();
+        let running = Running::with_patience(LONG);
+        let waiting = running.send_patiently();
+        drop(running);
+        assert_eq!(outcome(&waiting), Outcome::Durable, "nobody else can come");
     }
 }

@@ -378,3 +378,20 @@ fn wrong_settings_are_named() {
     assert_eq!(stdout, "");
     assert!(stderr.contains("max_body_bytse"), "{stderr}");
 }
+
+#[test]
+fn the_allocator_goes_by_our_settings() {
+    let mut version = Command::new(BOATHOOK);
+    version.arg("--version").env("_RJEM_MALLOC_CONF", "stats_print:true");
+    let (code, _, statistics) = finish(version);
+    assert_eq!(code, 0, "{statistics}");
+    for setting in [
+        "opt.narenas: 8\n",
+        "opt.thp: \"never\"",
+        "opt.dirty_decay_ms: 1000 ",
+        "opt.tcache_max: 4096\n",
+        "opt.tcache_nslots_small_max: 32\n",
+    ] {
+        assert!(statistics.contains(setting), "{setting}: {statistics}");
+    }
+}
