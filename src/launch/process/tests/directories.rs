@@ -57,6 +57,32 @@ fn directories_are_wiped_and_swept_whatever_is_in_them() {
 }
 
 #[test]
+fn directories_are_wiped_whatever_has_become_of_the_parameter_files() {
+    let fixture = Fixture::new(GRACE);
+    let (headers, body) = parameter_file_names(fixture.run);
+    let victim = fixture.root.path().join("victim");
+    fs::create_dir(&victim).unwrap();
+    fs::write(victim.join(&body), "stays").unwrap();
+    let made = |name: &str| fs::write(fixture.work().join(name), "as made").unwrap();
+    let turned: [&dyn Fn(); 4] = [
+        &|| (),
+        &|| [&headers, &body].into_iter().for_each(|name| made(name)),
+        &|| fs::create_dir_all(fixture.work().join(&body).join("not/empty")).unwrap(),
+        &|| symlink(victim.join(&body), fixture.work().join(&headers)).unwrap(),
+    ];
+    for turn in turned {
+        fs::create_dir(fixture.work()).unwrap();
+        turn();
+        fixture.launcher.wipe_directory(fixture.run);
+        assert!(!fixture.work().exists());
+    }
+    symlink(&victim, fixture.work()).unwrap();
+    fixture.launcher.wipe_directory(fixture.run);
+    assert!(fs::symlink_metadata(fixture.work()).is_err());
+    assert_eq!(fs::read(victim.join(&body)).unwrap(), b"stays");
+}
+
+#[test]
 fn a_tree_deeper_than_any_path_is_wiped() {
     let fixture = Fixture::new(GRACE);
     fs::create_dir(fixture.work()).unwrap();
