@@ -1,10 +1,4 @@
-//! The allocator, and what memory may be used for.
-
-use tikv_jemallocator::Jemalloc;
-
-/// The program's allocator. Payloads are allocated by one thread and freed by another, and the
-/// database copies nodes of its tree with each row: with glibc's an accept takes a fifth longer.
-pub const ALLOCATOR: Jemalloc = Jemalloc;
+//! What the allocator goes by, and what memory may be used for.
 
 /// What jemalloc reads when it starts. Arenas keep for a while what was freed in them: by default
 /// there are four for each core, but threads by the hundred gain nothing from more than a few, and

@@ -43,7 +43,7 @@ impl Environment {
         self.0.push((name.into(), value.into()));
     }
 
-    /// Sets one of the vessel's variables, which may be the first few of ours by name.
+    /// Sets one of the vessel's variables, in the place of ours where that has the name.
     fn replace(&mut self, name: &str, value: &str) {
         match self.0.iter_mut().find(|(existing, _)| existing == name) {
             Some(entry) => value.clone_into(&mut entry.1),

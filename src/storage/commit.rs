@@ -331,10 +331,10 @@ impl Work {
             if rows.bytes() >= SLICE_BYTES {
                 break;
             }
-            next = self.requests.try_recv().ok();
-            if next.is_none() && !is_urgent && group.len() < COMPANY {
-                next = self.requests.recv_deadline(wait_until).ok();
-            }
+            next = match is_urgent || group.len() >= COMPANY {
+                true => self.requests.try_recv().ok(),
+                false => self.requests.recv_deadline(wait_until).ok(),
+            };
         }
         rows
     }
@@ -347,7 +347,6 @@ fn cannot_write(error: &str) -> ! {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::storage::DataDirectory;
     use crate::storage::faults::NoFaults;
 
     const LONG: Duration = Duration::from_secs(3600);
@@ -361,10 +360,7 @@ mod tests {
 
     impl Running {
         fn with_patience(patience: Duration) -> Self {
-            let scratch = tempfile::tempdir().unwrap();
-            let directory = DataDirectory::open(scratch.path()).unwrap();
-            let sled = directory.open_database().unwrap();
-            let database = Database::new(sled, directory.open_database_file().unwrap());
+            let (database, scratch) = Database::in_scratch();
             let started = Committer::start_with(Arc::new(database), Box::new(NoFaults), patience);
             let (committer, thread) = started.unwrap();
             Self { committer: Some(committer), thread: Some(thread), _scratch: scratch }

@@ -200,6 +200,16 @@ mod tests {
     use super::*;
     use crate::storage::DataDirectory;
 
+    impl Database {
+        /// A new one, and the directory that it lies in.
+        pub fn in_scratch() -> (Self, tempfile::TempDir) {
+            let scratch = tempfile::tempdir().unwrap();
+            let directory = DataDirectory::open(scratch.path()).unwrap();
+            let sled = directory.open_database().unwrap();
+            (Self::new(sled, directory.open_database_file().unwrap()), scratch)
+        }
+    }
+
     /// Lives in all, and those that are kept; for a while far more are.
     /// An hour and a half at ten runs per second.
     const LIVES: u64 = 60_000;
@@ -325,10 +335,7 @@ mod tests {
     fn the_file_of_a_busy_server_stays_as_it_is() {
         let lives = std::env::var("BOATHOOK_CHURN_LIVES").ok().and_then(|text| text.parse().ok());
         let lives: u64 = lives.unwrap_or(LIVES);
-        let scratch = tempfile::tempdir().unwrap();
-        let directory = DataDirectory::open(scratch.path()).unwrap();
-        let sled = directory.open_database().unwrap();
-        let database = Database::new(sled, directory.open_database_file().unwrap());
+        let (database, _scratch) = Database::in_scratch();
         let mut churn = Churn { database: &database, kept: VecDeque::new() };
         let mut sizes = Vec::new();
         for life in 0..lives {

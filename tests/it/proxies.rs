@@ -149,7 +149,9 @@ impl Drop for Proxy {
     }
 }
 
-fn works_as_written(start: impl Fn(&str) -> Proxy) {
+/// `silence`: the statuses by which curl tells that this proxy may close a connection unanswered when
+/// it brings too much.
+fn works_as_written(start: impl Fn(&str) -> Proxy, silence: &[&str]) {
     let settings = topic_block("toml", &[]);
     let settings: toml::Table = settings.parse().unwrap();
     let proxies: Vec<&str> = settings["trusted_proxies"]
@@ -185,11 +187,11 @@ fn works_as_written(start: impl Fn(&str) -> Proxy) {
         assert_eq!(output, format!("127.0.0.2\n{}  -\n", sha256(&bytes)));
     }
     fs::write(&body, vec![b'x'; (25 << 20) + 1]).unwrap();
-    // Caddy closes before curl has sent all, which may cost curl the answer on a busy machine.
     wait_until("it is too large", || {
         let (status, _) = proxy.post(&hook.target(), &body, &[]);
-        assert!(["413", "100", "000"].contains(&status.as_str()), "{status}");
-        status == "413"
+        let is_refused = status == "413";
+        assert!(is_refused || silence.contains(&status.as_str()), "{status}");
+        is_refused
     });
     // When the server is away, too, the URL is nobody's business.
     server.stop();
@@ -200,10 +202,11 @@ fn works_as_written(start: impl Fn(&str) -> Proxy) {
 
 #[test]
 fn nginx_in_front_works_as_written() {
-    works_as_written(Proxy::nginx);
+    works_as_written(Proxy::nginx, &[]);
 }
 
 #[test]
 fn caddy_in_front_works_as_written() {
-    works_as_written(Proxy::caddy);
+    // Caddy closes before curl has sent all, which may cost curl the answer on a busy machine.
+    works_as_written(Proxy::caddy, &["000", "100"]);
 }
