@@ -428,8 +428,11 @@ fn absolute(path: &Path) -> Result<PathBuf, ConfigError> {
 /// Refuses what could never be what a fleet asks for.
 fn check_notify(hosts: &[String], commands: &[String]) -> Result<(), ConfigError> {
     let refused = |key, message| Err(ConfigError::Value { key, message });
-    if let Some(host) = hosts.iter().find(|host| host.is_empty() || host.contains(['/', '@', ' ']))
-    {
+    let is_host = |host: &str| {
+        let url: Result<HttpUrl, _> = format!("http://{host}").parse();
+        url.is_ok_and(|url| url.path.is_empty())
+    };
+    if let Some(host) = hosts.iter().find(|host| !is_host(host)) {
         let message = format!("not HOST or HOST:PORT: {host:?}; write it without scheme and path");
         return refused("notify_hosts", message);
     }

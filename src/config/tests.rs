@@ -155,7 +155,11 @@ fn bounds_are_checked_whatever_the_source() {
         let key = flag.trim_start_matches('-').replace('-', "_");
         assert!(error.starts_with(&format!("{key}: ")), "{error}");
     }
-    for (flag, value) in [("--notify-hosts", "http://a/"), ("--notify-commands", "tell")] {
+    for (flag, value) in [
+        ("--notify-hosts", "http://a/"),
+        ("--notify-hosts", "a:85218"),
+        ("--notify-commands", "tell"),
+    ] {
         let error = Settings::without_file(given(&[flag, value])).unwrap_err().to_string();
         assert!(error.starts_with(&flag[2..].replace('-', "_")), "{error}");
     }

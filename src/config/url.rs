@@ -4,6 +4,8 @@ use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 
+use crate::domain::network::split_port;
+
 /// The parts of an `http` or `https` URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpUrl {
@@ -97,23 +99,14 @@ impl FromStr for HttpUrl {
 }
 
 fn split_authority(authority: &str) -> Option<(&str, Option<u16>)> {
-    let (host, port) = if let Some(rest) = authority.strip_prefix('[') {
-        let (host, port) = rest.split_once(']')?;
+    let (host, port) = split_port(authority)?;
+    if let Some(rest) = host.strip_prefix('[') {
+        let host = rest.strip_suffix(']')?;
         host.parse::<Ipv6Addr>().ok()?;
-        (host, if port.is_empty() { None } else { Some(port.strip_prefix(':')?) })
-    } else {
-        let (host, port) = match authority.split_once(':') {
-            Some((host, port)) => (host, Some(port)),
-            None => (authority, None),
-        };
-        let is_name = |letter: char| letter.is_ascii_alphanumeric() || "-._".contains(letter);
-        (!host.is_empty() && host.chars().all(is_name)).then_some(())?;
-        (host, port)
-    };
-    match port {
-        None => Some((host, None)),
-        Some(digits) => Some((host, Some(digits.parse().ok()?))),
+        return Some((host, port));
     }
+    let is_name = |letter: char| letter.is_ascii_alphanumeric() || "-._".contains(letter);
+    (!host.is_empty() && host.chars().all(is_name)).then_some((host, port))
 }
 
 /// What webhook URLs begin with, as senders see it. Never ends in a slash.
@@ -168,6 +161,10 @@ mod tests {
             "http://a b",
             "http://a:port",
             "http://a:99999",
+            "http://a:85218/",
+            "http://a:+80",
+            "http://a:",
+            "http://[::1]:65536",
             "http://user:secret@a",
             "http://a/?x=1",
             "http://a#b",

@@ -117,6 +117,21 @@ impl<'de> Deserialize<'de> for Networks {
     }
 }
 
+/// The host and the port of an authority (RFC 3986 3.2). `None` when what follows the host's colon is
+/// no port from 0 to 65535. The host itself is not checked.
+pub fn split_port(authority: &str) -> Option<(&str, Option<u16>)> {
+    // An IPv6 address has colons within its brackets.
+    let host_min = authority.rfind(']').map_or(0, |bracket| bracket + 1);
+    let Some(colon) = authority[host_min..].find(':') else { return Some((authority, None)) };
+    let (host, port) = authority.split_at(host_min + colon);
+    let digits = &port[1..];
+    // `parse` would take a sign as well.
+    if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    Some((host, Some(digits.parse().ok()?)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -183,6 +198,25 @@ mod tests {
             ("::1", "::"),
         ] {
             assert_eq!(sender_of(address.parse().unwrap()), sender.parse::<IpAddr>().unwrap());
+        }
+    }
+
+    #[test]
+    fn an_authority_has_a_port_up_to_65535_or_none() {
+        for (authority, expected) in [
+            ("a.example", Some(("a.example", None))),
+            ("a.example:0", Some(("a.example", Some(0)))),
+            ("a.example:65535", Some(("a.example", Some(65535)))),
+            ("[::1]", Some(("[::1]", None))),
+            ("[::1]:9000", Some(("[::1]", Some(9000)))),
+            ("a.example:65536", None),
+            ("a.example:85218", None),
+            ("[::1]:85218", None),
+            ("a.example:", None),
+            ("a.example:+80", None),
+            ("a.example:80:90", None),
+        ] {
+            assert_eq!(split_port(authority), expected, "{authority}");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Decodes bodies that come in chunks (RFC 9112 7.1), piece by piece as they arrive. Extensions and
-//! trailers are dropped, under limits. Pure.
+//! trailers are checked and dropped, under limits. Pure.
 
-use super::scan::is_text;
+use super::scan::{is_text, is_token};
 use super::{Reason, Refusal};
 use crate::limits;
 
@@ -18,6 +18,7 @@ enum State {
     DataReturn,
     DataLineFeed,
     TrailerStart,
+    TrailerName,
     Trailer,
     TrailerLineFeed,
     LastLineFeed,
@@ -94,7 +95,11 @@ impl Decoder {
         self.line_bytes += 1;
         match self.state {
             State::Data | State::Done => self.line_bytes = 0,
-            State::TrailerStart | State::Trailer | State::TrailerLineFeed | State::LastLineFeed => {
+            State::TrailerStart
+            | State::TrailerName
+            | State::Trailer
+            | State::TrailerLineFeed
+            | State::LastLineFeed => {
                 if self.line_bytes > limits::TRAILER_BYTES_MAX {
                     return Err(Refusal::new(Reason::HeadTooLarge, "the trailers are too large"));
                 }
@@ -133,7 +138,11 @@ impl Decoder {
                 State::Size(0)
             }
             (State::TrailerStart, b'\r') => State::LastLineFeed,
-            (State::TrailerStart | State::Trailer, byte) if is_text(byte) => State::Trailer,
+            (State::TrailerStart | State::TrailerName, byte) if is_token(byte) => {
+                State::TrailerName
+            }
+            (State::TrailerName, b':') => State::Trailer,
+            (State::Trailer, byte) if is_text(byte) => State::Trailer,
             (State::Trailer, b'\r') => State::TrailerLineFeed,
             (State::TrailerLineFeed, b'\n') => State::TrailerStart,
             (State::LastLineFeed, b'\n') => State::Done,
@@ -232,6 +241,13 @@ mod tests {
             b"0\r\nX: y\n",
             b"0\r\nX: y\rZ",
             b"0\r\n\rX",
+            b"0\r\nX\r\n",
+            b"0\r\nX y: z\r\n",
+            b"0\r\nX : y\r\n",
+            b"0\r\n: y\r\n",
+            b"0\r\n folded: y\r\n",
+            b"0\r\nX: y\r\n folded\r\n",
+            b"0\r\nGET / HTTP/1.1\r\n",
             b"00000000000000005\r\n",
             b"fffffffffffffffff\r\n",
         ] {

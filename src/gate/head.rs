@@ -3,6 +3,7 @@
 
 use super::scan::Scanner;
 use super::{Reason, Refusal};
+use crate::domain::network::split_port;
 use crate::limits;
 
 /// A complete and valid head.
@@ -36,7 +37,12 @@ pub enum Framing {
 impl Head {
     /// The first value of the header called `name`, in whatever case it was sent.
     pub fn header(&self, name: &str) -> Option<&[u8]> {
-        values(&self.headers, name).next()
+        self.values(name).next()
+    }
+
+    /// All values of the header called `name`, in the order received.
+    pub fn values(&self, name: &str) -> impl Iterator<Item = &[u8]> {
+        values(&self.headers, name)
     }
 
     /// Whether a body follows.
@@ -134,7 +140,8 @@ fn split_target<'a>(
             let rest = &target[scheme + "://".len()..];
             let end = rest.find(['/', '?']).unwrap_or(rest.len());
             let (authority, path) = rest.split_at(end);
-            if !host.is_some_and(|host| host.eq_ignore_ascii_case(authority.as_bytes())) {
+            let is_host = host.is_some_and(|host| host.eq_ignore_ascii_case(authority.as_bytes()));
+            if !is_host || split_port(authority).is_none() {
                 return Err(wrong);
             }
             // "http://host?query" means the path "/".
@@ -307,6 +314,7 @@ mod tests {
             ("http://x?b", Ok(("/", "b"))),
             ("http://y/a", Err(400)),
             ("http://x:80/a", Err(400)),
+            ("http://x:85218/a", Err(400)),
             ("http://u@x/a", Err(400)),
             ("http:///a", Err(400)),
             ("ftp://x/a", Err(400)),
@@ -319,6 +327,8 @@ mod tests {
             assert_eq!(seen.map_err(|status| *status), expected, "{target}");
         }
         assert!(with("CONNECT x:443 HTTP/1.1", "Host: x\r\n").is_ok());
+        let far = with("GET http://x:85218/ HTTP/1.1", "Host: x:85218\r\n");
+        assert_eq!(far, Err(400), "a port over 65535");
     }
 
     #[test]

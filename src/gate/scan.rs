@@ -170,7 +170,7 @@ fn refusal(state: State, byte: u8) -> Refusal {
 }
 
 /// Whether `byte` may be part of a method or of a header's name (RFC 9110 5.6.2).
-fn is_token(byte: u8) -> bool {
+pub(super) fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 

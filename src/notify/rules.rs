@@ -3,6 +3,7 @@
 
 use ureq::http::Uri;
 
+use crate::config::HttpUrl;
 use crate::domain::fleet::FleetDefinition;
 use crate::domain::notification::{EmailNotifications, Target};
 
@@ -39,14 +40,12 @@ impl Rules {
     /// # Errors
     /// Why not, for a person.
     pub fn check_url(&self, url: &str) -> Result<Uri, String> {
-        let uri: Uri = url.parse().map_err(|_| "the URL is malformed".to_owned())?;
+        let malformed = "the URL is neither http nor https, or malformed";
+        let parts: HttpUrl = url.parse().map_err(|_| malformed.to_owned())?;
+        let uri: Uri = url.parse().map_err(|_| malformed.to_owned())?;
         let host = uri.host().unwrap_or_default();
-        let usual_port = match uri.scheme_str() {
-            Some("https") => 443,
-            Some("http") => 80,
-            _ => return Err("the URL is neither http nor https".to_owned()),
-        };
-        let port = uri.port_u16().unwrap_or(usual_port);
+        let usual_port = if parts.is_https { 443 } else { 80 };
+        let port = parts.port.unwrap_or(usual_port);
         let with_port = format!("{host}:{port}");
         let allows = |allowed: &String| {
             allowed.eq_ignore_ascii_case(&with_port)
@@ -110,6 +109,7 @@ mod tests {
             "http://127.0.0.1:10/",
             "http://127.0.0.1/",
             "http://2130706433:9/",
+            "https://hooks.example.com:85218/",
             "ftp://hooks.example.com/",
             "/x",
         ] {

@@ -165,6 +165,8 @@ fn ends_with_trailers(mut rest: &[u8]) -> bool {
         if trailer.is_empty() {
             return after.is_empty();
         }
+        // Without a colon it is no trailer.
+        header(trailer);
         rest = after;
     }
     false

@@ -4,6 +4,7 @@
 use ureq::http::Uri;
 
 use super::vessel::arguments;
+use crate::config::HttpUrl;
 use crate::domain::notification::{Notify, Target};
 use crate::domain::run::Status;
 use crate::domain::variable::SecretName;
@@ -74,14 +75,11 @@ fn program(cursor: &Cursor<'_>) -> Result<Vec<String>, FleetFileError> {
 
 fn url(cursor: &Cursor<'_>) -> Result<String, FleetFileError> {
     let text = cursor.text()?;
-    let uri: Option<Uri> = text.parse().ok();
-    let fits = uri.as_ref().is_some_and(|uri| {
-        matches!(uri.scheme_str(), Some("http" | "https"))
-            && uri.host().is_some_and(|host| !host.is_empty())
-            && !uri.authority().is_some_and(|authority| authority.as_str().contains('@'))
-    });
+    // The second is what the delivery sends to.
+    let fits = text.parse::<HttpUrl>().is_ok() && text.parse::<Uri>().is_ok();
     if !fits {
-        let message = "expected an http or https URL without a user or password in it";
+        let message = "expected an http or https URL, with a port up to 65535 or none, and without a \
+                       user or password in it";
         return Err(cursor.invalid(message));
     }
     Ok(text.to_owned())

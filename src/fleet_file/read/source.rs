@@ -4,6 +4,7 @@
 use super::expected_word;
 use super::vessel::check_argument;
 use crate::domain::fleet::Program;
+use crate::domain::network::split_port;
 use crate::domain::source::{Argument, CloneLocation, Code, GitSource, Language, Origin};
 use crate::fleet_file::FleetFileError;
 use crate::fleet_file::cursor::{Cursor, Fields};
@@ -252,7 +253,8 @@ fn repository(cursor: &Cursor<'_>) -> Result<String, FleetFileError> {
     };
     let (authority, _) = rest.split_once('/').ok_or_else(|| cursor.invalid(EXPECTED))?;
     let (user, host) = authority.rsplit_once('@').unwrap_or(("", authority));
-    let is_host = host.starts_with(|first: char| first.is_ascii_alphanumeric() || first == '[');
+    let is_host = host.starts_with(|first: char| first.is_ascii_alphanumeric() || first == '[')
+        && split_port(host).is_some();
     match scheme {
         "https" if !user.is_empty() => Err(cursor.invalid(
             "a user or password in a URL would be stored and shown; remove it, and give git what it \

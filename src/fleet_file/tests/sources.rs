@@ -247,6 +247,8 @@ fn repositories_are_named_and_reached_in_few_ways() {
         "https://-x/a",
         "https://example.com",
         "https://example.com/",
+        "https://example.com:85218/a",
+        "ssh://git@example.com:65536/a",
         "https://example.com/.git.git",
         "https://user:password@example.com/a",
         "https://token@example.com/a",
