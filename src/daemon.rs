@@ -19,6 +19,7 @@ use crate::config::{self, ConfigError, Settings};
 use crate::doctor::Facts;
 use crate::engine::{Engine, EngineSettings, RecoveryError, World};
 use crate::fatal;
+use crate::gate::socket::widen_backlog;
 use crate::gate::{Tls, TlsError};
 use crate::http;
 use crate::http::admin::AdminSettings;
@@ -398,7 +399,11 @@ fn listen(
         log::info!(address:%; "the socket for {what} was handed over; --{flag} does not count");
         return Ok(listener);
     }
-    TcpListener::bind(address).map_err(|source| StartError::Listen { what, flag, address, source })
+    let bound = TcpListener::bind(address).and_then(|listener| {
+        widen_backlog(&listener)?;
+        Ok(listener)
+    });
+    bound.map_err(|source| StartError::Listen { what, flag, address, source })
 }
 
 /// Where `listener` really listens: port 0 has become a port by now.

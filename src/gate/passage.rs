@@ -23,6 +23,7 @@ use rustix::fs::{Mode, OFlags};
 use super::body::Body;
 use super::head::Head;
 use super::shortcut::Shortcut;
+use super::socket::widen_backlog;
 
 /// Bytes of an answer that are relayed at a time.
 const BUFFER_BYTES: usize = 16 * 1024;
@@ -107,6 +108,7 @@ impl Passage {
         let name = format!(".gate-{:016x}", random()? >> 64);
         let path = format!("/proc/self/fd/{}/{name}", directory.as_raw_fd());
         let listener = UnixListener::bind(&path)?;
+        widen_backlog(&listener)?;
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let socket = rustix::fs::open(&path, flags, Mode::empty());
         std::fs::remove_file(&path)?;

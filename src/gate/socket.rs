@@ -13,6 +13,17 @@ const TIMEOUT_STEP: Duration = Duration::from_millis(20);
 /// The kernel takes a timeout of less than its tick for none.
 const TIMEOUT_MIN: Duration = Duration::from_millis(1);
 
+/// Lets as many connections wait to be accepted at `listener` as the system allows
+/// (net.core.somaxconn). The standard library asks for 128, beyond which the kernel drops the first
+/// packet of a connection and its client stalls for a second.
+///
+/// # Errors
+/// When `listener` is not bound.
+pub fn widen_backlog(listener: &impl AsFd) -> io::Result<()> {
+    // The kernel takes its maximum for what exceeds that.
+    Ok(rustix::net::listen(listener, i32::MAX)?)
+}
+
 /// What a connection talks over: the socket itself, or something that protects it.
 pub trait Transport: Read + Write + Send {
     /// The socket below.
