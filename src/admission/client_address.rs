@@ -45,11 +45,11 @@ pub fn client_of<'h>(
             forwarded.push(value);
         }
     }
-    let is_given = |lines: &Vec<&[u8]>| !lines.is_empty();
-    let walk = |hops: Vec<Option<IpAddr>>| walk(peer, hops, trusted_proxies);
-    let x_forwarded_for =
-        is_given(&x_forwarded_for).then(|| walk(x_forwarded_for_hops(&x_forwarded_for)));
-    let forwarded = is_given(&forwarded).then(|| walk(forwarded_hops(&forwarded)));
+    // A header without elements names no client.
+    let walk =
+        |hops: Vec<Option<IpAddr>>| (!hops.is_empty()).then(|| walk(peer, hops, trusted_proxies));
+    let x_forwarded_for = walk(x_forwarded_for_hops(&x_forwarded_for));
+    let forwarded = walk(forwarded_hops(&forwarded));
     match (x_forwarded_for, forwarded) {
         (Some(one), Some(other)) if one != other => Client { is_disputed: true, ..peer_alone },
         (Some(address), _) | (None, Some(address)) => Client { address, is_disputed: false },
@@ -77,10 +77,12 @@ fn walk(peer: IpAddr, hops: Vec<Option<IpAddr>>, trusted_proxies: &Networks) -> 
     reached
 }
 
-/// The entries of `X-Forwarded-For`, `None` for what is no address.
+/// The elements of `X-Forwarded-For`, `None` for what is no address. Empty elements of a list are
+/// ignored (RFC 9110 5.6.1.2).
 fn x_forwarded_for_hops(lines: &[&[u8]]) -> Vec<Option<IpAddr>> {
-    let entries = lines.iter().flat_map(|line| line.split(|byte| *byte == b','));
-    entries.map(|entry| std::str::from_utf8(entry).ok().and_then(parse_address)).collect()
+    let elements = lines.iter().flat_map(|line| line.split(|byte| *byte == b','));
+    let elements = elements.filter(|element| !element.trim_ascii().is_empty());
+    elements.map(|entry| std::str::from_utf8(entry).ok().and_then(parse_address)).collect()
 }
 
 /// The `for` of every element of `Forwarded`, `None` for what names no address: obfuscated
@@ -89,7 +91,10 @@ fn forwarded_hops(lines: &[&[u8]]) -> Vec<Option<IpAddr>> {
     let mut hops = Vec::new();
     for line in lines {
         match split_quoted(line, b',') {
-            Some(elements) => hops.extend(elements.into_iter().map(forwarded_for)),
+            Some(elements) => {
+                let elements = elements.into_iter().filter(|it| !it.trim_ascii().is_empty());
+                hops.extend(elements.map(forwarded_for));
+            }
             // A quote that does not close: nobody can tell where its elements end.
             None => hops.push(None),
         }
@@ -196,9 +201,12 @@ mod tests {
             ("198.51.100.7, ::ffff:10.0.0.6", "198.51.100.7"),
             // What is malformed ends the walk at the proxy that wrote it.
             ("198.51.100.7, unknown", "10.1.2.3"),
-            ("198.51.100.7, , 10.0.0.6", "10.0.0.6"),
+            // Empty elements are none.
+            ("198.51.100.7, , 10.0.0.6", "198.51.100.7"),
+            ("198.51.100.7,", "198.51.100.7"),
+            (",198.51.100.7,\t,", "198.51.100.7"),
             ("", "10.1.2.3"),
-            ("198.51.100.7,", "10.1.2.3"),
+            (" , ", "10.1.2.3"),
             ("198.51.100.777", "10.1.2.3"),
             ("198.51.100.7:port", "10.1.2.3"),
             ("[198.51.100.7]", "10.1.2.3"),
@@ -234,6 +242,10 @@ mod tests {
             ("for=\"198.51.100.7\", host=\"open", "10.1.2.3"),
             ("for = 198.51.100.7", "10.1.2.3"),
             ("for=\"\"", "10.1.2.3"),
+            // Empty elements are none.
+            ("for=198.51.100.7, ", "198.51.100.7"),
+            ("for=198.51.100.7,, for=10.0.0.6", "198.51.100.7"),
+            (",", "10.1.2.3"),
             ("for=", "10.1.2.3"),
             ("", "10.1.2.3"),
         ] {
@@ -252,6 +264,8 @@ mod tests {
         assert_eq!(disputed, Client { address: "10.1.2.3".parse().unwrap(), is_disputed: true });
         let agreed = [("X-Forwarded-For", "198.51.100.7"), ("Forwarded", "for=198.51.100.7")];
         expect("10.1.2.3", &agreed, "198.51.100.7");
+        let empty = [("X-Forwarded-For", ""), ("Forwarded", "for=198.51.100.7")];
+        expect("10.1.2.3", &empty, "198.51.100.7");
     }
 
     #[test]

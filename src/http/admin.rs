@@ -32,7 +32,7 @@ use crate::engine::Engine;
 use crate::gate::{Head, Pass};
 use crate::http::admin::doctor::Examination;
 use crate::http::admin::output::Followers;
-use crate::http::auth::BearerToken;
+use crate::http::auth::{self, BearerToken};
 use crate::http::denial::Denial;
 use crate::http::instruments::Instruments;
 use crate::http::message::{self, Answer, Body, Handler, Request, Stream, StreamWriter};
@@ -177,7 +177,8 @@ impl Reply {
         let write: StreamWriter = Box::new(write);
         let mut answer = Answer::new(200, content_type, Vec::new());
         answer.body = Body::Stream(Stream { length, is_lasting, write });
-        answer
+        // nginx would hold the pieces back until its buffers are full or the stream has ended.
+        answer.with_header("X-Accel-Buffering", "no")
     }
 }
 
@@ -320,11 +321,12 @@ impl AdminHandler {
         ))
     }
 
-    /// Whether whoever sent the request may use the API: by the bearer token, or by a session when
-    /// it is one of our own pages that asks.
+    /// Whether the request may use the API: by the bearer token, or by a session when one of our own
+    /// pages asks. Other schemes than Bearer are for others, such as a proxy with a password.
     fn is_authorised(&self, head: &Head) -> bool {
-        if let Some(authorization) = head.header("Authorization") {
-            return self.settings.token.admits(authorization);
+        let mut bearers = head.values("Authorization").filter(|it| auth::is_bearer(it)).peekable();
+        if bearers.peek().is_some() {
+            return bearers.any(|bearer| self.settings.token.admits(bearer));
         }
         let secret = origin::cookie(head.header("Cookie"), &self.cookie_name);
         secret.is_some_and(|secret| {
@@ -332,6 +334,15 @@ impl AdminHandler {
                 && origin::is_ours(head)
                 && self.sessions.admits(secret, Instant::now())
         })
+    }
+
+    /// The answer to any request for the health of the server, which is open to strangers.
+    fn health(&self, method: &str) -> Answer {
+        let allowed = respond::HEALTH_METHODS;
+        if allowed.contains(&method) {
+            return guarded(respond::health(&self.engine.check_room()));
+        }
+        of_api(respond::error(RequestId::random(), Problem::method_not_allowed(&allowed)))
     }
 
     /// A page or a file of the pages, if that is what the request asks for.
@@ -359,8 +370,8 @@ impl AdminHandler {
 
 impl Handler for AdminHandler {
     fn admit(&self, head: &Head, peer: SocketAddr) -> Result<Pass, Answer> {
-        if head.path == "/healthz" && head.method == "GET" {
-            return Err(respond::health(&self.engine.check_room()));
+        if head.path == respond::HEALTH {
+            return Err(self.health(&head.method));
         }
         if let Some(page) = self.page(head) {
             return Err(guarded(page));

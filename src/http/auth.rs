@@ -4,6 +4,9 @@ use std::fmt;
 
 use sha2::{Digest, Sha256};
 
+/// The scheme of the header Authorization that carries a token.
+const SCHEME: &[u8] = b"Bearer";
+
 /// The token that opens the admin API, kept by its hash: how long a comparison of hashes takes
 /// tells nothing about the token.
 #[derive(Clone)]
@@ -17,15 +20,20 @@ impl BearerToken {
 
     /// Whether `authorization`, the value of that header, shows the token (RFC 6750 2.1).
     pub fn admits(&self, authorization: &[u8]) -> bool {
-        authorization.split_at_checked(b"Bearer ".len()).is_some_and(|(scheme, shown)| {
-            scheme.eq_ignore_ascii_case(b"Bearer ") && self.is(shown.trim_ascii())
-        })
+        is_bearer(authorization)
+            && authorization.get(SCHEME.len()..).is_some_and(|shown| self.is(shown.trim_ascii()))
     }
 
     /// Whether `shown` is the token.
     pub fn is(&self, shown: impl AsRef<[u8]>) -> bool {
         <[u8; 32]>::from(Sha256::digest(shown)) == self.0
     }
+}
+
+/// Whether `authorization`, the value of that header, is of the scheme Bearer.
+pub fn is_bearer(authorization: &[u8]) -> bool {
+    let (scheme, rest) = authorization.split_at(authorization.len().min(SCHEME.len()));
+    scheme.eq_ignore_ascii_case(SCHEME) && matches!(rest.first(), None | Some(b' '))
 }
 
 impl fmt::Debug for BearerToken {
@@ -57,5 +65,10 @@ mod tests {
             assert!(!token.admits(shown.as_bytes()), "{shown:?}");
         }
         assert!(!token.admits(b"Bearer \xff"));
+        for (shown, expected) in
+            [("Bearer", true), ("bearer x", true), ("Basic x", false), ("Bearerx", false)]
+        {
+            assert_eq!(is_bearer(shown.as_bytes()), expected, "{shown:?}");
+        }
     }
 }

@@ -48,7 +48,7 @@ pub fn is_ours(head: &Head) -> bool {
     match head.header("Sec-Fetch-Site") {
         Some(b"same-origin") => true,
         // Typed in, or opened from a bookmark.
-        Some(b"none") => head.method == "GET",
+        Some(b"none") => matches!(head.method.as_str(), "GET" | "HEAD"),
         Some(_) => false,
         // Browsers tell it only to hosts they trust: HTTPS and loopback. They send no Origin with
         // a GET to the page's own origin.

@@ -170,7 +170,12 @@ pub fn accepted(version: &FleetVersion, organization: OrganizationId, run: RunId
     )
 }
 
-/// The answer to `GET /healthz`.
+/// The path that tells the health of the server, on both listeners.
+pub const HEALTH: &str = "/healthz";
+/// The methods of [`HEALTH`].
+pub const HEALTH_METHODS: [&str; 2] = ["GET", "HEAD"];
+
+/// The answer to GET and HEAD of [`HEALTH`].
 pub fn health(room: &Result<(), AcceptError>) -> Answer {
     if room.is_ok() {
         Answer::new(200, "text/plain; charset=utf-8", "ok")

@@ -17,15 +17,19 @@ pub enum Found<E> {
     Nothing,
 }
 
-/// Looks up `method` and `path` in `routes`.
+/// Looks up `method` and `path` in `routes`. HEAD leads where GET does (RFC 9110 9.3.2).
 pub fn find<E: Copy>(routes: &[Route<E>], method: &str, path: &str) -> Found<E> {
+    let asked = if method == "HEAD" { "GET" } else { method };
     let mut methods = Vec::new();
     for (route_method, pattern, endpoint) in routes {
         let Some(segments) = matched(pattern, path) else { continue };
-        if *route_method == method {
+        if *route_method == asked {
             return Found::Endpoint { endpoint: *endpoint, segments };
         }
         methods.push(*route_method);
+        if *route_method == "GET" {
+            methods.push("HEAD");
+        }
     }
     if methods.is_empty() { Found::Nothing } else { Found::OtherMethods(methods) }
 }
@@ -66,11 +70,13 @@ mod tests {
         for (method, path, expected) in [
             ("GET", "/runs", endpoint(1, &[])),
             ("GET", "/runs/a", endpoint(2, &["a"])),
+            ("HEAD", "/runs/a", endpoint(2, &["a"])),
+            ("HEAD", "/runs/a/stop", Found::OtherMethods(vec!["POST"])),
             ("DELETE", "/runs/a", endpoint(3, &["a"])),
             ("POST", "/runs/a/stop", endpoint(4, &["a"])),
             ("POST", "/fleets/f/versions/3/revert", endpoint(5, &["f", "3"])),
-            ("POST", "/runs/a", Found::OtherMethods(vec!["GET", "DELETE"])),
-            ("get", "/runs", Found::OtherMethods(vec!["GET"])),
+            ("POST", "/runs/a", Found::OtherMethods(vec!["GET", "HEAD", "DELETE"])),
+            ("get", "/runs", Found::OtherMethods(vec!["GET", "HEAD"])),
             ("GET", "/runs/", Found::Nothing),
             ("GET", "/runs/a/", Found::Nothing),
             ("GET", "/runs/a/b", Found::Nothing),

@@ -1,4 +1,4 @@
-//! The webhook listener: `POST /hooks/<token>` and `GET /healthz`, nothing else. Decides who may
+//! The webhook listener: `POST /hooks/<token>` and GET or HEAD of `/healthz`, nothing else. Decides who may
 //! start what; taking in the run is the engine's.
 
 use std::net::{IpAddr, SocketAddr};
@@ -196,17 +196,24 @@ fn unknown() -> Refused {
 
 fn target(method: &str, path: &str) -> Result<Target, Refused> {
     match (method, path) {
-        ("GET", "/healthz") => Ok(Target::Health),
-        ("POST", path) => path
-            .strip_prefix("/hooks/")
-            .and_then(Token::parse)
-            .map(Target::Hook)
-            .ok_or_else(unknown),
-        _ => {
-            let problem = Problem::method_not_allowed(&["POST"]);
-            Err(Refused { denial: Denial::MethodNotAllowed, problem })
+        (method, respond::HEALTH) if respond::HEALTH_METHODS.contains(&method) => {
+            Ok(Target::Health)
         }
+        ("POST", path) => token(path).map(Target::Hook).ok_or_else(unknown),
+        (_, respond::HEALTH) => Err(method_not_allowed(&respond::HEALTH_METHODS)),
+        _ => Err(method_not_allowed(&["POST"])),
     }
+}
+
+/// The token in the path of a webhook's URL. One slash at its end is tolerated: some senders add it.
+fn token(path: &str) -> Option<Token> {
+    let token = path.strip_prefix("/hooks/")?;
+    Token::parse(token.strip_suffix('/').unwrap_or(token))
+}
+
+fn method_not_allowed(allowed: &[&str]) -> Refused {
+    let problem = Problem::method_not_allowed(allowed);
+    Refused { denial: Denial::MethodNotAllowed, problem }
 }
 
 #[cfg(test)]
@@ -232,18 +239,21 @@ mod tests {
     fn every_other_target_is_refused_alike() {
         let token = Token::random().unwrap();
         let hook = format!("/hooks/{}", token.reveal());
-        assert_eq!(target("POST", &hook), Ok(Target::Hook(token)));
+        let expected = Ok(Target::Hook(token));
+        assert_eq!(target("POST", &hook), expected);
+        assert_eq!(target("POST", &format!("{hook}/")), expected);
         assert_eq!(target("GET", "/healthz"), Ok(Target::Health));
+        assert_eq!(target("HEAD", "/healthz"), Ok(Target::Health));
 
         let long = format!("/hooks/{}", "a".repeat(10_240));
-        let more = [format!("{hook}/"), format!("{hook}%20"), format!("/{hook}"), long];
+        let more = [format!("{hook}//"), format!("{hook}%20"), format!("/{hook}"), long];
         let odd = ["/", "*", "/hooks", "/hooks/", "/hooks/a", "/hooks/../x", "/healthz", "/api/v1"];
         for path in more.iter().map(String::as_str).chain(odd) {
             assert_eq!(target("POST", path), Err(unknown()), "{path}");
         }
         for (method, path) in [
             ("GET", hook.as_str()),
-            ("HEAD", "/healthz"),
+            ("HEAD", hook.as_str()),
             ("PUT", "/"),
             ("BREW", "/x"),
             ("post", &hook),
@@ -251,6 +261,11 @@ mod tests {
             let problem = target(method, path).unwrap_err().problem;
             assert_eq!(problem.status, 405, "{method} {path}");
             assert_eq!(problem.headers, [("Allow", "POST".to_owned())]);
+        }
+        for method in ["PUT", "DELETE", "OPTIONS", "TRACE"] {
+            let problem = target(method, "/healthz").unwrap_err().problem;
+            assert_eq!(problem.status, 405, "{method}");
+            assert_eq!(problem.headers, [("Allow", "GET, HEAD".to_owned())]);
         }
     }
 }

@@ -179,7 +179,7 @@ fn expected(stream: &[u8], hook: &str) -> Expected {
             }
             (method, path) => {
                 statuses.push(match (method, path) {
-                    ("GET", "/healthz") => 200,
+                    ("GET" | "HEAD", "/healthz") => 200,
                     ("POST", _) => 400,
                     _ => 405,
                 });

@@ -111,8 +111,13 @@ fn other_methods_are_not_allowed() {
             assert_eq!(answer.header("allow"), Some("POST"), "{method}");
         }
     }
-    let request = "PUT /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n";
-    assert_refusal(&exchange(server.hooks(), request.as_bytes()).unwrap(), 405);
+    for method in ["PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"] {
+        let request = format!("{method} /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n");
+        for address in [server.hooks(), server.admin()] {
+            let answer = exchange(address, request.as_bytes()).unwrap().expect(405);
+            assert_eq!(answer.header("allow"), Some("GET, HEAD"), "{method}");
+        }
+    }
 
     let mut connection = Connection::open(server.hooks()).unwrap();
     connection.send(format!("HEAD {target} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes()).unwrap();

@@ -35,6 +35,7 @@ mod powercut;
 mod proxies;
 mod recovery;
 mod replay;
+mod requests;
 mod retention;
 mod runs;
 mod secrets;

@@ -9,8 +9,9 @@ use std::process::{Child, Command, Stdio};
 use serde_json::json;
 use tempfile::TempDir;
 
+use crate::harness::api::true_fleet;
 use crate::harness::certificate::{Certificate, HOST};
-use crate::harness::server::finish;
+use crate::harness::server::{finish, read_until};
 use crate::harness::{Hook, Random, Server, sha256, wait_until};
 
 /// The topic's block in this language, with `replacements` made, each of which must be there.
@@ -55,6 +56,11 @@ impl Proxy {
 
     /// nginx with the topic's block, for the server at `hooks`.
     fn nginx(hooks: &str) -> Self {
+        Self::nginx_with("", hooks)
+    }
+
+    /// The same with `more` lines in the block of the server.
+    fn nginx_with(more: &str, hooks: &str) -> Self {
         let scratch = tempfile::tempdir().unwrap();
         let port = free_port();
         let made = Certificate::make(scratch.path(), "proxy");
@@ -67,6 +73,7 @@ impl Proxy {
                 ("/etc/ssl/private/hooks.example.com.key", &made.key.display().to_string()),
                 ("/var/log/nginx/hooks.log", &format!("{directory}/hooks.log")),
                 ("127.0.0.1:9000", hooks),
+                ("    location / {", &format!("{more}    location / {{")),
             ],
         );
         let paths: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
@@ -88,9 +95,17 @@ impl Proxy {
     /// Caddy with the topic's block, for the server at `hooks`; without TLS, for which it would
     /// ask somebody on the internet.
     fn caddy(hooks: &str) -> Self {
+        Self::caddy_with("", hooks)
+    }
+
+    /// The same with `more` lines in the block of the site.
+    fn caddy_with(more: &str, hooks: &str) -> Self {
         let scratch = tempfile::tempdir().unwrap();
         let base = format!("http://127.0.0.1:{}", free_port());
-        let block = topic_block("caddyfile", &[(HOST, &base), ("127.0.0.1:9000", hooks)]);
+        let proxied = format!("{more}    reverse_proxy");
+        let replacements =
+            [(HOST, base.as_str()), ("127.0.0.1:9000", hooks), ("    reverse_proxy", &proxied)];
+        let block = topic_block("caddyfile", &replacements);
         let caddyfile = scratch.path().join("Caddyfile");
         fs::write(&caddyfile, block).unwrap();
         let mut adapt = Command::new("caddy");
@@ -120,6 +135,22 @@ impl Proxy {
         let (_, stdout, _) = finish(curl);
         let (answer, status) = stdout.rsplit_once('\n').unwrap_or_default();
         (status.to_owned(), answer.to_owned())
+    }
+
+    /// A request without a body: (status, the header `Access-Control-Allow-Origin`).
+    fn ask(&self, method: &str, target: &str) -> (String, String) {
+        let mut curl = Command::new("curl");
+        curl.args(["-sS", "--max-time", "60", "-o", "/dev/null", "-w"])
+            .arg("%{http_code} %header{access-control-allow-origin}")
+            .args(&self.arguments);
+        match method {
+            "HEAD" => curl.arg("-I"),
+            method => curl.args(["-X", method]),
+        };
+        curl.arg(format!("{}{target}", self.base));
+        let (_, stdout, _) = finish(curl);
+        let (status, origin) = stdout.split_once(' ').unwrap_or_default();
+        (status.to_owned(), origin.to_owned())
     }
 
     /// Fails when a file of the proxy's holds the token.
@@ -209,4 +240,67 @@ fn nginx_in_front_works_as_written() {
 fn caddy_in_front_works_as_written() {
     // Caddy closes before curl has sent all, which may cost curl the answer on a busy machine.
     works_as_written(Proxy::caddy, &["000", "100"]);
+}
+
+/// The topic's lines for probes and browsers: what `start`ed with them answers, and what the server
+/// gets to see.
+fn answers_probes_as_written(start: impl Fn(&str) -> Proxy) {
+    let server = Server::builder().setting("trusted_proxies", "127.0.0.1").start();
+    let (_, hook) = server.fleet_with_webhook(&true_fleet("probed"));
+    let proxy = start(server.hooks());
+    let page = "https://shop.example.com";
+    wait_until("the proxy answers", || proxy.ask("GET", "/healthz").0 == "200");
+    for (method, target, status) in [
+        ("OPTIONS", hook.target(), "204"),
+        ("GET", hook.target(), "200"),
+        ("HEAD", hook.target(), "200"),
+        ("GET", "/other".to_owned(), "405"),
+        ("POST", hook.target(), "201"),
+        ("POST", "/hooks/unknown".to_owned(), "400"),
+    ] {
+        let expected = (status.to_owned(), page.to_owned());
+        assert_eq!(proxy.ask(method, &target), expected, "{method}");
+    }
+    assert_eq!(server.api().all_runs().len(), 1);
+}
+
+#[test]
+fn nginx_answers_probes_and_browsers_as_written() {
+    answers_probes_as_written(|hooks| Proxy::nginx_with(&topic_block("conf", &[]), hooks));
+}
+
+#[test]
+fn caddy_answers_probes_and_browsers_as_written() {
+    answers_probes_as_written(|hooks| Proxy::caddy_with(&topic_block("caddy", &[]), hooks));
+}
+
+#[test]
+fn nginx_passes_streams_on_piece_by_piece() {
+    let server = Server::start();
+    let api = server.api();
+    let gate = server.scratch().join("gate");
+    let script =
+        format!("echo first; while [ ! -e {} ]; do sleep 0.05; done; echo second", gate.display());
+    let fleet = api.apply(&json!({"name": "slow", "vessels": {"v": {"run": script}}}));
+    let run = api.run(&api.start(&fleet));
+    let vessel = run["vessels"][0]["id"].as_str().unwrap();
+    let proxy = Proxy::nginx(server.admin());
+    wait_until("the proxy answers", || proxy.ask("GET", "/healthz").0 == "200");
+
+    let header = server.scratch().join("header");
+    fs::write(&header, format!("Authorization: Bearer {}\n", server.token())).unwrap();
+    let mut curl = Command::new("curl")
+        .args(["-sSN", "--max-time", "60", "-H"])
+        .arg(format!("@{}", header.display()))
+        .args(&proxy.arguments)
+        .arg(format!("{}/api/v1/vessel-runs/{vessel}/output?follow=true", proxy.base))
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut output = curl.stdout.take().unwrap();
+    // The vessel goes on only once its first line has come all the way.
+    assert_eq!(read_until(&mut output, "first\n"), "first\n");
+    fs::write(&gate, "").unwrap();
+    assert_eq!(read_until(&mut output, "second\n"), "second\n");
+    assert!(curl.wait().unwrap().success());
 }

@@ -125,7 +125,7 @@ fn json(view: &FleetView) -> Result<String, Problem> {
 }
 
 fn is_yaml(media_type: &str) -> bool {
-    [YAML, "application/x-yaml", "text/yaml"].contains(&media_type)
+    [YAML, "application/x-yaml", "text/yaml", "text/x-yaml"].contains(&media_type)
 }
 
 /// What a check of a fleet file finds: the fleet, or the first thing that keeps it from being one.
@@ -155,15 +155,19 @@ fn fleet_file(call: &mut Call<'_, '_>) -> Result<FleetFile, Problem> {
     parsed(call)?.map_err(file_problem)
 }
 
-/// The body as a fleet, in the format its Content-Type names (none: JSON).
+/// The body as a fleet, in the format that its Content-Type names. Without one, a text that begins
+/// with `{` is JSON and any other is YAML.
 fn parsed(call: &mut Call<'_, '_>) -> Result<Result<FleetFile, FleetFileError>, Problem> {
     let content_type = call.content_type();
-    let parse = match content_type.as_str() {
-        yaml if is_yaml(yaml) => fleet_file::parse_yaml,
-        "" | "application/json" | FILE_JSON => fleet_file::parse_json,
+    let is_json = match content_type.as_str() {
+        yaml if is_yaml(yaml) => Some(false),
+        "application/json" | FILE_JSON => Some(true),
+        "" => None,
         other => return Err(unsupported(other, "application/yaml or application/json")),
     };
-    Ok(parse(&call.text()?))
+    let text = call.text()?;
+    let is_json = is_json.unwrap_or_else(|| text.trim_start().starts_with('{'));
+    Ok(if is_json { fleet_file::parse_json(&text) } else { fleet_file::parse_yaml(&text) })
 }
 
 /// What is not well-formed is a bad request; what is, but makes no sense, is invalid.

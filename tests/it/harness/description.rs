@@ -27,6 +27,12 @@ pub fn operations() -> Vec<&'static str> {
     operations.filter_map(|operation| operation["operationId"].as_str()).collect()
 }
 
+/// The paths, as templates, that have an operation of `method` (lower case).
+pub fn paths(method: &str) -> Vec<&'static str> {
+    let items = DESCRIPTION["paths"].as_object().unwrap().iter();
+    items.filter(|(_, item)| item.get(method).is_some()).map(|(path, _)| path.as_str()).collect()
+}
+
 /// The id of the operation that `method` and `target` ask for, if it is described.
 pub fn operation(method: &str, target: &str) -> Option<&'static str> {
     find(method, target)?.1["operationId"].as_str()

@@ -63,6 +63,12 @@ fn a_session_counts_for_our_own_pages_alone() {
         assert_eq!(status("POST", &headers), 401, "{headers:?}");
     }
     assert_eq!(status("POST", &["Sec-Fetch-Site: none"]), 401);
+    // A proxy with a password of its own leaves the session as it is.
+    let basic = "Authorization: Basic YTpi";
+    send(&server, "GET", "/api/v1/fleets", &[&cookie, SAME_ORIGIN, basic], "").expect(200);
+    let bearer = format!("Authorization: Bearer {}", server.token());
+    send(&server, "GET", "/api/v1/fleets", &[basic, &bearer], "").expect(200);
+
     // Nor does the secret count as a token, or in another cookie.
     let secret = cookie.rsplit('=').next().unwrap();
     let bearer = format!("Authorization: Bearer {secret}");
