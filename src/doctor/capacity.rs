@@ -85,6 +85,7 @@ fn group_limit(cgroup: &str, read: impl Fn(&Path) -> Option<String>) -> Option<u
 mod tests {
     use super::*;
     use crate::domain::finding::Level;
+    use crate::limits::WORKERS_PER_CORE;
 
     const WANTED: Wanted =
         Wanted { workers: 8, connections: 1024, hook_links: 64, admin_links: 72 };
@@ -99,6 +100,17 @@ mod tests {
         assert_eq!(of_processes(Some((4915, "TasksMax=")), WANTED).level, Level::Ok);
         let short = of_processes(Some((512, "TasksMax=")), WANTED);
         assert!(short.level == Level::Warning && short.remedy.unwrap().contains("TasksMax="));
+    }
+
+    #[test]
+    fn the_packaged_unit_allows_the_processes_that_the_defaults_take() {
+        let unit = include_str!("../../systemd/boathook.service");
+        let limit = unit.lines().find_map(|line| line.strip_prefix("TasksMax=")).unwrap();
+        let limit = Some((limit.parse().unwrap(), "TasksMax="));
+        for cores in [1, 2, 16, 128] {
+            let wanted = Wanted { workers: cores * WORKERS_PER_CORE, ..WANTED };
+            assert_eq!(of_processes(limit, wanted).level, Level::Ok, "{cores} cores");
+        }
     }
 
     #[test]

@@ -27,6 +27,7 @@ mod hostile;
 mod intake;
 mod layers;
 mod metrics;
+mod notices;
 mod notifications;
 mod orphans;
 mod overrides;
