@@ -146,13 +146,19 @@ pub fn to_json(
     yaml::parse(&to_yaml(definition, project, id)).map(|root| json::write(&root))
 }
 
-/// Reads a fleet from one YAML document.
+/// Reads a fleet from one YAML document. A JSON object is one as well, whatever the file is called;
+/// it is read as JSON, whose escapes YAML does not know all.
 ///
 /// # Errors
 /// `Syntax` when it is not YAML, `Invalid` when it is not a fleet or uses what is not supported.
 pub fn parse_yaml(text: &str) -> Result<FleetFile, FleetFileError> {
     check_size(text)?;
-    read::fleet(&yaml::parse(text)?)
+    let root = if json::looks_like_object(text) {
+        json::parse(text).or_else(|error| yaml::parse(text).map_err(|_| error))
+    } else {
+        yaml::parse(text)
+    };
+    read::fleet(&root?)
 }
 
 /// Reads a fleet from a JSON object with the same keys as the YAML form.

@@ -34,4 +34,5 @@ pub mod signals;
 pub mod size;
 pub mod storage;
 pub mod systemd;
+pub mod text_file;
 pub mod trust;

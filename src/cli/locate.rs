@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use crate::config::{HttpUrl, SYSTEM_DATA_DIRECTORY, default_data_directory};
 use crate::daemon::{ADMIN_TOKEN_FILE as TOKEN_FILE, ADMIN_URL_FILE as URL_FILE};
+use crate::text_file::{self, MARK};
 
 /// Which server to talk to, and how to print what it answers.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -184,7 +185,7 @@ fn given_token(
     }
     let token = (surroundings.environment)("BOATHOOK_TOKEN")
         .and_then(|token| token.into_string().ok())
-        .map(|token| token.trim().to_owned());
+        .map(|token| token.trim_start_matches(MARK).trim().to_owned());
     Ok(token.filter(|token| !token.is_empty()).map(AdminToken))
 }
 
@@ -228,7 +229,7 @@ fn read(
     data_dir: &Path,
     surroundings: &Surroundings<'_>,
 ) -> Result<Option<String>, LocateError> {
-    match std::fs::read_to_string(path) {
+    match text_file::read(path) {
         Ok(text) => Ok(Some(text)),
         Err(error) => match error.kind() {
             io::ErrorKind::NotFound => Ok(None),

@@ -20,6 +20,7 @@ use super::output::{
 use super::runs::status_line;
 use super::session::Session;
 use crate::limits::FLEET_FILE_BYTES_MAX;
+use crate::text_file;
 
 /// Arguments of `run`.
 #[derive(Debug, clap::Args)]
@@ -183,18 +184,8 @@ fn spooled(mut source: impl Read) -> io::Result<File> {
 }
 
 fn read_overrides(path: &Path) -> anyhow::Result<String> {
-    let mut text = String::new();
-    let limit = FLEET_FILE_BYTES_MAX as u64;
-    let read = if path == Path::new("-") {
-        io::stdin().take(limit + 1).read_to_string(&mut text)
-    } else {
-        File::open(path).and_then(|file| file.take(limit + 1).read_to_string(&mut text))
-    };
-    read.with_context(|| format!("cannot read the overrides from {}", path.display()))?;
-    if text.len() as u64 > limit {
-        bail!("{}: overrides can have {limit} bytes at most", path.display());
-    }
-    Ok(text)
+    text_file::read_argument(path, FLEET_FILE_BYTES_MAX as u64)
+        .with_context(|| format!("cannot read the overrides from {}", path.display()))
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::io;
 use std::path::Path;
 
 use super::{ConfigError, FILE_NAME, Sources};
+use crate::text_file;
 
 /// What the first file says that is there: `boathook.toml` in the data directory, else in `system`.
 pub(super) fn read_default_file(
@@ -26,7 +27,7 @@ pub(super) fn read_default_file(
 
 /// What the file says; `None` when there is no such file.
 pub(super) fn read_file(path: &Path) -> Result<Option<Sources>, ConfigError> {
-    match std::fs::read_to_string(path) {
+    match text_file::read(path) {
         Ok(text) => parse_file(path, &text).map(Some),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(ConfigError::Read { path: path.to_owned(), source }),

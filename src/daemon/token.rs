@@ -6,6 +6,7 @@ use std::path::Path;
 use super::StartError;
 use crate::domain::webhook::Token;
 use crate::storage::write_private_file;
+use crate::text_file;
 
 /// The admin token: the one in the file `credential`, which is the operator's; else the one in the
 /// file at `path`, or a new one when that is missing, empty or torn. The file at `path` holds it in
@@ -20,7 +21,11 @@ pub(super) fn admin_token(path: &Path, credential: Option<&Path>) -> Result<Toke
             .transpose()?,
         None => None,
     };
-    let stored = read_file(path)?.and_then(|text| Token::parse(text.trim()));
+    let stored = match read_file(path) {
+        // A power cut can leave anything in our own file.
+        Err(StartError::File { source, .. }) if source.kind() == io::ErrorKind::InvalidData => None,
+        read => read?.and_then(|text| Token::parse(text.trim())),
+    };
     let token = match given.or_else(|| stored.clone()) {
         Some(token) => token,
         None => Token::random()?,
@@ -35,7 +40,7 @@ pub(super) fn admin_token(path: &Path, credential: Option<&Path>) -> Result<Toke
 
 /// The text of a file, if there is one.
 fn read_file(path: &Path) -> Result<Option<String>, StartError> {
-    match std::fs::read_to_string(path) {
+    match text_file::read(path) {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(source) => {

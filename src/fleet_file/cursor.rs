@@ -106,11 +106,14 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// `true` or `false`, written without quotes.
+    /// `true` or `false`, also written as True or TRUE (YAML 1.2.2, section 10.3.2), without quotes.
     pub fn truth(&self) -> Result<bool, FleetFileError> {
         match &self.node.kind {
-            Kind::Scalar { text, plain: true } if text == "true" => Ok(true),
-            Kind::Scalar { text, plain: true } if text == "false" => Ok(false),
+            Kind::Scalar { text, plain: true } => match text.as_str() {
+                "true" | "True" | "TRUE" => Ok(true),
+                "false" | "False" | "FALSE" => Ok(false),
+                _ => Err(self.invalid("expected true or false, without quotes")),
+            },
             _ => Err(self.invalid("expected true or false, without quotes")),
         }
     }

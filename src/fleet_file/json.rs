@@ -7,9 +7,18 @@ use serde::{Serialize, Serializer};
 
 use super::FleetFileError;
 use super::node::{Bounds, Entries, Key, KeyPath, Kind, Node, Position};
+use crate::text_file::MARK;
+
+/// Whether `text` begins as a JSON object does, with a brace and a key in quotes. YAML in one line
+/// can do so too.
+pub(super) fn looks_like_object(text: &str) -> bool {
+    let text = text.strip_prefix(MARK).unwrap_or(text).trim_start();
+    text.strip_prefix('{').is_some_and(|rest| rest.trim_start().starts_with('"'))
+}
 
 /// Reads the one value in `text`.
 pub(super) fn parse(text: &str) -> Result<Node, FleetFileError> {
+    let text = text.strip_prefix(MARK).unwrap_or(text);
     if let Err(error) = serde_json::from_str::<IgnoredAny>(text) {
         return Err(syntax_error(text, &error));
     }

@@ -8,10 +8,11 @@ use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span, StrInput, Tag};
 
 use super::FleetFileError;
 use super::node::{Bounds, Entries, Key, KeyPath, Kind, Node, Position};
+use crate::text_file::MARK;
 
 /// Reads the one document in `text`.
 pub(super) fn parse(text: &str) -> Result<Node, FleetFileError> {
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let text = text.strip_prefix(MARK).unwrap_or(text);
     check_characters(text)?;
     let mut reader = Reader { parser: Parser::new_from_str(text), bounds: Bounds::default() };
     let root = KeyPath::default();

@@ -13,6 +13,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use super::socket::{Socket, Transport};
+use crate::text_file;
 
 /// Who may read a key: its owner, and the group that administrators give it to.
 const KEY_MODE_MAX: u32 = 0o640;
@@ -69,14 +70,15 @@ impl Tls {
 
 fn read_config(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, TlsError> {
     let failed = |source| TlsError::Certificate { path: certificate.to_owned(), source };
-    let chain = CertificateDer::pem_file_iter(certificate)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(failed)?;
+    let text = text_file::read_bytes(certificate).map_err(|error| failed(pem::Error::Io(error)))?;
+    let chain = CertificateDer::pem_slice_iter(&text).collect::<Result<Vec<_>, _>>();
+    let chain = chain.map_err(failed)?;
     if chain.is_empty() {
         return Err(TlsError::NoCertificate(certificate.to_owned()));
     }
-    let private = PrivateKeyDer::from_pem_file(key)
-        .map_err(|source| TlsError::Key { path: key.to_owned(), source })?;
+    let failed = |source| TlsError::Key { path: key.to_owned(), source };
+    let text = text_file::read_bytes(key).map_err(|error| failed(pem::Error::Io(error)))?;
+    let private = PrivateKeyDer::from_pem_slice(&text).map_err(failed)?;
     warn_if_readable(key);
     let unusable = |source| TlsError::Unusable {
         certificate: certificate.to_owned(),

@@ -44,6 +44,7 @@ use crate::http::session::Sessions;
 use crate::http::ui;
 use crate::limits;
 use crate::metrics::Histogram;
+use crate::text_file::decode;
 
 /// What an operator may set about the admin listener.
 #[derive(Clone, Debug)]
@@ -218,7 +219,7 @@ impl Call<'_, '_> {
             .body
             .read_to_end(&mut bytes)
             .map_err(|error| Problem::new(500, format!("the body cannot be read: {error}")))?;
-        String::from_utf8(bytes).map_err(|_| Problem::bad_request("the body is not UTF-8"))
+        decode(bytes).map_err(|error| Problem::bad_request(format!("the body: {error}")))
     }
 
     /// The body as text that should be JSON; `None` when there is none.

@@ -2,8 +2,7 @@
 //! mistake in one of them changes nothing at all.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -19,8 +18,10 @@ use crate::cli::session::Session;
 use crate::domain::fleet::DEFAULT_PROJECT;
 use crate::fleet_file::{FleetFile, parse_json, parse_yaml};
 use crate::limits::FLEET_FILE_BYTES_MAX;
+use crate::text_file::{self, STDIN};
 
-const STDIN: &str = "-";
+/// Entries of a directory that are named when they are left out; of more there is a number.
+const LEFT_OUT_SHOWN_MAX: usize = 20;
 
 /// A file that describes a fleet.
 struct Source {
@@ -36,7 +37,11 @@ struct Source {
 /// files is shown, and told by the outcome.
 pub fn apply(session: &Session, sources: &[PathBuf]) -> anyhow::Result<Outcome> {
     let is_one = matches!(sources, [source] if !source.is_dir());
-    let (sources, mistakes) = read_all(&fleet_files(sources)?);
+    let selection = select(sources)?;
+    for left_out in &selection.left_out {
+        advise(left_out);
+    }
+    let (sources, mistakes) = read_all(&selection.files);
     if !mistakes.is_empty() {
         for (path, error) in &mistakes {
             complain(path, error);
@@ -69,30 +74,73 @@ pub fn apply(session: &Session, sources: &[PathBuf]) -> anyhow::Result<Outcome> 
     Ok(if has_failed { Outcome::PartlyFailed } else { Outcome::Done })
 }
 
-/// The files that `sources` stand for; those of a directory in the order of their names.
-fn fleet_files(sources: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
+/// The files that `sources` stand for.
+#[derive(Debug, Default)]
+struct Selection {
+    /// Those of a directory in the order of their names.
+    files: Vec<PathBuf>,
+    /// For each directory, what it holds besides fleet files. Empty where there is nothing.
+    left_out: Vec<String>,
+}
+
+fn select(sources: &[PathBuf]) -> anyhow::Result<Selection> {
+    let mut selection = Selection::default();
     for source in sources {
-        if !source.is_dir() {
-            files.push(source.clone());
-            continue;
+        if source.is_dir() {
+            select_in(source, &mut selection)?;
+        } else {
+            selection.files.push(source.clone());
         }
-        let reading = || format!("cannot read {}", source.display());
-        let mut found = Vec::new();
-        for entry in source.read_dir().with_context(reading)? {
-            let path = entry.with_context(reading)?.path();
-            let extension = path.extension().and_then(|extension| extension.to_str());
-            if matches!(extension, Some("yaml" | "yml" | "json")) && path.is_file() {
-                found.push(path);
+    }
+    Ok(selection)
+}
+
+/// Adds the fleet files of `directory`, and what else is in it.
+fn select_in(directory: &Path, selection: &mut Selection) -> anyhow::Result<()> {
+    let reading = || format!("cannot read {}", directory.display());
+    let (mut found, mut left_out) = (Vec::new(), Vec::new());
+    for entry in directory.read_dir().with_context(reading)? {
+        let path = entry.with_context(reading)?.path();
+        match why_left_out(&path) {
+            None => found.push(path),
+            Some(why) => {
+                let name = path.file_name().unwrap_or_default().to_string_lossy();
+                left_out.push(format!("{}{why}", printable(&name)));
             }
         }
-        if found.is_empty() {
-            bail!("no fleet files (*.yaml, *.yml, *.json) in {}", source.display());
-        }
-        found.sort();
-        files.append(&mut found);
     }
-    Ok(files)
+    found.sort();
+    left_out.sort();
+    let more = left_out.len().saturating_sub(LEFT_OUT_SHOWN_MAX);
+    if more > 0 {
+        left_out.truncate(LEFT_OUT_SHOWN_MAX);
+        left_out.push(format!("and {more} more"));
+    }
+    if !left_out.is_empty() {
+        let left_out = left_out.join(", ");
+        selection.left_out.push(format!("Left out of {}: {left_out}", directory.display()));
+    }
+    if found.is_empty() {
+        let left_out = selection.left_out.pop().map(|it| format!(". {it}")).unwrap_or_default();
+        bail!("no fleet files (*.yaml, *.yml, *.json) in {}{left_out}", directory.display());
+    }
+    selection.files.append(&mut found);
+    Ok(())
+}
+
+/// Why an entry of a directory is no fleet file, to be shown behind its name; `None` if it is one.
+/// A dangling link is one: reading it says what is wrong.
+fn why_left_out(path: &Path) -> Option<&'static str> {
+    let is_hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+    let extension = path.extension().unwrap_or_default();
+    let is_fleet_file = ["yaml", "yml", "json"].iter().any(|it| extension.eq_ignore_ascii_case(it));
+    match path.metadata() {
+        Ok(found) if found.is_dir() => Some(" (a directory)"),
+        _ if is_hidden => Some(" (hidden)"),
+        _ if !is_fleet_file => Some(""),
+        Ok(found) if !found.is_file() => Some(" (not a file)"),
+        _ => None,
+    }
 }
 
 /// Reads and checks every file: those that are valid, and what is wrong with the others.
@@ -117,29 +165,16 @@ fn read_all(paths: &[PathBuf]) -> (Vec<Source>, Vec<(PathBuf, anyhow::Error)>) {
 }
 
 fn read(path: &Path) -> anyhow::Result<(Source, FleetFile)> {
-    let text = read_text(path)?;
-    let is_json = path.extension().is_some_and(|extension| extension == "json");
+    let text = text_file::read_argument(path, FLEET_FILE_BYTES_MAX as u64);
+    let text = text.context("cannot read it")?;
+    let extension = path.extension().unwrap_or_default();
+    let is_json = extension.eq_ignore_ascii_case("json");
     let (content_type, file) = if is_json {
         ("application/json", parse_json(&text)?)
     } else {
         ("application/yaml", parse_yaml(&text)?)
     };
     Ok((Source { path: path.to_owned(), text, content_type }, file))
-}
-
-fn read_text(file: &Path) -> anyhow::Result<String> {
-    let mut text = String::new();
-    let limit = FLEET_FILE_BYTES_MAX as u64;
-    let read = if file == Path::new(STDIN) {
-        io::stdin().take(limit + 1).read_to_string(&mut text)
-    } else {
-        File::open(file).and_then(|file| file.take(limit + 1).read_to_string(&mut text))
-    };
-    read.context("cannot read it")?;
-    if text.len() as u64 > limit {
-        bail!("larger than a fleet file can be ({limit} bytes)");
-    }
-    Ok(text)
 }
 
 fn send(session: &Session, source: &Source) -> anyhow::Result<Data> {
@@ -185,12 +220,27 @@ mod tests {
     fn directories_stand_for_the_fleet_files_in_them() {
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name);
-        assert!(fleet_files(&[directory.path().to_owned()]).is_err());
-        for name in ["b.yml", "a.yaml", "c.json", "notes.txt"] {
+        assert!(select(&[directory.path().to_owned()]).is_err());
+        std::fs::write(path("notes.txt"), "").unwrap();
+        let error = select(&[directory.path().to_owned()]).unwrap_err().to_string();
+        assert!(error.ends_with("notes.txt"), "{error}");
+        for name in
+            ["b.yml", "a.yaml", "c.json", "D.YAML", "e.Yml", ".h.yaml", "._a.yaml", "a.yaml~"]
+        {
             std::fs::write(path(name), "").unwrap();
         }
-        let files = fleet_files(&["-".into(), directory.path().to_owned()]).unwrap();
-        assert_eq!(files, ["-".into(), path("a.yaml"), path("b.yml"), path("c.json")]);
+        std::fs::create_dir(path("sub.yaml")).unwrap();
+        std::os::unix::fs::symlink("nowhere", path("gone.yaml")).unwrap();
+        let selection = select(&["-".into(), directory.path().to_owned()]).unwrap();
+        let names = ["D.YAML", "a.yaml", "b.yml", "c.json", "e.Yml", "gone.yaml"].map(path);
+        assert_eq!(selection.files[0], Path::new("-"));
+        assert_eq!(selection.files[1..], names);
+        let expected = format!(
+            "Left out of {}: ._a.yaml (hidden), .h.yaml (hidden), a.yaml~, notes.txt, sub.yaml (a \
+             directory)",
+            directory.path().display()
+        );
+        assert_eq!(selection.left_out, [expected]);
     }
 
     #[test]

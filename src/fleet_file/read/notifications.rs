@@ -29,6 +29,9 @@ pub(super) fn notifications(
 }
 
 fn addresses(cursor: &Cursor<'_>) -> Result<Vec<String>, FleetFileError> {
+    if cursor.is_null() {
+        return Ok(Vec::new());
+    }
     let mut seen = BTreeSet::new();
     let mut addresses = Vec::new();
     for item in cursor.sequence()? {
