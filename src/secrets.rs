@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::OFlags;
 
 use crate::domain::variable::{SecretName, VariableValue};
-use crate::limits::ARGUMENT_BYTES_MAX;
+use crate::limits::{ARGUMENT_BYTES_MAX, REDACTED_BYTES_MIN};
+use crate::text_file::{MARK, NotText, without_mark};
 
 /// The admin token, in the data directory and as a credential.
 pub const ADMIN_TOKEN_FILE: &str = "admin.token";
@@ -25,7 +26,8 @@ pub struct SecretStore {
 #[derive(Default)]
 pub struct Resolved {
     pub variables: Vec<(String, String)>,
-    /// The values among them that are secret.
+    /// What must not show of the values among them that are secret: the values and the forms in
+    /// which a program is likely to write them.
     pub secrets: Vec<String>,
 }
 
@@ -54,7 +56,9 @@ pub enum SecretError {
     #[error("{} contains a NUL, which no variable can hold", .0.display())]
     Nul(PathBuf),
     #[error("{} is not text in UTF-8: encode it, in base64 for example", .0.display())]
-    NotText(PathBuf),
+    NotUtf8(PathBuf),
+    #[error("{}: {source}", path.display())]
+    NotText { path: PathBuf, source: NotText },
 }
 
 impl SecretStore {
@@ -76,7 +80,7 @@ impl SecretStore {
                     let text = self.read(variable, secret).map_err(|error| {
                         format!("the secret `{}` of {variable}: {error}", secret.as_str())
                     })?;
-                    resolved.secrets.push(text.clone());
+                    add_forms(&text, &mut resolved.secrets);
                     text
                 }
             };
@@ -107,8 +111,9 @@ impl SecretStore {
         }
     }
 
-    /// The value of `secret`, for a variable of the name `variable`. One newline at its end is the
-    /// editor's, not the secret's.
+    /// The value of `secret`, for a variable of the name `variable`. A byte order mark at the
+    /// beginning of its file and one line end (LF or CRLF) at the end are the editor's, not the
+    /// secret's.
     fn read(&self, variable: &str, secret: &SecretName) -> Result<String, SecretError> {
         let directory = self.directory.as_deref().ok_or(SecretError::NoDirectory)?;
         // The service manager puts it where it puts the secrets of fleets.
@@ -118,9 +123,11 @@ impl SecretStore {
         let path = directory.join(secret.as_str());
         // NAME=value and the NUL that ends it.
         let bytes_max = ARGUMENT_BYTES_MAX.saturating_sub(variable.len() + 1);
-        let mut bytes = read_file(&path, bytes_max as u64 + 2)?;
-        if bytes.last() == Some(&b'\n') {
-            bytes.pop();
+        let bytes = read_file(&path, (MARK.len() + bytes_max + "\r\n".len() + 1) as u64)?;
+        let mut bytes = without_mark(bytes)
+            .map_err(|source| SecretError::NotText { path: path.clone(), source })?;
+        if let Some(line) = bytes.strip_suffix(b"\n") {
+            bytes.truncate(line.strip_suffix(b"\r").unwrap_or(line).len());
         }
         if bytes.len() > bytes_max {
             return Err(SecretError::TooLong(path));
@@ -128,7 +135,23 @@ impl SecretStore {
         if bytes.contains(&0) {
             return Err(SecretError::Nul(path));
         }
-        String::from_utf8(bytes).map_err(|_| SecretError::NotText(path))
+        String::from_utf8(bytes).map_err(|_| SecretError::NotUtf8(path))
+    }
+}
+
+/// Adds `value` to `forms`, the text of its file with a byte order mark, each line of it, and each
+/// of these without the blanks around it. Forms that are too short to be told from other text are
+/// left to the redactor.
+fn add_forms(value: &str, forms: &mut Vec<String>) {
+    forms.push(value.to_owned());
+    if value.len() >= REDACTED_BYTES_MIN {
+        forms.push(format!("{MARK}{value}"));
+    }
+    let parts = std::iter::once(value).chain(value.split(['\r', '\n']));
+    for part in parts.flat_map(|part| [part, part.trim()]) {
+        if part.len() >= REDACTED_BYTES_MIN && part.len() < value.len() {
+            forms.push(part.to_owned());
+        }
     }
 }
 
@@ -164,10 +187,22 @@ mod tests {
     }
 
     #[test]
-    fn values_are_read_anew_and_lose_one_newline() {
+    fn values_are_read_anew_and_lose_a_mark_and_one_line_end() {
         let directory = tempfile::tempdir().unwrap();
         let store = SecretStore::new(Some(directory.path().to_owned()));
-        for (content, value) in [("a", "a"), ("a\n", "a"), ("a\n\n", "a\n"), ("\n", ""), ("", "")] {
+        for (content, value) in [
+            ("a", "a"),
+            ("a\n", "a"),
+            ("a\r\n", "a"),
+            ("a\r", "a\r"),
+            ("a\n\r\n", "a\n"),
+            ("a \r\n", "a "),
+            ("\u{feff}a\r\n", "a"),
+            ("\u{feff}", ""),
+            ("a\n\n", "a\n"),
+            ("\n", ""),
+            ("", ""),
+        ] {
             fs::write(directory.path().join("KEY"), content).unwrap();
             assert_eq!(resolve(&store, secret("KEY")).as_deref(), Ok(value));
         }
@@ -178,13 +213,34 @@ mod tests {
     }
 
     #[test]
+    fn lines_and_trimmed_forms_are_secret_as_well() {
+        let mut forms = Vec::new();
+        add_forms("  a secret \r\nwith lines\nshort", &mut forms);
+        let expected = [
+            "  a secret \r\nwith lines\nshort",
+            "\u{feff}  a secret \r\nwith lines\nshort",
+            "a secret \r\nwith lines\nshort",
+            "  a secret ",
+            "a secret",
+            "with lines",
+            "with lines",
+        ];
+        assert_eq!(forms, expected);
+        forms.clear();
+        add_forms("long enough", &mut forms);
+        assert_eq!(forms, ["long enough", "\u{feff}long enough"]);
+    }
+
+    #[test]
     fn what_has_no_value_is_named() {
         let directory = tempfile::tempdir().unwrap();
         let store = SecretStore::new(Some(directory.path().to_owned()));
         let at = |name: &str| directory.path().join(name);
         fs::write(at("NUL"), "a\0b").unwrap();
         fs::write(at("BYTES"), b"\xff").unwrap();
-        fs::write(at("FITS"), "x".repeat(ARGUMENT_BYTES_MAX - 2) + "\n").unwrap();
+        fs::write(at("WIDE"), b"\xff\xfea\0b\0").unwrap();
+        fs::write(at("FITS"), "\u{feff}".to_owned() + &"x".repeat(ARGUMENT_BYTES_MAX - 2) + "\r\n")
+            .unwrap();
         fs::write(at("LONG"), "x".repeat(ARGUMENT_BYTES_MAX - 1)).unwrap();
         fs::create_dir(at("FOLDER")).unwrap();
         rustix::fs::mknodat(
@@ -202,6 +258,7 @@ mod tests {
             ("NONE", "there is no file"),
             ("NUL", "contains a NUL"),
             ("BYTES", "not text in UTF-8"),
+            ("WIDE", "UTF-16"),
             ("LONG", "longer than the 131071 bytes"),
             ("FOLDER", "is not a file"),
             ("FIFO", "is not a file"),

@@ -218,3 +218,51 @@ fn what_the_hosted_system_hides_stays_what_it_is_here() {
     let message = refused(&hidden.replace("name: OTHER", "name: NEW"));
     assert!(message.contains("environment[1].value"), "{message}");
 }
+
+#[test]
+fn what_editors_add_to_a_secret_is_no_part_of_it() {
+    let (server, secrets, _secrets) = server();
+    let api = server.api();
+    let script = "printf '%s' \"$KEY\" | od -An -c | tr -d ' \\n'; echo; \
+                  printf '%s\\n' \"$KEY\"; cat \"$KEY_FILE\"; \
+                  printf '%s\\n' \"$KEY\" | while read -r line; do echo \"<$line>\"; done";
+    let fleet = api.apply(&json!({"name": "edited", "vessels": {"v": {"run": script,
+        "environment": {"KEY": {"secret": "EDITED"},
+            "KEY_FILE": secrets.join("EDITED").to_str().unwrap()}}}}));
+    for (content, value, shown) in [
+        // Written by an editor of another system: mark and CRLF are not passed on.
+        ("\u{feff}opensesame\r\n", "opensesame", "••••\n••••\r\n<••••>\n"),
+        ("opensesame\r\n", "opensesame", "••••\n••••\r\n<••••>\n"),
+        // A blank at the end is part of the value, and without it the value is as secret.
+        ("open sesame \n", "opensesame", "••••\n••••\n<••••>\n"),
+        // Each line of a longer one.
+        (
+            "first line\r\nshort\r\n\tthe last line\r\n",
+            "firstline\\r\\nshort\\r\\n\\tthelastline",
+            "••••\n••••\r\n<••••\r>\n<short\r>\n<••••>\n",
+        ),
+    ] {
+        fs::write(secrets.join("EDITED"), content).unwrap();
+        let ended = api.wait_status(&api.start(&fleet), "Success");
+        let expected = if value == "opensesame" && !content.contains(' ') {
+            // `od` writes the value itself.
+            format!("••••\n{shown}")
+        } else {
+            format!("{value}\n{shown}")
+        };
+        assert_eq!(api.output(&ended, "v"), expected, "{content:?}");
+    }
+}
+
+#[test]
+fn a_secret_in_utf16_is_named_and_not_shown() {
+    let (server, secrets, _secrets) = server();
+    let api = server.api();
+    let wide: Vec<u8> = "\u{feff}opensesame".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    fs::write(secrets.join("API_KEY"), wide).unwrap();
+    let fleet = api.apply(&json!({"name": "wide", "vessels": {"v": {"run": "echo \"$KEY\"",
+        "environment": {"KEY": {"secret": "API_KEY"}}}}}));
+    let ended = api.wait_status(&api.start(&fleet), "Errored");
+    let log = api.output(&ended, "v");
+    assert!(log.contains("`API_KEY`") && log.contains("UTF-16"), "{log}");
+}

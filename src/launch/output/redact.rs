@@ -6,9 +6,10 @@
 //! may still turn out to belong to one: as long as it is part of what the stream ends with and a
 //! secret begins with.
 //!
-//! Each secret has a matcher of its own (Knuth, Morris and Pratt 1977), because its state is the
-//! very number that is needed here and that libraries for searching do not tell: how much of the
-//! secret the stream ends with.
+//! All secrets are searched at once, by the automaton of Aho and Corasick (1975): its state tells the
+//! very number that is needed here and that libraries for searching do not give, how much of a
+//! secret the stream ends with. A byte costs the same however many secrets there are, so that each
+//! line of a long one can be a secret of its own.
 
 use std::collections::VecDeque;
 
@@ -20,54 +21,59 @@ pub(super) const MASK: &str = "••••";
 /// See the module.
 #[derive(Default)]
 pub(super) struct Redactor {
-    matchers: Vec<Matcher>,
-    /// Bytes that a secret begins with.
-    first_bytes: Vec<u8>,
-    /// The most that the stream ends with of any secret.
-    open: usize,
+    automaton: Automaton,
+    /// The state of `automaton` at the end of the stream.
+    state: u32,
     /// Bytes that are not decided, and whether each is known to be secret.
     held: VecDeque<(u8, bool)>,
     /// The byte before `held` was secret: its run has its mask already.
     in_run: bool,
 }
 
-/// Searches for one secret.
-struct Matcher {
-    secret: Vec<u8>,
-    /// For each length of a beginning of the secret: how much shorter a beginning it ends with.
-    borders: Vec<usize>,
-    /// How many bytes of the secret the stream ends with; never all of them.
-    matched: usize,
+/// A tree of all beginnings of the secrets, its root first. Empty without secrets.
+#[derive(Default)]
+struct Automaton {
+    nodes: Vec<Node>,
+    /// The child of the root for each byte, 0 for none: most bytes of a stream are looked up here.
+    first: Vec<u32>,
+}
+
+/// A beginning of a secret: where the stream stands when it ends with these bytes.
+#[derive(Clone, Copy, Default)]
+struct Node {
+    byte: u8,
+    /// Its children form a list, 0 ends it.
+    first_child: u32,
+    next_sibling: u32,
+    /// The longest other beginning of a secret that this one ends with.
+    fallback: u32,
+    /// Its length.
+    depth: u32,
+    /// The length of the longest whole secret that it ends with, 0 for none.
+    secret: u32,
+    /// The length of the longest beginning that it ends with and that can still grow to a secret.
+    open: u32,
 }
 
 impl Redactor {
     /// A redactor of those `secrets` that are long enough to be told from other text.
     pub fn new(secrets: &[String]) -> Self {
-        let mut secrets: Vec<&[u8]> = secrets
-            .iter()
-            .map(|secret| secret.as_bytes())
-            .filter(|secret| secret.len() >= REDACTED_BYTES_MIN)
-            .collect();
-        secrets.sort_unstable();
-        secrets.dedup();
-        let mut first_bytes: Vec<u8> =
-            secrets.iter().filter_map(|it| it.first().copied()).collect();
-        first_bytes.dedup();
-        let matchers = secrets.into_iter().map(Matcher::new).collect();
-        Self { matchers, first_bytes, ..Self::default() }
+        let secrets = secrets.iter().map(|secret| secret.as_bytes());
+        let long: Vec<_> = secrets.filter(|secret| secret.len() >= REDACTED_BYTES_MIN).collect();
+        Self { automaton: Automaton::new(&long), ..Self::default() }
     }
 
     /// Whether there is nothing to take out.
     pub fn is_idle(&self) -> bool {
-        self.matchers.is_empty()
+        self.automaton.nodes.is_empty()
     }
 
     /// Takes the next bytes of the stream and adds to `out` what is decided.
     pub fn push(&mut self, mut bytes: &[u8], out: &mut Vec<u8>) {
         loop {
-            if self.open == 0 {
+            if self.open() == 0 {
                 // Nothing has begun, so nothing is held: all is plain up to where a secret may.
-                let begins = bytes.iter().position(|byte| self.first_bytes.contains(byte));
+                let begins = bytes.iter().position(|byte| self.automaton.first_child(*byte) != 0);
                 let (plain, rest) = bytes.split_at(begins.unwrap_or(bytes.len()));
                 out.extend_from_slice(plain);
                 self.in_run &= plain.is_empty();
@@ -82,22 +88,21 @@ impl Redactor {
     /// The stream ends: what was held back has turned out to be no secret. The next byte begins
     /// another stream.
     pub fn finish(&mut self, out: &mut Vec<u8>) {
-        self.matchers.iter_mut().for_each(|matcher| matcher.matched = 0);
-        self.open = 0;
+        self.state = 0;
         self.release(out);
         self.in_run = false;
     }
 
+    /// The most that the stream ends with of any secret.
+    fn open(&self) -> usize {
+        self.automaton.nodes.get(self.state as usize).map_or(0, |node| node.open as usize)
+    }
+
     fn take(&mut self, byte: u8, out: &mut Vec<u8>) {
         self.held.push_back((byte, false));
-        let mut secret = 0;
-        self.open = 0;
-        for matcher in &mut self.matchers {
-            if matcher.advance(byte) {
-                secret = secret.max(matcher.secret.len());
-            }
-            self.open = self.open.max(matcher.matched);
-        }
+        self.state = self.automaton.next(self.state, byte);
+        let node = self.automaton.nodes.get(self.state as usize);
+        let secret = node.map_or(0, |node| node.secret as usize);
         // More than is held when the beginning was secret already, and is out.
         self.held.iter_mut().rev().take(secret).for_each(|(_, is_secret)| *is_secret = true);
         self.release(out);
@@ -105,8 +110,9 @@ impl Redactor {
 
     /// Lets go of what is decided: secret bytes, and those that are out of reach of every match.
     fn release(&mut self, out: &mut Vec<u8>) {
+        let open = self.open();
         while let Some(&(byte, is_secret)) = self.held.front() {
-            if !is_secret && self.held.len() <= self.open {
+            if !is_secret && self.held.len() <= open {
                 return;
             }
             self.held.pop_front();
@@ -120,31 +126,85 @@ impl Redactor {
     }
 }
 
-impl Matcher {
-    fn new(secret: &[u8]) -> Self {
-        let mut borders = vec![0; secret.len() + 1];
-        let mut border = 0;
-        for (at, byte) in secret.iter().enumerate().skip(1) {
-            while border > 0 && secret[border] != *byte {
-                border = borders[border];
-            }
-            border += usize::from(secret[border] == *byte);
-            borders[at + 1] = border;
+impl Automaton {
+    fn new(secrets: &[&[u8]]) -> Self {
+        if secrets.is_empty() {
+            return Self::default();
         }
-        Self { secret: secret.to_vec(), borders, matched: 0 }
+        let mut automaton = Self { nodes: vec![Node::default()], first: vec![0; 256] };
+        for secret in secrets {
+            let end = secret.iter().fold(0, |node, byte| automaton.child_or_new(node, *byte));
+            let node = &mut automaton.nodes[end as usize];
+            node.secret = node.depth;
+        }
+        automaton.link();
+        automaton
     }
 
-    /// Takes the next byte; true when the stream ends with the whole secret now.
-    fn advance(&mut self, byte: u8) -> bool {
-        while self.matched > 0 && self.secret[self.matched] != byte {
-            self.matched = self.borders[self.matched];
+    fn first_child(&self, byte: u8) -> u32 {
+        self.first.get(usize::from(byte)).copied().unwrap_or(0)
+    }
+
+    /// The child of `node` for `byte`, 0 for none.
+    fn child(&self, node: u32, byte: u8) -> u32 {
+        if node == 0 {
+            return self.first_child(byte);
         }
-        self.matched += usize::from(self.secret[self.matched] == byte);
-        let is_whole = self.matched == self.secret.len();
-        if is_whole {
-            self.matched = self.borders[self.matched];
+        let mut child = self.nodes[node as usize].first_child;
+        while child != 0 && self.nodes[child as usize].byte != byte {
+            child = self.nodes[child as usize].next_sibling;
         }
-        is_whole
+        child
+    }
+
+    fn child_or_new(&mut self, parent: u32, byte: u8) -> u32 {
+        let child = self.child(parent, byte);
+        if child != 0 {
+            return child;
+        }
+        // Secrets are bounded to a few megabytes together.
+        let child = self.nodes.len() as u32;
+        let Node { first_child: next_sibling, depth, .. } = self.nodes[parent as usize];
+        self.nodes.push(Node { byte, next_sibling, depth: depth + 1, ..Node::default() });
+        self.nodes[parent as usize].first_child = child;
+        if parent == 0 {
+            self.first[usize::from(byte)] = child;
+        }
+        child
+    }
+
+    /// Fills in what a node takes from the shorter beginning that it ends with. Shorter ones come
+    /// first.
+    fn link(&mut self) {
+        let mut queue = VecDeque::from([0]);
+        while let Some(index) = queue.pop_front() {
+            let node = self.nodes[index as usize];
+            let fallback = self.nodes[node.fallback as usize];
+            let grows = node.first_child != 0;
+            let linked = &mut self.nodes[index as usize];
+            linked.secret = node.secret.max(fallback.secret);
+            linked.open = if grows { node.depth } else { fallback.open };
+            let mut child = node.first_child;
+            while child != 0 {
+                let Node { byte, next_sibling, .. } = self.nodes[child as usize];
+                if index != 0 {
+                    self.nodes[child as usize].fallback = self.next(node.fallback, byte);
+                }
+                queue.push_back(child);
+                child = next_sibling;
+            }
+        }
+    }
+
+    /// The state after `byte` in the state `node`.
+    fn next(&self, mut node: u32, byte: u8) -> u32 {
+        loop {
+            let child = self.child(node, byte);
+            if child != 0 || node == 0 {
+                return child;
+            }
+            node = self.nodes[node as usize].fallback;
+        }
     }
 }
 
