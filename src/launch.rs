@@ -25,6 +25,7 @@ mod reason;
 mod refusal;
 mod resolve;
 pub mod sandbox;
+mod script;
 pub mod shim;
 pub mod stop;
 mod tree;

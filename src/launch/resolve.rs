@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::Access;
 
 use super::reason::Reason;
+use super::script::normalized;
 use crate::domain::fleet::Program;
 use crate::domain::source::{Code, Language, Origin};
 
@@ -40,7 +41,7 @@ pub(super) fn resolve<'a>(
         Program::Script(script) => {
             return Ok(Resolved {
                 path: "/bin/sh".into(),
-                arguments: ["/bin/sh", "-c", script].map(Cow::Borrowed).to_vec(),
+                arguments: vec![Cow::Borrowed("/bin/sh"), Cow::Borrowed("-c"), normalized(script)],
             });
         }
         Program::Command(command) => command.iter().map(|it| Cow::Borrowed(it.as_str())).collect(),

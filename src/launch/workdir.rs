@@ -11,6 +11,7 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::feed::read_slice;
+use super::script::normalized;
 use super::tree::remove_tree;
 use super::user::Identity;
 use super::{DirectoryError, Launch, parameter_file_names};
@@ -216,7 +217,7 @@ fn write_files(
     }
     if let Some((name, content)) = code {
         // Executable, so that other programs of the run can call it by its name.
-        let write = |file: OwnedFd| write_all(&file, content.as_bytes());
+        let write = |file: OwnedFd| write_all(&file, normalized(content).as_bytes());
         let written = target.replace_file(name, Mode::RWXU, write);
         written.map_err(|source| failed("write", &path.join(name), source))?;
     }

@@ -44,6 +44,7 @@ mod soak;
 mod sources;
 mod stopping;
 mod supervised;
+mod text_files;
 mod tls;
 mod turns;
 mod tutorial;

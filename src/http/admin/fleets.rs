@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::{AdminHandler, Call, Outcome, Reply, media_type, unsupported};
-use crate::domain::fleet::{FleetVersion, Program};
+use crate::domain::fleet::{FleetVersion, Program, VesselDefinition};
 use crate::domain::ids::FleetId;
 use crate::domain::source::Language;
 use crate::engine::{Applied, FleetView};
@@ -94,17 +94,28 @@ pub(super) fn revert(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
 fn warnings(admin: &AdminHandler, view: &FleetView) -> Vec<String> {
     let definition = &view.current.definition;
     let mut warnings = admin.settings.facts.rules.warnings(definition);
-    for vessel in &definition.vessels {
-        let Program::Code(code) = &vessel.program else { continue };
-        if code.version.is_some() && code.language != Language::Python {
-            let (name, language) = (&vessel.name, code.language.word());
-            warnings.push(format!(
+    warnings.extend(definition.vessels.iter().filter_map(program_warning));
+    warnings
+}
+
+fn program_warning(vessel: &VesselDefinition) -> Option<String> {
+    let name = &vessel.name;
+    match &vessel.program {
+        Program::Code(code) if code.version.is_some() && code.language != Language::Python => {
+            let language = code.language.word();
+            Some(format!(
                 "vessels.{name}.source.version is not looked at: {language} is the one in the \
                  vessel's PATH, which its environment may set"
-            ));
+            ))
         }
+        Program::Command(command) if command.iter().any(|argument| argument.contains("\r\n")) => {
+            Some(format!(
+                "vessels.{name}.command has CRLF line ends, which a shell takes for parts of its \
+                 commands; write LF, or use `run`, whose line ends become LF"
+            ))
+        }
+        _ => None,
     }
-    warnings
 }
 
 pub(super) fn fleet_id(call: &Call<'_, '_>) -> Result<FleetId, Problem> {
