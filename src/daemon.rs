@@ -49,6 +49,7 @@ use token::admin_token;
 /// Where clients on this machine find the admin API's address and token.
 pub const ADMIN_URL_FILE: &str = "admin.url";
 pub use crate::secrets::ADMIN_TOKEN_FILE;
+pub use crate::storage::is_data_directory_in_use;
 /// How long requests under way may take to be answered when the server stops.
 const ANSWER_GRACE: Duration = Duration::from_secs(10);
 

@@ -41,7 +41,10 @@ mod verify;
 pub use backup::BackupError;
 pub use chunks::ChunkReader;
 pub use commit::{CommitInstruments, Ticket};
-pub use directory::{DataDirectory, DirectoryError, OUTPUT_DIRECTORY, SCHEMA, write_private_file};
+pub use directory::{
+    DataDirectory, DirectoryError, OUTPUT_DIRECTORY, SCHEMA, is_data_directory_in_use,
+    write_private_file,
+};
 pub use redo::Recording;
 pub use restore::{Restoration, Restored};
 pub use space::FreeSpace;

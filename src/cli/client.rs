@@ -10,13 +10,18 @@ use serde_json::value::RawValue;
 use ureq::config::ConfigBuilder;
 use ureq::http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use ureq::typestate::AgentScope;
+use ureq::unversioned::resolver::DefaultResolver;
 use ureq::{Agent, Body, SendBody};
 
-use super::locate::Located;
+use super::locate::{Located, Outlook};
 use crate::limits::{CLIENT_ANSWER_BYTES_MAX, CLIENT_PAGE};
 
-/// How long connecting may take: the server is near.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+mod connection;
+mod proof;
+
+use connection::ProvenConnector;
+pub use proof::Unproved;
+
 /// How long an answer may keep us waiting for its head. The server commits within a second; one
 /// that has hung is not waited for without end.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
@@ -27,7 +32,7 @@ pub struct Client {
     agent: Agent,
     base: String,
     authorization: HeaderValue,
-    advice: String,
+    outlook: Outlook,
 }
 
 /// Why there is no answer to use.
@@ -38,6 +43,8 @@ pub enum ClientError {
     Refused { status: u16, message: String },
     #[error("nothing answers at {url}; {advice}")]
     NotRunning { url: String, advice: String },
+    #[error("what listens at {url} is not your server: {why}. It was sent no token; {advice}")]
+    NotProven { url: String, why: Unproved, advice: String },
     #[error("{url}: {source}")]
     Transport { url: String, source: Box<ureq::Error> },
     #[error("what answers at {url} is not a server of this kind: {message}")]
@@ -140,10 +147,14 @@ impl Client {
         let mut authorization = HeaderValue::try_from(bearer).map_err(|_| ClientError::Token)?;
         authorization.set_sensitive(true);
         Ok(Self {
-            agent: agent(),
+            agent: Agent::with_parts(
+                agent_config().build(),
+                ProvenConnector::new(located),
+                DefaultResolver::default(),
+            ),
             base: located.url.clone(),
             authorization,
-            advice: located.advice.clone(),
+            outlook: located.outlook(),
         })
     }
 
@@ -290,15 +301,42 @@ impl Client {
     }
 
     fn transport(&self, path: &str, source: ureq::Error) -> ClientError {
+        let url = self.base.clone();
         let is_refused = match &source {
             ureq::Error::Io(error) => error.kind() == std::io::ErrorKind::ConnectionRefused,
             ureq::Error::ConnectionFailed => true,
             _ => false,
         };
         if is_refused {
-            ClientError::NotRunning { url: self.base.clone(), advice: self.advice.clone() }
-        } else {
-            ClientError::Transport { url: self.url(path), source: Box::new(source) }
+            return ClientError::NotRunning { url, advice: self.outlook.advice() };
+        }
+        match source {
+            ureq::Error::Other(cause) if cause.is::<Unproved>() => match cause.downcast() {
+                Ok(why) => self.unproved(path, *why),
+                Err(cause) => self.broken(path, ureq::Error::Other(cause)),
+            },
+            source => self.broken(path, source),
+        }
+    }
+
+    fn broken(&self, path: &str, source: ureq::Error) -> ClientError {
+        ClientError::Transport { url: self.url(path), source: Box::new(source) }
+    }
+
+    /// The error for a connection without proof. A server that is busy or that is stopping counts as a
+    /// server, unless its data directory shows that none runs.
+    fn unproved(&self, path: &str, why: Unproved) -> ClientError {
+        match why {
+            Unproved::Busy(status) if !self.outlook.is_stopped() => {
+                ClientError::Refused { status, message: why.to_string() }
+            }
+            Unproved::Closed(error) if !self.outlook.is_stopped() => {
+                self.broken(path, error.into())
+            }
+            why => {
+                let advice = self.outlook.advice();
+                ClientError::NotProven { url: self.base.clone(), why, advice }
+            }
         }
     }
 
@@ -348,11 +386,6 @@ fn refusal(status: StatusCode, text: &str) -> String {
         }
         (None, _) => format!("the server answers {status}"),
     }
-}
-
-/// The agent for what the command line sends to a server.
-pub fn agent() -> Agent {
-    agent_config().timeout_connect(Some(CONNECT_TIMEOUT)).build().new_agent()
 }
 
 /// What holds for all that the command line sends: no proxies, since servers are near; no redirects,

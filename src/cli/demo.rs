@@ -12,7 +12,7 @@ use ureq::http::Method;
 
 use super::Outcome;
 use super::api::{Accepted, Fleet, Run, Webhook};
-use super::client::{Client, Content, agent};
+use super::client::{Client, Content, agent_config};
 use super::fleet::render_paths;
 use super::follow::{Printer, follow};
 use super::locate::{ServerOptions, Surroundings, locate, quoted};
@@ -154,7 +154,9 @@ fn post(url: &str) -> anyhow::Result<String> {
     struct Answer {
         data: Accepted,
     }
-    let mut response = agent()
+    let mut response = agent_config()
+        .build()
+        .new_agent()
         .post(url)
         .content_type("application/json")
         .send(PUSH)

@@ -91,11 +91,12 @@ fn examine(located: &Located, report: &mut Report) -> anyhow::Result<()> {
     let overview: Overview = match client.get("/overview") {
         Ok(answer) => answer.parse()?,
         Err(ClientError::NotRunning { url, advice }) => {
-            report.add(Finding::problem(SERVER, format!("nothing answers at {url}"), advice))?;
-            return match &located.data_dir {
-                Some(data_dir) => without_server(data_dir, report),
-                None => Ok(()),
-            };
+            let what = format!("nothing answers at {url}");
+            return not_reached(located, what, advice, report);
+        }
+        Err(ClientError::NotProven { url, why, advice }) => {
+            let what = format!("what listens at {url} is not your server: {why}");
+            return not_reached(located, what, advice, report);
         }
         Err(error) => bail!(error),
     };
@@ -112,6 +113,20 @@ fn examine(located: &Located, report: &mut Report) -> anyhow::Result<()> {
         report.add(finding)?;
     }
     Ok(())
+}
+
+/// Reports why the server cannot be asked, then examines its data directory.
+fn not_reached(
+    located: &Located,
+    what: String,
+    advice: String,
+    report: &mut Report,
+) -> anyhow::Result<()> {
+    report.add(Finding::problem(SERVER, what, advice))?;
+    match &located.data_dir {
+        Some(data_dir) => without_server(data_dir, report),
+        None => Ok(()),
+    }
 }
 
 fn server(client: &Client, overview: &Overview) -> Finding {

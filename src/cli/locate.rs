@@ -8,7 +8,9 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use crate::config::{HttpUrl, SYSTEM_DATA_DIRECTORY, default_data_directory};
-use crate::daemon::{ADMIN_TOKEN_FILE as TOKEN_FILE, ADMIN_URL_FILE as URL_FILE};
+use crate::daemon::{
+    ADMIN_TOKEN_FILE as TOKEN_FILE, ADMIN_URL_FILE as URL_FILE, is_data_directory_in_use,
+};
 use crate::text_file::{self, MARK};
 
 /// Which server to talk to, and how to print what it answers.
@@ -42,8 +44,44 @@ pub struct Located {
     pub token: AdminToken,
     /// Where its files were found; `None` when they were not looked for.
     pub data_dir: Option<PathBuf>,
-    /// What to do when nothing answers there, for a person.
-    pub advice: String,
+    /// Whether the address is the one that the server has left in its data directory.
+    pub is_recorded: bool,
+}
+
+impl Located {
+    /// See [`Outlook`].
+    pub fn outlook(&self) -> Outlook {
+        Outlook(self.data_dir.clone())
+    }
+}
+
+/// Tells whether a server that does not answer runs, by its data directory.
+#[derive(Clone, Debug)]
+pub struct Outlook(Option<PathBuf>);
+
+impl Outlook {
+    /// Whether the data directory is known and no server holds it.
+    pub fn is_stopped(&self) -> bool {
+        self.0.as_deref().and_then(is_data_directory_in_use) == Some(false)
+    }
+
+    /// What the user can do.
+    pub fn advice(&self) -> String {
+        let Some(data_dir) = &self.0 else {
+            return "check the address and the token, and that the server runs there".to_owned();
+        };
+        let (shown, start) = (data_dir.display(), start_command(data_dir));
+        match is_data_directory_in_use(data_dir) {
+            Some(false) => {
+                format!("the server of {shown} is stopped. Start it with:\n    {start}")
+            }
+            Some(true) => format!(
+                "a server has {shown} open: it is starting or stopping, or its address or token is \
+                 another. Its log says more"
+            ),
+            None => format!("is the server of {shown} running? Start it with:\n    {start}"),
+        }
+    }
 }
 
 /// The secret of the admin API. Never shown by `Debug`.
@@ -150,16 +188,14 @@ pub fn locate(
 ) -> Result<Located, LocateError> {
     let token = given_token(options, surroundings)?;
     let given_url = options.url.as_deref().filter(|url| !url.is_empty());
-    let (url, token, data_dir, advice) = match (given_url, token) {
-        (Some(url), Some(token)) => {
-            let advice = "check the address, and that the server runs there".to_owned();
-            (url.to_owned(), token, None, advice)
-        }
+    let is_recorded = given_url.is_none();
+    let (url, token, data_dir) = match (given_url, token) {
+        (Some(url), Some(token)) => (url.to_owned(), token, None),
         (Some(url), None) => {
             // The token of some other server must not be sent to this one: no default is taken.
             let data_dir = options.data_dir.as_deref().ok_or(LocateError::TokenMissing)?;
             let token = read_token(&data_dir.join(TOKEN_FILE), data_dir, surroundings)?;
-            (url.to_owned(), token, Some(data_dir.to_owned()), start_advice(data_dir))
+            (url.to_owned(), token, Some(data_dir.to_owned()))
         }
         (None, token) => {
             let (data_dir, url) = find_data_directory(options, surroundings)?;
@@ -167,12 +203,12 @@ pub fn locate(
                 Some(token) => token,
                 None => read_token(&data_dir.join(TOKEN_FILE), &data_dir, surroundings)?,
             };
-            let advice = start_advice(&data_dir);
-            (url, token, Some(data_dir), advice)
+            (url, token, Some(data_dir))
         }
     };
     check_url(&url)?;
-    Ok(Located { url: url.trim_end_matches('/').to_owned(), token, data_dir, advice })
+    let url = url.trim_end_matches('/').to_owned();
+    Ok(Located { url, token, data_dir, is_recorded })
 }
 
 fn given_token(
@@ -253,10 +289,6 @@ fn check_url(url: &str) -> Result<(), LocateError> {
     Ok(())
 }
 
-fn start_advice(data_dir: &Path) -> String {
-    format!("is it running? start it with:\n    {}", start_command(data_dir))
-}
-
 /// The line that starts a server on `data_dir`.
 pub fn start_command(data_dir: &Path) -> String {
     if data_dir == Path::new(SYSTEM_DATA_DIRECTORY) {
@@ -329,7 +361,8 @@ mod tests {
         let located = locate(&options, &surroundings(&nothing)).unwrap();
         assert_eq!(located.url, "http://127.0.0.1:9001");
         assert_eq!(located.token.reveal(), "secret");
-        assert!(located.advice.contains("boathook serve --data-dir"), "{}", located.advice);
+        let advice = located.outlook().advice();
+        assert!(advice.contains("boathook serve --data-dir"), "{advice}");
         assert!(!format!("{located:?}").contains("secret"));
     }
 

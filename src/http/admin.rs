@@ -11,6 +11,7 @@ mod output;
 mod overview;
 mod places;
 mod projects;
+mod proof;
 mod runs;
 mod session;
 mod vessel_runs;
@@ -28,6 +29,7 @@ use serde::de::DeserializeOwned;
 use crate::clock::Timestamp;
 use crate::doctor::Facts;
 use crate::domain::ids::{OrganizationId, RequestId};
+use crate::domain::server_proof;
 use crate::engine::Engine;
 use crate::gate::{Head, Pass};
 use crate::http::admin::doctor::Examination;
@@ -373,6 +375,9 @@ impl Handler for AdminHandler {
     fn admit(&self, head: &Head, peer: SocketAddr) -> Result<Pass, Answer> {
         if head.path == respond::HEALTH {
             return Err(self.health(&head.method));
+        }
+        if head.path == server_proof::PATH {
+            return Err(of_api(proof::answer(&self.settings, head)));
         }
         if let Some(page) = self.page(head) {
             return Err(guarded(page));

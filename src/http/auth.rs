@@ -1,8 +1,11 @@
 //! Who may use the admin API: whoever shows its bearer token.
 
 use std::fmt;
+use std::net::SocketAddr;
 
 use sha2::{Digest, Sha256};
+
+use crate::domain::server_proof::{Nonce, Proof};
 
 /// The scheme of the header Authorization that carries a token.
 const SCHEME: &[u8] = b"Bearer";
@@ -22,6 +25,11 @@ impl BearerToken {
     pub fn admits(&self, authorization: &[u8]) -> bool {
         is_bearer(authorization)
             && authorization.get(SCHEME.len()..).is_some_and(|shown| self.is(shown.trim_ascii()))
+    }
+
+    /// Proves to the client that drew `nonce` that the server at `address` holds the token.
+    pub fn prove(&self, nonce: Nonce, address: SocketAddr) -> Proof {
+        Proof::new(&self.0, nonce, address)
     }
 
     /// Whether `shown` is the token.

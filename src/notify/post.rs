@@ -4,11 +4,10 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use data_encoding::BASE64;
-use hmac::{Hmac, KeyInit, Mac};
-use sha2::Sha256;
 use ureq::http::Uri;
 
 use super::Failed;
+use crate::domain::mac;
 use crate::limits::NOTIFICATION_TIMEOUT;
 use crate::trust::tls_config;
 
@@ -85,10 +84,9 @@ fn key(secret: &str) -> Option<Vec<u8>> {
 }
 
 fn signature(key: &[u8], message: &Message<'_>, seconds: u64) -> String {
-    // HMAC takes keys of any length.
-    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key) else { return String::new() };
-    mac.update(format!("{}.{seconds}.{}", message.id, message.body).as_bytes());
-    format!("v1,{}", BASE64.encode(&mac.finalize().into_bytes()))
+    let head = format!("{}.{seconds}.", message.id);
+    let code = mac::code(key, &[head.as_bytes(), message.body.as_bytes()]);
+    format!("v1,{}", BASE64.encode(&code))
 }
 
 #[cfg(test)]

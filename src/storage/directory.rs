@@ -330,6 +330,17 @@ fn open_sled(path: &Path) -> Result<sled::Db, StorageError> {
     }
 }
 
+/// Whether a process holds the lock of the data directory; `None` when the lock cannot be read. This
+/// takes the lock for a moment. A server that starts meanwhile tries again.
+pub fn is_data_directory_in_use(directory: &Path) -> Option<bool> {
+    let file = File::open(directory.join(LOCK_FILE)).ok()?;
+    match flock(&file, FlockOperation::NonBlockingLockShared) {
+        Ok(()) => Some(false),
+        Err(rustix::io::Errno::WOULDBLOCK) => Some(true),
+        Err(_) => None,
+    }
+}
+
 /// Locks the directory. A server that is just ending gets a moment to let go.
 fn lock(directory: &Path) -> Result<File, DirectoryError> {
     let path = directory.join(LOCK_FILE);

@@ -57,6 +57,7 @@ fn every_operation_answers_as_described() {
     let yaml = Some(("application/yaml", FLEET));
 
     assert_eq!(call("GET", "/healthz", None, 200).text(), "ok");
+    call("GET", &format!("/api/v1/proof?nonce={}", "0".repeat(64)), None, 200);
     call("GET", "/api/v1/organization", None, 200);
     call("POST", "/api/v1/backup", None, 200);
     let project = call("POST", "/api/v1/projects", json(r#"{"name": "zoo"}"#), 201).data();

@@ -80,7 +80,7 @@ fn libraries_stay_behind_their_walls() {
         ("sled::", "src/storage"),
         ("tiny_http::", "src/http/server"),
         ("lettre::", "src/notify/mail"),
-        ("hmac::", "src/notify/post"),
+        ("hmac::", "src/domain/mac"),
         ("sd_notify::", "src/systemd"),
     ] {
         let mut files = Vec::new();

@@ -24,6 +24,7 @@ mod gate;
 mod graph;
 mod help;
 mod hostile;
+mod impostor;
 mod intake;
 mod layers;
 mod metrics;

@@ -17,11 +17,12 @@ mod tests {
 
     use super::super::ROUTES;
     use super::DESCRIPTION;
+    use crate::domain::server_proof;
 
     /// What the description has for an operation, besides what goes for all of a path.
     const METHODS: [&str; 5] = ["get", "put", "post", "delete", "patch"];
     /// Answered before any route is looked up.
-    const BESIDES: (&str, &str) = ("GET", "/healthz");
+    const BESIDES: [(&str, &str); 2] = [("GET", "/healthz"), ("GET", server_proof::PATH)];
 
     fn description() -> Value {
         serde_json::from_str(DESCRIPTION).unwrap()
@@ -41,7 +42,7 @@ mod tests {
             let methods = METHODS.iter().filter(|method| item.get(**method).is_some());
             described.extend(methods.map(|method| (method.to_uppercase(), pattern(path))));
         }
-        let routed = ROUTES.iter().map(|(method, path, _)| (*method, *path)).chain([BESIDES]);
+        let routed = ROUTES.iter().map(|(method, path, _)| (*method, *path)).chain(BESIDES);
         let routed: BTreeSet<_> =
             routed.map(|(method, path)| (method.to_owned(), path.to_owned())).collect();
         let missing: Vec<_> = routed.difference(&described).collect();
