@@ -3,9 +3,10 @@
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Arg, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::domain::run::Status;
+use crate::logging;
 
 mod api;
 mod backup;
@@ -119,6 +120,31 @@ impl From<Outcome> for ExitCode {
     }
 }
 
+/// Reads the command line and the environment. Ends the process where these ask for help or are
+/// wrong.
+pub fn parse() -> Cli {
+    let parsed = without_empty_variables(Cli::command())
+        .try_get_matches()
+        .and_then(|matches| Cli::from_arg_matches(&matches));
+    parsed.unwrap_or_else(|error| {
+        if error.use_stderr() && logging::writes_to_journal() {
+            output::fail(error.to_string().trim_end());
+            std::process::exit(error.exit_code());
+        }
+        error.exit()
+    })
+}
+
+/// A variable without a value is unset, as `Environment=BOATHOOK_WORKERS=` in a drop-in means it.
+fn without_empty_variables(command: Command) -> Command {
+    let is_empty = |argument: &Arg| {
+        argument.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty())
+    };
+    command
+        .mut_args(|argument| if is_empty(&argument) { argument.env(None) } else { argument })
+        .mut_subcommands(without_empty_variables)
+}
+
 /// Does what the command line says.
 ///
 /// # Errors
@@ -143,8 +169,6 @@ pub fn run(cli: Cli) -> anyhow::Result<Outcome> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]

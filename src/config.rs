@@ -7,7 +7,7 @@
 use std::ffi::OsString;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::num::{NonZeroU32, NonZeroUsize};
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -19,17 +19,21 @@ use crate::domain::rate::Rate;
 use crate::domain::retention::Retention;
 use crate::limits;
 
+mod environment;
 mod file;
 mod smtp;
 mod url;
 mod values;
+
+pub use environment::{UnknownVariable, unknown_variables};
 
 use file::{read_default_file, read_file};
 pub use smtp::SmtpUrl;
 use smtp::mail_server;
 pub use url::{HttpUrl, PublicUrl, Reach};
 pub use values::{
-    ByteSize, HostNames, KeepWorkdir, ListenAddress, LogLevel, Names, Period, TrustedProxies,
+    ByteSize, Count, HostNames, KeepWorkdir, ListenAddress, LogLevel, Names, Period,
+    TrustedProxies, whole_number,
 };
 
 /// The name of the configuration file, in the data directory and in [`SYSTEM_DIRECTORY`].
@@ -78,19 +82,19 @@ pub struct Sources {
 
     /// Vessels that run at a time [default: 4 per core, at least 8]
     #[arg(long, env = "BOATHOOK_WORKERS", value_name = "N")]
-    pub workers: Option<NonZeroUsize>,
+    pub workers: Option<Count>,
 
     /// Runs that may wait to start; beyond it senders get 503 [default: 1000000]
     #[arg(long, env = "BOATHOOK_MAX_QUEUED_RUNS", value_name = "N")]
-    pub max_queued_runs: Option<NonZeroUsize>,
+    pub max_queued_runs: Option<Count>,
 
     /// Connections to a listener at a time; beyond it clients get 503 [default: 1024]
     #[arg(long, env = "BOATHOOK_MAX_CONNECTIONS", value_name = "N")]
-    pub max_connections: Option<NonZeroUsize>,
+    pub max_connections: Option<Count>,
 
     /// Of these, connections from one address; loopback is not counted [default: 128]
     #[arg(long, env = "BOATHOOK_MAX_CONNECTIONS_PER_IP", value_name = "N")]
-    pub max_connections_per_ip: Option<NonZeroUsize>,
+    pub max_connections_per_ip: Option<Count>,
 
     /// How long a client may take to send a request without its body [default: 10s]
     #[arg(long, env = "BOATHOOK_HEAD_TIMEOUT", value_name = "DURATION")]
@@ -142,11 +146,11 @@ pub struct Sources {
 
     /// Clients that may follow output, or download what is long, at a time [default: 64]
     #[arg(long, env = "BOATHOOK_MAX_FOLLOWERS", value_name = "N")]
-    pub max_followers: Option<NonZeroUsize>,
+    pub max_followers: Option<Count>,
 
     /// Crashes of the server that a run may have behind it before it is given up [default: 3]
     #[arg(long, env = "BOATHOOK_MAX_CRASH_ATTEMPTS", value_name = "N")]
-    pub max_crash_attempts: Option<NonZeroU32>,
+    pub max_crash_attempts: Option<Count>,
 
     /// Where runs have their work directories [default: <data-dir>/work]
     #[arg(long, env = "BOATHOOK_WORK_DIR", value_name = "DIR")]
@@ -214,7 +218,11 @@ pub struct Settings {
     /// Absolute; may not exist yet.
     pub data_dir: PathBuf,
     pub hooks_listen: SocketAddr,
+    /// Whether that is not the default.
+    pub sets_hooks_listen: bool,
     pub admin_listen: SocketAddr,
+    /// Whether that is not the default.
+    pub sets_admin_listen: bool,
     /// In lower case.
     pub admin_hosts: Vec<String>,
     pub public_url: Option<PublicUrl>,
@@ -331,7 +339,7 @@ impl Settings {
         let tls = tls_files(first!(tls_cert), first!(tls_key))?;
         let mail =
             mail_server(first!(smtp), first!(smtp_from), first!(smtp_user), first!(smtp_secret))?;
-        let workers = first!(workers).map_or_else(workers_default, NonZeroUsize::get);
+        let workers = first!(workers).map_or_else(workers_default, Count::get);
         if workers > limits::WORKERS_MAX {
             let message =
                 format!("{workers} threads are too many; at most {}", limits::WORKERS_MAX);
@@ -349,18 +357,18 @@ impl Settings {
             }
         };
         Ok(Self {
+            sets_hooks_listen: first!(hooks_listen).is_some(),
             hooks_listen: first!(hooks_listen).map_or_else(|| loopback(9000), |listen| listen.0),
+            sets_admin_listen: first!(admin_listen).is_some(),
             admin_listen: first!(admin_listen).map_or_else(|| loopback(9001), |listen| listen.0),
             admin_hosts: first!(admin_hosts).unwrap_or_default().0,
             public_url: first!(public_url),
             tls,
             workers,
-            max_queued_runs: first!(max_queued_runs)
-                .map_or(limits::QUEUED_RUNS_MAX, NonZeroUsize::get),
-            max_connections: first!(max_connections)
-                .map_or(limits::CONNECTIONS_MAX, NonZeroUsize::get),
+            max_queued_runs: first!(max_queued_runs).map_or(limits::QUEUED_RUNS_MAX, Count::get),
+            max_connections: first!(max_connections).map_or(limits::CONNECTIONS_MAX, Count::get),
             max_connections_per_ip: first!(max_connections_per_ip)
-                .map_or(limits::CONNECTIONS_PER_IP_MAX, NonZeroUsize::get),
+                .map_or(limits::CONNECTIONS_PER_IP_MAX, Count::get),
             head_timeout: timeout("head_timeout", first!(head_timeout), limits::HEAD_TIMEOUT)?,
             body_timeout: timeout("body_timeout", first!(body_timeout), limits::BODY_TIMEOUT)?,
             body_min_rate: first!(body_min_rate).map_or(limits::BODY_RATE_MIN, |size| size.0),
@@ -374,9 +382,11 @@ impl Settings {
             rate_limit_per_ip: first!(rate_limit_per_ip),
             max_output_bytes: first!(max_output_bytes)
                 .map_or(limits::OUTPUT_BYTES_MAX, |size| size.0),
-            max_followers: first!(max_followers).map_or(limits::FOLLOWERS_MAX, NonZeroUsize::get),
+            max_followers: first!(max_followers).map_or(limits::FOLLOWERS_MAX, Count::get),
             max_crash_attempts: first!(max_crash_attempts)
-                .map_or(limits::CRASH_ATTEMPTS_MAX, NonZeroU32::get),
+                .map_or(limits::CRASH_ATTEMPTS_MAX, |count| {
+                    u32::try_from(count.get()).unwrap_or(u32::MAX)
+                }),
             secrets_dir: match first!(secrets_dir).or_else(credentials_directory) {
                 Some(directory) => Some(absolute(&directory)?),
                 None => None,

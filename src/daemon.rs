@@ -16,7 +16,7 @@ use crate::activation::{self, ActivationError, Inherited};
 use crate::admission::forwarding::Forwarding;
 use crate::clock::SystemClock;
 use crate::config::{self, ConfigError, Settings};
-use crate::doctor::Facts;
+use crate::doctor::{Facts, bind_advice};
 use crate::engine::{Engine, EngineSettings, RecoveryError, World};
 use crate::fatal;
 use crate::gate::socket::widen_backlog;
@@ -66,10 +66,8 @@ pub enum StartError {
     Activation(#[from] ActivationError),
     #[error(transparent)]
     Tls(#[from] TlsError),
-    #[error(
-        "cannot listen on {address} for {what}: {source}; is another server running there? choose another address with --{flag}"
-    )]
-    Listen { what: &'static str, flag: &'static str, address: SocketAddr, source: io::Error },
+    #[error("cannot listen on {address} for {what}: {source}; {}", bind_advice(source, *address, setting))]
+    Listen { what: &'static str, setting: &'static str, address: SocketAddr, source: io::Error },
     #[error("{action} {path}: {source}")]
     File { action: &'static str, path: PathBuf, source: io::Error },
     #[error("smtp_from: {0}; write ADDRESS or NAME <ADDRESS>")]
@@ -120,8 +118,20 @@ impl Daemon {
         let (storage, _committer) =
             with_precedence(|| storage::open(&data_dir)).map_err(thread("database"))??;
         let Inherited { hooks, admin } = inherited;
-        let hooks = listen(hooks, "webhooks", "hooks-listen", settings.hooks_listen)?;
-        let admin = listen(admin, "the admin API", "admin-listen", settings.admin_listen)?;
+        let hooks = Asked {
+            what: "webhooks",
+            setting: "hooks_listen",
+            address: settings.hooks_listen,
+            is_set: settings.sets_hooks_listen,
+        }
+        .listen(hooks)?;
+        let admin = Asked {
+            what: "the admin API",
+            setting: "admin_listen",
+            address: settings.admin_listen,
+            is_set: settings.sets_admin_listen,
+        }
+        .listen(admin)?;
         let Capacity { wanted, limit, doors, hook_links, max_followers } = Capacity::of(settings);
         let output_dir = data_dir.join(OUTPUT_DIRECTORY);
         if !settings.allowed_users.is_empty() && settings.work_dir.starts_with(&data_dir) {
@@ -342,6 +352,9 @@ pub fn serve(
 ) -> Result<(), StartError> {
     logging::start(settings.log);
     let thread = |what| move |source| StartError::Thread { what, source };
+    for variable in config::unknown_variables() {
+        log::warn!("{} is no setting and changes nothing; {}", variable.name, variable.advice());
+    }
     // Changes the environment, which must not happen beside other threads.
     let inherited = activation::take()?;
     // Before anything else, so that a signal at any moment stops the server in order.
@@ -381,6 +394,7 @@ pub fn serve(
     }
     systemd::busy("Ending what is left");
     daemon.stop();
+    logging::finish();
     Ok(())
 }
 
@@ -389,22 +403,35 @@ fn tls(settings: &Settings) -> Result<Option<Arc<Tls>>, TlsError> {
     files.map(|files| Tls::load(files.certificate, files.key).map(Arc::new)).transpose()
 }
 
-fn listen(
-    inherited: Option<TcpListener>,
+/// Where a listener is asked to be.
+struct Asked {
     what: &'static str,
-    flag: &'static str,
+    setting: &'static str,
     address: SocketAddr,
-) -> Result<TcpListener, StartError> {
-    if let Some(listener) = inherited {
-        let address = local_address(&listener, address);
-        log::info!(address:%; "the socket for {what} was handed over; --{flag} does not count");
-        return Ok(listener);
-    }
-    let bound = TcpListener::bind(address).and_then(|listener| {
-        widen_backlog(&listener)?;
+    /// Whether the operator has set it.
+    is_set: bool,
+}
+
+impl Asked {
+    /// The socket that was handed over, else one of our own.
+    fn listen(self, inherited: Option<TcpListener>) -> Result<TcpListener, StartError> {
+        let Self { what, setting, address: asked, is_set } = self;
+        let Some(listener) = inherited else {
+            let failed = |source| StartError::Listen { what, setting, address: asked, source };
+            let bound = TcpListener::bind(asked).and_then(|listener| {
+                widen_backlog(&listener)?;
+                Ok(listener)
+            });
+            return bound.map_err(failed);
+        };
+        let address = local_address(&listener, asked);
+        if is_set && address != asked {
+            log::warn!(
+                "listening for {what} on the socket unit's {address}; `{setting}` ({asked}) is ignored"
+            );
+        }
         Ok(listener)
-    });
-    bound.map_err(|source| StartError::Listen { what, flag, address, source })
+    }
 }
 
 /// Where `listener` really listens: port 0 has become a port by now.

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::admission::forwarding::Forwarding;
-use crate::config::Settings;
+use crate::config::{self, Settings, UnknownVariable};
 use crate::descriptors::Wanted;
 use crate::domain::finding::Finding;
 use crate::domain::fleet::Program;
@@ -25,6 +25,9 @@ mod clock;
 mod database;
 mod directory;
 mod exposure;
+mod listening;
+
+pub use listening::bind_advice;
 
 /// What a server knows of itself that its engine does not.
 #[derive(Clone, Debug)]
@@ -61,6 +64,7 @@ pub fn examine(engine: &Engine, facts: &Facts) -> Vec<Finding> {
     findings.push(clock::examine(engine.now(), engine.last_accepted_at()));
     findings.extend(capacity::examine(facts.descriptors));
     findings.extend(exposure::examine(facts, sandbox.is_container()));
+    findings.extend(variables(config::unknown_variables()));
     findings.push(identity(settings));
     findings.extend(walls(&sandbox));
     findings.extend(engine.examine_fleets(&sandbox));
@@ -85,6 +89,7 @@ pub fn examine_without_server(settings: &Settings) -> Vec<Finding> {
     let mut findings = directory::examine(settings, &Mounts::of_process());
     findings.push(clock::examine(crate::clock::Clock::now(&crate::clock::SystemClock), None));
     findings.extend(exposure::free_addresses(settings));
+    findings.extend(variables(config::unknown_variables()));
     findings
 }
 
@@ -105,6 +110,14 @@ pub fn examine_database_in(
         Err(OpenError::Directory(error)) => vec![database::not_opened(&error)],
         Err(OpenError::Storage(error)) => vec![database::unreadable(&error.to_string())],
     }
+}
+
+/// Variables of the environment that begin like a setting and are none.
+fn variables(unknown: Vec<UnknownVariable>) -> impl Iterator<Item = Finding> {
+    unknown.into_iter().map(|variable| {
+        let what = format!("the variable {} is no setting and changes nothing", variable.name);
+        Finding::warning("settings", what, variable.advice())
+    })
 }
 
 /// Who the server is, since its vessels are the same.

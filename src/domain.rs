@@ -20,5 +20,6 @@ pub mod retention;
 pub mod run;
 pub mod server_proof;
 pub mod source;
+pub mod suggest;
 pub mod variable;
 pub mod webhook;

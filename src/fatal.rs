@@ -1,10 +1,13 @@
 //! Fail-stop: the end of the process when what it would go on with cannot be trusted. Nothing that
 //! was acknowledged is lost by it, and nothing more is acknowledged.
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::{self, Write};
 use std::panic;
 use std::sync::{Once, OnceLock};
 use std::thread;
+
+use crate::logging;
 
 /// What [`stop`] does instead of ending the process, if anything.
 static ENDING: OnceLock<fn(&str) -> !> = OnceLock::new();
@@ -18,8 +21,14 @@ pub fn stop(why: &str) -> ! {
     if !log::log_enabled!(log::Level::Error) {
         // Silence is for what happens while it runs, not for its end. Who cannot be told does not
         // keep it from ending: `eprintln!` would panic on a full disk.
-        let _ = writeln!(io::stderr(), "boathook: stopping: {why}");
+        let line = format!("boathook: stopping: {why}");
+        let line = match logging::writes_to_journal() {
+            true => logging::for_journal(log::Level::Error, &line),
+            false => line,
+        };
+        let _ = writeln!(io::stderr(), "{line}");
     }
+    logging::finish();
     std::process::exit(1)
 }
 
@@ -36,12 +45,25 @@ pub fn stop_on_panics() {
     ONCE.call_once(|| {
         let report = panic::take_hook();
         panic::set_hook(Box::new(move |panic| {
-            report(panic);
+            match logging::writes_to_journal() {
+                // The usual report has no priority, and warnings are looked for by that.
+                true => log::error!("{panic}{}", backtrace()),
+                false => report(panic),
+            }
             if is_vital(thread::current().name()) {
                 stop("a thread has panicked");
             }
         }));
     });
+}
+
+/// Where the thread is, when `RUST_BACKTRACE` asks for it.
+fn backtrace() -> String {
+    let backtrace = Backtrace::capture();
+    match backtrace.status() {
+        BacktraceStatus::Captured => format!("\n{backtrace}"),
+        _ => String::new(),
+    }
 }
 
 /// Whether the server cannot go on without the thread of this name.

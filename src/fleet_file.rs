@@ -10,7 +10,6 @@ mod json;
 mod node;
 mod overrides;
 mod read;
-mod suggest;
 mod write;
 mod yaml;
 

@@ -205,7 +205,13 @@ pub const ACCEPT_BACKLOG_MAX: usize = 4096;
 pub const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 /// How often trouble that does not end is logged.
 pub const COMPLAINT_INTERVAL: Duration = Duration::from_secs(60);
-/// Refusals of one reason that a listener logs in that time, each on a line: enough to see what is
+/// The time in which journald counts the lines of a service (journald.conf(5),
+/// RateLimitIntervalSec=).
+pub const JOURNAL_INTERVAL: Duration = Duration::from_secs(30);
+/// Lines from one place in the source that the journal gets in that time; further ones are counted.
+/// Ten such places together stay below the 10,000 lines that journald takes of a service.
+pub const JOURNAL_LINES_MAX: u64 = 1000;
+/// Refusals of one reason that a listener logs in [`COMPLAINT_INTERVAL`], each on a line: enough to see what is
 /// going on, whoever sends how many.
 pub const REFUSALS_LOGGED_MAX: u64 = 20;
 /// Reasons that are told apart then: several times what there are.

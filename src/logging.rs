@@ -1,15 +1,17 @@
 //! The log: one line per event on stderr, `time LEVEL message key=value ...`. Values that would
-//! break the line are quoted, so that nothing from outside can forge one.
+//! break the line are quoted, and further lines of a message are indented, so that nothing from
+//! outside can forge one. In the systemd journal a line has its priority in place of the time.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
-use std::sync::{Mutex, PoisonError};
+use std::io::{self, Write as _};
+use std::sync::{LazyLock, Mutex, PoisonError};
 
 use log::kv::{Error, Key, Value, VisitSource};
 
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::limits;
 
+mod journal;
 mod repeats;
 
 pub use repeats::Repeats;
@@ -30,7 +32,7 @@ pub fn last_problem() -> Option<LoggedProblem> {
     LAST_PROBLEM.lock().unwrap_or_else(PoisonError::into_inner).clone()
 }
 
-fn keep(at: Timestamp, level: log::Level, line: String) {
+fn keep(at: Timestamp, level: log::Level, line: &str) {
     let message = line.chars().take(limits::LAST_PROBLEM_LETTERS_MAX).collect();
     let problem = LoggedProblem { at, level, message };
     *LAST_PROBLEM.lock().unwrap_or_else(PoisonError::into_inner) = Some(problem);
@@ -44,20 +46,71 @@ pub fn start(level: log::LevelFilter) {
         // sled tells its developers about its inner life.
         .filter_module("sled", log::LevelFilter::Error)
         .format(|out, record| {
-            let style = out.default_level_style(record.level());
-            let now = SystemClock.now();
-            write!(out, "{now} {style}{:<5}{style:#} {}", record.level(), record.args())?;
             let mut pairs = Pairs(String::new());
             let _ = record.key_values().visit(&mut pairs);
+            let text = record.args().to_string();
+            let message = format!("{text}{}", pairs.0);
+            let now = SystemClock.now();
             if record.level() <= log::Level::Warn {
-                keep(now, record.level(), format!("{}{}", record.args(), pairs.0));
+                keep(now, record.level(), &message);
             }
-            writeln!(out, "{}", pairs.0)
+            if writes_to_journal() {
+                return write_to_journal(out, record, &text, &message);
+            }
+            let style = out.default_level_style(record.level());
+            let message = indented(&message, "");
+            writeln!(out, "{now} {style}{:<5}{style:#} {message}", record.level())
         })
         .try_init();
     // A second server in one process (the demo's) logs where the first does.
     let _ = started;
     log::set_max_level(level);
+}
+
+/// Whether standard error is the systemd journal.
+pub fn writes_to_journal() -> bool {
+    static IS_JOURNAL: LazyLock<bool> = LazyLock::new(journal::is_stderr);
+    *IS_JOURNAL
+}
+
+/// `text` as the journal takes it: each line begins with the priority of `level`.
+pub fn for_journal(level: log::Level, text: &str) -> String {
+    let prefix = journal::prefix(level);
+    format!("{prefix}{}", indented(text, prefix))
+}
+
+/// Writes how many lines were counted instead of logged, before the process ends.
+pub fn finish() {
+    for summary in JOURNAL_BUDGET.rest() {
+        let line = for_journal(summary.level, &format!("{:<5} {}", summary.level, summary.line()));
+        // There is nowhere else to say so.
+        let _ = writeln!(io::stderr(), "{line}");
+    }
+}
+
+/// The lines that were written to the journal.
+static JOURNAL_BUDGET: LazyLock<journal::Budget> = LazyLock::new(journal::Budget::default);
+
+fn write_to_journal(
+    out: &mut impl io::Write,
+    record: &log::Record<'_>,
+    text: &str,
+    message: &str,
+) -> io::Result<()> {
+    let journal::Admitted { is_written, summaries } = JOURNAL_BUDGET.admit(record, text);
+    let mut line = |level: log::Level, message: &str| {
+        writeln!(out, "{}", for_journal(level, &format!("{level:<5} {message}")))
+    };
+    for summary in summaries {
+        line(summary.level, &summary.line())?;
+    }
+    if is_written { line(record.level(), message) } else { Ok(()) }
+}
+
+/// `text` with `prefix` and an indent before each line but the first: no line of a message can be
+/// taken for the first line of another.
+fn indented(text: &str, prefix: &str) -> String {
+    text.trim_end().replace('\n', &format!("\n{prefix}    "))
 }
 
 /// ` key=value` for every key-value pair.
@@ -84,6 +137,12 @@ impl<'kvs> VisitSource<'kvs> for Pairs {
 mod tests {
     use super::*;
     use log::kv::Source;
+
+    #[test]
+    fn each_line_of_a_message_has_the_priority() {
+        assert_eq!(for_journal(log::Level::Warn, "one\ntwo\n"), "<4>one\n<4>    two");
+        assert_eq!(for_journal(log::Level::Error, "alone"), "<3>alone");
+    }
 
     #[test]
     fn values_cannot_forge_lines() {

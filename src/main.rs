@@ -2,9 +2,8 @@
 
 use std::process::ExitCode;
 
-use boathook::cli::{self, Cli};
+use boathook::cli;
 use boathook::launch::shim;
-use clap::Parser;
 use tikv_jemallocator::Jemalloc;
 
 /// Payloads are allocated by one thread and freed by another, and the database copies nodes of its
@@ -16,11 +15,11 @@ fn main() -> ExitCode {
     if let Some(failed) = shim::take_over() {
         return failed;
     }
-    match cli::run(Cli::parse()) {
+    match cli::run(cli::parse()) {
         Ok(outcome) => outcome.into(),
         Err(error) if cli::output::is_reader_gone(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            cli::output::advise(&format!("boathook: {}", cli::output::told(&error)));
+            cli::output::fail(&format!("boathook: {}", cli::output::told(&error)));
             ExitCode::FAILURE
         }
     }

@@ -5,6 +5,10 @@ use std::sync::{Arc, LazyLock};
 use rustls::crypto::CryptoProvider;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
+mod words;
+
+pub use words::{tls_cause, tls_cause_of_request, tls_words};
+
 /// TLS by which servers are known by the system's certificates.
 pub fn tls_config() -> TlsConfig {
     static ROOTS: LazyLock<Arc<Vec<Certificate<'static>>>> = LazyLock::new(|| {

@@ -17,6 +17,7 @@ use super::session::Session;
 use super::table::Table;
 use super::{Outcome, time};
 use crate::clock::{Clock, SystemClock, Timestamp};
+use crate::config::whole_number;
 use crate::limits::CLIENT_VERSIONS_PAGE;
 
 /// What the API calls a fleet file in JSON.
@@ -65,10 +66,10 @@ enum FleetVerb {
         /// Id, name or project/name
         fleet: String,
         /// Version to compare from
-        #[arg(value_name = "N")]
+        #[arg(value_name = "N", value_parser = whole_number::<u32>)]
         old: u32,
         /// Version to compare to [default: the current one]
-        #[arg(value_name = "M")]
+        #[arg(value_name = "M", value_parser = whole_number::<u32>)]
         new: Option<u32>,
     },
     /// Make an earlier version the current one again, as a new version
@@ -76,7 +77,7 @@ enum FleetVerb {
         /// Id, name or project/name
         fleet: String,
         /// Version to go back to
-        #[arg(value_name = "N")]
+        #[arg(value_name = "N", value_parser = whole_number::<u32>)]
         version: u32,
     },
 }

@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::domain::run::Status;
+use crate::logging;
 
 /// Text that stands back: what is there for orientation only.
 pub const DIM: Style = Style::new().dimmed();
@@ -94,6 +95,14 @@ pub fn print_as_json(value: &impl Serialize) -> io::Result<()> {
 pub fn advise(text: &str) {
     // Nobody can be told that nobody can be told.
     let _ = writeln!(anstream::stderr(), "{text}");
+}
+
+/// Says on standard error why the program ends without having done what it was asked to.
+pub fn fail(text: &str) {
+    match logging::writes_to_journal() {
+        true => advise(&logging::for_journal(log::Level::Error, text)),
+        false => advise(text),
+    }
 }
 
 /// A command for the person to type, within advice.

@@ -20,6 +20,7 @@ use super::session::Session;
 use super::table::Table;
 use super::{Outcome, time};
 use crate::clock::{Clock, SystemClock, Timestamp};
+use crate::config::whole_number;
 use crate::domain::run::{Status, Trigger};
 use crate::duration::parse_duration;
 
@@ -52,6 +53,9 @@ With --follow the exit status is that of the run: 0 Success, 3 Errored, 4 Termin
         /// Only this vessel, by its name
         #[arg(long, value_name = "NAME")]
         vessel: Option<String>,
+        /// The attempt by its number, the first being 1 [default: the latest]
+        #[arg(long, value_name = "N", value_parser = whole_number::<u32>, conflicts_with = "follow")]
+        attempt: Option<u32>,
         /// Go on until the run has ended
         #[arg(long)]
         follow: bool,
@@ -103,7 +107,7 @@ struct ListArgs {
     since: Option<Since>,
 
     /// How many at most
-    #[arg(long, value_name = "N", default_value_t = 50)]
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = whole_number::<usize>)]
     limit: usize,
 }
 
@@ -145,11 +149,11 @@ pub fn run(arguments: RunsArgs) -> anyhow::Result<Outcome> {
     match arguments.verb {
         RunsVerb::List(filter) => list(&session, &filter)?,
         RunsVerb::Show { run } => show(&session, &run)?,
-        RunsVerb::Logs { run, vessel, follow: true } => {
+        RunsVerb::Logs { run, vessel, follow: true, .. } => {
             return logs::follow_to_end(&session, &run, vessel.as_deref());
         }
-        RunsVerb::Logs { run, vessel, follow: false } => {
-            logs::show(&session, &run, vessel.as_deref())?
+        RunsVerb::Logs { run, vessel, attempt, follow: false } => {
+            logs::show(&session, &run, vessel.as_deref(), attempt)?
         }
         RunsVerb::Body { run } => body(&session, &run)?,
         RunsVerb::Replay { run, from } => replay(&session, &run, from.as_deref())?,

@@ -175,9 +175,9 @@ fn the_file_is_found_in_the_data_directory_first() {
     let system = tempfile::tempdir().unwrap();
     std::fs::write(system.path().join(FILE_NAME), "workers = 2").unwrap();
     let read = || read_default_file(Some(data.path()), system.path());
-    assert_eq!(read().unwrap().workers, NonZeroUsize::new(2));
+    assert_eq!(read().unwrap().workers, Count::new(2));
     std::fs::write(data.path().join(FILE_NAME), "workers = 3").unwrap();
-    assert_eq!(read().unwrap().workers, NonZeroUsize::new(3));
+    assert_eq!(read().unwrap().workers, Count::new(3));
     std::fs::write(data.path().join(FILE_NAME), "data_dir = \"/elsewhere\"").unwrap();
     assert!(matches!(read(), Err(ConfigError::Misplaced { .. })));
     let missing = data.path().join("missing.toml");

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -13,6 +14,73 @@ use crate::domain::network::{NetworkError, Networks};
 use crate::domain::run::Status;
 use crate::duration::parse_duration;
 use crate::size::parse_size;
+
+/// How many of something there may be: a whole number from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Count(NonZeroUsize);
+
+/// What [`Count`] and [`whole_number`] take.
+const WHOLE_NUMBER: &str = "a whole number from 1";
+
+/// A whole number from 1, as a flag has it.
+///
+/// # Errors
+/// What to write instead, for a person.
+pub fn whole_number<N: TryFrom<u64>>(text: &str) -> Result<N, String> {
+    let number: Option<u64> = text.parse().ok().filter(|number| *number > 0);
+    number.and_then(|number| number.try_into().ok()).ok_or_else(|| format!("write {WHOLE_NUMBER}"))
+}
+
+impl Count {
+    /// `None` for zero.
+    pub fn new(number: usize) -> Option<Self> {
+        NonZeroUsize::new(number).map(Self)
+    }
+
+    /// The number; never 0.
+    pub fn get(self) -> usize {
+        self.0.get()
+    }
+}
+
+impl FromStr for Count {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number: usize = whole_number(text)?;
+        Self::new(number).ok_or_else(|| format!("write {WHOLE_NUMBER}"))
+    }
+}
+
+impl<'de> Deserialize<'de> for Count {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Whole;
+
+        impl Visitor<'_> for Whole {
+            type Value = Count;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(WHOLE_NUMBER)
+            }
+
+            fn visit_i64<E: de::Error>(self, number: i64) -> Result<Count, E> {
+                usize::try_from(number)
+                    .ok()
+                    .and_then(Count::new)
+                    .ok_or_else(|| E::invalid_value(de::Unexpected::Signed(number), &self))
+            }
+
+            fn visit_u64<E: de::Error>(self, number: u64) -> Result<Count, E> {
+                usize::try_from(number)
+                    .ok()
+                    .and_then(Count::new)
+                    .ok_or_else(|| E::invalid_value(de::Unexpected::Unsigned(number), &self))
+            }
+        }
+
+        deserializer.deserialize_any(Whole)
+    }
+}
 
 /// A number of bytes: `26214400` or `25MiB`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

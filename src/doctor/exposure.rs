@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use super::Facts;
+use super::listening::bind_advice;
 use crate::admission::forwarding::Forwarding;
 use crate::config::{HttpUrl, Reach, Settings};
 use crate::domain::finding::Finding;
@@ -45,11 +46,7 @@ pub(super) fn free_addresses(settings: &Settings) -> Vec<Finding> {
         Ok(_) => Finding::ok(check, format!("{address} is free")),
         Err(error) => {
             let what = format!("no server could listen on {address}: {error}");
-            let remedy = format!(
-                "end what listens there (ss -ltnp), or set `{setting}`; ports below 1024 need the \
-                 socket units or a capability"
-            );
-            Finding::problem(check, what, remedy)
+            Finding::problem(check, what, bind_advice(&error, address, setting))
         }
     });
     tried.into()

@@ -3,7 +3,7 @@
 
 use super::FleetFileError;
 use super::node::{KeyPath, Kind, Node, Position, excerpt};
-use super::suggest::closest;
+use crate::domain::suggest::closest;
 
 #[derive(Clone, Debug)]
 pub(super) struct Cursor<'a> {

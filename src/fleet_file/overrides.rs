@@ -68,7 +68,7 @@ fn known_name<'a>(
 
 fn unknown_vessel(name: &str, known: &[&str]) -> String {
     let name = super::node::excerpt(name);
-    match super::suggest::closest(&name, known.iter().copied()) {
+    match crate::domain::suggest::closest(&name, known.iter().copied()) {
         Some(meant) => format!("the fleet has no vessel `{name}`; did you mean `{meant}`?"),
         None => format!("the fleet has no vessel `{name}`"),
     }

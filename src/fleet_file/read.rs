@@ -16,10 +16,10 @@ use std::collections::BTreeSet;
 
 use super::cursor::{Cursor, Fields};
 use super::node::Node;
-use super::suggest::closest;
 use super::{FleetFile, FleetFileError, HiddenValue};
 use crate::domain::fleet::{Delivery, FleetDefinition, VesselDefinition};
 use crate::domain::name::check_name;
+use crate::domain::suggest::closest;
 use crate::limits::VESSELS_PER_FLEET_MAX;
 
 const FLEET_KEYS: &[&str] = &[

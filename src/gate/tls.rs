@@ -10,10 +10,11 @@ use std::sync::{Arc, PoisonError, RwLock};
 use rustls::crypto::ring;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use rustls::{InconsistentKeys, ServerConfig, ServerConnection, StreamOwned};
 
 use super::socket::{Socket, Transport};
 use crate::text_file;
+use crate::trust::tls_words;
 
 /// Who may read a key: its owner, and the group that administrators give it to.
 const KEY_MODE_MAX: u32 = 0o640;
@@ -35,8 +36,10 @@ pub enum TlsError {
     NoCertificate(PathBuf),
     #[error("cannot read the key {}: {source}; it should be one private key as PEM, without a passphrase", path.display())]
     Key { path: PathBuf, source: pem::Error },
-    #[error("the key {} does not go with the certificate {}: {source}", key.display(), certificate.display())]
-    Unusable { certificate: PathBuf, key: PathBuf, source: rustls::Error },
+    #[error("the key {} does not go with the certificate {}: it is of another one", key.display(), certificate.display())]
+    OtherKey { certificate: PathBuf, key: PathBuf },
+    #[error("cannot serve the certificate {}: {}", path.display(), tls_words(source))]
+    Unusable { path: PathBuf, source: rustls::Error },
 }
 
 impl Tls {
@@ -80,10 +83,11 @@ fn read_config(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, TlsE
     let text = text_file::read_bytes(key).map_err(|error| failed(pem::Error::Io(error)))?;
     let private = PrivateKeyDer::from_pem_slice(&text).map_err(failed)?;
     warn_if_readable(key);
-    let unusable = |source| TlsError::Unusable {
-        certificate: certificate.to_owned(),
-        key: key.to_owned(),
-        source,
+    let unusable = |source| match source {
+        rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
+            TlsError::OtherKey { certificate: certificate.to_owned(), key: key.to_owned() }
+        }
+        source => TlsError::Unusable { path: certificate.to_owned(), source },
     };
     let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()

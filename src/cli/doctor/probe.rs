@@ -8,7 +8,7 @@ use crate::cli::client::agent_config;
 use crate::cli::locate::from_here;
 use crate::domain::finding::Finding;
 use crate::limits::PROBE_TIMEOUT;
-use crate::trust::{tls_config, unverified_tls_config};
+use crate::trust::{tls_cause_of_request, tls_config, unverified_tls_config};
 
 /// Bytes of an answer that are looked at: all of one of ours.
 const ANSWER_BYTES_MAX: u64 = 4096;
@@ -67,11 +67,15 @@ pub(super) fn public(base: &str, hooks_base: &str) -> Finding {
             let what = format!("{base}: there is no such host");
             Finding::problem(CHECK, what, "give it a DNS record, or change `public_url`")
         }
-        Err(error @ (ureq::Error::Rustls(_) | ureq::Error::Tls(_))) => {
-            let what = format!("{base}: {error}: senders refuse it as well");
-            Finding::problem(CHECK, what, "renew the certificate, with all between it and its root")
-        }
-        Err(error) => Finding::warning(CHECK, format!("{base}: {error}"), elsewhere),
+        Err(error) => match tls_cause_of_request(&error) {
+            Some(cause) => {
+                let what = format!("{base}: {cause}; senders refuse it as well");
+                let remedy = "serve a valid certificate for that name, with all between it and its \
+                              root";
+                Finding::problem(CHECK, what, remedy)
+            }
+            None => Finding::warning(CHECK, format!("{base}: {error}"), elsewhere),
+        },
     }
 }
 

@@ -10,7 +10,9 @@ use crate::cli::Outcome;
 use crate::cli::api::{Run, VesselRun};
 use crate::cli::client::reader;
 use crate::cli::follow::{Printer, follow, heading};
-use crate::cli::output::{advise, print, print_json, printable, raw_stdout, stdout_is_terminal};
+use crate::cli::output::{
+    BOLD, advise, print, print_json, printable, raw_stdout, stdout_is_terminal, styled,
+};
 use crate::cli::session::Session;
 
 /// Prints what the vessels print until the run has ended.
@@ -28,29 +30,36 @@ pub fn follow_to_end(session: &Session, id: &str, vessel: Option<&str>) -> anyho
         follow(&session.client, &run.id, vessel, &mut printer, &mut || true)?
     };
     if session.json {
-        print_json(&logs_json(session, &session.run(&run.id)?.0, vessel)?)?;
+        let run = session.run(&run.id)?.0;
+        print_json(&logs_json(session, &chosen(&run, vessel)?, None)?)?;
     } else if stdout_is_terminal() {
         advise(&status_line(&ended));
     }
     Ok(Outcome::Followed(ended.status))
 }
 
-/// Prints what the vessels have printed so far.
+/// Prints what the vessels have printed so far, in their latest attempt or in the `attempt`-th.
 ///
 /// # Errors
-/// As [`follow_to_end`].
-pub fn show(session: &Session, id: &str, vessel: Option<&str>) -> anyhow::Result<()> {
+/// As [`follow_to_end`], and when there was no such attempt.
+pub fn show(
+    session: &Session,
+    id: &str,
+    vessel: Option<&str>,
+    attempt: Option<u32>,
+) -> anyhow::Result<()> {
     let (run, _) = session.run(id)?;
+    let chosen = with_attempt(chosen(&run, vessel)?, attempt)?;
     if session.json {
-        return Ok(print_json(&logs_json(session, &run, vessel)?)?);
+        return Ok(print_json(&logs_json(session, &chosen, attempt)?)?);
     }
     let has_headings = stdout_is_terminal() && vessel.is_none();
     let mut out = raw_stdout();
-    for vessel in chosen(&run, vessel)? {
+    for vessel in chosen {
         if has_headings {
-            print(&format!("{}\n", heading(vessel)))?;
+            print(&format!("{}\n", heading_of(vessel, attempt)))?;
         }
-        let ends_line = copy_output(session, vessel, &mut out)?;
+        let ends_line = copy_output(session, vessel, attempt, &mut out)?;
         if has_headings && !ends_line {
             out.write_all(b"\n")?;
         }
@@ -60,6 +69,33 @@ pub fn show(session: &Session, id: &str, vessel: Option<&str>) -> anyhow::Result
         advise("It has not ended; --follow shows the rest as it comes.");
     }
     Ok(())
+}
+
+/// Status, exit code and duration are those of the latest attempt.
+fn heading_of(vessel: &VesselRun, attempt: Option<u32>) -> String {
+    match attempt {
+        Some(attempt) if attempt != vessel.attempt => {
+            styled(&format!("== {} (attempt {attempt})", printable(&vessel.vessel_name)), BOLD)
+        }
+        _ => heading(vessel),
+    }
+}
+
+/// Those of `vessels` that have come to `attempt`.
+fn with_attempt(
+    mut vessels: Vec<&VesselRun>,
+    attempt: Option<u32>,
+) -> anyhow::Result<Vec<&VesselRun>> {
+    let Some(attempt) = attempt else { return Ok(vessels) };
+    let attempts: Vec<_> = vessels
+        .iter()
+        .map(|vessel| format!("{}: {}", printable(&vessel.vessel_name), vessel.attempt))
+        .collect();
+    vessels.retain(|vessel| vessel.attempt >= attempt);
+    if vessels.is_empty() {
+        bail!("there is no attempt {attempt}; so many there were: {}", attempts.join(", "));
+    }
+    Ok(vessels)
 }
 
 /// The vessels to show: all, or the one with this name.
@@ -81,9 +117,11 @@ fn chosen<'a>(run: &'a Run, vessel: Option<&str>) -> anyhow::Result<Vec<&'a Vess
 fn copy_output(
     session: &Session,
     vessel: &VesselRun,
+    attempt: Option<u32>,
     out: &mut impl Write,
 ) -> anyhow::Result<bool> {
-    let path = format!("/vessel-runs/{}/output", vessel.id);
+    let attempt = attempt.map(|attempt| format!("?attempt={attempt}")).unwrap_or_default();
+    let path = format!("/vessel-runs/{}/output{attempt}", vessel.id);
     let response = match session.client.open(&path) {
         // A vessel that never started has no output.
         Err(error) if error.is_not_found() => return Ok(true),
@@ -106,16 +144,20 @@ fn copy_output(
 }
 
 /// For scripts: the vessel runs, each with its output as text.
-fn logs_json(session: &Session, run: &Run, vessel: Option<&str>) -> anyhow::Result<Box<RawValue>> {
+fn logs_json(
+    session: &Session,
+    vessels: &[&VesselRun],
+    attempt: Option<u32>,
+) -> anyhow::Result<Box<RawValue>> {
     let mut entries = Vec::new();
-    for vessel in chosen(run, vessel)? {
+    for vessel in vessels {
         let mut output = Vec::new();
-        copy_output(session, vessel, &mut output)?;
+        copy_output(session, vessel, attempt, &mut output)?;
         entries.push(serde_json::json!({
             "id": vessel.id,
             "vessel_name": vessel.vessel_name,
             "status": vessel.status,
-            "attempt": vessel.attempt,
+            "attempt": attempt.unwrap_or(vessel.attempt),
             "output": String::from_utf8_lossy(&output),
         }));
     }
@@ -139,5 +181,22 @@ mod tests {
         assert_eq!(chosen(&run, Some("notify")).unwrap()[0].id, "v2");
         let message = chosen(&run, Some("x")).unwrap_err().to_string();
         assert!(message.ends_with("it has build, notify"), "{message}");
+    }
+
+    #[test]
+    fn an_attempt_that_was_not_made_is_refused_with_how_many_there_were() {
+        let run: Run = serde_json::from_str(
+            r#"{"id":"r","fleet_name":"deploy","fleet_version":1,"trigger":"webhook",
+                "status":"Errored","queued_at":"2026-01-02T03:04:05Z","vessels":[
+                {"id":"v1","vessel_name":"build","status":"Success","attempt":1},
+                {"id":"v2","vessel_name":"notify","status":"Errored","attempt":3}]}"#,
+        )
+        .unwrap();
+        let of = |attempt| with_attempt(chosen(&run, None).unwrap(), attempt);
+        assert_eq!(of(None).unwrap().len(), 2);
+        assert_eq!(of(Some(1)).unwrap().len(), 2);
+        assert_eq!(of(Some(3)).unwrap()[0].id, "v2");
+        let message = of(Some(4)).unwrap_err().to_string();
+        assert!(message.ends_with("build: 1, notify: 3"), "{message}");
     }
 }

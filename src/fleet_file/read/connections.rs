@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use super::expected_word;
 use crate::domain::fleet::VesselDefinition;
 use crate::domain::graph::{Condition, Graph, GraphError, Path};
+use crate::domain::suggest::closest;
 use crate::fleet_file::FleetFileError;
 use crate::fleet_file::cursor::Cursor;
 use crate::fleet_file::node::excerpt;
-use crate::fleet_file::suggest::closest;
 use crate::limits::PATHS_PER_FLEET_MAX;
 
 /// Vessels that a message about a cycle names; a longer one is cut in the middle.

@@ -4,7 +4,7 @@
 const WORD_BYTES_MAX: usize = 40;
 
 /// The word of `known` that `word` was probably meant to be.
-pub(super) fn closest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub fn closest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     if word.len() > WORD_BYTES_MAX {
         return None;
     }
