@@ -19,6 +19,7 @@ mod group;
 mod hint;
 mod leftovers;
 pub mod mounts;
+mod oom;
 pub mod output;
 pub mod process;
 mod reason;
@@ -154,6 +155,9 @@ pub enum HowEnded {
     Exited(i32),
     /// A signal ended it, of its own or as the end of a stop.
     Signaled(i32),
+    /// The kernel ended it for want of memory, or a process of it: then its shell exited with this
+    /// code.
+    OutOfMemory { exit_code: Option<i32> },
     /// It ran into its `runtime_cutoff` and was ended.
     CutOff,
     /// The server stops: it was ended before its time and is to be resumed.

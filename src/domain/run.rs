@@ -232,6 +232,9 @@ impl VesselRunRecord {
     }
 }
 
+/// The signal by which the kernel ends a process for want of memory (signal(7)).
+pub const SIGKILL: i32 = 9;
+
 /// How an attempt of a vessel ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum End {
@@ -239,6 +242,9 @@ pub enum End {
     Exited(i32),
     /// This signal ended it.
     Signaled(i32),
+    /// The kernel ended it for want of memory, or a process of it: then its shell exited with this
+    /// code.
+    OutOfMemory { exit_code: Option<i32> },
     /// It ran into its `runtime_cutoff`.
     CutOff,
     /// It could not be started, and why.
@@ -263,6 +269,12 @@ impl End {
             End::Exited(0) => None,
             End::Exited(code) => Some(format!("exit code {code}")),
             End::Signaled(signal) => Some(format!("ended by signal {signal}")),
+            End::OutOfMemory { exit_code: None } => {
+                Some("out of memory: the kernel ended it".to_owned())
+            }
+            End::OutOfMemory { exit_code: Some(code) } => {
+                Some(format!("out of memory: the kernel ended a process of it, exit code {code}"))
+            }
             End::CutOff => Some("runtime cutoff".to_owned()),
             End::NotStarted(why) => Some(shorten(why)),
             End::Skipped(skip) => Some(skip.reason().to_owned()),

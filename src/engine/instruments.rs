@@ -61,6 +61,7 @@ pub enum AttemptEnd {
     Zero,
     NonZero,
     Signaled,
+    OutOfMemory,
     CutOff,
     NotStarted,
     Skipped,
@@ -68,8 +69,15 @@ pub enum AttemptEnd {
 
 impl AttemptEnd {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::Zero, Self::NonZero, Self::Signaled, Self::CutOff, Self::NotStarted, Self::Skipped];
+    pub const ALL: [Self; 7] = [
+        Self::Zero,
+        Self::NonZero,
+        Self::Signaled,
+        Self::OutOfMemory,
+        Self::CutOff,
+        Self::NotStarted,
+        Self::Skipped,
+    ];
 }
 
 impl From<&End> for AttemptEnd {
@@ -78,6 +86,7 @@ impl From<&End> for AttemptEnd {
             End::Exited(0) => Self::Zero,
             End::Exited(_) => Self::NonZero,
             End::Signaled(_) => Self::Signaled,
+            End::OutOfMemory { .. } => Self::OutOfMemory,
             End::CutOff => Self::CutOff,
             End::NotStarted(_) => Self::NotStarted,
             End::Skipped(_) => Self::Skipped,
@@ -91,6 +100,7 @@ impl fmt::Display for AttemptEnd {
             Self::Zero => "exit_zero",
             Self::NonZero => "exit_nonzero",
             Self::Signaled => "signal",
+            Self::OutOfMemory => "out_of_memory",
             Self::CutOff => "cutoff",
             Self::NotStarted => "not_started",
             Self::Skipped => "skipped",

@@ -52,6 +52,7 @@ impl From<Ended> for Outcome {
         let end = match ended.how {
             HowEnded::Exited(code) => Some(End::Exited(code)),
             HowEnded::Signaled(signal) => Some(End::Signaled(signal)),
+            HowEnded::OutOfMemory { exit_code } => Some(End::OutOfMemory { exit_code }),
             HowEnded::CutOff => Some(End::CutOff),
             HowEnded::NotStarted(why) => Some(End::NotStarted(why)),
             HowEnded::Abandoned => None,

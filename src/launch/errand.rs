@@ -82,6 +82,7 @@ impl Errand<'_> {
             HowEnded::Abandoned => return Ok(false),
             HowEnded::Exited(code) => format!("exit code {code}"),
             HowEnded::Signaled(signal) => format!("ended by signal {signal}"),
+            HowEnded::OutOfMemory { .. } => "ended by the kernel for want of memory".to_owned(),
             HowEnded::CutOff => format!("not done after {} s", self.timeout.as_secs()),
             HowEnded::NotStarted(why) => why,
         };

@@ -1,4 +1,5 @@
-//! What a vessel that has failed may not know: that it met the walls of the server's sandbox.
+//! What a vessel that has failed may not know: that it met the walls of the server's sandbox, or took
+//! more memory than there was.
 //! Programs name the path and the error; what is behind it and what to write where is ours to say.
 
 use std::path::{Path, PathBuf};
@@ -21,7 +22,12 @@ const NO_PRIVILEGES: [&str; 3] = ["no new privileges", "effective uid is not 0",
 const NO_COMPILERS: [&str; 3] =
     ["# Fatal error in", "Failed to mark memory page as executable", "space for code cache"];
 
-/// The sandbox's part in the end of a vessel whose `program` was started in `directory`, as a line
+/// What to do about a vessel that took more memory than there was.
+const OUT_OF_MEMORY: &str = "out of memory: the kernel ended a process of this vessel; let it take \
+                             less (with `limits: {memory: SIZE}` its allocations fail instead), \
+                             lower `workers`, or give the service more (MemoryMax= in its unit)";
+
+/// The sandbox's or the kernel's part in the end of a vessel whose `program` was started in `directory`, as a line
 /// for its log. `last_words` is the end of its output, asked for when it has failed.
 pub(super) fn hint(
     how: &HowEnded,
@@ -29,6 +35,9 @@ pub(super) fn hint(
     program: &Program,
     directory: &Path,
 ) -> Option<String> {
+    if matches!(how, HowEnded::OutOfMemory { .. }) {
+        return Some(OUT_OF_MEMORY.to_owned());
+    }
     if !matches!(how, HowEnded::Exited(1..) | HowEnded::Signaled(_)) {
         return None;
     }

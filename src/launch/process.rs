@@ -21,6 +21,7 @@ use super::foresee::foresee;
 use super::group::ProcessGroup;
 use super::hint::{LAST_WORDS_BYTES, hint};
 use super::leftovers::end_leftovers;
+use super::oom::{self, OomKills};
 use super::output::LiveOutput;
 use super::refusal::{self, Whom};
 use super::resolve::{Resolved, resolve};
@@ -63,6 +64,7 @@ pub struct ProcessLauncher {
     work_directories: WorkDirectories,
     /// How long the system takes to start a vessel's program, once it is ready to start.
     spawning: Arc<Histogram>,
+    oom_kills: OomKills,
 }
 
 impl ProcessLauncher {
@@ -82,7 +84,7 @@ impl ProcessLauncher {
         }
         let work_directories = WorkDirectories::new(settings.work_dir.clone());
         let spawning = Arc::new(Histogram::of_durations(&LATENCY_BOUNDS));
-        Ok(Self { settings, work_directories, spawning })
+        Ok(Self { settings, work_directories, spawning, oom_kills: OomKills::of_process() })
     }
 
     /// How long it takes to start programs.
@@ -135,10 +137,12 @@ impl ProcessLauncher {
         };
         let program = resolve(launch.program, launch.environment, &directory, &work.path)?;
         let start = Start { launch, program: &program, directory: &directory, descriptors };
+        let oom_kills_before = self.oom_kills.before();
         let begun = Instant::now();
         let started = start.spawn(identity, work.body_start)?;
         self.spawning.observe_duration(begun.elapsed());
         let how = wait(started, &bounds, stop, output);
+        let how = self.oom_kills.explain(how, oom_kills_before);
         if let Some(hint) =
             hint(&how, || output.end_of(LAST_WORDS_BYTES), launch.program, &directory)
         {
@@ -247,6 +251,7 @@ impl<'a> Start<'a, '_> {
             let orders = Orders { identity, confinement: confinement.clone(), descriptors };
             self.start_by_shim(&orders, stdin, output)?
         };
+        oom::expose(Pid::from_child(&child));
         watch(child, pipe, feed)
     }
 

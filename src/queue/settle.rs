@@ -3,7 +3,7 @@
 use crate::clock::Timestamp;
 use crate::domain::change::Change;
 use crate::domain::ids::{RunId, VesselRunId};
-use crate::domain::run::{End, OutputRecord, RunRecord, Status};
+use crate::domain::run::{End, OutputRecord, RunRecord, SIGKILL, Status};
 use crate::queue::Queue;
 use crate::queue::active::{ActiveRun, VesselState};
 
@@ -99,8 +99,11 @@ fn settle_vessel(
     active.record.output_bytes = active.record.output_bytes.saturating_add(output.kept);
     record.reason = end.reason();
     match end {
-        End::Exited(code) => record.exit_code = Some(*code),
+        End::Exited(code) | End::OutOfMemory { exit_code: Some(code) } => {
+            record.exit_code = Some(*code);
+        }
         End::Signaled(signal) => record.signal = Some(*signal),
+        End::OutOfMemory { exit_code: None } => record.signal = Some(SIGKILL),
         End::CutOff | End::NotStarted(_) => {}
         End::Skipped(skip) => {
             record.exit_code = skip.exit_code();
@@ -109,7 +112,9 @@ fn settle_vessel(
     }
     record.status = end.status();
     let may_retry = match end {
-        End::Exited(code) => guardrails.retries_exit_code(*code),
+        End::Exited(code) | End::OutOfMemory { exit_code: Some(code) } => {
+            guardrails.retries_exit_code(*code)
+        }
         // It would be skipped again.
         End::Skipped(_) => false,
         _ => true,
