@@ -331,12 +331,12 @@ impl AdminHandler {
         if bearers.peek().is_some() {
             return bearers.any(|bearer| self.settings.token.admits(bearer));
         }
-        let secret = origin::cookie(head.header("Cookie"), &self.cookie_name);
-        secret.is_some_and(|secret| {
-            self.settings.hosts.admit(head.header("Host"))
-                && origin::is_ours(head)
-                && self.sessions.admits(secret, Instant::now())
-        })
+        let cookie = origin::cookie(head.header("Cookie"), &self.cookie_name);
+        let key = head.header(origin::SESSION_HEADER).and_then(|it| std::str::from_utf8(it).ok());
+        let (Some(cookie), Some(key)) = (cookie, key) else { return false };
+        self.settings.hosts.admit(head.header("Host"))
+            && origin::is_ours(head)
+            && self.sessions.admits(cookie, key, Instant::now())
     }
 
     /// The answer to any request for the health of the server, which is open to strangers.

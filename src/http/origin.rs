@@ -10,6 +10,9 @@ use crate::gate::Head;
 /// preflight request (Fetch standard, "CORS-safelisted request-header"), which nobody answers here.
 pub const PAGE_HEADER: &str = "X-Boathook-Page";
 
+/// The header in which our pages send the key of their session; see [`Sessions`](super::session).
+pub const SESSION_HEADER: &str = "X-Boathook-Session";
+
 /// The names by which this server may be asked for, besides addresses and loopback names. A page
 /// whose name is made to lead here (DNS rebinding) is known by its name; an address in figures
 /// cannot be made to lead elsewhere.

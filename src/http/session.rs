@@ -1,6 +1,10 @@
 //! Who has signed in to the pages of the admin listener: sessions, the one-time links that open
 //! them, and the brake on guessing. All of it is in memory: a restart signs everybody out.
 //!
+//! A session has two secrets. Browsers send a cookie to every service of the same host, whatever its
+//! port, so the cookie alone opens nothing. The key is in the storage of the pages' own origin, which no
+//! other service can read.
+//!
 //! Knows no requests: what a cookie or a body says comes in as text, the time as an argument.
 
 use std::collections::HashMap;
@@ -25,6 +29,7 @@ struct State {
 
 #[derive(Debug)]
 struct Session {
+    key: TokenHash,
     opened_at: Instant,
     used_at: Instant,
 }
@@ -34,6 +39,14 @@ impl Session {
         now.saturating_duration_since(self.used_at) < limits::SESSION_IDLE_MAX
             && now.saturating_duration_since(self.opened_at) < limits::SESSION_AGE_MAX
     }
+}
+
+/// The two secrets of a session that was just opened.
+pub struct Opened {
+    /// For the browser alone.
+    pub cookie: Token,
+    /// For the pages, which send it in a header.
+    pub key: Token,
 }
 
 /// Wrong tokens from one address.
@@ -50,13 +63,12 @@ impl Failures {
 }
 
 impl Sessions {
-    /// Opens a session; the secret that its cookie carries. With as many open as may be, the one
-    /// that was used least recently ends.
+    /// Opens a session. With as many open as may be, the one that was used least recently ends.
     ///
     /// # Errors
     /// When the operating system has no randomness to give.
-    pub fn open(&self, now: Instant) -> Result<Token, getrandom::Error> {
-        let secret = Token::random()?;
+    pub fn open(&self, now: Instant) -> Result<Opened, getrandom::Error> {
+        let (cookie, key) = (Token::random()?, Token::random()?);
         let mut state = self.lock();
         state.sessions.retain(|_, session| session.is_alive(now));
         if state.sessions.len() >= limits::SESSIONS_MAX {
@@ -65,16 +77,19 @@ impl Sessions {
                 state.sessions.remove(&hash);
             }
         }
-        state.sessions.insert(secret.hash(), Session { opened_at: now, used_at: now });
-        Ok(secret)
+        let session = Session { key: key.hash(), opened_at: now, used_at: now };
+        state.sessions.insert(cookie.hash(), session);
+        Ok(Opened { cookie, key })
     }
 
-    /// Whether `secret` is that of an open session. Notes the use.
-    pub fn admits(&self, secret: &str, now: Instant) -> bool {
-        let Some(secret) = Token::parse(secret) else { return false };
+    /// Whether `cookie` and `key` are those of one open session. Notes the use.
+    pub fn admits(&self, cookie: &str, key: &str, now: Instant) -> bool {
+        let (Some(cookie), Some(key)) = (Token::parse(cookie), Token::parse(key)) else {
+            return false;
+        };
         let mut state = self.lock();
-        match state.sessions.get_mut(&secret.hash()) {
-            Some(session) if session.is_alive(now) => {
+        match state.sessions.get_mut(&cookie.hash()) {
+            Some(session) if session.is_alive(now) && session.key == key.hash() => {
                 session.used_at = now;
                 true
             }
@@ -82,10 +97,10 @@ impl Sessions {
         }
     }
 
-    /// Ends the session of this secret, if there is one.
-    pub fn close(&self, secret: &str) {
-        if let Some(secret) = Token::parse(secret) {
-            self.lock().sessions.remove(&secret.hash());
+    /// Ends the session of this cookie, if there is one.
+    pub fn close(&self, cookie: &str) {
+        if let Some(cookie) = Token::parse(cookie) {
+            self.lock().sessions.remove(&cookie.hash());
         }
     }
 
@@ -115,7 +130,7 @@ impl Sessions {
         made_at.is_some_and(|made_at| is_fresh(made_at, now))
     }
 
-    /// How long `address` has to wait before it may try to sign in; `None`: not at all.
+    /// How long wrong tokens from `address` get no other answer than to wait; `None`: not at all.
     pub fn wait_of(&self, address: IpAddr, now: Instant) -> Option<Duration> {
         let state = self.lock();
         let failures = state.failures.get(&address)?;
@@ -156,22 +171,45 @@ mod tests {
     fn sessions_end_when_idle_when_old_and_when_closed() {
         let sessions = Sessions::default();
         let start = Instant::now();
-        let secret = sessions.open(start).unwrap();
-        let secret = secret.reveal();
-        assert!(!sessions.admits(&secret.to_lowercase(), start) && !sessions.admits("", start));
+        let opened = sessions.open(start).unwrap();
+        let admits = |opened: &Opened, now| {
+            sessions.admits(opened.cookie.reveal(), opened.key.reveal(), now)
+        };
         let mut now = start;
         // Used often enough, it lasts until it is old.
         while now.duration_since(start) < limits::SESSION_AGE_MAX {
-            assert!(sessions.admits(secret, now));
+            assert!(admits(&opened, now));
             now += limits::SESSION_IDLE_MAX - SECOND;
         }
-        assert!(!sessions.admits(secret, start + limits::SESSION_AGE_MAX));
+        assert!(!admits(&opened, start + limits::SESSION_AGE_MAX));
 
         let idle = sessions.open(start).unwrap();
-        assert!(!sessions.admits(idle.reveal(), start + limits::SESSION_IDLE_MAX));
+        assert!(!admits(&idle, start + limits::SESSION_IDLE_MAX));
         let closed = sessions.open(start).unwrap();
-        sessions.close(closed.reveal());
-        assert!(!sessions.admits(closed.reveal(), start));
+        sessions.close(closed.cookie.reveal());
+        assert!(!admits(&closed, start));
+    }
+
+    #[test]
+    fn a_session_takes_both_of_its_secrets() {
+        let sessions = Sessions::default();
+        let start = Instant::now();
+        let (one, other) = (sessions.open(start).unwrap(), sessions.open(start).unwrap());
+        let (cookie, key) = (one.cookie.reveal(), one.key.reveal());
+        assert!(sessions.admits(cookie, key, start));
+        for (cookie, key) in [
+            (cookie, ""),
+            ("", key),
+            (cookie, cookie),
+            (key, key),
+            (key, cookie),
+            (cookie, other.key.reveal()),
+            (other.cookie.reveal(), key),
+            (&cookie.to_lowercase(), key),
+            (cookie, &key.to_lowercase()),
+        ] {
+            assert!(!sessions.admits(cookie, key, start));
+        }
     }
 
     #[test]
@@ -180,12 +218,15 @@ mod tests {
         let start = Instant::now();
         let first = sessions.open(start).unwrap();
         let second = sessions.open(start + SECOND).unwrap();
-        assert!(sessions.admits(first.reveal(), start + 2 * SECOND));
+        let admits = |opened: &Opened, now| {
+            sessions.admits(opened.cookie.reveal(), opened.key.reveal(), now)
+        };
+        assert!(admits(&first, start + 2 * SECOND));
         for _ in 2..=limits::SESSIONS_MAX {
             sessions.open(start + 3 * SECOND).unwrap();
         }
-        assert!(sessions.admits(first.reveal(), start + 4 * SECOND));
-        assert!(!sessions.admits(second.reveal(), start + 4 * SECOND));
+        assert!(admits(&first, start + 4 * SECOND));
+        assert!(!admits(&second, start + 4 * SECOND));
     }
 
     #[test]
@@ -199,9 +240,10 @@ mod tests {
         assert!(!sessions.redeem_link(late.reveal(), start + limits::SIGN_IN_LINK_AGE_MAX));
         // A link is no session, and a session no link.
         let link = sessions.make_link(start).unwrap();
-        assert!(!sessions.admits(link.reveal(), start));
+        assert!(!sessions.admits(link.reveal(), link.reveal(), start));
         let session = sessions.open(start).unwrap();
-        assert!(!sessions.redeem_link(session.reveal(), start));
+        assert!(!sessions.redeem_link(session.cookie.reveal(), start));
+        assert!(!sessions.redeem_link(session.key.reveal(), start));
     }
 
     #[test]
@@ -216,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_guesses_has_to_wait_and_others_do_not() {
+    fn wrong_tokens_make_their_address_wait_and_no_other() {
         let sessions = Sessions::default();
         let start = Instant::now();
         let guesser = IpAddr::from([192, 0, 2, 1]);

@@ -2,6 +2,7 @@
 
 mod gallery;
 mod hostile;
+mod neighbours;
 mod sessions;
 mod story;
 

@@ -18,7 +18,8 @@ use crate::http::view::RunJson;
 use crate::limits;
 
 /// Headers of an admin request that concern the admin listener alone.
-const ADMIN_HEADERS: [&str; 4] = ["Authorization", "Cookie", "Host", origin::PAGE_HEADER];
+const ADMIN_HEADERS: [&str; 5] =
+    ["Authorization", "Cookie", "Host", origin::PAGE_HEADER, origin::SESSION_HEADER];
 
 /// The API trigger, or an on-demand run.
 pub(super) fn start(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {

@@ -1,5 +1,6 @@
 //! Signing in and out of the pages: with the admin token, or by a one-time link.
 
+use std::net::IpAddr;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
@@ -8,6 +9,7 @@ use super::{AdminHandler, Call, Outcome, Reply};
 use crate::domain::webhook::Token;
 use crate::http::origin;
 use crate::http::respond::Problem;
+use crate::http::session::Opened;
 use crate::limits;
 
 /// What one signs in with: one of the two.
@@ -17,6 +19,12 @@ struct SignInBody {
     token: Option<String>,
     /// The secret of a link.
     link: Option<String>,
+}
+
+#[derive(Serialize)]
+struct SessionJson<'a> {
+    /// What the pages send in the header X-Boathook-Session.
+    key: &'a str,
 }
 
 #[derive(Serialize)]
@@ -33,15 +41,6 @@ pub(super) fn open(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
     let is_secure = origin::is_secure(call.request.header("Origin"));
     let address = call.request.remote_addr.ip();
     let now = Instant::now();
-    if let Some(wait) = admin.sessions.wait_of(address, now) {
-        let seconds = wait.as_secs() + 1;
-        let mut problem = Problem::new(
-            429,
-            format!("too many wrong tokens from your address; try again in {seconds} seconds"),
-        );
-        problem.headers.push(("Retry-After", seconds.to_string()));
-        return Err(problem);
-    }
     let body: SignInBody = call.json()?.unwrap_or_default();
     let is_known = match (&body.token, &body.link) {
         (Some(token), None) => admin.settings.token.is(token.trim()),
@@ -49,18 +48,33 @@ pub(super) fn open(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
         _ => return Err(Problem::invalid("give a token or the secret of a link")),
     };
     if !is_known {
-        admin.sessions.note_failure(address, now);
-        log::warn!(remote_addr:% = address; "somebody could not sign in");
-        return Err(Problem::new(
-            403,
-            match body.link {
-                Some(_) => "this link has been used or is too old; `boathook open` makes another",
-                None => "this is not the admin token",
-            },
-        ));
+        return Err(refusal(admin, address, body.link.is_some(), now));
     }
-    let secret = admin.sessions.open(now).map_err(no_randomness)?;
-    Ok(with_cookie(201, admin.cookie(Some(&secret), is_secure)))
+    let Opened { cookie, key } = admin.sessions.open(now).map_err(no_randomness)?;
+    let reply = Reply::created(&SessionJson { key: key.reveal() })?;
+    Ok(reply.with_header("Set-Cookie", admin.cookie(Some(&cookie), is_secure)))
+}
+
+/// The answer to a wrong token or link. Only these are slowed down: a right one from the same address
+/// never gets here.
+fn refusal(admin: &AdminHandler, address: IpAddr, is_link: bool, now: Instant) -> Problem {
+    if let Some(wait) = admin.sessions.wait_of(address, now) {
+        let seconds = wait.as_secs() + 1;
+        let mut problem = Problem::new(
+            429,
+            format!("too many wrong tokens from your address; try again in {seconds} seconds"),
+        );
+        problem.headers.retain(|(name, _)| *name != "Retry-After");
+        problem.headers.push(("Retry-After", seconds.to_string()));
+        return problem;
+    }
+    admin.sessions.note_failure(address, now);
+    log::warn!(remote_addr:% = address; "somebody could not sign in");
+    let message = match is_link {
+        true => "this link has been used or is too old; `boathook open` makes another",
+        false => "this is not the admin token",
+    };
+    Problem::new(403, message)
 }
 
 /// Ends the session that the request came with.
@@ -69,12 +83,7 @@ pub(super) fn close(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
         admin.sessions.close(secret);
     }
     let is_secure = origin::is_secure(call.request.header("Origin"));
-    Ok(with_cookie(200, admin.cookie(None, is_secure)))
-}
-
-/// A cookie is all there is to say.
-fn with_cookie(status: u16, cookie: String) -> Reply {
-    Reply::Data(status, "null".to_owned()).with_header("Set-Cookie", cookie)
+    Ok(Reply::gone()?.with_header("Set-Cookie", admin.cookie(None, is_secure)))
 }
 
 /// Makes a link that signs in once.

@@ -2,6 +2,39 @@
 
 const BASE = "/api/v1";
 
+// Where the key of the session is kept. Browsers send the session's cookie to every port of this host;
+// the storage is for this origin alone, and the cookie opens nothing without the key.
+const SESSION_KEY = "boathook.session";
+// For browsers that give pages no storage: the session ends with the page then.
+let unstoredKey = null;
+
+function sessionKey() {
+  try {
+    return localStorage.getItem(SESSION_KEY) ?? unstoredKey;
+  } catch {
+    return unstoredKey;
+  }
+}
+
+export async function openSession(proof) {
+  const { key } = await post("/session", proof);
+  unstoredKey = key;
+  try { localStorage.setItem(SESSION_KEY, key); } catch { /* see unstoredKey */ }
+}
+
+export async function closeSession() {
+  await del("/session");
+  unstoredKey = null;
+  try { localStorage.removeItem(SESSION_KEY); } catch { /* see unstoredKey */ }
+}
+
+// Calls `onChange` with whether there is a session, when another tab has opened or closed one.
+export function watchSession(onChange) {
+  addEventListener("storage", ({ key, newValue }) => {
+    if (key === SESSION_KEY) onChange(newValue !== null);
+  });
+}
+
 // How far the server's clock is ahead of this one, in milliseconds.
 let skew = 0;
 
@@ -19,6 +52,8 @@ export class ApiError extends Error {
 export async function request(method, path, { body, type, headers = {}, signal } = {}) {
   // Tells the server that one of its own pages asks.
   headers["X-Boathook-Page"] = "1";
+  const key = sessionKey();
+  if (key) headers["X-Boathook-Session"] = key;
   if (type) headers["Content-Type"] = type;
   let response;
   try {

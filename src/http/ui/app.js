@@ -1,7 +1,7 @@
 // The frame around the pages, and which page an address means.
 
 import { append, h, svg } from "./dom.js";
-import { del } from "./api.js";
+import { closeSession, watchSession } from "./api.js";
 import { keepTimesTrue } from "./format.js";
 import { ask, button, notice, pressed, say } from "./parts.js";
 import { signIn } from "./sign-in.js";
@@ -58,7 +58,7 @@ async function find(event) {
 }
 
 async function signOut() {
-  await del("/session");
+  await closeSession();
   showSignIn();
 }
 
@@ -67,11 +67,13 @@ function showSignIn() {
   guard = null;
   document.title = "Sign in · Boathook";
   document.body.classList.add("signed-out");
-  main.replaceChildren(signIn(() => {
-    document.body.classList.remove("signed-out");
-    if (location.pathname === "/sign-in") history.replaceState(null, "", "/");
-    return show();
-  }));
+  main.replaceChildren(signIn(showSignedIn));
+}
+
+function showSignedIn() {
+  document.body.classList.remove("signed-out");
+  if (location.pathname === "/sign-in") history.replaceState(null, "", "/");
+  return show();
 }
 
 // Leaves for another page, unless that would lose something that is not meant to be lost.
@@ -160,6 +162,11 @@ document.addEventListener("keydown", (event) => {
 addEventListener("popstate", show);
 addEventListener("beforeunload", (event) => { if (guard?.()) event.preventDefault(); });
 addEventListener("boathook:signed-out", showSignIn);
+watchSession((isOpen) => {
+  const isSignedOut = document.body.classList.contains("signed-out");
+  if (isOpen && isSignedOut) showSignedIn();
+  else if (!isOpen && !isSignedOut) showSignIn();
+});
 addEventListener("boathook:trouble", ({ detail }) => { if (detail.status !== 401) say(detail.message, "error"); });
 keepTimesTrue();
 show();

@@ -1,7 +1,7 @@
 // Signing in: with the admin token, or by a one-time link, whose secret is in the fragment.
 
 import { h } from "./dom.js";
-import { post } from "./api.js";
+import { openSession } from "./api.js";
 import { notice } from "./parts.js";
 
 export function signIn(signedIn) {
@@ -13,7 +13,7 @@ export function signIn(signedIn) {
   const enter = async (proof) => {
     submit.disabled = true;
     try {
-      await post("/session", proof);
+      await openSession(proof);
       await signedIn();
     } catch (error) {
       problem.replaceChildren(notice("error", error.message));

@@ -132,6 +132,24 @@ impl Browser {
         self.send("/url", &json!({"url": url}));
     }
 
+    /// The tab that commands go to.
+    pub fn tab(&self) -> String {
+        self.get("/window").as_str().unwrap().to_owned()
+    }
+
+    /// Opens another tab, which commands do not go to yet.
+    #[track_caller]
+    pub fn open_tab(&self) -> String {
+        let tab = self.send("/window/new", &json!({"type": "tab"}));
+        tab["handle"].as_str().unwrap().to_owned()
+    }
+
+    /// Has commands go to `tab`.
+    #[track_caller]
+    pub fn switch_to(&self, tab: &str) {
+        self.send("/window", &json!({"handle": tab}));
+    }
+
     pub fn url(&self) -> String {
         self.get("/url").as_str().unwrap().to_owned()
     }

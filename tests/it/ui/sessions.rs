@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::harness::http::exchange;
 use crate::harness::server::finish;
-use crate::harness::{Answer, Server};
+use crate::harness::{Answer, Connection, Server};
 
 /// One request with these header lines and this body.
 fn send(server: &Server, method: &str, path: &str, headers: &[&str], body: &str) -> Answer {
@@ -25,8 +25,8 @@ fn sign_in(server: &Server, proof: &Value) -> Answer {
     send(server, "POST", "/api/v1/session", &[SAME_ORIGIN], &proof.to_string())
 }
 
-/// The Cookie line of a new session.
-fn cookie(server: &Server) -> String {
+/// The header lines of a new session: its cookie and its key.
+fn session(server: &Server) -> (String, String) {
     let answer = sign_in(server, &json!({"token": server.token()})).expect(201);
     let cookie = answer.header("set-cookie").unwrap();
     for part in ["HttpOnly", "SameSite=Strict", "Path=/"] {
@@ -34,16 +34,19 @@ fn cookie(server: &Server) -> String {
     }
     let port = server.admin().rsplit(':').next().unwrap();
     assert!(cookie.starts_with(&format!("boathook_session_{port}=")));
-    format!("Cookie: {}", cookie.split(';').next().unwrap())
+    let key = answer.data()["key"].as_str().unwrap().to_owned();
+    assert!(!cookie.contains(&key));
+    let cookie = format!("Cookie: {}", cookie.split(';').next().unwrap());
+    (cookie, format!("X-Boathook-Session: {key}"))
 }
 
 #[test]
 fn a_session_counts_for_our_own_pages_alone() {
     let server = Server::start();
-    let cookie = cookie(&server);
+    let (cookie, key) = session(&server);
     let origin = format!("Origin: http://{}", server.admin());
     let status = |method: &str, headers: &[&str]| {
-        let lines = [&[cookie.as_str()], headers].concat();
+        let lines = [&[cookie.as_str(), &key], headers].concat();
         send(&server, method, "/api/v1/projects", &lines, "").status
     };
     assert_eq!(status("GET", &[SAME_ORIGIN]), 200);
@@ -65,7 +68,7 @@ fn a_session_counts_for_our_own_pages_alone() {
     assert_eq!(status("POST", &["Sec-Fetch-Site: none"]), 401);
     // A proxy with a password of its own leaves the session as it is.
     let basic = "Authorization: Basic YTpi";
-    send(&server, "GET", "/api/v1/fleets", &[&cookie, SAME_ORIGIN, basic], "").expect(200);
+    send(&server, "GET", "/api/v1/fleets", &[&cookie, &key, SAME_ORIGIN, basic], "").expect(200);
     let bearer = format!("Authorization: Bearer {}", server.token());
     send(&server, "GET", "/api/v1/fleets", &[basic, &bearer], "").expect(200);
 
@@ -74,11 +77,75 @@ fn a_session_counts_for_our_own_pages_alone() {
     let bearer = format!("Authorization: Bearer {secret}");
     assert_eq!(send(&server, "GET", "/api/v1/projects", &[&bearer], "").status, 401);
     let other = format!("Cookie: boathook_session_1={secret}");
-    assert_eq!(send(&server, "GET", "/api/v1/projects", &[&other, SAME_ORIGIN], "").status, 401);
+    let other = [other.as_str(), &key, SAME_ORIGIN];
+    assert_eq!(send(&server, "GET", "/api/v1/projects", &other, "").status, 401);
 
-    let left = send(&server, "DELETE", "/api/v1/session", &[&cookie, SAME_ORIGIN], "").expect(200);
+    let both = [cookie.as_str(), &key, SAME_ORIGIN];
+    let left = send(&server, "DELETE", "/api/v1/session", &both, "").expect(200);
     assert!(left.header("set-cookie").unwrap().contains("Max-Age=0"));
     assert_eq!(status("GET", &[SAME_ORIGIN]), 401);
+}
+
+#[test]
+fn the_cookie_alone_opens_nothing_and_neither_does_the_key() {
+    let server = Server::start();
+    let (cookie, key) = session(&server);
+    let (_, other_key) = session(&server);
+    let origin = format!("Origin: http://{}", server.admin());
+    // All that a service on another port can make up, with the cookie that browsers send it.
+    let forged = [SAME_ORIGIN, "X-Boathook-Page: 1", origin.as_str()];
+    let secret = cookie.rsplit('=').next().unwrap();
+    let with_cookie_as_key = format!("X-Boathook-Session: {secret}");
+    for session in [
+        vec![cookie.as_str()],
+        vec![key.as_str()],
+        vec![&cookie, "X-Boathook-Session:"],
+        vec![&cookie, &with_cookie_as_key],
+        vec![&cookie, &other_key],
+    ] {
+        let lines = [&session[..], &forged].concat();
+        for (method, path) in [
+            ("GET", "/api/v1/fleets"),
+            ("HEAD", "/api/v1/fleets"),
+            ("GET", "/api/v1/openapi.json"),
+            ("GET", "/metrics"),
+            ("POST", "/api/v1/backup"),
+            ("POST", "/api/v1/session/links"),
+            ("POST", "/api/v1/fleets"),
+            ("DELETE", "/api/v1/session"),
+        ] {
+            let mut connection = Connection::open(server.admin()).unwrap();
+            let lines = lines.join("\r\n");
+            let request = format!(
+                "{method} {path} HTTP/1.1\r\nHost: {}\r\n{lines}\r\nContent-Length: 0\r\n\r\n",
+                server.admin()
+            );
+            connection.send(request.as_bytes()).unwrap();
+            assert_eq!(connection.answer_head().unwrap().status, 401, "{method} {path}");
+        }
+    }
+    // The owner is still signed in.
+    let both = [cookie.as_str(), &key, SAME_ORIGIN];
+    send(&server, "GET", "/api/v1/fleets", &both, "").expect(200);
+    assert!(!server.log().contains(secret));
+}
+
+#[test]
+fn the_key_of_a_session_is_no_header_of_a_test_run() {
+    let server = Server::start();
+    let (cookie, key) = session(&server);
+    let fleet = server.api().apply(&json!({"name": "f", "vessels": {"v": {"run": "env"}}}));
+    let path = format!("/api/v1/fleets/{fleet}/test");
+    let lines = [cookie.as_str(), &key, SAME_ORIGIN, "X-Kept: yes"];
+    let run = send(&server, "POST", &path, &lines, "").expect(201).data();
+    let run = run["fleet_run_id"].as_str().unwrap();
+    let ended = server.api().wait_status(run, "Success");
+    let kept = server.api().get(&format!("/api/v1/runs/{run}/webhook-parameters")).text();
+    let output = server.api().output(&ended, "v");
+    for text in [kept, output] {
+        assert!(text.contains("X-Kept"), "{text}");
+        assert!(!text.contains("X-Boathook-Session") && !text.contains(&key[20..]));
+    }
 }
 
 #[test]
@@ -94,9 +161,24 @@ fn signing_in_takes_the_token_and_patience_with_wrong_ones() {
     for _ in 0..10 {
         assert_eq!(sign_in(&server, &json!({"token": "a guess"})).status, 403);
     }
-    let answer = sign_in(&server, &json!({"token": token}));
-    assert_eq!(answer.status, 429);
-    assert!(answer.header("retry-after").unwrap().parse::<u32>().unwrap() <= 60);
+    let link = || {
+        let link = server.api().call("POST", "/api/v1/session/links", None).expect(201).data();
+        link["path"].as_str().unwrap().split_once('=').unwrap().1.to_owned()
+    };
+    let (used, unused) = (link(), link());
+    for wrong in [json!({"token": "another guess"}), json!({"link": "another guess"})] {
+        let answer = sign_in(&server, &wrong);
+        assert_eq!(answer.status, 429);
+        assert!(answer.header("retry-after").unwrap().parse::<u32>().unwrap() <= 61);
+        let waits = answer.headers.iter().filter(|(name, _)| name == "retry-after");
+        assert_eq!(waits.count(), 1);
+    }
+    // Right ones from the same address are taken.
+    assert_eq!(sign_in(&server, &json!({"token": token})).status, 201);
+    assert_eq!(sign_in(&server, &json!({"link": used})).status, 201);
+    assert_eq!(sign_in(&server, &json!({"link": used})).status, 429);
+    assert_eq!(sign_in(&server, &json!({"link": unused})).status, 201);
+    assert_eq!(sign_in(&server, &json!({"token": "another guess"})).status, 429);
     // The API goes on as before.
     server.api().get("/api/v1/projects").expect(200);
     assert!(!server.log().contains("a guess"));
