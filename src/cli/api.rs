@@ -5,6 +5,7 @@ use serde::Deserialize;
 
 use super::locate::quoted;
 use crate::clock::Timestamp;
+use crate::domain::fleet::DEFAULT_PROJECT;
 use crate::domain::network::Networks;
 use crate::domain::rate::Rate;
 use crate::domain::run::Status;
@@ -42,13 +43,14 @@ pub struct Fleet {
 }
 
 impl Fleet {
-    /// What to call it on a command line.
+    /// What to call it on a command line, where no option is expected.
     pub fn argument(&self) -> String {
-        if self.project_name == "default" {
-            quoted(&self.name)
-        } else {
-            quoted(&format!("{}/{}", self.project_name, self.name))
-        }
+        let with_project = format!("{}/{}", self.project_name, self.name);
+        let is_default = self.project_name == DEFAULT_PROJECT;
+        let names = [is_default.then_some(&self.name), Some(&with_project)];
+        // A word that begins with `-` would be taken for an option.
+        let name = names.into_iter().flatten().find(|name| !name.starts_with('-'));
+        quoted(name.unwrap_or(&self.id))
     }
 }
 

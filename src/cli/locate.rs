@@ -326,7 +326,8 @@ fn sudo_line(arguments: &[String], data_dir: &Path) -> String {
 /// `word` as a shell reads it.
 pub fn quoted(word: &str) -> String {
     let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "-_./:=@%+,".contains(letter);
-    if !word.is_empty() && word.chars().all(is_plain) {
+    // zsh takes a leading `=` for the path of a program.
+    if !word.is_empty() && !word.starts_with('=') && word.chars().all(is_plain) {
         word.to_owned()
     } else {
         format!("'{}'", word.replace('\'', r"'\''"))

@@ -51,7 +51,7 @@ With --follow the exit status is that of the run: 0 Success, 3 Errored, 4 Termin
         /// Id, or a beginning or end of it that no other run has
         run: String,
         /// Only this vessel, by its name
-        #[arg(long, value_name = "NAME")]
+        #[arg(long, value_name = "NAME", allow_hyphen_values = true)]
         vessel: Option<String>,
         /// The attempt by its number, the first being 1 [default: the latest]
         #[arg(long, value_name = "N", value_parser = whole_number::<u32>, conflicts_with = "follow")]
@@ -77,7 +77,7 @@ vessels had left in theirs is not there.")]
         /// Id, or a beginning or end of it that no other run has
         run: String,
         /// The vessel to begin with, by its name
-        #[arg(long, value_name = "VESSEL")]
+        #[arg(long, value_name = "VESSEL", allow_hyphen_values = true)]
         from: Option<String>,
     },
     /// Stop a run: its running vessels are ended, the others do not start
@@ -90,7 +90,7 @@ vessels had left in theirs is not there.")]
 #[derive(Debug, clap::Args)]
 struct ListArgs {
     /// Only runs of this fleet: id, name or project/name
-    #[arg(long)]
+    #[arg(long, allow_hyphen_values = true)]
     fleet: Option<String>,
 
     /// Only runs with this status: Scheduled, Running, Retrying, Success, Errored, Terminated,

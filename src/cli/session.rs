@@ -6,6 +6,7 @@ use uuid::Uuid;
 use super::api::{Fleet, Run};
 use super::client::{Client, ClientError, Data, encoded};
 use super::locate::{ServerOptions, Surroundings, locate, quoted};
+use crate::domain::name::is_same_name;
 
 /// A server and how to show what it says.
 pub struct Session {
@@ -87,9 +88,18 @@ fn choose_fleet(text: &str, fleets: Vec<Fleet>) -> anyhow::Result<Fleet> {
         Some((project, name)) => (Some(project), name),
         None => (None, text),
     };
-    let in_project = |fleet: &Fleet| project.is_none_or(|project| fleet.project_name == project);
-    let (mut found, others): (Vec<_>, Vec<_>) =
-        fleets.into_iter().partition(|fleet| fleet.name == name && in_project(fleet));
+    // Names from before all encodings of one were the same may differ in nothing else.
+    let is_exact = |fleet: &Fleet| {
+        fleet.name == name && project.is_none_or(|project| fleet.project_name == project)
+    };
+    let is_meant = |fleet: &Fleet| {
+        is_same_name(&fleet.name, name)
+            && project.is_none_or(|project| is_same_name(&fleet.project_name, project))
+    };
+    let has_exact = fleets.iter().any(is_exact);
+    let (mut found, others): (Vec<_>, Vec<_>) = fleets
+        .into_iter()
+        .partition(|fleet| if has_exact { is_exact(fleet) } else { is_meant(fleet) });
     match (found.pop(), found.is_empty()) {
         (Some(fleet), true) => Ok(fleet),
         (Some(fleet), false) => {

@@ -1,5 +1,6 @@
 //! Fleets as they are defined: vessels, paths between them, and the versions of a fleet.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use crate::domain::backoff::Backoff;
 use crate::domain::confinement::{Confinement, is_default};
 use crate::domain::graph::Path;
 use crate::domain::ids::{FleetId, OrganizationId, ProjectId, VesselId};
+use crate::domain::name::{find_by_name, name_key};
 use crate::domain::notification::{EmailNotifications, Notify};
 use crate::domain::overlap::Overlap;
 use crate::domain::retention::Retention;
@@ -173,23 +175,24 @@ pub struct ExitCodes {
 impl FleetDefinition {
     /// The position of the vessel called `name`.
     pub fn vessel_index(&self, name: &str) -> Option<usize> {
-        self.vessels.iter().position(|vessel| vessel.name == name)
+        let vessels = self.vessels.iter().enumerate();
+        find_by_name(vessels, name, |(_, vessel)| &vessel.name).map(|(index, _)| index)
     }
 
     /// Gives each vessel the id that the vessel of the same name has in `previous`. A vessel that
     /// is new by its name and asks for one of these gets another.
     pub fn keep_vessel_ids(&mut self, previous: &FleetDefinition) {
-        let ids: BTreeMap<&str, VesselId> =
-            previous.vessels.iter().map(|vessel| (vessel.name.as_str(), vessel.id)).collect();
+        let ids: BTreeMap<Cow<'_, str>, VesselId> =
+            previous.vessels.iter().map(|vessel| (name_key(&vessel.name), vessel.id)).collect();
         let mut taken = BTreeSet::new();
         for vessel in &mut self.vessels {
-            if let Some(id) = ids.get(vessel.name.as_str()) {
+            if let Some(id) = ids.get(&name_key(&vessel.name)) {
                 vessel.id = *id;
                 taken.insert(*id);
             }
         }
         for vessel in &mut self.vessels {
-            if !ids.contains_key(vessel.name.as_str()) && taken.contains(&vessel.id) {
+            if !ids.contains_key(&name_key(&vessel.name)) && taken.contains(&vessel.id) {
                 vessel.id = VesselId::random();
             }
         }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::domain::name::find_by_name;
 use crate::domain::run::{End, Status};
 
 /// The differences, by the name of the vessel. Vessels that the fleet does not have are ignored: a
@@ -44,18 +45,19 @@ impl Overrides {
 
     /// What is different about the vessel called `name`.
     pub fn of(&self, name: &str) -> Option<&VesselOverride> {
-        self.0.get(name)
+        find_by_name(self.0.iter(), name, |(vessel, _)| vessel).map(|(_, it)| it)
     }
 
     /// What is different about the vessel called `name`, to be changed.
     pub fn entry(&mut self, name: &str) -> &mut VesselOverride {
-        self.0.entry(name.to_owned()).or_default()
+        let known = find_by_name(self.0.keys(), name, |vessel| vessel).cloned();
+        self.0.entry(known.unwrap_or_else(|| name.to_owned())).or_default()
     }
 
     /// Has the vessel called `name` run in a replay, whatever somebody asked for.
     pub fn run_in_replay(&mut self, name: &str) {
-        if let Some(vessel) = self.0.get_mut(name) {
-            vessel.replay_with(None);
+        if self.of(name).is_some() {
+            self.entry(name).replay_with(None);
         }
     }
 

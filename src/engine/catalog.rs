@@ -10,12 +10,14 @@ use crate::domain::fleet::{
     DEFAULT_PROJECT, Fleet, FleetDefinition, FleetVersion, Organization, Project,
 };
 use crate::domain::ids::{FleetId, ProjectId};
-use crate::domain::name::check_name;
+use crate::domain::name::{checked_name, find_by_name, is_same_name};
 use crate::domain::retention::Retention;
 use crate::domain::webhook::{TokenHash, Webhook};
 use crate::engine::Refusal;
 use crate::fleet_file::FleetFile;
 
+#[cfg(test)]
+mod tests;
 mod webhooks;
 
 pub use webhooks::Denied;
@@ -112,27 +114,37 @@ impl Catalog {
         time_zone: &str,
         now: Timestamp,
     ) -> Result<(Project, Vec<Change>), Refusal> {
-        check_name(name).map_err(|error| Refusal::Invalid(format!("name: {error}")))?;
+        let stored =
+            id.map(|id| self.projects.get(&id).ok_or_else(|| no_project(id))).transpose()?;
+        // A project whose name would be refused today can still be changed otherwise.
+        let name = match stored.is_some_and(|stored| stored.name == name) {
+            true => name.to_owned(),
+            false => self.free_project_name(name, id)?,
+        };
         if jiff::tz::TimeZone::get(time_zone).is_err() {
             return Err(Refusal::Invalid(format!(
                 "unknown time zone {time_zone:?}; write an IANA name such as Europe/Berlin"
             )));
         }
-        let created_at = match id {
-            Some(id) => self.projects.get(&id).ok_or_else(|| no_project(id))?.created_at,
-            None => now,
-        };
-        if self.projects.values().any(|other| other.name == name && Some(other.id) != id) {
-            return Err(Refusal::Conflict(format!("there is a project {name:?} already")));
-        }
         let project = Project {
             id: id.unwrap_or_else(ProjectId::random),
-            name: name.to_owned(),
+            name,
             time_zone: time_zone.to_owned(),
-            created_at,
+            created_at: stored.map_or(now, |stored| stored.created_at),
         };
         self.projects.insert(project.id, project.clone());
         Ok((project.clone(), vec![Change::PutProject(project)]))
+    }
+
+    /// The name that `name` stands for, if no project but `own` has it.
+    fn free_project_name(&self, name: &str, own: Option<ProjectId>) -> Result<String, Refusal> {
+        let name =
+            checked_name(name).map_err(|error| Refusal::Invalid(format!("name: {error}")))?;
+        let is_taken = |other: &Project| is_same_name(&other.name, &name) && Some(other.id) != own;
+        match self.projects.values().any(is_taken) {
+            true => Err(Refusal::Conflict(format!("there is a project {name:?} already"))),
+            false => Ok(name),
+        }
     }
 
     /// Removes a project that has no fleets.
@@ -270,11 +282,9 @@ impl Catalog {
         now: Timestamp,
     ) -> Result<(Applied, FleetView, Vec<Change>), Refusal> {
         let project = file.project.get_or_insert_with(|| DEFAULT_PROJECT.to_owned());
-        let project = self.projects.values().find(|other| other.name == *project);
-        let existing = project.and_then(|project| {
-            self.fleets.values().find(|entry| {
-                entry.fleet.project_id == project.id && entry.fleet.name == file.definition.name
-            })
+        let existing = self.project_by_name(project).and_then(|project| {
+            let fleets = self.fleets.values().filter(|entry| entry.fleet.project_id == project);
+            find_by_name(fleets, &file.definition.name, |entry| &entry.fleet.name)
         });
         let existing = existing.map(|entry| entry.fleet.id);
         if let Some(id) = file.id
@@ -322,7 +332,8 @@ impl Catalog {
     }
 
     fn project_by_name(&self, name: &str) -> Option<ProjectId> {
-        self.projects.values().find(|project| project.name == name).map(|project| project.id)
+        let project = find_by_name(self.projects.values(), name, |project| &project.name);
+        project.map(|project| project.id)
     }
 
     /// The project of this name, made when it is missing.
@@ -348,7 +359,7 @@ impl Catalog {
     ) -> Result<(), Refusal> {
         let is_taken = self.fleets.values().any(|entry| {
             entry.fleet.project_id == project
-                && entry.fleet.name == name
+                && is_same_name(&entry.fleet.name, name)
                 && Some(entry.fleet.id) != own
         });
         if is_taken {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::domain::fleet::FleetVersion;
 use crate::domain::graph::{Graph, Readiness};
 use crate::domain::ids::RunId;
+use crate::domain::name::find_by_name;
 use crate::domain::overrides::{Overrides, Skip};
 use crate::domain::run::{Status, Trigger, VesselRunRecord};
 use crate::engine::intake::Arrival;
@@ -103,7 +104,7 @@ fn take_over(
     }
     let before = |vessel: usize| {
         let name = &definition.vessels[vessel].name;
-        origin.vessels.iter().find(|record| record.vessel_name == *name)
+        find_by_name(origin.vessels.iter(), name, |record| &record.vessel_name)
     };
     let skip = |vessel: usize| match before(vessel) {
         Some(VesselRunRecord { status, exit_code, .. }) => {

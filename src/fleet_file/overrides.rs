@@ -50,20 +50,23 @@ fn given<'f, 'a>(fields: &'f Fields<'a>, key: &'static str) -> Option<&'f Cursor
     fields.get(key).filter(|value| !value.is_null())
 }
 
-fn known_name<'a>(
-    vessel: &Cursor<'a>,
-    fields: &Fields<'a>,
-    definition: &FleetDefinition,
-) -> Result<&'a str, FleetFileError> {
+/// The vessel's name as its fleet has it.
+fn known_name<'d>(
+    vessel: &Cursor<'_>,
+    fields: &Fields<'_>,
+    definition: &'d FleetDefinition,
+) -> Result<&'d str, FleetFileError> {
     let cursor = fields
         .get("name")
         .ok_or_else(|| vessel.missing("name", "missing; say which vessel is meant"))?;
     let name = cursor.text()?;
-    if definition.vessel_index(name).is_none() {
-        let known: Vec<&str> = definition.vessels.iter().map(|it| it.name.as_str()).collect();
-        return Err(cursor.invalid(unknown_vessel(name, &known)));
-    }
-    Ok(name)
+    let index = definition.vessel_index(name);
+    index.and_then(|index| definition.vessels.get(index)).map(|it| it.name.as_str()).ok_or_else(
+        || {
+            let known: Vec<&str> = definition.vessels.iter().map(|it| it.name.as_str()).collect();
+            cursor.invalid(unknown_vessel(name, &known))
+        },
+    )
 }
 
 fn unknown_vessel(name: &str, known: &[&str]) -> String {

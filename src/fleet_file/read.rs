@@ -18,7 +18,7 @@ use super::cursor::{Cursor, Fields};
 use super::node::Node;
 use super::{FleetFile, FleetFileError, HiddenValue};
 use crate::domain::fleet::{Delivery, FleetDefinition, VesselDefinition};
-use crate::domain::name::check_name;
+use crate::domain::name::{checked_name, name_key};
 use crate::domain::suggest::closest;
 use crate::limits::VESSELS_PER_FLEET_MAX;
 
@@ -99,9 +99,7 @@ pub(super) fn fleet(root: &Node) -> Result<FleetFile, FleetFileError> {
 }
 
 fn name_of(cursor: &Cursor<'_>) -> Result<String, FleetFileError> {
-    let name = cursor.text()?;
-    check_name(name).map_err(|error| cursor.invalid(error.to_string()))?;
-    Ok(name.to_owned())
+    checked_name(cursor.text()?).map_err(|error| cursor.invalid(error.to_string()))
 }
 
 fn delivery(fields: &Fields<'_>) -> Result<Delivery, FleetFileError> {
@@ -147,10 +145,14 @@ fn vessels(
         );
         return Err(cursor.invalid(message));
     }
-    let mut ids = BTreeSet::new();
+    let (mut names, mut ids) = (BTreeSet::new(), BTreeSet::new());
     let mut vessels = Vec::with_capacity(entries.len());
     for (name, value) in entries {
-        check_name(name).map_err(|error| value.invalid_key(error.to_string()))?;
+        let name = checked_name(name).map_err(|error| value.invalid_key(error.to_string()))?;
+        if !names.insert(name_key(&name).into_owned()) {
+            let message = "another vessel has this name in another encoding; rename one of the two";
+            return Err(value.invalid_key(message));
+        }
         let vessel = vessel::vessel(name, &value, delivery, hidden)?;
         if !ids.insert(vessel.id) {
             let message = "another vessel has the same `_id`; remove one of the two";

@@ -30,6 +30,7 @@ mod layers;
 mod memory;
 mod messages;
 mod metrics;
+mod names;
 mod notices;
 mod notifications;
 mod orphans;

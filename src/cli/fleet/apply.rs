@@ -16,6 +16,7 @@ use crate::cli::output::{
 };
 use crate::cli::session::Session;
 use crate::domain::fleet::DEFAULT_PROJECT;
+use crate::domain::name::name_key;
 use crate::fleet_file::{FleetFile, parse_json, parse_yaml};
 use crate::limits::FLEET_FILE_BYTES_MAX;
 use crate::text_file::{self, STDIN};
@@ -151,7 +152,8 @@ fn read_all(paths: &[PathBuf]) -> (Vec<Source>, Vec<(PathBuf, anyhow::Error)>) {
     for path in paths {
         let read = read(path).and_then(|(source, file)| {
             let project = file.project.unwrap_or_else(|| DEFAULT_PROJECT.to_owned());
-            match seen.insert((project, file.definition.name), path) {
+            let key = |name: &str| name_key(name).into_owned();
+            match seen.insert((key(&project), key(&file.definition.name)), path) {
                 Some(other) => bail!("describes the same fleet as {}", shown(other)),
                 None => Ok(source),
             }

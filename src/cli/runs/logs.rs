@@ -14,6 +14,7 @@ use crate::cli::output::{
     BOLD, advise, print, print_json, printable, raw_stdout, stdout_is_terminal, styled,
 };
 use crate::cli::session::Session;
+use crate::domain::name::is_same_name;
 
 /// Prints what the vessels print until the run has ended.
 ///
@@ -103,7 +104,7 @@ fn chosen<'a>(run: &'a Run, vessel: Option<&str>) -> anyhow::Result<Vec<&'a Vess
     let found: Vec<_> = run
         .vessels
         .iter()
-        .filter(|candidate| vessel.is_none_or(|name| candidate.vessel_name == name))
+        .filter(|candidate| vessel.is_none_or(|name| is_same_name(&candidate.vessel_name, name)))
         .collect();
     if found.is_empty() && vessel.is_some() {
         let names: Vec<_> =

@@ -1,10 +1,12 @@
 //! The connections of a fleet file: `from: {to: CONDITION}` becomes paths between vessels.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use super::expected_word;
 use crate::domain::fleet::VesselDefinition;
 use crate::domain::graph::{Condition, Graph, GraphError, Path};
+use crate::domain::name::name_key;
 use crate::domain::suggest::closest;
 use crate::fleet_file::FleetFileError;
 use crate::fleet_file::cursor::Cursor;
@@ -86,17 +88,17 @@ fn spelled(cycle: &[usize], vessels: &[VesselDefinition]) -> String {
 }
 
 /// Positions of the vessels by name: a fleet may have a thousand of them and ten thousand paths.
-struct Names<'a>(BTreeMap<&'a str, u16>);
+struct Names<'a>(BTreeMap<Cow<'a, str>, u16>);
 
 impl<'a> Names<'a> {
     fn new(vessels: &'a [VesselDefinition]) -> Self {
-        Self((0..).zip(vessels).map(|(index, vessel)| (vessel.name.as_str(), index)).collect())
+        Self((0..).zip(vessels).map(|(index, vessel)| (name_key(&vessel.name), index)).collect())
     }
 
     fn index(&self, name: &str, at: &Cursor<'_>) -> Result<u16, FleetFileError> {
-        self.0.get(name).copied().ok_or_else(|| {
+        self.0.get(&name_key(name)).copied().ok_or_else(|| {
             let name = excerpt(name);
-            at.invalid_key(match closest(&name, self.0.keys().copied()) {
+            at.invalid_key(match closest(&name, self.0.keys().map(|it| &**it)) {
                 Some(meant) => format!("unknown vessel `{name}`; did you mean `{meant}`?"),
                 None => format!("unknown vessel `{name}`; add it under `vessels`"),
             })

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::domain::name::is_invisible;
 use crate::domain::notification::EmailNotifications;
 use crate::fleet_file::FleetFileError;
 use crate::fleet_file::cursor::Cursor;
@@ -55,7 +56,7 @@ fn addresses(cursor: &Cursor<'_>) -> Result<Vec<String>, FleetFileError> {
 /// section 3.4.1, without quoting and comments). Nothing that could end a header line passes.
 fn is_address(text: &str) -> bool {
     let plain = |character: char| {
-        !character.is_control()
+        !is_invisible(character)
             && !character.is_whitespace()
             && !"()<>[]:;,\\\"".contains(character)
     };

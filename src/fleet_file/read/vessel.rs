@@ -36,7 +36,7 @@ const GUARDRAIL_KEYS: &[&str] =
 
 /// The vessel `name` that `cursor` describes.
 pub(super) fn vessel(
-    name: &str,
+    name: String,
     cursor: &Cursor<'_>,
     delivery: Delivery,
     hidden: &mut Vec<HiddenValue>,
@@ -58,18 +58,17 @@ pub(super) fn vessel(
             let message = "the variables are in `source` already; keep them in one place";
             return Err(environment.invalid_key(message));
         }
-        (Some(cursor), None) => environment(&cursor, name, hidden)?,
-        (None, Some(cursor)) => environment(cursor, name, hidden)?,
+        (Some(cursor), None) => environment(&cursor, &name, hidden)?,
+        (None, Some(cursor)) => environment(cursor, &name, hidden)?,
         (None, None) => Vec::new(),
     };
     Ok(VesselDefinition {
         id: id.unwrap_or_else(VesselId::random),
-        name: name.to_owned(),
         program,
         working_directory,
         environment: variables,
         guardrails: match fields.get("guardrails") {
-            Some(cursor) => guardrails(cursor, name, delivery)?,
+            Some(cursor) => guardrails(cursor, &name, delivery)?,
             None => Guardrails::default(),
         },
         confinement: confinement(&fields)?,
@@ -77,6 +76,7 @@ pub(super) fn vessel(
             Some(cursor) => notifications(cursor)?,
             None => None,
         },
+        name,
     })
 }
 

@@ -10,7 +10,7 @@ use crate::domain::backoff::Backoff;
 use crate::domain::confinement::{Confinement, Limits};
 use crate::domain::fleet::{FleetDefinition, Guardrails, VesselDefinition};
 use crate::domain::ids::VesselId;
-use crate::domain::name::check_name;
+use crate::domain::name::checked_name;
 use crate::domain::notification::{EmailNotifications, Notify, Target};
 use crate::domain::overlap::Overlap;
 use crate::domain::retention::Retention;
@@ -114,11 +114,11 @@ fn text() -> impl Strategy<Value = String> {
 }
 
 fn name() -> impl Strategy<Value = String> {
-    let traps = TRAPS.iter().copied().filter(|name| check_name(name).is_ok()).collect::<Vec<_>>();
+    let traps = TRAPS.iter().copied().filter(|name| checked_name(name).is_ok()).collect::<Vec<_>>();
     prop_oneof![
         "[a-z][a-z0-9-]{0,10}",
         select(traps).prop_map(str::to_owned),
-        any::<String>().prop_filter("not a name", |name| check_name(name).is_ok()),
+        any::<String>().prop_filter_map("not a name", |name| checked_name(&name).ok()),
     ]
 }
 

@@ -1,0 +1,79 @@
+//! What the catalog does with names that were stored before today's rules for names.
+
+use super::*;
+use crate::domain::ids::OrganizationId;
+use crate::fleet_file::parse_yaml;
+
+/// A catalog with one project and fleets of these names in it, whatever the rules for names are.
+fn catalog(project_name: &str, fleets: &[&str]) -> (Catalog, ProjectId, Vec<FleetId>) {
+    let project = Project {
+        id: ProjectId::random(),
+        name: project_name.to_owned(),
+        time_zone: "UTC".to_owned(),
+        created_at: Timestamp::default(),
+    };
+    let stored = fleets.iter().map(|name| {
+        let mut definition = parse_yaml("name: n\nvessels: {v: {run: x}}\n").unwrap().definition;
+        definition.name = (*name).to_owned();
+        let fleet = Fleet {
+            id: FleetId::random(),
+            project_id: project.id,
+            name: definition.name.clone(),
+            version: 1,
+            created_at: Timestamp::default(),
+            updated_at: Timestamp::default(),
+        };
+        let version = FleetVersion {
+            fleet_id: fleet.id,
+            project_id: project.id,
+            version: 1,
+            created_at: Timestamp::default(),
+            definition,
+        };
+        (fleet, Arc::new(version))
+    });
+    let stored: Vec<_> = stored.collect();
+    let ids = stored.iter().map(|(fleet, _)| fleet.id).collect();
+    let organization = Organization { id: OrganizationId::random(), name: "o".to_owned() };
+    let id = project.id;
+    (Catalog::new(organization, vec![project], stored, Vec::new()), id, ids)
+}
+
+fn file(name: &str) -> FleetFile {
+    parse_yaml(&format!("name: \"{name}\"\nvessels: {{v: {{run: x}}}}\n")).unwrap()
+}
+
+#[test]
+fn a_stored_name_in_another_encoding_is_found_and_composed() {
+    let (mut catalog, _, ids) = catalog("default", &["de\u{301}ploy"]);
+    let (applied, view, _) = catalog.apply_fleet(file("déploy"), Timestamp::default()).unwrap();
+    assert_eq!((applied, view.fleet.id), (Applied::Updated, ids[0]));
+    assert_eq!(view.fleet.name, "déploy");
+    let (applied, ..) = catalog.apply_fleet(file("de\u{301}ploy"), Timestamp::default()).unwrap();
+    assert_eq!(applied, Applied::Unchanged);
+    let taken = catalog.create_fleet(file("de\u{301}ploy"), Timestamp::default());
+    assert!(matches!(taken, Err(Refusal::Conflict(_))), "{taken:?}");
+}
+
+#[test]
+fn fleets_with_names_that_are_refused_today_are_shown_and_can_be_renamed() {
+    let (mut catalog, _, ids) = catalog("default", &["a\u{a0}b", "\u{200b}"]);
+    assert_eq!(catalog.fleets().len(), 2);
+    assert_eq!(catalog.fleet(ids[1]).unwrap().fleet.name, "\u{200b}");
+    let renamed = catalog.update_fleet(ids[1], file("seen"), Timestamp::default()).unwrap();
+    assert_eq!(renamed.1.fleet.name, "seen");
+    assert!(catalog.delete_fleet(ids[0]).is_ok());
+}
+
+#[test]
+fn a_project_with_a_name_that_is_refused_today_can_still_be_changed() {
+    let (mut catalog, id, _) = catalog("a\u{a0}b", &[]);
+    let mut save = |id, name: &str| {
+        catalog.save_project(id, name, "UTC", Timestamp::default()).map(|it| it.0.name)
+    };
+    assert_eq!(save(Some(id), "a\u{a0}b").as_deref(), Ok("a\u{a0}b"));
+    assert!(save(None, "c\u{a0}d").is_err());
+    assert_eq!(save(Some(id), "e\u{301}").as_deref(), Ok("é"));
+    assert!(matches!(save(None, "é"), Err(Refusal::Conflict(_))));
+    assert!(matches!(save(None, "e\u{301}"), Err(Refusal::Conflict(_))));
+}
