@@ -16,6 +16,7 @@ use crate::activation::{self, ActivationError, Inherited};
 use crate::admission::forwarding::Forwarding;
 use crate::clock::SystemClock;
 use crate::config::{self, ConfigError, Settings};
+use crate::core_limit;
 use crate::doctor::{Facts, bind_advice};
 use crate::engine::{Engine, EngineSettings, RecoveryError, World};
 use crate::fatal;
@@ -29,7 +30,7 @@ use crate::http::listener::Listener;
 use crate::http::origin::Hosts;
 use crate::http::webhook::HookSettings;
 use crate::inherited;
-use crate::launch::process::{ProcessLauncher, ProcessLauncherSettings};
+use crate::launch::process::{ProcessLauncher, ProcessLauncherSettings, VesselLimits};
 use crate::logging;
 use crate::notify::rules::Rules;
 use crate::notify::{self, Notifier, NotifierSettings};
@@ -144,12 +145,14 @@ impl Daemon {
                 source,
             })?;
         }
+        let vessel_limits =
+            VesselLimits { open_files: limit.given, core: core_limit::of_vessels() };
         let launcher = ProcessLauncher::new(ProcessLauncherSettings {
             work_dir: settings.work_dir.clone(),
             output_dir: output_dir.clone(),
             kill_grace: settings.kill_grace,
             max_output_bytes: settings.max_output_bytes,
-            descriptor_limit: limit.given,
+            vessel_limits,
             allowed_users: settings.allowed_users.clone(),
         })
         .map_err(|source| StartError::File {
@@ -175,6 +178,10 @@ impl Daemon {
             clock: Box::new(SystemClock),
             random: Box::new(SystemRandom),
             boot_id: boot_id()?,
+            on_pause: Box::new(|reason| {
+                let line = reason.map(|reason| format!("Launching is paused: {reason}"));
+                systemd::trouble(line.as_deref());
+            }),
         };
         let engine = Engine::open(engine_settings, storage, world)?;
         let credential = config::credentials_directory().map(|it| it.join(ADMIN_TOKEN_FILE));
@@ -220,6 +227,7 @@ impl Daemon {
             secrets: SecretStore::new(settings.secrets_dir.clone()),
             run_json: http::view::run_json,
             kill_grace: settings.kill_grace,
+            vessel_limits,
         };
         let admin_settings = AdminSettings {
             token: BearerToken::new(token.reveal()),

@@ -38,6 +38,7 @@ mod notifications;
 mod outbox;
 mod output;
 mod overview;
+mod pause;
 mod recovery;
 mod replay;
 mod request;
@@ -57,11 +58,12 @@ pub use overview::{DiskSpace, Gauges, Load};
 pub use recovery::RecoveryError;
 pub use replay::ReplayError;
 pub use runs::{RunFilter, RunPage, RunView};
-pub use worker::{Assignment, Outcome};
+pub use worker::{Assignment, HowItWent, Outcome};
 
 use catalog::Catalog;
 use history::History;
 use outbox::Outbox;
+use pause::Launching;
 
 /// What an operator may set.
 #[derive(Clone, Debug)]
@@ -90,7 +92,13 @@ pub struct World {
     pub random: Box<dyn Random>,
     /// The kernel's id of the time since the machine was booted.
     pub boot_id: String,
+    /// Told why launching is paused when a pause begins or its reason changes, and `None` when it
+    /// ends.
+    pub on_pause: OnPause,
 }
+
+/// See [`World::on_pause`].
+pub type OnPause = Box<dyn Fn(Option<&str>) + Send + Sync>;
 
 /// Why something that was asked for is not done. Each message is for a person.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -136,11 +144,13 @@ pub struct Engine {
     /// A notification waits that may be due earlier, or nothing is delivered any more.
     notify: Condvar,
     instruments: Instruments,
+    on_pause: OnPause,
 }
 
 /// What runs: the queue, and what only this process knows of it.
 struct Decisions {
     queue: Queue,
+    launching: Launching,
     run_ids: RunIds,
     running: HashMap<VesselRunId, Running>,
     history: History,

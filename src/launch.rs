@@ -28,6 +28,7 @@ mod resolve;
 pub mod sandbox;
 mod script;
 pub mod shim;
+pub mod shortage;
 pub mod stop;
 mod tree;
 pub mod user;
@@ -36,6 +37,7 @@ mod workdir;
 
 use output::{CapturedOutput, LiveOutput};
 use sandbox::Sandbox;
+use shortage::Shortage;
 use stop::StopSignal;
 
 /// Starts vessels. A trait so that simulations can replace processes by decisions.
@@ -66,6 +68,12 @@ pub trait Launcher: Send + Sync {
     /// starting it. Each with the check `fleets` and a text that does not name the vessel.
     fn foresee(&self, _draft: &Draft<'_>, _sandbox: &Sandbox) -> Vec<Finding> {
         Vec::new()
+    }
+
+    /// What the machine lacks at the moment for a vessel to start whose work directory takes
+    /// `bytes`, for a person; `None` when it lacks nothing. Tries it out, without a vessel.
+    fn shortage(&self, _bytes: u64) -> Option<String> {
+        None
     }
 
     /// Removes the work directory of `run`, if there is one. Failures are logged.
@@ -164,6 +172,8 @@ pub enum HowEnded {
     Abandoned,
     /// It could not be started; the reason is in its log, too.
     NotStarted(String),
+    /// The machine lacks what a start takes: it is to be started when the machine has it again.
+    Postponed(Shortage),
 }
 
 /// File names, within the work directory, of what the triggering request left: (headers, body).

@@ -8,6 +8,7 @@ pub mod archive;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod core_limit;
 pub mod daemon;
 pub mod descriptors;
 pub mod doctor;

@@ -156,6 +156,15 @@ pub const KILL_GRACE: Duration = Duration::from_secs(10);
 /// How long a process may outlive SIGKILL before it is given up: it hangs in the kernel or belongs
 /// to another user, and a worker must not wait for it for ever.
 pub const KILL_WAIT_MAX: Duration = Duration::from_secs(30);
+/// Free bytes where the work directories are, below which no vessel is started again after one could
+/// not be started for want of room. Less on small file systems: a quarter of all.
+pub const LAUNCH_FREE_BYTES_MIN: u64 = 1 << 20;
+/// The same of inodes. A work directory takes one, each file in it another.
+pub const LAUNCH_FREE_INODES_MIN: u64 = 64;
+/// The first pause before a start is tried out when the machine lacked something, and the longest:
+/// each pause is twice as long as the one before until a vessel has started.
+pub const LAUNCH_PAUSE_MIN: Duration = Duration::from_millis(250);
+pub const LAUNCH_PAUSE_MAX: Duration = Duration::from_secs(10);
 /// How long the program that sets up a vessel of another user, or within limits, may take: it makes a
 /// dozen system calls, but one of them enters a directory, which may be on a network.
 pub const SHIM_TIME_MAX: Duration = Duration::from_secs(30);

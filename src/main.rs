@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use boathook::cli;
+use boathook::core_limit;
 use boathook::launch::shim;
 use tikv_jemallocator::Jemalloc;
 
@@ -15,6 +16,7 @@ fn main() -> ExitCode {
     if let Some(failed) = shim::take_over() {
         return failed;
     }
+    core_limit::lower();
     match cli::run(cli::parse()) {
         Ok(outcome) => outcome.into(),
         Err(error) if cli::output::is_reader_gone(&error) => ExitCode::SUCCESS,

@@ -18,6 +18,7 @@ use crate::domain::mail::MailServer;
 use crate::domain::notification::{EmailNotifications, NotificationRecord, Recipient, Target};
 use crate::engine::{Engine, RunView};
 use crate::launch::errand::Errand;
+use crate::launch::process::VesselLimits;
 use crate::launch::stop::{Stop, StopSignal};
 use crate::limits::{NOTIFICATION_COMMAND_TIMEOUT, NOTIFIERS};
 use crate::secrets::SecretStore;
@@ -37,6 +38,7 @@ pub struct NotifierSettings {
     pub run_json: fn(&RunView) -> String,
     /// How long a command may take to end after SIGTERM.
     pub kill_grace: Duration,
+    pub vessel_limits: VesselLimits,
 }
 
 /// Whether e-mail can be sent as from the sender of `server`.
@@ -189,6 +191,7 @@ impl NotifierSettings {
         self.rules.check_command(command).map_err(Failed::for_good)?;
         let payload = self.payload(delivery);
         let errand = Errand {
+            limits: self.vessel_limits,
             instance,
             run: delivery.record.run,
             notification: &delivery.record.message_id(),

@@ -17,12 +17,14 @@ use crate::domain::run::{PayloadSize, RunRecord, Status, Trigger};
 
 mod active;
 mod lanes;
+mod postpone;
 mod restore;
 mod settle;
 mod stop;
 mod submit;
 mod turns;
 
+pub use postpone::Postponed;
 pub use restore::{Cause, Discard, Interruption, Restored, Started};
 pub use settle::Settled;
 pub use stop::Stopped;

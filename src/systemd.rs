@@ -7,6 +7,7 @@
 mod self_check;
 mod watchdog;
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use sd_notify::NotifyState;
@@ -14,14 +15,39 @@ use sd_notify::NotifyState;
 pub use self_check::SelfCheck;
 pub use watchdog::Watchdog;
 
+/// The line for `systemctl status`: of what the server is at, unless something is amiss.
+#[derive(Default)]
+struct StatusLine {
+    usual: String,
+    trouble: Option<String>,
+}
+
+static STATUS: Mutex<Option<StatusLine>> = Mutex::new(None);
+
 /// The server is ready; `status` is a line for `systemctl status`.
 pub fn ready(status: &str) {
-    tell(&[NotifyState::Ready, NotifyState::Status(status)]);
+    let status = with_status(|line| line.usual = status.to_owned());
+    tell(&[NotifyState::Ready, NotifyState::Status(&status)]);
 }
 
 /// The server is still at something that `status` says.
 pub fn busy(status: &str) {
-    tell(&[NotifyState::Status(status)]);
+    let status = with_status(|line| line.usual = status.to_owned());
+    tell(&[NotifyState::Status(&status)]);
+}
+
+/// Something is amiss that keeps the server from its work, or `None` when it is so no longer.
+pub fn trouble(trouble: Option<&str>) {
+    let status = with_status(|line| line.trouble = trouble.map(str::to_owned));
+    tell(&[NotifyState::Status(&status)]);
+}
+
+/// Changes the line and returns it.
+fn with_status(change: impl FnOnce(&mut StatusLine)) -> String {
+    let mut line = STATUS.lock().unwrap_or_else(PoisonError::into_inner);
+    let line = line.get_or_insert_default();
+    change(line);
+    line.trouble.clone().unwrap_or_else(|| line.usual.clone())
 }
 
 /// The server reads its settings again; [`ready`] is to follow.

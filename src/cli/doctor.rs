@@ -46,6 +46,8 @@ struct Overview {
     version: String,
     healthy: bool,
     refused_because: Option<String>,
+    #[serde(default)]
+    launching_paused_because: Option<String>,
     hooks_url: String,
     public_url: Option<String>,
 }
@@ -134,6 +136,14 @@ fn server(client: &Client, overview: &Overview) -> Finding {
     if let Some(reason) = overview.refused_because.as_ref().filter(|_| !overview.healthy) {
         let what = format!("it accepts nothing: {reason}");
         return Finding::problem(SERVER, what, "what follows may say why; see also its log");
+    }
+    if let Some(reason) = &overview.launching_paused_because {
+        let what = format!("runs wait, for launching is paused: {reason}");
+        return Finding::problem(
+            SERVER,
+            what,
+            "it goes on by itself when the machine has room again",
+        );
     }
     let own = env!("CARGO_PKG_VERSION");
     if version != own {

@@ -20,6 +20,7 @@ use crate::domain::run::Status;
 use crate::engine::catalog::Catalog;
 use crate::engine::history::History;
 use crate::engine::outbox::Outbox;
+use crate::engine::pause::Launching;
 use crate::engine::{Decisions, Engine, EngineSettings, Instruments, Phase, World};
 use crate::launch::{Launcher, Unfinished};
 use crate::queue::{Cause, Discard, Interruption, Queue, Restored, Started};
@@ -86,7 +87,7 @@ impl Engine {
         storage: Storage,
         world: World,
     ) -> Result<Arc<Self>, RecoveryError> {
-        let World { launcher, clock, random, boot_id } = world;
+        let World { launcher, clock, random, boot_id, on_pause } = world;
         let now = clock.now();
         let last = storage.server()?;
         let server = ServerRecord {
@@ -159,6 +160,7 @@ impl Engine {
             catalog: RwLock::new(catalog),
             decisions: Mutex::new(Decisions {
                 queue,
+                launching: Launching::default(),
                 run_ids: RunIds::after(storage.last_run()?),
                 running: HashMap::new(),
                 history,
@@ -182,6 +184,7 @@ impl Engine {
             outbox: Mutex::new(outbox),
             notify: Condvar::new(),
             instruments,
+            on_pause,
         };
         Ok(Arc::new(engine))
     }

@@ -224,7 +224,10 @@ impl Engine {
     }
 
     /// A run with every vessel of its version: those without a row wait to be decided.
-    fn view(&self, run: RunRecord) -> RunView {
+    fn view(&self, mut run: RunRecord) -> RunView {
+        if run.status == Status::Scheduled && run.reason.is_none() {
+            run.reason = self.waiting_because();
+        }
         let Some(version) = self.version(run.fleet_id, run.fleet_version) else {
             return RunView { run, vessels: Vec::new() };
         };

@@ -1,7 +1,9 @@
-//! The timer: wakes when the next retry falls due, and at no other time.
+//! The timer: wakes when the next retry falls due, or a start is to be tried out in a pause of
+//! launching, and at no other time.
 
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
+use std::time::Instant;
 
 use crate::clock::Timestamp;
 use crate::engine::{Decisions, Engine, Phase};
@@ -34,10 +36,19 @@ impl Engine {
     fn fire_retries(&self) {
         let mut decisions = self.decisions();
         while decisions.phase == Phase::Serving {
+            let check_at = decisions.launching.check_at();
+            if check_at.is_some_and(|at| at <= Instant::now()) {
+                drop(decisions);
+                self.check_machine();
+                decisions = self.decisions();
+                continue;
+            }
             let now = self.fire(&mut decisions);
-            decisions = match decisions.queue.next_due() {
-                Some(due) => {
-                    let waited = self.retries.wait_timeout(decisions, due.since(now));
+            let retry = decisions.queue.next_due().map(|due| due.since(now));
+            let check = check_at.map(|at| at.saturating_duration_since(Instant::now()));
+            decisions = match retry.into_iter().chain(check).min() {
+                Some(wait) => {
+                    let waited = self.retries.wait_timeout(decisions, wait);
                     waited.unwrap_or_else(|_| super::poisoned()).0
                 }
                 None => self.retries.wait(decisions).unwrap_or_else(|_| super::poisoned()),

@@ -8,11 +8,13 @@ use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
 use crate::domain::change::Change;
+use crate::domain::fleet::Delivery;
 use crate::domain::run::{End, OutputPlace, OutputRecord, RunRecord};
 use crate::engine::environment::{Surroundings, environment, own_variables};
 use crate::engine::request::StoredRequest;
 use crate::engine::{AttemptEnd, Decisions, Engine, Phase, Running};
 use crate::launch::output::{CapturedOutput, Kept, LiveOutput};
+use crate::launch::shortage::Shortage;
 use crate::launch::stop::StopSignal;
 use crate::launch::{Ended, HowEnded, Launch, Payload};
 use crate::limits::{ARGUMENT_BYTES_MAX, COMPANY};
@@ -34,30 +36,45 @@ impl Assignment {
 /// How an attempt came out.
 #[derive(Debug)]
 pub struct Outcome {
-    /// `None`: the stopping server has ended it before its time.
-    pub end: Option<End>,
+    pub how: HowItWent,
     pub output: CapturedOutput,
+}
+
+/// What has become of an attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HowItWent {
+    Ended(End),
+    /// The stopping server has ended it before its time.
+    Abandoned,
+    /// It has not started: the machine lacks what this says.
+    Postponed(String),
 }
 
 impl Outcome {
     /// Nothing was started; `line` is all that the vessel's log says.
     fn without_start(assignment: &Assignment, end: End, line: &str) -> Self {
         assignment.output.append_line(line);
-        Self { end: Some(end), output: assignment.output.capture() }
+        Self { how: HowItWent::Ended(end), output: assignment.output.capture() }
     }
 }
 
 impl From<Ended> for Outcome {
     fn from(ended: Ended) -> Self {
         let end = match ended.how {
-            HowEnded::Exited(code) => Some(End::Exited(code)),
-            HowEnded::Signaled(signal) => Some(End::Signaled(signal)),
-            HowEnded::OutOfMemory { exit_code } => Some(End::OutOfMemory { exit_code }),
-            HowEnded::CutOff => Some(End::CutOff),
-            HowEnded::NotStarted(why) => Some(End::NotStarted(why)),
-            HowEnded::Abandoned => None,
+            HowEnded::Exited(code) => End::Exited(code),
+            HowEnded::Signaled(signal) => End::Signaled(signal),
+            HowEnded::OutOfMemory { exit_code } => End::OutOfMemory { exit_code },
+            HowEnded::CutOff => End::CutOff,
+            HowEnded::NotStarted(why) => End::NotStarted(why),
+            HowEnded::Abandoned => {
+                return Self { how: HowItWent::Abandoned, output: ended.output };
+            }
+            HowEnded::Postponed(shortage) => {
+                let how = HowItWent::Postponed(shortage.reason);
+                return Self { how, output: ended.output };
+            }
         };
-        Self { end, output: ended.output }
+        Self { how: HowItWent::Ended(end), output: ended.output }
     }
 }
 
@@ -131,6 +148,9 @@ impl Engine {
         stop: &Arc<StopSignal>,
         changes: &mut Vec<Change>,
     ) -> Option<Assignment> {
+        if decisions.launching.is_paused() {
+            return None;
+        }
         let (claim, claimed) = decisions.queue.claim(self.clock.now())?;
         changes.extend(claimed);
         stop.reset();
@@ -144,8 +164,20 @@ impl Engine {
         Some(Assignment { claim, output })
     }
 
-    /// Runs an attempt to its end.
+    /// Runs an attempt to its end. Where it could not be started, the machine may be to blame.
     pub fn execute(&self, assignment: &Assignment, stop: &StopSignal) -> Outcome {
+        let mut outcome = self.attempt(assignment, stop);
+        let has_failed = matches!(outcome.how, HowItWent::Ended(End::NotStarted(_)));
+        if has_failed
+            && stop.raised().is_none()
+            && let Some(reason) = self.launcher.shortage(0)
+        {
+            outcome.how = HowItWent::Postponed(reason);
+        }
+        outcome
+    }
+
+    fn attempt(&self, assignment: &Assignment, stop: &StopSignal) -> Outcome {
         let claim = &assignment.claim;
         let vessel = &claim.version.definition.vessels[claim.vessel];
         let request = match self.stored_request(claim.run.id, claim.run.payload) {
@@ -190,10 +222,23 @@ impl Engine {
         self.at_work.fetch_add(1, Ordering::Relaxed);
         let ended = self.launcher.launch(&launch, stop, &assignment.output);
         self.at_work.fetch_sub(1, Ordering::Relaxed);
-        if !matches!(ended.how, HowEnded::NotStarted(_) | HowEnded::Abandoned) {
+        let has_run = !matches!(
+            ended.how,
+            HowEnded::NotStarted(_) | HowEnded::Abandoned | HowEnded::Postponed(_)
+        );
+        if has_run {
             self.instruments.running.observe_duration(begun.elapsed());
         }
-        Outcome::from(ended)
+        let delivery = claim.version.definition.delivery;
+        match ended {
+            // It may have done something before it was killed.
+            Ended { how: HowEnded::Postponed(Shortage { reason, has_started: true }), output }
+                if delivery == Delivery::AtMostOnce =>
+            {
+                Outcome { how: HowItWent::Ended(End::NotStarted(reason)), output }
+            }
+            ended => Outcome::from(ended),
+        }
     }
 
     fn environment(
@@ -230,13 +275,22 @@ impl Engine {
         stop: &Arc<StopSignal>,
     ) -> Option<Assignment> {
         let claim = &assignment.claim;
-        let Outcome { end: Some(end), output } = outcome else {
-            self.abandon(assignment, outcome.output);
-            return None;
+        let end = match outcome.how {
+            HowItWent::Ended(end) => end,
+            HowItWent::Abandoned => {
+                self.abandon(assignment, outcome.output);
+                return None;
+            }
+            HowItWent::Postponed(reason) if self.postpone(assignment, &reason) => return None,
+            HowItWent::Postponed(reason) => End::NotStarted(reason),
         };
+        let output = outcome.output;
         let (output, mut changes) = output_changes(claim, output);
         let mut decisions = self.decisions();
         let due_before = decisions.queue.next_due();
+        if !matches!(end, End::NotStarted(_) | End::Skipped(_)) {
+            decisions.launching.started();
+        }
         let settled = decisions.queue.settle(claim.vessel_run, &end, output, self.clock.now());
         changes.extend(settled.changes);
         let notifications = self.note_ends(&mut decisions, &mut changes);
@@ -276,7 +330,7 @@ impl Engine {
     }
 
     /// The end of the attempt is durable: readers find it in the database from now on.
-    fn release(&self, assignment: &Assignment) {
+    pub(super) fn release(&self, assignment: &Assignment) {
         let claim = &assignment.claim;
         let mut decisions = self.decisions();
         if decisions.running.get(&claim.vessel_run).is_some_and(|it| it.attempt == claim.attempt) {

@@ -343,7 +343,7 @@ impl AdminHandler {
     fn health(&self, method: &str) -> Answer {
         let allowed = respond::HEALTH_METHODS;
         if allowed.contains(&method) {
-            return guarded(respond::health(&self.engine.check_room()));
+            return guarded(respond::health(&self.engine.check_room(), self.engine.is_paused()));
         }
         of_api(respond::error(RequestId::random(), Problem::method_not_allowed(&allowed)))
     }

@@ -176,9 +176,11 @@ pub const HEALTH: &str = "/healthz";
 pub const HEALTH_METHODS: [&str; 2] = ["GET", "HEAD"];
 
 /// The answer to GET and HEAD of [`HEALTH`].
-pub fn health(room: &Result<(), AcceptError>) -> Answer {
+pub fn health(room: &Result<(), AcceptError>, is_paused: bool) -> Answer {
     if room.is_ok() {
-        Answer::new(200, "text/plain; charset=utf-8", "ok")
+        // What is accepted runs when the machine has room again. Why it has none is for operators.
+        let says = if is_paused { "ok; launching is paused" } else { "ok" };
+        Answer::new(200, "text/plain; charset=utf-8", says)
     } else {
         Answer::new(503, "text/plain; charset=utf-8", "cannot accept")
             .with_header("Retry-After", limits::RETRY_AFTER_SECONDS.to_string())

@@ -149,7 +149,7 @@ impl Handler for HookHandler {
     fn admit(&self, head: &Head, peer: SocketAddr) -> Result<Pass, Answer> {
         let target = target(&head.method, &head.path);
         if let Ok(Target::Health) = target {
-            return Err(respond::health(&self.engine.check_room()));
+            return Err(respond::health(&self.engine.check_room(), self.engine.is_paused()));
         }
         let headers = head.headers.iter().map(|(name, value)| (name.as_str(), value.as_slice()));
         let HookSettings { trusted_proxies, forwarding, .. } = &self.settings;
@@ -170,7 +170,9 @@ impl Handler for HookHandler {
     fn handle(&self, request: &mut Request<'_>) -> Outcome {
         let id = RequestId::random();
         let accepted = match target(&request.method, &request.path) {
-            Ok(Target::Health) => return respond::health(&self.engine.check_room()).into(),
+            Ok(Target::Health) => {
+                return respond::health(&self.engine.check_room(), self.engine.is_paused()).into();
+            }
             Ok(Target::Hook(token)) => self.accept(id, &token, request),
             Err(refused) => Err(refused),
         };

@@ -5,6 +5,7 @@
 use std::io::Read;
 use std::path::Path;
 
+use super::shortage::StartError;
 use super::tree::remove_tree;
 use super::{HowEnded, Launch, Payload};
 use crate::domain::fleet::Program;
@@ -47,8 +48,8 @@ impl<'a> Checkout<'a> {
     /// Why there is no repository to start with.
     pub fn run(
         &self,
-        mut run: impl FnMut(&Launch<'_>) -> Result<HowEnded, String>,
-    ) -> Result<Option<HowEnded>, String> {
+        mut run: impl FnMut(&Launch<'_>) -> Result<HowEnded, StartError>,
+    ) -> Result<Option<HowEnded>, StartError> {
         self.clear()?;
         let environment = environment(self.launch.environment);
         for step in self.steps() {
@@ -66,7 +67,8 @@ impl<'a> Checkout<'a> {
                     return Err(format!(
                         "{url} could not be cloned: git ended with exit code {code}, and says why \
                          above"
-                    ));
+                    )
+                    .into());
                 }
                 ended => return Ok(Some(ended)),
             }
@@ -76,9 +78,10 @@ impl<'a> Checkout<'a> {
 
     /// Removes what the place holds of a repository. In the work directory itself that is git's
     /// own directory: the rest belongs to other vessels as well.
-    fn clear(&self) -> Result<(), String> {
+    fn clear(&self) -> Result<(), StartError> {
         let path = self.work.join(self.source.directory().unwrap_or(".git"));
-        remove_tree(&path).map_err(|error| format!("clear {}: {error}", path.display()))
+        remove_tree(&path)
+            .map_err(|error| StartError::of(&error, format!("clear {}: {error}", path.display())))
     }
 
     /// The argument vectors. Not `git clone`, which takes neither a commit nor a directory that is

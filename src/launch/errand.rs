@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 use super::leftovers::{INSTANCE_VARIABLE, NOTIFICATION_VARIABLE};
 use super::output::{Kept, LiveOutput};
-use super::process::Start;
+use super::process::{Start, VesselLimits};
 use super::resolve::resolve;
+use super::shortage::{Shortage, StartError};
 use super::stop::StopSignal;
 use super::wait::{Bounds, wait};
 use super::{HowEnded, Launch, Payload};
@@ -35,6 +36,7 @@ pub struct Errand<'a> {
     pub input: &'a [u8],
     pub timeout: Duration,
     pub kill_grace: Duration,
+    pub limits: VesselLimits,
 }
 
 impl Errand<'_> {
@@ -72,8 +74,8 @@ impl Errand<'_> {
         };
         let directory = Path::new(DIRECTORY);
         let program = resolve(&program, &environment, directory, directory)?;
-        let start = Start { launch: &launch, program: &program, directory, descriptors: None };
-        let started = start.spawn(None, Vec::new())?;
+        let start = Start { launch: &launch, program: &program, directory, limits: self.limits };
+        let started = start.spawn(None, Vec::new()).map_err(StartError::reason)?;
         let cutoff_at = Instant::now().checked_add(self.timeout);
         let bounds = Bounds { cutoff_at, kill_grace: self.kill_grace };
         let output = LiveOutput::default();
@@ -84,7 +86,7 @@ impl Errand<'_> {
             HowEnded::Signaled(signal) => format!("ended by signal {signal}"),
             HowEnded::OutOfMemory { .. } => "ended by the kernel for want of memory".to_owned(),
             HowEnded::CutOff => format!("not done after {} s", self.timeout.as_secs()),
-            HowEnded::NotStarted(why) => why,
+            HowEnded::NotStarted(why) | HowEnded::Postponed(Shortage { reason: why, .. }) => why,
         };
         Err(match output.capture().kept {
             Kept::Inline(bytes) => {

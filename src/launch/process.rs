@@ -11,6 +11,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustix::event::{EventfdFlags, eventfd};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, Signal, pidfd_open, prlimit};
@@ -27,11 +28,12 @@ use super::refusal::{self, Whom};
 use super::resolve::{Resolved, resolve};
 use super::sandbox::Sandbox;
 use super::shim::{self, Orders, Step};
+use super::shortage::{self, Shortage, StartError};
 use super::stop::{Stop, StopSignal};
 use super::user::{Identity, identity};
 use super::wait::{Bounds, Started, wait};
 use super::workdir::WorkDirectories;
-use super::{Draft, Ended, HowEnded, Launch, Launcher, Unfinished};
+use super::{DirectoryError, Draft, Ended, HowEnded, Launch, Launcher, Unfinished};
 use crate::domain::confinement::is_default;
 use crate::domain::finding::Finding;
 use crate::domain::ids::{InstanceId, RunId};
@@ -50,10 +52,25 @@ pub struct ProcessLauncherSettings {
     pub kill_grace: Duration,
     /// Bytes of output kept per attempt.
     pub max_output_bytes: u64,
-    /// The limit of open files that vessels get; `None` for our own.
-    pub descriptor_limit: Option<Rlimit>,
+    pub vessel_limits: VesselLimits,
     /// The names of those whom vessels may run as, besides the server's own user.
     pub allowed_users: Vec<String>,
+}
+
+/// Limits that the server was started with and has changed for itself; `None` for those that it
+/// has not.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct VesselLimits {
+    pub open_files: Option<Rlimit>,
+    pub core: Option<Rlimit>,
+}
+
+impl VesselLimits {
+    /// Those that differ from the server's own.
+    fn changed(self) -> impl Iterator<Item = (Resource, Rlimit)> {
+        let named = [(Resource::Nofile, self.open_files), (Resource::Core, self.core)];
+        named.into_iter().filter_map(|(resource, limit)| Some((resource, limit?)))
+    }
 }
 
 /// Starts vessels as processes. Nothing else in this process may wait for children, and SIGCHLD
@@ -101,28 +118,30 @@ impl ProcessLauncher {
         launch: &Launch<'_>,
         stop: &StopSignal,
         output: &LiveOutput,
-    ) -> Result<HowEnded, String> {
+    ) -> Result<HowEnded, StartError> {
         match stop.raised() {
             Some(Stop::Abandon) => return Ok(HowEnded::Abandoned),
-            Some(Stop::Requested) => return Err("it was stopped before it was started".to_owned()),
+            Some(Stop::Requested) => {
+                return Err("it was stopped before it was started".to_owned().into());
+            }
             None => {}
         }
         let allowed = &self.settings.allowed_users;
         let identity = launch.user.map(|name| identity(name, allowed)).transpose();
         let identity = identity.map_err(|why| format!("user: {why}"))?;
         let work = self.work_directories.prepare(launch, identity.as_ref());
-        let work = work.map_err(|error| refusal::no_work_directory(&error))?;
+        let work = work.map_err(|error| self.no_work_directory(&error, launch))?;
         let cutoff_at = match launch.runtime_cutoff {
             Duration::ZERO => None,
             cutoff => Instant::now().checked_add(cutoff),
         };
-        let descriptors = self.settings.descriptor_limit;
+        let limits = self.settings.vessel_limits;
         let bounds = Bounds { cutoff_at, kill_grace: self.settings.kill_grace };
         if let Some(checkout) = Checkout::of(launch, &work.path) {
             let git = checkout.run(|step| {
                 let program = resolve(step.program, step.environment, &work.path, &work.path)?;
                 let directory = work.path.as_path();
-                let start = Start { launch: step, program: &program, directory, descriptors };
+                let start = Start { launch: step, program: &program, directory, limits };
                 let started = start.spawn(identity.clone(), Vec::new())?;
                 Ok(wait(started, &bounds, stop, output))
             })?;
@@ -136,7 +155,7 @@ impl ProcessLauncher {
             Some(directory) => Cow::Owned(work.path.join(directory)),
         };
         let program = resolve(launch.program, launch.environment, &directory, &work.path)?;
-        let start = Start { launch, program: &program, directory: &directory, descriptors };
+        let start = Start { launch, program: &program, directory: &directory, limits };
         let oom_kills_before = self.oom_kills.before();
         let begun = Instant::now();
         let started = start.spawn(identity, work.body_start)?;
@@ -150,6 +169,28 @@ impl ProcessLauncher {
         }
         Ok(how)
     }
+
+    /// The server owns the place of the work directories, so that no vessel is to blame when one
+    /// cannot be made there. Quotas of other users are theirs.
+    fn no_work_directory(&self, error: &DirectoryError, launch: &Launch<'_>) -> StartError {
+        let reason = refusal::no_work_directory(error);
+        let is_full = error.source.kind() == io::ErrorKind::StorageFull;
+        if is_full && shortage::never_fits(&self.settings.work_dir, work_bytes(launch)) {
+            return StartError::Vessel(reason);
+        }
+        let is_quota = error.source.kind() == io::ErrorKind::QuotaExceeded;
+        match error.action {
+            "make" => StartError::machine(reason),
+            _ if is_quota && launch.user.is_some() => StartError::Vessel(reason),
+            _ => StartError::of(&error.source, reason),
+        }
+    }
+}
+
+/// Bytes of the files that the work directory of a vessel gets.
+fn work_bytes(launch: &Launch<'_>) -> u64 {
+    let headers = launch.payload.headers_json().map_or(0, |headers| headers.len() as u64);
+    launch.payload.body_bytes().saturating_add(headers)
 }
 
 impl Launcher for ProcessLauncher {
@@ -168,14 +209,22 @@ impl Launcher for ProcessLauncher {
         for notice in launch.notices {
             output.append_line(notice);
         }
-        let how = self.run(launch, stop, output).unwrap_or_else(|reason| {
-            // It goes into the vessel's record as well.
-            HowEnded::NotStarted(output.without_secrets(&reason))
+        // Reasons go into the vessel's record as well.
+        let how = self.run(launch, stop, output).unwrap_or_else(|error| match error {
+            StartError::Vessel(reason) => HowEnded::NotStarted(output.without_secrets(&reason)),
+            StartError::Machine(Shortage { reason, has_started }) => {
+                let reason = output.without_secrets(&reason);
+                HowEnded::Postponed(Shortage { reason, has_started })
+            }
         });
-        if let HowEnded::NotStarted(reason) = &how {
+        if let HowEnded::NotStarted(reason) | HowEnded::Postponed(Shortage { reason, .. }) = &how {
             output.append_line(&format!("boathook: {reason}"));
         }
         Ended { how, output: output.capture() }
+    }
+
+    fn shortage(&self, bytes: u64) -> Option<String> {
+        shortage::find(&self.settings.work_dir, bytes)
     }
 
     fn check_user(&self, name: &str) -> Result<(), String> {
@@ -219,8 +268,8 @@ pub(super) struct Start<'a, 'l> {
     pub launch: &'a Launch<'l>,
     pub program: &'a Resolved<'a>,
     pub directory: &'a Path,
-    /// The limit of open files that it gets unless its fleet says otherwise; `None`: our own.
-    pub descriptors: Option<Rlimit>,
+    /// The limits that it gets unless its fleet says otherwise.
+    pub limits: VesselLimits,
 }
 
 impl<'a> Start<'a, '_> {
@@ -233,8 +282,8 @@ impl<'a> Start<'a, '_> {
         &self,
         identity: Option<Identity>,
         body_start: Vec<u8>,
-    ) -> Result<Started<'a>, String> {
-        let (pipe, output) = output_pipe().map_err(|error| refusal::no_descriptors(&error))?;
+    ) -> Result<Started<'a>, StartError> {
+        let (pipe, output) = output_pipe().map_err(|error| no_descriptors(&error))?;
         let (stdin, feed) = input(self.launch, body_start)?;
         if let Some(identity) = &identity {
             // To open /dev/stdin or /dev/stderr is to open the pipe anew, which its owner may.
@@ -244,23 +293,29 @@ impl<'a> Start<'a, '_> {
         }
         let stdin = stdin.map_or_else(Stdio::null, Stdio::from);
         let confinement = self.launch.confinement;
+        // Kept for the descriptor of the process: once it has started it must be watched.
+        let reserve = eventfd(0, EventfdFlags::CLOEXEC);
+        let reserve = reserve.map_err(|errno| no_descriptors(&errno.into()))?;
         let child = if identity.is_none() && is_default(confinement) {
             self.start_directly(stdin, output)?
         } else {
-            let descriptors = self.descriptors.map(|limit| (limit.current, limit.maximum));
-            let orders = Orders { identity, confinement: confinement.clone(), descriptors };
+            let pair = |limit: Rlimit| (limit.current, limit.maximum);
+            let descriptors = self.limits.open_files.map(pair);
+            let core = self.limits.core.map(pair);
+            let orders = Orders { identity, confinement: confinement.clone(), descriptors, core };
             self.start_by_shim(&orders, stdin, output)?
         };
         oom::expose(Pid::from_child(&child));
+        drop(reserve);
         watch(child, pipe, feed)
     }
 
     /// The standard library starts it by posix_spawn, at a cost that does not grow with our memory,
     /// as long as the path is absolute and nothing is asked for that posix_spawn cannot do
     /// (`pre_exec`, other users).
-    fn start_directly(&self, stdin: Stdio, output: OwnedFd) -> Result<Child, String> {
+    fn start_directly(&self, stdin: Stdio, output: OwnedFd) -> Result<Child, StartError> {
         let Self { launch, program, directory, .. } = self;
-        let twin = output.try_clone().map_err(|error| refusal::no_descriptors(&error))?;
+        let twin = output.try_clone().map_err(|error| no_descriptors(&error))?;
         let mut command = Command::new(&program.path);
         if let [name, arguments @ ..] = program.arguments.as_slice() {
             command.arg0(&**name).args(arguments.iter().map(|argument| &**argument));
@@ -273,13 +328,15 @@ impl<'a> Start<'a, '_> {
             .stdin(stdin)
             .stdout(output)
             .stderr(twin);
-        let child = command.spawn().map_err(|error| self.reason(&error, None))?;
+        let child =
+            command.spawn().map_err(|error| StartError::of(&error, self.reason(&error, None)))?;
         // posix_spawn knows no limits, so for a moment it has ours.
-        if let Some(limit) = self.descriptors
-            && let Err(error) = prlimit(Some(Pid::from_child(&child)), Resource::Nofile, limit)
-            && error != Errno::SRCH
-        {
-            log::warn!(error:%; "a vessel keeps the server's limit of open files");
+        for (resource, limit) in self.limits.changed() {
+            if let Err(error) = prlimit(Some(Pid::from_child(&child)), resource, limit)
+                && error != Errno::SRCH
+            {
+                log::warn!(error:%, limit:? = resource; "a vessel keeps a limit of the server's");
+            }
         }
         Ok(child)
     }
@@ -289,15 +346,16 @@ impl<'a> Start<'a, '_> {
         orders: &Orders,
         stdin: Stdio,
         output: OwnedFd,
-    ) -> Result<Child, String> {
+    ) -> Result<Child, StartError> {
         let Self { launch, program, directory, .. } = self;
-        let (report, for_report) =
-            shim::report_pipe().map_err(|error| refusal::no_descriptors(&error))?;
+        let (report, for_report) = shim::report_pipe().map_err(|error| no_descriptors(&error))?;
         let mut command = shim::command(program, directory, orders, launch.environment);
         command.stdin(stdin).stdout(for_report).stderr(output);
         let mut child = command.spawn().map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => refusal::no_shim(&error),
-            _ => self.reason(&error, None),
+            io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => {
+                StartError::Vessel(refusal::no_shim(&error))
+            }
+            _ => StartError::of(&error, self.reason(&error, None)),
         })?;
         // Closes the shim's end of the report on our side.
         drop(command);
@@ -307,12 +365,22 @@ impl<'a> Start<'a, '_> {
         let _ = child.wait();
         let error = io::Error::from_raw_os_error(failure.errno);
         let identity = orders.identity.as_ref();
-        Err(match &failure.step {
+        let reason = match &failure.step {
             Step::Program => self.reason(&error, identity),
             step => {
                 let whom = Whom { name: launch.user, identity };
                 refusal::of_shim(step, &error, directory, whom)
             }
+        };
+        // By now the limits are the vessel's own. Only these are the whole machine's.
+        let is_of_machine = match Errno::from_raw_os_error(failure.errno) {
+            Errno::NFILE | Errno::IO => true,
+            Errno::NOMEM => orders.confinement.limits.memory.is_none(),
+            _ => false,
+        };
+        Err(match is_of_machine {
+            true => StartError::machine(reason),
+            false => StartError::Vessel(reason),
         })
     }
 
@@ -323,7 +391,11 @@ impl<'a> Start<'a, '_> {
 }
 
 /// Holds on to a vessel that was started, so that it can be seen to its end.
-fn watch(mut child: Child, pipe: OwnedFd, feed: Option<Feed<'_>>) -> Result<Started<'_>, String> {
+fn watch(
+    mut child: Child,
+    pipe: OwnedFd,
+    feed: Option<Feed<'_>>,
+) -> Result<Started<'_>, StartError> {
     let leader = Pid::from_child(&child);
     let group = ProcessGroup::led_by(leader);
     match pidfd_open(leader, PidfdFlags::empty()) {
@@ -332,9 +404,15 @@ fn watch(mut child: Child, pipe: OwnedFd, feed: Option<Feed<'_>>) -> Result<Star
             // A vessel that cannot be watched must not run.
             group.signal(Signal::KILL);
             let _ = child.wait();
-            Err(refusal::no_descriptors(&errno.into()))
+            let reason = refusal::no_descriptors(&errno.into());
+            Err(StartError::Machine(Shortage { reason, has_started: true }))
         }
     }
+}
+
+/// The error of a start for which no pipe or other descriptor could be made.
+fn no_descriptors(error: &io::Error) -> StartError {
+    StartError::of(error, refusal::no_descriptors(error))
 }
 
 /// One pipe for both output streams, so that their order is kept: our end, and the vessel's. Our
@@ -350,13 +428,13 @@ fn output_pipe() -> io::Result<(OwnedFd, OwnedFd)> {
 fn input<'a>(
     launch: &'a Launch<'_>,
     body_start: Vec<u8>,
-) -> Result<(Option<PipeReader>, Option<Feed<'a>>), String> {
+) -> Result<(Option<PipeReader>, Option<Feed<'a>>), StartError> {
     let bytes = launch.payload.body_bytes();
     if bytes == 0 {
         return Ok((None, None));
     }
     let (reader, mut feed) = Feed::new(launch.payload.open_body(), bytes, body_start)
-        .map_err(|error| refusal::no_descriptors(&error))?;
+        .map_err(|error| no_descriptors(&error))?;
     feed.pump().map_err(|error| format!("the request's body could not be read: {error}"))?;
     let is_complete = feed.wants().is_none();
     Ok((Some(reader), (!is_complete).then_some(feed)))

@@ -54,6 +54,8 @@ pub(super) struct Orders {
     /// The soft and the hard limit of open files unless the confinement has one; `None`: the
     /// server's own.
     pub descriptors: Option<(Option<u64>, Option<u64>)>,
+    /// The same of core files.
+    pub core: Option<(Option<u64>, Option<u64>)>,
 }
 
 /// How far the shim came, and what the system said.
@@ -193,7 +195,8 @@ fn start(mut arguments: impl Iterator<Item = OsString>) -> Failure {
 }
 
 fn prepare(orders: &Orders, directory: &Path) -> Result<(), Failure> {
-    let Orders { identity, confinement: Confinement { limits, nice, umask }, descriptors } = orders;
+    let Orders { identity, confinement, descriptors, core } = orders;
+    let Confinement { limits, nice, umask } = confinement;
     if identity.is_some() {
         // A group of its own as well. What shares a terminal with the server could type into it
         // (TIOCSTI, ioctl_tty(2)), and so into the shell of whoever started the server.
@@ -205,6 +208,9 @@ fn prepare(orders: &Orders, directory: &Path) -> Result<(), Failure> {
     }
     if let Some((current, maximum)) = *descriptors {
         set_limit(Resource::Nofile, Rlimit { current, maximum }, "open_files")?;
+    }
+    if let Some((current, maximum)) = *core {
+        set_limit(Resource::Core, Rlimit { current, maximum }, "core")?;
     }
     set_limits(limits)?;
     if let Some(identity) = identity {

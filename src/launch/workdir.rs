@@ -256,7 +256,14 @@ impl Target<'_> {
     ) -> io::Result<()> {
         if self.is_new {
             match self.create(name, mode) {
-                Ok(file) => return write(file),
+                Ok(file) => {
+                    let written = write(file);
+                    if written.is_err() {
+                        // Half a file takes up room that may be missing.
+                        let _ = rustix::fs::unlinkat(self.directory, name, AtFlags::empty());
+                    }
+                    return written;
+                }
                 // A parallel branch was quicker.
                 Err(Errno::EXIST) => {}
                 Err(errno) => return Err(errno.into()),

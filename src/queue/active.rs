@@ -35,6 +35,15 @@ pub struct Vessel {
     pub state: VesselState,
     /// Its latest attempt, as stored; `None` before the first.
     pub record: Option<VesselRunRecord>,
+    /// While it is running: since when it was ready, and the attempt before. Undoes a claim.
+    before: Option<(Timestamp, Option<VesselRunRecord>)>,
+}
+
+impl Vessel {
+    /// A vessel with the latest attempt that is stored.
+    pub fn stored(state: VesselState, record: Option<VesselRunRecord>) -> Self {
+        Self { state, record, before: None }
+    }
 }
 
 /// A run of which some vessel has been claimed, and not all are decided.
@@ -57,7 +66,7 @@ impl ActiveRun {
                 log::error!(run:% = record.id, error:% = error; "a stored graph is invalid");
                 Graph::new(definition.vessels.len(), &[]).unwrap_or_default()
             });
-        let waiting = || Vessel { state: VesselState::Waiting, record: None };
+        let waiting = || Vessel::stored(VesselState::Waiting, None);
         let vessels = definition.vessels.iter().map(|_| waiting()).collect();
         Self { record, version, graph, vessels }
     }
@@ -101,6 +110,7 @@ impl ActiveRun {
     ) -> Option<(VesselRunRecord, Option<String>)> {
         let VesselState::Ready { since } = self.vessels[vessel].state else { return None };
         let previous = self.vessels[vessel].record.take();
+        let before = Some((since, previous.clone()));
         let mut record = self.blank_record(vessel, since);
         record.started_at = Some(now);
         record.status = Status::Running;
@@ -114,8 +124,24 @@ impl ActiveRun {
             }
         }
         record.attempt += 1;
-        self.vessels[vessel] = Vessel { state: VesselState::Running, record: Some(record.clone()) };
+        self.vessels[vessel] =
+            Vessel { state: VesselState::Running, record: Some(record.clone()), before };
         Some((record, notice))
+    }
+
+    /// Undoes the claim of a running vessel, which has not started: it is ready as before. Returns
+    /// the number of the attempt that there was not.
+    pub fn undo_start(&mut self, vessel: usize) -> Option<u32> {
+        let entry = &mut self.vessels[vessel];
+        let attempt = entry.record.as_ref()?.attempt;
+        let (since, record) = entry.before.take()?;
+        *entry = Vessel::stored(VesselState::Ready { since }, record);
+        Some(attempt)
+    }
+
+    /// Whether nothing of it has been started or decided.
+    pub fn is_untouched(&self) -> bool {
+        self.vessels.iter().all(|vessel| vessel.record.is_none())
     }
 
     /// Decides a vessel that is not running, without starting it.
@@ -132,8 +158,7 @@ impl ActiveRun {
         record.reason = Some(shorten(reason));
         record.retry_at = None;
         record.ended_at = Some(now);
-        self.vessels[vessel] =
-            Vessel { state: VesselState::Ended(status), record: Some(record.clone()) };
+        self.vessels[vessel] = Vessel::stored(VesselState::Ended(status), Some(record.clone()));
         Change::PutVesselRun(record)
     }
 

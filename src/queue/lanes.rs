@@ -100,6 +100,20 @@ impl Lanes {
         self.update(fleet);
     }
 
+    /// Adds a vessel of a run under way that has had its turn and could not start: before the others.
+    pub fn push_ready_again(&mut self, fleet: FleetId, vessel: VesselOfRun, priority: i8) {
+        self.lanes.entry(fleet).or_default().ready.push_front((vessel, priority));
+        self.update(fleet);
+    }
+
+    /// Forgets the vessels of a run that waits again.
+    pub fn remove_ready(&mut self, fleet: FleetId, run: RunId) {
+        if let Some(lane) = self.lanes.get_mut(&fleet) {
+            lane.ready.retain(|((of, _), _)| *of != run);
+        }
+        self.update(fleet);
+    }
+
     /// Takes what is to start next, and whose it is. Tell [`served`](Self::served) if it does start.
     pub fn take_next(&mut self) -> Option<(FleetId, Next)> {
         let fleet = self.turns.next()?;

@@ -159,7 +159,7 @@ fn load_vessels(active: &mut ActiveRun, records: Vec<Option<VesselRunRecord>>) {
             }
             _ => VesselState::Waiting,
         };
-        *vessel = Vessel { state, record };
+        *vessel = Vessel::stored(state, record);
     }
 }
 

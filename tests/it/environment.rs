@@ -310,3 +310,31 @@ fn overrides_set_unset_and_skip() {
     }
     assert_eq!(api.all_runs().len(), 2);
 }
+
+/// Core files of the server and of its clients would hold tokens.
+#[test]
+fn the_server_writes_no_core_files_and_vessels_keep_their_limit() {
+    let server = Server::builder().after_shell("ulimit -c 1000").start();
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", server.pid())).unwrap();
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    assert_eq!(core.split_whitespace().nth(4), Some("0"), "{core}");
+    let api = server.api();
+    // A vessel that is started without a helper has the server's limit for a moment.
+    let show = "until [ \"$(ulimit -Sc)\" != 0 ]; do :; done; ulimit -Sc";
+    let fleet = api.apply(&json!({
+        "name": "core",
+        "vessels": {
+            "plain": {"run": show, "guardrails": {"runtime_cutoff": "60s"}},
+            "shim": {"run": "ulimit -Sc", "umask": "077"},
+        },
+    }));
+    let run = api.wait_status(&api.start(&fleet), "Success");
+    for vessel in ["plain", "shim"] {
+        assert_eq!(api.output(&run, vessel), "1000\n", "{vessel}");
+    }
+    // A client holds the token as well.
+    let mut client = server.cli(&["runs", "logs", "--follow", run["id"].as_str().unwrap()]);
+    client.stdin(std::process::Stdio::null());
+    let (code, _, said) = crate::harness::server::finish(client);
+    assert_eq!(code, 0, "{said}");
+}

@@ -44,6 +44,7 @@ mod requests;
 mod retention;
 mod runs;
 mod secrets;
+mod shortages;
 mod soak;
 mod sources;
 mod stopping;

@@ -122,8 +122,11 @@ impl Rows {
                 self.removing.insert(*run);
             }
             Change::RemoveAttempt { vessel_run, attempt, .. } => {
-                assert!(self.removing.contains(&vessel_run.run()), "{vessel_run} is needed");
-                self.attempts.remove(&(*vessel_run, *attempt));
+                // Of a run that goes, or one that was claimed and has not started.
+                let removed = self.attempts.remove(&(*vessel_run, *attempt));
+                let is_withdrawn = removed.is_some_and(|it| it.ended_at.is_none());
+                let is_going = self.removing.contains(&vessel_run.run());
+                assert!(is_going || is_withdrawn, "{vessel_run} is needed");
             }
             Change::EndRemoval(run) => {
                 self.removing.remove(run);

@@ -106,6 +106,7 @@ struct Temper {
     replay: u32,
     large_bodies: u32,
     spawn_failure: u32,
+    shortage: u32,
     sweep: u32,
     /// Which runs the server keeps.
     keep_runs: Retention,
@@ -125,6 +126,7 @@ impl Temper {
             replay: one_of(&[10, 40]),
             large_bodies: one_of(&[0, 5, 30]),
             spawn_failure: one_of(&[0, 20, 200]),
+            shortage: one_of(&[0, 5, 40]),
             workers: one_of(&[1, 2, 4, 16]) as usize,
             sweep: one_of(&[0, 5, 30]),
             keep_runs: RULES[one_of(&[0, 1, 2, 3, 4]) as usize]
@@ -194,7 +196,17 @@ impl Life {
 
     fn step(&mut self) {
         let Temper {
-            crash, doom, orderly_stop, clock_jump, stop, edit, submit, replay, sweep, ..
+            crash,
+            doom,
+            orderly_stop,
+            clock_jump,
+            stop,
+            edit,
+            submit,
+            replay,
+            sweep,
+            shortage,
+            ..
         } = self.temper;
         if self.chance(doom) {
             let when = if self.random.bool() { When::BeforeWrite } else { When::AfterSync };
@@ -225,6 +237,8 @@ impl Life {
             self.replay();
         } else if falls_on(sweep) {
             self.sweep();
+        } else if falls_on(shortage) {
+            self.run_short();
         } else if falls_on(100) {
             self.tick();
         } else if falls_on(20) {
@@ -241,6 +255,9 @@ impl Life {
         self.disk.plan(None);
         self.temper.doom = 0;
         self.temper.spawn_failure = 0;
+        self.temper.shortage = 0;
+        self.machine.lock().is_short = false;
+        self.engine().check_machine();
         self.note("no more faults".into());
         self.finish_all();
         // What is accepted while a server stops comes to its end under the next.
@@ -255,6 +272,9 @@ impl Life {
         for _ in 0..20_000 {
             if self.model.unfinished().next().is_none() {
                 break;
+            }
+            if self.engine().is_paused() {
+                self.engine().check_machine();
             }
             if self.model.depth().2 == 0 && !self.model.has_claimable() {
                 let wait = self.model.longest_wait();
@@ -300,6 +320,15 @@ impl Life {
         }
     }
 
+    /// The machine lacks what starts take, or has it again.
+    fn run_short(&mut self) {
+        let mut machine = self.machine.lock();
+        machine.is_short = !machine.is_short;
+        let is_short = machine.is_short;
+        drop(machine);
+        self.note(format!("the machine lacks something: {is_short}"));
+    }
+
     fn jump(&mut self) {
         let millis = self.random.u64(..100_000_000);
         let mut machine = self.machine.lock();
@@ -318,6 +347,12 @@ impl Life {
 
     fn fire(&mut self) {
         self.engine().fire_due_retries();
+        self.engine().check_machine();
+        let is_short = self.machine.lock().is_short;
+        assert!(
+            is_short || !self.engine().is_paused(),
+            "launching goes on when nothing is lacking"
+        );
         self.model.fire_due(self.machine.now());
     }
 

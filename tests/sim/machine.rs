@@ -9,8 +9,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use boathook::clock::{Clock, Timestamp};
 use boathook::domain::ids::{InstanceId, RunId, VesselRunId};
 use boathook::domain::overrides::Overrides;
-use boathook::domain::run::Status;
+use boathook::domain::run::{RunRecord, Status};
 use boathook::launch::output::{CapturedOutput, Kept, LiveOutput};
+use boathook::launch::shortage::Shortage;
 use boathook::launch::stop::StopSignal;
 use boathook::launch::{Ended, HowEnded, Launch, Launcher, Unfinished};
 use boathook::random::Random;
@@ -42,6 +43,8 @@ pub struct State {
     pub random: fastrand::Rng,
     /// A server is in its recovery.
     pub is_recovering: bool,
+    /// It lacks what a start takes.
+    pub is_short: bool,
     /// The next launch finds no program to start.
     pub next_spawn_fails: bool,
     /// What the next vessel writes.
@@ -80,6 +83,7 @@ impl Machine {
             submitted: BTreeMap::new(),
             random,
             is_recovering: false,
+            is_short: false,
             next_spawn_fails: false,
             next_output: Vec::new(),
             launched: None,
@@ -192,6 +196,10 @@ impl Launcher for Machine {
         let mut state = self.lock();
         check_payload(launch, &state.submitted[&launch.run]);
         assert!(!state.processes.contains(&launch.vessel_run), "{} runs twice", launch.vessel_run);
+        if state.is_short {
+            let shortage = Shortage { reason: "no space left".into(), has_started: false };
+            return Ended { how: HowEnded::Postponed(shortage), output: CapturedOutput::default() };
+        }
         let boot = state.boot;
         let fresh = || Directory { boot, is_torn: false, marks: BTreeSet::new() };
         let directory = state.directories.entry(launch.run).or_insert_with(fresh);
@@ -220,8 +228,13 @@ impl Launcher for Machine {
         Ended { how: HowEnded::Exited(0), output }
     }
 
+    fn shortage(&self, _: u64) -> Option<String> {
+        self.lock().is_short.then(|| "no space left".into())
+    }
+
     fn wipe_directory(&self, run: RunId) {
-        let is_over = self.disk.lock().rows.runs.get(&run).is_some_and(|it| it.status.is_final());
+        let is_needless = |it: &RunRecord| it.status.is_final() || it.status == Status::Scheduled;
+        let is_over = self.disk.lock().rows.runs.get(&run).is_some_and(is_needless);
         let mut state = self.lock();
         assert!(is_over || state.is_recovering, "{run} loses its directory before it has ended");
         if self.sabotage != Some(Sabotage::SkipWipe) || !state.is_recovering {

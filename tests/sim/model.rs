@@ -148,6 +148,14 @@ impl Model {
         self.change(id, |run| run.settle(index(vessel_run), end, retry_at, now));
     }
 
+    /// The machine lacked what the start takes: nothing has happened, unless a person has asked for
+    /// a stop meanwhile.
+    pub fn postpone(&mut self, vessel_run: VesselRunId) -> bool {
+        let mut is_undone = false;
+        self.change(vessel_run.run(), |run| is_undone = run.undo_claim(index(vessel_run)));
+        is_undone
+    }
+
     pub fn stop_run(&mut self, id: RunId) {
         self.change(id, |run| (0..run.vessels.len()).for_each(|vessel| run.stop(vessel)));
     }

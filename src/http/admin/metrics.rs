@@ -65,6 +65,9 @@ fn runs(admin: &AdminHandler, load: &Load, gauges: &Gauges, text: &mut text::Tex
     let (engine, instruments) = (&admin.engine, admin.engine.instruments());
     let is_accepting = u8::from(engine.check_room().is_ok());
     text.gauge("boathook_accepting", "Whether runs are accepted, as /healthz tells.", is_accepting);
+    let is_paused = u8::from(engine.is_paused());
+    let help = "Whether no vessel is started because the machine lacks what a start takes.";
+    text.gauge("boathook_launching_paused", help, is_paused);
     text.counters("boathook_runs_accepted_total", "Runs that have become durable, by trigger.")
         .each(&[], "trigger", &instruments.accepted);
     text.histogram(

@@ -28,6 +28,8 @@ struct OverviewJson {
     healthy: bool,
     /// Why they are not.
     refused_because: Option<String>,
+    /// Why no vessel is started; runs wait meanwhile.
+    launching_paused_because: Option<String>,
     runs_waiting: usize,
     runs_waiting_max: usize,
     runs_active: usize,
@@ -97,6 +99,7 @@ pub(super) fn get(admin: &AdminHandler, _: &mut Call<'_, '_>) -> Outcome {
         now,
         healthy: room.is_ok(),
         refused_because: room.err().map(|error| error.to_string()),
+        launching_paused_because: engine.paused_because(),
         runs_waiting: load.depth.waiting,
         runs_waiting_max: load.waiting_max,
         runs_active: load.depth.active,

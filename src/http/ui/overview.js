@@ -36,6 +36,9 @@ function healthOf(state) {
     state.healthy
       ? null
       : notice("error", `The server accepts no runs at the moment: ${state.refused_because}.`),
+    state.launching_paused_because
+      ? notice("error", `Runs wait, for launching is paused: ${state.launching_paused_because}.`)
+      : null,
     h("dl", { class: "gauges" },
       gauge("State", state.healthy ? "Accepting" : "Refusing", state.healthy ? "good" : "bad",
         `up ${duration(Date.parse(state.now) - Date.parse(state.started_at))}, version ${state.version}`),

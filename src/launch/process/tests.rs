@@ -68,7 +68,7 @@ impl Fixture {
             output_dir: root.path().join("output"),
             kill_grace,
             max_output_bytes: 100_000,
-            descriptor_limit: None,
+            vessel_limits: VesselLimits::default(),
             allowed_users: Vec::new(),
         };
         Self {

@@ -17,9 +17,14 @@ pub struct SmallDisk {
 impl SmallDisk {
     /// One of `megabytes`; `None`, loudly, where mounting is not allowed.
     pub fn mount(megabytes: u32) -> Option<Self> {
+        Self::mount_with(&format!("size={megabytes}m"))
+    }
+
+    /// One with these options of tmpfs(5).
+    pub fn mount_with(options: &str) -> Option<Self> {
         let directory = tempfile::Builder::new().prefix("boathook-disk-").tempdir().unwrap();
         let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", &format!("size={megabytes}m"), "tmpfs"]);
+        mount.args(["-t", "tmpfs", "-o", options, "tmpfs"]);
         let mounted = mount.arg(directory.path()).output();
         if mounted.is_ok_and(|output| output.status.success()) {
             return Some(Self { directory });

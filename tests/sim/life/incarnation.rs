@@ -66,6 +66,7 @@ impl Life {
             clock: Box::new(self.machine.clone()),
             random: Box::new(self.machine.clone()),
             boot_id,
+            on_pause: Box::new(|_| ()),
         };
         self.machine.lock().is_recovering = true;
         let result = catch_unwind(AssertUnwindSafe(|| Engine::open(settings, storage, world)));

@@ -6,7 +6,7 @@ use boathook::clock::Timestamp;
 use boathook::domain::change::Change;
 use boathook::domain::ids::VesselRunId;
 use boathook::domain::run::{End, Status};
-use boathook::engine::Assignment;
+use boathook::engine::{Assignment, HowItWent};
 use boathook::launch::output::Kept;
 use boathook::launch::stop::Stop;
 
@@ -35,7 +35,10 @@ impl Life {
         let interrupted = self.observe_claims(&outcome);
         match outcome.result {
             Some(Some(assignment)) => self.launch(worker, assignment, interrupted),
-            Some(None) => assert!(!expected, "nothing is claimed, though something could be"),
+            Some(None) => {
+                let is_paused = self.engine().is_paused();
+                assert!(is_paused || !expected, "nothing is claimed, though something could be");
+            }
             None => {}
         }
     }
@@ -73,7 +76,9 @@ impl Life {
         let skip = self.model.run(vessel_run.run()).skip(index(vessel_run));
         if let Some(skip) = skip {
             assert!(launched.is_none(), "{vessel_run} is to be skipped");
-            assert_eq!(outcome.end, Some(End::Skipped(skip)));
+            assert_eq!(outcome.how, HowItWent::Ended(End::Skipped(skip)));
+        } else if let HowItWent::Postponed(_) = outcome.how {
+            assert!(self.machine.lock().is_short, "{vessel_run} is postponed for no reason");
         } else {
             let launched =
                 launched.unwrap_or_else(|| panic!("{vessel_run} is not started: {outcome:?}"));
@@ -108,29 +113,40 @@ impl Life {
         };
         let stop = Arc::clone(&server.workers[worker].stop);
         let (vessel_run, attempt) = (assignment.claim().vessel_run, assignment.claim().attempt);
-        if !matches!(came_out.end, Some(End::NotStarted(_) | End::Skipped(_))) {
-            came_out.end = self.random_end(vessel_run, stop.raised());
+        let is_decided = matches!(
+            came_out.how,
+            HowItWent::Postponed(_) | HowItWent::Ended(End::NotStarted(_) | End::Skipped(_))
+        );
+        if !is_decided {
+            came_out.how = self.random_end(vessel_run, stop.raised());
         }
         self.machine.reap(vessel_run);
         self.note(format!(
             "end of {} of {}: {:?}",
             index(vessel_run),
             vessel_run.run(),
-            came_out.end
+            came_out.how
         ));
         let written = match &came_out.output.kept {
             Kept::Inline(bytes) => bytes.clone(),
             _ => Vec::new(),
         };
-        let end = came_out.end.clone();
+        let how = came_out.how.clone();
         let now = self.machine.now();
         let outcome = self.call(|engine| engine.settle(&assignment, came_out, &stop));
         let mut interrupted = false;
         if outcome.is_durable() {
             self.outputs.insert((vessel_run, attempt), written);
-            if let Some(end) = end {
-                let retry_at = retry_at(&outcome, vessel_run, attempt);
-                self.model.settle(vessel_run, &end, retry_at, now);
+            let retry_at = retry_at(&outcome, vessel_run, attempt);
+            match how {
+                HowItWent::Abandoned => {}
+                HowItWent::Ended(end) => self.model.settle(vessel_run, &end, retry_at, now),
+                HowItWent::Postponed(_) if self.model.postpone(vessel_run) => {
+                    self.outputs.remove(&(vessel_run, attempt));
+                }
+                HowItWent::Postponed(why) => {
+                    self.model.settle(vessel_run, &End::NotStarted(why), retry_at, now);
+                }
             }
             interrupted = self.observe_claims(&outcome);
         }
@@ -139,17 +155,17 @@ impl Life {
         }
     }
 
-    /// How a vessel ends that was asked to stop, or not; `None`: the stopping server ends it.
-    fn random_end(&mut self, vessel_run: VesselRunId, stop: Option<Stop>) -> Option<End> {
+    /// How a vessel ends that was asked to stop, or not.
+    fn random_end(&mut self, vessel_run: VesselRunId, stop: Option<Stop>) -> HowItWent {
         let obeys = self.random.u8(..4) > 0;
         match stop {
-            Some(Stop::Requested) if obeys => return Some(End::Signaled(TERM)),
-            Some(Stop::Abandon) if obeys => return None,
+            Some(Stop::Requested) if obeys => return HowItWent::Ended(End::Signaled(TERM)),
+            Some(Stop::Abandon) if obeys => return HowItWent::Abandoned,
             _ => {}
         }
         let run = self.model.run(vessel_run.run());
         let has_cutoff = !run.guardrails(index(vessel_run)).runtime_cutoff.is_zero();
-        Some(match self.random.u8(..20) {
+        HowItWent::Ended(match self.random.u8(..20) {
             0..=11 => End::Exited(0),
             12 => End::Signaled(KILL),
             13 if has_cutoff => End::CutOff,

@@ -48,6 +48,8 @@ pub struct Vessel {
     pub is_retry: bool,
     /// An end of the server has made its next attempt necessary: its log says so.
     pub interrupted: bool,
+    /// As it was before its attempt under way was claimed.
+    pub before: Option<Box<Vessel>>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -191,12 +193,26 @@ impl Run {
     pub fn claim(&mut self, vessel: usize, attempt: u32) {
         self.started = true;
         let it = &mut self.vessels[vessel];
+        it.before = Some(Box::new(Vessel { before: None, ..it.clone() }));
         it.attempts += 1;
         assert_eq!(it.attempts, attempt, "attempts count every start");
         it.state = State::Running { stop_requested: false };
         it.is_retry = it.stored_due.take().is_some();
         it.exit_code = None;
         it.interrupted = false;
+    }
+
+    /// As if the vessel had not been claimed. False when it is to be stopped.
+    pub fn undo_claim(&mut self, vessel: usize) -> bool {
+        let it = &mut self.vessels[vessel];
+        if it.state != (State::Running { stop_requested: false }) {
+            return false;
+        }
+        let Some(before) = it.before.take() else { panic!("vessel {vessel} was not claimed") };
+        *it = *before;
+        self.started =
+            self.vessels.iter().any(|it| it.attempts > 0 || matches!(it.state, State::Ended(_)));
+        true
     }
 
     /// `retry_at` is when the engine tries again, if it does.

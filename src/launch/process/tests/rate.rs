@@ -14,7 +14,7 @@ fn launch_rate() {
         output_dir: root.path().join("output"),
         kill_grace: GRACE,
         max_output_bytes: 1 << 20,
-        descriptor_limit: None,
+        vessel_limits: VesselLimits::default(),
         allowed_users: Vec::new(),
     });
     let launcher = launcher.unwrap();
