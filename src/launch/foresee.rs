@@ -19,7 +19,8 @@ use super::refusal::{
 };
 use super::resolve::{interpreter, interpreter_of, interpreter_path, path_of, resolve};
 use super::sandbox::{Obstacle, Sandbox};
-use super::user::identity;
+use super::shim::try_to_become;
+use super::user::{Identity, identity};
 use crate::domain::finding::{Finding, Level};
 use crate::domain::fleet::Program;
 use crate::domain::source::Origin;
@@ -39,7 +40,9 @@ const SETUID: u32 = 0o4000;
 
 /// See [`Launcher::foresee`](super::Launcher::foresee). Vessels may run as `allowed` users.
 pub(super) fn foresee(draft: &Draft<'_>, allowed: &[String], sandbox: &Sandbox) -> Vec<Finding> {
-    let identity = match draft.user.map(|name| identity(name, allowed)).transpose() {
+    let able = |identity: Identity| try_to_become(&identity).map(|()| identity);
+    let identity = draft.user.map(|name| identity(name, allowed).and_then(able)).transpose();
+    let identity = match identity {
         Ok(identity) => identity,
         Err(Reason { what, remedy }) => {
             return vec![Finding::problem(CHECK, format!("user: {what}"), remedy)];

@@ -30,7 +30,7 @@ use super::sandbox::Sandbox;
 use super::shim::{self, Orders, Step};
 use super::shortage::{self, Shortage, StartError};
 use super::stop::{Stop, StopSignal};
-use super::user::{Identity, identity};
+use super::user::{Identity, identity, pass_capabilities_on};
 use super::wait::{Bounds, Started, wait};
 use super::workdir::WorkDirectories;
 use super::{DirectoryError, Draft, Ended, HowEnded, Launch, Launcher, Unfinished};
@@ -228,7 +228,8 @@ impl Launcher for ProcessLauncher {
     }
 
     fn check_user(&self, name: &str) -> Result<(), String> {
-        identity(name, &self.settings.allowed_users).map(drop).map_err(String::from)
+        let identity = identity(name, &self.settings.allowed_users);
+        identity.and_then(|identity| shim::try_to_become(&identity)).map_err(String::from)
     }
 
     fn foresee(&self, draft: &Draft<'_>, sandbox: &Sandbox) -> Vec<Finding> {
@@ -292,6 +293,8 @@ impl<'a> Start<'a, '_> {
             taken.map_err(|errno| format!("user: its pipes cannot be handed over: {errno}"))?;
         }
         let stdin = stdin.map_or_else(Stdio::null, Stdio::from);
+        pass_capabilities_on(identity.is_some())
+            .map_err(|errno| format!("user: capabilities cannot be passed on: {errno}"))?;
         let confinement = self.launch.confinement;
         // Kept for the descriptor of the process: once it has started it must be watched.
         let reserve = eventfd(0, EventfdFlags::CLOEXEC);

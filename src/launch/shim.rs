@@ -28,9 +28,12 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CapabilitySet, CapabilitySets, Gid, Uid};
 use serde::{Deserialize, Serialize};
 
+use super::reason::Reason;
+use super::refusal::plain;
 use super::resolve::Resolved;
-use super::user::Identity;
+use super::user::{Identity, pass_capabilities_on, remedy_of_failure};
 use crate::domain::confinement::{Confinement, Limits};
+use crate::limits::SHIM_TIME_MAX;
 
 /// The first argument of the shim. Not for people; `boathook help` does not show it.
 const ARGUMENT: &str = "__start-vessel";
@@ -56,6 +59,13 @@ pub(super) struct Orders {
     pub descriptors: Option<(Option<u64>, Option<u64>)>,
     /// The same of core files.
     pub core: Option<(Option<u64>, Option<u64>)>,
+}
+
+impl Orders {
+    fn text(&self) -> String {
+        // Numbers and options alone: this cannot fail.
+        serde_json::to_string(self).unwrap_or_default()
+    }
 }
 
 /// How far the shim came, and what the system said.
@@ -103,11 +113,9 @@ pub(super) fn command(
 ) -> Command {
     let mut command = Command::new(OWN_PROGRAM);
     let begins_session = orders.identity.is_some();
-    // Numbers and options alone: this cannot fail.
-    let orders = serde_json::to_string(orders).unwrap_or_default();
     command
         .arg0("boathook")
-        .args([ARGUMENT, &orders])
+        .args([ARGUMENT, &orders.text()])
         .args([directory, &program.path])
         .args(program.arguments.iter().map(|argument| &**argument))
         .env_clear()
@@ -117,6 +125,39 @@ pub(super) fn command(
         command.process_group(0);
     }
     command
+}
+
+/// Whether a shim can become `identity`: one tries, and starts nothing. What it takes is more than
+/// capabilities: a filter of system calls, a namespace or a security module may forbid it.
+///
+/// # Errors
+/// Why it cannot, for a person.
+pub(super) fn try_to_become(identity: &Identity) -> Result<(), Reason> {
+    let orders = Orders {
+        identity: Some(identity.clone()),
+        confinement: Confinement::default(),
+        descriptors: None,
+        core: None,
+    };
+    let failed = |says: &std::io::Error| {
+        Reason::new(
+            format!("this server cannot become another user: {}", plain(says)),
+            remedy_of_failure(),
+        )
+    };
+    pass_capabilities_on(true).map_err(|errno| failed(&errno.into()))?;
+    let (pipe, for_report) = report_pipe().map_err(|error| failed(&error))?;
+    let mut command = Command::new(OWN_PROGRAM);
+    command.arg0("boathook").arg(ARGUMENT).arg(orders.text()).arg("/").env_clear();
+    command.stdin(Stdio::null()).stdout(for_report).stderr(Stdio::null());
+    let mut child = command.spawn().map_err(|error| failed(&error))?;
+    // Closes the shim's end of the report on our side.
+    drop(command);
+    let report = report(pipe, SHIM_TIME_MAX);
+    // Mostly it has ended already.
+    let _ = child.kill();
+    let _ = child.wait();
+    report.map_err(|failure| failed(&std::io::Error::from_raw_os_error(failure.errno)))
 }
 
 /// Waits until the program has been started, for up to `within`; otherwise, why it was not.
@@ -155,7 +196,10 @@ pub fn take_over() -> Option<ExitCode> {
     }
     let said = |failure| serde_json::to_vec(&failure).unwrap_or_default();
     let _ = match set_status_aside() {
-        Ok(status) => std::fs::File::from(status).write_all(&said(start(arguments))),
+        Ok(status) => match start(arguments) {
+            Ok(()) => return Some(ExitCode::SUCCESS),
+            Err(failure) => std::fs::File::from(status).write_all(&said(failure)),
+        },
         Err(errno) => std::io::stdout().write_all(&said(Failure::at(Step::Orders, errno))),
     };
     Some(ExitCode::from(EXIT_NOT_STARTED))
@@ -171,13 +215,15 @@ fn set_status_aside() -> rustix::io::Result<OwnedFd> {
     Ok(status)
 }
 
-/// Sets this process up and becomes the program. Returns what kept it from that.
-fn start(mut arguments: impl Iterator<Item = OsString>) -> Failure {
+/// Sets this process up and becomes the program. Returns what kept it from that, and at all only then,
+/// unless there is no program to become.
+fn start(mut arguments: impl Iterator<Item = OsString>) -> Result<(), Failure> {
     let orders = arguments.next().and_then(|text| serde_json::from_slice(text.as_bytes()).ok());
-    let (Some(orders), Some(directory), Some(program)) =
-        (orders, arguments.next(), arguments.next())
-    else {
-        return Failure::at(Step::Orders, Errno::INVAL);
+    let (Some(orders), Some(directory)) = (orders, arguments.next()) else {
+        return Err(Failure::at(Step::Orders, Errno::INVAL));
+    };
+    let Some(program) = arguments.next() else {
+        return prepare(&orders, Path::new(&directory));
     };
     let c_string = |text: OsString| CString::new(text.into_vec()).unwrap_or_default();
     let program = c_string(program);
@@ -186,12 +232,9 @@ fn start(mut arguments: impl Iterator<Item = OsString>) -> Failure {
         .map(|(name, value)| [name.as_bytes(), b"=", value.as_bytes()].concat())
         .map(|variable| CString::new(unmasked(variable)).unwrap_or_default())
         .collect();
-    match prepare(&orders, Path::new(&directory)) {
-        Err(failure) => failure,
-        Ok(()) => match nix::unistd::execve(&program, &arguments, &variables) {
-            Err(error) => Failure { step: Step::Program, errno: error as i32 },
-        },
-    }
+    prepare(&orders, Path::new(&directory))?;
+    let Err(error) = nix::unistd::execve(&program, &arguments, &variables);
+    Err(Failure { step: Step::Program, errno: error as i32 })
 }
 
 fn prepare(orders: &Orders, directory: &Path) -> Result<(), Failure> {

@@ -5,6 +5,7 @@ use std::ffi::CString;
 use std::fs::Metadata;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
+use std::sync::LazyLock;
 
 use nix::unistd::{Gid, Uid, User, getgrouplist};
 use rustix::thread::CapabilitySet;
@@ -22,6 +23,26 @@ const NEEDED: [(CapabilitySet, &str); 6] = [
     (CapabilitySet::FOWNER, "CAP_FOWNER"),
     (CapabilitySet::KILL, "CAP_KILL"),
 ];
+
+/// How a server gets them.
+const GRANTING: &str = "start it as root, or give it these in both AmbientCapabilities= and \
+                        CapabilityBoundingSet= of its unit: `boathook help security` has the drop-in";
+/// How it gets to use them.
+const LETTING: &str = "let its system calls pass (SystemCallFilter=@setuid capset in its unit): \
+                       `boathook help security` has the drop-in";
+
+/// Lets a server see the environment of other users' processes, by which it finds leftovers.
+const SYS_PTRACE: (CapabilitySet, &str) = (CapabilitySet::SYS_PTRACE, "CAP_SYS_PTRACE");
+/// The capabilities that this server has been given for `user:`: its ambient ones, when they are all
+/// that it takes. Asked before a thread changes its own.
+static FOR_USERS: LazyLock<Vec<CapabilitySet>> = LazyLock::new(|| {
+    let ambient = ambient();
+    let known = NEEDED.iter().chain([&SYS_PTRACE]).map(|(capability, _)| *capability);
+    match missing_capabilities(&NEEDED, ambient).is_empty() {
+        true => known.filter(|it| ambient.contains(*it)).collect(),
+        false => Vec::new(),
+    }
+});
 
 /// A user as the kernel knows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,11 +91,11 @@ pub(super) fn identity(name: &str, allowed: &[String]) -> Result<Identity, Reaso
             "add it to the setting `allowed_users`, or remove `user`",
         ));
     }
-    let missing = missing_capabilities(&NEEDED);
+    let missing = missing_capabilities(&NEEDED, held());
     if !missing.is_empty() {
         return Err(Reason::new(
-            "this server cannot run vessels as other users",
-            format!("start it as root or with {missing}"),
+            format!("this server cannot run vessels as other users: it lacks {missing}"),
+            GRANTING,
         ));
     }
     let failed = |what, error: nix::Error| {
@@ -99,10 +120,18 @@ pub(super) fn identity(name: &str, allowed: &[String]) -> Result<Identity, Reaso
     Ok(Identity { uid: user.uid.as_raw(), gid: user.gid.as_raw(), groups })
 }
 
+/// What to do about a server that has the capabilities and still cannot become another user.
+pub(super) fn remedy_of_failure() -> &'static str {
+    // What it starts inherits the ambient ones, unless it is root or the file brings its own.
+    let passes_on =
+        Uid::effective().is_root() || missing_capabilities(&NEEDED, ambient()).is_empty();
+    if passes_on { LETTING } else { GRANTING }
+}
+
 /// Whether what other users' vessels leave behind at a crash can be found: by their environment,
 /// which the kernel shows to few (proc_pid_environ(5)).
 pub(super) fn can_see_others() -> bool {
-    missing_capabilities(&[(CapabilitySet::SYS_PTRACE, "CAP_SYS_PTRACE")]).is_empty()
+    missing_capabilities(&[SYS_PTRACE], held()).is_empty()
 }
 
 /// The name of the user that this process runs as.
@@ -115,10 +144,33 @@ pub fn name_of(uid: u32) -> Option<String> {
     User::from_uid(Uid::from_raw(uid)).ok().flatten().map(|user| user.name)
 }
 
-/// The names of those that this process does not have.
-fn missing_capabilities(needed: &[(CapabilitySet, &str)]) -> String {
-    let held = rustix::thread::capabilities(None)
-        .map_or(CapabilitySet::empty(), |capabilities| capabilities.effective);
+/// The capabilities that this thread uses.
+fn held() -> CapabilitySet {
+    rustix::thread::capabilities(None)
+        .map_or(CapabilitySet::empty(), |capabilities| capabilities.effective)
+}
+
+/// Those that pass to the programs it starts.
+fn ambient() -> CapabilitySet {
+    let is_ambient =
+        |it: &CapabilitySet| rustix::thread::capability_is_in_ambient_set(*it).unwrap_or(false);
+    let known = NEEDED.iter().chain([&SYS_PTRACE]).map(|(capability, _)| *capability);
+    known.filter(is_ambient).collect()
+}
+
+/// Whether the programs that this thread starts from now on inherit the capabilities that the server
+/// has for `user:`. Only the shim needs them; a vessel that had them could do as much as root.
+///
+/// # Errors
+/// Those of `PR_CAP_AMBIENT_RAISE` (prctl(2)).
+pub(super) fn pass_capabilities_on(passes: bool) -> rustix::io::Result<()> {
+    FOR_USERS.iter().try_for_each(|capability| {
+        rustix::thread::configure_capability_in_ambient_set(*capability, passes)
+    })
+}
+
+/// The names of those that are `needed` and not `held`.
+fn missing_capabilities(needed: &[(CapabilitySet, &str)], held: CapabilitySet) -> String {
     let missing = needed.iter().filter(|(capability, _)| !held.contains(*capability));
     missing.map(|(_, name)| *name).collect::<Vec<_>>().join(", ")
 }

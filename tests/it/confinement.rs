@@ -83,6 +83,99 @@ fn a_vessel_of_another_user_is_theirs() {
     server.wait_until("the directory is gone", || fs::read_dir(&work).unwrap().count() == 0);
 }
 
+/// The capabilities that `boathook help security` names, in setpriv's words.
+const CAPABILITIES: &str = "+setuid,+setgid,+chown,+dac_override,+fowner,+kill";
+
+/// A server that is not root but `USER`, started by this shell command.
+fn start_as_user(command: &str) -> Server {
+    let builder = Server::builder().after_shell(command).setting("allowed_users", "daemon");
+    let mut server = builder.not_started();
+    fs::set_permissions(server.scratch(), fs::Permissions::from_mode(0o711)).unwrap();
+    fs::create_dir(server.data_dir()).unwrap();
+    let (uid, gid, _) = ids(USER);
+    let owner = (uid.parse().ok(), gid.parse().ok());
+    std::os::unix::fs::chown(server.data_dir(), owner.0, owner.1).unwrap();
+    server.start_again();
+    server
+}
+
+#[test]
+fn a_server_with_ambient_capabilities_runs_vessels_as_others() {
+    if !is_root() {
+        return;
+    }
+    let server = start_as_user(&format!(
+        "exec setpriv --reuid {USER} --regid nogroup --clear-groups --inh-caps {CAPABILITIES} \
+         --ambient-caps {CAPABILITIES} --bounding-set {CAPABILITIES} \"$0\" \"$@\""
+    ));
+    let api = server.api();
+    let show = "id -un; grep -E 'CapEff|CapPrm|CapAmb' /proc/self/status";
+    let script = format!("{show}; touch made");
+    let fleet = json!({"name": "theirs", "user": "daemon", "vessels": {"first": {"run": script},
+        "second": {"run": "stat -c %U made; sleep 1000"}},
+        "connections": {"first": {"second": "SUCCESS"}}});
+    let run = api.start(&api.apply(&fleet));
+    let (none, words) = ("0000000000000000", ["CapPrm", "CapEff", "CapAmb"]);
+    let expected: String = words.iter().map(|word| format!("{word}:\t{none}\n")).collect();
+    let path = format!("/api/v1/runs/{run}");
+    server.wait_until("the second vessel runs", || {
+        api.output(&api.get(&path).data(), "second") == "daemon\n"
+    });
+    // It can be signalled, and what it made be removed.
+    api.call("POST", &format!("{path}/stop"), None).expect(200);
+    let run = api.wait_status(&run, "Terminated");
+    assert_eq!(api.output(&run, "first"), format!("daemon\n{expected}"));
+    let work = server.data_dir().join("work");
+    server.wait_until("the directory is gone", || fs::read_dir(&work).unwrap().count() == 0);
+    // A vessel of the server's own user has no capability either, plain or by way of the shim.
+    let own = json!({"name": "own", "vessels": {
+        "plain": {"run": show}, "limited": {"run": show, "limits": {"open_files": 100}},
+    }});
+    let run = api.wait_status(&api.start(&api.apply(&own)), "Success");
+    for vessel in ["plain", "limited"] {
+        assert_eq!(api.output(&run, vessel), format!("{USER}\n{expected}"), "{vessel}");
+    }
+}
+
+#[test]
+fn a_fleet_whose_user_the_server_cannot_become_is_refused() {
+    if !is_root() {
+        return;
+    }
+    let refusal = |server: &Server| {
+        let fleet = b"name: refused\nvessels: {v: {run: id}}\nuser: daemon\n".to_vec();
+        let content = Some(("application/yaml", fleet));
+        let answer = server.api().call("PUT", "/api/v1/fleets?by=name", content);
+        assert_error(&answer, 422);
+        answer.error()
+    };
+    // Without capabilities, and with some of them.
+    let server = start_as_user(&format!(
+        "exec setpriv --reuid {USER} --regid nogroup --clear-groups --inh-caps +setuid,+setgid \
+         --ambient-caps +setuid,+setgid \"$0\" \"$@\""
+    ));
+    let message = refusal(&server);
+    assert!(
+        message.contains("lacks CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_FOWNER, CAP_KILL"),
+        "{message}"
+    );
+    assert!(message.contains("AmbientCapabilities="), "{message}");
+    drop(server);
+    // With all of them, in a namespace that has no other user.
+    let unshare = "unshare --user --map-root-user";
+    let status = std::process::Command::new("sh").args(["-c", &format!("{unshare} true")]).status();
+    if !status.is_ok_and(|status| status.success()) {
+        println!("skipped in part: user namespaces are not to be had");
+        return;
+    }
+    let command = format!("exec {unshare} \"$0\" \"$@\"");
+    let builder = Server::builder().after_shell(&command).setting("allowed_users", "daemon");
+    let server = builder.start();
+    let message = refusal(&server);
+    assert!(message.contains("cannot become another user"), "{message}");
+    assert!(message.contains("SystemCallFilter=@setuid capset"), "{message}");
+}
+
 /// uid, gid and groups of a user, as id(1) tells.
 fn ids(user: &str) -> (String, String, String) {
     let id = |flag| {
