@@ -212,6 +212,7 @@ mod tests {
             "backup -",
             "restore f --data-dir d --resume-runs",
             "restore --verify f --json",
+            "restore - --data-dir d",
             "help",
             "help operating",
             "help fleet apply",

@@ -35,5 +35,6 @@ pub mod signals;
 pub mod size;
 pub mod storage;
 pub mod systemd;
+pub mod terminal;
 pub mod text_file;
 pub mod trust;

@@ -3,13 +3,13 @@
 //! outside can forge one. In the systemd journal a line has its priority in place of the time.
 
 use std::fmt::Write as _;
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal, Write as _};
 use std::sync::{LazyLock, Mutex, PoisonError};
 
 use log::kv::{Error, Key, Value, VisitSource};
 
 use crate::clock::{Clock, SystemClock, Timestamp};
-use crate::limits;
+use crate::{limits, terminal};
 
 mod journal;
 mod repeats;
@@ -59,6 +59,7 @@ pub fn start(level: log::LevelFilter) {
             }
             let style = out.default_level_style(record.level());
             let message = indented(&message, "");
+            let message = if *IS_TERMINAL { terminal::filtered(&message) } else { message };
             writeln!(out, "{now} {style}{:<5}{style:#} {message}", record.level())
         })
         .try_init();
@@ -66,6 +67,8 @@ pub fn start(level: log::LevelFilter) {
     let _ = started;
     log::set_max_level(level);
 }
+
+static IS_TERMINAL: LazyLock<bool> = LazyLock::new(|| io::stderr().is_terminal());
 
 /// Whether standard error is the systemd journal.
 pub fn writes_to_journal() -> bool {
@@ -120,9 +123,9 @@ impl<'kvs> VisitSource<'kvs> for Pairs {
     fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), Error> {
         let value = value.to_string();
         let is_plain = !value.is_empty()
-            && value
-                .chars()
-                .all(|letter| !letter.is_whitespace() && !letter.is_control() && letter != '"');
+            && value.chars().all(|letter| {
+                !letter.is_whitespace() && !terminal::is_control(letter) && letter != '"'
+            });
         // Writing to a string cannot fail.
         let _ = if is_plain {
             write!(self.0, " {key}={value}")

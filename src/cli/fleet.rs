@@ -12,7 +12,9 @@ use super::api::{Fleet, Version};
 use super::client::{Data, joined};
 use super::diff::{Line, diff};
 use super::locate::ServerOptions;
-use super::output::{BAD, BOLD, DIM, GOOD, advise, command, print, print_json, printable, styled};
+use super::output::{
+    BAD, BOLD, DIM, GOOD, advise, command, print, print_json, print_unchanged, printable, styled,
+};
 use super::session::Session;
 use super::table::Table;
 use super::{Outcome, time};
@@ -136,7 +138,7 @@ fn show(session: &Session, name: &str, yaml: bool) -> anyhow::Result<()> {
     let path = format!("/fleets/{}", fleet.id);
     if yaml {
         let form = if session.json { FILE_JSON } else { "application/yaml" };
-        return Ok(print(&session.client.get_text(&path, form)?)?);
+        return Ok(print_unchanged(&session.client.get_text(&path, form)?)?);
     }
     let data = session.client.get(&path)?;
     if session.json {

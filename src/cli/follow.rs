@@ -300,7 +300,8 @@ pub fn heading(vessel: &VesselRun) -> String {
         facts.push(time::duration(Duration::from_millis(millis)));
     }
     let name = styled(&format!("== {}", printable(&vessel.vessel_name)), BOLD);
-    format!("{name} ({})", facts.join(", "))
+    // The colours of the vessel before end here.
+    format!("{}{name} ({})", anstyle::Reset, facts.join(", "))
 }
 
 #[cfg(test)]

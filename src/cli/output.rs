@@ -3,12 +3,15 @@
 
 use std::io::{self, IsTerminal, Stdout, Write};
 
+use anstream::AutoStream;
 use anstyle::{AnsiColor, Style};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::domain::run::Status;
 use crate::logging;
+pub use crate::terminal::printable;
+use crate::terminal::{self, Screen};
 
 /// Text that stands back: what is there for orientation only.
 pub const DIM: Style = Style::new().dimmed();
@@ -42,19 +45,15 @@ pub fn styled_status(status: Status) -> String {
     styled(&status.to_string(), status_style(status))
 }
 
-/// `text` without what would steer a terminal: names and reasons may hold anything.
-pub fn printable(text: &str) -> String {
-    text.chars().map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).collect()
-}
-
 /// Standard output for text, coloured on a terminal only.
-pub fn stdout() -> Guarded<anstream::AutoStream<Stdout>> {
-    Guarded(anstream::stdout())
+pub fn stdout() -> Guarded<AutoStream<Box<dyn Write>>> {
+    let choice = AutoStream::choice(&io::stdout());
+    Guarded(AutoStream::new(Box::new(terminal::stdout()), choice))
 }
 
-/// Standard output for bytes as they are.
-pub fn raw_stdout() -> Guarded<Stdout> {
-    Guarded(io::stdout())
+/// Standard output for bytes as they are, unless a terminal would obey them.
+pub fn raw_stdout() -> Guarded<Screen<Stdout>> {
+    Guarded(terminal::stdout())
 }
 
 /// Whether a person is likely to read standard output.
@@ -68,6 +67,16 @@ pub fn stdout_is_terminal() -> bool {
 /// When it cannot be written; see [`is_reader_gone`].
 pub fn print(text: &str) -> io::Result<()> {
     let mut out = stdout();
+    out.write_all(text.as_bytes())?;
+    out.flush()
+}
+
+/// Writes `text` to standard output without taking anything out of it, unless that is a terminal.
+///
+/// # Errors
+/// When it cannot be written; see [`is_reader_gone`].
+pub fn print_unchanged(text: &str) -> io::Result<()> {
+    let mut out = raw_stdout();
     out.write_all(text.as_bytes())?;
     out.flush()
 }
@@ -94,7 +103,9 @@ pub fn print_as_json(value: &impl Serialize) -> io::Result<()> {
 /// standard output, which stays free of it.
 pub fn advise(text: &str) {
     // Nobody can be told that nobody can be told.
-    let _ = writeln!(anstream::stderr(), "{text}");
+    let choice = AutoStream::choice(&io::stderr());
+    let mut out = AutoStream::new(Box::new(terminal::stderr()) as Box<dyn Write>, choice);
+    let _ = writeln!(out, "{text}");
 }
 
 /// Says on standard error why the program ends without having done what it was asked to.
@@ -246,10 +257,5 @@ mod tests {
         assert!(is_reader_gone(&anyhow::Error::from(ours).context("printing")));
         let theirs = io::Error::from(io::ErrorKind::BrokenPipe);
         assert!(!is_reader_gone(&theirs.into()));
-    }
-
-    #[test]
-    fn names_cannot_steer_the_terminal() {
-        assert_eq!(printable("a\u{1b}[2Jb\n"), "a\u{fffd}[2Jb\u{fffd}");
     }
 }

@@ -1,14 +1,16 @@
 //! `boathook restore`: makes a data directory of a backup. Needs no server, and touches none.
 
 use std::fs::File;
+use std::io::{self, IsTerminal, Seek};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, bail};
 use serde_json::json;
 
 use super::Outcome;
 use super::locate::start_command;
-use super::output::{advise, command, print, print_as_json};
+use super::output::{advise, command, print, print_as_json, printable};
 use super::progress::{Metered, Progress, human_size};
 use crate::config::default_data_directory;
 use crate::restore::{self, Restored, Verified};
@@ -29,7 +31,7 @@ the second time.
 To compact a database, stop its server after the backup, move its data directory away, and restore \
 with --resume-runs.")]
 pub struct RestoreArgs {
-    /// A file that `boathook backup` made
+    /// A file that `boathook backup` made; - for standard input
     #[arg(value_name = "FILE")]
     file: PathBuf,
 
@@ -55,10 +57,10 @@ pub struct RestoreArgs {
 /// # Errors
 /// When it is not whole, or the directory cannot take it.
 pub fn run(arguments: &RestoreArgs) -> anyhow::Result<Outcome> {
-    let path = &arguments.file;
-    let file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let name = name_of(&arguments.file);
+    let file = open(&arguments.file).with_context(|| format!("cannot read {name}"))?;
     let bytes = file.metadata().map_or(0, |metadata| metadata.len());
-    let of_backup = || path.display().to_string();
+    let of_backup = || name.clone();
     if arguments.verify {
         let progress = Progress::new("verifying", bytes);
         let verified = restore::verify(Metered { source: file, progress });
@@ -70,6 +72,8 @@ pub fn run(arguments: &RestoreArgs) -> anyhow::Result<Outcome> {
         .or_else(|| default_data_directory(|name| std::env::var_os(name), std::env::home_dir()));
     let data_dir = data_dir.ok_or_else(|| anyhow!("say where to restore it with --data-dir"))?;
     let data_dir = std::path::absolute(data_dir)?;
+    let file = seekable(file, &data_dir).with_context(|| format!("cannot read {name}"))?;
+    let bytes = file.metadata().map_or(bytes, |metadata| metadata.len());
     // It is read twice.
     let progress = Progress::new("restoring", bytes.saturating_mul(2));
     let mut source = Metered { source: file, progress };
@@ -77,6 +81,36 @@ pub fn run(arguments: &RestoreArgs) -> anyhow::Result<Outcome> {
     drop(source);
     let (verified, restored) = restored.with_context(of_backup)?;
     report_restored(arguments, &data_dir, &verified, restored)
+}
+
+/// What messages call the backup at `path`.
+fn name_of(path: &Path) -> String {
+    if path == Path::new("-") { "standard input".to_owned() } else { path.display().to_string() }
+}
+
+fn open(path: &Path) -> anyhow::Result<File> {
+    if path != Path::new("-") {
+        return Ok(File::open(path)?);
+    }
+    let input = io::stdin();
+    if input.is_terminal() {
+        bail!("it is a terminal; name a file, or redirect one to it");
+    }
+    Ok(File::from(input.as_fd().try_clone_to_owned()?))
+}
+
+/// `file`, or an unnamed copy of what comes of it if that can be read only once. The copy is on the
+/// disk that is to hold the data directory, which needs as much room in any case.
+fn seekable(mut file: File, data_dir: &Path) -> io::Result<File> {
+    if file.metadata()?.is_file() && file.stream_position()? == 0 {
+        return Ok(file);
+    }
+    let existing = data_dir.ancestors().find(|path| path.is_dir());
+    let copy = existing.map_or_else(tempfile::tempfile, tempfile::tempfile_in);
+    let mut copy = copy.or_else(|_| tempfile::tempfile())?;
+    io::copy(&mut file, &mut copy)?;
+    copy.rewind()?;
+    Ok(copy)
 }
 
 fn report_verified(arguments: &RestoreArgs, verified: &Verified) -> anyhow::Result<Outcome> {
@@ -91,9 +125,9 @@ fn report_verified(arguments: &RestoreArgs, verified: &Verified) -> anyhow::Resu
     }
     print(&format!(
         "{} is whole: made at {} by boathook {}; {}\n",
-        arguments.file.display(),
+        name_of(&arguments.file),
         header.created_at,
-        header.version,
+        printable(&header.version),
         amount(verified),
     ))?;
     Ok(Outcome::Done)

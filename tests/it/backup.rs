@@ -359,6 +359,94 @@ fn a_backup_goes_where_links_and_pipes_lead() {
 }
 
 #[test]
+fn a_stream_gets_the_backup_and_nothing_else() {
+    let server = Server::start();
+    let out = server.scratch().join("out");
+    symlink("/dev/stdout", server.scratch().join("link")).unwrap();
+    assert!(Command::new("mkfifo").arg(server.scratch().join("fifo")).status().unwrap().success());
+    for script in [
+        "\"$0\" backup - > out",
+        "\"$0\" backup - --json > out",
+        "\"$0\" backup /dev/stdout > out",
+        "\"$0\" backup /dev/stdout >> out",
+        "\"$0\" backup /dev/stdout | cat > out",
+        "\"$0\" backup /dev/stdout --json | cat > out",
+        "\"$0\" backup /dev/fd/1 | cat > out",
+        "\"$0\" backup /proc/self/fd/1 > out",
+        "\"$0\" backup link | cat > out",
+        "\"$0\" backup out > out",
+        "\"$0\" backup /dev/fd/3 3> out",
+        "\"$0\" backup /dev/fd/3 3>> out",
+        "\"$0\" backup /dev/fd/3 3>&1 | cat > out",
+        "cat fifo > out & \"$0\" backup fifo && wait",
+        // Messages would be behind it.
+        "\"$0\" backup - > out 2>&1",
+        "\"$0\" backup /dev/stderr 2> out",
+    ] {
+        fs::write(&out, "").unwrap();
+        let (code, stdout, said) = finish(server.shell(script));
+        assert_eq!((code, stdout.as_str()), (0, ""), "{script}: {said}");
+        let bytes = fs::read(&out).unwrap();
+        let verified = verify(&bytes[..]).unwrap_or_else(|error| panic!("{script}: {error}"));
+        assert_eq!(verified.bytes, bytes.len() as u64, "{script}");
+        if !script.contains("2>") {
+            assert!(said.contains("backed up: "), "{script}: {said}");
+        }
+    }
+    let (code, _, said) = finish(server.shell("\"$0\" backup /dev/full"));
+    assert!(code == 1 && said.contains("cannot write to /dev/full"), "{said}");
+    let (code, _, said) = finish(server.shell("\"$0\" backup - > /dev/full"));
+    assert!(code == 1 && said.contains("cannot write to standard output"), "{said}");
+}
+
+#[test]
+fn a_backup_is_restored_from_a_stream() {
+    let server = Server::start();
+    let (fleet, _) = server.fleet_with_webhook(&fleet_of("true", "kept"));
+    back_up(&server, "b");
+    let entries = || fs::read_dir(server.scratch()).unwrap().count();
+    for (number, script) in [
+        "cat b | \"$0\" restore - --data-dir new",
+        "\"$0\" restore - --data-dir new < b",
+        "(head -c 0; \"$0\" restore - --data-dir new) < b",
+        "cat b | \"$0\" restore /dev/stdin --data-dir new/deep/er",
+        "\"$0\" backup - | \"$0\" restore - --data-dir new",
+    ]
+    .iter()
+    .enumerate()
+    {
+        let before = entries();
+        let (code, stdout, said) = finish(server.shell(script));
+        assert_eq!(code, 0, "{script}: {said}");
+        assert!(stdout.contains("webhooks      1"), "{stdout}");
+        assert_eq!(entries(), before + 1, "{script}: nothing but the data directory");
+        let moved = server.scratch().join(format!("moved-{number}"));
+        fs::rename(server.scratch().join("new"), &moved).unwrap();
+        if number == 0 {
+            let mut server = Server::builder().data_dir(&moved).not_started();
+            server.start_again();
+            server.api().get(&format!("/api/v1/fleets/{fleet}")).expect(200);
+        }
+    }
+    for script in ["cat b | \"$0\" restore --verify -", "\"$0\" restore --verify - < b"] {
+        let (code, stdout, said) = finish(server.shell(script));
+        assert_eq!(code, 0, "{said}");
+        assert!(stdout.starts_with("standard input is whole"), "{stdout}");
+    }
+    let before = entries();
+    for script in [
+        "head -c 500 b | \"$0\" restore - --data-dir new",
+        "(cat b; echo b) | \"$0\" restore - --data-dir new",
+        "\"$0\" restore - --data-dir new < /dev/null",
+        "head -c 500 b | \"$0\" restore --verify -",
+    ] {
+        let (code, _, said) = finish(server.shell(script));
+        assert!(code == 1 && said.contains("standard input"), "{script}: {said}");
+        assert_eq!(entries(), before, "{script}");
+    }
+}
+
+#[test]
 fn an_interrupted_backup_leaves_nothing_behind() {
     let server = Server::start();
     let (_, hook) = server.fleet_with_webhook(&fleet_of("true", "large"));

@@ -39,7 +39,17 @@ const LAYERS: [(&str, &[&str]); 17] = [
     ("restore", &["archive", "launch", "storage"]),
     (
         "cli",
-        &["activation", "archive", "config", "daemon", "doctor", "fleet_file", "restore", "trust"],
+        &[
+            "activation",
+            "archive",
+            "config",
+            "daemon",
+            "doctor",
+            "fleet_file",
+            "restore",
+            "terminal",
+            "trust",
+        ],
     ),
 ];
 

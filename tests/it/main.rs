@@ -49,6 +49,7 @@ mod soak;
 mod sources;
 mod stopping;
 mod supervised;
+mod terminal;
 mod text_files;
 mod tls;
 mod turns;

@@ -42,7 +42,9 @@ impl<W: Write> Printer<W> {
 
     /// From now on, the vessel at `index` is in its `attempt`.
     pub(super) fn title(&mut self, index: usize, vessel: &VesselRun, attempt: u32) {
-        let mut title = styled(&format!("== {}", printable(&vessel.vessel_name)), BOLD);
+        // The colours of the vessel before end here.
+        let name = styled(&format!("== {}", printable(&vessel.vessel_name)), BOLD);
+        let mut title = format!("{}{name}", anstyle::Reset);
         if attempt > 1 {
             title.push_str(&styled(&format!(" (attempt {attempt})"), DIM));
         }

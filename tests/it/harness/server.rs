@@ -368,6 +368,31 @@ impl Server {
         self.running().more_stdout.try_recv().is_ok()
     }
 
+    /// `script` for /bin/sh in the scratch directory: `$0` is the program, which finds this server.
+    pub fn shell(&self, script: &str) -> Command {
+        let mut shell = Command::new("/bin/sh");
+        shell.args(["-c", script, BOATHOOK]).current_dir(self.scratch()).stdin(Stdio::null());
+        shell.env_clear();
+        for (name, value) in self.cli(&[]).get_envs() {
+            shell.envs(value.map(|value| (name, value)));
+        }
+        shell
+    }
+
+    /// `script` as [`shell`](Self::shell) runs it, on a terminal of its own: its exit code, and all
+    /// that the terminal was sent.
+    #[track_caller]
+    pub fn on_terminal(&self, script: &str) -> (i32, String) {
+        let path = self.scratch().join("on-terminal.sh");
+        fs::write(&path, script.replace("\"$0\"", &format!("'{BOATHOOK}'"))).unwrap();
+        // Of util-linux; runs its command on a new pseudo-terminal and copies what that shows.
+        let mut command = self.shell("exec script -qec 'exec /bin/sh on-terminal.sh' /dev/null");
+        command.env("SHELL", "/bin/sh").env("TERM", "xterm-256color");
+        let output = command.output().expect("script is installed");
+        let code = output.status.code().expect("an exit code");
+        (code, String::from_utf8(output.stdout).expect("a terminal is sent UTF-8"))
+    }
+
     /// A client command for this server: found by its data directory alone.
     pub fn cli(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(BOATHOOK);
