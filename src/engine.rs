@@ -49,7 +49,7 @@ mod timer;
 mod worker;
 
 pub use backup::Backup;
-pub use catalog::{Applied, Denied, FleetView};
+pub use catalog::{Applied, Denied, ExpectedVersion, FleetView};
 pub use history::HistorySize;
 pub use instruments::{AttemptEnd, Instruments};
 pub use intake::AcceptError;
@@ -107,6 +107,9 @@ pub enum Refusal {
     NotFound(String),
     #[error("{0}")]
     Conflict(String),
+    /// The change was meant for another version.
+    #[error("{0}")]
+    Stale(String),
     #[error("{0}")]
     Invalid(String),
     #[error("{0}")]

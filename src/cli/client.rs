@@ -22,6 +22,8 @@ mod proof;
 use connection::ProvenConnector;
 pub use proof::Unproved;
 
+/// The header of a list that tells the `before` of the next page.
+const NEXT_BEFORE: &str = "X-Next-Before";
 /// How long an answer may keep us waiting for its head. The server commits within a second; one
 /// that has hung is not waited for without end.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
@@ -232,15 +234,10 @@ impl Client {
     /// # Errors
     /// As [`Client::get`].
     pub fn list(&self, path: &str, limit: usize) -> Result<Vec<Data>, ClientError> {
-        #[derive(Deserialize)]
-        struct Identified {
-            id: String,
-        }
-        let id = |last: &Data| Ok(last.parse::<Identified>()?.id);
-        self.list_by(path, limit, CLIENT_PAGE, id)
+        self.list_by(path, limit, CLIENT_PAGE)
     }
 
-    /// As [`list`](Self::list), with up to `page_max` entries at a time, whose ids `id` tells.
+    /// As [`list`](Self::list), with up to `page_max` entries at a time.
     ///
     /// # Errors
     /// As [`Client::get`].
@@ -249,7 +246,6 @@ impl Client {
         path: &str,
         limit: usize,
         page_max: usize,
-        id: impl Fn(&Data) -> Result<String, ClientError>,
     ) -> Result<Vec<Data>, ClientError> {
         let mark = if path.contains('?') { '&' } else { '?' };
         let mut entries: Vec<Data> = Vec::new();
@@ -260,15 +256,12 @@ impl Client {
             let asked = format!("{path}{mark}limit={size}{before}");
             let answer =
                 self.exchange(Method::GET, &asked, Content::none(), Some(ANSWER_TIMEOUT))?;
-            // The server has looked through enough for once.
-            let next = answer.headers().get("X-Next-Before").and_then(|id| id.to_str().ok());
-            let next = next.map(str::to_owned);
+            let next = answer.headers().get(NEXT_BEFORE).and_then(|next| next.to_str().ok());
+            let next = next.map(|next| format!("&before={next}"));
             let page: Vec<Box<RawValue>> = self.data(&asked, answer)?.parse()?;
-            let is_last = page.len() < size;
             entries.extend(page.into_iter().map(|json| Data { json, url: url.clone() }));
-            let last = entries.last().filter(|_| !is_last);
-            match next.map(Ok).or_else(|| last.map(&id)).transpose()? {
-                Some(last) => before = format!("&before={last}"),
+            match next {
+                Some(next) => before = next,
                 None => break,
             }
         }

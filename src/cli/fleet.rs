@@ -219,8 +219,7 @@ fn delete(session: &Session, name: &str) -> anyhow::Result<()> {
 fn versions(session: &Session, name: &str) -> anyhow::Result<()> {
     let fleet = session.fleet(name)?;
     let path = format!("/fleets/{}/versions", fleet.id);
-    let number = |version: &Data| Ok(version.parse::<Version>()?.version.to_string());
-    let versions = session.client.list_by(&path, usize::MAX, CLIENT_VERSIONS_PAGE, number)?;
+    let versions = session.client.list_by(&path, usize::MAX, CLIENT_VERSIONS_PAGE)?;
     if session.json {
         return Ok(print_json(&joined(&versions))?);
     }

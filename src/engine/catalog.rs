@@ -16,10 +16,12 @@ use crate::domain::webhook::{TokenHash, Webhook};
 use crate::engine::Refusal;
 use crate::fleet_file::FleetFile;
 
+mod expected;
 #[cfg(test)]
 mod tests;
 mod webhooks;
 
+pub use expected::ExpectedVersion;
 pub use webhooks::Denied;
 use webhooks::{Notes, WebhookEntry};
 
@@ -167,9 +169,7 @@ impl Catalog {
     /// Every fleet, by name.
     pub fn fleets(&self) -> Vec<FleetView> {
         let mut fleets: Vec<FleetView> = self.fleets.values().map(|it| self.view(it)).collect();
-        fleets.sort_by(|a, b| {
-            (&a.fleet.name, &a.project_name).cmp(&(&b.fleet.name, &b.project_name))
-        });
+        fleets.sort_by(|a, b| (&a.fleet.name, a.fleet.id).cmp(&(&b.fleet.name, b.fleet.id)));
         fleets
     }
 
@@ -238,9 +238,11 @@ impl Catalog {
         &mut self,
         id: FleetId,
         mut file: FleetFile,
+        expected: &ExpectedVersion,
         now: Timestamp,
     ) -> Result<(Applied, FleetView, Vec<Change>), Refusal> {
         let entry = self.entry(id)?;
+        expected.check(Some(&entry.fleet))?;
         if let Some(other) = file.id
             && other != id
         {
@@ -279,14 +281,13 @@ impl Catalog {
     pub fn apply_fleet(
         &mut self,
         mut file: FleetFile,
+        expected: &ExpectedVersion,
         now: Timestamp,
     ) -> Result<(Applied, FleetView, Vec<Change>), Refusal> {
         let project = file.project.get_or_insert_with(|| DEFAULT_PROJECT.to_owned());
-        let existing = self.project_by_name(project).and_then(|project| {
-            let fleets = self.fleets.values().filter(|entry| entry.fleet.project_id == project);
-            find_by_name(fleets, &file.definition.name, |entry| &entry.fleet.name)
-        });
-        let existing = existing.map(|entry| entry.fleet.id);
+        let existing = self.fleet_named(project, &file.definition.name);
+        expected.check(existing)?;
+        let existing = existing.map(|fleet| fleet.id);
         if let Some(id) = file.id
             && Some(id) != existing
             && (existing.is_some() || self.fleets.contains_key(&id))
@@ -297,7 +298,7 @@ impl Catalog {
             )));
         }
         match existing {
-            Some(id) => self.update_fleet(id, file, now),
+            Some(id) => self.update_fleet(id, file, expected, now),
             None => {
                 let (view, changes) = self.create_fleet(file, now)?;
                 Ok((Applied::Created, view, changes))
@@ -309,8 +310,12 @@ impl Catalog {
     ///
     /// # Errors
     /// When there is no such fleet.
-    pub fn delete_fleet(&mut self, id: FleetId) -> Result<Vec<Change>, Refusal> {
-        self.entry(id)?;
+    pub fn delete_fleet(
+        &mut self,
+        id: FleetId,
+        expected: &ExpectedVersion,
+    ) -> Result<Vec<Change>, Refusal> {
+        expected.check(Some(&self.entry(id)?.fleet))?;
         let mut changes = self.take_webhook(id);
         self.fleets.remove(&id);
         changes.push(Change::RemoveFleet(id));
@@ -329,6 +334,12 @@ impl Catalog {
             current: Arc::clone(&entry.current),
             has_webhook: entry.webhook.is_some(),
         }
+    }
+
+    fn fleet_named(&self, project: &str, name: &str) -> Option<&Fleet> {
+        let project = self.project_by_name(project)?;
+        let fleets = self.fleets.values().map(|entry| &entry.fleet);
+        find_by_name(fleets.filter(|fleet| fleet.project_id == project), name, |it| &it.name)
     }
 
     fn project_by_name(&self, name: &str) -> Option<ProjectId> {

@@ -10,7 +10,7 @@ use crate::domain::fleet::{FleetVersion, Organization, Project};
 use crate::domain::ids::{FleetId, ProjectId};
 use crate::domain::run::RunRecord;
 use crate::domain::webhook::{Token, TokenHash, Webhook, WebhookSettings};
-use crate::engine::catalog::{Applied, Catalog, Denied, FleetView};
+use crate::engine::catalog::{Applied, Catalog, Denied, ExpectedVersion, FleetView};
 use crate::engine::{Engine, Refusal};
 use crate::fleet_file::FleetFile;
 
@@ -98,15 +98,25 @@ impl Engine {
     /// Saves a new version of a fleet.
     ///
     /// # Errors
-    /// When there is none, or its new name is taken.
-    pub fn update_fleet(&self, id: FleetId, file: FleetFile) -> Result<FleetView, Refusal> {
-        Ok(self.save_version(id, file)?.1)
+    /// When there is none, it is not as expected, or its new name is taken.
+    pub fn update_fleet(
+        &self,
+        id: FleetId,
+        file: FleetFile,
+        expected: &ExpectedVersion,
+    ) -> Result<FleetView, Refusal> {
+        Ok(self.save_version(id, file, expected)?.1)
     }
 
-    fn save_version(&self, id: FleetId, file: FleetFile) -> Result<(Applied, FleetView), Refusal> {
+    fn save_version(
+        &self,
+        id: FleetId,
+        file: FleetFile,
+        expected: &ExpectedVersion,
+    ) -> Result<(Applied, FleetView), Refusal> {
         self.check_user(&file)?;
         self.change(|catalog, now| {
-            let (applied, view, changes) = catalog.update_fleet(id, file, now)?;
+            let (applied, view, changes) = catalog.update_fleet(id, file, expected, now)?;
             Ok(((applied, view), changes))
         })
     }
@@ -114,12 +124,16 @@ impl Engine {
     /// Creates or updates the fleet of this project and name.
     ///
     /// # Errors
-    /// When the file carries the id of another fleet.
-    pub fn apply_fleet(&self, mut file: FleetFile) -> Result<(Applied, FleetView), Refusal> {
+    /// When the file carries the id of another fleet, or the fleet is not as expected.
+    pub fn apply_fleet(
+        &self,
+        mut file: FleetFile,
+        expected: &ExpectedVersion,
+    ) -> Result<(Applied, FleetView), Refusal> {
         self.check_user(&file)?;
         file.id = self.usable_id(file.id);
         self.change(|catalog, now| {
-            let (applied, view, changes) = catalog.apply_fleet(file, now)?;
+            let (applied, view, changes) = catalog.apply_fleet(file, expected, now)?;
             Ok(((applied, view), changes))
         })
     }
@@ -127,9 +141,9 @@ impl Engine {
     /// Removes a fleet and its webhook.
     ///
     /// # Errors
-    /// [`Refusal::NotFound`].
-    pub fn delete_fleet(&self, id: FleetId) -> Result<(), Refusal> {
-        self.change(|catalog, _| Ok(((), catalog.delete_fleet(id)?)))
+    /// When there is none, or it is not as expected.
+    pub fn delete_fleet(&self, id: FleetId, expected: &ExpectedVersion) -> Result<(), Refusal> {
+        self.change(|catalog, _| Ok(((), catalog.delete_fleet(id, expected)?)))
     }
 
     /// Up to `limit` versions of a fleet, those older than `before` if it is given, newest first.
@@ -162,10 +176,16 @@ impl Engine {
     /// Makes the definition of an earlier version the newest one, unless it is that already.
     ///
     /// # Errors
-    /// When there is no such fleet or version, or its name has been taken since.
-    pub fn revert_fleet(&self, id: FleetId, version: u32) -> Result<(Applied, FleetView), Refusal> {
+    /// When there is no such fleet or version, it is not as expected, or its name has been taken
+    /// since.
+    pub fn revert_fleet(
+        &self,
+        id: FleetId,
+        version: u32,
+        expected: &ExpectedVersion,
+    ) -> Result<(Applied, FleetView), Refusal> {
         let earlier = self.fleet_version(id, version)?;
-        self.save_version(id, FleetFile::of(id, earlier.definition.clone()))
+        self.save_version(id, FleetFile::of(id, earlier.definition.clone()), expected)
     }
 
     /// The webhook of a fleet, if it has one.

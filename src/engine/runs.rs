@@ -40,7 +40,7 @@ pub struct RunFilter {
 #[derive(Clone, Debug)]
 pub struct RunPage {
     pub runs: Vec<RunView>,
-    /// Where to go on when there may be more, but enough were looked at: the last of them.
+    /// Where to go on when there may be more: the last run that was looked at.
     pub next_before: Option<RunId>,
 }
 
@@ -87,10 +87,7 @@ impl Engine {
         let mut last = None;
         let runs = runs.take_while(|run| first.is_none_or(|first| run.id >= first));
         for (scanned, run) in runs.enumerate() {
-            if page.runs.len() == filter.limit {
-                break;
-            }
-            if scanned == filter.scanned_max {
+            if page.runs.len() == filter.limit || scanned == filter.scanned_max {
                 page.next_before = last;
                 break;
             }

@@ -39,7 +39,7 @@ use crate::http::denial::Denial;
 use crate::http::instruments::Instruments;
 use crate::http::message::{self, Answer, Body, Handler, Request, Stream, StreamWriter};
 use crate::http::origin::{self, Hosts};
-use crate::http::query::Query;
+use crate::http::query::{NEXT_BEFORE, Query};
 use crate::http::respond::{self, Problem};
 use crate::http::route::{self, Found, Route};
 use crate::http::session::Sessions;
@@ -165,6 +165,15 @@ impl Reply {
         }
     }
 
+    /// Part of a list, which tells where the next part begins.
+    fn page(entries: &[impl Serialize], next: Option<String>) -> Outcome {
+        let page = Self::ok(&entries)?;
+        Ok(match next {
+            Some(before) => page.with_header(NEXT_BEFORE, before),
+            None => page,
+        })
+    }
+
     /// There is nothing left to show.
     fn gone() -> Outcome {
         Ok(Self::Data(200, "null".to_owned()))
@@ -190,6 +199,8 @@ struct Call<'c, 'r> {
     request: &'c mut Request<'r>,
     /// The segments of the path that vary.
     segments: Vec<String>,
+    /// The parameters of the query string; of a test run, none.
+    query: Query,
 }
 
 impl Call<'_, '_> {
@@ -202,11 +213,6 @@ impl Call<'_, '_> {
     fn id<T: FromStr>(&self, index: usize, noun: &str) -> Result<T, Problem> {
         let segment = self.segment(index);
         segment.parse().map_err(|_| Problem::not_found(format!("no such {noun}: {segment:?}")))
-    }
-
-    /// The parameters of the query string; to a test run, which takes any, they are just text.
-    fn query(&self) -> Result<Query, Problem> {
-        Query::parse(&self.request.query)
     }
 
     /// The media type of the body, in lower case and without parameters; empty when none is given.
@@ -270,6 +276,11 @@ fn of_api(answer: Answer) -> Answer {
     guarded(answer)
         .with_header("Cache-Control", "no-store")
         .with_header("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+}
+
+/// Whether `path` is where a fleet is started as its webhook would start it.
+fn is_test(path: &str) -> bool {
+    path.ends_with("/test")
 }
 
 /// The part of a Content-Type or Accept before any semicolon.
@@ -363,7 +374,10 @@ impl AdminHandler {
     fn outcome(&self, request: &mut Request<'_>) -> Outcome {
         match route::find(ROUTES, &request.method, &request.path) {
             Found::Endpoint { endpoint, segments } => {
-                endpoint(self, &mut Call { request, segments })
+                // A test run takes whatever a webhook takes.
+                let text = if is_test(&request.path) { "" } else { request.query.as_str() };
+                let query = Query::parse(text)?;
+                endpoint(self, &mut Call { request, segments, query })
             }
             Found::OtherMethods(methods) => Err(Problem::method_not_allowed(&methods)),
             Found::Nothing => Err(Problem::not_found("there is nothing at this path")),
@@ -392,7 +406,7 @@ impl Handler for AdminHandler {
         // strangers must not use up the room for bodies, which senders of webhooks need.
         let body_bytes_max = match head.path.as_str() {
             SESSION => limits::SIGN_IN_BODY_BYTES_MAX,
-            path if path.ends_with("/test") => self.settings.facts.settings.max_body_bytes,
+            path if is_test(path) => self.settings.facts.settings.max_body_bytes,
             _ => limits::FLEET_FILE_BYTES_MAX as u64,
         };
         Ok(Pass { remote_addr: peer, body_bytes_max })

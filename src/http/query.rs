@@ -1,10 +1,56 @@
 //! Query strings: names and values, and the refusal of values that make no sense.
 
-use std::fmt::Display;
+use std::collections::BTreeSet;
+use std::fmt::{self, Display};
 use std::str::FromStr;
+
+use data_encoding::HEXLOWER;
 
 use crate::http::respond::Problem;
 use crate::limits;
+
+/// The header of a list that tells which `before` leads to the next page; absent from the last page.
+pub const NEXT_BEFORE: &str = "X-Next-Before";
+
+/// Part of a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page<T> {
+    pub items: Vec<T>,
+    /// The `before` of the next page, when there is one.
+    pub next: Option<String>,
+}
+
+/// The place of an item in a list that is sorted by name and, among equal names, by id. As a cursor
+/// it stays valid when its item is renamed or removed.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Position {
+    name: Vec<u8>,
+    id: String,
+}
+
+impl Position {
+    /// The place of the item with this name and id.
+    pub fn new(name: &str, id: impl Display) -> Self {
+        Self { name: name.as_bytes().to_vec(), id: id.to_string() }
+    }
+}
+
+impl Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", HEXLOWER.encode(&self.name), self.id)
+    }
+}
+
+impl FromStr for Position {
+    /// It is no cursor.
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (name, id) = text.split_once('.').ok_or(())?;
+        let name = HEXLOWER.decode(name.as_bytes()).map_err(|_| ())?;
+        Ok(Self { name, id: id.to_owned() })
+    }
+}
 
 /// The parameters of a query string, decoded, in the order in which they came.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -15,14 +61,19 @@ impl Query {
     /// absent, so that a form can leave its fields empty.
     ///
     /// # Errors
-    /// When an escape is broken or does not make UTF-8.
+    /// When an escape is broken or does not make UTF-8, or a parameter is given twice.
     pub fn parse(text: &str) -> Result<Self, Problem> {
-        let mut parameters = Vec::new();
+        let (mut parameters, mut names) = (Vec::new(), BTreeSet::new());
         for pair in text.split('&') {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let (Some(name), Some(value)) = (decoded(name), decoded(value)) else {
                 return Err(Problem::bad_request("the query string has a broken escape"));
             };
+            if !pair.is_empty() && !names.insert(name.clone()) {
+                return Err(Problem::bad_request(format!(
+                    "query parameter {name:?}: given twice; give it once"
+                )));
+            }
             if !value.is_empty() {
                 parameters.push((name, value));
             }
@@ -44,7 +95,7 @@ impl Query {
         }
     }
 
-    /// The first value of `name`.
+    /// The value of `name`.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(given, _)| given == name).map(|(_, value)| value.as_str())
     }
@@ -86,24 +137,37 @@ impl Query {
         }
     }
 
-    /// The part of `items` that `limit` and `before` ask for: those that come after the item whose
-    /// id is `before` in the order of the list.
+    /// The part that `limit` and `before` ask for of `items`, which are sorted by `position`:
+    /// `before` is the id of an item or the cursor of an earlier page.
     ///
     /// # Errors
-    /// When `limit` makes no sense or no item has the id `before`.
-    pub fn page<T>(&self, items: Vec<T>, id: impl Fn(&T) -> String) -> Result<Vec<T>, Problem> {
+    /// When `limit` or `before` makes no sense, or no item has the id `before`.
+    pub fn page<T>(
+        &self,
+        items: Vec<T>,
+        position: impl Fn(&T) -> Position,
+    ) -> Result<Page<T>, Problem> {
         self.allow_only(&["limit", "before"])?;
         let limit = self.limit()?;
-        let skipped = match self.get("before") {
+        let skipped = match self.get("before").map(|before| (before, before.parse::<Position>())) {
             None => 0,
-            Some(before) => {
-                let position = items.iter().position(|item| id(item) == before);
-                position.ok_or_else(|| {
-                    Problem::bad_request("query parameter \"before\": not in this list")
+            Some((_, Ok(last))) => items.partition_point(|item| position(item) <= last),
+            Some((id, Err(()))) => {
+                let named = items.iter().position(|item| position(item).id == id);
+                named.ok_or_else(|| {
+                    Problem::bad_request(format!(
+                        "query parameter \"before\": not in this list; go on from {NEXT_BEFORE} of \
+                         the page before"
+                    ))
                 })? + 1
             }
         };
-        Ok(items.into_iter().skip(skipped).take(limit).collect())
+        let mut items: Vec<T> = items.into_iter().skip(skipped).collect();
+        let has_more = items.len() > limit;
+        items.truncate(limit);
+        let last = items.last().filter(|_| has_more);
+        let next = last.map(|item| position(item).to_string());
+        Ok(Page { items, next })
     }
 }
 
@@ -156,12 +220,35 @@ mod tests {
 
     #[test]
     fn pages_follow_each_other() {
-        let page = |text: &str| {
-            Query::parse(text).unwrap().page(vec![1, 2, 3, 4, 5], |item| item.to_string())
+        let page = |text: &str, items: &[(&str, u8)]| {
+            let position = |item: &(&str, u8)| Position::new(item.0, item.1);
+            let page = Query::parse(text)?.page(items.to_vec(), position)?;
+            let ids: Vec<u8> = page.items.iter().map(|item| item.1).collect();
+            Ok::<_, Problem>((ids, page.next))
         };
-        assert_eq!(page("limit=2"), Ok(vec![1, 2]));
-        assert_eq!(page("limit=2&before=2"), Ok(vec![3, 4]));
-        assert_eq!(page("before=5"), Ok(vec![]));
-        assert_eq!(page("before=6").unwrap_err().status, 400);
+        let all = [("a", 1), ("b", 2), ("b", 3), ("c", 4), ("d", 5)];
+        let (ids, next) = page("limit=2", &all).unwrap();
+        assert_eq!(ids, [1, 2]);
+        let next = format!("limit=2&before={}", next.unwrap());
+        let ids = |text: &str, items: &[_]| page(text, items).map(|(ids, _)| ids);
+        assert_eq!(ids(&next, &all), Ok(vec![3, 4]));
+        // What has become of the last item of the first page does not matter.
+        assert_eq!(ids(&next, &[("a", 1), ("b", 3), ("c", 4), ("z", 2)]), Ok(vec![3, 4]));
+        assert_eq!(ids(&next, &[("aa", 9), ("b", 3), ("c", 4)]), Ok(vec![3, 4]));
+        assert_eq!(page("limit=5", &all).unwrap().1, None);
+        assert_eq!(ids("limit=2&before=2", &all), Ok(vec![3, 4]));
+        assert_eq!(ids("before=5", &all), Ok(vec![]));
+        for before in ["before=6", "before=%21.6", "before=YQ"] {
+            assert_eq!(ids(before, &all).unwrap_err().status, 400, "{before}");
+        }
+    }
+
+    #[test]
+    fn a_parameter_given_twice_is_refused() {
+        for text in ["a=1&a=2", "a=1&a=1", "a=&a=1", "a&a", "%61=1&a=2"] {
+            let problem = Query::parse(text).unwrap_err();
+            assert!(problem.status == 400 && problem.message.contains("\"a\""), "{problem:?}");
+        }
+        assert!(Query::parse("a=1&&b=2&").is_ok());
     }
 }

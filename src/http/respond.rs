@@ -67,6 +67,7 @@ impl From<Refusal> for Problem {
         let status = match &refusal {
             Refusal::NotFound(_) => 404,
             Refusal::Conflict(_) => 409,
+            Refusal::Stale(_) => 412,
             Refusal::Invalid(_) => 422,
             Refusal::Overloaded(_) => 503,
         };
@@ -149,6 +150,7 @@ fn code(status: u16) -> &'static str {
         405 => "method_not_allowed",
         408 => "request_timeout",
         409 => "conflict",
+        412 => "precondition_failed",
         413 => "payload_too_large",
         414 => "uri_too_long",
         415 => "unsupported_media_type",

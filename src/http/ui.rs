@@ -114,7 +114,7 @@ mod tests {
             let file = find(link, None).unwrap_or_else(|| panic!("nothing at {link}"));
             assert!(file.headers.iter().any(|(_, value)| value.contains("immutable")));
         }
-        assert!(find(&format!("/ui/0{}/app.js", &VERSION[1..]), None).is_none());
+        assert!(find(&format!("/ui/x{}/app.js", &VERSION[1..]), None).is_none());
         for path in ["/ui/app.js", "/api/v1/fleets", "/healthz", "/metrics", "//evil", "/fleet"] {
             assert!(find(path, None).is_none(), "{path}");
         }

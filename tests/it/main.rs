@@ -27,6 +27,7 @@ mod hostile;
 mod impostor;
 mod intake;
 mod layers;
+mod lists;
 mod memory;
 mod messages;
 mod metrics;

@@ -1,5 +1,6 @@
 //! The web pages, in a real browser.
 
+mod edits;
 mod gallery;
 mod hostile;
 mod neighbours;

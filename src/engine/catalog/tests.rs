@@ -46,10 +46,13 @@ fn file(name: &str) -> FleetFile {
 #[test]
 fn a_stored_name_in_another_encoding_is_found_and_composed() {
     let (mut catalog, _, ids) = catalog("default", &["de\u{301}ploy"]);
-    let (applied, view, _) = catalog.apply_fleet(file("déploy"), Timestamp::default()).unwrap();
+    let (applied, view, _) =
+        catalog.apply_fleet(file("déploy"), &ExpectedVersion::Any, Timestamp::default()).unwrap();
     assert_eq!((applied, view.fleet.id), (Applied::Updated, ids[0]));
     assert_eq!(view.fleet.name, "déploy");
-    let (applied, ..) = catalog.apply_fleet(file("de\u{301}ploy"), Timestamp::default()).unwrap();
+    let (applied, ..) = catalog
+        .apply_fleet(file("de\u{301}ploy"), &ExpectedVersion::Any, Timestamp::default())
+        .unwrap();
     assert_eq!(applied, Applied::Unchanged);
     let taken = catalog.create_fleet(file("de\u{301}ploy"), Timestamp::default());
     assert!(matches!(taken, Err(Refusal::Conflict(_))), "{taken:?}");
@@ -60,9 +63,11 @@ fn fleets_with_names_that_are_refused_today_are_shown_and_can_be_renamed() {
     let (mut catalog, _, ids) = catalog("default", &["a\u{a0}b", "\u{200b}"]);
     assert_eq!(catalog.fleets().len(), 2);
     assert_eq!(catalog.fleet(ids[1]).unwrap().fleet.name, "\u{200b}");
-    let renamed = catalog.update_fleet(ids[1], file("seen"), Timestamp::default()).unwrap();
+    let renamed = catalog
+        .update_fleet(ids[1], file("seen"), &ExpectedVersion::Any, Timestamp::default())
+        .unwrap();
     assert_eq!(renamed.1.fleet.name, "seen");
-    assert!(catalog.delete_fleet(ids[0]).is_ok());
+    assert!(catalog.delete_fleet(ids[0], &ExpectedVersion::Any).is_ok());
 }
 
 #[test]

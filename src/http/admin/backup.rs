@@ -4,7 +4,7 @@ use super::{AdminHandler, Call, Outcome, Reply};
 
 /// Makes a backup, whose end says whether it is whole.
 pub(super) fn make(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
-    call.query()?.allow_only(&[])?;
+    call.query.allow_only(&[])?;
     let backup = admin.engine.begin_backup()?;
     let answer =
         Reply::stream("application/octet-stream", None, true, move |out| backup.write(out));

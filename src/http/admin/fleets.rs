@@ -6,9 +6,10 @@ use super::{AdminHandler, Call, Outcome, Reply, media_type, unsupported};
 use crate::domain::fleet::{FleetVersion, Program, VesselDefinition};
 use crate::domain::ids::FleetId;
 use crate::domain::source::Language;
-use crate::engine::{Applied, FleetView};
+use crate::engine::{Applied, ExpectedVersion, FleetView};
 use crate::fleet_file::{self, FleetFile, FleetFileError};
 use crate::http::message::Answer;
+use crate::http::query::Position;
 use crate::http::respond::Problem;
 use crate::http::view::{DefinitionJson, FleetJson, VersionJson};
 
@@ -17,62 +18,71 @@ const YAML: &str = "application/yaml";
 const FILE_JSON: &str = "application/vnd.boathook.fleet+json";
 
 pub(super) fn list(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
-    let fleets = call.query()?.page(admin.engine.fleets(), |view| view.fleet.id.to_string())?;
-    Reply::ok(&fleets.iter().map(FleetJson::from).collect::<Vec<_>>())
+    let position = |view: &FleetView| Position::new(&view.fleet.name, view.fleet.id);
+    let page = call.query.page(admin.engine.fleets(), position)?;
+    Reply::page(&page.items.iter().map(FleetJson::from).collect::<Vec<_>>(), page.next)
 }
 
 pub(super) fn create(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
     let view = admin.engine.create_fleet(fleet_file(call)?)?;
-    Reply::created(&FleetJson::from(&view).with_warnings(warnings(admin, &view)))
+    let shown = FleetJson::from(&view).with_warnings(warnings(admin, &view));
+    Ok(Reply::created(&shown)?.with_version(&view))
 }
 
 /// `fleet apply`: the fleet of this name is made what the body says.
 pub(super) fn apply(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
-    if call.query()?.get("by") != Some("name") {
+    if call.query.get("by") != Some("name") {
         return Err(Problem::bad_request(
             "query parameter \"by\": say by=name, or put the fleet's id into the path",
         ));
     }
-    let (applied, view) = admin.engine.apply_fleet(fleet_file(call)?)?;
+    let (file, expected) = (fleet_file(call)?, expected_version(call));
+    let (applied, view) = admin.engine.apply_fleet(file, &expected)?;
     let status = if matches!(applied, Applied::Created) { 201 } else { 200 };
     let changed = !matches!(applied, Applied::Unchanged);
     let shown = FleetJson::from(&view).with_changed(changed).with_warnings(warnings(admin, &view));
-    Reply::with_status(status, &shown)
+    Ok(Reply::with_status(status, &shown)?.with_version(&view))
 }
 
 pub(super) fn get(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
     let view = admin.engine.fleet(fleet_id(call)?)?;
     let accept = call.request.header("Accept").unwrap_or_default();
-    for range in accept.split(|byte| *byte == b',').map(media_type) {
-        if is_yaml(&range) {
-            return Ok(Reply::Plain(Answer::new(200, YAML, yaml(&view, &view.current))));
+    let mut ranges = accept.split(|byte| *byte == b',').map(media_type);
+    let reply = match ranges.find(|range| is_yaml(range) || range == FILE_JSON) {
+        Some(range) if range == FILE_JSON => {
+            Reply::Plain(Answer::new(200, FILE_JSON, json(&view)?))
         }
-        if range == FILE_JSON {
-            return Ok(Reply::Plain(Answer::new(200, FILE_JSON, json(&view)?)));
-        }
-    }
-    Reply::ok(&FleetJson::from(&view))
+        Some(_) => Reply::Plain(Answer::new(200, YAML, yaml(&view, &view.current))),
+        None => Reply::ok(&FleetJson::from(&view))?,
+    };
+    Ok(reply.with_version(&view))
 }
 
 pub(super) fn update(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
     let id = fleet_id(call)?;
-    let view = admin.engine.update_fleet(id, fleet_file(call)?)?;
-    Reply::ok(&FleetJson::from(&view).with_warnings(warnings(admin, &view)))
+    let (file, expected) = (fleet_file(call)?, expected_version(call));
+    let view = admin.engine.update_fleet(id, file, &expected)?;
+    let shown = FleetJson::from(&view).with_warnings(warnings(admin, &view));
+    Ok(Reply::ok(&shown)?.with_version(&view))
 }
 
 pub(super) fn delete(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
-    admin.engine.delete_fleet(fleet_id(call)?)?;
+    admin.engine.delete_fleet(fleet_id(call)?, &expected_version(call))?;
     Reply::gone()
 }
 
 pub(super) fn versions(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
     let view = admin.engine.fleet(fleet_id(call)?)?;
-    let query = call.query()?;
+    let query = &call.query;
     query.allow_only(&["limit", "before"])?;
     let (before, limit) = (query.parsed("before")?, query.limit()?);
-    let versions = admin.engine.fleet_versions(view.fleet.id, before, limit)?;
-    let shown = versions.iter().map(|version| version_json(&view, version));
-    Reply::ok(&shown.collect::<Vec<_>>())
+    // One more tells whether there are more.
+    let versions = admin.engine.fleet_versions(view.fleet.id, before, limit + 1)?;
+    let page = versions.get(..limit).unwrap_or(&versions);
+    let last = page.last().filter(|_| page.len() < versions.len());
+    let next = last.map(|version| version.version.to_string());
+    let shown: Vec<_> = page.iter().map(|version| version_json(&view, version)).collect();
+    Reply::page(&shown, next)
 }
 
 pub(super) fn version(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
@@ -83,11 +93,38 @@ pub(super) fn version(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome 
 
 /// Makes a new version with the content of an old one: 201, or 200 if the newest has it already.
 pub(super) fn revert(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
-    let (applied, view) = admin.engine.revert_fleet(fleet_id(call)?, call.id(1, "version")?)?;
-    match applied {
-        Applied::Unchanged => Reply::ok(&FleetJson::from(&view)),
-        Applied::Created | Applied::Updated => Reply::created(&FleetJson::from(&view)),
+    let (id, version, expected) = (fleet_id(call)?, call.id(1, "version")?, expected_version(call));
+    let (applied, view) = admin.engine.revert_fleet(id, version, &expected)?;
+    let status = if matches!(applied, Applied::Unchanged) { 200 } else { 201 };
+    Ok(Reply::with_status(status, &FleetJson::from(&view))?.with_version(&view))
+}
+
+impl Reply {
+    /// Adds the entity tag of the fleet: its version, which `If-Match` of a later change may name.
+    fn with_version(self, view: &FleetView) -> Self {
+        self.with_header("ETag", format!("\"{}\"", view.fleet.version))
     }
+}
+
+/// What `If-Match` asks for (RFC 9110 13.1.1). A tag that is no version of a fleet never matches.
+fn expected_version(call: &Call<'_, '_>) -> ExpectedVersion {
+    let given =
+        call.request.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("If-Match"));
+    let tags: Vec<&[u8]> = given
+        .flat_map(|(_, value)| value.split(|byte| *byte == b','))
+        .map(<[u8]>::trim_ascii)
+        .collect();
+    if tags.is_empty() {
+        return ExpectedVersion::Any;
+    }
+    if tags.contains(&&b"*"[..]) {
+        return ExpectedVersion::Existing;
+    }
+    let version = |tag: &&[u8]| -> Option<u32> {
+        let digits = std::str::from_utf8(tag).ok()?.strip_prefix('"')?.strip_suffix('"')?;
+        digits.parse().ok()
+    };
+    ExpectedVersion::OneOf(tags.iter().filter_map(version).collect())
 }
 
 /// What the author of a fleet should know that is no reason to refuse it.

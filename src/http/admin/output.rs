@@ -12,7 +12,7 @@ use crate::limits;
 
 /// Bytes from `offset` on; with `follow`, until the attempt is settled.
 pub(super) fn get(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
-    let query = call.query()?;
+    let query = &call.query;
     query.allow_only(&["follow", "part", "offset", "attempt"])?;
     let offset = query.parsed("offset")?.unwrap_or(0);
     let attempt = query.parsed("attempt")?;

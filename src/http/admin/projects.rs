@@ -3,7 +3,9 @@
 use serde::Deserialize;
 
 use super::{AdminHandler, Call, Outcome, Reply};
+use crate::domain::fleet::Project;
 use crate::domain::ids::ProjectId;
+use crate::http::query::Position;
 use crate::http::respond::Problem;
 use crate::http::view::{OrganizationJson, ProjectJson};
 
@@ -20,8 +22,10 @@ pub(super) fn organization(admin: &AdminHandler, _: &mut Call<'_, '_>) -> Outcom
 }
 
 pub(super) fn list(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
-    let projects = call.query()?.page(admin.engine.projects(), |project| project.id.to_string())?;
-    Reply::ok(&projects.into_iter().map(ProjectJson::from).collect::<Vec<_>>())
+    let position = |project: &Project| Position::new(&project.name, project.id);
+    let page = call.query.page(admin.engine.projects(), position)?;
+    let shown: Vec<_> = page.items.into_iter().map(ProjectJson::from).collect();
+    Reply::page(&shown, page.next)
 }
 
 pub(super) fn create(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {

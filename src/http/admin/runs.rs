@@ -24,7 +24,7 @@ const ADMIN_HEADERS: [&str; 5] =
 /// The API trigger, or an on-demand run.
 pub(super) fn start(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
     let version = admin.engine.current_version(fleet_id(call)?)?;
-    let trigger = match call.query()?.parsed("trigger")? {
+    let trigger = match call.query.parsed("trigger")? {
         None => Trigger::Api,
         Some(trigger @ (Trigger::Api | Trigger::OnDemand)) => trigger,
         Some(_) => {
@@ -51,7 +51,7 @@ pub(super) fn test(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
 }
 
 pub(super) fn list(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
-    let query = call.query()?;
+    let query = &call.query;
     let known = ["fleet", "status", "trigger", "since", "until", "before", "limit"];
     query.allow_only(&known)?;
     let page = admin.engine.runs(&RunFilter {
@@ -64,11 +64,8 @@ pub(super) fn list(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
         limit: query.limit()?,
         ..RunFilter::default()
     });
-    let runs = Reply::ok(&page.runs.iter().map(RunJson::from).collect::<Vec<_>>())?;
-    Ok(match page.next_before {
-        Some(last) => runs.with_header("X-Next-Before", last.to_string()),
-        None => runs,
-    })
+    let shown: Vec<_> = page.runs.iter().map(RunJson::from).collect();
+    Reply::page(&shown, page.next_before.map(|last| last.to_string()))
 }
 
 pub(super) fn get(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {

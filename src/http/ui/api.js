@@ -79,16 +79,32 @@ async function data(method, path, options) {
 }
 
 export const get = (path, signal) => data("GET", path, { signal });
-export const del = (path) => data("DELETE", path);
-export const post = (path, value) => sendJson("POST", path, value);
+export const del = (path, headers) => data("DELETE", path, { headers });
+export const post = (path, value, headers) => sendJson("POST", path, value, headers);
 export const put = (path, value) => sendJson("PUT", path, value);
-export const sendYaml = (method, path, text) =>
-  data(method, path, { body: text, type: "application/yaml" });
+export const sendYaml = (method, path, text, headers) =>
+  data(method, path, { body: text, type: "application/yaml", headers });
 
-function sendJson(method, path, value) {
+function sendJson(method, path, value, headers) {
   const body = value === undefined ? undefined : JSON.stringify(value);
-  return data(method, path, { body, type: body && "application/json" });
+  return data(method, path, { body, type: body && "application/json", headers });
 }
+
+// Every entry of the list at `path`, page by page.
+export async function list(path, signal) {
+  const entries = [];
+  let before = "";
+  do {
+    const response = await request("GET", `${path}?limit=1000${before}`, { signal });
+    entries.push(...(await response.json()).data);
+    const next = response.headers.get("X-Next-Before");
+    before = next && `&before=${encodeURIComponent(next)}`;
+  } while (before);
+  return entries;
+}
+
+// Makes a change conditional: it is refused by 412 when the fleet is at another version.
+export const ifAt = (version) => ({ "If-Match": `"${version}"` });
 
 // Saves what is at `path` as a file.
 export async function download(path, name) {

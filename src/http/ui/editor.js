@@ -1,7 +1,7 @@
 // Editing the file of a fleet: line numbers, and what the server thinks of it while one types.
 
 import { h } from "./dom.js";
-import { del, request, sendYaml } from "./api.js";
+import { del, get, ifAt, request, sendYaml } from "./api.js";
 import { plural } from "./format.js";
 import { ask, button, notice, pressed, say } from "./parts.js";
 import { graph } from "./graph.js";
@@ -120,14 +120,31 @@ export class Editor {
 
 export async function editFleet(context, view) {
   const headers = { Accept: "application/yaml" };
-  let saved = await (await request("GET", `/fleets/${view.id}`, { headers, signal: context.signal })).text();
+  const path = `/fleets/${view.id}`;
+  const response = await request("GET", path, { headers, signal: context.signal });
+  // The version that the text is an edit of.
+  let version = Number(JSON.parse(response.headers.get("ETag")));
+  let saved = await response.text();
   const editor = new Editor(saved, () => { discard.disabled = editor.text === saved; });
   context.guard = () => editor.text !== saved;
   const discard = button("Discard changes", () => { editor.text = saved; discard.disabled = true; }, { disabled: true });
   const save = pressed(async () => {
-    const { version } = await sendYaml("PUT", `/fleets/${view.id}`, editor.text);
-    saved = editor.text;
-    say(version === view.version ? "Nothing had changed" : `Saved as version ${version}`);
+    const text = editor.text;
+    const put = () => sendYaml("PUT", path, text, ifAt(version));
+    const changed = await put().catch(async (error) => {
+      if (error.status !== 412) throw error;
+      const { version: newest } = await get(path);
+      if (!await ask({
+        title: `Version ${newest} was saved meanwhile`,
+        text: [`Your text is an edit of version ${version}. To save it now takes back what version ${newest} has changed; no version is lost. "Versions" shows the differences.`],
+        action: "Save over it",
+      })) return null;
+      version = newest;
+      return put();
+    });
+    if (!changed) return;
+    saved = text;
+    say(changed.version === version ? "Nothing had changed" : `Saved as version ${changed.version}`);
     await context.reload();
   });
   const remove = pressed(async () => {
@@ -137,7 +154,7 @@ export async function editFleet(context, view) {
       action: "Delete the fleet",
     })) return;
     context.guard = null;
-    await del(`/fleets/${view.id}`);
+    await del(path, ifAt(version));
     await context.go("/");
     say(`${view.name} is deleted`);
   });

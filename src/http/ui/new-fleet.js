@@ -1,13 +1,13 @@
 // A new fleet, begun from an example that works as it is.
 
 import { h } from "./dom.js";
-import { get, sendYaml } from "./api.js";
+import { list, sendYaml } from "./api.js";
 import { button, page, pressed, say } from "./parts.js";
 import { Editor } from "./editor.js";
 import { EXAMPLES } from "./examples.js";
 
 export async function newFleet(context) {
-  const names = new Set((await get("/fleets?limit=1000", context.signal)).map(({ name }) => name));
+  const names = new Set((await list("/fleets", context.signal)).map(({ name }) => name));
   let offered = fresh(EXAMPLES[0].yaml, names);
   const editor = new Editor(offered);
   context.guard = () => editor.text !== offered;

@@ -1,18 +1,31 @@
 // The versions of a fleet: what each changed, and going back to one.
 
 import { h } from "./dom.js";
-import { get, post } from "./api.js";
+import { get, ifAt, post } from "./api.js";
 import { time } from "./format.js";
 import { ask, button, pressed, say } from "./parts.js";
 import { diffLines } from "./diff.js";
 
 const CONTEXT = 3;
+const PAGE = 50;
 
 export async function versions(context, view) {
-  const list = await get(`/fleets/${view.id}/versions?limit=100`, context.signal);
+  const shown = h("ol", { class: "versions", reversed: true });
+  const more = h("p", { class: "actions" });
+  const load = async (before = "") => {
+    // One more than is shown: the last of a page is compared with it.
+    const list = await get(`/fleets/${view.id}/versions?limit=${PAGE + 1}${before}`, context.signal);
+    const page = list.slice(0, PAGE);
+    shown.append(...page.map((version, at) => entry(context, view, version, list[at + 1])));
+    const last = page.at(-1)?.version;
+    const older = button("Older versions", pressed(() => load(`&before=${last}`)));
+    more.replaceChildren(...(list.length > PAGE ? [older] : []));
+  };
+  await load();
   return [
     h("p", { class: "hint" }, "Every save makes a version. Runs keep the version they were accepted with."),
-    h("ol", { class: "versions", reversed: true }, list.map((version, at) => entry(context, view, version, list[at + 1]))),
+    shown,
+    more,
   ];
 }
 
@@ -24,7 +37,7 @@ function entry(context, view, version, before) {
       action: "Go back",
       isDanger: false,
     })) return;
-    await post(`/fleets/${view.id}/versions/${version.version}/revert`);
+    await post(`/fleets/${view.id}/versions/${version.version}/revert`, undefined, ifAt(view.version));
     await context.reload();
     say(`The fleet is as it was in version ${version.version}`);
   });

@@ -145,8 +145,7 @@ impl Life {
             };
             let page = self.engine().runs(&filter);
             found.extend(page.runs.iter().map(|view| view.run.id));
-            let full = page.runs.last().filter(|_| page.runs.len() == filter.limit);
-            match page.next_before.or(full.map(|view| view.run.id)) {
+            match page.next_before {
                 Some(last) => before = Some(last),
                 None => break,
             }

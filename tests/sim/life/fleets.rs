@@ -6,6 +6,7 @@ use std::time::Duration;
 use boathook::domain::fleet::FleetDefinition;
 use boathook::domain::ids::FleetId;
 use boathook::domain::webhook::WebhookSettings;
+use boathook::engine::ExpectedVersion;
 use boathook::fleet_file::FleetFile;
 
 use super::{Fleet, Life};
@@ -51,7 +52,7 @@ impl Life {
         let mut same_names = (*definition).clone();
         same_names.keep_vessel_ids(current);
         let is_same = same_names == **current;
-        let outcome = self.call(|engine| engine.update_fleet(id, told));
+        let outcome = self.call(|engine| engine.update_fleet(id, told, &ExpectedVersion::Any));
         if let Some(Err(error)) = &outcome.result {
             panic!("{error}");
         }
@@ -66,7 +67,7 @@ impl Life {
     fn delete_fleet(&mut self, place: usize) {
         let id = self.fleets[place].id;
         self.note(format!("{} is deleted", self.fleets[place].name));
-        let outcome = self.call(|engine| engine.delete_fleet(id));
+        let outcome = self.call(|engine| engine.delete_fleet(id, &ExpectedVersion::Any));
         if outcome.result.is_some() || outcome.is_durable() {
             self.fleets[place].is_alive = false;
         }

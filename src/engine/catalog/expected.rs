@@ -1,0 +1,67 @@
+//! Edits that are meant for one version of a fleet: two people who edit it at once do not overwrite
+//! each other unawares.
+
+use crate::domain::fleet::Fleet;
+use crate::engine::Refusal;
+
+/// What a client expects a fleet to be like when its change is made.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum ExpectedVersion {
+    /// Whatever it is.
+    #[default]
+    Any,
+    /// It exists.
+    Existing,
+    /// It exists and is at one of these versions.
+    OneOf(Vec<u32>),
+}
+
+impl ExpectedVersion {
+    /// Whether `fleet`, as it is now, is what is expected.
+    ///
+    /// # Errors
+    /// [`Refusal::Stale`].
+    pub fn check(&self, fleet: Option<&Fleet>) -> Result<(), Refusal> {
+        let refused = |message: String| Err(Refusal::Stale(message));
+        match (self, fleet) {
+            (Self::Any, _) | (Self::Existing, Some(_)) => Ok(()),
+            (Self::OneOf(versions), Some(fleet)) if versions.contains(&fleet.version) => Ok(()),
+            (Self::OneOf(_), Some(fleet)) => refused(format!(
+                "the fleet has changed: it is at version {} now; load it again and repeat the change",
+                fleet.version
+            )),
+            (_, None) => refused("there is no such fleet any more; leave If-Match out".to_owned()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Timestamp;
+    use crate::domain::ids::{FleetId, ProjectId};
+
+    #[test]
+    fn another_version_than_expected_is_stale() {
+        let now = Timestamp::default();
+        let fleet = Fleet {
+            id: FleetId::random(),
+            project_id: ProjectId::random(),
+            name: "deploy".to_owned(),
+            version: 3,
+            created_at: now,
+            updated_at: now,
+        };
+        use ExpectedVersion::{Any, Existing, OneOf};
+        for (expected, of_fleet, of_none) in [
+            (Any, true, true),
+            (Existing, true, false),
+            (OneOf(vec![2, 3]), true, false),
+            (OneOf(vec![2]), false, false),
+            (OneOf(vec![]), false, false),
+        ] {
+            assert_eq!(expected.check(Some(&fleet)).is_ok(), of_fleet, "{expected:?}");
+            assert_eq!(expected.check(None).is_ok(), of_none, "{expected:?}");
+        }
+    }
+}
