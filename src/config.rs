@@ -88,7 +88,8 @@ pub struct Sources {
     #[arg(long, env = "BOATHOOK_MAX_QUEUED_RUNS", value_name = "N")]
     pub max_queued_runs: Option<Count>,
 
-    /// Connections to a listener at a time; beyond it clients get 503 [default: 1024]
+    /// Connections to a listener at a time; beyond it idle ones give way, or clients get 503
+    /// [default: 1024]
     #[arg(long, env = "BOATHOOK_MAX_CONNECTIONS", value_name = "N")]
     pub max_connections: Option<Count>,
 

@@ -3,11 +3,11 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::limits::LEAVING_CONNECTIONS;
+use crate::limits::{GIVEN_UP_CONNECTIONS, LEAVING_CONNECTIONS};
 
 /// Listeners and the lane, the database, the log, files of the moment, connections that were turned
-/// away.
-const BASE: usize = 64 + 2 * LEAVING_CONNECTIONS;
+/// away or have given way.
+const BASE: usize = 64 + 2 * (LEAVING_CONNECTIONS + GIVEN_UP_CONNECTIONS);
 /// A worker's: the pipes, the pidfd and the files of its vessel.
 const PER_WORKER: usize = 8;
 /// A connection's: its socket, and the file of a large body.

@@ -20,6 +20,7 @@ mod census;
 mod chunked;
 mod connection;
 mod counters;
+mod eviction;
 pub mod head;
 mod inbox;
 pub mod links;
@@ -61,7 +62,7 @@ use crate::logging::Repeats;
 #[derive(Clone, Debug)]
 pub struct GateSettings {
     pub max_connections: usize,
-    /// From one address that is counted; see [`Admission::is_counted`].
+    /// From one address, of [`Origin::Stranger`]s.
     pub max_connections_per_ip: usize,
     /// From the first byte of a head to its last.
     pub head_timeout: Duration,
@@ -88,8 +89,27 @@ pub trait Admission: Send + Sync {
     /// `why` is for a person.
     fn refuse(&self, status: u16, why: &str) -> Reply;
 
-    /// Whether connections from `peer` count towards the limit per address.
-    fn is_counted(&self, peer: IpAddr) -> bool;
+    /// What `peer` is to this listener.
+    fn origin(&self, peer: IpAddr) -> Origin;
+}
+
+/// Where a connection comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// From an address that may have only so many connections.
+    Stranger,
+    /// From this machine, perhaps from a proxy on it: any number may.
+    Local,
+    /// From a proxy that the operator trusts and that speaks for many. As `Local`, and its
+    /// connections are the last to give way.
+    Proxy,
+}
+
+impl Origin {
+    /// The origin of `peer` where no proxies are known.
+    pub fn of(peer: IpAddr) -> Self {
+        if peer.to_canonical().is_loopback() { Self::Local } else { Self::Stranger }
+    }
 }
 
 /// What becomes of a request.
@@ -108,6 +128,11 @@ pub struct Pass {
     pub remote_addr: SocketAddr,
     /// The largest body it may have; beyond it: 413.
     pub body_bytes_max: u64,
+    /// Whether it has shown a valid token: its connection does not give way while it is under way,
+    /// and afterwards only after those of strangers.
+    pub has_token: bool,
+    /// Whether it is served also on one of the places that are kept for when all others are taken.
+    pub is_urgent: bool,
 }
 
 /// What all connections of a gate share.

@@ -199,6 +199,9 @@ pub const CONNECTIONS_PER_IP_MAX: usize = 128;
 pub const RESERVED_CONNECTIONS: usize = 16;
 /// How long one of those may take, for its head and for its end.
 pub const RESERVED_TIME_MAX: Duration = Duration::from_secs(1);
+/// Connections of each listener that have given way to others and have not ended yet: they end within
+/// moments, and meanwhile take descriptors and threads beyond `CONNECTIONS_MAX`.
+pub const GIVEN_UP_CONNECTIONS: usize = 16;
 /// Connections of each listener that were turned away and are kept open for that time, so that
 /// their clients see why: few descriptors, and no threads.
 pub const LEAVING_CONNECTIONS: usize = 16;

@@ -91,6 +91,18 @@ pub fn sender_of(address: IpAddr) -> IpAddr {
     }
 }
 
+/// The site that an address belongs to: an IPv4 address alone, or the /48 that an IPv6 address is in,
+/// of which one customer may have every /64 (RFC 6177).
+pub fn site_of(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => {
+            let [a, b, c, ..] = v6.segments();
+            Ipv6Addr::new(a, b, c, 0, 0, 0, 0, 0).into()
+        }
+        v4 => v4,
+    }
+}
+
 impl FromStr for Networks {
     type Err = NetworkError;
 
@@ -191,13 +203,15 @@ mod tests {
 
     #[test]
     fn one_host_is_one_sender() {
-        for (address, sender) in [
-            ("192.0.2.7", "192.0.2.7"),
-            ("::ffff:192.0.2.7", "192.0.2.7"),
-            ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"),
-            ("::1", "::"),
+        for (address, sender, site) in [
+            ("192.0.2.7", "192.0.2.7", "192.0.2.7"),
+            ("::ffff:192.0.2.7", "192.0.2.7", "192.0.2.7"),
+            ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::", "2001:db8:1::"),
+            ("::1", "::", "::"),
         ] {
-            assert_eq!(sender_of(address.parse().unwrap()), sender.parse::<IpAddr>().unwrap());
+            let address: IpAddr = address.parse().unwrap();
+            assert_eq!(sender_of(address), sender.parse::<IpAddr>().unwrap());
+            assert_eq!(site_of(address), site.parse::<IpAddr>().unwrap());
         }
     }
 

@@ -17,7 +17,7 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 
 use super::census::{NoSeat, Seat};
-use super::connection::Connection;
+use super::connection::{Connection, no_place};
 use super::inbox::Inbox;
 use super::reply::Persistence;
 use super::socket::{Socket, Transport};
@@ -137,8 +137,8 @@ impl Accepting {
     /// Gives a connection a seat and a thread.
     fn welcome(&mut self, stream: TcpStream, peer: SocketAddr) {
         let (shared, stream) = (&self.shared, Arc::new(stream));
-        let counted = shared.admission.is_counted(peer.ip()).then_some(peer.ip());
-        let seat = match shared.census.seat(&stream, counted) {
+        let origin = shared.admission.origin(peer.ip());
+        let seat = match shared.census.seat(&stream, peer.ip(), origin) {
             Ok(seat) => seat,
             Err(why) => return self.turn_away(stream, why),
         };
@@ -152,6 +152,9 @@ impl Accepting {
                 // A panic ends one connection and nothing else.
                 if catch_unwind(AssertUnwindSafe(|| serve(&shared, &seat, stream, peer))).is_err() {
                     log::error!(listener = shared.name; "serving a connection panicked");
+                }
+                if seat.is_given_up() {
+                    shared.counters.given_up.count();
                 }
                 shared.counters.connection_closed();
             });
@@ -241,8 +244,17 @@ fn serve(shared: &Shared, seat: &Seat, stream: Arc<TcpStream>, peer: SocketAddr)
     match transport {
         Ok(transport) => {
             let inbox = Inbox::default();
-            Connection { shared, seat, peer, transport, inbox, is_fresh: true, is_head: false }
-                .serve();
+            let connection = Connection {
+                shared,
+                seat,
+                peer,
+                transport,
+                inbox,
+                is_fresh: true,
+                is_heard: false,
+                is_head: false,
+            };
+            connection.serve();
         }
         Err(error) => log::debug!(error:% = error; "a connection is unusable"),
     }
@@ -252,10 +264,7 @@ fn serve(shared: &Shared, seat: &Seat, stream: Arc<TcpStream>, peer: SocketAddr)
 fn turn_away(shared: &Shared, stream: &TcpStream, why: NoSeat) {
     shared.counters.turned_away.count();
     let refusal = match why {
-        NoSeat::Full => Refusal::new(
-            Reason::TooManyConnections,
-            "there are too many connections; try again later",
-        ),
+        NoSeat::Full => no_place(),
         NoSeat::TooManyFromAddress => Refusal::new(
             Reason::TooManyFromAddress,
             "there are too many connections from this address",

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::census::Seat;
+use super::eviction::Activity;
 use super::head::{Framing, Head};
 use super::inbox::Inbox;
 use super::links::Place;
@@ -28,6 +29,8 @@ pub(super) struct Connection<'a> {
     pub(super) inbox: Inbox,
     /// Nothing was asked yet.
     pub(super) is_fresh: bool,
+    /// Something has come that was not read yet.
+    pub(super) is_heard: bool,
     /// The answer that is due must not have a body.
     pub(super) is_head: bool,
 }
@@ -76,6 +79,7 @@ impl Connection<'_> {
                         "request refused"
                     );
                 }
+                self.seat.presence().enter(Activity::Answering);
                 if self.send(&reply, Persistence::Closed).is_ok() {
                     self.linger();
                 }
@@ -88,17 +92,17 @@ impl Connection<'_> {
         self.shared.counters.requests.count();
         let pass = match self.shared.admission.admit(&head, self.peer) {
             Verdict::Answer(reply) => return self.answer_unread(&head, &reply),
-            Verdict::Pass(_) if self.seat.is_reserved() => {
-                return Err(Refusal::new(
-                    Reason::TooManyConnections,
-                    "there are too many connections; try again later",
-                )
-                .into());
+            Verdict::Pass(pass) if self.seat.is_reserved() && !pass.is_urgent => {
+                return Err(no_place().into());
             }
             Verdict::Pass(pass) => pass,
         };
+        if pass.has_token {
+            self.seat.presence().show_token();
+        }
         let body = receive::receive(self, &head, pass.body_bytes_max)?;
         self.inbox.shrink();
+        self.seat.presence().enter(Activity::Serving);
         self.hand_over(head, pass, body)
     }
 
@@ -106,6 +110,9 @@ impl Connection<'_> {
     /// as there is, the head's own deadline counts.
     fn read_head(&mut self) -> Result<Head, End> {
         let mut scanner = Scanner::new();
+        if !self.inbox.filled().is_empty() {
+            self.seat.presence().hear();
+        }
         let mut deadline = self.head_deadline(self.inbox.filled().is_empty());
         let mut scanned = 0;
         loop {
@@ -122,11 +129,15 @@ impl Connection<'_> {
             }
             scanned = self.inbox.filled().len();
             let is_idle = scanned == 0;
-            self.seat.set_idle(is_idle);
+            if is_idle && !std::mem::take(&mut self.is_heard) {
+                self.await_client();
+            }
             self.transport.socket().read_until(deadline);
-            let filled = self.inbox.fill(&mut self.transport);
-            self.seat.set_idle(false);
-            match filled {
+            match self.inbox.fill(&mut self.transport) {
+                Ok(0) | Err(_) if self.seat.is_given_up() => {
+                    let has_begun = scanner.has_begun();
+                    return Err(if has_begun { no_place().into() } else { End::Silent });
+                }
                 Ok(0) if scanner.has_begun() => {
                     return Err(Refusal::new(Reason::Malformed, "the head is not complete").into());
                 }
@@ -146,6 +157,13 @@ impl Connection<'_> {
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+
+    /// From here on the connection waits for its client.
+    fn await_client(&mut self) {
+        let presence = self.seat.presence();
+        presence.enter(if self.is_fresh { Activity::Silent } else { Activity::Idle });
+        self.transport.socket().announce_to(presence.clone());
     }
 
     fn head_deadline(&self, is_idle: bool) -> Instant {
@@ -169,6 +187,7 @@ impl Connection<'_> {
         let unread = unread.filter(|length| *length == 0 || !head.expects_continue);
         let is_kept = head.keeps_alive && unread.is_some();
         let persistence = persistence(self.shared, self.seat, head.is_old, is_kept);
+        self.seat.presence().enter(Activity::Answering);
         self.send(reply, persistence)?;
         match unread {
             Some(length) if persistence != Persistence::Closed => self.skip(length),
@@ -207,7 +226,10 @@ impl Connection<'_> {
         let parcel = Parcel { shortcut: Some(Arc::clone(&shortcut)), ..parcel };
         shortcut.forward(parcel).map_err(|_| failed())?;
         match shortcut.wait(line, shared.settings.idle_timeout)? {
-            Waited::Written => Ok(()),
+            Waited::Written => {
+                self.is_heard = true;
+                Ok(())
+            }
             Waited::Idle => Err(End::Silent),
             Waited::Begun(rest) => Ok(self.transport.write_all(&rest)?),
             Waited::Relay(place, link) => self.relay((place, link), form),
@@ -256,13 +278,13 @@ impl Connection<'_> {
     /// Ends a connection whose client may still be sending: closed at once, it would be reset, and
     /// the client would lose the answer before it has read it.
     fn linger(&mut self) {
-        let reserved = self.seat.is_reserved().then_some(limits::RESERVED_TIME_MAX);
-        let time = reserved.unwrap_or(limits::LINGER_TIME_MAX);
+        let is_brief = self.seat.is_reserved() || self.seat.is_given_up();
+        let time = if is_brief { limits::RESERVED_TIME_MAX } else { limits::LINGER_TIME_MAX };
         let mut left = self.shared.settings.drain_bytes_max;
         if self.transport.finish().is_err() {
             return;
         }
-        self.seat.set_idle(true);
+        self.seat.presence().enter(Activity::Lingering);
         self.transport.socket().read_until(Instant::now() + time);
         while left > 0 {
             self.inbox.consume(usize::MAX);
@@ -276,11 +298,17 @@ impl Connection<'_> {
 
 /// What becomes of a connection whose client, of HTTP/1.0 if it `is_old`, has one more request.
 fn persistence(shared: &Shared, seat: &Seat, is_old: bool, is_kept: bool) -> Persistence {
-    match is_kept && !seat.is_reserved() && !shared.census.is_closing() {
+    let is_last = seat.is_reserved() || seat.is_given_up() || shared.census.is_closing();
+    match is_kept && !is_last {
         false => Persistence::Closed,
         true if is_old => Persistence::KeptOld,
         true => Persistence::Kept,
     }
+}
+
+/// The refusal of a connection that has no place, or had to leave it to another one.
+pub(super) fn no_place() -> Refusal {
+    Refusal::new(Reason::TooManyConnections, "there are too many connections; try again later")
 }
 
 fn failed() -> Refusal {

@@ -12,6 +12,8 @@ pub struct Counters {
     pub accepted: Counter,
     /// Connections that found no place.
     pub turned_away: Counter,
+    /// Connections that were given up for others.
+    pub given_up: Counter,
     /// Connections that the system would not let us accept.
     pub accept_errors: Counter,
     /// Requests whose head was valid.
@@ -26,6 +28,7 @@ impl Default for Counters {
         Self {
             accepted: Counter::default(),
             turned_away: Counter::default(),
+            given_up: Counter::default(),
             accept_errors: Counter::default(),
             requests: Counter::default(),
             refused: metrics::Counters::of(&Reason::ALL),

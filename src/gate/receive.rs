@@ -6,7 +6,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use super::chunked::Decoder;
-use super::connection::{Connection, End};
+use super::connection::{Connection, End, no_place};
 use super::head::{Framing, Head};
 use super::{Body, GateSettings, Reason, Refusal};
 use crate::limits;
@@ -76,6 +76,7 @@ fn allowance(settings: &GateSettings, length: u64) -> Duration {
 fn fill(connection: &mut Connection<'_>, deadline: Instant) -> Result<(), End> {
     connection.transport.socket().read_until(deadline);
     match connection.inbox.fill(&mut connection.transport) {
+        Ok(0) | Err(_) if connection.seat.is_given_up() => Err(no_place().into()),
         Ok(0) => {
             Err(Refusal::new(Reason::Malformed, "the body ended before it was complete").into())
         }

@@ -17,6 +17,7 @@ use rustix::io::Errno;
 use rustix::net::SendFlags;
 
 use super::census::Presence;
+use super::eviction::Activity;
 use super::links::Place;
 use super::passage::{Line, Link, Parcel};
 use super::reply::{Persistence, Reply};
@@ -101,7 +102,10 @@ impl Shortcut {
             let heard = self.await_either(line.as_deref(), left)?;
             let mut state = self.state();
             match std::mem::replace(&mut *state, State::Closed) {
-                State::Written(_) if heard.client => return Ok(Waited::Written),
+                State::Written(_) if heard.client => {
+                    self.presence.hear();
+                    return Ok(Waited::Written);
+                }
                 State::Written(at) => {
                     left = idle_timeout.saturating_sub(at.elapsed());
                     if left.is_zero() {
@@ -179,7 +183,7 @@ impl Entered<'_> {
         let sent = rustix::net::send(presence.stream(), &bytes, flags).unwrap_or(0);
         if sent == bytes.len() {
             *self.state = State::Written(Instant::now());
-            presence.set_idle(true);
+            presence.enter(Activity::Idle);
             place.give_back(link);
         } else {
             // The loss of the link wakes the connection's thread. So few clients leave so many

@@ -7,6 +7,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::census::Presence;
+
 /// Timeouts are rounded up to this, so that most requests of a connection find the one they need
 /// set already, which saves a system call.
 const TIMEOUT_STEP: Duration = Duration::from_millis(20);
@@ -47,6 +49,8 @@ pub struct Socket {
     read_by: Instant,
     /// What SO_RCVTIMEO is.
     timeout: Duration,
+    /// Is told when something has come.
+    waiting: Option<Presence>,
 }
 
 impl Socket {
@@ -57,12 +61,19 @@ impl Socket {
     /// When the socket is unusable.
     pub fn new(stream: Arc<TcpStream>, write_timeout: Duration) -> io::Result<Self> {
         stream.set_write_timeout(Some(write_timeout.max(TIMEOUT_MIN)))?;
-        Ok(Self { stream, read_by: Instant::now(), timeout: Duration::ZERO })
+        let (read_by, timeout) = (Instant::now(), Duration::ZERO);
+        Ok(Self { stream, read_by, timeout, waiting: None })
     }
 
     /// Reads fail from `deadline` on.
     pub fn read_until(&mut self, deadline: Instant) {
         self.read_by = deadline;
+    }
+
+    /// The next read leaves what comes where it is until `presence` has been told of it: a connection
+    /// that seems to be idle can be given up, and what it had read by then would be lost.
+    pub(super) fn announce_to(&mut self, presence: Presence) {
+        self.waiting = Some(presence);
     }
 
     /// Closing the socket tells the client that what it has was not all.
@@ -112,6 +123,11 @@ impl Socket {
 
 impl Read for Socket {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if let Some(presence) = self.waiting.take()
+            && self.peek()?.is_some()
+        {
+            presence.hear();
+        }
         self.in_time(|mut stream| stream.read(buffer))
     }
 }

@@ -409,7 +409,9 @@ impl Handler for AdminHandler {
             path if is_test(path) => self.settings.facts.settings.max_body_bytes,
             _ => limits::FLEET_FILE_BYTES_MAX as u64,
         };
-        Ok(Pass { remote_addr: peer, body_bytes_max })
+        let has_token = head.path != SESSION || self.is_authorised(head);
+        // Strangers may have taken all other places.
+        Ok(Pass { remote_addr: peer, body_bytes_max, has_token, is_urgent: has_token })
     }
 
     fn handle(&self, request: &mut Request<'_>) -> message::Outcome {

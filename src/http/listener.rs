@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::gate::{
-    Admission, Counters, Gate, GateSettings, Head, Links, Passage, Reply, Spool, Tls, Verdict,
+    Admission, Counters, Gate, GateSettings, Head, Links, Origin, Passage, Reply, Spool, Tls,
+    Verdict,
 };
 use crate::http::message::{Answer, Body, Handler};
 use crate::http::server::Server;
@@ -113,8 +114,8 @@ impl Admission for Door {
         self.reply(self.0.refuse(status, why))
     }
 
-    fn is_counted(&self, peer: IpAddr) -> bool {
-        self.0.is_counted(peer)
+    fn origin(&self, peer: IpAddr) -> Origin {
+        self.0.origin(peer)
     }
 }
 

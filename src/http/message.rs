@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use crate::domain::request::RequestHead;
-use crate::gate::{Head, Pass};
+use crate::gate::{Head, Origin, Pass};
 
 /// A request, complete: the gate has its body.
 pub struct Request<'a> {
@@ -131,9 +131,9 @@ pub trait Handler: Send + Sync {
     /// gets to see or that a handler failed at.
     fn refuse(&self, status: u16, message: &str) -> Answer;
 
-    /// Whether connections from `peer` count towards the limit per address.
-    fn is_counted(&self, peer: IpAddr) -> bool {
-        !peer.to_canonical().is_loopback()
+    /// What `peer` is to this listener.
+    fn origin(&self, peer: IpAddr) -> Origin {
+        Origin::of(peer)
     }
 }
 

@@ -14,7 +14,7 @@ use crate::domain::rate::Rate;
 use crate::domain::run::Trigger;
 use crate::domain::webhook::Token;
 use crate::engine::{AcceptError, Denied, Engine};
-use crate::gate::{Head, Pass};
+use crate::gate::{Head, Origin, Pass};
 use crate::http::denial::Denial;
 use crate::http::instruments::Instruments;
 use crate::http::message::{Answer, Handler, Outcome, Request};
@@ -160,11 +160,12 @@ impl Handler for HookHandler {
         // Nobody knows the port of a client behind a proxy.
         let is_peer = client.address == peer.ip().to_canonical();
         let remote_addr = SocketAddr::new(client.address, if is_peer { peer.port() } else { 0 });
-        Ok(Pass { remote_addr, body_bytes_max: self.settings.max_body_bytes })
+        let body_bytes_max = self.settings.max_body_bytes;
+        Ok(Pass { remote_addr, body_bytes_max, has_token: true, is_urgent: false })
     }
 
-    fn is_counted(&self, peer: IpAddr) -> bool {
-        is_counted(peer, &self.settings.trusted_proxies)
+    fn origin(&self, peer: IpAddr) -> Origin {
+        origin(peer, &self.settings.trusted_proxies)
     }
 
     fn handle(&self, request: &mut Request<'_>) -> Outcome {
@@ -185,9 +186,9 @@ impl Handler for HookHandler {
     }
 }
 
-/// Whether an address may have only so many connections: proxies speak for many.
-fn is_counted(peer: IpAddr, trusted_proxies: &Networks) -> bool {
-    !peer.to_canonical().is_loopback() && !trusted_proxies.contains(peer)
+/// What `peer` is to the listener: proxies speak for many.
+fn origin(peer: IpAddr, trusted_proxies: &Networks) -> Origin {
+    if trusted_proxies.contains(peer) { Origin::Proxy } else { Origin::of(peer) }
 }
 
 /// The one refusal of every URL that is not a webhook's.
@@ -224,16 +225,17 @@ mod tests {
 
     #[test]
     fn proxies_and_this_machine_may_have_any_number_of_connections() {
-        let trusted = "192.0.2.0/24".parse().unwrap();
+        let trusted = "192.0.2.0/24,127.0.0.2".parse().unwrap();
         for (peer, expected) in [
-            ("192.0.2.9", false),
-            ("::ffff:192.0.2.9", false),
-            ("127.0.0.1", false),
-            ("::1", false),
-            ("198.51.100.7", true),
-            ("2001:db8::1", true),
+            ("192.0.2.9", Origin::Proxy),
+            ("::ffff:192.0.2.9", Origin::Proxy),
+            ("127.0.0.2", Origin::Proxy),
+            ("127.0.0.1", Origin::Local),
+            ("::1", Origin::Local),
+            ("198.51.100.7", Origin::Stranger),
+            ("2001:db8::1", Origin::Stranger),
         ] {
-            assert_eq!(is_counted(peer.parse().unwrap(), &trusted), expected, "{peer}");
+            assert_eq!(origin(peer.parse().unwrap(), &trusted), expected, "{peer}");
         }
     }
 

@@ -7,6 +7,7 @@ use boathook::limits::REFUSALS_LOGGED_MAX;
 use serde_json::json;
 
 use crate::harness::http::exchange;
+use crate::harness::scrape::Scrape;
 use crate::harness::{Answer, Connection, Hook, PATIENCE, Server, wait_for};
 
 const MIB: usize = 1024 * 1024;
@@ -157,19 +158,29 @@ fn who_is_slow_is_told_and_loses_the_connection() {
 fn a_server_without_room_for_more_still_tells_its_health() {
     let server = Server::builder().setting("max_connections", "4").start();
     let (_, hook) = server.fleet_with_webhook(&cat_fleet());
+    let health = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n";
+    // A request that is arriving gives way to nobody.
+    let request = raw(&hook, "Content-Length: 3\r\n", b"abc");
+    let (begin, end) = request.split_at(request.len() - 1);
     let mut held: Vec<Connection> =
         (0..4).map(|_| Connection::open(server.hooks()).unwrap()).collect();
-    let health = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n";
     for connection in &mut held {
         connection.send(health).unwrap();
         connection.answer().unwrap().expect(200);
+        connection.send(begin).unwrap();
     }
+    server.wait_until("their heads are read", || {
+        let requests = r#"boathook_requests_total{listener="hooks"}"#;
+        Scrape::of(&server.api()).value(requests) == 8.0
+    });
     exchange(server.hooks(), health).unwrap().expect(200);
     let refused = exchange(server.hooks(), &raw(&hook, "", b"")).unwrap().expect(503);
     assert!(refused.header("retry-after").is_some());
     // Whoever is in is served.
-    held[0].send(&raw(&hook, "", b"")).unwrap();
-    accepted(held[0].answer().unwrap());
+    for connection in &mut held {
+        connection.send(end).unwrap();
+        accepted(connection.answer().unwrap());
+    }
     drop(held);
     await_accepting(&server, &hook);
 }

@@ -17,6 +17,7 @@ mod description;
 mod differential;
 mod doctor;
 mod environment;
+mod evictions;
 mod fleet_secrets;
 mod full_disk;
 mod fuzzed;

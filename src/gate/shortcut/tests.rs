@@ -8,7 +8,7 @@ use crossbeam_channel::{Receiver, bounded};
 use super::*;
 use crate::gate::census::{Census, Limits, Seat};
 use crate::gate::passage::tests::{greet_next, parcel};
-use crate::gate::{Links, Passage};
+use crate::gate::{Links, Origin, Passage};
 
 const SHORT: Duration = Duration::from_millis(20);
 
@@ -29,7 +29,8 @@ impl Fixture {
         let (stream, _) = listener.accept().unwrap();
         let limits = Limits { connections: 1, per_address: 1, reserved: 0 };
         let census = Census::new(limits);
-        let seat = census.seat(&Arc::new(stream), None).unwrap();
+        let address = client.local_addr().unwrap().ip();
+        let seat = census.seat(&Arc::new(stream), address, Origin::Local).unwrap();
 
         let directory = tempfile::tempdir().unwrap();
         let (inner, passage) = Passage::open(directory.path()).unwrap();

@@ -31,7 +31,7 @@ fn connections(instruments: &Instruments, text: &mut text::Text) {
     for (listener, gate) in gates {
         open.sample(&[("listener", listener)], gate.open());
     }
-    let counters: [(&'static str, &str, CountOf); 4] = [
+    let counters: [(&'static str, &str, CountOf); 5] = [
         ("boathook_connections_accepted_total", "Connections that were accepted.", |gate| {
             gate.accepted.get()
         }),
@@ -39,6 +39,11 @@ fn connections(instruments: &Instruments, text: &mut text::Text) {
             "boathook_connections_turned_away_total",
             "Connections that found no place and were turned away at once.",
             |gate| gate.turned_away.get(),
+        ),
+        (
+            "boathook_connections_given_up_total",
+            "Connections that gave way to others when all places were taken.",
+            |gate| gate.given_up.get(),
         ),
         (
             "boathook_accept_errors_total",

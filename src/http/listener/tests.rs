@@ -255,8 +255,9 @@ fn who_no_longer_follows_is_noticed() {
 fn a_full_house_still_tells_its_health() {
     let fixture = Fixture::with(|settings| settings.max_connections = 1);
     let mut first = fixture.connect();
-    first.send("GET /a HTTP/1.1\r\nHost: x\r\n\r\n");
-    assert_eq!(first.answer().0, 200);
+    // A request under way gives way to nobody.
+    first.send("GET /wait HTTP/1.1\r\nHost: x\r\n\r\n");
+    fixture.seen.recv_timeout(PATIENCE).unwrap();
 
     for (path, status) in [("/health", 200), ("/unknown", 400), ("/a", 503)] {
         let mut client = fixture.connect();
@@ -265,8 +266,6 @@ fn a_full_house_still_tells_its_health() {
         assert_eq!(seen, status, "{path}");
         assert!(headers.contains(&"Connection: close".to_owned()), "{headers:?}");
     }
-    first.send("GET /b HTTP/1.1\r\nHost: x\r\n\r\n");
-    assert_eq!(first.answer().0, 200);
 
     // Those who hold the places that are kept for that lose them soon, and more find none.
     let mut holders: Vec<Client> =
@@ -277,6 +276,10 @@ fn a_full_house_still_tells_its_health() {
     });
     assert!(refused);
     holders.iter_mut().for_each(|holder| drop(holder.rest()));
+    fixture.go_on.send(()).unwrap();
+    assert_eq!(first.answer(), (200, "waited".to_owned()));
+    first.send("GET /b HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert_eq!(first.answer().0, 200);
     drop(first);
     fixture.await_no_connections();
     assert!(fixture.is_alive());

@@ -1,6 +1,7 @@
 //! What the tests share: a server on a data directory of its own, clients for both listeners, and
 //! ways to wait. Knows the contract, not the program's insides.
 
+pub mod addresses;
 pub mod api;
 pub mod browser;
 pub mod certificate;

@@ -35,7 +35,12 @@ impl Handler for Toy {
         match head.path.as_str() {
             "/health" => Err(Answer::new(200, "text/plain", "healthy")),
             "/unknown" => Err(self.refuse(400, "unknown")),
-            _ => Ok(Pass { remote_addr: peer, body_bytes_max: 25 * MIB }),
+            _ => Ok(Pass {
+                remote_addr: peer,
+                body_bytes_max: 25 * MIB,
+                has_token: true,
+                is_urgent: false,
+            }),
         }
     }
 
