@@ -12,7 +12,7 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 use crate::harness::addresses::{connect_from, in_own_network};
 use crate::harness::api::true_fleet;
 use crate::harness::http::{exchange, post_request};
-use crate::harness::{Connection, Hook, PATIENCE, Server};
+use crate::harness::{Connection, Hook, PATIENCE, Server, ServerBuilder};
 
 const HEALTH: &[u8] = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n";
 
@@ -34,6 +34,12 @@ fn raise_own_limit() {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
     let _ = setrlimit(Resource::Nofile, limit);
+}
+
+/// A server whose deadlines end no connection during a test.
+fn patient() -> ServerBuilder {
+    let timeouts = ["head_timeout", "body_timeout", "idle_timeout", "write_timeout"];
+    timeouts.into_iter().fold(Server::builder(), |server, name| server.setting(name, "10m"))
 }
 
 /// The addresses 127.0.0.`first` and those that follow.
@@ -99,11 +105,7 @@ fn strangers_that_hold_all_places_keep_neither_a_sender_nor_the_owner_out() {
     raise_own_limit();
     for hold in HOLDS {
         let places = if hold == Hold::Idle { CONNECTIONS_MAX } else { 64 };
-        let server = Server::builder()
-            .setting("max_connections", &places.to_string())
-            .setting("head_timeout", "10m")
-            .setting("idle_timeout", "10m")
-            .start();
+        let server = patient().setting("max_connections", &places.to_string()).start();
         let (_, hook) = server.fleet_with_webhook(&true_fleet("fleet"));
         let hooks = occupy(server.hooks(), &loopback(2, 8), places, hold);
         let admin = occupy(server.admin(), &loopback(2, 8), places, hold);
@@ -131,11 +133,7 @@ fn eight_addresses_with_all_they_may_have_keep_no_sender_out() {
     }
     raise_own_limit();
     for (listen, attackers, sender) in [("0.0.0.0:0", v4, senders[0]), ("[::]:0", v6, senders[1])] {
-        let server = Server::builder()
-            .hooks_listen(listen)
-            .setting("head_timeout", "10m")
-            .setting("idle_timeout", "10m")
-            .start();
+        let server = patient().hooks_listen(listen).start();
         let (_, hook) = server.fleet_with_webhook(&true_fleet("fleet"));
         let port = server.hooks().rsplit_once(':').unwrap().1;
         let there = SocketAddr::new(sender, port.parse().unwrap()).to_string();
@@ -157,7 +155,7 @@ fn eight_addresses_with_all_they_may_have_keep_no_sender_out() {
 /// One place after the other is needed: the order in which they are given up.
 #[test]
 fn the_longest_idle_stranger_gives_way_first_and_a_known_sender_last() {
-    let server = Server::builder().setting("max_connections", "4").start();
+    let server = patient().setting("max_connections", "4").start();
     let (_, hook) = server.fleet_with_webhook(&true_fleet("fleet"));
     let post = post_request(&hook.target(), &[], b"{}");
     let from: IpAddr = [127, 0, 0, 2].into();
@@ -185,7 +183,7 @@ fn the_longest_idle_stranger_gives_way_first_and_a_known_sender_last() {
 /// A request that is being read, or that a handler has, is not given up for anybody.
 #[test]
 fn an_upload_under_way_is_not_given_up_by_a_flood() {
-    let server = Server::builder().setting("max_connections", "8").start();
+    let server = patient().setting("max_connections", "8").start();
     let (_, hook) = server.fleet_with_webhook(&true_fleet("fleet"));
     let request = post_request(&hook.target(), &[], &[b'x'; 200_000]);
     let (begin, end) = request.split_at(150_000);
@@ -207,7 +205,7 @@ fn an_upload_under_way_is_not_given_up_by_a_flood() {
 /// gave way ends between two requests, and a new one is at once to be had.
 #[test]
 fn no_request_is_lost_while_places_change_hands() {
-    let server = Server::builder().setting("max_connections", "16").start();
+    let server = patient().setting("max_connections", "16").start();
     let (_, hook) = server.fleet_with_webhook(&true_fleet("fleet"));
     let post = post_request(&hook.target(), &[], b"{}");
     let (accepted, is_over) = (AtomicUsize::new(0), AtomicBool::new(false));
@@ -255,7 +253,7 @@ fn no_request_is_lost_while_places_change_hands() {
 /// token has one, and one that shows none gets the short answers.
 #[test]
 fn a_token_opens_the_reserve_of_the_admin_listener() {
-    let server = Server::builder().setting("max_connections", "3").start();
+    let server = patient().setting("max_connections", "3").start();
     let api = server.api();
     let sleep = serde_json::json!({"name": "sleep", "vessels": {"v": {"run": "sleep 600"}}});
     let run = api.start(&api.apply(&sleep));
