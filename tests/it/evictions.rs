@@ -175,7 +175,6 @@ fn the_longest_idle_stranger_gives_way_first_and_a_known_sender_last() {
     // The sender's place comes before those whose requests are arriving; it takes it again.
     known.send(&post).unwrap();
     known.answer().unwrap().expect(201);
-    drop(expect);
     drop(newcomers);
     hook.post(server.hooks(), &[], b"{}");
 }
