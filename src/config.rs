@@ -29,7 +29,7 @@ pub use environment::{UnknownVariable, unknown_variables};
 
 use file::{read_default_file, read_file};
 pub use smtp::SmtpUrl;
-use smtp::mail_server;
+use smtp::{MailSettings, mail_server};
 pub use url::{HttpUrl, PublicUrl, Reach};
 pub use values::{
     ByteSize, Count, HostNames, KeepWorkdir, ListenAddress, LogLevel, Names, Period,
@@ -200,6 +200,11 @@ pub struct Sources {
     #[arg(long, env = "BOATHOOK_SMTP_SECRET", value_name = "NAME")]
     pub smtp_secret: Option<String>,
 
+    /// By what name to greet the mail server: a name with its domain, or an address in brackets
+    /// [default: the machine's own name, else its address]
+    #[arg(long, env = "BOATHOOK_SMTP_HELLO", value_name = "NAME")]
+    pub smtp_hello: Option<String>,
+
     /// How long running vessels may take to finish when the server stops [default: 30s]
     #[arg(long, env = "BOATHOOK_SHUTDOWN_GRACE", value_name = "DURATION")]
     pub shutdown_grace: Option<Period>,
@@ -338,8 +343,13 @@ impl Settings {
             None => data_dir.join("work"),
         };
         let tls = tls_files(first!(tls_cert), first!(tls_key))?;
-        let mail =
-            mail_server(first!(smtp), first!(smtp_from), first!(smtp_user), first!(smtp_secret))?;
+        let mail = mail_server(MailSettings {
+            url: first!(smtp),
+            from: first!(smtp_from),
+            user: first!(smtp_user),
+            secret: first!(smtp_secret),
+            hello: first!(smtp_hello),
+        })?;
         let workers = first!(workers).map_or_else(workers_default, Count::get);
         if workers > limits::WORKERS_MAX {
             let message =

@@ -15,7 +15,10 @@ use crate::clock::Timestamp;
 use crate::domain::fleet::FleetVersion;
 use crate::domain::ids::InstanceId;
 use crate::domain::mail::MailServer;
-use crate::domain::notification::{EmailNotifications, NotificationRecord, Recipient, Target};
+use crate::domain::notification::{
+    EmailNotifications, Format, NotificationRecord, Recipient, Retry, Target,
+};
+use crate::domain::variable::{SecretName, VariableValue};
 use crate::engine::{Engine, RunView};
 use crate::launch::errand::Errand;
 use crate::launch::process::VesselLimits;
@@ -23,9 +26,11 @@ use crate::launch::stop::{Stop, StopSignal};
 use crate::limits::{NOTIFICATION_COMMAND_TIMEOUT, NOTIFIERS};
 use crate::secrets::SecretStore;
 
+mod chat;
 mod mail;
 mod post;
 pub mod rules;
+mod text;
 
 use rules::Rules;
 
@@ -60,17 +65,16 @@ pub struct Notifier {
 struct Failed {
     /// For a person. Names neither secrets nor the path of a URL, which may be one.
     why: String,
-    /// Whether another attempt could end otherwise.
-    may_retry: bool,
+    retry: Retry,
 }
 
 impl Failed {
     fn for_now(why: impl Into<String>) -> Self {
-        Self { why: why.into(), may_retry: true }
+        Self { why: why.into(), retry: Retry::Usual }
     }
 
     fn for_good(why: impl Into<String>) -> Self {
-        Self { why: why.into(), may_retry: false }
+        Self { why: why.into(), retry: Retry::Never }
     }
 }
 
@@ -137,7 +141,7 @@ impl NotifierSettings {
             Ok(true) => engine.notification_delivered(&record),
             // The server stops: the next one delivers it.
             Ok(false) => {}
-            Err(Failed { why, may_retry }) => engine.notification_failed(record, &why, may_retry),
+            Err(Failed { why, retry }) => engine.notification_failed(record, &why, retry),
         }
     }
 
@@ -156,16 +160,8 @@ impl NotifierSettings {
                     Target::Command(command) => {
                         self.run_command(engine.instance(), delivery, command)
                     }
-                    Target::Url { url, secret } => {
-                        let uri = self.rules.check_url(url).map_err(Failed::for_good)?;
-                        let secret = self.secrets.value(secret).map_err(|error| {
-                            Failed::for_now(format!("the secret `{}`: {error}", secret.as_str()))
-                        })?;
-                        let message = post::Message {
-                            id: &delivery.record.message_id(),
-                            body: &self.payload(delivery),
-                        };
-                        post::send(&uri, &secret, &message).map(|()| true)
+                    Target::Url { url, secret, format } => {
+                        self.post(delivery, url, secret.as_ref(), *format).map(|()| true)
                     }
                 }
             }
@@ -180,6 +176,31 @@ impl NotifierSettings {
                 self.mail(delivery, &to, Some(vessel))
             }
         }
+    }
+
+    fn post(
+        &self,
+        delivery: &Delivery<'_>,
+        url: &VariableValue,
+        secret: Option<&SecretName>,
+        format: Format,
+    ) -> Result<(), Failed> {
+        let url = match url {
+            VariableValue::Literal(url) => url.clone(),
+            VariableValue::Secret { secret } => self.secret(secret)?.trim().to_owned(),
+        };
+        let uri = self.rules.check_url(&url).map_err(Failed::for_good)?;
+        let secret = secret.map(|secret| self.secret(secret)).transpose()?;
+        let body = chat::message(format, &text::brief(delivery.run))
+            .unwrap_or_else(|| self.payload(delivery));
+        let message = post::Message { id: &delivery.record.message_id(), body: &body };
+        post::send(&uri, secret.as_deref(), &message)
+    }
+
+    fn secret(&self, secret: &SecretName) -> Result<String, Failed> {
+        self.secrets
+            .value(secret)
+            .map_err(|error| Failed::for_now(format!("the secret `{}`: {error}", secret.as_str())))
     }
 
     fn run_command(
@@ -212,9 +233,7 @@ impl NotifierSettings {
         let Some(server) = &self.mail else { return Err(Failed::for_good(rules::NO_MAIL)) };
         let password = match &server.secret {
             None => None,
-            Some(secret) => Some(self.secrets.value(secret).map_err(|error| {
-                Failed::for_now(format!("the secret `{}`: {error}", secret.as_str()))
-            })?),
+            Some(secret) => Some(self.secret(secret)?),
         };
         let letter =
             mail::Letter { id: &delivery.record.message_id(), to, run: delivery.run, vessel };

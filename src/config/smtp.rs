@@ -1,5 +1,6 @@
 //! The mail server of a configuration: `smtps://mail.example.com`.
 
+use std::net::IpAddr;
 use std::str::FromStr;
 
 use super::ConfigError;
@@ -43,16 +44,26 @@ impl FromStr for SmtpUrl {
     }
 }
 
+/// The settings about e-mail, as they were written.
+pub(super) struct MailSettings {
+    pub url: Option<SmtpUrl>,
+    pub from: Option<String>,
+    pub user: Option<String>,
+    pub secret: Option<String>,
+    pub hello: Option<String>,
+}
+
 /// The mail server, when there is one.
-pub(super) fn mail_server(
-    url: Option<SmtpUrl>,
-    from: Option<String>,
-    user: Option<String>,
-    secret: Option<String>,
-) -> Result<Option<MailServer>, ConfigError> {
+pub(super) fn mail_server(given: MailSettings) -> Result<Option<MailServer>, ConfigError> {
+    let MailSettings { url, from, user, secret, hello } = given;
     let refused = |key, message: &str| ConfigError::Value { key, message: message.to_owned() };
     let Some(url) = url else {
-        let others = [("smtp_from", &from), ("smtp_user", &user), ("smtp_secret", &secret)];
+        let others = [
+            ("smtp_from", &from),
+            ("smtp_user", &user),
+            ("smtp_secret", &secret),
+            ("smtp_hello", &hello),
+        ];
         return match others.into_iter().find(|(_, value)| value.is_some()) {
             Some((key, _)) => Err(refused(key, "set smtp, too; it names the mail server")),
             None => Ok(None),
@@ -71,13 +82,37 @@ pub(super) fn mail_server(
     }
     let secret = secret.map(SecretName::try_from).transpose();
     let secret = secret.map_err(|error| refused("smtp_secret", &error.to_string()))?;
+    if hello.as_deref().is_some_and(|hello| !is_hello(hello)) {
+        let message = "write a name with its domain, such as mail.example.com, or an address in \
+                       brackets: [192.0.2.7]";
+        return Err(refused("smtp_hello", message));
+    }
     let SmtpUrl { security, host, port, .. } = url;
-    Ok(Some(MailServer { security, host, port, from, user, secret }))
+    Ok(Some(MailServer { security, host, port, hello, from, user, secret }))
+}
+
+/// Whether EHLO takes `hello`: a name, or an address in brackets (RFC 5321 4.1.3).
+fn is_hello(hello: &str) -> bool {
+    if let Some(address) = hello.strip_prefix('[').and_then(|it| it.strip_suffix(']')) {
+        return address.strip_prefix("IPv6:").unwrap_or(address).parse::<IpAddr>().is_ok();
+    }
+    let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+    hello.split('.').all(|label| !label.is_empty() && label.bytes().all(is_letter))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_greeting_is_a_name_or_an_address_in_brackets() {
+        for hello in ["mail.example.com", "box", "[192.0.2.7]", "[IPv6:2001:db8::1]"] {
+            assert!(is_hello(hello), "{hello}");
+        }
+        for hello in ["", "a b", "a..b", "x\r\nMAIL", "[x]", "[192.0.2.7", "mail.example.com."] {
+            assert!(!is_hello(hello), "{hello}");
+        }
+    }
 
     #[test]
     fn the_scheme_says_how_the_connection_is_protected() {

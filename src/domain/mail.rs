@@ -19,6 +19,8 @@ pub struct MailServer {
     pub security: Security,
     pub host: String,
     pub port: u16,
+    /// How to greet it, a name or an address in brackets; `None`: by the machine's own.
+    pub hello: Option<String>,
     /// The sender's address.
     pub from: String,
     pub user: Option<String>,

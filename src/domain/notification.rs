@@ -1,13 +1,15 @@
 //! Who is told how a fleet or a vessel ended, as the fleet's file has it, and what is left to be
 //! delivered. What is sent, and by which way, is not decided here.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
 use crate::domain::fleet::FleetDefinition;
 use crate::domain::ids::RunId;
 use crate::domain::run::{RunRecord, Status, Trigger};
-use crate::domain::variable::SecretName;
+use crate::domain::variable::{SecretName, VariableValue};
 
 /// The `notifications` of a fleet or of one vessel.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,12 +38,75 @@ pub struct Notify {
 pub enum Target {
     /// A program of this machine and its arguments. Never empty; begins with an absolute path.
     Command(Vec<String>),
-    /// A POST, signed as Standard Webhooks (standardwebhooks.com) has it.
+    /// A POST.
     Url {
-        url: String,
-        /// Names the secret it is signed with.
-        secret: SecretName,
+        /// The address, or the secret that holds it: the URL of a chat is a password.
+        url: VariableValue,
+        /// Names the secret it is signed with, as Standard Webhooks (standardwebhooks.com) has it.
+        /// Our own JSON always is.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        secret: Option<SecretName>,
+        #[serde(default, skip_serializing_if = "Format::is_default")]
+        format: Format,
     },
+}
+
+/// What a POST holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Format {
+    /// The run as the API shows it.
+    #[default]
+    Json,
+    /// A message for a chat: an incoming webhook of Slack, or of what takes the same, as Mattermost.
+    Slack,
+    /// A webhook of a Discord channel.
+    Discord,
+    /// A workflow of Microsoft Teams that takes webhook requests.
+    Teams,
+}
+
+impl Format {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Json, Self::Slack, Self::Discord, Self::Teams];
+
+    /// Its name in a fleet file.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Json => "json",
+            Self::Slack => "slack",
+            Self::Discord => "discord",
+            Self::Teams => "teams",
+        }
+    }
+
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl Target {
+    /// The secrets that are needed to deliver.
+    pub fn secrets(&self) -> impl Iterator<Item = &SecretName> {
+        let (url, signing) = match self {
+            Self::Command(_) => (None, None),
+            Self::Url { url: VariableValue::Secret { secret: url }, secret, .. } => {
+                (Some(url), secret.as_ref())
+            }
+            Self::Url { secret, .. } => (None, secret.as_ref()),
+        };
+        url.into_iter().chain(signing)
+    }
+}
+
+/// Whether and when a delivery that has failed is tried again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retry {
+    Never,
+    /// After the usual wait.
+    Usual,
+    /// No sooner than after this time, for which the receiver has asked.
+    After(Duration),
 }
 
 /// A notification that has to be delivered, or could not be: a row of `notifications` or of
@@ -57,6 +122,9 @@ pub struct NotificationRecord {
     pub attempts: u32,
     /// When it is tried next.
     pub due_at: Timestamp,
+    /// The wait until then, in seconds, where it is not the usual one after so many attempts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait_seconds: Option<u64>,
     /// It is not tried any more.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub given_up: bool,

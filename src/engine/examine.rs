@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use crate::clock::Timestamp;
 use crate::domain::finding::{Finding, Level};
 use crate::domain::fleet::{DEFAULT_PROJECT, Program, VesselDefinition};
-use crate::domain::notification::Target;
 use crate::domain::variable::{SecretName, VariableValue};
 use crate::engine::environment::search_path;
 use crate::engine::{Engine, FleetView};
@@ -101,7 +100,7 @@ impl Engine {
                 }
             }
             for notify in &fleet.current.definition.notify {
-                if let Target::Url { secret, .. } = &notify.target {
+                for secret in notify.target.secrets() {
                     note(secret, named(&fleet, "notify"), "");
                 }
             }

@@ -9,7 +9,7 @@ use std::sync::MutexGuard;
 
 use crate::domain::change::Change;
 use crate::domain::ids::{InstanceId, RunId};
-use crate::domain::notification::NotificationRecord;
+use crate::domain::notification::{NotificationRecord, Retry};
 use crate::domain::run::RunRecord;
 use crate::engine::outbox::Outbox;
 use crate::engine::{Decisions, Engine, Instruments};
@@ -102,10 +102,9 @@ impl Engine {
         ticket.wait();
     }
 
-    /// Records that it could not be delivered, and why. `may_retry` when another attempt could end
-    /// otherwise.
-    pub fn notification_failed(&self, record: NotificationRecord, why: &str, may_retry: bool) {
-        let record = self.outbox().failed(record, why, may_retry, self.clock.now());
+    /// Records that it could not be delivered, why, and whether it is tried again.
+    pub fn notification_failed(&self, record: NotificationRecord, why: &str, retry: Retry) {
+        let record = self.outbox().failed(record, why, retry, self.clock.now());
         let change = Change::PutNotification(record.clone());
         if record.given_up {
             self.commit_settled(record.run, change);

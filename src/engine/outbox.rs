@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::clock::Timestamp;
 use crate::domain::ids::RunId;
-use crate::domain::notification::NotificationRecord;
+use crate::domain::notification::{NotificationRecord, Retry};
 use crate::domain::run::shorten;
 use crate::limits::{
     NOTIFICATION_ATTEMPTS_MAX, NOTIFICATION_WAIT_MAX, NOTIFICATION_WAIT_MIN, NOTIFICATIONS_MAX,
@@ -65,7 +65,7 @@ impl Outbox {
     pub fn take_due(&mut self, now: Timestamp) -> Result<NotificationRecord, Option<Duration>> {
         loop {
             let (_, mut first) = self.waiting.pop_first().ok_or(None)?;
-            let (ahead, wait) = (first.due_at.since(now), wait_after(first.attempts));
+            let (ahead, wait) = (first.due_at.since(now), wait_of(&first));
             if ahead.is_zero() {
                 return Ok(first);
             }
@@ -108,24 +108,35 @@ impl Outbox {
         is_last
     }
 
-    /// An attempt to deliver `record` has failed at `now`: what becomes of it. `may_retry` when
-    /// another attempt could end otherwise.
+    /// An attempt to deliver `record` has failed at `now`: what becomes of it.
     pub fn failed(
         &self,
         mut record: NotificationRecord,
         why: &str,
-        may_retry: bool,
+        retry: Retry,
         now: Timestamp,
     ) -> NotificationRecord {
         record.attempts += 1;
         record.problem = Some(shorten(why));
-        if may_retry && record.attempts < NOTIFICATION_ATTEMPTS_MAX {
-            record.due_at = now.plus(wait_after(record.attempts));
+        record.wait_seconds = match retry {
+            // A receiver that asks for less gets the usual wait.
+            Retry::After(asked) if asked > wait_after(record.attempts) => {
+                Some(asked.min(NOTIFICATION_WAIT_MAX).as_secs())
+            }
+            _ => None,
+        };
+        if retry != Retry::Never && record.attempts < NOTIFICATION_ATTEMPTS_MAX {
+            record.due_at = now.plus(wait_of(&record));
         } else {
             record.given_up = true;
         }
         record
     }
+}
+
+/// How long `record` waits after its last attempt.
+fn wait_of(record: &NotificationRecord) -> Duration {
+    record.wait_seconds.map_or_else(|| wait_after(record.attempts), Duration::from_secs)
 }
 
 /// How long to wait after so many failed attempts.
@@ -151,6 +162,7 @@ mod tests {
             recipient: Recipient::Entry(0),
             attempts: 0,
             due_at,
+            wait_seconds: None,
             given_up: false,
             problem: None,
         }
@@ -178,7 +190,7 @@ mod tests {
                     }
                 }
             };
-            next = outbox.failed(taken, "no\nanswer", true, now);
+            next = outbox.failed(taken, "no\nanswer", Retry::Usual, now);
             assert_eq!(next.problem.as_deref(), Some("no answer"));
             if next.given_up {
                 break;
@@ -194,10 +206,22 @@ mod tests {
     #[test]
     fn a_clock_that_steps_back_does_not_prolong_a_wait() {
         let mut outbox = Outbox::default();
-        let failed = outbox.failed(record(0, at(0)), "x", true, at(100_000));
+        let failed = outbox.failed(record(0, at(0)), "x", Retry::Usual, at(100_000));
         outbox.restore(failed);
         assert_eq!(outbox.take_due(at(0)), Err(Some(Duration::from_secs(5))));
         assert!(outbox.take_due(at(5)).is_ok());
+    }
+
+    #[test]
+    fn a_receiver_may_ask_for_a_longer_wait_within_bounds() {
+        for (asked, waits) in [(1, 5), (60, 60), (1_000_000, NOTIFICATION_WAIT_MAX.as_secs())] {
+            let mut outbox = Outbox::default();
+            let retry = Retry::After(Duration::from_secs(asked));
+            let failed = outbox.failed(record(0, at(0)), "later", retry, at(100));
+            assert!(!failed.given_up);
+            outbox.restore(failed);
+            assert_eq!(outbox.take_due(at(100)), Err(Some(Duration::from_secs(waits))), "{asked}");
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::domain::fleet::{
 };
 use crate::domain::graph::Condition;
 use crate::domain::ids::FleetId;
-use crate::domain::notification::{EmailNotifications, Notify, Target};
+use crate::domain::notification::{EmailNotifications, Format, Notify, Target};
 use crate::domain::source::{Argument, Code, Origin};
 use crate::domain::variable::VariableValue;
 use crate::duration::format_duration;
@@ -162,9 +162,23 @@ impl Writer {
             self.item(1, &format!("on: [{}]", words.join(", ")));
             match target {
                 Target::Command(command) => self.list(2, "command", command),
-                Target::Url { url, secret } => {
-                    self.text(2, "url", url);
-                    self.line(2, "secret", &scalar(secret.as_str()));
+                Target::Url { url, secret, format } => {
+                    match url {
+                        VariableValue::Literal(url) => self.text(2, "url", url),
+                        VariableValue::Secret { secret } => {
+                            self.line(
+                                2,
+                                "url",
+                                &format!("{{secret: {}}}", scalar(secret.as_str())),
+                            );
+                        }
+                    }
+                    if let Some(secret) = secret {
+                        self.line(2, "secret", &scalar(secret.as_str()));
+                    }
+                    if *format != Format::default() {
+                        self.line(2, "format", format.word());
+                    }
                 }
             }
         }

@@ -15,13 +15,13 @@ use crate::domain::graph::Condition;
 use crate::domain::ids::{FleetId, OrganizationId, ProjectId, RunId, VesselId, VesselRunId};
 use crate::domain::network::Networks;
 use crate::domain::notification::{
-    EmailNotifications, NotificationRecord, Notify, Recipient, Target,
+    EmailNotifications, Format, NotificationRecord, Notify, Recipient, Target,
 };
 use crate::domain::overlap::Overlap;
 use crate::domain::rate::Rate;
 use crate::domain::retention::Retention;
 use crate::domain::run::{Status, Trigger, VesselRunRecord};
-use crate::domain::variable::VariableValue;
+use crate::domain::variable::{SecretName, VariableValue};
 use crate::domain::webhook::Webhook;
 use crate::engine::{FleetView, RunView};
 
@@ -238,25 +238,35 @@ impl From<&Guardrails> for GuardrailsJson {
     }
 }
 
-/// Has `command`, or `url` and `secret`.
+/// Has `command`, or `url` with `format` and, for signed POSTs, `secret`.
 #[derive(Serialize)]
 struct NotifyJson<'a> {
     on: &'a [Status],
     #[serde(skip_serializing_if = "Option::is_none")]
     command: Option<&'a [String]>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    url: Option<&'a str>,
+    url: Option<&'a VariableValue>,
     #[serde(skip_serializing_if = "Option::is_none")]
     secret: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    format: Option<Format>,
 }
 
 impl<'a> From<&'a Notify> for NotifyJson<'a> {
     fn from(entry: &'a Notify) -> Self {
-        let (command, url, secret) = match &entry.target {
-            Target::Command(command) => (Some(command.as_slice()), None, None),
-            Target::Url { url, secret } => (None, Some(url.as_str()), Some(secret.as_str())),
-        };
-        Self { on: &entry.on, command, url, secret }
+        let on = entry.on.as_slice();
+        match &entry.target {
+            Target::Command(command) => {
+                Self { on, command: Some(command), url: None, secret: None, format: None }
+            }
+            Target::Url { url, secret, format } => Self {
+                on,
+                command: None,
+                url: Some(url),
+                secret: secret.as_ref().map(SecretName::as_str),
+                format: Some(*format).filter(|format| *format != Format::default()),
+            },
+        }
     }
 }
 

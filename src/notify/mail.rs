@@ -1,17 +1,21 @@
 //! Notifications as e-mail, through the operator's own mail server, in terms of lettre.
 
-use std::fmt::Write;
+use std::error::Error;
 
 use lettre::message::Mailbox;
-use lettre::message::header::ContentType;
+use lettre::message::header::{ContentType, Header, HeaderName, HeaderValue, MIME_VERSION_1_0};
 use lettre::transport::smtp::authentication::Credentials;
 use lettre::transport::smtp::client::{Tls, TlsParameters};
+use lettre::transport::smtp::extension::ClientId;
 use lettre::{Message, SmtpTransport, Transport};
 
-use super::Failed;
+use super::{Failed, text};
 use crate::domain::mail::{MailServer, Security};
 use crate::engine::RunView;
 use crate::limits::NOTIFICATION_TIMEOUT;
+use crate::trust::tls_cause;
+
+mod hello;
 
 /// What is sent.
 pub(super) struct Letter<'a> {
@@ -46,9 +50,13 @@ pub(super) fn send(
     if let (Some(user), Some(password)) = (&server.user, password) {
         transport = transport.credentials(Credentials::new(user.clone(), password));
     }
-    let message = message(server, letter).map_err(Failed::for_good)?;
-    let sent = transport.build().send(&message);
-    sent.map(drop).map_err(|error| Failed::for_now(format!("{}: {error}", server.host)))
+    let hello = hello::client_id(server);
+    let message = message(server, &hello, letter).map_err(Failed::for_good)?;
+    let sent = transport.hello_name(hello).build().send(&message);
+    sent.map(drop).map_err(|error| {
+        let cause = tls_cause(&error).unwrap_or_else(|| error.to_string());
+        Failed::for_now(format!("{}: {cause}", server.host))
+    })
 }
 
 /// Whether e-mail can come from this address: `a@example.com` or `Name <a@example.com>`.
@@ -59,57 +67,43 @@ pub(super) fn check_sender(from: &str) -> Result<(), String> {
     from.parse::<Mailbox>().map(drop).map_err(|error| error.to_string())
 }
 
-fn message(server: &MailServer, letter: &Letter<'_>) -> Result<Message, String> {
+fn message(server: &MailServer, hello: &ClientId, letter: &Letter<'_>) -> Result<Message, String> {
     let address = |text: &str| text.parse().map_err(|error| format!("{text}: {error}"));
-    let (subject, body) = (subject(letter), body(letter));
+    let from: Mailbox = address(&server.from)?;
+    let domain = match hello {
+        ClientId::Domain(name) => name.clone(),
+        // The address of a machine makes no good name (RFC 5322 3.6.4).
+        _ => from.email.domain().to_owned(),
+    };
     Message::builder()
-        .from(address(&server.from)?)
+        .from(from)
         .to(address(letter.to)?)
-        .subject(subject)
+        .subject(format!("[boathook] {}", text::subject(letter.run, letter.vessel)))
         .date_now()
-        .message_id(Some(format!("<{}@boathook.invalid>", letter.id)))
+        .message_id(Some(format!("<{}@{domain}>", letter.id)))
+        .header(MIME_VERSION_1_0)
+        .header(AutoSubmitted)
         .header(ContentType::TEXT_PLAIN)
-        .body(body)
+        .body(text::body(letter.run))
         .map_err(|error| error.to_string())
 }
 
-fn subject(letter: &Letter<'_>) -> String {
-    let run = &letter.run.run;
-    match letter.vessel.and_then(|vessel| letter.run.vessels.get(vessel)) {
-        Some(vessel) => {
-            format!("[boathook] {}, {}: {}", run.fleet_name, vessel.vessel_name, vessel.status)
-        }
-        None => format!("[boathook] {}: {}", run.fleet_name, run.status),
-    }
-}
+/// Tells automatic answers, such as those of people on holiday, not to come (RFC 3834 5).
+#[derive(Clone)]
+struct AutoSubmitted;
 
-fn body(letter: &Letter<'_>) -> String {
-    let RunView { run, vessels } = letter.run;
-    let mut body = format!("The run {} of the fleet {} ended.\n\n", run.id, run.fleet_name);
-    let mut line = |name: &str, value: &str| {
-        let _ = writeln!(body, "{name:<10}{value}");
-    };
-    line("status", &run.status.to_string());
-    if let Some(reason) = &run.reason {
-        line("reason", reason);
+impl Header for AutoSubmitted {
+    fn name() -> HeaderName {
+        HeaderName::new_from_ascii_str("Auto-Submitted")
     }
-    line("trigger", run.trigger.word());
-    line("queued", &run.queued_at.to_string());
-    for (name, time) in [("started", run.started_at), ("ended", run.ended_at)] {
-        if let Some(time) = time {
-            line(name, &time.to_string());
-        }
+
+    fn parse(_: &str) -> Result<Self, Box<dyn Error + Send + Sync>> {
+        Ok(Self)
     }
-    body.push_str("\nIts vessels:\n\n");
-    for vessel in vessels {
-        let _ = write!(body, "{:<12}{}", vessel.status.to_string(), vessel.vessel_name);
-        if let Some(reason) = &vessel.reason {
-            let _ = write!(body, ": {reason}");
-        }
-        body.push('\n');
+
+    fn display(&self) -> HeaderValue {
+        HeaderValue::new(Self::name(), "auto-generated".to_owned())
     }
-    let _ = write!(body, "\nboathook runs logs {} shows what they wrote.\n", run.id);
-    body
 }
 
 #[cfg(test)]

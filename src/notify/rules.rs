@@ -3,9 +3,11 @@
 
 use ureq::http::Uri;
 
+use super::chat;
 use crate::config::HttpUrl;
 use crate::domain::fleet::FleetDefinition;
-use crate::domain::notification::{EmailNotifications, Target};
+use crate::domain::notification::{EmailNotifications, Format, Target};
+use crate::domain::variable::VariableValue;
 
 /// Why no e-mail is sent.
 pub const NO_MAIL: &str = "no mail server is configured; set `smtp` and `smtp_from`";
@@ -63,7 +65,11 @@ impl Rules {
         let entries = fleet.notify.iter().enumerate().filter_map(|(index, entry)| {
             let refused = match &entry.target {
                 Target::Command(command) => self.check_command(command).err(),
-                Target::Url { url, .. } => self.check_url(url).err(),
+                Target::Url { url: VariableValue::Literal(url), format, .. } => {
+                    self.check_url(url).and_then(|uri| check_format(&uri, *format)).err()
+                }
+                // Its value is read when something is sent.
+                Target::Url { .. } => None,
             };
             refused.map(|why| format!("notify[{index}] will not be sent: {why}"))
         });
@@ -81,9 +87,32 @@ impl Rules {
     }
 }
 
+/// Whether what is at `uri` takes `format`, as far as its name tells.
+fn check_format(uri: &Uri, format: Format) -> Result<(), String> {
+    let host = uri.host().unwrap_or_default();
+    match chat::format_of_host(host) {
+        Some(taken) if taken != format => {
+            let (taken, format) = (taken.word(), format.word());
+            Err(format!("{host} does not take `format: {format}`; write `format: {taken}`"))
+        }
+        _ => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_chat_is_sent_no_format_that_it_does_not_take() {
+        let check = |url: &str, format| check_format(&url.parse().unwrap(), format);
+        let slack = "https://hooks.slack.com/services/T/B/x";
+        let refused = check(slack, Format::Json).unwrap_err();
+        assert!(refused.contains("format: slack") && !refused.contains("services"), "{refused}");
+        assert!(check(slack, Format::Discord).is_err());
+        assert_eq!(check(slack, Format::Slack), Ok(()));
+        assert_eq!(check("https://chat.example.com/hooks/x", Format::Slack), Ok(()));
+    }
 
     #[test]
     fn only_listed_hosts_and_programs_are_allowed() {

@@ -248,6 +248,7 @@ impl ActiveRun {
             recipient,
             attempts: 0,
             due_at: now,
+            wait_seconds: None,
             given_up: false,
             problem: None,
         });

@@ -1,6 +1,7 @@
 //! What is told when a run has ended: to whom, how, and only where the operator allows it.
 
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -272,6 +273,7 @@ fn e_mail_reaches_everybody_who_asked_for_it() {
     let server = Server::builder()
         .setting("smtp", &format!("smtp://127.0.0.1:{}", mail.port))
         .setting("smtp_from", "Boathook <boathook@example.com>")
+        .setting("smtp_hello", "boat.example.com")
         .start();
     let api = server.api();
     let answer = api
@@ -306,8 +308,134 @@ fn e_mail_reaches_everybody_who_asked_for_it() {
         let letter = to(address);
         assert!(letter.contains(&run) && letter.contains("boathook@example.com"), "{letter}");
         assert!(letter.contains("fails: exit code 4"), "{letter}");
+        for header in ["MIME-Version: 1.0\n", "Auto-Submitted: auto-generated\n"] {
+            assert!(letter.contains(header), "{letter}");
+        }
+        let id = letter.lines().find_map(|line| line.strip_prefix("Message-ID: <msg_"));
+        assert!(id.is_some_and(|id| id.ends_with("@boat.example.com>")), "{letter}");
     }
     assert_eq!(letters.len(), 3);
+}
+
+/// The first line that a client says to a mail server on `listener`.
+fn greeting(listener: &TcpListener) -> String {
+    let (mut stream, _) = listener.accept().unwrap();
+    stream.write_all(b"220 mail\r\n").unwrap();
+    let mut line = String::new();
+    BufReader::new(&stream).read_line(&mut line).unwrap();
+    line.trim_end().to_owned()
+}
+
+#[test]
+fn a_mail_server_is_greeted_by_a_real_name() {
+    for (hello, expected) in
+        [("boat.example.com", "boat.example.com"), ("[192.0.2.7]", "[192.0.2.7]"), ("", ".")]
+    {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let server = Server::builder()
+            .setting("smtp", &format!("smtp://{}", listener.local_addr().unwrap()))
+            .setting("smtp_from", "boathook@example.com")
+            .setting("smtp_hello", hello)
+            .start();
+        let api = server.api();
+        api.start(&api.apply(&json!({
+            "name": "told", "vessels": {"v": {"run": "exit 1"}},
+            "notifications": {"emails": ["a@example.com"], "after_error": true},
+        })));
+        let said = greeting(&listener);
+        let name = said.strip_prefix("EHLO ").unwrap();
+        assert!(name.contains(expected) && !name.contains("localhost"), "{said}");
+    }
+    let mut server = Server::builder()
+        .setting("smtp", "smtp://127.0.0.1")
+        .setting("smtp_from", "boathook@example.com")
+        .setting("smtp_hello", "no name")
+        .not_started();
+    assert!(server.try_start_again().is_err() && server.log().contains("smtp_hello: "));
+}
+
+#[test]
+fn chats_get_a_message_of_theirs() {
+    let receiver = Receiver::start(|_| Some(OK.to_owned()));
+    let (secrets, server) = telling(&receiver);
+    let url = format!("http://{}/services/T0/SECRETSECRET", receiver.address);
+    fs::write(secrets.path().join("CHAT"), format!("{url}\n")).unwrap();
+    let api = server.api();
+    for (format, place) in [
+        ("slack", "/text"),
+        ("discord", "/content"),
+        ("teams", "/attachments/0/content/body/0/text"),
+    ] {
+        let name = format!("a & b to {format}");
+        let notify = json!([{"on": "ERRORED", "url": {"secret": "CHAT"}, "format": format}]);
+        let id = api.apply(&fleet(&name, "exit 3", &notify));
+        let shown = api.get(&format!("/api/v1/fleets/{id}")).data()["notify"][0].clone();
+        assert_eq!((&shown["format"], &shown["url"]), (&json!(format), &json!({"secret": "CHAT"})));
+        // As it is shown it can be applied again, without a new version.
+        let (_, yaml, _) = finish(server.cli(&["fleet", "show", &id, "--yaml"]));
+        assert!(yaml.contains(&format!("format: {format}")), "{yaml}");
+        let file = server.scratch().join("shown.yaml");
+        fs::write(&file, yaml).unwrap();
+        let (code, said, problem) = finish(server.cli(&["fleet", "apply", file.to_str().unwrap()]));
+        assert!(code == 0, "{said}{problem}");
+        assert_eq!(api.get(&format!("/api/v1/fleets/{id}")).data()["version"], 1);
+
+        let before = receiver.received().len();
+        let run = api.start(&id);
+        server.wait_until("it is told", || receiver.received().len() > before);
+        let told = receiver.received().pop().unwrap();
+        assert_eq!(told.target, "/services/T0/SECRETSECRET");
+        assert!(!told.headers.iter().any(|(name, _)| name == "webhook-signature"));
+        let body: Value = serde_json::from_str(&told.body).unwrap();
+        let text = body.pointer(place).unwrap().as_str().unwrap();
+        let name = if format == "slack" { name.replace('&', "&amp;") } else { name };
+        assert!(text.starts_with(&format!("{name}: Errored\n")), "{text}");
+        assert!(text.contains("exit code 3") && text.contains(&run), "{text}");
+    }
+    let refused = api.put(
+        "/api/v1/fleets?by=name",
+        &fleet(
+            "x",
+            "true",
+            &json!([
+                {"on": "ERRORED", "url": url, "format": "slak"},
+            ]),
+        ),
+    );
+    assert!(refused.expect(422).text().contains("did you mean slack"));
+}
+
+#[test]
+fn json_for_a_chat_is_warned_of() {
+    let server = Server::builder().setting("notify_hosts", "hooks.slack.com").start();
+    let notify = json!([{"on": "ERRORED", "url": "https://hooks.slack.com/services/T/B/x",
+                         "secret": "signing"}]);
+    let answer = server.api().put("/api/v1/fleets?by=name", &fleet("x", "true", &notify));
+    let warnings = answer.expect(201).data()["warnings"].to_string();
+    assert!(warnings.contains("format: slack") && !warnings.contains("services"), "{warnings}");
+}
+
+#[test]
+fn a_refusal_tells_what_the_receiver_says_and_waits_as_it_asks() {
+    let receiver = Receiver::start(|_| {
+        let said = format!("slow\x1b[2J down,\r\nin-the-url {}", "é".repeat(4000));
+        Some(format!("429 Too Many Requests\r\nRetry-After: 3600\r\n\r\n{said}"))
+    });
+    let (_secrets, server) = telling(&receiver);
+    let api = server.api();
+    let run = api.start(&api.apply(&fleet("f", "true", &post_to(&receiver, &["SUCCESS"]))));
+    api.wait_status(&run, "Success");
+    let mut left = Value::Null;
+    server.wait_until("it was refused", || {
+        left = api.run(&run)["notifications"][0].clone();
+        left["attempts"] == 1
+    });
+    let problem = left["problem"].as_str().unwrap();
+    assert!(problem.contains("answers 429: slow [2J down, … éé"), "{problem}");
+    assert!(problem.ends_with('…') && problem.len() < 600, "{problem}");
+    let next: jiff::Timestamp = left["next_attempt_at"].as_str().unwrap().parse().unwrap();
+    let seconds = next.as_second() - jiff::Timestamp::now().as_second();
+    assert!((3500..=3601).contains(&seconds), "{seconds}");
 }
 
 #[test]

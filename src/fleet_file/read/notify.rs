@@ -5,14 +5,14 @@ use ureq::http::Uri;
 
 use super::vessel::arguments;
 use crate::config::HttpUrl;
-use crate::domain::notification::{Notify, Target};
+use crate::domain::notification::{Format, Notify, Target};
 use crate::domain::run::Status;
-use crate::domain::variable::SecretName;
+use crate::domain::variable::{SecretName, VariableValue};
 use crate::fleet_file::FleetFileError;
 use crate::fleet_file::cursor::Cursor;
 use crate::limits::NOTIFY_ENTRIES_MAX;
 
-const ENTRY_KEYS: &[&str] = &["on", "command", "url", "secret"];
+const ENTRY_KEYS: &[&str] = &["on", "command", "url", "secret", "format"];
 /// The ends that a run can have, as a fleet file names them.
 const ENDS: [(&str, Status); 4] = [
     ("SUCCESS", Status::Success),
@@ -43,16 +43,24 @@ fn entry(cursor: &Cursor<'_>) -> Result<Notify, FleetFileError> {
     if on.is_empty() {
         return Err(cursor.missing("on", "the list is empty; name an end, as in [ERRORED]"));
     }
-    let target = match (fields.get("command"), fields.get("url"), fields.get("secret")) {
-        (Some(command), None, None) => Target::Command(program(command)?),
-        (None, Some(url), Some(secret)) => {
-            Target::Url { url: self::url(url)?, secret: secret_name(secret)? }
+    let target = match (fields.get("command"), fields.get("url")) {
+        (Some(command), None) => {
+            if let Some(other) = fields.get("secret").or_else(|| fields.get("format")) {
+                return Err(other.invalid_key("belongs to a `url`; a command reads JSON"));
+            }
+            Target::Command(program(command)?)
         }
-        (None, Some(_), None) => {
-            let message = "missing; name the secret that the POST is signed with";
-            return Err(cursor.missing("secret", message));
+        (None, Some(url)) => {
+            let format = fields.get("format").map(format).transpose()?.unwrap_or_default();
+            let secret = fields.get("secret").map(secret_name).transpose()?;
+            if secret.is_none() && format == Format::Json {
+                let message = "missing; name the secret that the POST is signed with, or the format \
+                               of a chat: slack, discord or teams";
+                return Err(cursor.missing("secret", message));
+            }
+            Target::Url { url: self::url(url)?, secret, format }
         }
-        _ => return Err(cursor.invalid("an entry has either `command`, or `url` and `secret`")),
+        _ => return Err(cursor.invalid("an entry has either `command` or `url`")),
     };
     Ok(Notify { on, target })
 }
@@ -73,7 +81,20 @@ fn program(cursor: &Cursor<'_>) -> Result<Vec<String>, FleetFileError> {
     Ok(command)
 }
 
-fn url(cursor: &Cursor<'_>) -> Result<String, FleetFileError> {
+fn format(cursor: &Cursor<'_>) -> Result<Format, FleetFileError> {
+    let word = cursor.text()?;
+    let known = Format::ALL.into_iter().find(|format| format.word() == word);
+    known.ok_or_else(|| cursor.invalid(super::expected_word(word, &Format::ALL.map(Format::word))))
+}
+
+/// A URL, or `{secret: NAME}` where a file of the operator holds it.
+fn url(cursor: &Cursor<'_>) -> Result<VariableValue, FleetFileError> {
+    if cursor.is_mapping() {
+        let fields = cursor.fields(&["secret"])?;
+        let secret = fields.get("secret");
+        let secret = secret.ok_or_else(|| cursor.invalid("expected a URL or {secret: NAME}"))?;
+        return Ok(VariableValue::Secret { secret: secret_name(secret)? });
+    }
     let text = cursor.text()?;
     // The second is what the delivery sends to.
     let fits = text.parse::<HttpUrl>().is_ok() && text.parse::<Uri>().is_ok();
@@ -82,7 +103,7 @@ fn url(cursor: &Cursor<'_>) -> Result<String, FleetFileError> {
                        user or password in it";
         return Err(cursor.invalid(message));
     }
-    Ok(text.to_owned())
+    Ok(VariableValue::Literal(text.to_owned()))
 }
 
 fn secret_name(cursor: &Cursor<'_>) -> Result<SecretName, FleetFileError> {

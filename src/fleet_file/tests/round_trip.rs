@@ -11,12 +11,12 @@ use crate::domain::confinement::{Confinement, Limits};
 use crate::domain::fleet::{FleetDefinition, Guardrails, VesselDefinition};
 use crate::domain::ids::VesselId;
 use crate::domain::name::checked_name;
-use crate::domain::notification::{EmailNotifications, Notify, Target};
+use crate::domain::notification::{EmailNotifications, Format, Notify, Target};
 use crate::domain::overlap::Overlap;
 use crate::domain::retention::Retention;
 use crate::domain::run::Status;
 use crate::domain::source::{Argument, CloneLocation, Code, GitSource, Language, Origin};
-use crate::domain::variable::VariableValue;
+use crate::domain::variable::{SecretName, VariableValue};
 use crate::limits::{KEEP_COUNT_MAX, PRIORITY_MAX};
 
 /// Texts that YAML gives another meaning, or that a careless writer damages.
@@ -214,8 +214,17 @@ fn notify() -> impl Strategy<Value = Vec<Notify>> {
         arguments.insert(0, "/bin/tell me".to_owned());
         Target::Command(arguments)
     });
-    let url = ("https?://[a-z]{1,9}(:[1-9][0-9]{0,3})?/[a-z?&=%]{0,9}", "[a-z][a-z0-9_.-]{0,9}");
-    let url = url.prop_map(|(url, secret)| Target::Url { url, secret: secret.try_into().unwrap() });
+    let secret = || "[a-z][a-z0-9_.-]{0,9}".prop_map(|name| SecretName::try_from(name).unwrap());
+    let url = prop_oneof![
+        "https?://[a-z]{1,9}(:[1-9][0-9]{0,3})?/[a-z?&=%]{0,9}".prop_map(VariableValue::Literal),
+        secret().prop_map(|secret| VariableValue::Secret { secret }),
+    ];
+    let signing = (option::of(secret()), select(Format::ALL.to_vec()));
+    let url = (url, signing, secret()).prop_map(|(url, (secret, format), own)| {
+        // Our own JSON is signed.
+        let secret = secret.or((format == Format::Json).then_some(own));
+        Target::Url { url, secret, format }
+    });
     let entry = (vec(select(ends.to_vec()), 1..4), prop_oneof![command, url]);
     vec(entry.prop_map(|(on, target)| Notify { on, target }), 0..3)
 }

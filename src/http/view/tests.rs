@@ -3,6 +3,7 @@ use serde_json::{Value, json};
 
 use crate::domain::confinement::Confinement;
 use crate::domain::ids::RunIds;
+use crate::domain::notification::Format;
 use crate::domain::run::{PayloadSize, RunRecord};
 use crate::domain::variable::SecretName;
 use crate::domain::webhook::{PreviousToken, Token};
@@ -127,7 +128,8 @@ fn a_fleet_names_its_vessels_and_connections() {
                 on: vec![Status::Success],
                 target: Target::Url {
                     url: "https://example.com/".into(),
-                    secret: SecretName::try_from("signing".to_owned()).unwrap(),
+                    secret: Some(SecretName::try_from("signing".to_owned()).unwrap()),
+                    format: Format::Json,
                 },
             },
         ],

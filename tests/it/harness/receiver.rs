@@ -37,7 +37,8 @@ pub struct Receiver {
 
 impl Receiver {
     /// A receiver whose answer to its request number `n` (from 0) is `answer(n)`: a status line's
-    /// rest and further headers, such as `"200 OK\r\n"`. `None`: no answer, for ever.
+    /// rest and further headers, such as `"200 OK\r\n"`, and a body behind an empty line. `None`: no
+    /// answer, for ever.
     pub fn start(answer: impl Fn(usize) -> Option<String> + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -97,10 +98,10 @@ fn serve(stream: TcpStream, all: &Mutex<Vec<Received>>, answer: &dyn Fn(usize) -
     };
     match answer(number) {
         Some(answer) => {
-            let _ = (&stream).write_all(
-                format!("HTTP/1.1 {answer}Content-Length: 0\r\nConnection: close\r\n\r\n")
-                    .as_bytes(),
-            );
+            let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((answer.trim_end(), ""));
+            let length = body.len();
+            let head = format!("HTTP/1.1 {head}\r\nContent-Length: {length}\r\nConnection: close");
+            let _ = (&stream).write_all(format!("{head}\r\n\r\n{body}").as_bytes());
         }
         None => std::thread::park(),
     }
