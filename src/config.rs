@@ -27,6 +27,7 @@ mod values;
 
 pub use environment::{UnknownVariable, unknown_variables};
 
+pub use file::settings_file;
 use file::{read_default_file, read_file};
 pub use smtp::SmtpUrl;
 use smtp::{MailSettings, mail_server};
@@ -221,6 +222,8 @@ pub struct Sources {
 /// The settings of a server, complete and checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
+    /// The file that they were read from, or would be.
+    pub file: PathBuf,
     /// Absolute; may not exist yet.
     pub data_dir: PathBuf,
     pub hooks_listen: SocketAddr,
@@ -315,7 +318,11 @@ impl Settings {
             })?,
             None => read_default_file(data_dir.as_deref(), Path::new(SYSTEM_DIRECTORY))?,
         };
-        Self::resolve(given, from_file, data_dir)
+        let settings = Self::resolve(given, from_file, data_dir)?;
+        Ok(match file {
+            Some(file) => Self { file: absolute(file)?, ..settings },
+            None => settings,
+        })
     }
 
     /// Settings from `given` and the defaults alone, whatever the machine's files say.
@@ -411,6 +418,7 @@ impl Settings {
             shutdown_grace: first!(shutdown_grace).map_or(limits::SHUTDOWN_GRACE, |time| time.0),
             kill_grace: first!(kill_grace).map_or(limits::KILL_GRACE, |time| time.0),
             log: first!(log).unwrap_or_default().0,
+            file: settings_file(&data_dir),
             data_dir,
             work_dir,
         })

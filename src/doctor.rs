@@ -64,6 +64,7 @@ pub fn examine(engine: &Engine, facts: &Facts) -> Vec<Finding> {
     findings.push(clock::examine(engine.now(), engine.last_accepted_at()));
     findings.extend(capacity::examine(facts.descriptors));
     findings.extend(exposure::examine(facts, sandbox.is_container()));
+    findings.push(settings_file(settings));
     findings.extend(variables(config::unknown_variables()));
     findings.push(identity(settings));
     findings.extend(walls(&sandbox));
@@ -89,6 +90,7 @@ pub fn examine_without_server(settings: &Settings) -> Vec<Finding> {
     let mut findings = directory::examine(settings, &Mounts::of_process());
     findings.push(clock::examine(crate::clock::Clock::now(&crate::clock::SystemClock), None));
     findings.extend(exposure::free_addresses(settings));
+    findings.push(settings_file(settings));
     findings.extend(variables(config::unknown_variables()));
     findings
 }
@@ -110,6 +112,13 @@ pub fn examine_database_in(
         Err(OpenError::Directory(error)) => vec![database::not_opened(&error)],
         Err(OpenError::Storage(error)) => vec![database::unreadable(&error.to_string())],
     }
+}
+
+/// Where what the other findings advise to set is written.
+fn settings_file(settings: &Settings) -> Finding {
+    let file = settings.file.display();
+    let there = if settings.file.exists() { "" } else { ", which is not there yet" };
+    Finding::ok("settings", format!("read from the environment and {file}{there}"))
 }
 
 /// Variables of the environment that begin like a setting and are none.
@@ -138,7 +147,8 @@ fn identity(settings: &Settings) -> Finding {
 /// What holds for whatever the server starts, whether a fleet needs it now or not.
 fn walls(sandbox: &Sandbox) -> Option<Finding> {
     const CHECK: &str = "sandbox";
-    let walls = [sandbox.forbids_privileges(), sandbox.forbids_compilers()];
+    let walls =
+        [sandbox.forbids_privileges(), sandbox.forbids_compilers(), sandbox.forbids_namespaces()];
     let walls: Vec<String> = walls.into_iter().flatten().map(|obstacle| obstacle.what).collect();
     (!walls.is_empty()).then(|| Finding::ok(CHECK, walls.join("; ")))
 }

@@ -21,5 +21,6 @@ pub mod run;
 pub mod server_proof;
 pub mod source;
 pub mod suggest;
+pub mod text;
 pub mod variable;
 pub mod webhook;

@@ -310,17 +310,25 @@ pub fn from_here(base: &str) -> String {
     }
 }
 
-/// The command line once more, with sudo and with the data directory, which root has elsewhere.
+/// The command line once more, with sudo. With the data directory, too, where root would not find it.
 fn sudo_line(arguments: &[String], data_dir: &Path) -> String {
     let mut words = vec!["sudo".to_owned()];
     words.extend(arguments.iter().map(|word| quoted(word)));
     let names_directory = arguments.iter().any(|word| {
         word == "--data-dir" || word.starts_with("--data-dir=") || word == "--token-file"
     });
-    if !names_directory {
+    let is_found = data_dir == Path::new(SYSTEM_DATA_DIRECTORY) && !root_has_a_server();
+    if !names_directory && !is_found {
         words.push(format!("--data-dir {}", quoted(&data_dir.to_string_lossy())));
     }
     words.join(" ")
+}
+
+/// Whether root has a server of its own, which it finds before the packaged one; not where /root is
+/// closed to us.
+fn root_has_a_server() -> bool {
+    let of_root = default_data_directory(|_| None, Some(PathBuf::from("/root")));
+    of_root.is_some_and(|directory| directory.join(URL_FILE).exists())
 }
 
 /// `word` as a shell reads it.
@@ -404,8 +412,9 @@ mod tests {
         let arguments = ["boathook", "fleet", "show", "it's"].map(str::to_owned);
         assert_eq!(
             sudo_line(&arguments, Path::new("/var/lib/boathook")),
-            r"sudo boathook fleet show 'it'\''s' --data-dir /var/lib/boathook"
+            r"sudo boathook fleet show 'it'\''s'"
         );
+        assert!(sudo_line(&arguments, Path::new("/srv/x")).ends_with(" --data-dir /srv/x"));
         let arguments = ["boathook", "runs", "list", "--data-dir=/x"].map(str::to_owned);
         assert_eq!(sudo_line(&arguments, Path::new("/x")), "sudo boathook runs list --data-dir=/x");
     }

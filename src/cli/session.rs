@@ -1,5 +1,7 @@
 //! What the client verbs share: the server they talk to, and how a person names a fleet or a run.
 
+use std::path::PathBuf;
+
 use anyhow::{Context, bail};
 use uuid::Uuid;
 
@@ -13,6 +15,8 @@ pub struct Session {
     pub client: Client,
     /// Print the answers themselves.
     pub json: bool,
+    /// Where the server keeps its data, if that is known.
+    pub data_dir: Option<PathBuf>,
     /// What a command line must say to mean the same server; empty or with a leading space.
     flags: String,
 }
@@ -34,7 +38,8 @@ impl Session {
         if let Some(url) = &options.url {
             flags.push_str(&format!(" --url {}", quoted(url)));
         }
-        Ok(Self { client: Client::new(&located)?, json: options.json, flags })
+        let client = Client::new(&located)?;
+        Ok(Self { client, json: options.json, data_dir: located.data_dir, flags })
     }
 
     /// The line that runs `boathook` with `words` against the same server, for advice.

@@ -14,7 +14,7 @@ use super::output::{NOTABLE, advise, command, print, print_json, printable, styl
 use super::session::Session;
 use super::{Outcome, time};
 use crate::clock::{Clock, SystemClock};
-use crate::config::{HttpUrl, Period, Reach};
+use crate::config::{HttpUrl, Period, Reach, settings_file};
 use crate::domain::network::Networks;
 use crate::domain::rate::Rate;
 
@@ -99,7 +99,7 @@ fn add(session: &Session, fleet: &Fleet, settings: &SettingsOptions) -> anyhow::
         "\nWhoever knows this URL can start {}: keep it secret like a password.",
         printable(&fleet.name)
     ));
-    advise_use(&webhook);
+    advise_use(session, &webhook);
     Ok(())
 }
 
@@ -124,7 +124,7 @@ fn show(session: &Session, fleet: &Fleet) -> anyhow::Result<()> {
         advise(&format!("The URL before it works until {until} ({}).", time::relative(now, until)));
     }
     advise_limits(&webhook);
-    warn_if_local(&webhook.url);
+    warn_if_local(session, &webhook.url);
     Ok(())
 }
 
@@ -164,7 +164,7 @@ fn replace(session: &Session, fleet: &Fleet, grace: Duration) -> anyhow::Result<
         }
         None => advise("\nThe old URL no longer works."),
     }
-    advise_use(&webhook);
+    advise_use(session, &webhook);
     Ok(())
 }
 
@@ -193,11 +193,11 @@ fn print_url(session: &Session, answer: &Data) -> anyhow::Result<Option<Webhook>
     Ok(Some(webhook))
 }
 
-fn advise_use(webhook: &Webhook) {
+fn advise_use(session: &Session, webhook: &Webhook) {
     advise_limits(webhook);
     advise("To start a run:");
     advise(&command(&curl_line(&webhook.url, r#"{"hello":"world"}"#)));
-    warn_if_local(&webhook.url);
+    warn_if_local(session, &webhook.url);
 }
 
 fn advise_limits(webhook: &Webhook) {
@@ -214,14 +214,16 @@ pub fn curl_line(url: &str, json: &str) -> String {
     format!("curl -H 'Content-Type: application/json' -d {} {}", quoted(json), quoted(url))
 }
 
-fn warn_if_local(url: &str) {
-    if let Some(warning) = local_warning(url) {
+fn warn_if_local(session: &Session, url: &str) {
+    let file = session.data_dir.as_deref().map(settings_file);
+    let file = file.map_or_else(|| "its boathook.toml".to_owned(), |it| it.display().to_string());
+    if let Some(warning) = local_warning(url, &file) {
         advise(&format!("{} {warning}", styled("warning:", NOTABLE)));
     }
 }
 
 /// What to say about a URL that senders elsewhere cannot reach.
-fn local_warning(url: &str) -> Option<String> {
+fn local_warning(url: &str, file: &str) -> Option<String> {
     let parsed = url.parse::<HttpUrl>().ok()?;
     let who = match parsed.reach() {
         Reach::Machine => "only this machine can reach",
@@ -230,7 +232,7 @@ fn local_warning(url: &str) -> Option<String> {
     };
     Some(format!(
         "{who} {}. For senders elsewhere, set `public_url` (and `hooks_listen`, unless a proxy stands \
-         in front) in its boathook.toml, start the server again, then `boathook webhook show`.",
+         in front) in {file}, start the server again, then `boathook webhook show`.",
         parsed.host
     ))
 }
@@ -241,13 +243,17 @@ mod tests {
 
     #[test]
     fn only_urls_that_senders_cannot_use_are_warned_about() {
-        let says = |url: &str| local_warning(url).unwrap_or_default();
+        let says =
+            |url: &str| local_warning(url, "/etc/boathook/boathook.toml").unwrap_or_default();
         assert!(says("http://127.0.0.1:9000/hooks/x").starts_with("only this machine"));
         assert!(says("http://[::]:9000/hooks/x").starts_with("only this machine"));
         assert!(says("http://10.0.0.7:9000/hooks/x").starts_with("nobody outside"));
-        assert!(local_warning("https://hooks.example.com/hooks/x").is_none());
-        let warning = local_warning("http://0.0.0.0:9000/hooks/secret").unwrap();
+        assert!(local_warning("https://hooks.example.com/hooks/x", "x").is_none());
+        let warning =
+            local_warning("http://0.0.0.0:9000/hooks/secret", "/etc/boathook/boathook.toml")
+                .unwrap();
         assert!(!warning.contains("secret"), "{warning}");
+        assert!(warning.contains(" in /etc/boathook/boathook.toml, "), "{warning}");
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! The configuration file: finding it, reading it, and saying where in it a mistake is.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::{ConfigError, FILE_NAME, Sources};
+use super::{ConfigError, FILE_NAME, SYSTEM_DATA_DIRECTORY, SYSTEM_DIRECTORY, Sources};
 use crate::text_file;
 
 /// What the first file says that is there: `boathook.toml` in the data directory, else in `system`.
@@ -23,6 +23,14 @@ pub(super) fn read_default_file(
         }
     }
     Ok(read_file(&system.join(FILE_NAME))?.unwrap_or_default())
+}
+
+/// The file that a server on `data_dir` reads when it is given none: the one that is there, else the
+/// one to be made.
+pub fn settings_file(data_dir: &Path) -> PathBuf {
+    let [own, system] = [data_dir, Path::new(SYSTEM_DIRECTORY)].map(|it| it.join(FILE_NAME));
+    let is_service = data_dir == Path::new(SYSTEM_DATA_DIRECTORY);
+    if own.exists() || !is_service && !system.exists() { own } else { system }
 }
 
 /// What the file says; `None` when there is no such file.

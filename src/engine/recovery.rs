@@ -377,6 +377,7 @@ impl Restoring<'_> {
         let interruption = Interruption {
             cause,
             has_directory: same_boot && self.launcher.has_directory(entry.run),
+            is_rebooted: self.last.is_some() && !same_boot,
         };
         Ok(Started { record, vessels, interruption })
     }

@@ -16,6 +16,7 @@ use super::{HowEnded, Launch, Payload};
 use crate::domain::confinement::Confinement;
 use crate::domain::fleet::Program;
 use crate::domain::ids::{InstanceId, RunId};
+use crate::domain::text::without_cut_start;
 
 /// Where such programs start.
 const DIRECTORY: &str = "/";
@@ -90,7 +91,10 @@ impl Errand<'_> {
         };
         Err(match output.capture().kept {
             Kept::Inline(bytes) => {
-                let last = &bytes[bytes.len().saturating_sub(LAST_WORDS_BYTES)..];
+                let last = match bytes.len().checked_sub(LAST_WORDS_BYTES) {
+                    Some(cut @ 1..) => without_cut_start(&bytes[cut..]),
+                    _ => &bytes,
+                };
                 format!("{how}: {}", String::from_utf8_lossy(last).trim())
             }
             _ => how,

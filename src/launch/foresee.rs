@@ -32,9 +32,12 @@ const PRIVILEGED: [&str; 4] = ["sudo", "su", "doas", "pkexec"];
 /// Programs that compile while they run.
 const COMPILING: [&str; 9] =
     ["node", "nodejs", "npm", "npx", "deno", "bun", "java", "dotnet", "luajit"];
-/// What the kernel says to a file that is none of its programs (ENOEXEC).
+/// Programs that make namespaces.
+const ISOLATING: [&str; 8] =
+    ["unshare", "bwrap", "podman", "buildah", "flatpak", "firejail", "rootlesskit", "chromium"];
 /// Where a vessel in a sandbox finds something else than others do, and can do with that.
 const OWN_PLACES: [&str; 4] = ["/tmp", "/var/tmp", "/dev", "/proc"];
+/// What the kernel says to a file that is none of its programs (ENOEXEC).
 const NOT_A_PROGRAM: &str = "Exec format error";
 const SETUID: u32 = 0o4000;
 
@@ -260,7 +263,8 @@ impl Vessel<'_> {
         let privileged = uses(&PRIVILEGED).filter(|_| !is_certain);
         let privileged = privileged.zip(self.sandbox.forbids_privileges());
         let compiling = || uses(&COMPILING).zip(self.sandbox.forbids_compilers());
-        let (name, obstacle) = privileged.or_else(compiling)?;
+        let isolating = || uses(&ISOLATING).zip(self.sandbox.forbids_namespaces());
+        let (name, obstacle) = privileged.or_else(compiling).or_else(isolating)?;
         // A word in a script may stand in a part that never runs.
         let level = if is_certain { Level::Problem } else { Level::Warning };
         Some(Finding { level, ..blocked(name, &obstacle) })

@@ -27,8 +27,22 @@ const OUT_OF_MEMORY: &str = "out of memory: the kernel ended a process of this v
                              less (with `limits: {memory: SIZE}` its allocations fail instead), \
                              lower `workers`, or give the service more (MemoryMax= in its unit)";
 
-/// The sandbox's or the kernel's part in the end of a vessel whose `program` was started in `directory`, as a line
-/// for its log. `last_words` is the end of its output, asked for when it has failed.
+/// What programs say that may not make namespaces: unshare, bwrap, podman, Chromium.
+const NO_NAMESPACES: [&str; 4] = [
+    "unshare failed: Operation not permitted",
+    "No permissions to creat",
+    "cannot clone: Operation not permitted",
+    "No usable sandbox",
+];
+/// What programs say that may not drop capabilities.
+const NO_CAPSET: [&str; 2] = ["cap_set_proc", "capset"];
+/// Programs that end without a word then (iproute2).
+const SILENT_WITHOUT_CAPSET: [&str; 4] = ["ip", "tc", "bridge", "devlink"];
+/// What git says of a repository of another owner.
+const OTHER_OWNER: &str = "detected dubious ownership in repository at ";
+
+/// The sandbox's or the kernel's part in the end of a vessel whose `program` was started in
+/// `directory`, as lines for its log. `last_words` is the end of its output, asked for when it has failed.
 pub(super) fn hint(
     how: &HowEnded,
     last_words: impl FnOnce() -> Vec<u8>,
@@ -43,9 +57,17 @@ pub(super) fn hint(
     }
     let last_words = last_words();
     let text = String::from_utf8_lossy(&last_words);
+    if let Some(repository) = repository_of_another(&text) {
+        return Some(format!(
+            "git's own advice does not help, since each run has a HOME of its own: `sudo git config \
+             --system --add safe.directory {repository}`"
+        ));
+    }
+    let is_silent = text.trim().is_empty() && runs_silent(program);
     let says = |phrases: &[&str]| phrases.iter().any(|phrase| text.contains(phrase));
-    let all = [&READ_ONLY[..], &OUT_OF_SIGHT, &NO_PRIVILEGES, &NO_COMPILERS];
-    if !all.into_iter().any(says) {
+    let all =
+        [&READ_ONLY[..], &OUT_OF_SIGHT, &NO_PRIVILEGES, &NO_COMPILERS, &NO_NAMESPACES, &NO_CAPSET];
+    if !is_silent && !all.into_iter().any(says) {
         return None;
     }
     let sandbox = Sandbox::of_process();
@@ -58,8 +80,29 @@ pub(super) fn hint(
     let obstacle = by_path
         .or_else(by_program)
         .or_else(|| sandbox.forbids_privileges().filter(|_| says(&NO_PRIVILEGES)))
-        .or_else(|| sandbox.forbids_compilers().filter(|_| says(&NO_COMPILERS)))?;
-    Some(obstacle.line())
+        .or_else(|| sandbox.forbids_compilers().filter(|_| says(&NO_COMPILERS)))
+        .or_else(|| says(&NO_NAMESPACES).then(|| sandbox.forbids_namespaces()).flatten())
+        .or_else(|| sandbox.may_forbid_capset().filter(|_| is_silent || says(&NO_CAPSET)))?;
+    Some(obstacle.text())
+}
+
+/// The repository that git refuses for its owner, as a shell reads it.
+fn repository_of_another(text: &str) -> Option<&str> {
+    let (_, rest) = text.split_once(OTHER_OWNER)?;
+    // In quotes of git's own; a path with a quote in it does not come to a command.
+    let (path, _) = rest.strip_prefix('\'')?.split_once('\'')?;
+    rest.get(..path.len() + 2)
+}
+
+/// Whether `program` is, or begins with, one that may end without a word.
+fn runs_silent(program: &Program) -> bool {
+    let first = match program {
+        Program::Command(command) => command.first().map(String::as_str),
+        Program::Script(script) => script.split_whitespace().find(|word| !word.contains('=')),
+        Program::Code(_) => None,
+    };
+    let name = first.and_then(|first| Path::new(first).file_name()?.to_str());
+    name.is_some_and(|name| SILENT_WITHOUT_CAPSET.contains(&name))
 }
 
 /// What is in the way of a path that `line` complains of.
@@ -125,6 +168,26 @@ mod tests {
         let command = ["/usr/bin/ssh", "-i", "/home/me/.ssh/id", "host:/srv"];
         let command = Program::Command(command.map(String::from).to_vec());
         assert_eq!(of(command), ["/home/me/.ssh/id", "/srv"].map(PathBuf::from));
+    }
+
+    #[test]
+    fn a_repository_of_another_owner_is_named_in_a_command_that_works() {
+        let program = Program::Script("git pull".into());
+        let words = "fatal: detected dubious ownership in repository at '/srv/my site'\n\
+                     To add an exception for this directory, call:\n";
+        let of = || words.as_bytes().to_vec();
+        let hint = hint(&HowEnded::Exited(128), of, &program, Path::new("/")).unwrap();
+        assert!(hint.ends_with("--add safe.directory '/srv/my site'`"), "{hint}");
+        assert_eq!(repository_of_another("nothing of the kind"), None);
+    }
+
+    #[test]
+    fn programs_that_end_without_a_word_are_known_by_name() {
+        let command =
+            |words: &[&str]| Program::Command(words.iter().map(|it| (*it).into()).collect());
+        assert!(runs_silent(&command(&["/usr/sbin/ip", "addr"])));
+        assert!(runs_silent(&Program::Script("LANG=C ip addr show\n".into())));
+        assert!(!runs_silent(&command(&["ipcalc"])) && !runs_silent(&Program::Script("".into())));
     }
 
     #[test]

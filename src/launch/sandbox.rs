@@ -4,6 +4,7 @@
 
 use std::fmt::Write as _;
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use super::mounts::{Mount, Mounts};
 use crate::memory;
@@ -43,6 +44,8 @@ pub struct Sandbox {
     mounts: Mounts,
     no_new_privileges: bool,
     has_fixed_memory: bool,
+    /// Whether system calls are filtered (seccomp(2)).
+    has_filter: bool,
 }
 
 /// Who has put them up.
@@ -83,6 +86,9 @@ impl Sandbox {
             mounts: Mounts::of_process(),
             no_new_privileges: rustix::thread::no_new_privs().unwrap_or(false),
             has_fixed_memory: !memory::may_become_code(),
+            has_filter: has_filter(
+                &std::fs::read_to_string("/proc/self/status").unwrap_or_default(),
+            ),
         }
     }
 
@@ -178,6 +184,43 @@ impl Sandbox {
         })
     }
 
+    /// What keeps sandboxes and containers without root (bwrap, podman, Chromium) from being made.
+    pub fn forbids_namespaces(&self) -> Option<Obstacle> {
+        let line = "RestrictNamespaces=no";
+        let remedy = match &self.around {
+            Around::Service(unit) if self.has_filter => drop_in(unit, [line]),
+            Around::Container => Remedy::Other(
+                "start the container with a seccomp profile that lets it make user namespaces"
+                    .to_owned(),
+            ),
+            _ => Remedy::Other(
+                "let unprivileged users make namespaces: sysctl user.max_user_namespaces, \
+                 kernel.unprivileged_userns_clone and kernel.apparmor_restrict_unprivileged_userns"
+                    .to_owned(),
+            ),
+        };
+        may_not_make_namespaces().then(|| Obstacle {
+            what: "no program that the server starts can make namespaces, as bwrap, unshare and \
+                   containers without root must (RestrictNamespaces)"
+                .to_owned(),
+            remedy,
+        })
+    }
+
+    /// What keeps programs such as ping and ip from dropping capabilities. Whether the filter of
+    /// system calls does is not tried: some filters end whoever tries.
+    pub fn may_forbid_capset(&self) -> Option<Obstacle> {
+        let remedy = match &self.around {
+            Around::Service(unit) => drop_in(unit, ["SystemCallFilter=capset"]),
+            _ => Remedy::Other("start the server with a filter that allows capset(2)".to_owned()),
+        };
+        self.has_filter.then(|| Obstacle {
+            what: "ip, ping and others end where they may not call capset (SystemCallFilter)"
+                .to_owned(),
+            remedy,
+        })
+    }
+
     /// How a path comes to be in the server's sight, where that is not systemd's doing.
     pub fn mounting(&self, path: &Path, how: &str) -> Remedy {
         let path = path.display();
@@ -194,7 +237,7 @@ impl Sandbox {
 }
 
 impl Obstacle {
-    /// As a line for a log.
+    /// As one line.
     pub fn line(&self) -> String {
         let Self { what, remedy } = self;
         match remedy {
@@ -205,6 +248,11 @@ impl Obstacle {
             ),
             Remedy::Other(remedy) => format!("{what}: {remedy}"),
         }
+    }
+
+    /// As a paragraph, with the drop-in on lines of its own, to be pasted.
+    pub fn text(&self) -> String {
+        format!("{}; {}", self.what, self.remedy.text())
     }
 }
 
@@ -235,6 +283,21 @@ fn drop_in<'l>(unit: &str, lines: impl IntoIterator<Item = &'l str>) -> Remedy {
 
 fn is_there(path: &str) -> bool {
     Path::new(path).exists()
+}
+
+/// Whether `status` of a process (proc_pid_status(5)) says that a filter judges its system calls.
+fn has_filter(status: &str) -> bool {
+    let mode = status.lines().find_map(|line| line.strip_prefix("Seccomp:"));
+    mode.is_some_and(|mode| mode.trim() == "2")
+}
+
+/// Whether a child of ours is refused a user namespace. A child, because a filter may end who asks.
+fn may_not_make_namespaces() -> bool {
+    let mut unshare = Command::new("/usr/bin/unshare");
+    unshare.args(["--user", "/bin/true"]).env_clear();
+    unshare.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    // Where the program is missing nothing is known.
+    unshare.status().is_ok_and(|status| !status.success())
 }
 
 /// A path as a unit file takes it (systemd.syntax(7)).
@@ -293,12 +356,22 @@ mod tests {
     }
 
     #[test]
+    fn a_filter_of_system_calls_is_seen() {
+        assert!(has_filter("Name:\tx\nSeccomp:\t2\nSeccomp_filters:\t1\n"));
+        assert!(!has_filter("Name:\tx\nSeccomp:\t0\nSeccomp_filters:\t0\n") && !has_filter(""));
+    }
+
+    #[test]
     fn drop_ins_can_be_copied() {
         let remedy = drop_in("boathook", ["ReadWritePaths=/srv/site"]);
         let text = remedy.text();
         assert!(text.ends_with("\n[Service]\nReadWritePaths=/srv/site"), "{text}");
         let line = Obstacle { what: "closed".to_owned(), remedy }.line();
         assert!(!line.contains('\n') && line.contains("[Service]"), "{line}");
+        let remedy = drop_in("boathook", FOR_PRIVILEGES.iter().copied());
+        let text = Obstacle { what: "closed".to_owned(), remedy }.text();
+        let lines: Vec<&str> = text.lines().skip_while(|line| *line != "[Service]").collect();
+        assert_eq!(lines[1..], *FOR_PRIVILEGES, "{text}");
         assert_eq!(word(Path::new("/srv/my site")), "\"/srv/my site\"");
         assert_eq!(word(Path::new("/srv/50%")), "/srv/50%%");
     }

@@ -28,6 +28,8 @@ pub struct Interruption {
     /// The run's work directory is there, and from this boot of the machine: what vessels wrote
     /// into it is whole.
     pub has_directory: bool,
+    /// The machine was booted since the last server ran.
+    pub is_rebooted: bool,
 }
 
 /// The rows of a run that has started.
@@ -209,6 +211,7 @@ fn interrupt(
     }
     let gone = match interruption.cause {
         Cause::Restore => "the backup that it was restored from has no work directories".to_owned(),
+        _ if interruption.is_rebooted => format!("the machine was booted since the server {how}"),
         Cause::Stop | Cause::Crash => format!("the work directory is gone since the server {how}"),
     };
     let why = format!("{gone}: the run starts again at its first vessel, after attempt");

@@ -234,3 +234,61 @@ fn logs_show_the_attempt_that_is_asked_for() {
     let (code, _, said) = logs(&["--attempt", "0"]);
     assert!(code == 2 && said.contains("a whole number from 1"), "{said}");
 }
+
+#[test]
+fn a_socket_that_is_handed_over_is_mentioned_to_those_who_asked_for_another() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = Server::builder().hooks_socket(listener.try_clone().unwrap()).start();
+    let expected =
+        format!("on the socket unit's {address}; `hooks_listen` (127.0.0.1:0) is ignored");
+    assert!(server.log().contains(&expected), "{}", server.log_tail());
+
+    // Without the setting there is nothing to say; the admin listener ends this server.
+    let scratch = tempfile::tempdir().unwrap();
+    let mut command = Command::new("/bin/sh");
+    command
+        .args(["-c", "exec 3<&0 0</dev/null; export LISTEN_PID=$$; exec \"$0\" \"$@\"", BOATHOOK])
+        .args(["serve", "--admin-listen", "192.0.2.7:9", "--data-dir"])
+        .arg(scratch.path().join("data"))
+        .env_clear()
+        .envs([("LISTEN_FDS", "1"), ("LISTEN_FDNAMES", "hooks")])
+        .stdin(std::os::fd::OwnedFd::from(listener));
+    let (code, _, said) = finish(command);
+    assert!(code == 1 && said.contains("cannot listen on 192.0.2.7:9"), "{said}");
+    assert!(!said.contains("socket unit's") && !said.contains("is ignored"), "{said}");
+}
+
+#[test]
+fn after_a_reboot_the_log_says_that_the_machine_was_booted() {
+    let tried = Command::new("unshare").args(["-m", "true"]).status();
+    if !tried.is_ok_and(|status| status.success()) {
+        println!("SKIPPED: this test makes mount namespaces, which only root may do: not tested");
+        return;
+    }
+    let scratch = tempfile::tempdir().unwrap();
+    let boot_id = scratch.path().join("boot_id");
+    fs::write(&boot_id, "11111111-1111-4111-8111-111111111111\n").unwrap();
+    let shell = format!(
+        "exec unshare -m sh -c 'mount --bind {} /proc/sys/kernel/random/boot_id; exec \"$0\" \"$@\"' \
+         \"$0\" \"$@\"",
+        boot_id.display()
+    );
+    let mut server = Server::builder().setting("shutdown_grace", "0s").after_shell(&shell).start();
+    let api = server.api();
+    let run = api.start(&api.apply(&json!({
+        "name": "long", "vessels": {"v": {
+            "run": "echo attempt $BOATHOOK_ATTEMPT; [ $BOATHOOK_ATTEMPT = 2 ] || sleep 1000",
+        }},
+    })));
+    server.wait_until("it runs", || api.run(&run)["status"] == "Running");
+    server.wait_until("it writes", || api.output(&api.run(&run), "v").contains("attempt 1"));
+    server.stop();
+    fs::write(&boot_id, "22222222-2222-4222-8222-222222222222\n").unwrap();
+    server.start_again();
+    let api = server.api();
+    let ended = api.wait_status(&run, "Success");
+    let log = api.output(&ended, "v");
+    assert!(log.contains("the machine was booted since the server stopped"), "{log}");
+    assert!(!log.contains("is gone") && log.contains("attempt 2"), "{log}");
+}

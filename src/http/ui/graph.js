@@ -125,7 +125,8 @@ function edge({ points, condition }) {
 }
 
 function node({ vessel, x, y }, { status, href, note }) {
-  const name = vessel.name.length > LETTERS_MAX ? `${vessel.name.slice(0, LETTERS_MAX - 1)}…` : vessel.name;
+  const letters = [...vessel.name];
+  const name = letters.length > LETTERS_MAX ? `${letters.slice(0, LETTERS_MAX - 1).join("")}…` : vessel.name;
   const icon = status ? statusIcon(status) : null;
   if (icon) {
     for (const [key, value] of Object.entries({ x: x + 12, y: y + 14, width: 16, height: 16 })) icon.setAttribute(key, value);

@@ -17,6 +17,7 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::Path;
 
 use super::CHUNK_BYTES_MAX;
+use crate::domain::text::{without_cut_end, without_cut_start};
 
 const MAGIC: u64 = u64::from_le_bytes(*b"BHOUT\0\0\x01");
 /// A page: the notice within is on disk from the start, also when the disk is full later.
@@ -172,7 +173,9 @@ impl OutputFile {
     /// Leaves `notice` in the header, cut to the room there; what cannot be written is only shown
     /// to those who follow now.
     pub fn write_notice(&self, notice: &mut Vec<u8>) {
-        notice.truncate(NOTICE_BYTES_MAX);
+        if notice.len() > NOTICE_BYTES_MAX {
+            notice.truncate(without_cut_end(&notice[..NOTICE_BYTES_MAX]).len());
+        }
         let mut bytes = (notice.len() as u64).to_le_bytes().to_vec();
         bytes.extend_from_slice(notice);
         if let Err(error) = self.file.write_all_at(&bytes, NOTICE_LENGTH_AT) {
@@ -180,11 +183,27 @@ impl OutputFile {
         }
     }
 
-    /// At most [`CHUNK_BYTES_MAX`] bytes kept at or after `offset`, and where they begin.
+    /// At most [`CHUNK_BYTES_MAX`] bytes kept at or after `offset`, and where they begin. Where bytes
+    /// were dropped between the head and the tail, no character is cut.
     pub fn read(&self, total: u64, offset: u64) -> io::Result<(u64, Vec<u8>)> {
         let extent = self.layout.find(total, offset);
         let mut bytes = vec![0; extent.bytes.min(CHUNK_BYTES_MAX as u64) as usize];
         self.file.read_exact_at(&mut bytes, extent.position)?;
+        let head = self.layout.head;
+        if total.saturating_sub(self.layout.tail) <= head {
+            return Ok((extent.offset, bytes));
+        }
+        if extent.offset > offset {
+            let whole = without_cut_start(&bytes);
+            let skipped = (bytes.len() - whole.len()) as u64;
+            return Ok((extent.offset + skipped, whole.to_vec()));
+        }
+        if extent.offset < head && extent.offset + bytes.len() as u64 == head {
+            bytes.truncate(without_cut_end(&bytes).len());
+            if bytes.is_empty() {
+                return self.read(total, head);
+            }
+        }
         Ok((extent.offset, bytes))
     }
 

@@ -48,7 +48,8 @@ fn a_run_whose_last_vessel_was_stopped_does_not_start_again_without_its_director
 
     // The power fails before the vessel that was told to stop has ended.
     let mut queue = Queue::new(10, 3);
-    let interruption = Interruption { cause: Cause::Crash, has_directory: false };
+    let interruption =
+        Interruption { cause: Cause::Crash, has_directory: false, is_rebooted: false };
     let vessels = [0, 1].map(|vessel| rows.latest(run.vessel_run(vessel)).cloned()).to_vec();
     let started = Started { record: rows.runs[&run].clone(), vessels, interruption };
     let entry = rows.queue.values().next().unwrap().clone();

@@ -255,6 +255,7 @@ impl Life {
             let interruption = Interruption {
                 cause: if restart.was_crash { Cause::Crash } else { Cause::Stop },
                 has_directory: restart.directories >> (place % 16) & 1 == 1,
+                is_rebooted: false,
             };
             let vessels = model.vessels(entry.run);
             let started = entry.started.then(|| Started {

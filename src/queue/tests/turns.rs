@@ -165,7 +165,7 @@ fn runs_with_a_crash_behind_them_and_the_others_alternate() {
     let started = Started {
         record: line.rows.runs[&run].clone(),
         vessels: (0..20).map(latest).collect(),
-        interruption: Interruption { cause: Cause::Crash, has_directory: true },
+        interruption: Interruption { cause: Cause::Crash, has_directory: true, is_rebooted: false },
     };
     let (_, changes) = line.queue.restore(&entry, version, Some(started), at(5_000));
     line.rows.apply(&changes);
