@@ -72,7 +72,8 @@ pub fn run(arguments: &RestoreArgs) -> anyhow::Result<Outcome> {
         .or_else(|| default_data_directory(|name| std::env::var_os(name), std::env::home_dir()));
     let data_dir = data_dir.ok_or_else(|| anyhow!("say where to restore it with --data-dir"))?;
     let data_dir = std::path::absolute(data_dir)?;
-    let file = seekable(file, &data_dir).with_context(|| format!("cannot read {name}"))?;
+    let file = seekable(file, &data_dir)
+        .with_context(|| format!("cannot copy {name} to the disk of {}", data_dir.display()))?;
     let bytes = file.metadata().map_or(bytes, |metadata| metadata.len());
     // It is read twice.
     let progress = Progress::new("restoring", bytes.saturating_mul(2));
