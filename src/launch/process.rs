@@ -137,6 +137,7 @@ impl ProcessLauncher {
         };
         let limits = self.settings.vessel_limits;
         let bounds = Bounds { cutoff_at, kill_grace: self.settings.kill_grace };
+        let oom_kills_before = self.oom_kills.before();
         if let Some(checkout) = Checkout::of(launch, &work.path) {
             let git = checkout.run(|step| {
                 let program = resolve(step.program, step.environment, &work.path, &work.path)?;
@@ -147,7 +148,7 @@ impl ProcessLauncher {
             })?;
             // A clone that was stopped or cut off ends the vessel just as the program would.
             if let Some(how) = git {
-                return Ok(how);
+                return Ok(self.oom_kills.explain(how, oom_kills_before));
             }
         }
         let directory = match launch.working_directory {
@@ -156,7 +157,6 @@ impl ProcessLauncher {
         };
         let program = resolve(launch.program, launch.environment, &directory, &work.path)?;
         let start = Start { launch, program: &program, directory: &directory, limits };
-        let oom_kills_before = self.oom_kills.before();
         let begun = Instant::now();
         let started = start.spawn(identity, work.body_start)?;
         self.spawning.observe_duration(begun.elapsed());
