@@ -245,6 +245,7 @@ impl Daemon {
             StartError::File { action: "cannot write", path: url_file, source }
         })?;
         let mut threads = engine.start_workers().map_err(thread("workers"))?;
+        threads.push(engine.start_recovery().map_err(thread("recovery"))?);
         threads.push(engine.start_timer().map_err(thread("timer"))?);
         threads.push(engine.start_sweeper().map_err(thread("sweeper"))?);
         let notifier = Notifier::start(&engine, notifier).map_err(thread("notifiers"))?;

@@ -9,7 +9,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
@@ -18,9 +18,9 @@ use crate::config::KeepWorkdir;
 use crate::domain::change::ServerRecord;
 use crate::domain::ids::{RunIds, VesselRunId};
 use crate::domain::retention::Retention;
-use crate::launch::Launcher;
 use crate::launch::output::LiveOutput;
 use crate::launch::stop::StopSignal;
+use crate::launch::{Launcher, Unfinished};
 use crate::queue::{Depth, Queue};
 use crate::random::Random;
 use crate::secrets::SecretStore;
@@ -148,6 +148,10 @@ pub struct Engine {
     notify: Condvar,
     instruments: Instruments,
     on_pause: OnPause,
+    /// What a crashed server may have left running; `None` once it is being ended.
+    leftovers: Mutex<Option<Unfinished>>,
+    /// Whether notifications wait for its end: a command may be left that delivers one.
+    awaits_leftovers: AtomicBool,
 }
 
 /// What runs: the queue, and what only this process knows of it.

@@ -187,6 +187,12 @@ impl Storage {
         self.meta(META_SERVER)
     }
 
+    /// Vessel runs whose processes former servers may have left, row by row.
+    pub fn leftovers(&self) -> Result<Vec<Vec<VesselRunId>>, StorageError> {
+        let rows = (0..).map(|row| self.meta(&tables::leftovers_key(row)).transpose());
+        rows.map_while(|row| row).collect()
+    }
+
     /// Every project.
     pub fn projects(&self) -> Result<Vec<Project>, StorageError> {
         self.values(Table::Projects, "projects")

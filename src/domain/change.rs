@@ -18,6 +18,15 @@ use crate::domain::webhook::{TokenHash, Webhook};
 pub enum Change {
     PutOrganization(Organization),
     PutServer(ServerRecord),
+    /// Vessel runs whose processes a former server may have left, in numbered rows.
+    PutLeftovers {
+        row: u32,
+        vessel_runs: Vec<VesselRunId>,
+    },
+    /// They are gone.
+    RemoveLeftovers {
+        row: u32,
+    },
     PutProject(Project),
     RemoveProject(ProjectId),
     PutFleet(Fleet),

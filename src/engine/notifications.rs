@@ -6,6 +6,7 @@
 //! round, and nobody holds it while waiting for anything but it.
 
 use std::sync::MutexGuard;
+use std::sync::atomic::Ordering;
 
 use crate::domain::change::Change;
 use crate::domain::ids::{InstanceId, RunId};
@@ -64,6 +65,10 @@ impl Engine {
     pub fn next_notification(&self) -> Option<NotificationRecord> {
         let mut outbox = self.outbox();
         while !outbox.is_closed() {
+            if self.awaits_leftovers.load(Ordering::Relaxed) {
+                outbox = self.notify.wait(outbox).unwrap_or_else(|_| super::poisoned());
+                continue;
+            }
             outbox = match outbox.take_due(self.clock.now()) {
                 Ok(record) => return Some(record),
                 Err(Some(wait)) => {

@@ -29,11 +29,28 @@ pub(super) struct Launching {
     pause: Option<Pause>,
     /// How long the next wait for a trial takes; zero after a vessel has started.
     wait: Duration,
+    /// What a crashed server has left running is being ended.
+    awaits_leftovers: bool,
 }
 
 impl Launching {
+    /// Not before leftovers have ended, where `awaits_leftovers`.
+    pub fn new(awaits_leftovers: bool) -> Self {
+        Self { awaits_leftovers, ..Self::default() }
+    }
+
     pub fn is_paused(&self) -> bool {
         self.pause.is_some()
+    }
+
+    /// Whether no vessel may be claimed.
+    pub fn is_held(&self) -> bool {
+        self.is_paused() || self.awaits_leftovers
+    }
+
+    /// Leftovers have ended.
+    pub fn release(&mut self) {
+        self.awaits_leftovers = false;
     }
 
     pub fn check_at(&self) -> Option<Instant> {

@@ -1,20 +1,27 @@
 //! Opening the engine on what the last server left: who it was, what is configured, which runs are
 //! unfinished, and what of them is still running.
 //!
-//! Order matters. Leftovers of a crash are found by what the stored rows say was running; work
-//! directories are judged by the boot that the last server recorded; so both are seen to before
-//! this server changes a row. A crash during recovery repeats it.
+//! Order matters. Leftovers of a crash are found by what the stored rows say was running, so these
+//! are noted in the database before this server changes a row, until the leftovers have ended; work
+//! directories are judged by the boot that the last server recorded, so they are seen to before,
+//! too. A crash during recovery repeats it.
+//!
+//! Leftovers may take long to end. Runs are accepted meanwhile; only starting vessels and
+//! delivering notifications waits for it ([`Engine::end_leftovers`]).
 //!
 //! What comes from a backup has no leftovers and no directories, and most of it ends at once.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, RwLock};
+use std::thread::{self, JoinHandle};
 
 use crate::clock::Timestamp;
 use crate::domain::change::{Change, QueueEntry, RestoredFrom, ServerRecord};
 use crate::domain::fleet::{DEFAULT_PROJECT, Delivery, FleetVersion, Organization, Project};
-use crate::domain::ids::{FleetId, InstanceId, OrganizationId, ProjectId, RunId, RunIds};
+use crate::domain::ids::{
+    FleetId, InstanceId, OrganizationId, ProjectId, RunId, RunIds, VesselRunId,
+};
 use crate::domain::retention::Retention;
 use crate::domain::run::Status;
 use crate::engine::catalog::Catalog;
@@ -36,6 +43,9 @@ use ledger::Ledger;
 const CHANGES_PER_COMMIT: usize = 32;
 /// The same for runs of a backup that end at once: a million of them in some thousand commits.
 const DISCARDED_PER_COMMIT: usize = 1024;
+
+/// Vessel runs in a row of leftovers: it stays within the bytes of a row.
+const LEFTOVERS_PER_ROW: usize = 64;
 
 /// Why the engine does not open.
 #[derive(Debug, thiserror::Error)]
@@ -76,9 +86,9 @@ struct Restoring<'a> {
 }
 
 impl Engine {
-    /// Opens the engine: reads what is stored, decides what becomes of interrupted runs, ends what
-    /// is left of them, and makes the decisions durable. Takes up to the kill grace when leftovers
-    /// do not end by themselves. Nothing runs yet: see [`start_workers`](Self::start_workers).
+    /// Opens the engine: reads what is stored, decides what becomes of interrupted runs, and makes
+    /// the decisions durable. Nothing runs before [`end_leftovers`](Self::end_leftovers) has ended
+    /// what is left of them, and workers are there: see [`start_workers`](Self::start_workers).
     ///
     /// # Errors
     /// When stored state cannot be read.
@@ -129,13 +139,11 @@ impl Engine {
         for entry in storage.queue() {
             restoring.restore(&entry?, &mut ledger)?;
         }
-        let Restoring { queue, recovery, changes, .. } = restoring;
+        let Restoring { queue, mut recovery, changes, .. } = restoring;
         // Leftovers are found by rows that say Running, and directories are judged by the boot that
         // the last server recorded: both are seen to before any of that changes.
-        let ended = launcher.end_leftovers(server.instance, &recovery.unfinished);
-        if ended > 0 {
-            log::warn!(processes = ended; "ended what a crashed server had left running");
-        }
+        recovery.unfinished.vessel_runs.extend(storage.leftovers()?.into_iter().flatten());
+        ledger.commit.extend(leftovers_rows(&recovery.unfinished));
         for run in &recovery.restarted {
             launcher.wipe_directory(*run);
         }
@@ -147,12 +155,8 @@ impl Engine {
         ledger.commit.push(Change::PutServer(server.clone()));
         ledger.commit_from(0);
         let Ledger { outbox, history, instruments, .. } = ledger;
-        launcher.sweep_directories(&|run| {
-            storage.run(run).is_some_and(|run| {
-                run.status.is_final() && !settings.keep_workdir.keeps(run.status)
-            })
-        });
         recovery.log();
+        let awaits_leftovers = !recovery.unfinished.is_empty();
         let space =
             storage.watch_space(settings.min_free_bytes, Arc::clone(&settings.promised_bytes));
         let engine = Self {
@@ -160,7 +164,7 @@ impl Engine {
             catalog: RwLock::new(catalog),
             decisions: Mutex::new(Decisions {
                 queue,
-                launching: Launching::default(),
+                launching: Launching::new(awaits_leftovers),
                 run_ids: RunIds::after(storage.last_run()?),
                 running: HashMap::new(),
                 history,
@@ -185,9 +189,65 @@ impl Engine {
             notify: Condvar::new(),
             instruments,
             on_pause,
+            awaits_leftovers: AtomicBool::new(awaits_leftovers),
+            leftovers: Mutex::new(Some(recovery.unfinished)),
         };
         Ok(Arc::new(engine))
     }
+}
+
+impl Engine {
+    /// Starts the thread that ends what a crashed server has left running, so that vessels can be
+    /// started.
+    ///
+    /// # Errors
+    /// When the thread is not to be had.
+    pub fn start_recovery(self: &Arc<Self>) -> std::io::Result<JoinHandle<()>> {
+        let engine = Arc::clone(self);
+        thread::Builder::new().name("recovery".into()).spawn(move || engine.end_leftovers())
+    }
+
+    /// Ends what a crashed server has left running and removes the work directories of runs that
+    /// have ended; then lets vessels start. Takes up to the kill grace when leftovers do not end by
+    /// themselves. Once: afterwards it does nothing.
+    pub fn end_leftovers(&self) {
+        let mut leftovers = self.leftovers.lock().unwrap_or_else(|_| super::poisoned());
+        let Some(unfinished) = leftovers.take() else { return };
+        let ended = self.launcher.end_leftovers(self.server.instance, &unfinished);
+        if ended > 0 {
+            log::warn!(processes = ended; "ended what a crashed server had left running");
+        }
+        self.launcher.sweep_directories(&|run| {
+            self.storage.run(run).is_some_and(|run| {
+                run.status.is_final() && !self.settings.keep_workdir.keeps(run.status)
+            })
+        });
+        let rows = leftovers_rows(&unfinished).filter_map(|change| match change {
+            Change::PutLeftovers { row, .. } => Some(Change::RemoveLeftovers { row }),
+            _ => None,
+        });
+        let rows: Vec<Change> = rows.collect();
+        if !rows.is_empty() {
+            self.storage.commit(rows).wait();
+        }
+        let mut decisions = self.decisions();
+        decisions.launching.release();
+        self.work.notify_all();
+        drop(decisions);
+        let outbox = self.outbox();
+        self.awaits_leftovers.store(false, Ordering::Relaxed);
+        self.notify.notify_all();
+        drop(outbox);
+    }
+}
+
+/// The rows that note whose processes may be left.
+fn leftovers_rows(unfinished: &Unfinished) -> impl Iterator<Item = Change> {
+    let mut vessel_runs: Vec<VesselRunId> = unfinished.vessel_runs.iter().copied().collect();
+    vessel_runs.sort_unstable();
+    let rows: Vec<Vec<VesselRunId>> =
+        vessel_runs.chunks(LEFTOVERS_PER_ROW).map(<[_]>::to_vec).collect();
+    (0..).zip(rows).map(|(row, vessel_runs)| Change::PutLeftovers { row, vessel_runs })
 }
 
 impl Recovery {

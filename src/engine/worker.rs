@@ -148,7 +148,7 @@ impl Engine {
         stop: &Arc<StopSignal>,
         changes: &mut Vec<Change>,
     ) -> Option<Assignment> {
-        if decisions.launching.is_paused() {
+        if decisions.launching.is_held() {
             return None;
         }
         let (claim, claimed) = decisions.queue.claim(self.clock.now())?;

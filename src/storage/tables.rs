@@ -13,6 +13,11 @@ use crate::storage::keys;
 pub const META_ORGANIZATION: &[u8] = b"organization";
 pub const META_SERVER: &[u8] = b"server";
 
+/// The key in `meta` of a row of vessel runs with leftovers.
+pub fn leftovers_key(row: u32) -> Vec<u8> {
+    [b"leftovers".as_slice(), &row.to_be_bytes()].concat()
+}
+
 /// A table: rows of one kind, behind this byte in the database's one tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -76,6 +81,10 @@ impl Rows {
                 self.put(T::Meta, META_ORGANIZATION, codec::encode(organization)?);
             }
             Change::PutServer(server) => self.put(T::Meta, META_SERVER, codec::encode(server)?),
+            Change::PutLeftovers { row, vessel_runs } => {
+                self.put(T::Meta, &leftovers_key(*row), codec::encode(vessel_runs)?);
+            }
+            Change::RemoveLeftovers { row } => self.remove(T::Meta, &leftovers_key(*row)),
             Change::PutProject(project) => {
                 self.put(T::Projects, project.id.as_bytes(), codec::encode(project)?);
             }

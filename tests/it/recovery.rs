@@ -306,3 +306,39 @@ fn queued_runs_and_webhooks_survive_a_crash() {
     assert_eq!(rest, expected);
     hook.post(server.hooks(), &[], b"");
 }
+
+/// What ignores SIGTERM is killed after the grace. Only starting vessels waits for that.
+#[test]
+fn a_crashed_server_accepts_at_once_while_leftovers_end() {
+    let mut server = Server::builder().setting("kill_grace", "5s").start();
+    let journal = server.journal("journal");
+    let script = format!(
+        "trap '' TERM; echo $BOATHOOK_ATTEMPT $$ >> {journal}; \
+         while [ $BOATHOOK_ATTEMPT = 1 ]; do sleep 0.1; done"
+    );
+    let (_, hook) = server.fleet_with_webhook(&json!({
+        "name": "stubborn", "concurrency": 1, "vessels": {"v": {"run": script}},
+    }));
+    let first = hook.post(server.hooks(), &[], b"first");
+    server.wait_until("the vessel runs", || journal.lines().len() == 1);
+    let leftover = journal.lines()[0].split(' ').nth(1).unwrap().to_owned();
+    let is_left = || std::path::Path::new("/proc").join(&leftover).exists();
+    let mut others = Vec::new();
+    // The second crash comes while the leftover of the first one is still there.
+    for _ in 0..2 {
+        server.crash_and_restart();
+        others.push(hook.post(server.hooks(), &[], b"meanwhile"));
+        assert!(is_left(), "it took until the leftovers had ended");
+        assert_eq!(journal.lines().len(), 1, "nothing starts beside a leftover");
+    }
+    let api = server.api();
+    server.wait_until("the leftover is gone", || !is_left());
+    let ended = api.wait_status(&first, "Success");
+    assert_eq!(vessel_of(&ended, "v")["attempt"], 2, "{ended:#}");
+    assert_eq!(server.log().matches("ended what a crashed server had left running").count(), 1);
+    // The others are at their first attempt, which does not end by itself.
+    for run in others {
+        api.call("POST", &format!("/api/v1/runs/{run}/stop"), None).expect(200);
+        api.wait_status(&run, "Terminated");
+    }
+}

@@ -74,7 +74,10 @@ impl Life {
         let log = self.disk.take_log();
         self.recovered(&log, &interruptions);
         match result {
-            Ok(Ok(engine)) => self.server = Some(self.serve(engine, committer)),
+            Ok(Ok(engine)) => {
+                self.server = Some(self.serve(engine, committer));
+                self.end_leftovers(chance_to_die);
+            }
             Ok(Err(error)) => panic!("the engine does not open: {error}"),
             Err(payload) if payload.is::<Died>() => {
                 self.note("died while it recovered".into());
@@ -82,6 +85,25 @@ impl Life {
                 self.while_it_is_down();
             }
             Err(payload) => resume_unwind(payload),
+        }
+    }
+
+    /// What a crashed server has left ends beside a server that accepts already, and that may crash
+    /// before they have.
+    fn end_leftovers(&mut self, chance_to_die: u32) {
+        if self.random.bool() {
+            self.submit();
+        }
+        if !self.is_doomed && self.chance(chance_to_die) {
+            self.note("crash while leftovers end".into());
+            self.is_doomed = true;
+        }
+        if !self.is_doomed {
+            self.call(Engine::end_leftovers);
+        }
+        if std::mem::take(&mut self.is_doomed) {
+            self.abandon_server();
+            self.while_it_is_down();
         }
     }
 
