@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, bounded, select};
+use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::activation::{self, ActivationError, Inherited};
 use crate::admission::forwarding::Forwarding;
@@ -31,6 +31,7 @@ use crate::http::origin::Hosts;
 use crate::http::webhook::HookSettings;
 use crate::inherited;
 use crate::launch::process::{ProcessLauncher, ProcessLauncherSettings, VesselLimits};
+use crate::limits;
 use crate::logging;
 use crate::notify::rules::Rules;
 use crate::notify::{self, Notifier, NotifierSettings};
@@ -40,6 +41,7 @@ use crate::secrets::SecretStore;
 use crate::signals::{self, Event};
 use crate::storage::{self, DirectoryError, OUTPUT_DIRECTORY, OpenError, write_private_file};
 use crate::systemd::{self, SelfCheck, Watchdog};
+use crate::threads::{self, TooFewThreads};
 
 mod capacity;
 mod token;
@@ -80,7 +82,9 @@ pub enum StartError {
     Credential(PathBuf),
     #[error("the system has no randomness for a token: {0}")]
     Random(#[from] getrandom::Error),
-    #[error("cannot start the {what}: {source}")]
+    #[error(transparent)]
+    TooFewThreads(#[from] TooFewThreads),
+    #[error("cannot start the {what}: {source}{}", threads::advice(source))]
     Thread { what: &'static str, source: io::Error },
 }
 
@@ -114,6 +118,7 @@ impl Daemon {
         fatal::stop_on_panics();
         settings.mail.as_ref().map_or(Ok(()), notify::check_sender).map_err(StartError::Sender)?;
         let thread = |what| move |source| StartError::Thread { what, source };
+        threads::try_out(needed_threads(settings))?;
         // Opened first: a directory that is in use or of a newer schema stays as it is. With
         // precedence, since whoever waits for a 201 waits for its commit.
         let (storage, _committer) =
@@ -303,28 +308,28 @@ impl Daemon {
         self.engine.drain();
     }
 
-    /// Waits for running vessels to finish: for the shutdown grace, or until another stop signal
-    /// says not to wait.
-    fn await_idle_or(&self, events: &Receiver<Event>) {
-        let idle = thread::scope(|scope| {
-            let (told, idle) = bounded(1);
-            let engine = &self.engine;
-            scope.spawn(move || {
-                let _ = told.send(engine.await_idle(self.shutdown_grace));
-            });
-            loop {
-                select! {
-                    recv(idle) -> left => return left,
-                    // The vessels end, and with them the wait.
-                    recv(events) -> event => if let Ok(Event::Stop) = event {
-                        engine.abandon_running();
-                    },
-                }
-            }
-        });
-        if let Ok(left @ 1..) = idle {
+    /// Waits for running vessels to finish, for the shutdown grace.
+    fn await_idle(&self) {
+        let left = self.engine.await_idle(self.shutdown_grace);
+        if left > 0 {
             log::warn!(vessels = left; "the grace is over; what still runs is resumed at the next start");
         }
+    }
+
+    /// A thread that ends running vessels when another stop signal says not to wait for them. It
+    /// exists from the start, for there may be no thread to be had when the server stops. It begins
+    /// with the events that it is sent.
+    fn watch_for_haste(&self) -> io::Result<Sender<Receiver<Event>>> {
+        let engine = Arc::clone(&self.engine);
+        let (hand, handed) = bounded::<Receiver<Event>>(1);
+        thread::Builder::new().name("haste".into()).spawn(move || {
+            let events = handed.recv().into_iter().flatten();
+            for _ in events.filter(|event| *event == Event::Stop) {
+                // The vessels end, and with them the wait.
+                engine.abandon_running();
+            }
+        })?;
+        Ok(hand)
     }
 
     /// Stops at once: ends what is running, answers what is in flight, and makes the last commit.
@@ -376,6 +381,7 @@ pub fn serve(
         Watchdog::start(interval, move |within| check.run(within))
     });
     let watchdog = watchdog.transpose().map_err(thread("watchdog"))?;
+    let haste = daemon.watch_for_haste().map_err(thread("signal handling"))?;
     let ready = format!("boathook ready hooks={} admin={}", daemon.hooks_url(), daemon.admin_url());
     log::info!(hooks = daemon.hooks_url(), admin = daemon.admin_url(); "ready");
     if let Err(error) = writeln!(io::stdout(), "{ready}") {
@@ -397,7 +403,8 @@ pub fn serve(
     log::info!("stopping; running vessels may finish");
     systemd::stopping("Waiting for running vessels to finish");
     daemon.drain();
-    daemon.await_idle_or(&events);
+    let _ = haste.send(events);
+    daemon.await_idle();
     if let Some(watchdog) = watchdog {
         watchdog.stop();
     }
@@ -405,6 +412,13 @@ pub fn serve(
     daemon.stop();
     logging::finish();
     Ok(())
+}
+
+/// Threads that a server has from the start.
+fn needed_threads(settings: &Settings) -> usize {
+    let handlers = limits::HOOK_HANDLERS + limits::ADMIN_HANDLERS + limits::NOTIFIERS;
+    let reserves = 2 * limits::RESERVED_THREADS;
+    settings.workers + handlers + reserves + limits::OTHER_THREADS
 }
 
 fn tls(settings: &Settings) -> Result<Option<Arc<Tls>>, TlsError> {

@@ -50,7 +50,7 @@ pub fn stop_on_panics() {
                 true => log::error!("{panic}{}", backtrace()),
                 false => report(panic),
             }
-            if is_vital(thread::current().name()) {
+            if is_vital(thread::current().name()) || is_for_want_of_threads(panic) {
                 stop("a thread has panicked");
             }
         }));
@@ -64,6 +64,13 @@ fn backtrace() -> String {
         BacktraceStatus::Captured => format!("\n{backtrace}"),
         _ => String::new(),
     }
+}
+
+/// Whether the standard library has panicked because there was no thread: what accepts for a library
+/// ends with that.
+fn is_for_want_of_threads(panic: &panic::PanicHookInfo<'_>) -> bool {
+    let why = panic.payload().downcast_ref::<String>();
+    why.is_some_and(|why| why.starts_with("failed to spawn thread"))
 }
 
 /// Whether the server cannot go on without the thread of this name.

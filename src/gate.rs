@@ -29,6 +29,7 @@ mod receive;
 mod refusal;
 mod relay;
 pub mod reply;
+mod reserve;
 mod scan;
 mod shortcut;
 pub mod socket;

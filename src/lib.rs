@@ -37,4 +37,5 @@ pub mod storage;
 pub mod systemd;
 pub mod terminal;
 pub mod text_file;
+pub mod threads;
 pub mod trust;

@@ -187,6 +187,12 @@ pub const HOOK_LINKS: usize = 64;
 pub const REPLACE_GRACE_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 /// Threads that answer admin requests, besides the followers.
 pub const ADMIN_HANDLERS: usize = 8;
+/// Threads of each listener that exist from the start, for connections when no thread can be had.
+pub const RESERVED_THREADS: usize = 4;
+/// Threads that a server has from the start besides its workers, handlers and reserves: the
+/// libraries' (database 8, HTTP 5 a listener), the committer, timers, signals, the watchdog, and some
+/// to start with.
+pub const OTHER_THREADS: usize = 40;
 /// Retry-After of a 503, or of a 429 for too many connections, in seconds: a full queue does not
 /// empty at once.
 pub const RETRY_AFTER_SECONDS: u32 = 5;

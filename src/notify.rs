@@ -137,7 +137,13 @@ impl NotifierSettings {
             return engine.notification_delivered(&record);
         };
         let delivery = Delivery { record: &record, run: &run, version: &version, stop };
-        match self.try_to(engine, &delivery) {
+        // The HTTP client looks names up on threads of its own and panics without.
+        let thread = thread::Builder::new().spawn(|| ());
+        let delivered = match thread {
+            Ok(_) => self.try_to(engine, &delivery),
+            Err(error) => Err(Failed::for_now(format!("no thread can be started: {error}"))),
+        };
+        match delivered {
             Ok(true) => engine.notification_delivered(&record),
             // The server stops: the next one delivers it.
             Ok(false) => {}

@@ -7,8 +7,8 @@ use std::io;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -20,6 +20,7 @@ use super::census::{NoSeat, Seat};
 use super::connection::{Connection, no_place};
 use super::inbox::Inbox;
 use super::reply::Persistence;
+use super::reserve::{Job, Reserve};
 use super::socket::{Socket, Transport};
 use super::{Reason, Refusal, Shared};
 use crate::limits;
@@ -47,6 +48,8 @@ struct Accepting {
     complained: Option<Instant>,
     /// Those who were turned away, until they have read why.
     leaving: VecDeque<Leaving>,
+    /// Threads for connections when the system gives none.
+    reserve: Reserve,
 }
 
 /// A connection that was turned away. Closed at once it would be reset by what its client has sent,
@@ -74,6 +77,7 @@ impl Acceptor {
             spare: spare(),
             complained: None,
             leaving: VecDeque::new(),
+            reserve: Reserve::start(shared.name)?,
             shared,
         };
         let name = format!("{}-accept", accepting.shared.name);
@@ -143,25 +147,49 @@ impl Accepting {
             Err(why) => return self.turn_away(stream, why),
         };
         let of_thread = (Arc::clone(shared), Arc::clone(&stream));
-        let spawned = Builder::new()
-            .name(format!("{}-conn", shared.name))
-            .stack_size(limits::CONNECTION_STACK_BYTES)
-            .spawn(move || {
-                let (shared, stream) = of_thread;
-                shared.counters.connection_opened();
-                // A panic ends one connection and nothing else.
-                if catch_unwind(AssertUnwindSafe(|| serve(&shared, &seat, stream, peer))).is_err() {
-                    log::error!(listener = shared.name; "serving a connection panicked");
-                }
-                if seat.is_given_up() {
-                    shared.counters.given_up.count();
-                }
-                shared.counters.connection_closed();
-            });
-        if let Err(error) = spawned {
-            log::warn!(listener = shared.name, error:% = error; "no thread for a connection");
+        let job: Job = Box::new(move || {
+            let (shared, stream) = of_thread;
+            shared.counters.connection_opened();
+            // A panic ends one connection and nothing else.
+            if catch_unwind(AssertUnwindSafe(|| serve(&shared, &seat, stream, peer))).is_err() {
+                log::error!(listener = shared.name; "serving a connection panicked");
+            }
+            if seat.is_given_up() {
+                shared.counters.given_up.count();
+            }
+            shared.counters.connection_closed();
+        });
+        if self.start(job).is_err() {
             self.turn_away(stream, NoSeat::Full);
         }
+    }
+
+    /// Has a thread of its own do `job`, or one of the reserve when the system gives none.
+    fn start(&mut self, job: Job) -> Result<(), Job> {
+        // Where it can be taken back from.
+        let job = Arc::new(Mutex::new(Some(job)));
+        let take =
+            |job: &Mutex<Option<Job>>| job.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let of_thread = Arc::clone(&job);
+        let spawned = Builder::new()
+            .name(format!("{}-conn", self.shared.name))
+            .stack_size(limits::CONNECTION_STACK_BYTES)
+            .spawn(move || take(&of_thread).map(|job| job()));
+        let Err(error) = spawned else { return Ok(()) };
+        if self.may_complain() {
+            log::warn!(listener = self.shared.name, error:%; "no thread for a connection: few are served at a time");
+        }
+        take(&job).map_or(Ok(()), |job| self.reserve.run(job))
+    }
+
+    /// Whether trouble is to be logged: once in a while.
+    fn may_complain(&mut self) -> bool {
+        let now = Instant::now();
+        let may = self.complained.is_none_or(|at| now - at >= limits::COMPLAINT_INTERVAL);
+        if may {
+            self.complained = Some(now);
+        }
+        may
     }
 
     /// Says that there is no place, and gives the client some time to read that: as long as not too
@@ -192,9 +220,7 @@ impl Accepting {
     /// one connection is turned away, lest all of them wait for an answer that nobody gives.
     fn recover(&mut self, error: &io::Error) {
         self.shared.counters.accept_errors.count();
-        let now = Instant::now();
-        if self.complained.is_none_or(|at| now - at >= limits::COMPLAINT_INTERVAL) {
-            self.complained = Some(now);
+        if self.may_complain() {
             log::error!(
                 listener = self.shared.name, error:% = error;
                 "cannot accept connections; going on when some have ended"

@@ -14,6 +14,7 @@ use super::links::Place;
 use super::passage::{Link, Parcel};
 use super::relay::{self, Failure, Form};
 use super::reply::{Persistence, Reply};
+use super::reserve::is_of_reserve;
 use super::scan::Scanner;
 use super::shortcut::{Shortcut, Waited};
 use super::socket::Transport;
@@ -298,7 +299,8 @@ impl Connection<'_> {
 
 /// What becomes of a connection whose client, of HTTP/1.0 if it `is_old`, has one more request.
 fn persistence(shared: &Shared, seat: &Seat, is_old: bool, is_kept: bool) -> Persistence {
-    let is_last = seat.is_reserved() || seat.is_given_up() || shared.census.is_closing();
+    let is_last =
+        seat.is_reserved() || seat.is_given_up() || is_of_reserve() || shared.census.is_closing();
     match is_kept && !is_last {
         false => Persistence::Closed,
         true if is_old => Persistence::KeptOld,

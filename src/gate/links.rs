@@ -11,6 +11,9 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use super::passage::{Link, Passage};
 use super::{Reason, Refusal};
 
+/// Links whose threads the library starts with, but for one that announces.
+const LINKS_WITH_THREADS: usize = 3;
+
 /// See the module.
 #[derive(Debug)]
 pub struct Links {
@@ -110,6 +113,11 @@ impl Links {
 
     fn open(&self) -> io::Result<Link> {
         let _opening = Opening(self);
+        // Behind a link is a thread. The library has some from the start, and panics when it gets no
+        // more.
+        if self.pool().links > LINKS_WITH_THREADS {
+            std::thread::Builder::new().spawn(|| ())?;
+        }
         Link::open(&self.passage, self.patience)
     }
 

@@ -53,6 +53,7 @@ mod stopping;
 mod supervised;
 mod terminal;
 mod text_files;
+mod threads;
 mod tls;
 mod turns;
 mod tutorial;
