@@ -19,6 +19,7 @@ pub mod request;
 pub mod retention;
 pub mod run;
 pub mod server_proof;
+pub mod share;
 pub mod source;
 pub mod suggest;
 pub mod text;

@@ -16,8 +16,9 @@ use std::time::Duration;
 use crate::clock::Clock;
 use crate::config::KeepWorkdir;
 use crate::domain::change::ServerRecord;
-use crate::domain::ids::{RunIds, VesselRunId};
+use crate::domain::ids::{FleetId, RunIds, VesselRunId};
 use crate::domain::retention::Retention;
+use crate::domain::share;
 use crate::launch::output::LiveOutput;
 use crate::launch::stop::StopSignal;
 use crate::launch::{Launcher, Unfinished};
@@ -200,6 +201,21 @@ impl Engine {
         self.decisions().check_room()
     }
 
+    /// Whether the fleet may have one more run that waits, with a body of `length` bytes, beside those
+    /// of others.
+    ///
+    /// # Errors
+    /// The share that it has already.
+    pub fn check_share(&self, fleet: FleetId, length: u64) -> Result<(), AcceptError> {
+        let left = self.space.left();
+        self.decisions().check_share(fleet, length, left)
+    }
+
+    /// Whether there is more free disk space than the floor.
+    pub fn has_disk_space(&self) -> bool {
+        self.space.is_enough()
+    }
+
     /// What it counts and measures.
     pub fn instruments(&self) -> &Instruments {
         &self.instruments
@@ -241,6 +257,18 @@ impl Decisions {
         }
         if !self.queue.has_room() {
             return Err(AcceptError::QueueFull);
+        }
+        Ok(())
+    }
+
+    /// Whether the fleet may have one more run, with a body of `length` bytes, while `left` bytes of
+    /// the disk are free.
+    fn check_share(&self, fleet: FleetId, length: u64, left: u64) -> Result<(), AcceptError> {
+        if !self.queue.has_room_for(fleet) {
+            return Err(AcceptError::FleetQueueFull);
+        }
+        if !share::may_hold(self.queue.payload_bytes(fleet), length, left) {
+            return Err(AcceptError::FleetDiskFull);
         }
         Ok(())
     }

@@ -56,6 +56,7 @@ pub use tls::{Tls, TlsError};
 use accept::Acceptor;
 use census::{Census, Limits};
 
+use crate::domain::ids::FleetId;
 use crate::limits;
 use crate::logging::Repeats;
 
@@ -92,6 +93,9 @@ pub trait Admission: Send + Sync {
 
     /// What `peer` is to this listener.
     fn origin(&self, peer: IpAddr) -> Origin;
+
+    /// Whether there is more free disk space than the floor, for bodies that are arriving.
+    fn has_disk_space(&self) -> bool;
 }
 
 /// Where a connection comes from.
@@ -129,6 +133,8 @@ pub struct Pass {
     pub remote_addr: SocketAddr,
     /// The largest body it may have; beyond it: 413.
     pub body_bytes_max: u64,
+    /// The fleet that it is for, among which budgets are shared.
+    pub fleet: Option<FleetId>,
     /// Whether it has shown a valid token: its connection does not give way while it is under way,
     /// and afterwards only after those of strangers.
     pub has_token: bool,

@@ -260,10 +260,15 @@ pub const CHUNK_LINE_BYTES_MAX: usize = 256;
 pub const TRAILER_BYTES_MAX: usize = 8 * 1024;
 /// Bytes of a body that is kept in memory until a handler takes it: most webhooks.
 pub const BODY_INLINE_BYTES_MAX: usize = 64 * 1024;
-/// Bytes of all bodies in memory: one for each connection.
+/// Bytes of all bodies in memory: one for each connection. One address, and one fleet, has its share.
 pub const BODIES_IN_MEMORY_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Bytes of all bodies in files: twenty of the largest at once.
 pub const BODIES_ON_DISK_BYTES_MAX: u64 = 512 * 1024 * 1024;
+/// How many times what is left of a budget one holder (an address, a fleet) may have: with three, one
+/// alone may have three quarters, and a quarter is left for others.
+pub const SHARE_OF_REST: u64 = 3;
+/// How far a body may lag behind the pace that its time allows: a lost packet may be sent again twice.
+pub const BODY_LAG_MAX: Duration = Duration::from_secs(5);
 /// Requests that may wait for a link to the handlers: one for each connection.
 pub const WAITING_REQUESTS_MAX: usize = 1024;
 /// How long a request may wait for a link to the handlers: longer, and senders would give up.

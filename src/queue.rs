@@ -12,8 +12,9 @@ use std::sync::Arc;
 use crate::clock::Timestamp;
 use crate::domain::change::{Change, QueueEntry};
 use crate::domain::fleet::FleetVersion;
-use crate::domain::ids::{RunId, VesselRunId};
+use crate::domain::ids::{FleetId, RunId, VesselRunId};
 use crate::domain::run::{PayloadSize, RunRecord, Status, Trigger};
+use crate::domain::share;
 
 mod active;
 mod lanes;
@@ -180,6 +181,19 @@ impl Queue {
         self.lanes.len() + idle < self.waiting_max
     }
 
+    /// Whether another run of `fleet` can be submitted beside those of others: one fleet has no more
+    /// than its share of the queue. Counts as [`has_room`](Self::has_room) does.
+    pub fn has_room_for(&self, fleet: FleetId) -> bool {
+        let idle = self.active.len().saturating_sub(self.running);
+        let left = self.waiting_max.saturating_sub(self.lanes.len() + idle);
+        share::may_hold(self.lanes.held(fleet) as u64, 1, left as u64)
+    }
+
+    /// Bytes of the payloads of the fleet's runs that have not ended.
+    pub fn payload_bytes(&self, fleet: FleetId) -> u64 {
+        self.lanes.payload_bytes(fleet)
+    }
+
     /// Whether [`claim`](Self::claim) would find something.
     pub fn has_claimable(&self) -> bool {
         self.lanes.has_next() || self.next_suspect().is_some()
@@ -316,6 +330,7 @@ impl Queue {
         let active = self.active.get_mut(&run)?;
         let (record, notice) = active.start(vessel, now)?;
         self.running += 1;
+        self.lanes.vessel_started(active.record.fleet_id);
         let claim = Claim {
             run: active.record.clone(),
             version: Arc::clone(&active.version),
@@ -332,7 +347,7 @@ impl Queue {
     /// Takes a run that has ended out of the queue.
     fn finish(&mut self, run: RunId) -> Option<ActiveRun> {
         let ended = self.active.remove(&run)?;
-        self.lanes.finished(ended.record.fleet_id);
+        self.lanes.finished(ended.record.fleet_id, ended.record.payload);
         Some(ended)
     }
 

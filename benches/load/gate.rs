@@ -92,7 +92,13 @@ struct Idle;
 impl Handler for Idle {
     fn admit(&self, _: &Head, peer: SocketAddr) -> Result<Pass, Answer> {
         let body_bytes_max = 1 << 20;
-        Ok(Pass { remote_addr: peer, body_bytes_max, has_token: true, is_urgent: false })
+        Ok(Pass {
+            remote_addr: peer,
+            body_bytes_max,
+            fleet: None,
+            has_token: true,
+            is_urgent: false,
+        })
     }
 
     fn handle(&self, request: &mut Request<'_>) -> Outcome {

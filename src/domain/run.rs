@@ -124,6 +124,13 @@ pub struct PayloadSize {
     pub body_bytes: u64,
 }
 
+impl PayloadSize {
+    /// All of it.
+    pub fn bytes(self) -> u64 {
+        self.body_bytes.saturating_add(self.head_bytes.into())
+    }
+}
+
 /// One run of a fleet: a row of `runs`. The order of its fields is part of the format.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunRecord {

@@ -238,7 +238,7 @@ impl Engine {
     ///
     /// # Errors
     /// See [`Denied`].
-    pub fn admit(&self, hash: &TokenHash, client: Client) -> Result<(), Denied> {
+    pub fn admit(&self, hash: &TokenHash, client: Client) -> Result<FleetId, Denied> {
         self.catalog().admit(hash, client, self.clock.now())
     }
 

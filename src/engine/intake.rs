@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::domain::change::Change;
 use crate::domain::fleet::FleetVersion;
-use crate::domain::ids::RunId;
+use crate::domain::ids::{FleetId, RunId};
 use crate::domain::request::RequestHead;
 use crate::domain::run::{PayloadSize, RunRecord, Trigger};
 use crate::engine::notifications::Admitted;
@@ -21,6 +21,10 @@ use crate::storage::Ticket;
 pub enum AcceptError {
     #[error("the queue is full")]
     QueueFull,
+    #[error("the fleet has its share of the queue")]
+    FleetQueueFull,
+    #[error("the fleet's runs that have not ended have their share of the disk")]
+    FleetDiskFull,
     #[error("the body is larger than {limit} bytes")]
     TooLarge { limit: u64 },
     #[error("the body ended before its announced length")]
@@ -101,7 +105,7 @@ impl Engine {
         if announced.is_some_and(|length| length > limit) {
             return Err(AcceptError::TooLarge { limit });
         }
-        let run = self.reserve()?;
+        let run = self.reserve(arrival.version.fleet_id, announced.unwrap_or(0))?;
         let Arrival { version, trigger, head, replay_of } = arrival;
         let head = serde_json::to_vec(&head).map_err(io::Error::other)?;
         let head_bytes = u32::try_from(head.len()).map_err(io::Error::other)?;
@@ -117,8 +121,8 @@ impl Engine {
         accepted
     }
 
-    /// An id for a run, if one more may wait.
-    fn reserve(&self) -> Result<RunId, AcceptError> {
+    /// An id for a run of the fleet with a body of `length` bytes, if one more may wait.
+    fn reserve(&self, fleet: FleetId, length: u64) -> Result<RunId, AcceptError> {
         let mut random = [0; 8];
         self.random.fill(&mut random).map_err(io::Error::other)?;
         let now = self.clock.now();
@@ -127,6 +131,7 @@ impl Engine {
         }
         let mut decisions = self.decisions();
         decisions.check_room()?;
+        decisions.check_share(fleet, length, self.space.left())?;
         Ok(decisions.run_ids.next(now, u64::from_ne_bytes(random)))
     }
 

@@ -1,14 +1,20 @@
 //! Bodies of requests that are arriving or wait for a handler: small ones in memory, large ones in
-//! a file that has no name, all of them under two budgets that both listeners share. What is taken
-//! from a budget is given back when the body is dropped, whatever becomes of it.
+//! a file that has no name, all of them under two budgets that both listeners share. Bytes are taken
+//! from a budget as they arrive, and given back when the body is dropped, whatever becomes of it. An
+//! address and a fleet have a share of each budget ([`share`]).
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufWriter, Cursor, Read, Seek, Write};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 
-use super::{Reason, Refusal};
+use super::{Pass, Reason, Refusal};
+use crate::domain::ids::FleetId;
+use crate::domain::network::sender_of;
+use crate::domain::share;
 use crate::limits::BODY_INLINE_BYTES_MAX;
 
 /// Where bodies may be kept, and how much of them.
@@ -35,33 +41,32 @@ impl Spool {
         &self.directory
     }
 
-    /// Bytes on disk that bodies have been promised, written or not: what was written is copied into
-    /// the database before it goes.
+    /// Bytes on disk that bodies take up: what was written is copied into the database before it goes,
+    /// and so takes up as much again.
     pub fn promised_on_disk(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.disk.used)
     }
 
-    /// Begins to take in a body that will have `length` bytes, for which there will be room then;
-    /// or, for `None`, nobody knows how many.
+    /// Begins to take in a body that is to have `length` bytes, or, for `None`, nobody knows how many.
+    /// It counts to `holders`.
     ///
     /// # Errors
-    /// 503 when the budgets are exhausted or no file can be had.
-    pub fn draft(&self, length: Option<u64>) -> Result<Draft<'_>, Refusal> {
-        let mut draft = Draft {
-            spool: self,
-            memory: Vec::new(),
-            file: None,
-            length: 0,
-            space: Reservation::none(&self.memory),
-        };
-        match length {
-            Some(length) if length > BODY_INLINE_BYTES_MAX as u64 => {
-                draft.move_to_file(length)?;
-            }
-            Some(length) => draft.reserve(length)?,
-            None => {}
+    /// 503 when there is no room for so many bytes now, or no file can be had.
+    pub fn draft(&self, length: Option<u64>, holders: Holders) -> Result<Draft<'_>, Refusal> {
+        let is_large = length.is_some_and(|length| length > BODY_INLINE_BYTES_MAX as u64);
+        let budget = if is_large { &self.disk } else { &self.memory };
+        let space = Reservation { budget: Arc::clone(budget), holders, bytes: 0 };
+        // Nothing is promised: whoever announces much and sends nothing takes nothing from others.
+        if !length.is_none_or(|length| space.could_grow_to(length)) {
+            return Err(exhausted());
         }
-        Ok(draft)
+        let file = if is_large { Some(self.file()?) } else { None };
+        Ok(Draft { spool: self, memory: Vec::new(), file, length: 0, space })
+    }
+
+    fn file(&self) -> Result<BufWriter<File>, Refusal> {
+        // O_TMPFILE: it has no name, so nothing is left of it after a crash either.
+        tempfile::tempfile_in(&self.directory).map(BufWriter::new).map_err(no_room)
     }
 }
 
@@ -80,6 +85,11 @@ impl Draft<'_> {
     /// How much has arrived.
     pub fn length(&self) -> u64 {
         self.length
+    }
+
+    /// Whether it goes to a file.
+    pub fn is_on_disk(&self) -> bool {
+        self.file.is_some()
     }
 
     /// Adds what has arrived.
@@ -122,13 +132,12 @@ impl Draft<'_> {
 
     /// Goes on in a file, in which there is room for `length` bytes.
     fn move_to_file(&mut self, length: u64) -> Result<(), Refusal> {
-        let mut space = Reservation::none(&self.spool.disk);
+        let (budget, holders) = (Arc::clone(&self.spool.disk), self.space.holders);
+        let mut space = Reservation { budget, holders, bytes: 0 };
         if !space.grow_to(length) {
             return Err(exhausted());
         }
-        // O_TMPFILE: it has no name, so nothing is left of it after a crash either.
-        let file = tempfile::tempfile_in(&self.spool.directory).map_err(no_room)?;
-        let mut file = BufWriter::new(file);
+        let mut file = self.spool.file()?;
         file.write_all(&self.memory).map_err(no_room)?;
         self.memory = Vec::new();
         self.file = Some(file);
@@ -176,49 +185,109 @@ impl Read for Body {
     }
 }
 
+/// To whom a body counts: the address that has sent it, and the fleet that it is for, if any.
+#[derive(Clone, Copy, Debug)]
+pub struct Holders {
+    pub(super) address: IpAddr,
+    pub(super) fleet: Option<FleetId>,
+}
+
+impl Holders {
+    /// Those of a request that was let in.
+    pub fn of(pass: Pass) -> Self {
+        Self { address: sender_of(pass.remote_addr.ip()), fleet: pass.fleet }
+    }
+
+    fn each(self) -> impl Iterator<Item = Holder> {
+        [Some(Holder::Address(self.address)), self.fleet.map(Holder::Fleet)].into_iter().flatten()
+    }
+}
+
+/// One of those among whom a budget is shared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Holder {
+    Address(IpAddr),
+    Fleet(FleetId),
+}
+
 /// Bytes that may be in use at once.
 #[derive(Debug)]
 struct Budget {
     max: u64,
+    /// Changes under the lock of `held` only.
     used: Arc<AtomicU64>,
+    /// Of these, what each holder has.
+    held: Mutex<HashMap<Holder, u64>>,
 }
 
 impl Budget {
     fn new(max: u64) -> Self {
-        Self { max, used: Arc::default() }
+        Self { max, used: Arc::default(), held: Mutex::default() }
     }
 
-    fn take(&self, bytes: u64) -> bool {
-        let more = |used: u64| used.checked_add(bytes).filter(|used| *used <= self.max);
-        self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+    fn held(&self) -> MutexGuard<'_, HashMap<Holder, u64>> {
+        // Nothing under this lock can be left half done by a panic.
+        self.held.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }
 
-/// A share of a budget; given back when dropped.
+/// What a body has of a budget; given back when dropped.
 #[derive(Debug)]
 struct Reservation {
     budget: Arc<Budget>,
+    holders: Holders,
     bytes: u64,
 }
 
 impl Reservation {
-    fn none(budget: &Arc<Budget>) -> Self {
-        Self { budget: Arc::clone(budget), bytes: 0 }
+    /// Whether the body may have `bytes` bytes now. It is judged as if it came all at once: one body
+    /// alone may be as large as the budget.
+    fn could_grow_to(&self, bytes: u64) -> bool {
+        self.may_have(bytes, &self.budget.held())
+    }
+
+    fn may_have(&self, bytes: u64, held: &HashMap<Holder, u64>) -> bool {
+        let used = self.budget.used.load(Ordering::Relaxed).saturating_sub(self.bytes);
+        let left = self.budget.max.saturating_sub(used);
+        self.holders.each().all(|holder| {
+            let others = held.get(&holder).map_or(0, |held| held.saturating_sub(self.bytes));
+            share::may_hold(others, bytes, left)
+        })
     }
 
     /// Takes what is missing to `bytes`. Returns whether there was that much.
     fn grow_to(&mut self, bytes: u64) -> bool {
         let missing = bytes.saturating_sub(self.bytes);
-        if missing > 0 && !self.budget.take(missing) {
+        if missing == 0 {
+            return true;
+        }
+        let mut held = self.budget.held();
+        if !self.may_have(bytes, &held) {
             return false;
         }
-        self.bytes += missing;
+        for holder in self.holders.each() {
+            *held.entry(holder).or_default() += missing;
+        }
+        self.budget.used.fetch_add(missing, Ordering::Relaxed);
+        self.bytes = bytes;
         true
     }
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
+        if self.bytes == 0 {
+            return;
+        }
+        let mut held = self.budget.held();
+        for holder in self.holders.each() {
+            if let Some(bytes) = held.get_mut(&holder) {
+                *bytes -= self.bytes;
+                if *bytes == 0 {
+                    held.remove(&holder);
+                }
+            }
+        }
         self.budget.used.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
@@ -231,6 +300,10 @@ mod tests {
 
     fn used(spool: &Spool) -> (u64, u64) {
         (spool.memory.used.load(Ordering::Relaxed), spool.disk.used.load(Ordering::Relaxed))
+    }
+
+    fn holders(last: u8) -> Holders {
+        Holders { address: [192, 0, 2, last].into(), fleet: None }
     }
 
     fn spool(memory: u64, disk: u64) -> Spool {
@@ -251,7 +324,8 @@ mod tests {
         for announced in [true, false] {
             let (small, large) = (&bytes[..INLINE as usize], &bytes[..]);
             for (bytes, expected) in [(small, (INLINE, 0)), (large, (0, INLINE + 1))] {
-                let mut draft = spool.draft(announced.then_some(bytes.len() as u64)).unwrap();
+                let mut draft =
+                    spool.draft(announced.then_some(bytes.len() as u64), holders(1)).unwrap();
                 for piece in bytes.chunks(1000) {
                     draft.push(piece).unwrap();
                 }
@@ -261,31 +335,63 @@ mod tests {
                 assert_eq!(used(&spool), (0, 0));
             }
         }
-        assert_eq!(read(spool.draft(Some(0)).unwrap().finish().unwrap()), b"");
+        assert_eq!(read(spool.draft(Some(0), holders(1)).unwrap().finish().unwrap()), b"");
     }
 
     #[test]
-    fn what_was_announced_is_reserved_and_given_back() {
+    fn bytes_are_taken_as_they_arrive_and_given_back() {
         let spool = spool(100, INLINE * 2);
-        let first = spool.draft(Some(60)).unwrap();
-        assert_eq!(spool.draft(Some(41)).unwrap_err().status(), 503);
-        let mut growing = spool.draft(None).unwrap();
+        let draft = |length, last| spool.draft(length, holders(last));
+        let mut first = draft(Some(60), 1).unwrap();
+        drop(draft(Some(100), 2).expect("nothing has come of the first"));
+        first.push(&[0; 60]).unwrap();
+        assert_eq!(draft(Some(41), 2).unwrap_err().status(), 503);
+        let mut growing = draft(None, 2).unwrap();
         growing.push(&[0; 40]).unwrap();
         assert_eq!(growing.push(&[0]).unwrap_err().status(), 503);
         drop(first);
         growing.push(&[0]).unwrap();
-        let large = spool.draft(Some(INLINE + 1)).unwrap();
-        assert_eq!(spool.draft(Some(INLINE)).unwrap_err().status(), 503);
-        assert_eq!(spool.draft(Some(INLINE + 1)).unwrap_err().status(), 503);
-        assert_eq!(spool.draft(Some(u64::MAX)).unwrap_err().status(), 503);
+        let mut large = draft(Some(INLINE + 1), 1).unwrap();
+        large.push(&vec![0; BODY_INLINE_BYTES_MAX + 1]).unwrap();
+        assert_eq!(draft(Some(INLINE + 1), 2).unwrap_err().status(), 503);
+        assert_eq!(draft(Some(u64::MAX), 2).unwrap_err().status(), 503);
         drop((large, growing));
         assert_eq!(used(&spool), (0, 0));
+        assert!(spool.memory.held().is_empty() && spool.disk.held().is_empty());
+    }
+
+    #[test]
+    fn an_address_and_a_fleet_have_a_share_each() {
+        let spool = spool(100, 0);
+        let fleets = [FleetId::random(), FleetId::random()];
+        let of = |last, fleet: usize| Holders { fleet: Some(fleets[fleet]), ..holders(last) };
+        let mut held = Vec::new();
+        let mut take = |holders| {
+            let mut draft = spool.draft(Some(5), holders).ok()?;
+            draft.push(&[0; 5]).ok()?;
+            held.push(draft);
+            Some(())
+        };
+        let of_fleet = (0..100).map_while(|last| take(of(last, 0))).count();
+        assert!((14..=16).contains(&of_fleet), "{of_fleet} of 20, from as many addresses");
+        assert!(take(of(200, 0)).is_none(), "of that fleet, whoever sends");
+        assert!(take(of(1, 1)).is_some(), "of another fleet");
+        held.clear();
+        let mut take = |holders| {
+            let mut draft = spool.draft(Some(5), holders).ok()?;
+            draft.push(&[0; 5]).ok()?;
+            held.push(draft);
+            Some(())
+        };
+        let of_address = (0..100).map_while(|_| take(holders(1))).count();
+        assert!((14..=16).contains(&of_address), "{of_address} of 20");
+        assert!(take(holders(2)).is_some());
     }
 
     #[test]
     fn a_directory_that_is_gone_is_no_room() {
         let spool = Spool::new("/nowhere".into(), INLINE, 1 << 20);
-        assert_eq!(spool.draft(Some(INLINE + 1)).unwrap_err().status(), 503);
+        assert_eq!(spool.draft(Some(INLINE + 1), holders(1)).unwrap_err().status(), 503);
         assert_eq!(used(&spool), (0, 0));
     }
 }

@@ -101,7 +101,7 @@ impl Connection<'_> {
         if pass.has_token {
             self.seat.presence().show_token();
         }
-        let body = receive::receive(self, &head, pass.body_bytes_max)?;
+        let body = receive::receive(self, &head, pass)?;
         self.inbox.shrink();
         self.seat.presence().enter(Activity::Serving);
         self.hand_over(head, pass, body)

@@ -411,7 +411,11 @@ impl Handler for AdminHandler {
         };
         let has_token = head.path != SESSION || self.is_authorised(head);
         // Strangers may have taken all other places.
-        Ok(Pass { remote_addr: peer, body_bytes_max, has_token, is_urgent: has_token })
+        Ok(Pass { remote_addr: peer, body_bytes_max, fleet: None, has_token, is_urgent: has_token })
+    }
+
+    fn has_disk_space(&self) -> bool {
+        self.engine.has_disk_space()
     }
 
     fn handle(&self, request: &mut Request<'_>) -> message::Outcome {

@@ -17,6 +17,10 @@ pub enum Denial {
     /// More than the webhook takes from one address.
     WebhookTooOften,
     QueueFull,
+    /// The fleet has its share of the queue.
+    FleetQueueFull,
+    /// The fleet's runs that have not ended have their share of the disk.
+    FleetDiskFull,
     Stopping,
     /// Less free disk space than the floor.
     DiskFull,
@@ -32,13 +36,15 @@ pub enum Denial {
 
 impl Denial {
     /// Those of the webhook listener.
-    pub const OF_HOOKS: [Self; 10] = [
+    pub const OF_HOOKS: [Self; 12] = [
         Self::UnknownUrl,
         Self::MethodNotAllowed,
         Self::NotAllowed,
         Self::AddressTooOften,
         Self::WebhookTooOften,
         Self::QueueFull,
+        Self::FleetQueueFull,
+        Self::FleetDiskFull,
         Self::Stopping,
         Self::DiskFull,
         Self::DiskStalled,
@@ -52,6 +58,8 @@ impl From<&AcceptError> for Denial {
     fn from(error: &AcceptError) -> Self {
         match error {
             AcceptError::QueueFull => Self::QueueFull,
+            AcceptError::FleetQueueFull => Self::FleetQueueFull,
+            AcceptError::FleetDiskFull => Self::FleetDiskFull,
             AcceptError::Stopping => Self::Stopping,
             AcceptError::DiskFull => Self::DiskFull,
             AcceptError::Stalled => Self::DiskStalled,
@@ -71,6 +79,8 @@ impl fmt::Display for Denial {
             Self::AddressTooOften => "address_too_often",
             Self::WebhookTooOften => "webhook_too_often",
             Self::QueueFull => "queue_full",
+            Self::FleetQueueFull => "fleet_queue_full",
+            Self::FleetDiskFull => "fleet_disk_full",
             Self::Stopping => "stopping",
             Self::DiskFull => "disk_full",
             Self::DiskStalled => "disk_stalled",

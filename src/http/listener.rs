@@ -117,6 +117,10 @@ impl Admission for Door {
     fn origin(&self, peer: IpAddr) -> Origin {
         self.0.origin(peer)
     }
+
+    fn has_disk_space(&self) -> bool {
+        self.0.has_disk_space()
+    }
 }
 
 impl Door {

@@ -135,6 +135,11 @@ pub trait Handler: Send + Sync {
     fn origin(&self, peer: IpAddr) -> Origin {
         Origin::of(peer)
     }
+
+    /// Whether there is more free disk space than the floor, for bodies that are arriving.
+    fn has_disk_space(&self) -> bool {
+        true
+    }
 }
 
 #[cfg(test)]

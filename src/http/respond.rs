@@ -79,6 +79,12 @@ impl From<AcceptError> for Problem {
     fn from(error: AcceptError) -> Self {
         match error {
             AcceptError::QueueFull => Self::new(503, "the queue is full; try again later"),
+            AcceptError::FleetQueueFull => {
+                Self::new(503, "the fleet has its share of the queue; try again later")
+            }
+            AcceptError::FleetDiskFull => {
+                Self::new(503, "the fleet's runs have their share of the disk; try again later")
+            }
             AcceptError::Stopping => Self::new(503, "the server is stopping; try again"),
             AcceptError::DiskFull => {
                 Self::new(503, "the server has too little free disk space; try again later")

@@ -8,13 +8,13 @@ use crate::admission::client_address::{Client, client_of};
 use crate::admission::forwarding::Forwarding;
 use crate::admission::limit::Senders;
 use crate::clock::{Clock, SystemClock};
-use crate::domain::ids::{OrganizationId, RequestId};
+use crate::domain::ids::{FleetId, OrganizationId, RequestId};
 use crate::domain::network::Networks;
 use crate::domain::rate::Rate;
 use crate::domain::run::Trigger;
 use crate::domain::webhook::Token;
 use crate::engine::{AcceptError, Denied, Engine};
-use crate::gate::{Head, Origin, Pass};
+use crate::gate::{Framing, Head, Origin, Pass};
 use crate::http::denial::Denial;
 use crate::http::instruments::Instruments;
 use crate::http::message::{Answer, Handler, Outcome, Request};
@@ -79,10 +79,16 @@ impl HookHandler {
     ///
     /// The order matters: who guesses tokens is counted per address like anybody else, and whoever
     /// a webhook does not allow cannot tell it from one that is not there.
-    fn check(&self, target: Result<Target, Refused>, client: Client) -> Result<(), Refused> {
+    /// Returns the fleet that it is for.
+    fn check(
+        &self,
+        target: Result<Target, Refused>,
+        client: Client,
+        length: u64,
+    ) -> Result<Option<FleetId>, Refused> {
         self.count_sender(client.address)?;
-        let Target::Hook(token) = target? else { return Ok(()) };
-        self.engine.admit(&token.hash(), client).map_err(|denied| match denied {
+        let Target::Hook(token) = target? else { return Ok(None) };
+        let fleet = self.engine.admit(&token.hash(), client).map_err(|denied| match denied {
             Denied::UnknownToken => unknown(),
             Denied::NotAllowed => {
                 let why = if client.is_disputed {
@@ -98,7 +104,9 @@ impl HookHandler {
                 Refused { denial: Denial::WebhookTooOften, problem }
             }
         })?;
-        Ok(self.engine.check_room()?)
+        self.engine.check_room()?;
+        self.engine.check_share(fleet, length)?;
+        Ok(Some(fleet))
     }
 
     fn count_sender(&self, address: IpAddr) -> Result<(), Refused> {
@@ -155,17 +163,26 @@ impl Handler for HookHandler {
         let HookSettings { trusted_proxies, forwarding, .. } = &self.settings;
         let client = client_of(peer.ip(), headers.clone(), trusted_proxies);
         forwarding.note(peer.ip(), headers.map(|(name, _)| name), trusted_proxies);
-        self.check(target, client)
+        let length = match head.framing {
+            Framing::Length(length) => length,
+            Framing::Chunked => 0,
+        };
+        let fleet = self
+            .check(target, client, length)
             .map_err(|refused| self.refused(RequestId::random(), refused, client.address))?;
         // Nobody knows the port of a client behind a proxy.
         let is_peer = client.address == peer.ip().to_canonical();
         let remote_addr = SocketAddr::new(client.address, if is_peer { peer.port() } else { 0 });
         let body_bytes_max = self.settings.max_body_bytes;
-        Ok(Pass { remote_addr, body_bytes_max, has_token: true, is_urgent: false })
+        Ok(Pass { remote_addr, body_bytes_max, fleet, has_token: true, is_urgent: false })
     }
 
     fn origin(&self, peer: IpAddr) -> Origin {
         origin(peer, &self.settings.trusted_proxies)
+    }
+
+    fn has_disk_space(&self) -> bool {
+        self.engine.has_disk_space()
     }
 
     fn handle(&self, request: &mut Request<'_>) -> Outcome {

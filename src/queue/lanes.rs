@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use crate::domain::ids::{FleetId, RunId};
+use crate::domain::run::PayloadSize;
 use crate::queue::turns::Turns;
 use crate::queue::{QueuedRun, VesselOfRun};
 
@@ -32,6 +33,10 @@ struct Lane {
     waiting: BTreeMap<u64, QueuedRun>,
     /// Runs of the fleet that have started and not ended.
     active: usize,
+    /// Vessels of these that are running.
+    running: usize,
+    /// Bytes of the payloads of its runs that wait and of those that have started.
+    payload_bytes: u64,
 }
 
 impl Lane {
@@ -81,6 +86,18 @@ impl Lanes {
         firsts.min_by_key(|(sequence, _)| **sequence).map(|(_, run)| run.id)
     }
 
+    /// Runs of the fleet that wait, to start or to go on. As for the whole queue, one with several
+    /// vessels running hides as many others.
+    pub fn held(&self, fleet: FleetId) -> usize {
+        let held = |lane: &Lane| lane.waiting.len() + lane.active.saturating_sub(lane.running);
+        self.lanes.get(&fleet).map_or(0, held)
+    }
+
+    /// Bytes of the payloads of the fleet's runs that have not ended.
+    pub fn payload_bytes(&self, fleet: FleetId) -> u64 {
+        self.lanes.get(&fleet).map_or(0, |lane| lane.payload_bytes)
+    }
+
     /// Whether there is anything to start.
     pub fn has_next(&self) -> bool {
         !self.turns.is_empty()
@@ -89,7 +106,9 @@ impl Lanes {
     /// Adds a run at its place.
     pub fn push(&mut self, sequence: u64, run: QueuedRun) {
         let fleet = run.version.fleet_id;
-        self.lanes.entry(fleet).or_default().waiting.insert(sequence, run);
+        let lane = self.lanes.entry(fleet).or_default();
+        lane.payload_bytes = lane.payload_bytes.saturating_add(run.payload.bytes());
+        lane.waiting.insert(sequence, run);
         self.waiting += 1;
         self.update(fleet);
     }
@@ -135,6 +154,7 @@ impl Lanes {
         let lane = self.lanes.get_mut(&fleet)?;
         lane.waiting.get(&sequence).filter(|queued| queued.id == run)?;
         let removed = lane.waiting.remove(&sequence)?;
+        lane.payload_bytes = lane.payload_bytes.saturating_sub(removed.payload.bytes());
         self.waiting -= 1;
         self.update(fleet);
         Some(removed)
@@ -159,23 +179,40 @@ impl Lanes {
             .into_iter()
             .filter_map(|sequence| Some((sequence, lane.waiting.remove(&sequence)?)))
             .collect();
+        let bytes: u64 = removed.iter().map(|(_, run)| run.payload.bytes()).sum();
+        lane.payload_bytes = lane.payload_bytes.saturating_sub(bytes);
         self.waiting -= removed.len();
         self.update(fleet);
         removed
     }
 
     /// Counts a run that was active before a restart.
-    pub fn resumed(&mut self, fleet: FleetId) {
-        self.lanes.entry(fleet).or_default().active += 1;
+    pub fn resumed(&mut self, fleet: FleetId, payload: PayloadSize) {
+        let lane = self.lanes.entry(fleet).or_default();
+        lane.active += 1;
+        lane.payload_bytes = lane.payload_bytes.saturating_add(payload.bytes());
         self.update(fleet);
     }
 
     /// Counts a run as ended.
-    pub fn finished(&mut self, fleet: FleetId) {
+    pub fn finished(&mut self, fleet: FleetId, payload: PayloadSize) {
         if let Some(lane) = self.lanes.get_mut(&fleet) {
             lane.active = lane.active.saturating_sub(1);
+            lane.payload_bytes = lane.payload_bytes.saturating_sub(payload.bytes());
         }
         self.update(fleet);
+    }
+
+    /// Counts a vessel of the fleet as running.
+    pub fn vessel_started(&mut self, fleet: FleetId) {
+        self.lanes.entry(fleet).or_default().running += 1;
+    }
+
+    /// Counts it as ended.
+    pub fn vessel_ended(&mut self, fleet: FleetId) {
+        if let Some(lane) = self.lanes.get_mut(&fleet) {
+            lane.running = lane.running.saturating_sub(1);
+        }
     }
 
     /// Brings the turns up to date after a lane has changed; forgets a lane with nothing in it.

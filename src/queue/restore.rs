@@ -85,7 +85,7 @@ impl Queue {
         let limit = self.crash_attempts_max;
         let restored = interrupt(&mut active, started.interruption, limit, now, &mut changes);
         let run = active.record.id;
-        self.lanes.resumed(active.record.fleet_id);
+        self.lanes.resumed(active.record.fleet_id, active.record.payload);
         for vessel in 0..active.vessels.len() {
             if let VesselState::AwaitsRetry { due } = active.vessels[vessel].state {
                 // A due time further ahead than the wait means that the clock stepped back.

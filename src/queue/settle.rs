@@ -34,12 +34,14 @@ impl Queue {
                 active.vessels.get(*vessel).is_some_and(|it| it.state == VesselState::Running)
             });
         let Some((vessel, active)) = settled else { return Settled::default() };
+        let fleet = active.record.fleet_id;
         let retry_at = settle_vessel(active, vessel, end, output, now);
         let mut changes = Vec::new();
         if let Some(record) = &active.vessels[vessel].record {
             changes.push(Change::PutVesselRun(record.clone()));
         }
         self.running -= 1;
+        self.lanes.vessel_ended(fleet);
         if let Some(due) = retry_at {
             self.retries.insert((due, run, vessel));
         }

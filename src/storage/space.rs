@@ -54,6 +54,19 @@ impl FreeSpace {
         self.is_above_floor()
     }
 
+    /// Bytes that may still be written before the floor is reached; without a floor, any number.
+    pub fn left(&self) -> u64 {
+        if self.floor_bytes == 0 {
+            return u64::MAX;
+        }
+        if self.is_mine_to_look() {
+            self.look();
+        }
+        let promised = self.promised.load(Ordering::Relaxed);
+        let taken = self.floor_bytes.saturating_add(promised);
+        self.free_bytes.load(Ordering::Relaxed).saturating_sub(taken)
+    }
+
     fn is_above_floor(&self) -> bool {
         let promised = self.promised.load(Ordering::Relaxed);
         let needed = self.floor_bytes.saturating_add(promised);

@@ -40,14 +40,13 @@ fn below_the_floor_nothing_is_accepted_and_above_it_all_is_well_again() {
     server.stop();
 }
 
-/// What others have been promised is not free, though nothing of it has come yet.
+/// What has come of large bodies is not free, for it is copied to the database.
 #[test]
 fn bodies_on_their_way_count_for_the_floor() {
     let Some(disk) = SmallDisk::mount(48) else { return };
     let mut server = disk.server().setting("min_free_bytes", "8MiB").start();
     let (_, hook) = server.fleet_with_webhook(&true_fleet("promised"));
     let status = || hook.try_post(server.hooks(), &[], b"{}").unwrap().status;
-    disk.use_up_all_but(20 << 20);
     assert_eq!(status(), 201);
     let mut slow = Connection::open(server.hooks()).unwrap();
     let head = format!(
@@ -56,6 +55,15 @@ fn bodies_on_their_way_count_for_the_floor() {
         16 << 20
     );
     slow.send(head.as_bytes()).unwrap();
+    slow.send(&vec![b'x'; 6 << 20]).unwrap();
+    // More than the floor, but not if what has come is written once more.
+    server.wait_until("it has come", || {
+        disk.use_up_all_but(11 << 20);
+        status() == 503
+    });
+    disk.give_back();
+    server.wait_until("there is enough for both", || status() == 201);
+    disk.use_up_all_but(11 << 20);
     server.wait_until("nothing more is accepted", || status() == 503);
     drop(slow);
     server.wait_until("runs are accepted again", || status() == 201);

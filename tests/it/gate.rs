@@ -215,12 +215,14 @@ fn bodies_that_arrive_share_a_budget() {
     first.set_read_timeout(Some(PATIENCE)).unwrap();
     let expects = "Content-Length: 1000000\r\nExpect: 100-continue\r\n";
     first.write_all(&raw(&hook, expects, b"")).unwrap();
-    // Told to go on, it has its share.
+    // Told to go on, it may have as much as there is.
     first.read_exact(&mut [0; 25]).unwrap();
+    first.write_all(&[b'x'; 999_999]).unwrap();
     let second = || {
         let request = raw(&hook, "Content-Length: 100000\r\n", &[b'x'; 100_000]);
         exchange(server.hooks(), &request).unwrap()
     };
+    server.wait_until("it has taken what it has sent", || second().status == 503);
     assert!(second().expect(503).header("retry-after").is_some());
     accepted(exchange(server.hooks(), &raw(&hook, "Content-Length: 3\r\n", b"abc")).unwrap());
     drop(first);

@@ -46,6 +46,7 @@ mod requests;
 mod retention;
 mod runs;
 mod secrets;
+mod shares;
 mod shortages;
 mod soak;
 mod sources;

@@ -93,6 +93,17 @@ impl Model {
         waiting + active.saturating_sub(running) < waiting_max
     }
 
+    /// Whether the fleet may have one more run that waits beside those of others.
+    pub fn has_room_for(&self, fleet: FleetId, waiting_max: usize) -> bool {
+        let (waiting, active, running) = self.depth();
+        let left = waiting_max.saturating_sub(waiting + active.saturating_sub(running));
+        let of_fleet = || self.unfinished.values().filter(|run| run.fleet == fleet);
+        let waiting = of_fleet().filter(|run| run.is_waiting()).count();
+        let active = of_fleet().filter(|run| run.is_active()).count();
+        let held = waiting + active.saturating_sub(of_fleet().map(Run::running).sum());
+        left > 0 && held < 3 * left
+    }
+
     /// Runs with a crash behind them run one at a time.
     fn may_go_on(&self, id: RunId) -> bool {
         let run = self.run(id);

@@ -152,20 +152,26 @@ impl Catalog {
         Ok(self.take_webhook(id))
     }
 
-    /// Whether `client` may send a request to the webhook of a token now; it counts if it may.
+    /// Whether `client` may send a request to the webhook of a token now; it counts if it may. Returns
+    /// the fleet of the webhook.
     ///
     /// # Errors
     /// See [`Denied`].
-    pub fn admit(&self, hash: &TokenHash, client: Client, now: Timestamp) -> Result<(), Denied> {
+    pub fn admit(
+        &self,
+        hash: &TokenHash,
+        client: Client,
+        now: Timestamp,
+    ) -> Result<FleetId, Denied> {
         let (_, entry) = self.webhook_by_token(hash, now).ok_or(Denied::UnknownToken)?;
         let WebhookSettings { allow, rate_limit } = &entry.webhook.settings;
         if !allow.is_empty() && (client.is_disputed || !allow.contains(client.address)) {
             return Err(Denied::NotAllowed);
         }
-        match rate_limit {
-            Some(rate) => entry.bucket.take(*rate, now).map_err(Denied::TooSoon),
-            None => Ok(()),
+        if let Some(rate) = rate_limit {
+            entry.bucket.take(*rate, now).map_err(Denied::TooSoon)?;
         }
+        Ok(entry.webhook.fleet_id)
     }
 
     /// The fleet that a token triggers, and the change that stores its use, once in a while.

@@ -1,6 +1,7 @@
 use std::thread;
 
 use super::*;
+use crate::gate::body::Holders;
 use crate::gate::{Scanner, Spool};
 
 /// A request whose answer comes back over `line`, or by a shortcut.
@@ -9,10 +10,11 @@ pub fn parcel(line: &Arc<Line>, shortcut: Option<&Arc<Shortcut>>) -> Parcel {
     let mut scanner = Scanner::new();
     scanner.scan(bytes).unwrap();
     let spool = Arc::new(Spool::new(std::env::temp_dir(), 0, 0));
+    let holders = Holders { address: [127, 0, 0, 1].into(), fleet: None };
     Parcel {
         head: Head::parse(bytes, &scanner).unwrap(),
         remote_addr: ([127, 0, 0, 1], 1).into(),
-        body: spool.draft(Some(0)).unwrap().finish().unwrap(),
+        body: spool.draft(Some(0), holders).unwrap().finish().unwrap(),
         received_at: Instant::now(),
         line: Arc::clone(line),
         shortcut: shortcut.cloned(),

@@ -2,10 +2,10 @@
 
 use crate::domain::graph::Condition;
 use crate::domain::ids::RunIds;
-use crate::domain::run::{End, OutputRecord, Status};
+use crate::domain::run::{End, OutputRecord, PayloadSize, Status};
 use crate::queue::tests::rows::Rows;
 use crate::queue::tests::{Shape, at, queued};
-use crate::queue::{Cause, Interruption, Queue, QueueFull, Restored, Started};
+use crate::queue::{Cause, Interruption, Queue, QueueFull, QueuedRun, Restored, Started};
 
 #[test]
 fn stopping_a_finished_run_spares_the_run_that_has_its_sequence_now() {
@@ -79,6 +79,40 @@ fn runs_between_two_attempts_count_as_waiting_for_the_limit() {
     queue.fire_due(at(3_603_000));
     queue.claim(at(3_603_000)).unwrap();
     assert!(queue.has_room());
+}
+
+#[test]
+fn one_fleet_does_not_fill_the_queue_for_others() {
+    let (greedy, other) = (Shape::new(1, &[]).version(1, 1), Shape::new(1, &[]).version(2, 1));
+    let mut ids = RunIds::after(None);
+    let mut queue = Queue::new(100, 3);
+    let mut submit = |queue: &mut Queue, version| {
+        let run = QueuedRun {
+            payload: PayloadSize { head_bytes: 1, body_bytes: 9 },
+            ..queued(ids.next(at(1_000), 0), version)
+        };
+        queue.submit(run, at(1_000)).unwrap();
+    };
+    let mut accepted = 0;
+    while queue.has_room_for(greedy.fleet_id) {
+        submit(&mut queue, &greedy);
+        accepted += 1;
+    }
+    assert_eq!((accepted, queue.has_room()), (75, true));
+    assert_eq!(queue.payload_bytes(greedy.fleet_id), 750);
+    submit(&mut queue, &other);
+    assert!(queue.has_room_for(other.fleet_id));
+    // A run that is under way takes no room, but its payload is there until it ends.
+    let (claim, _) = queue.claim(at(2_000)).unwrap();
+    let fleet = claim.run.fleet_id;
+    let expected = if fleet == greedy.fleet_id { 750 } else { 10 };
+    assert_eq!(queue.payload_bytes(fleet), expected);
+    queue.settle(claim.vessel_run, &End::Exited(0), OutputRecord::default(), at(3_000));
+    assert_eq!(queue.payload_bytes(fleet), expected - 10);
+    while let Some((claim, _)) = queue.claim(at(4_000)) {
+        queue.settle(claim.vessel_run, &End::Exited(0), OutputRecord::default(), at(4_000));
+    }
+    assert_eq!(queue.payload_bytes(greedy.fleet_id) + queue.payload_bytes(other.fleet_id), 0);
 }
 
 #[test]

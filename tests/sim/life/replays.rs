@@ -18,6 +18,8 @@ impl Life {
         let Some(origin) = self.pick(&all) else { return };
         let (run, from) = self.expected_replay(origin);
         let has_room = self.model.has_room(WAITING_MAX);
+        let fleet = self.model.run(origin).fleet;
+        let has_share = self.model.has_room_for(fleet, WAITING_MAX);
         let outcome = self.call(|engine| engine.replay(origin, from.as_deref()));
         let added = outcome.changes().find_map(|change| match change {
             Change::AddRun(run) => Some(run.id),
@@ -28,7 +30,7 @@ impl Life {
         match outcome.result {
             Some(Ok((version, id))) => {
                 let run = run.unwrap_or_else(|| panic!("{origin} must not be replayed"));
-                assert!(has_room, "accepted though the queue is full");
+                assert!(has_room && has_share, "accepted though the queue is full");
                 assert_eq!(version.version, run.version, "the version of a replay");
                 self.remember_replay(id, origin, &run);
                 self.model.submit(id, run);
@@ -45,6 +47,7 @@ impl Life {
                         run.is_none()
                     }
                     ReplayError::NotAccepted(AcceptError::QueueFull) => !has_room,
+                    ReplayError::NotAccepted(AcceptError::FleetQueueFull) => !has_share,
                     _ => false,
                 };
                 assert!(is_right, "{error}");

@@ -65,6 +65,7 @@ impl Life {
             sender.pace *= 50;
         }
         let has_room = self.model.has_room(WAITING_MAX);
+        let has_share = self.model.has_room_for(fleet, WAITING_MAX);
         let outcome = self.call(|engine| {
             let version = engine.current_version(fleet);
             let version = version.unwrap_or_else(|error| panic!("{fleet}: {error}"));
@@ -80,7 +81,7 @@ impl Life {
         let what = format!("submit of {length} bytes to {}", self.fleets[place].name);
         match &outcome.result {
             Some(Ok(id)) => {
-                assert!(has_room, "accepted though the queue is full");
+                assert!(has_room && has_share, "accepted though the queue is full");
                 assert!(
                     announced.is_none_or(|it| it == length as u64) && sender.breaks_at.is_none()
                 );
@@ -100,6 +101,7 @@ impl Life {
                 assert_eq!(added, None, "refused and yet stored");
                 let is_right = match error {
                     AcceptError::QueueFull => !has_room,
+                    AcceptError::FleetQueueFull => !has_share,
                     AcceptError::TooLarge { .. } => {
                         length.max(announced.unwrap_or(0) as usize) > BODY_BYTES_MAX
                     }

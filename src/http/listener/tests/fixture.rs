@@ -38,6 +38,7 @@ impl Handler for Toy {
             _ => Ok(Pass {
                 remote_addr: peer,
                 body_bytes_max: 25 * MIB,
+                fleet: None,
                 has_token: true,
                 is_urgent: false,
             }),
