@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use boathook::clock::Timestamp;
 use boathook::domain::fleet::Delivery;
-use boathook::domain::ids::{RunId, VesselRunId};
+use boathook::domain::ids::{FleetId, RunId, VesselRunId};
 use boathook::domain::overlap::Overlap;
 use boathook::domain::run::End;
 
