@@ -46,7 +46,6 @@ mod requests;
 mod retention;
 mod runs;
 mod secrets;
-mod shares;
 mod shortages;
 mod soak;
 mod sources;
