@@ -42,7 +42,8 @@ const SILENT_WITHOUT_CAPSET: [&str; 4] = ["ip", "tc", "bridge", "devlink"];
 const OTHER_OWNER: &str = "detected dubious ownership in repository at ";
 
 /// The sandbox's or the kernel's part in the end of a vessel whose `program` was started in
-/// `directory`, as lines for its log. `last_words` is the end of its output, asked for when it has failed.
+/// `directory`, as lines for its log. `last_words` is the end of its output, asked for when it has
+/// failed.
 pub(super) fn hint(
     how: &HowEnded,
     last_words: impl FnOnce() -> Vec<u8>,

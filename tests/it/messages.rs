@@ -292,3 +292,45 @@ fn after_a_reboot_the_log_says_that_the_machine_was_booted() {
     assert!(log.contains("the machine was booted since the server stopped"), "{log}");
     assert!(!log.contains("is gone") && log.contains("attempt 2"), "{log}");
 }
+
+#[test]
+fn output_that_is_left_out_cuts_no_character() {
+    let server = Server::builder().setting("max_output_bytes", "70001").start();
+    let api = server.api();
+    // Three bytes a character and no line breaks: the halves of the limit fall inside one.
+    let script = "yes € | head -n 200000 | tr -d '\\n'";
+    let run = api.start(&api.apply(&json!({"name": "much", "vessels": {"v": {"run": script}}})));
+    let run = api.wait_status(&run, "Success");
+    let output = api.output_answer(&run, "v", "").body;
+    let text = String::from_utf8(output).expect("whole characters");
+    assert!(text.contains("bytes left out]") && text.starts_with('€'), "{}", text.len());
+    assert!(text.chars().filter(|letter| *letter == '€').count() > 23_000, "{}", text.len());
+}
+
+#[test]
+fn a_receiver_whose_certificate_is_an_authoritys_is_told_of_in_words() {
+    let scratch = tempfile::tempdir().unwrap();
+    let certificate = Certificate::make(scratch.path(), "authority");
+    let receiver = Server::builder()
+        .setting("tls_cert", certificate.certificate.to_str().unwrap())
+        .setting("tls_key", certificate.key.to_str().unwrap())
+        .start();
+    let host = receiver.hooks().replace("127.0.0.1", "localhost");
+    let server = Server::builder()
+        .variable("SSL_CERT_FILE", certificate.certificate.as_os_str())
+        .setting("notify_hosts", &host)
+        .start();
+    let api = server.api();
+    let url = format!("https://{host}/hooks/x");
+    let run = api.start(&api.apply(&json!({
+        "name": "told", "vessels": {"v": {"command": ["true"]}},
+        "notify": [{"on": "SUCCESS", "url": url, "format": "slack"}],
+    })));
+    let mut problem = String::new();
+    server.wait_until("it has failed", || {
+        let found = api.run(&run)["notifications"][0]["problem"].clone();
+        problem = found.as_str().unwrap_or_default().to_owned();
+        !problem.is_empty()
+    });
+    assert!(problem.contains("CA:TRUE") && !problem.contains("Error("), "{problem}");
+}
