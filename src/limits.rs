@@ -34,6 +34,9 @@ pub const SECRETS_PER_VESSEL_MAX: usize = 64;
 /// Bytes of a secret that is taken out of output. Shorter ones turn up in other text by chance, and
 /// what is masked there would give them away.
 pub const REDACTED_BYTES_MIN: usize = 8;
+/// Files of Git LFS that are looked at after a checkout, to tell whether they have their content: a
+/// repository that lacks one lacks them all.
+pub const LFS_FILES_EXAMINED_MAX: usize = 1000;
 /// Bytes of an e-mail address (RFC 5321, section 4.5.3.1.3: a path of 256 with its brackets).
 pub const EMAIL_ADDRESS_BYTES_MAX: usize = 254;
 /// Addresses of one list. Mail servers take a hundred in one message (RFC 5321, section

@@ -138,8 +138,8 @@ impl ProcessLauncher {
         let limits = self.settings.vessel_limits;
         let bounds = Bounds { cutoff_at, kill_grace: self.settings.kill_grace };
         let oom_kills_before = self.oom_kills.before();
-        if let Some(checkout) = Checkout::of(launch, &work.path) {
-            let git = checkout.run(|step| {
+        if let Some(checkout) = Checkout::of(launch, &work.path, output) {
+            let git = checkout.run(&mut |step, output| {
                 let program = resolve(step.program, step.environment, &work.path, &work.path)?;
                 let directory = work.path.as_path();
                 let start = Start { launch: step, program: &program, directory, limits };

@@ -394,3 +394,96 @@ fn a_mistake_in_one_file_of_a_directory_applies_none() {
     let names = ["a", "b", "c", "d", "e"].map(|name| format!("default/{name}"));
     assert_eq!(applied, names.iter().map(|name| Some(name.as_str())).collect::<Vec<_>>());
 }
+
+#[test]
+fn a_branch_goes_before_a_tag_of_its_name() {
+    let server = Server::start();
+    let api = server.api();
+    let repository = Repository::new(&server, "repo");
+    repository.commit("run.sh", "echo tagged");
+    repository.git(&["tag", "both"]);
+    repository.git(&["tag", "-a", "-m", "x", "annotated"]);
+    let commit = repository.commit("run.sh", "echo branched");
+    repository.git(&["branch", "both"]);
+    repository.commit("other", "what is pushed last");
+    // As fleets that were written for a clone expect it: `git clone --branch` takes the branch.
+    let clone = server.scratch().join("clone");
+    let (url, place) = (repository.url(), clone.to_str().unwrap().to_owned());
+    repository.git(&["clone", "--quiet", "--branch", "both", &url, &place]);
+    assert_eq!(fs::read_to_string(clone.join("run.sh")).unwrap(), "echo branched");
+    for (point, shown) in [
+        ("both", "branched"),
+        ("refs/heads/both", "branched"),
+        ("refs/tags/both", "tagged"),
+        ("annotated", "tagged"),
+        (commit.as_str(), "branched"),
+    ] {
+        let git = json!({"repository": repository.url(), "checkout_point": point});
+        let fleet = api.apply(&git_fleet("both", &git, "repo/run.sh", &json!({})));
+        let ended = api.wait_status(&api.start(&fleet), "Success");
+        let log = api.output(&ended, "v");
+        // Looking for a branch leaves nothing in the log.
+        assert_eq!(log.lines().count(), 2, "{point}: {log}");
+        assert!(log.ends_with(&format!("\n{shown}\n")), "{point}: {log}");
+    }
+}
+
+#[test]
+fn pointers_of_git_lfs_are_told_and_so_is_a_script_with_crlf() {
+    let server = Server::start();
+    let api = server.api();
+    let repository = Repository::new(&server, "repo");
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n";
+    repository.commit(".gitattributes", "*.bin filter=lfs -text\n*.txt filter=lfs\n");
+    repository.commit("large.bin", pointer);
+    repository.commit("whole.txt", "the content\n");
+    fs::create_dir(repository.tree.join("sub")).unwrap();
+    repository.commit("sub/a b.bin", pointer);
+    repository.commit("run.sh", "echo ran");
+    repository.commit("crlf.sh", "echo ran #\r\n");
+    for (location, directory) in [("REPO_NAME", "repo/"), ("CWD", "")] {
+        let git = json!({"repository": repository.url(), "clone_location": location});
+        let fleet = git_fleet("large", &git, &format!("{directory}run.sh"), &json!({}));
+        let ended = api.wait_status(&api.start(&api.apply(&fleet)), "Success");
+        let log = api.output(&ended, "v");
+        let told = "boathook: Git LFS has left 2 files as pointers, not as their content, such as large.bin";
+        assert!(log.contains(told) && log.contains("git lfs install --system"), "{log}");
+        assert!(!log.contains("CRLF") && log.ends_with("\nran\n"), "{log}");
+        let fleet = git_fleet("large", &git, &format!("{directory}crlf.sh"), &json!({}));
+        let ended = api.wait_status(&api.start(&api.apply(&fleet)), "Success");
+        let log = api.output(&ended, "v");
+        assert!(log.contains("crlf.sh has CRLF line ends"), "{log}");
+    }
+}
+
+#[test]
+fn a_repository_of_another_user_is_told_with_what_helps() {
+    let server = Server::start();
+    let api = server.api();
+    let repository = Repository::new(&server, "repo");
+    repository.commit("run.sh", "echo ran");
+    let owner = Command::new("chown").args(["-R", "65534:65534"]).arg(&repository.bare).status();
+    if !owner.is_ok_and(|status| status.success()) {
+        println!("SKIPPED: only root may give a repository to another user: not tested");
+        return;
+    }
+    let git = json!({"repository": repository.url()});
+    let mut fleet = git_fleet("foreign", &git, "repo/run.sh", &json!({}));
+    let ended = api.wait_status(&api.start(&api.apply(&fleet)), "Errored");
+    let reason = vessel_of(&ended, "v")["reason"].as_str().unwrap().to_owned();
+    let setting = format!("--add safe.directory {}", repository.bare.display());
+    let advice = format!("run `git config --system {setting}` as root");
+    assert!(reason.contains(&advice) && reason.contains("GIT_CONFIG_GLOBAL"), "{reason}");
+    // Both do help. The file of the whole machine is another one here, so that it stays as it is.
+    let file = server.scratch().join("gitconfig");
+    let (scope, path) = ("GIT_CONFIG_SYSTEM", file.to_str().unwrap());
+    let mut arguments = vec!["config", "--system"];
+    arguments.extend(setting.split(' '));
+    let done = Command::new("git").args(arguments).env(scope, path).status().unwrap();
+    assert!(done.success());
+    for variable in [scope, "GIT_CONFIG_GLOBAL"] {
+        fleet["vessels"]["v"]["source"]["environment"] = json!([{"name": variable, "value": path}]);
+        let ended = api.wait_status(&api.start(&api.apply(&fleet)), "Success");
+        assert!(api.output(&ended, "v").ends_with("\nran\n"));
+    }
+}
