@@ -26,6 +26,7 @@ mod database;
 mod directory;
 mod exposure;
 mod listening;
+mod time_zones;
 
 pub use listening::bind_advice;
 
@@ -62,6 +63,7 @@ pub fn examine(engine: &Engine, facts: &Facts) -> Vec<Finding> {
     let settings = &facts.settings;
     let mut findings = directory::examine(settings, sandbox.mounts());
     findings.push(clock::examine(engine.now(), engine.last_accepted_at()));
+    findings.extend(time_zones::examine(&engine.projects()));
     findings.extend(capacity::examine(facts.descriptors));
     findings.extend(exposure::examine(facts, sandbox.is_container()));
     findings.push(settings_file(settings));
@@ -89,6 +91,7 @@ pub fn examine_database(engine: &Engine, go_on: impl FnMut(Progress) -> bool) ->
 pub fn examine_without_server(settings: &Settings) -> Vec<Finding> {
     let mut findings = directory::examine(settings, &Mounts::of_process());
     findings.push(clock::examine(crate::clock::Clock::now(&crate::clock::SystemClock), None));
+    findings.extend(time_zones::examine(&[]));
     findings.extend(exposure::free_addresses(settings));
     findings.push(settings_file(settings));
     findings.extend(variables(config::unknown_variables()));

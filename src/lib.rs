@@ -38,4 +38,5 @@ pub mod systemd;
 pub mod terminal;
 pub mod text_file;
 pub mod threads;
+pub mod time_zone;
 pub mod trust;

@@ -15,6 +15,7 @@ use crate::domain::retention::Retention;
 use crate::domain::webhook::{TokenHash, Webhook};
 use crate::engine::Refusal;
 use crate::fleet_file::FleetFile;
+use crate::time_zone;
 
 mod expected;
 #[cfg(test)]
@@ -123,10 +124,8 @@ impl Catalog {
             true => name.to_owned(),
             false => self.free_project_name(name, id)?,
         };
-        if jiff::tz::TimeZone::get(time_zone).is_err() {
-            return Err(Refusal::Invalid(format!(
-                "unknown time zone {time_zone:?}; write an IANA name such as Europe/Berlin"
-            )));
+        if stored.is_none_or(|stored| stored.time_zone != time_zone) {
+            time_zone::check(time_zone).map_err(Refusal::Invalid)?;
         }
         let project = Project {
             id: id.unwrap_or_else(ProjectId::random),

@@ -3,7 +3,7 @@
 //! bounds, and their output is the beginning of its log.
 
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 
@@ -261,7 +261,7 @@ impl Start {
 
 /// The first `bytes_max` bytes of the regular file at `path`, none where there is no such file. No
 /// link is followed, and nothing waits for a writer.
-fn start_of(path: &PathBuf, bytes_max: usize) -> Start {
+fn start_of(path: &Path, bytes_max: usize) -> Start {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let mut start = Vec::new();
     if let Ok(file) = rustix::fs::openat(CWD, path, flags, Mode::empty())

@@ -566,3 +566,38 @@ fn the_service_is_found_where_the_package_keeps_it() {
     let (code, _, stderr) = run(&[]);
     assert_eq!(code, 0, "{stderr}");
 }
+
+#[test]
+fn a_machine_without_time_zones_knows_utc_and_says_what_to_install() {
+    let hide = "for place in /usr/share/zoneinfo /usr/share/lib/zoneinfo /etc/zoneinfo; do \
+                [ ! -e $place ] || mount -t tmpfs none $place; done";
+    let Some(server) = sandboxed(Server::builder(), hide) else { return };
+    let api = server.api();
+    let project = |name: &str, time_zone: &str| {
+        api.post("/api/v1/projects", &json!({"name": name, "time_zone": time_zone}))
+    };
+    for (name, time_zone) in [("a", "UTC"), ("b", "Etc/UTC"), ("c", "utc")] {
+        project(name, time_zone).expect(201);
+    }
+    let message = project("d", "Europe/Berlin").expect(422).text();
+    assert!(message.contains("tzdata") && message.contains("Europe/Berlin"), "{message}");
+    let (level, remedy) = Report::of(&server).about("time zones", "no time zone database");
+    assert_eq!((level.as_str(), remedy.as_str()), ("warning", "install the package tzdata"));
+}
+
+#[test]
+fn a_project_whose_time_zone_is_gone_is_a_problem_and_can_still_be_renamed() {
+    let mut server = Server::start();
+    let project = json!({"name": "berlin", "time_zone": "Europe/Berlin"});
+    let created = server.api().post("/api/v1/projects", &project).expect(201).data();
+    assert_eq!(Report::of(&server).only("time zones")["level"], "ok");
+    server.stop();
+    let hide = "for place in /usr/share/zoneinfo /usr/share/lib/zoneinfo /etc/zoneinfo; do \
+                [ ! -e $place ] || mount -t tmpfs none $place; done";
+    let builder = Server::builder().data_dir(server.data_dir());
+    let Some(without) = sandboxed(builder, hide) else { return };
+    let (level, remedy) = Report::of(&without).about("time zones", "the project berlin");
+    assert_eq!((level.as_str(), remedy.as_str()), ("problem", "install the package tzdata"));
+    let path = format!("/api/v1/projects/{}", created["id"].as_str().unwrap());
+    without.api().put(&path, &json!({"name": "spree"})).expect(200);
+}
