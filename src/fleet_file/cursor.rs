@@ -83,6 +83,7 @@ impl<'a> Cursor<'a> {
         let Kind::Scalar { text, plain } = &self.node.kind else {
             return Err(self.expected(&expected));
         };
+        let text = without_zero_fraction(text);
         let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
         if digits && !plain {
             return Err(self.invalid(format!("expected {expected}; remove the quotes")));
@@ -97,11 +98,13 @@ impl<'a> Cursor<'a> {
     pub fn signed_number(&self, max: i8) -> Result<i8, FleetFileError> {
         let expected = format!("expected a whole number from -{max} to {max}");
         match &self.node.kind {
-            Kind::Scalar { text, plain: true } if !text.starts_with('+') => text
-                .parse()
-                .ok()
-                .filter(|number| (-max..=max).contains(number))
-                .ok_or_else(|| self.invalid(expected)),
+            Kind::Scalar { text, plain: true } if !text.starts_with('+') => {
+                without_zero_fraction(text)
+                    .parse()
+                    .ok()
+                    .filter(|number| (-max..=max).contains(number))
+                    .ok_or_else(|| self.invalid(expected))
+            }
             _ => Err(self.invalid(expected)),
         }
     }
@@ -172,5 +175,13 @@ fn unknown_key(key: &str, known: &[&str]) -> String {
     match closest(&key, known.iter().copied()) {
         Some(meant) => format!("unknown key `{key}`; did you mean `{meant}`?"),
         None => format!("unknown key `{key}`; known here: {}", known.join(", ")),
+    }
+}
+
+/// `text` without a fraction of zeros: JSON does not tell `1.0` from `1` (RFC 8259 6).
+fn without_zero_fraction(text: &str) -> &str {
+    match text.split_once('.') {
+        Some((whole, zeros)) if !zeros.is_empty() && zeros.bytes().all(|it| it == b'0') => whole,
+        _ => text,
     }
 }

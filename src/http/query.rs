@@ -5,6 +5,7 @@ use std::fmt::{self, Display};
 use std::str::FromStr;
 
 use data_encoding::HEXLOWER;
+use uuid::Uuid;
 
 use crate::http::respond::Problem;
 use crate::limits;
@@ -48,6 +49,10 @@ impl FromStr for Position {
     fn from_str(text: &str) -> Result<Self, ()> {
         let (name, id) = text.split_once('.').ok_or(())?;
         let name = HEXLOWER.decode(name.as_bytes()).map_err(|_| ())?;
+        let is_id = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f' | b'-');
+        if id.is_empty() || !id.bytes().all(is_id) {
+            return Err(());
+        }
         Ok(Self { name, id: id.to_owned() })
     }
 }
@@ -107,6 +112,11 @@ impl Query {
     pub fn parsed<T: FromStr<Err: Display>>(&self, name: &str) -> Result<Option<T>, Problem> {
         self.get(name)
             .map(|value| {
+                // What parses numbers takes a plus sign; no form of any parameter begins with one.
+                if value.starts_with('+') {
+                    let message = format!("query parameter {name:?}: leave the plus sign out");
+                    return Err(Problem::bad_request(message));
+                }
                 value.parse().map_err(|error| {
                     Problem::bad_request(format!("query parameter {name:?}: {error}"))
                 })
@@ -155,10 +165,12 @@ impl Query {
             Some((id, Err(()))) => {
                 let named = items.iter().position(|item| position(item).id == id);
                 named.ok_or_else(|| {
-                    Problem::bad_request(format!(
+                    let status = if Uuid::try_parse(id).is_ok() { 404 } else { 400 };
+                    let message = format!(
                         "query parameter \"before\": not in this list; go on from {NEXT_BEFORE} of \
                          the page before"
-                    ))
+                    );
+                    Problem::new(status, message)
                 })? + 1
             }
         };

@@ -20,9 +20,14 @@ pub enum Found<E> {
 /// Looks up `method` and `path` in `routes`. HEAD leads where GET does (RFC 9110 9.3.2).
 pub fn find<E: Copy>(routes: &[Route<E>], method: &str, path: &str) -> Found<E> {
     let asked = if method == "HEAD" { "GET" } else { method };
+    // `/fleets/check` is no fleet of that name.
+    let is_fixed = routes.iter().any(|(_, pattern, _)| *pattern == path);
     let mut methods = Vec::new();
     for (route_method, pattern, endpoint) in routes {
         let Some(segments) = matched(pattern, path) else { continue };
+        if is_fixed && *pattern != path {
+            continue;
+        }
         if *route_method == asked {
             return Found::Endpoint { endpoint: *endpoint, segments };
         }
@@ -58,6 +63,7 @@ mod tests {
         ("GET", "/runs/{}", 2),
         ("DELETE", "/runs/{}", 3),
         ("POST", "/runs/{}/stop", 4),
+        ("POST", "/runs/check", 6),
         ("POST", "/fleets/{}/versions/{}/revert", 5),
     ];
 
@@ -77,6 +83,8 @@ mod tests {
             ("POST", "/fleets/f/versions/3/revert", endpoint(5, &["f", "3"])),
             ("POST", "/runs/a", Found::OtherMethods(vec!["GET", "HEAD", "DELETE"])),
             ("get", "/runs", Found::OtherMethods(vec!["GET", "HEAD"])),
+            ("POST", "/runs/check", endpoint(6, &[])),
+            ("GET", "/runs/check", Found::OtherMethods(vec!["POST"])),
             ("GET", "/runs/", Found::Nothing),
             ("GET", "/runs/a/", Found::Nothing),
             ("GET", "/runs/a/b", Found::Nothing),

@@ -29,6 +29,7 @@ mod impostor;
 mod intake;
 mod layers;
 mod lists;
+mod made_up;
 mod memory;
 mod messages;
 mod metrics;

@@ -16,7 +16,7 @@ pub(super) fn get(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
     query.allow_only(&["follow", "part", "offset", "attempt"])?;
     let offset = query.parsed("offset")?.unwrap_or(0);
     let attempt = query.parsed("attempt")?;
-    let follows = query.flag("follow")?;
+    let (follows, is_part) = (query.flag("follow")?, query.flag("part")?);
     let Some(output) = admin.engine.output(call.id(0, "vessel run")?, attempt) else {
         return Err(Problem::not_found("no such vessel run, or no such attempt of it"));
     };
@@ -24,7 +24,7 @@ pub(super) fn get(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
         .read(offset, Duration::ZERO)
         .map_err(|error| Problem::new(500, format!("the output cannot be read: {error}")))?;
     let begins_at = first.offset.to_string();
-    if query.flag("part")? {
+    if is_part {
         return Ok(Reply::Plain(part(|offset| output.read(offset, Duration::ZERO), first)));
     }
     // What is not all here may take as long as its reader likes.

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de};
+use serde_json::Number;
 
 use super::fleets::fleet_id;
 use super::{AdminHandler, Call, Outcome, Reply};
@@ -16,7 +17,17 @@ use crate::limits;
 #[serde(deny_unknown_fields, default)]
 struct ReplaceBody {
     /// How long the old URL is still answered.
+    #[serde(deserialize_with = "whole_number")]
     grace_seconds: u64,
+}
+
+/// A whole number, also with a fraction of zero: JSON does not tell `60.0` from `60` (RFC 8259 6).
+fn whole_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    let number = Number::deserialize(deserializer)?;
+    let of_fraction = || number.as_f64().filter(|it| it.fract() == 0.0 && *it >= 0.0);
+    // What is too large for the type is too large for every use of it.
+    let whole = number.as_u64().or_else(|| of_fraction().map(|it| it as u64));
+    whole.ok_or_else(|| de::Error::custom(format!("expected a whole number from 0, not {number}")))
 }
 
 /// Whose requests the webhook takes, and how many. What is left out is not limited.

@@ -33,6 +33,47 @@ pub fn paths(method: &str) -> Vec<&'static str> {
     items.filter(|(_, item)| item.get(method).is_some()).map(|(path, _)| path.as_str()).collect()
 }
 
+/// Every query parameter of a GET: the path as a template, the name, and the schema.
+pub fn query_parameters() -> Vec<(&'static str, &'static str, &'static Value)> {
+    let mut found = Vec::new();
+    for (path, item) in DESCRIPTION["paths"].as_object().unwrap() {
+        let parameters = list(&item["get"]["parameters"]).map(resolved);
+        for parameter in parameters.filter(|parameter| parameter["in"] == "query") {
+            found.push((path.as_str(), parameter["name"].as_str().unwrap(), &parameter["schema"]));
+        }
+    }
+    found
+}
+
+/// Whether `text`, as a parameter of a query, is what `schema` describes.
+pub fn takes(schema: &'static Value, text: &str) -> bool {
+    let is_number =
+        |text: &str| text.trim_start_matches('-').starts_with(|it: char| it.is_ascii_digit());
+    let plain = match text {
+        "true" | "false" => serde_json::from_str(text).ok(),
+        text if is_number(text) => serde_json::from_str(text).ok(),
+        _ => None,
+    };
+    let forms = plain.into_iter().chain([Value::from(text)]);
+    forms.into_iter().any(|form| check_value(schema, &form, false, "").is_ok())
+}
+
+/// The methods that the path has an operation for, in upper case; HEAD where there is GET.
+pub fn methods(path: &str) -> Vec<String> {
+    let item = DESCRIPTION["paths"][path].as_object().unwrap();
+    let described = item.keys().filter(|key| *key != "parameters").map(|key| key.to_uppercase());
+    let mut methods: Vec<String> = described.collect();
+    if methods.iter().any(|method| method == "GET") {
+        methods.push("HEAD".to_owned());
+    }
+    methods
+}
+
+/// All paths, as templates.
+pub fn all_paths() -> Vec<&'static str> {
+    DESCRIPTION["paths"].as_object().unwrap().keys().map(String::as_str).collect()
+}
+
 /// The id of the operation that `method` and `target` ask for, if it is described.
 pub fn operation(method: &str, target: &str) -> Option<&'static str> {
     find(method, target)?.1["operationId"].as_str()
@@ -108,7 +149,9 @@ fn check_query(
         }
         let text = text.replace("%3A", ":").replace("%2B", "+");
         let schema = resolved(&parameter["schema"]);
-        let value = match schema["type"].as_str() {
+        // The other form of each is the empty text.
+        let form = list(&schema["anyOf"]).next().map_or(schema, resolved);
+        let value = match form["type"].as_str() {
             Some("integer" | "boolean") => {
                 serde_json::from_str(&text).map_err(|it| it.to_string())?
             }
