@@ -30,6 +30,7 @@ use crate::http::listener::Listener;
 use crate::http::origin::Hosts;
 use crate::http::webhook::HookSettings;
 use crate::inherited;
+use crate::launch::orphans;
 use crate::launch::process::{ProcessLauncher, ProcessLauncherSettings, VesselLimits};
 use crate::limits;
 use crate::logging;
@@ -356,6 +357,14 @@ impl Daemon {
     }
 }
 
+/// Makes the orphans of vessels this process's own children. To be called before another thread is
+/// started.
+pub fn adopt_orphans() {
+    if let Err(error) = orphans::adopt() {
+        log::warn!(error:%; "orphans of vessels are not adopted: a daemon that a vessel leaves behind is not named in its log, and as process 1 of a container this server leaves zombies; start the container with --init");
+    }
+}
+
 /// Runs a server until a signal stops it. `reload` reads the settings again, for SIGHUP.
 ///
 /// # Errors
@@ -371,6 +380,7 @@ pub fn serve(
     }
     // Changes the environment, which must not happen beside other threads.
     let inherited = activation::take()?;
+    adopt_orphans();
     // Before anything else, so that a signal at any moment stops the server in order.
     let events = signals::listen().map_err(thread("signal handling"))?;
     systemd::busy("Opening the database and seeing to what the last server left");

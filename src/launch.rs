@@ -17,11 +17,13 @@ mod feed;
 mod foresee;
 mod group;
 mod hint;
-mod leftovers;
+mod mark;
 pub mod mounts;
 mod oom;
+pub mod orphans;
 pub mod output;
 pub mod process;
+mod process_table;
 mod reason;
 mod refusal;
 mod resolve;
@@ -30,11 +32,13 @@ mod script;
 pub mod shim;
 pub mod shortage;
 pub mod stop;
+mod termination;
 mod tree;
 pub mod user;
 mod wait;
 mod workdir;
 
+use mark::{Mark, Marks};
 use output::{CapturedOutput, LiveOutput};
 use sandbox::Sandbox;
 use shortage::Shortage;
@@ -51,9 +55,11 @@ pub trait Launcher: Send + Sync {
     /// Runs one attempt of a vessel to its end and returns how it ended. Blocks meanwhile.
     ///
     /// `output` receives what the vessel writes, as it writes it; the caller finishes it once the
-    /// end is settled. When `stop` is raised, the
-    /// vessel's process group gets SIGTERM and, after the grace, SIGKILL. When this returns, the
-    /// whole process group is gone.
+    /// end is settled. When `stop` is raised or the cutoff is due, all that the attempt has
+    /// started gets SIGTERM, whatever group or session it is in, and after the grace SIGKILL; when
+    /// this returns, nothing of it is left. When the vessel ends by itself, its process group is
+    /// ended with it; the log names what it has left running elsewhere. That is ended before the
+    /// next attempt starts.
     fn launch(&self, launch: &Launch<'_>, stop: &StopSignal, output: &LiveOutput) -> Ended;
 
     /// Whether vessels may run as the user called `name`, as far as can be told before one does.
@@ -83,9 +89,9 @@ pub trait Launcher: Send + Sync {
     /// keep things in the same place, so what nobody vouches for stays.
     fn sweep_directories(&self, is_done: &dyn Fn(RunId) -> bool);
 
-    /// Ends every process that carries the instance and something unfinished in its environment,
-    /// and its process group: SIGTERM, the grace, SIGKILL. Returns how many there were, once none
-    /// is left.
+    /// Ends every process that carries the mark of something unfinished, its descendants, and its
+    /// process group where all of that is of one user: SIGTERM once, the grace, SIGKILL. Returns how
+    /// many there were, once none is left. Blocks meanwhile; any thread may call it.
     fn end_leftovers(&self, instance: InstanceId, unfinished: &Unfinished) -> usize;
 }
 
@@ -101,6 +107,13 @@ impl Unfinished {
     /// Whether there was nothing.
     pub fn is_empty(&self) -> bool {
         self.vessel_runs.is_empty() && self.notifications.is_empty()
+    }
+
+    /// The marks that the server called `instance` has given to the processes.
+    fn marks(&self, instance: InstanceId) -> Marks {
+        let vessel_runs = self.vessel_runs.iter().map(|id| Mark::of_vessel_run(instance, *id));
+        let notifications = self.notifications.iter();
+        vessel_runs.chain(notifications.map(|id| Mark::of_notification(instance, id))).collect()
     }
 }
 

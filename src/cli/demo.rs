@@ -22,7 +22,7 @@ use super::webhook::curl_line;
 use crate::activation::Inherited;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{ListenAddress, Period, Settings, Sources};
-use crate::daemon::Daemon;
+use crate::daemon::{self, Daemon};
 use crate::domain::run::Status;
 
 const FLEET: &str = include_str!("demo/fleet.yaml");
@@ -54,6 +54,7 @@ pub struct DemoArgs {
 /// # Errors
 /// When anything does not go as it should.
 pub fn run(arguments: &DemoArgs) -> anyhow::Result<Outcome> {
+    daemon::adopt_orphans();
     // From here on a signal ends the demo in order, so that its directory is removed.
     let mut signals = Signals::new([SIGINT, SIGTERM]).context("cannot watch for Ctrl-C")?;
     let directory = tempfile::Builder::new()

@@ -5,7 +5,7 @@ use std::io::Read;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::leftovers::{INSTANCE_VARIABLE, NOTIFICATION_VARIABLE};
+use super::mark::{INSTANCE_VARIABLE, NOTIFICATION_VARIABLE};
 use super::output::{Kept, LiveOutput};
 use super::process::{Start, VesselLimits};
 use super::resolve::resolve;

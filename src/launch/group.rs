@@ -11,13 +11,13 @@
 //! of them (32,768 at the least), so within the milliseconds between two calls the number cannot
 //! come round again. No signal is sent but right after a call has found members.
 
-use std::fs;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitOptions};
 use rustix::process::{kill_process_group, test_kill_process_group, waitpgid};
 
+use super::process_table::processes;
 use crate::limits::KILL_WAIT_MAX;
 
 /// Pauses between two looks at a group that is ending: short at first, for most groups end within
@@ -34,16 +34,14 @@ impl ProcessGroup {
         Self(leader)
     }
 
+    pub fn id(self) -> i32 {
+        self.0.as_raw_pid()
+    }
+
     /// Sends `signal` to every member. That nobody is left, or that none of them may be
     /// signalled (set-user-id programs), is found out by [`ProcessGroup::is_gone`].
     pub fn signal(self, signal: Signal) {
         let _ = kill_process_group(self.0, signal);
-    }
-
-    /// SIGTERM, also for members that somebody has stopped.
-    pub fn terminate(self) {
-        self.signal(Signal::TERM);
-        self.signal(Signal::CONT);
     }
 
     /// Whether no member is left. One system call, unless somebody is.
@@ -51,7 +49,7 @@ impl ProcessGroup {
         if test_kill_process_group(self.0) == Err(Errno::SRCH) {
             return true;
         }
-        // As process 1 of a container we inherit the vessel's orphans and have to reap them.
+        // Orphans of the vessel are the server's children, which nobody else reaps at once.
         while let Ok(Some(_)) = waitpgid(self.0, WaitOptions::NOHANG) {}
         test_kill_process_group(self.0) == Err(Errno::SRCH)
     }
@@ -59,26 +57,8 @@ impl ProcessGroup {
     /// Whether only zombies are left: members that have ended, but that a parent outside the
     /// group, or a process 1 that never reaps, does not let go. Looks at every process there is.
     pub fn is_only_zombies(self) -> bool {
-        let Ok(processes) = fs::read_dir("/proc") else { return false };
-        processes
-            .flatten()
-            .filter(|entry| {
-                entry.file_name().as_encoded_bytes().first().is_some_and(u8::is_ascii_digit)
-            })
-            .filter_map(|entry| fs::read(entry.path().join("stat")).ok())
-            .filter_map(|stat| state_and_group(&stat))
-            .all(|(state, group)| group != self.0.as_raw_pid() || matches!(state, b'Z' | b'X'))
+        processes().is_ok_and(|all| all.iter().all(|it| it.group != self.id() || it.is_zombie))
     }
-}
-
-/// State and process group of a process by its `stat` (proc_pid_stat(5)): the fields after the
-/// name, which stands in parentheses and may contain anything.
-fn state_and_group(stat: &[u8]) -> Option<(u8, i32)> {
-    let after_name = stat.iter().rposition(|byte| *byte == b')')? + 1;
-    let mut fields = std::str::from_utf8(&stat[after_name..]).ok()?.split_ascii_whitespace();
-    let state = *fields.next()?.as_bytes().first()?;
-    let group = fields.nth(1)?.parse().ok()?;
-    Some((state, group))
 }
 
 /// How far the ending of processes has come: asked to end, killed, given up.
@@ -139,13 +119,6 @@ impl Ending {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_group_is_read_behind_any_name() {
-        assert_eq!(state_and_group(b"12 (a) b) (S 1) Z 3 44 5 0"), Some((b'Z', 44)));
-        assert_eq!(state_and_group(b"12 (sh"), None);
-        assert_eq!(state_and_group(b""), None);
-    }
 
     #[test]
     fn an_ending_kills_once_and_then_gives_up() {

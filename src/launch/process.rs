@@ -21,7 +21,7 @@ use super::feed::Feed;
 use super::foresee::foresee;
 use super::group::ProcessGroup;
 use super::hint::{LAST_WORDS_BYTES, hint};
-use super::leftovers::end_leftovers;
+use super::mark::Mark;
 use super::oom::{self, OomKills};
 use super::output::LiveOutput;
 use super::refusal::{self, Whom};
@@ -30,6 +30,7 @@ use super::sandbox::Sandbox;
 use super::shim::{self, Orders, Step};
 use super::shortage::{self, Shortage, StartError};
 use super::stop::{Stop, StopSignal};
+use super::termination::{Termination, named};
 use super::user::{Identity, identity, pass_capabilities_on};
 use super::wait::{Bounds, Started, wait};
 use super::workdir::WorkDirectories;
@@ -119,6 +120,7 @@ impl ProcessLauncher {
         stop: &StopSignal,
         output: &LiveOutput,
     ) -> Result<HowEnded, StartError> {
+        self.end_earlier_attempts(launch, output);
         match stop.raised() {
             Some(Stop::Abandon) => return Ok(HowEnded::Abandoned),
             Some(Stop::Requested) => {
@@ -168,6 +170,24 @@ impl ProcessLauncher {
             output.append_line(&format!("boathook: {hint}"));
         }
         Ok(how)
+    }
+
+    /// Ends what earlier attempts of the vessel have left running.
+    fn end_earlier_attempts(&self, launch: &Launch<'_>, output: &LiveOutput) {
+        if launch.attempt <= 1 {
+            return;
+        }
+        let Some(mark) = Mark::in_environment(launch.environment) else { return };
+        let report = Termination::of_marked([mark].into()).run(self.settings.kill_grace);
+        let ended = report.found.saturating_sub(report.left.len());
+        if ended > 0 {
+            output.append_line(&format!(
+                "boathook: ended what an earlier attempt had left running: {ended} process(es)"
+            ));
+        }
+        if let Some(line) = report.what_is_left() {
+            output.append_line(&line);
+        }
     }
 
     /// The server owns the place of the work directories, so that no vessel is to blame when one
@@ -245,7 +265,16 @@ impl Launcher for ProcessLauncher {
     }
 
     fn end_leftovers(&self, instance: InstanceId, unfinished: &Unfinished) -> usize {
-        end_leftovers(instance, unfinished, self.settings.kill_grace)
+        if unfinished.is_empty() {
+            return 0;
+        }
+        let report = Termination::of_marked(unfinished.marks(instance));
+        let report = report.run(self.settings.kill_grace);
+        if !report.left.is_empty() {
+            let processes = named(report.left.iter().cloned());
+            log::error!(processes; "leftovers of a crash could not be ended");
+        }
+        report.found
     }
 }
 
@@ -299,24 +328,32 @@ impl<'a> Start<'a, '_> {
         // Kept for the descriptor of the process: once it has started it must be watched.
         let reserve = eventfd(0, EventfdFlags::CLOEXEC);
         let reserve = reserve.map_err(|errno| no_descriptors(&errno.into()))?;
+        let mark = Mark::in_environment(self.launch.environment);
         let child = if identity.is_none() && is_default(confinement) {
-            self.start_directly(stdin, output)?
+            self.start_directly(mark, stdin, output)?
         } else {
             let pair = |limit: Rlimit| (limit.current, limit.maximum);
             let descriptors = self.limits.open_files.map(pair);
             let core = self.limits.core.map(pair);
-            let orders = Orders { identity, confinement: confinement.clone(), descriptors, core };
+            let confinement = confinement.clone();
+            let orders = Orders { identity, confinement, descriptors, core, mark };
             self.start_by_shim(&orders, stdin, output)?
         };
         oom::expose(Pid::from_child(&child));
         drop(reserve);
-        watch(child, pipe, feed)
+        let (leader, pid) = watch(child)?;
+        Ok(Started { leader, pid, mark, pipe, feed })
     }
 
     /// The standard library starts it by posix_spawn, at a cost that does not grow with our memory,
     /// as long as the path is absolute and nothing is asked for that posix_spawn cannot do
     /// (`pre_exec`, other users).
-    fn start_directly(&self, stdin: Stdio, output: OwnedFd) -> Result<Child, StartError> {
+    fn start_directly(
+        &self,
+        mark: Option<Mark>,
+        stdin: Stdio,
+        output: OwnedFd,
+    ) -> Result<Child, StartError> {
         let Self { launch, program, directory, .. } = self;
         let twin = output.try_clone().map_err(|error| no_descriptors(&error))?;
         let mut command = Command::new(&program.path);
@@ -331,8 +368,11 @@ impl<'a> Start<'a, '_> {
             .stdin(stdin)
             .stdout(output)
             .stderr(twin);
-        let child =
-            command.spawn().map_err(|error| StartError::of(&error, self.reason(&error, None)))?;
+        let spawned = match mark {
+            Some(mark) => mark.give(|| command.spawn()),
+            None => command.spawn(),
+        };
+        let child = spawned.map_err(|error| StartError::of(&error, self.reason(&error, None)))?;
         // posix_spawn knows no limits, so for a moment it has ours.
         for (resource, limit) in self.limits.changed() {
             if let Err(error) = prlimit(Some(Pid::from_child(&child)), resource, limit)
@@ -394,23 +434,15 @@ impl<'a> Start<'a, '_> {
 }
 
 /// Holds on to a vessel that was started, so that it can be seen to its end.
-fn watch(
-    mut child: Child,
-    pipe: OwnedFd,
-    feed: Option<Feed<'_>>,
-) -> Result<Started<'_>, StartError> {
+fn watch(mut child: Child) -> Result<(OwnedFd, Pid), StartError> {
     let leader = Pid::from_child(&child);
-    let group = ProcessGroup::led_by(leader);
-    match pidfd_open(leader, PidfdFlags::empty()) {
-        Ok(leader) => Ok(Started { leader, group, pipe, feed }),
-        Err(errno) => {
-            // A vessel that cannot be watched must not run.
-            group.signal(Signal::KILL);
-            let _ = child.wait();
-            let reason = refusal::no_descriptors(&errno.into());
-            Err(StartError::Machine(Shortage { reason, has_started: true }))
-        }
-    }
+    pidfd_open(leader, PidfdFlags::empty()).map(|held| (held, leader)).map_err(|errno| {
+        // A vessel that cannot be watched must not run.
+        ProcessGroup::led_by(leader).signal(Signal::KILL);
+        let _ = child.wait();
+        let reason = refusal::no_descriptors(&errno.into());
+        StartError::Machine(Shortage { reason, has_started: true })
+    })
 }
 
 /// The error of a start for which no pipe or other descriptor could be made.

@@ -28,6 +28,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CapabilitySet, CapabilitySets, Gid, Uid};
 use serde::{Deserialize, Serialize};
 
+use super::mark::Mark;
 use super::reason::Reason;
 use super::refusal::plain;
 use super::resolve::Resolved;
@@ -59,6 +60,8 @@ pub(super) struct Orders {
     pub descriptors: Option<(Option<u64>, Option<u64>)>,
     /// The same of core files.
     pub core: Option<(Option<u64>, Option<u64>)>,
+    /// What the program is recognised by.
+    pub mark: Option<Mark>,
 }
 
 impl Orders {
@@ -138,6 +141,7 @@ pub(super) fn try_to_become(identity: &Identity) -> Result<(), Reason> {
         confinement: Confinement::default(),
         descriptors: None,
         core: None,
+        mark: None,
     };
     let failed = |says: &std::io::Error| {
         Reason::new(
@@ -238,8 +242,12 @@ fn start(mut arguments: impl Iterator<Item = OsString>) -> Result<(), Failure> {
 }
 
 fn prepare(orders: &Orders, directory: &Path) -> Result<(), Failure> {
-    let Orders { identity, confinement, descriptors, core } = orders;
+    let Orders { identity, confinement, descriptors, core, mark } = orders;
     let Confinement { limits, nice, umask } = confinement;
+    if let Some(mark) = mark {
+        // Where this fails the environment is still there.
+        let _ = setrlimit(Resource::Locks, mark.limit());
+    }
     if identity.is_some() {
         // A group of its own as well. What shares a terminal with the server could type into it
         // (TIOCSTI, ioctl_tty(2)), and so into the shell of whoever started the server.

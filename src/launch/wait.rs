@@ -1,6 +1,7 @@
 //! Sees a started vessel to its end: one loop that waits for the leader's exit, the vessel's
-//! output, room in its input, the stop signal and the deadlines, all at once. Afterwards nobody is
-//! left in its process group.
+//! output, room in its input, the stop signal and the deadlines, all at once. Afterwards its process
+//! group is empty. After a stop or a cutoff nothing else that it has started is left either; after
+//! an end of its own its log names what lives on.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -8,13 +9,17 @@ use std::time::{Duration, Instant};
 use rustix::buffer::spare_capacity;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::process::{Signal, WaitId, WaitIdOptions, WaitIdStatus, waitid};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitIdStatus, waitid};
 
 use super::HowEnded;
 use super::feed::Feed;
 use super::group::{Ending, PAUSE_MAX, PAUSE_MIN, ProcessGroup, Step};
+use super::mark::Mark;
+use super::orphans::living_orphans;
 use super::output::LiveOutput;
+use super::process_table::Process;
 use super::stop::{Stop, StopSignal};
+use super::termination::{Termination, named};
 use crate::limits::PIPE_BUFFER_BYTES;
 
 /// Bytes that the first read takes: most vessels write less, and the allocator tidies up whenever
@@ -24,7 +29,9 @@ const FIRST_READ_BYTES: usize = 4096;
 /// A vessel that has started: its leader and what connects us to it.
 pub(super) struct Started<'a> {
     pub leader: OwnedFd,
-    pub group: ProcessGroup,
+    pub pid: Pid,
+    /// What its processes are recognised by; `None` when its environment names no vessel run.
+    pub mark: Option<Mark>,
     pub pipe: OwnedFd,
     /// `None` when its input has been written already.
     pub feed: Option<Feed<'a>>,
@@ -36,17 +43,20 @@ pub(super) struct Bounds {
     pub kill_grace: Duration,
 }
 
-/// Waits for the end of a vessel and of its whole process group.
+/// Waits for the end of a vessel and of its whole process group; after a stop or a cutoff, for that
+/// of all that it has started.
 pub(super) fn wait(
     started: Started<'_>,
     bounds: &Bounds,
     stop: &StopSignal,
     output: &LiveOutput,
 ) -> HowEnded {
-    let Started { leader, group, pipe, feed } = started;
+    let Started { leader, pid, mark, pipe, feed } = started;
     let mut attempt = Attempt {
         leader,
-        group,
+        pid,
+        mark,
+        group: ProcessGroup::led_by(pid),
         pipe: Some(pipe),
         feed,
         output,
@@ -54,12 +64,16 @@ pub(super) fn wait(
         bounds,
         cause: Cause::Itself,
         ending: Ending::NotAsked,
+        termination: None,
     };
     let status = match attempt.await_leader(stop) {
         true => attempt.end_group(),
         false => None,
     };
+    attempt.heed_late_stop(stop);
+    attempt.await_termination();
     attempt.drain();
+    attempt.tell_what_is_left();
     match (attempt.cause, status) {
         (Cause::CutOff, _) => HowEnded::CutOff,
         (Cause::Stop(Stop::Abandon), _) => HowEnded::Abandoned,
@@ -78,6 +92,8 @@ enum Cause {
 
 struct Attempt<'a> {
     leader: OwnedFd,
+    pid: Pid,
+    mark: Option<Mark>,
     group: ProcessGroup,
     /// `None` when every writer has closed it.
     pipe: Option<OwnedFd>,
@@ -87,6 +103,8 @@ struct Attempt<'a> {
     bounds: &'a Bounds,
     cause: Cause,
     ending: Ending,
+    /// Ends all of the attempt, when it has not ended by itself.
+    termination: Option<Termination>,
 }
 
 #[derive(Default)]
@@ -109,7 +127,7 @@ impl Attempt<'_> {
             }
             match self.ending.advance(now) {
                 Step::Wait => {}
-                Step::Kill => self.group.signal(Signal::KILL),
+                Step::Kill => self.kill(),
                 Step::GiveUp => {
                     log::error!(group:? = self.group; "vessel outlives SIGKILL and is given up");
                     return false;
@@ -137,12 +155,20 @@ impl Attempt<'_> {
         }
     }
 
-    /// Asks the group to end, unless that was done before.
+    /// Asks all that the attempt has started to end, unless that was done before.
     fn ask(&mut self, cause: Cause, now: Instant) {
         if self.ending == Ending::NotAsked {
-            self.group.terminate();
+            self.termination = Some(Termination::of_attempt(self.mark, self.pid));
             self.ending = Ending::asked(now, self.bounds.kill_grace);
             self.cause = cause;
+        }
+    }
+
+    /// Kills all that was asked to end, or else what is in the group.
+    fn kill(&mut self) {
+        self.group.signal(Signal::KILL);
+        if let Some(termination) = &mut self.termination {
+            termination.kill();
         }
     }
 
@@ -156,6 +182,9 @@ impl Attempt<'_> {
         if self.ending == Ending::NotAsked {
             self.group.signal(Signal::TERM);
             self.ending = Ending::asked(Instant::now(), self.bounds.kill_grace);
+        }
+        if let Some(termination) = &mut self.termination {
+            termination.forget_leader();
         }
         let status = waitid(WaitId::PidFd(self.leader.as_fd()), WaitIdOptions::EXITED);
         let status = status.unwrap_or_else(|errno| {
@@ -173,24 +202,73 @@ impl Attempt<'_> {
     fn await_group(&mut self) {
         let mut pause = PAUSE_MIN;
         loop {
-            let look_at = Instant::now() + pause;
-            while Instant::now() < look_at {
-                if self.poll(None, None, Some(look_at)).pipe {
-                    self.read_pipe();
-                }
-            }
+            self.read_for(pause);
             if self.group.is_gone() || pause == PAUSE_MAX && self.group.is_only_zombies() {
                 return;
             }
             match self.ending.advance(Instant::now()) {
                 Step::Wait => {}
-                Step::Kill => self.group.signal(Signal::KILL),
+                Step::Kill => self.kill(),
                 Step::GiveUp => {
                     log::error!(group:? = self.group; "process group outlives SIGKILL and is given up");
                     return;
                 }
             }
             pause = (pause * 2).min(PAUSE_MAX);
+        }
+    }
+
+    /// Ends what else the attempt has started when a stop has come while it was ending by itself.
+    fn heed_late_stop(&mut self, stop: &StopSignal) {
+        if self.termination.is_none()
+            && stop.raised() == Some(Stop::Requested)
+            && let Some(mark) = self.mark
+        {
+            self.termination = Some(Termination::of_marked([mark].into()));
+            self.ending = Ending::asked(Instant::now(), self.bounds.kill_grace);
+        }
+    }
+
+    /// Waits for all that was asked to end, in whatever group; kills what does not within the grace.
+    fn await_termination(&mut self) {
+        let mut pause = PAUSE_MIN;
+        while self.termination.as_mut().is_some_and(|it| !it.is_over()) {
+            match self.ending.advance(Instant::now()) {
+                Step::Wait => {}
+                Step::Kill => self.kill(),
+                Step::GiveUp => return,
+            }
+            self.read_for(pause);
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+    }
+
+    /// Says in the log what of the attempt lives on: a daemon after an end of its own, and what
+    /// could not be ended.
+    fn tell_what_is_left(&mut self) {
+        if let Some(termination) = &self.termination {
+            if let Some(line) = termination.report().what_is_left() {
+                self.output.append_line(&line);
+            }
+            return;
+        }
+        let orphans = self.mark.map(living_orphans).unwrap_or_default();
+        if !orphans.is_empty() {
+            let names = named(orphans.iter().map(Process::shown));
+            self.output.append_line(&format!(
+                "boathook: left running in a session or group of its own: {names}; it lives on, and \
+                 is ended only by a retry of this vessel"
+            ));
+        }
+    }
+
+    /// Hands on what is written within `time`.
+    fn read_for(&mut self, time: Duration) {
+        let until = Instant::now() + time;
+        while Instant::now() < until {
+            if self.poll(None, None, Some(until)).pipe {
+                self.read_pipe();
+            }
         }
     }
 
@@ -233,7 +311,7 @@ impl Attempt<'_> {
             // stays open until the vessel has ended.
             let reason = format!("the request's body could not be read: {error}");
             self.ask(Cause::InputFailed(reason), now);
-            self.group.signal(Signal::KILL);
+            self.kill();
             if let Some(feed) = &mut self.feed {
                 feed.pause();
             }

@@ -13,6 +13,7 @@ mod cli;
 mod confinement;
 mod crash;
 mod crowds;
+mod daemons;
 mod description;
 mod differential;
 mod doctor;
