@@ -136,6 +136,9 @@ pub struct Launch<'a> {
     pub payload: &'a dyn Payload,
     /// The longest the attempt may take; zero: no cutoff.
     pub runtime_cutoff: Duration,
+    /// Whether the work directory was made for an earlier attempt or vessel of the run. When it is
+    /// not there the vessel's log says so.
+    pub expects_directory: bool,
     /// Lines that go to the vessel's log before anything the vessel writes.
     pub notices: &'a [String],
 }

@@ -94,6 +94,8 @@ pub struct Claim {
     /// When the vessel could have started at the earliest.
     pub scheduled_at: Timestamp,
     pub started_at: Timestamp,
+    /// Whether a program has run in the run's work directory before, so that it should be there.
+    pub expects_directory: bool,
     /// What the vessel's log should say first: why it starts again.
     pub notice: Option<String>,
 }
@@ -328,6 +330,7 @@ impl Queue {
         now: Timestamp,
     ) -> Option<(Claim, Vec<Change>)> {
         let active = self.active.get_mut(&run)?;
+        let expects_directory = active.has_run_programs();
         let (record, notice) = active.start(vessel, now)?;
         self.running += 1;
         self.lanes.vessel_started(active.record.fleet_id);
@@ -339,6 +342,7 @@ impl Queue {
             attempt: record.attempt,
             scheduled_at: record.scheduled_at,
             started_at: now,
+            expects_directory,
             notice,
         };
         Some((claim, vec![Change::PutVesselRun(record)]))

@@ -138,6 +138,9 @@ pub enum Delivery {
     AtMostOnce,
 }
 
+/// What a shell adds to the number of a signal that has ended a program, for an exit code of it.
+const SIGNALED_EXIT_CODE: i32 = 128;
+
 /// When to retry a vessel and when to cut it off.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Guardrails {
@@ -156,6 +159,12 @@ pub struct Guardrails {
 }
 
 impl Guardrails {
+    /// Whether an attempt that a signal ended may be retried at all. It counts as an exit with 128
+    /// and the signal's number, as in a shell.
+    pub fn retries_signal(&self, signal: i32) -> bool {
+        self.retries_exit_code(signal.saturating_add(SIGNALED_EXIT_CODE))
+    }
+
     /// Whether an attempt that exited with `code` may be retried at all.
     pub fn retries_exit_code(&self, code: i32) -> bool {
         !self

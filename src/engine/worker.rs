@@ -216,6 +216,7 @@ impl Engine {
             secrets: &own.secrets,
             payload: &payload,
             runtime_cutoff: vessel.guardrails.runtime_cutoff,
+            expects_directory: claim.expects_directory,
             notices: &notices,
         };
         let begun = Instant::now();

@@ -70,6 +70,7 @@ impl Errand<'_> {
             environment: &environment,
             payload: &Input(self.input),
             runtime_cutoff: self.timeout,
+            expects_directory: false,
             notices: &[],
             secrets: &[],
         };

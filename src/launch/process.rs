@@ -133,6 +133,12 @@ impl ProcessLauncher {
         let identity = identity.map_err(|why| format!("user: {why}"))?;
         let work = self.work_directories.prepare(launch, identity.as_ref());
         let work = work.map_err(|error| self.no_work_directory(&error, launch))?;
+        if work.is_new && launch.expects_directory {
+            output.append_line(
+                "boathook: the work directory of this run was gone; this is a new one, without the \
+                 files that earlier vessels have left in it",
+            );
+        }
         let cutoff_at = match launch.runtime_cutoff {
             Duration::ZERO => None,
             cutoff => Instant::now().checked_add(cutoff),

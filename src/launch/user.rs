@@ -134,9 +134,11 @@ pub(super) fn can_see_others() -> bool {
     missing_capabilities(&[SYS_PTRACE], held()).is_empty()
 }
 
-/// The name of the user that this process runs as.
+/// The name of the user that this process runs as; its number when this machine knows no name, as
+/// in a container that is started with another user's number.
 pub fn own_name() -> String {
-    name_of(Uid::effective().as_raw()).unwrap_or_else(|| "nobody".to_owned())
+    let uid = Uid::effective().as_raw();
+    name_of(uid).unwrap_or_else(|| uid.to_string())
 }
 
 /// The name of the user `uid`, when this machine knows one.

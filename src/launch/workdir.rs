@@ -33,6 +33,8 @@ pub(super) struct WorkDirectories {
 /// The work directory of a run, ready for a vessel.
 pub(super) struct WorkDirectory {
     pub path: PathBuf,
+    /// Whether it was not there.
+    pub is_new: bool,
     /// The first bytes of the body, if it was read for its file. Spares reading them again.
     pub body_start: Vec<u8>,
 }
@@ -83,7 +85,7 @@ impl WorkDirectories {
         if let Some(owner) = owner {
             hand_over(&path, owner).map_err(|errno| failed("hand over", &path, errno.into()))?;
         }
-        Ok(WorkDirectory { path, body_start })
+        Ok(WorkDirectory { path, is_new, body_start })
     }
 
     /// Removes the work directory of `run`, if there is one.

@@ -81,6 +81,21 @@ impl ActiveRun {
         self.records().any(|record| record.attempt > 0 && record.skip.is_none())
     }
 
+    /// Whether an attempt has run to its end since the run last started at its first vessel. Then
+    /// the work directory was made.
+    pub fn has_run_programs(&self) -> bool {
+        // What a person has stopped stays so when the run starts again in a fresh directory.
+        let has_ended = |vessel: &&Vessel| {
+            matches!(vessel.state, VesselState::Ended(status) if status != Status::Terminated)
+                || vessel.record.as_ref().is_some_and(|it| it.status == Status::Retrying)
+        };
+        let ended = self.vessels.iter().filter(has_ended);
+        let mut records = ended.filter_map(|vessel| vessel.record.as_ref());
+        records.any(|record| {
+            record.skip.is_none() && (record.exit_code.is_some() || record.signal.is_some())
+        })
+    }
+
     /// How the vessel ended, if it has.
     pub fn ended(&self, vessel: usize) -> Option<Status> {
         match self.vessels[vessel].state {

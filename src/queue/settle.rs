@@ -117,6 +117,8 @@ fn settle_vessel(
         End::Exited(code) | End::OutOfMemory { exit_code: Some(code) } => {
             guardrails.retries_exit_code(*code)
         }
+        End::OutOfMemory { exit_code: None } => guardrails.retries_signal(SIGKILL),
+        End::Signaled(signal) => guardrails.retries_signal(*signal),
         // It would be skipped again.
         End::Skipped(_) => false,
         _ => true,

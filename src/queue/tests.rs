@@ -25,6 +25,8 @@ use crate::queue::QueuedRun;
 
 /// The exit code that the fleets of these tests never retry.
 const EXCLUDED_EXIT_CODE: i32 = 3;
+/// The signal after which they never retry.
+const EXCLUDED_SIGNAL: i32 = 15;
 
 /// What distinguishes the fleets of these tests.
 #[derive(Clone, Debug)]
@@ -63,7 +65,10 @@ impl Shape {
             retry_wait: Duration::from_millis(self.retry_wait_ms),
             retry_backoff: self.retry_backoff,
             runtime_cutoff: Duration::ZERO,
-            exclude_exit_code_ranges: vec![ExitCodes { first: 3, last: 3 }],
+            exclude_exit_code_ranges: vec![
+                ExitCodes { first: 3, last: 3 },
+                ExitCodes { first: 143, last: 143 },
+            ],
         };
         let vessel = |index: usize| VesselDefinition {
             id: VesselId::from_slice(&[index as u8; 16]).unwrap(),

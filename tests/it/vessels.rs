@@ -205,6 +205,75 @@ fn excluded_exit_codes_are_not_retried() {
 }
 
 #[test]
+fn an_end_by_a_signal_counts_as_128_and_its_number_for_excluded_exit_codes() {
+    let server = Server::start();
+    let api = server.api();
+    for (signal, excluded, attempts) in [
+        ("KILL", json!([137]), 1),
+        ("KILL", json!(["129-136"]), 2),
+        ("TERM", json!(["140-150"]), 1),
+    ] {
+        let vessel = json!({
+            "run": format!("kill -{signal} $$"),
+            "guardrails": {"retry_count": 1, "exclude_exit_code_ranges": excluded},
+        });
+        let run = run_vessel(&api, &format!("{signal} {excluded}"), &vessel);
+        assert_eq!(run["status"], "Errored");
+        assert_eq!(vessel_of(&run, "v")["attempt"], attempts, "{signal}, excluded {excluded}");
+    }
+}
+
+#[test]
+fn the_log_says_that_a_work_directory_was_gone_between_two_vessels_or_attempts() {
+    let server = Server::start();
+    let api = server.api();
+    let removes = "cd /; rm -r $HOME";
+    let fleet = api.apply(&json!({
+        "name": "gone",
+        "vessels": {
+            "first": {"run": "echo kept > file"},
+            "second": {"run": format!("cat file; {removes}")},
+            "third": {
+                "run": format!("[ $BOATHOOK_ATTEMPT = 2 ] || {{ {removes}; exit 1; }}; ls"),
+                "guardrails": {"retry_count": 1},
+            },
+            "fourth": {"run": "ls"},
+        },
+        "connections": {
+            "first": {"second": "SUCCESS"}, "second": {"third": "SUCCESS"},
+            "third": {"fourth": "SUCCESS"},
+        },
+    }));
+    let run = api.wait_status(&api.start(&fleet), "Success");
+    assert_eq!(api.output(&run, "first"), "");
+    assert_eq!(api.output(&run, "second"), "kept\n");
+    for attempt in [1, 2] {
+        let log = api.output_answer(&run, "third", &format!("?attempt={attempt}")).text();
+        let lines: Vec<&str> = log.lines().collect();
+        assert!(
+            matches!(lines[..], [line] if line.starts_with("boathook: the work directory of this run was gone")),
+            "{log}"
+        );
+    }
+    assert_eq!(api.output(&run, "fourth"), "");
+}
+
+#[test]
+fn user_is_the_number_of_a_user_without_a_name() {
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: only root becomes another user");
+        return;
+    }
+    let becomes = "exec setpriv --reuid 54321 --regid 54321 --clear-groups \"$0\" \"$@\"";
+    let mut server = Server::builder().after_shell(becomes).not_started();
+    fs::set_permissions(server.scratch(), fs::Permissions::from_mode(0o777)).unwrap();
+    server.start_again();
+    let api = server.api();
+    let run = run_vessel(&api, "number", &json!({"run": "echo $USER"}));
+    assert_eq!(api.output(&run, "v"), "54321\n");
+}
+
+#[test]
 fn a_retry_waits_its_time_and_can_be_stopped_meanwhile() {
     let server = Server::start();
     let api = server.api();

@@ -87,6 +87,7 @@ fn claim(version: &Arc<FleetVersion>, vessel: usize, payload: PayloadSize) -> Cl
         attempt: 2,
         scheduled_at: at(3_000),
         started_at: at(60_000_000),
+        expects_directory: false,
         notice: None,
     }
 }

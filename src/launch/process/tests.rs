@@ -99,6 +99,7 @@ impl Fixture {
             secrets: &self.secrets,
             payload: &self.request,
             runtime_cutoff: self.runtime_cutoff,
+            expects_directory: false,
             notices: &[],
         };
         self.launcher.launch(&launch, &self.stop, &self.output)
@@ -260,6 +261,7 @@ fn half_a_body_is_never_taken_for_the_whole() {
             secrets: &[],
             payload: &FailingBody { was_opened: AtomicBool::new(was_opened) },
             runtime_cutoff: Duration::ZERO,
+            expects_directory: false,
             notices: &[],
         };
         let ended = fixture.launcher.launch(&launch, &fixture.stop, &LiveOutput::default());

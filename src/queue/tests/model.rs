@@ -16,7 +16,7 @@ use crate::domain::overrides::Skip;
 use crate::domain::run::{End, Status};
 use crate::limits::RETRY_WAIT_MAX;
 use crate::queue::tests::rows::Rows;
-use crate::queue::tests::{EXCLUDED_EXIT_CODE, replay_of};
+use crate::queue::tests::{EXCLUDED_EXIT_CODE, EXCLUDED_SIGNAL, replay_of};
 use crate::queue::{Cause, Claim, Interruption, Restored};
 
 #[derive(Clone, Debug, Default)]
@@ -203,7 +203,10 @@ impl Model {
             skip.status()
         } else if *end == End::Exited(0) {
             Status::Success
-        } else if *end != End::Exited(EXCLUDED_EXIT_CODE) && used < guardrails.retry_count {
+        } else if *end != End::Exited(EXCLUDED_EXIT_CODE)
+            && *end != End::Signaled(EXCLUDED_SIGNAL)
+            && used < guardrails.retry_count
+        {
             let wait = retry_at.expect("it is retried").since(now);
             let (least, most) = wait_bounds(guardrails, used + 1);
             assert!(least <= wait && wait <= most, "{wait:?} is not {least:?} to {most:?}");

@@ -15,7 +15,7 @@ use crate::domain::overrides::Skip;
 use crate::domain::run::{End, OutputRecord, Status};
 use crate::queue::tests::model::Model;
 use crate::queue::tests::rows::{Rows, run_of};
-use crate::queue::tests::{EXCLUDED_EXIT_CODE, Shape, at, queued};
+use crate::queue::tests::{EXCLUDED_EXIT_CODE, EXCLUDED_SIGNAL, Shape, at, queued};
 use crate::queue::{Cause, Interruption, Queue, QueueFull, Started, Stopped};
 
 const WAITING_MAX: usize = 6;
@@ -355,6 +355,7 @@ fn verb() -> impl Strategy<Value = Verb> {
         3 => Just(End::Exited(1)),
         1 => Just(End::Exited(EXCLUDED_EXIT_CODE)),
         1 => Just(End::Signaled(9)),
+        1 => Just(End::Signaled(EXCLUDED_SIGNAL)),
         1 => Just(End::CutOff),
         1 => Just(End::NotStarted("no such file".to_owned())),
         1 => (0..=1).prop_map(|exit_code| End::Skipped(Skip::Override { exit_code })),

@@ -226,8 +226,11 @@ impl Run {
         let State::Running { stop_requested } = self.vessels[vessel].state else {
             panic!("vessel {vessel} ended without running: {self:?}");
         };
-        let excluded =
-            matches!(end, End::Exited(code) if !self.guardrails(vessel).retries_exit_code(*code));
+        let excluded = match end {
+            End::Exited(code) => !self.guardrails(vessel).retries_exit_code(*code),
+            End::Signaled(signal) => !self.guardrails(vessel).retries_signal(*signal),
+            _ => false,
+        };
         let retry = self.vessels[vessel].retries + 1;
         let retries_left = retry <= self.guardrails(vessel).retry_count;
         self.vessels[vessel].exit_code = match end {

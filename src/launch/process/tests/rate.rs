@@ -51,6 +51,7 @@ fn launch_rate() {
                 secrets: &[],
                 payload: &request,
                 runtime_cutoff: Duration::ZERO,
+                expects_directory: false,
                 notices: &[],
             };
             let stop = StopSignal::new().unwrap();
