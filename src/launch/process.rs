@@ -23,6 +23,7 @@ use super::group::ProcessGroup;
 use super::hint::{LAST_WORDS_BYTES, hint};
 use super::mark::Mark;
 use super::oom::{self, OomKills};
+use super::orphans::with_usual_signals;
 use super::output::LiveOutput;
 use super::refusal::{self, Whom};
 use super::resolve::{Resolved, resolve};
@@ -375,8 +376,8 @@ impl<'a> Start<'a, '_> {
             .stdout(output)
             .stderr(twin);
         let spawned = match mark {
-            Some(mark) => mark.give(|| command.spawn()),
-            None => command.spawn(),
+            Some(mark) => mark.give(|| with_usual_signals(|| command.spawn())),
+            None => with_usual_signals(|| command.spawn()),
         };
         let child = spawned.map_err(|error| StartError::of(&error, self.reason(&error, None)))?;
         // posix_spawn knows no limits, so for a moment it has ours.
@@ -400,12 +401,13 @@ impl<'a> Start<'a, '_> {
         let (report, for_report) = shim::report_pipe().map_err(|error| no_descriptors(&error))?;
         let mut command = shim::command(program, directory, orders, launch.environment);
         command.stdin(stdin).stdout(for_report).stderr(output);
-        let mut child = command.spawn().map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => {
-                StartError::Vessel(refusal::no_shim(&error))
-            }
-            _ => StartError::of(&error, self.reason(&error, None)),
-        })?;
+        let mut child =
+            with_usual_signals(|| command.spawn()).map_err(|error| match error.kind() {
+                io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => {
+                    StartError::Vessel(refusal::no_shim(&error))
+                }
+                _ => StartError::of(&error, self.reason(&error, None)),
+            })?;
         // Closes the shim's end of the report on our side.
         drop(command);
         let Err(failure) = shim::report(report, SHIM_TIME_MAX) else { return Ok(child) };
