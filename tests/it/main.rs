@@ -48,6 +48,7 @@ mod requests;
 mod retention;
 mod runs;
 mod secrets;
+mod shares;
 mod shortages;
 mod soak;
 mod sources;

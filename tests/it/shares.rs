@@ -63,7 +63,8 @@ fn uploads_of_one_address_or_one_webhook_leave_room_for_others() {
         .start();
     let (_, hook) = server.fleet_with_webhook(&true_fleet("one"));
     let (_, other) = server.fleet_with_webhook(&true_fleet("other"));
-    for from in [|_| [127, 0, 0, 2], |number| [127, 0, 0, 2 + number]] {
+    let from: [fn(u8) -> [u8; 4]; 2] = [|_| [127, 0, 0, 2], |number| [127, 0, 0, 2 + number]];
+    for from in from {
         // Each lacks its last byte.
         let uploads: Vec<TcpStream> =
             (0..20).map(|number| upload(&server, &hook, from(number), MIB, MIB - 1)).collect();
