@@ -28,6 +28,7 @@ impl Queue {
         }
         let attempt = active.undo_start(vessel)?;
         self.running -= 1;
+        self.lanes.vessel_ended(active.record.fleet_id);
         let mut changes = vec![Change::RemoveAttempt { vessel_run, attempt, output_chunks: 0 }];
         let is_waiting = active.is_untouched();
         if is_waiting {

@@ -109,18 +109,19 @@ fn a_fleet_that_is_behind_does_not_fill_the_queue_for_others() {
 
 #[test]
 fn a_fleet_that_is_behind_does_not_fill_the_disk_for_others() {
-    let Some(disk) = SmallDisk::mount(64) else { return };
-    let server = disk.server().setting("min_free_bytes", "8MiB").setting("workers", "2").start();
+    let Some(disk) = SmallDisk::mount(256) else { return };
+    let server = disk.server().setting("min_free_bytes", "64MiB").setting("workers", "2").start();
     let (_, hook) = server.fleet_with_webhook(&waiting_fleet("behind"));
     let (_, other) = server.fleet_with_webhook(&true_fleet("other"));
-    let body = vec![b'x'; MIB / 2];
-    let accepted = (0..128).take_while(|_| {
+    // Small, so that the disk does not fill up between two looks at it.
+    let body = vec![b'x'; MIB / 16];
+    let accepted = (0..4096).take_while(|_| {
         let answer = hook.try_post(server.hooks(), &[], &body).unwrap();
         assert!(matches!(answer.status, 201 | 503), "{}", answer.text());
         answer.status == 201
     });
     let accepted = accepted.count();
-    println!("{accepted} of half a MiB");
+    println!("{accepted} of 64 KiB");
     let metrics = Scrape::of(&server.api());
     let refused = r#"boathook_requests_refused_total{listener="hooks",reason="fleet_disk_full"}"#;
     assert!(metrics.value(refused) >= 1.0, "it was refused for its share");

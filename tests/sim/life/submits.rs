@@ -81,7 +81,8 @@ impl Life {
         let what = format!("submit of {length} bytes to {}", self.fleets[place].name);
         match &outcome.result {
             Some(Ok(id)) => {
-                assert!(has_room && has_share, "accepted though the queue is full");
+                assert!(has_room, "accepted though the queue is full");
+                assert!(has_share, "accepted though its fleet has its share of the queue");
                 assert!(
                     announced.is_none_or(|it| it == length as u64) && sender.breaks_at.is_none()
                 );
