@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 
 use boathook::cli;
-use boathook::core_limit;
-use boathook::launch::shim;
+use boathook::os::core_limit;
+use boathook::runner::shim;
 use tikv_jemallocator::Jemalloc;
 
 /// Payloads are allocated by one thread and freed by another, and the database copies nodes of its

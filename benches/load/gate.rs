@@ -9,10 +9,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use boathook::gate::{GateSettings, Head, Pass, Spool};
-use boathook::http::listener::{Doors, Listener, Options};
-use boathook::http::message::{Answer, Handler, Outcome, Request};
-use boathook::limits;
+use boathook::listener::message::{Answer, Handler, Outcome, Request};
+use boathook::listener::service::{Doors, Listener, Options};
+use boathook::listener::{GateSettings, Head, Pass, Spool};
+use boathook::model::limits;
 
 use crate::client::{Address, Connection, body, load, post};
 use crate::server::Server;

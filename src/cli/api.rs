@@ -4,11 +4,11 @@
 use serde::Deserialize;
 
 use super::locate::quoted;
-use crate::clock::Timestamp;
-use crate::domain::fleet::DEFAULT_PROJECT;
-use crate::domain::network::Networks;
-use crate::domain::rate::Rate;
-use crate::domain::run::Status;
+use crate::model::clock::Timestamp;
+use crate::model::fleet::DEFAULT_PROJECT;
+use crate::model::network::Networks;
+use crate::model::rate::Rate;
+use crate::model::run::Status;
 
 /// A fleet in its current version.
 #[derive(Clone, Debug, Deserialize)]

@@ -7,11 +7,11 @@ use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use crate::config::{HttpUrl, SYSTEM_DATA_DIRECTORY, default_data_directory};
-use crate::daemon::{
+use crate::cli::daemon::{
     ADMIN_TOKEN_FILE as TOKEN_FILE, ADMIN_URL_FILE as URL_FILE, is_data_directory_in_use,
 };
-use crate::text_file::{self, MARK};
+use crate::config::{HttpUrl, SYSTEM_DATA_DIRECTORY, default_data_directory};
+use crate::os::text_file::{self, MARK};
 
 /// Which server to talk to, and how to print what it answers.
 #[derive(Clone, Debug, Default, clap::Args)]

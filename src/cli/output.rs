@@ -8,10 +8,10 @@ use anstyle::{AnsiColor, Style};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::domain::run::Status;
-use crate::logging;
-pub use crate::terminal::printable;
-use crate::terminal::{self, Screen};
+use crate::model::run::Status;
+use crate::os::logging;
+pub use crate::os::terminal::printable;
+use crate::os::terminal::{self, Screen};
 
 /// Text that stands back: what is there for orientation only.
 pub const DIM: Style = Style::new().dimmed();

@@ -13,7 +13,7 @@ use super::locate::start_command;
 use super::output::{advise, command, print, print_as_json, printable};
 use super::progress::{Metered, Progress, human_size};
 use crate::config::default_data_directory;
-use crate::restore::{self, Restored, Verified};
+use crate::store::backup::restore::{self, Restored, Verified};
 
 /// Arguments of `restore`.
 #[derive(Debug, clap::Args)]

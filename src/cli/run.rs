@@ -19,8 +19,8 @@ use super::output::{
 };
 use super::runs::status_line;
 use super::session::Session;
-use crate::limits::FLEET_FILE_BYTES_MAX;
-use crate::text_file;
+use crate::model::limits::FLEET_FILE_BYTES_MAX;
+use crate::os::text_file;
 
 /// Arguments of `run`.
 #[derive(Debug, clap::Args)]

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::api::{Fleet, Run};
 use super::client::{Client, ClientError, Data, encoded};
 use super::locate::{ServerOptions, Surroundings, locate, quoted};
-use crate::domain::name::is_same_name;
+use crate::model::name::is_same_name;
 
 /// A server and how to show what it says.
 pub struct Session {

@@ -3,7 +3,7 @@
 use anstyle::Style;
 
 use super::output::{DIM, printable, status_style, styled};
-use crate::domain::run::Status;
+use crate::model::run::Status;
 
 /// One field of a table.
 pub struct Cell {

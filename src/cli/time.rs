@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::clock::Timestamp;
+use crate::model::clock::Timestamp;
 
 /// How long ago `time` was: `now`, `12s ago`, `3h ago`, or `in 5s` for what is to come.
 pub fn relative(now: Timestamp, time: Timestamp) -> String {

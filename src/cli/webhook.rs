@@ -13,10 +13,10 @@ use super::locate::{ServerOptions, quoted};
 use super::output::{NOTABLE, advise, command, print, print_json, printable, styled};
 use super::session::Session;
 use super::{Outcome, time};
-use crate::clock::{Clock, SystemClock};
 use crate::config::{HttpUrl, Period, Reach, settings_file};
-use crate::domain::network::Networks;
-use crate::domain::rate::Rate;
+use crate::model::clock::{Clock, SystemClock};
+use crate::model::network::Networks;
+use crate::model::rate::Rate;
 
 /// Arguments of `webhook`.
 #[derive(Debug, clap::Args)]

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use clap::Args;
 
 use super::Sources;
-use crate::domain::suggest::closest;
+use crate::model::suggest::closest;
 
 const PREFIX: &str = "BOATHOOK_";
 /// Variables that tell the command line something and are no settings of a server.

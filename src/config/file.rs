@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::{ConfigError, FILE_NAME, SYSTEM_DATA_DIRECTORY, SYSTEM_DIRECTORY, Sources};
-use crate::text_file;
+use crate::os::text_file;
 
 /// What the first file says that is there: `boathook.toml` in the data directory, else in `system`.
 pub(super) fn read_default_file(

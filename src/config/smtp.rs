@@ -5,8 +5,8 @@ use std::str::FromStr;
 
 use super::ConfigError;
 use super::url::{HttpUrl, Reach};
-use crate::domain::mail::{MailServer, Security};
-use crate::domain::variable::SecretName;
+use crate::model::mail::{MailServer, Security};
+use crate::model::variable::SecretName;
 
 /// How to reach a mail server.
 #[derive(Clone, Debug, PartialEq, Eq)]

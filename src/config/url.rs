@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 
-use crate::domain::network::split_port;
+use crate::model::network::split_port;
 
 /// The parts of an `http` or `https` URL.
 #[derive(Clone, Debug, PartialEq, Eq)]

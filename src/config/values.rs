@@ -10,10 +10,10 @@ use serde::de::{self, Deserialize, Deserializer, Visitor};
 
 use super::smtp::SmtpUrl;
 use super::url::PublicUrl;
-use crate::domain::network::{NetworkError, Networks};
-use crate::domain::run::Status;
-use crate::duration::parse_duration;
-use crate::size::parse_size;
+use crate::model::duration::parse_duration;
+use crate::model::network::{NetworkError, Networks};
+use crate::model::run::Status;
+use crate::model::size::parse_size;
 
 /// How many of something there may be: a whole number from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

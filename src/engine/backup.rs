@@ -6,12 +6,12 @@ use std::io::{self, Read, Write};
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::archive::{Header, Totals, Writer};
-use crate::domain::ids::RunId;
 use crate::engine::{Engine, Refusal};
-use crate::launch::output::parse_output_name;
-use crate::limits::BACKUP_FRAME_BYTES;
-use crate::storage::{BackupError, Recording, SCHEMA};
+use crate::model::ids::RunId;
+use crate::model::limits::BACKUP_FRAME_BYTES;
+use crate::model::output_name::parse_output_name;
+use crate::store::backup::format::{Header, Totals, Writer};
+use crate::store::{BackupError, Recording, SCHEMA};
 
 /// A backup that has begun: what is committed from now on is in it.
 pub struct Backup {

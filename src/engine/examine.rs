@@ -4,18 +4,18 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use crate::clock::Timestamp;
-use crate::domain::finding::{Finding, Level};
-use crate::domain::fleet::{DEFAULT_PROJECT, Program, VesselDefinition};
-use crate::domain::variable::{SecretName, VariableValue};
+use crate::config::secrets::SecretError;
 use crate::engine::environment::search_path;
 use crate::engine::{Engine, FleetView};
-use crate::launch::Draft;
-use crate::launch::output::has_output;
-use crate::launch::sandbox::Sandbox;
-use crate::limits::FLEET_FINDINGS_MAX;
-use crate::secrets::SecretError;
-use crate::storage::{Progress, StorageError, Verified, Watch};
+use crate::model::clock::Timestamp;
+use crate::model::finding::{Finding, Level};
+use crate::model::fleet::{DEFAULT_PROJECT, Program, VesselDefinition};
+use crate::model::limits::FLEET_FINDINGS_MAX;
+use crate::model::variable::{SecretName, VariableValue};
+use crate::runner::Draft;
+use crate::runner::output::has_output;
+use crate::runner::sandbox::Sandbox;
+use crate::store::{Progress, StorageError, Verified, Watch};
 
 const FLEETS: &str = "fleets";
 const SECRETS: &str = "secrets";

@@ -3,16 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::admission::client_address::Client;
-use crate::clock::Timestamp;
-use crate::domain::change::Change;
-use crate::domain::fleet::{FleetVersion, Organization, Project};
-use crate::domain::ids::{FleetId, ProjectId};
-use crate::domain::run::RunRecord;
-use crate::domain::webhook::{Token, TokenHash, Webhook, WebhookSettings};
 use crate::engine::catalog::{Applied, Catalog, Denied, ExpectedVersion, FleetView};
 use crate::engine::{Engine, Refusal};
 use crate::fleet_file::FleetFile;
+use crate::model::change::Change;
+use crate::model::client_address::Client;
+use crate::model::clock::Timestamp;
+use crate::model::fleet::{FleetVersion, Organization, Project};
+use crate::model::ids::{FleetId, ProjectId};
+use crate::model::run::RunRecord;
+use crate::model::webhook::{Token, TokenHash, Webhook, WebhookSettings};
 
 impl Engine {
     /// The organization.

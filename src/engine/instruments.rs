@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use crate::domain::run::{End, Status, Trigger};
-use crate::metrics::{Counter, Counters, Histogram};
+use crate::model::metrics::{Counter, Counters, Histogram};
+use crate::model::run::{End, Status, Trigger};
 
 /// Bounds of how long vessels take, in microseconds: from a script of one line to a night's work.
 const VESSEL_BOUNDS: [u64; 14] = [

@@ -5,16 +5,16 @@
 use std::io::{self, Read};
 use std::sync::Arc;
 
-use crate::domain::change::Change;
-use crate::domain::fleet::FleetVersion;
-use crate::domain::ids::{FleetId, RunId};
-use crate::domain::request::RequestHead;
-use crate::domain::run::{PayloadSize, RunRecord, Trigger};
 use crate::engine::notifications::Admitted;
 use crate::engine::{Engine, Phase};
-use crate::limits::{ROW_BYTES_MAX, SLICE_BYTES};
-use crate::queue::{QueueFull, QueuedRun};
-use crate::storage::Ticket;
+use crate::model::change::Change;
+use crate::model::fleet::FleetVersion;
+use crate::model::ids::{FleetId, RunId};
+use crate::model::limits::{ROW_BYTES_MAX, SLICE_BYTES};
+use crate::model::request::RequestHead;
+use crate::model::run::{PayloadSize, RunRecord, Trigger};
+use crate::scheduler::{QueueFull, QueuedRun};
+use crate::store::Ticket;
 
 /// Why a run is not accepted. Nothing of it is kept.
 #[derive(Debug, thiserror::Error)]

@@ -8,12 +8,12 @@
 use std::sync::MutexGuard;
 use std::sync::atomic::Ordering;
 
-use crate::domain::change::Change;
-use crate::domain::ids::{InstanceId, RunId};
-use crate::domain::notification::{NotificationRecord, Retry};
-use crate::domain::run::RunRecord;
 use crate::engine::outbox::Outbox;
 use crate::engine::{Decisions, Engine, Instruments};
+use crate::model::change::Change;
+use crate::model::ids::{InstanceId, RunId};
+use crate::model::notification::{NotificationRecord, Retry};
+use crate::model::run::RunRecord;
 
 /// Notifications whose change is on its way to the disk.
 #[must_use = "nobody delivers what is not handed over"]

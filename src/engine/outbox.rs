@@ -5,13 +5,13 @@ use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use crate::clock::Timestamp;
-use crate::domain::ids::RunId;
-use crate::domain::notification::{NotificationRecord, Retry};
-use crate::domain::run::shorten;
-use crate::limits::{
+use crate::model::clock::Timestamp;
+use crate::model::ids::RunId;
+use crate::model::limits::{
     NOTIFICATION_ATTEMPTS_MAX, NOTIFICATION_WAIT_MAX, NOTIFICATION_WAIT_MIN, NOTIFICATIONS_MAX,
 };
+use crate::model::notification::{NotificationRecord, Retry};
+use crate::model::run::shorten;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -152,8 +152,8 @@ fn wait_after(attempts: u32) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::ids::RunIds;
-    use crate::domain::notification::Recipient;
+    use crate::model::ids::RunIds;
+    use crate::model::notification::Recipient;
 
     fn record(number: u32, due_at: Timestamp) -> NotificationRecord {
         NotificationRecord {

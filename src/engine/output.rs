@@ -5,11 +5,11 @@ use std::io::{self, Read};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::domain::ids::VesselRunId;
-use crate::domain::run::OutputPlace;
 use crate::engine::Engine;
-pub use crate::launch::output::OutputChunk;
-use crate::launch::output::{LiveOutput, StoredOutput};
+use crate::model::ids::VesselRunId;
+use crate::model::run::OutputPlace;
+pub use crate::runner::output::OutputChunk;
+use crate::runner::output::{LiveOutput, StoredOutput};
 
 /// The output of one attempt.
 pub enum OutputReader {

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use crate::clock::Timestamp;
-use crate::domain::ids::{FleetId, RunId, VesselRunId};
-use crate::domain::retention::Retention;
-use crate::domain::run::{RunRecord, VesselRunRecord};
 use crate::engine::{Engine, HistorySize};
-use crate::queue::Depth;
+use crate::model::clock::Timestamp;
+use crate::model::ids::{FleetId, RunId, VesselRunId};
+use crate::model::retention::Retention;
+use crate::model::run::{RunRecord, VesselRunRecord};
+use crate::scheduler::Depth;
 
 /// What is to be done, and how much of it can be.
 #[derive(Clone, Copy, Debug)]

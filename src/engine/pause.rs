@@ -7,10 +7,10 @@
 
 use std::time::{Duration, Instant};
 
-use crate::domain::run::shorten;
 use crate::engine::worker::Assignment;
 use crate::engine::{Decisions, Engine, Phase};
-use crate::limits::{LAUNCH_PAUSE_MAX, LAUNCH_PAUSE_MIN};
+use crate::model::limits::{LAUNCH_PAUSE_MAX, LAUNCH_PAUSE_MIN};
+use crate::model::run::shorten;
 
 /// A pause of launching.
 #[derive(Debug)]

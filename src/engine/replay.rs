@@ -4,15 +4,15 @@
 use std::io;
 use std::sync::Arc;
 
-use crate::domain::fleet::FleetVersion;
-use crate::domain::graph::{Graph, Readiness};
-use crate::domain::ids::RunId;
-use crate::domain::name::find_by_name;
-use crate::domain::overrides::{Overrides, Skip};
-use crate::domain::run::{Status, Trigger, VesselRunRecord};
 use crate::engine::intake::Arrival;
 use crate::engine::runs::no_run;
 use crate::engine::{AcceptError, Engine, Refusal, RunView};
+use crate::model::fleet::FleetVersion;
+use crate::model::graph::{Graph, Readiness};
+use crate::model::ids::RunId;
+use crate::model::name::find_by_name;
+use crate::model::overrides::{Overrides, Skip};
+use crate::model::run::{Status, Trigger, VesselRunRecord};
 
 /// Why a run is not replayed. Nothing of the new one is kept.
 #[derive(Debug, thiserror::Error)]

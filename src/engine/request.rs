@@ -2,11 +2,11 @@
 
 use std::io::Read;
 
-use crate::domain::ids::RunId;
-use crate::domain::request::RequestHead;
-use crate::domain::run::PayloadSize;
 use crate::engine::Engine;
-use crate::storage::ChunkReader;
+use crate::model::ids::RunId;
+use crate::model::request::RequestHead;
+use crate::model::run::PayloadSize;
+use crate::store::ChunkReader;
 
 /// A request whose head has been read. A body that lies in the same row as the end of the head, as
 /// most do, is not read from the database again.

@@ -12,14 +12,14 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
-use crate::clock::Timestamp;
-use crate::domain::change::Change;
-use crate::domain::ids::{FleetId, RunId, VesselRunId};
-use crate::domain::run::{OutputPlace, RunRecord};
 use crate::engine::{Decisions, Engine, Phase};
-use crate::launch::output::{remove_output, sync_output_directory};
-use crate::limits::{SWEEP_PAUSE, SWEEP_ROWS, SWEEP_RUNS};
-use crate::storage::Ticket;
+use crate::model::change::Change;
+use crate::model::clock::Timestamp;
+use crate::model::ids::{FleetId, RunId, VesselRunId};
+use crate::model::limits::{SWEEP_PAUSE, SWEEP_ROWS, SWEEP_RUNS};
+use crate::model::run::{OutputPlace, RunRecord};
+use crate::runner::output::{remove_output, sync_output_directory};
+use crate::store::Ticket;
 
 /// Changes that remove what is left of runs, gathered into commits.
 struct Sweep<'a> {

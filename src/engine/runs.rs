@@ -2,15 +2,15 @@
 
 use std::io::Read;
 
-use crate::clock::Timestamp;
-use crate::domain::change::Change;
-use crate::domain::ids::{FleetId, RunId, VesselRunId};
-use crate::domain::request::RequestHead;
-use crate::domain::run::{RunRecord, Status, Trigger, VesselRunRecord};
 use crate::engine::{Decisions, Engine, Refusal};
-use crate::launch::stop::Stop;
-use crate::limits::{LIST_DEFAULT, RUN_IDS_SEARCHED_MAX, RUNS_SCANNED_MAX};
-use crate::queue::Stopped;
+use crate::model::change::Change;
+use crate::model::clock::Timestamp;
+use crate::model::ids::{FleetId, RunId, VesselRunId};
+use crate::model::limits::{LIST_DEFAULT, RUN_IDS_SEARCHED_MAX, RUNS_SCANNED_MAX};
+use crate::model::request::RequestHead;
+use crate::model::run::{RunRecord, Status, Trigger, VesselRunRecord};
+use crate::runner::stop::Stop;
+use crate::scheduler::Stopped;
 
 /// A run with its vessels, in the order of its fleet version.
 #[derive(Clone, Debug)]

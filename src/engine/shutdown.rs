@@ -4,9 +4,9 @@
 
 use std::time::{Duration, Instant};
 
-use crate::domain::change::{Change, ServerRecord};
 use crate::engine::{Engine, Phase};
-use crate::launch::stop::Stop;
+use crate::model::change::{Change, ServerRecord};
+use crate::runner::stop::Stop;
 
 impl Engine {
     /// Stops claiming. Workers end with what they are running.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
-use crate::clock::Timestamp;
 use crate::engine::{Decisions, Engine, Phase};
+use crate::model::clock::Timestamp;
 
 impl Engine {
     /// Starts the timer. It ends once the engine drains.

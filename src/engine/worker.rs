@@ -7,18 +7,18 @@ use std::sync::{Arc, MutexGuard};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
-use crate::domain::change::Change;
-use crate::domain::fleet::Delivery;
-use crate::domain::run::{End, OutputPlace, OutputRecord, RunRecord};
 use crate::engine::environment::{Surroundings, environment, own_variables};
 use crate::engine::request::StoredRequest;
 use crate::engine::{AttemptEnd, Decisions, Engine, Phase, Running};
-use crate::launch::output::{CapturedOutput, Kept, LiveOutput};
-use crate::launch::shortage::Shortage;
-use crate::launch::stop::StopSignal;
-use crate::launch::{Ended, HowEnded, Launch, Payload};
-use crate::limits::{ARGUMENT_BYTES_MAX, COMPANY};
-use crate::queue::Claim;
+use crate::model::change::Change;
+use crate::model::fleet::Delivery;
+use crate::model::limits::{ARGUMENT_BYTES_MAX, COMPANY};
+use crate::model::run::{End, OutputPlace, OutputRecord, RunRecord};
+use crate::runner::output::{CapturedOutput, Kept, LiveOutput};
+use crate::runner::shortage::Shortage;
+use crate::runner::stop::StopSignal;
+use crate::runner::{Ended, HowEnded, Launch, Payload};
+use crate::scheduler::Claim;
 
 /// A vessel that a worker is to run: durable, and known to those who stop and follow.
 pub struct Assignment {

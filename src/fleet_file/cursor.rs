@@ -3,7 +3,7 @@
 
 use super::FleetFileError;
 use super::node::{KeyPath, Kind, Node, Position, excerpt};
-use crate::domain::suggest::closest;
+use crate::model::suggest::closest;
 
 #[derive(Clone, Debug)]
 pub(super) struct Cursor<'a> {

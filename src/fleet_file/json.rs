@@ -7,7 +7,7 @@ use serde::{Serialize, Serializer};
 
 use super::FleetFileError;
 use super::node::{Bounds, Entries, Key, KeyPath, Kind, Node, Position};
-use crate::text_file::MARK;
+use crate::os::text_file::MARK;
 
 /// Whether `text` begins as a JSON object does, with a brace and a key in quotes. YAML in one line
 /// can do so too.

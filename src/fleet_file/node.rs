@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use super::FleetFileError;
-use crate::limits::{FLEET_FILE_DEPTH_MAX, FLEET_FILE_NODES_MAX, NAME_BYTES_MAX};
+use crate::model::limits::{FLEET_FILE_DEPTH_MAX, FLEET_FILE_NODES_MAX, NAME_BYTES_MAX};
 
 /// A place in the text, counted from 1; columns count characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,8 +5,8 @@ use super::cursor::{Cursor, Fields};
 use super::read::environment::{check_name, check_value};
 use super::read::expected_word;
 use super::{FleetFileError, json};
-use crate::domain::fleet::FleetDefinition;
-use crate::domain::overrides::{Overrides, Skip, VesselOverride};
+use crate::model::fleet::FleetDefinition;
+use crate::model::overrides::{Overrides, Skip, VesselOverride};
 
 /// The one reserved variable that overrides may set: it skips the vessel.
 const STATUS: &str = "SHIPYARD_OVERRIDE_STATUS";
@@ -71,7 +71,7 @@ fn known_name<'d>(
 
 fn unknown_vessel(name: &str, known: &[&str]) -> String {
     let name = super::node::excerpt(name);
-    match crate::domain::suggest::closest(&name, known.iter().copied()) {
+    match crate::model::suggest::closest(&name, known.iter().copied()) {
         Some(meant) => format!("the fleet has no vessel `{name}`; did you mean `{meant}`?"),
         None => format!("the fleet has no vessel `{name}`"),
     }

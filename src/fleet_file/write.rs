@@ -5,18 +5,18 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::time::Duration;
 
-use crate::domain::backoff::Backoff;
-use crate::domain::confinement::{Confinement, Limits};
-use crate::domain::fleet::{
+use crate::model::backoff::Backoff;
+use crate::model::confinement::{Confinement, Limits};
+use crate::model::duration::format_duration;
+use crate::model::fleet::{
     Delivery, ExitCodes, FleetDefinition, Guardrails, Program, VesselDefinition,
 };
-use crate::domain::graph::Condition;
-use crate::domain::ids::FleetId;
-use crate::domain::notification::{EmailNotifications, Format, Notify, Target};
-use crate::domain::source::{Argument, Code, Origin};
-use crate::domain::variable::VariableValue;
-use crate::duration::format_duration;
-use crate::size::format_size;
+use crate::model::graph::Condition;
+use crate::model::ids::FleetId;
+use crate::model::notification::{EmailNotifications, Format, Notify, Target};
+use crate::model::size::format_size;
+use crate::model::source::{Argument, Code, Origin};
+use crate::model::variable::VariableValue;
 
 /// The fleet file of `definition`. With an `id` the ids of the fleet and its vessels are written
 /// and [`super::parse_yaml`] gives back the same; without, the file describes a copy that gets ids

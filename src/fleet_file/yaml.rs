@@ -8,7 +8,7 @@ use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span, StrInput, Tag};
 
 use super::FleetFileError;
 use super::node::{Bounds, Entries, Key, KeyPath, Kind, Node, Position};
-use crate::text_file::MARK;
+use crate::os::text_file::MARK;
 
 /// Reads the one document in `text`.
 pub(super) fn parse(text: &str) -> Result<Node, FleetFileError> {

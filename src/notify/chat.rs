@@ -1,7 +1,7 @@
 //! What chats take: a message of theirs with a text in it, in place of our JSON. A row of
 //! [`CHATS`] has all that tells one of them from the others.
 
-use crate::domain::notification::Format;
+use crate::model::notification::Format;
 
 /// Stands for the text, as a JSON string, in a template.
 const TEXT: &str = "$TEXT";

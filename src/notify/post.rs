@@ -9,10 +9,10 @@ use ureq::Body;
 use ureq::http::{Response, Uri};
 
 use super::Failed;
-use crate::domain::mac;
-use crate::domain::notification::Retry;
-use crate::limits::NOTIFICATION_TIMEOUT;
-use crate::trust::{tls_cause_of_request, tls_config};
+use crate::model::limits::NOTIFICATION_TIMEOUT;
+use crate::model::mac;
+use crate::model::notification::Retry;
+use crate::os::trust::{tls_cause_of_request, tls_config};
 
 /// What secrets begin with; the rest is the key in base64.
 const SECRET_PREFIX: &str = "whsec_";

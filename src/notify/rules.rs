@@ -5,9 +5,9 @@ use ureq::http::Uri;
 
 use super::chat;
 use crate::config::HttpUrl;
-use crate::domain::fleet::FleetDefinition;
-use crate::domain::notification::{EmailNotifications, Format, Target};
-use crate::domain::variable::VariableValue;
+use crate::model::fleet::FleetDefinition;
+use crate::model::notification::{EmailNotifications, Format, Target};
+use crate::model::variable::VariableValue;
 
 /// Why no e-mail is sent.
 pub const NO_MAIL: &str = "no mail server is configured; set `smtp` and `smtp_from`";

@@ -4,8 +4,8 @@
 
 #![allow(dead_code, reason = "each target uses its part")]
 
-use boathook::gate::{Decoder, Framing, Head, Refusal, Scanner};
-use boathook::limits;
+use boathook::listener::{Decoder, Framing, Head, Refusal, Scanner};
+use boathook::model::limits;
 
 /// What a reader makes of the head at the beginning of a connection: nothing yet, or where it ends
 /// and what it says.

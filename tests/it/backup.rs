@@ -9,9 +9,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use boathook::archive::{Header, Writer};
-use boathook::clock::Timestamp;
-use boathook::restore::verify;
+use boathook::model::clock::Timestamp;
+use boathook::store::backup::format::{Header, Writer};
+use boathook::store::backup::restore::verify;
 use serde_json::{Value, json};
 
 use crate::harness::api::{is_final, vessel_of};

@@ -87,11 +87,11 @@ fn imports_point_one_way() {
 #[test]
 fn libraries_stay_behind_their_walls() {
     for (library, wall) in [
-        ("sled::", "src/storage"),
-        ("tiny_http::", "src/http/server"),
+        ("sled::", "src/store"),
+        ("tiny_http::", "src/listener/server"),
         ("lettre::", "src/notify/mail"),
-        ("hmac::", "src/domain/mac"),
-        ("sd_notify::", "src/systemd"),
+        ("hmac::", "src/model/mac"),
+        ("sd_notify::", "src/os/systemd"),
     ] {
         let mut files = Vec::new();
         collect(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut files);

@@ -5,8 +5,8 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use boathook::domain::ids::RunId;
-use boathook::storage;
+use boathook::model::ids::RunId;
+use boathook::store;
 use serde_json::{Value, json};
 
 use crate::harness::api::{Api, is_final, true_fleet};
@@ -33,7 +33,7 @@ const STOPS_MAX: usize = 20;
 #[track_caller]
 fn assert_nothing_left(server: &mut Server, runs: &[String]) {
     server.stop();
-    let (mut storage, mut committer) = storage::open(server.data_dir()).unwrap();
+    let (mut storage, mut committer) = store::open(server.data_dir()).unwrap();
     // Whoever stops in the middle of a removal leaves the rest of it to the next server.
     for _ in 0..STOPS_MAX {
         if storage.removals().next().is_none() {
@@ -43,7 +43,7 @@ fn assert_nothing_left(server: &mut Server, runs: &[String]) {
         committer.join().unwrap();
         server.start_again();
         server.stop();
-        (storage, committer) = storage::open(server.data_dir()).unwrap();
+        (storage, committer) = store::open(server.data_dir()).unwrap();
     }
     assert_eq!(storage.removals().count(), 0);
     assert_eq!(storage.fleets_with_history().unwrap(), []);
@@ -244,6 +244,6 @@ fn the_versions_of_a_deleted_fleet_go_after_its_last_run() {
     server.stop();
     server.start_again();
     assert_nothing_left(&mut server, &[run]);
-    let (storage, _committer) = storage::open(server.data_dir()).unwrap();
+    let (storage, _committer) = store::open(server.data_dir()).unwrap();
     assert_eq!(storage.fleets_with_versions().unwrap(), [other.parse().unwrap()]);
 }

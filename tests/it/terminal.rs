@@ -3,9 +3,9 @@
 
 use std::fs;
 
-use boathook::archive::{Header, Writer};
-use boathook::clock::Timestamp;
-use boathook::storage::SCHEMA;
+use boathook::model::clock::Timestamp;
+use boathook::store::SCHEMA;
+use boathook::store::backup::format::{Header, Writer};
 use serde_json::json;
 
 use crate::harness::Server;

@@ -7,9 +7,9 @@ use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use boathook::archive::{Header, RowChange, Writer};
-use boathook::clock::Timestamp;
-use boathook::storage::SCHEMA;
+use boathook::model::clock::Timestamp;
+use boathook::store::SCHEMA;
+use boathook::store::backup::format::{Header, RowChange, Writer};
 use serde_json::Value;
 
 use crate::harness::api::{is_final, vessel_of};

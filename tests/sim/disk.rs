@@ -4,12 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use boathook::domain::change::{Change, HistoryEntry, QueueEntry, ServerRecord};
-use boathook::domain::fleet::Fleet;
-use boathook::domain::ids::{FleetId, RunId, VesselRunId};
-use boathook::domain::run::{RunRecord, VesselRunRecord};
-use boathook::limits::ROW_BYTES_MAX;
-use boathook::storage::faults::Faults;
+use boathook::model::change::{Change, HistoryEntry, QueueEntry, ServerRecord};
+use boathook::model::fleet::Fleet;
+use boathook::model::ids::{FleetId, RunId, VesselRunId};
+use boathook::model::limits::ROW_BYTES_MAX;
+use boathook::model::run::{RunRecord, VesselRunRecord};
+use boathook::store::faults::Faults;
 
 use crate::sabotage::Sabotage;
 

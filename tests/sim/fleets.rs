@@ -2,9 +2,9 @@
 
 use std::fmt::Write;
 
-use boathook::domain::fleet::FleetDefinition;
-use boathook::domain::ids::FleetId;
 use boathook::fleet_file::{FleetFile, parse_yaml};
+use boathook::model::fleet::FleetDefinition;
+use boathook::model::ids::FleetId;
 use fastrand::Rng;
 
 use crate::life::RULES;

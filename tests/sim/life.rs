@@ -7,12 +7,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use boathook::domain::change::Change;
-use boathook::domain::fleet::FleetDefinition;
-use boathook::domain::ids::{FleetId, RunId, VesselRunId};
-use boathook::domain::retention::Retention;
 use boathook::engine::{Assignment, Engine, Outcome};
-use boathook::launch::stop::StopSignal;
+use boathook::model::change::Change;
+use boathook::model::fleet::FleetDefinition;
+use boathook::model::ids::{FleetId, RunId, VesselRunId};
+use boathook::model::retention::Retention;
+use boathook::runner::stop::StopSignal;
 use fastrand::Rng;
 use tempfile::TempDir;
 

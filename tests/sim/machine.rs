@@ -6,15 +6,15 @@ use std::io::Read;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use boathook::clock::{Clock, Timestamp};
-use boathook::domain::ids::{InstanceId, RunId, VesselRunId};
-use boathook::domain::overrides::Overrides;
-use boathook::domain::run::{RunRecord, Status};
-use boathook::launch::output::{CapturedOutput, Kept, LiveOutput};
-use boathook::launch::shortage::Shortage;
-use boathook::launch::stop::StopSignal;
-use boathook::launch::{Ended, HowEnded, Launch, Launcher, Unfinished};
-use boathook::random::Random;
+use boathook::model::clock::{Clock, Timestamp};
+use boathook::model::ids::{InstanceId, RunId, VesselRunId};
+use boathook::model::overrides::Overrides;
+use boathook::model::random::Random;
+use boathook::model::run::{RunRecord, Status};
+use boathook::runner::output::{CapturedOutput, Kept, LiveOutput};
+use boathook::runner::shortage::Shortage;
+use boathook::runner::stop::StopSignal;
+use boathook::runner::{Ended, HowEnded, Launch, Launcher, Unfinished};
 
 use crate::disk::Disk;
 use crate::sabotage::Sabotage;

@@ -5,11 +5,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use boathook::clock::Timestamp;
-use boathook::domain::fleet::Delivery;
-use boathook::domain::ids::{FleetId, RunId, VesselRunId};
-use boathook::domain::overlap::Overlap;
-use boathook::domain::run::End;
+use boathook::model::clock::Timestamp;
+use boathook::model::fleet::Delivery;
+use boathook::model::ids::{FleetId, RunId, VesselRunId};
+use boathook::model::overlap::Overlap;
+use boathook::model::run::End;
 
 mod run;
 

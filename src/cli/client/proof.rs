@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::ANSWER_TIMEOUT;
 use crate::cli::locate::AdminToken;
-use crate::domain::server_proof::{self, Nonce, Proof};
+use crate::model::server_proof::{self, Nonce, Proof};
 
 /// Time for an answer while no server holds the data directory. The service manager may listen for a
 /// server that it is about to start.

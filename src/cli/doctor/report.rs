@@ -4,7 +4,7 @@ use std::io;
 
 use crate::cli::output::{BAD, BOLD, DIM, GOOD, NOTABLE, print, printable, styled};
 use crate::cli::wrap::wrap;
-use crate::domain::finding::{Finding, Level};
+use crate::model::finding::{Finding, Level};
 
 /// Columns of the names of checks and of levels: the longest of each.
 const CHECK_COLUMNS: usize = 13;

@@ -15,11 +15,11 @@ use crate::cli::output::{
     BAD, DIM, GOOD, NOTABLE, advise, command, print, print_json, printable, styled,
 };
 use crate::cli::session::Session;
-use crate::domain::fleet::DEFAULT_PROJECT;
-use crate::domain::name::name_key;
 use crate::fleet_file::{FleetFile, parse_json, parse_yaml};
-use crate::limits::FLEET_FILE_BYTES_MAX;
-use crate::text_file::{self, STDIN};
+use crate::model::fleet::DEFAULT_PROJECT;
+use crate::model::limits::FLEET_FILE_BYTES_MAX;
+use crate::model::name::name_key;
+use crate::os::text_file::{self, STDIN};
 
 /// Entries of a directory that are named when they are left out; of more there is a number.
 const LEFT_OUT_SHOWN_MAX: usize = 20;

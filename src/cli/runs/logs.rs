@@ -14,7 +14,7 @@ use crate::cli::output::{
     BOLD, advise, print, print_json, printable, raw_stdout, stdout_is_terminal, styled,
 };
 use crate::cli::session::Session;
-use crate::domain::name::is_same_name;
+use crate::model::name::is_same_name;
 
 /// Prints what the vessels print until the run has ended.
 ///

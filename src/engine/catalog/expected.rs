@@ -1,8 +1,8 @@
 //! Edits that are meant for one version of a fleet: two people who edit it at once do not overwrite
 //! each other unawares.
 
-use crate::domain::fleet::Fleet;
 use crate::engine::Refusal;
+use crate::model::fleet::Fleet;
 
 /// What a client expects a fleet to be like when its change is made.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -38,8 +38,8 @@ impl ExpectedVersion {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::Timestamp;
-    use crate::domain::ids::{FleetId, ProjectId};
+    use crate::model::clock::Timestamp;
+    use crate::model::ids::{FleetId, ProjectId};
 
     #[test]
     fn another_version_than_expected_is_stale() {

@@ -1,8 +1,8 @@
 //! What the catalog does with names that were stored before today's rules for names.
 
 use super::*;
-use crate::domain::ids::OrganizationId;
 use crate::fleet_file::parse_yaml;
+use crate::model::ids::OrganizationId;
 
 /// A catalog with one project and fleets of these names in it, whatever the rules for names are.
 fn catalog(project_name: &str, fleets: &[&str]) -> (Catalog, ProjectId, Vec<FleetId>) {

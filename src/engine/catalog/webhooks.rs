@@ -5,16 +5,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 use std::time::Duration;
 
-use crate::admission::client_address::Client;
-use crate::admission::limit::{Bucket, TooSoon};
-use crate::clock::Timestamp;
-use crate::domain::change::Change;
-use crate::domain::fleet::FleetVersion;
-use crate::domain::ids::FleetId;
-use crate::domain::webhook::{PreviousToken, Token, TokenHash, Webhook, WebhookSettings};
 use crate::engine::Refusal;
 use crate::engine::catalog::{Catalog, FleetEntry};
-use crate::limits::USES_NOTED_PER_SECOND;
+use crate::model::change::Change;
+use crate::model::client_address::Client;
+use crate::model::clock::Timestamp;
+use crate::model::fleet::FleetVersion;
+use crate::model::ids::FleetId;
+use crate::model::limits::USES_NOTED_PER_SECOND;
+use crate::model::rate_limit::{Bucket, TooSoon};
+use crate::model::webhook::{PreviousToken, Token, TokenHash, Webhook, WebhookSettings};
 
 /// How far the stored time of a webhook's last use lags behind while few are in use.
 const LAST_USED_STEP: Duration = Duration::from_secs(60);

@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::*;
-use crate::domain::fleet::{
+use crate::model::fleet::{
     Delivery, FleetDefinition, FleetVersion, Guardrails, Organization, Program, VesselDefinition,
 };
-use crate::domain::graph::{Condition, Path};
-use crate::domain::ids::{FleetId, InstanceId, OrganizationId, ProjectId, RunId, RunIds, VesselId};
-use crate::domain::overlap::Overlap;
-use crate::domain::run::{PayloadSize, RunRecord, Status, Trigger};
+use crate::model::graph::{Condition, Path};
+use crate::model::ids::{FleetId, InstanceId, OrganizationId, ProjectId, RunId, RunIds, VesselId};
+use crate::model::overlap::Overlap;
+use crate::model::run::{PayloadSize, RunRecord, Status, Trigger};
 
 /// 2022-03-04T00:05:06.007Z.
 const ACCEPTED_MS: i64 = 1_646_352_306_007;

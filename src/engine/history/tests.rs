@@ -1,6 +1,6 @@
 use super::*;
-use crate::domain::ids::{ProjectId, RunId, RunIds};
-use crate::domain::run::{PayloadSize, Status, Trigger};
+use crate::model::ids::{ProjectId, RunId, RunIds};
+use crate::model::run::{PayloadSize, Status, Trigger};
 
 /// A history and the rows that it has written.
 struct Past {

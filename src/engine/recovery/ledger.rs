@@ -1,15 +1,15 @@
 //! What a recovery keeps account of: the changes that it has decided upon, and what the engine will
 //! know of them without reading.
 
-use crate::clock::Timestamp;
-use crate::domain::change::Change;
-use crate::domain::notification::NotificationRecord;
 use crate::engine::Instruments;
 use crate::engine::history::History;
 use crate::engine::notifications::{admit, ended_runs, told_runs};
 use crate::engine::outbox::Outbox;
 use crate::engine::recovery::{DISCARDED_PER_COMMIT, RecoveryError};
-use crate::storage::Storage;
+use crate::model::change::Change;
+use crate::model::clock::Timestamp;
+use crate::model::notification::NotificationRecord;
+use crate::store::Storage;
 
 /// Where decisions go: into the database, and into what the engine knows without reading it.
 pub(super) struct Ledger<'a> {

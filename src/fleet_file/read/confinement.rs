@@ -1,12 +1,12 @@
 //! How far a vessel is let go: `limits`, `nice` and `umask`; and the `user` of a fleet.
 
 use super::Fields;
-use crate::domain::confinement::{Confinement, Limits};
-use crate::duration::parse_duration;
 use crate::fleet_file::FleetFileError;
 use crate::fleet_file::cursor::Cursor;
-use crate::limits::{LIMIT_MEMORY_BYTES_MIN, LIMIT_OPEN_FILES_MIN, USER_NAME_BYTES_MAX};
-use crate::size::parse_size;
+use crate::model::confinement::{Confinement, Limits};
+use crate::model::duration::parse_duration;
+use crate::model::limits::{LIMIT_MEMORY_BYTES_MIN, LIMIT_OPEN_FILES_MIN, USER_NAME_BYTES_MAX};
+use crate::model::size::parse_size;
 
 const LIMIT_KEYS: &[&str] = &["memory", "cpu_time", "open_files", "processes", "file_size"];
 /// More than any of these limits can be: what the kernel takes for a number of files

@@ -4,14 +4,14 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use super::expected_word;
-use crate::domain::fleet::VesselDefinition;
-use crate::domain::graph::{Condition, Graph, GraphError, Path};
-use crate::domain::name::name_key;
-use crate::domain::suggest::closest;
 use crate::fleet_file::FleetFileError;
 use crate::fleet_file::cursor::Cursor;
 use crate::fleet_file::node::excerpt;
-use crate::limits::PATHS_PER_FLEET_MAX;
+use crate::model::fleet::VesselDefinition;
+use crate::model::graph::{Condition, Graph, GraphError, Path};
+use crate::model::limits::PATHS_PER_FLEET_MAX;
+use crate::model::name::name_key;
+use crate::model::suggest::closest;
 
 /// Vessels that a message about a cycle names; a longer one is cut in the middle.
 const CYCLE_NAMES_MAX: usize = 10;

@@ -3,10 +3,12 @@
 
 use std::collections::BTreeSet;
 
-use crate::domain::variable::{SecretName, VariableValue};
 use crate::fleet_file::cursor::Cursor;
 use crate::fleet_file::{FleetFileError, HiddenValue};
-use crate::limits::{ARGUMENT_BYTES_MAX, ENVIRONMENT_NAME_BYTES_MAX, SECRETS_PER_VESSEL_MAX};
+use crate::model::limits::{
+    ARGUMENT_BYTES_MAX, ENVIRONMENT_NAME_BYTES_MAX, SECRETS_PER_VESSEL_MAX,
+};
+use crate::model::variable::{SecretName, VariableValue};
 
 /// Prefixes of the variables that every vessel gets from the server.
 const RESERVED_PREFIXES: [&str; 2] = ["SHIPYARD_", "BOATHOOK_"];

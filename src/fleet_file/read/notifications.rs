@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use crate::domain::name::is_invisible;
-use crate::domain::notification::EmailNotifications;
 use crate::fleet_file::FleetFileError;
 use crate::fleet_file::cursor::Cursor;
-use crate::limits::{EMAIL_ADDRESS_BYTES_MAX, EMAIL_RECIPIENTS_MAX};
+use crate::model::limits::{EMAIL_ADDRESS_BYTES_MAX, EMAIL_RECIPIENTS_MAX};
+use crate::model::name::is_invisible;
+use crate::model::notification::EmailNotifications;
 
 const NOTIFICATION_KEYS: &[&str] = &["emails", "after_error", "after_on_demand"];
 

@@ -5,12 +5,12 @@ use ureq::http::Uri;
 
 use super::vessel::arguments;
 use crate::config::HttpUrl;
-use crate::domain::notification::{Format, Notify, Target};
-use crate::domain::run::Status;
-use crate::domain::variable::{SecretName, VariableValue};
 use crate::fleet_file::FleetFileError;
 use crate::fleet_file::cursor::Cursor;
-use crate::limits::NOTIFY_ENTRIES_MAX;
+use crate::model::limits::NOTIFY_ENTRIES_MAX;
+use crate::model::notification::{Format, Notify, Target};
+use crate::model::run::Status;
+use crate::model::variable::{SecretName, VariableValue};
 
 const ENTRY_KEYS: &[&str] = &["on", "command", "url", "secret", "format"];
 /// The ends that a run can have, as a fleet file names them.

@@ -3,11 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use crate::domain::fleet::{Program, VesselDefinition};
-use crate::domain::graph::{Graph, Path};
-use crate::domain::source::Origin;
 use crate::fleet_file::FleetFileError;
 use crate::fleet_file::cursor::{Cursor, Fields};
+use crate::model::fleet::{Program, VesselDefinition};
+use crate::model::graph::{Graph, Path};
+use crate::model::source::Origin;
 
 /// Something that is put in place before a vessel starts.
 #[derive(Clone, Copy, PartialEq, Eq)]

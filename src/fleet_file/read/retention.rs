@@ -1,10 +1,10 @@
 //! Which runs of a fleet are kept.
 
-use crate::domain::retention::Retention;
-use crate::duration::parse_duration;
 use crate::fleet_file::FleetFileError;
 use crate::fleet_file::cursor::Cursor;
-use crate::limits::KEEP_COUNT_MAX;
+use crate::model::duration::parse_duration;
+use crate::model::limits::KEEP_COUNT_MAX;
+use crate::model::retention::Retention;
 
 /// `keep_runs`: as text, or with the keys `age` and `count`; `None` for an empty one.
 pub(super) fn keep_runs(cursor: &Cursor<'_>) -> Result<Option<Retention>, FleetFileError> {

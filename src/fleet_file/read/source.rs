@@ -3,12 +3,12 @@
 
 use super::expected_word;
 use super::vessel::check_argument;
-use crate::domain::fleet::Program;
-use crate::domain::network::split_port;
-use crate::domain::source::{Argument, CloneLocation, Code, GitSource, Language, Origin};
 use crate::fleet_file::FleetFileError;
 use crate::fleet_file::cursor::{Cursor, Fields};
-use crate::limits::{FILE_NAME_BYTES_MAX, GIT_NAME_BYTES_MAX, WORKING_DIRECTORY_BYTES_MAX};
+use crate::model::fleet::Program;
+use crate::model::limits::{FILE_NAME_BYTES_MAX, GIT_NAME_BYTES_MAX, WORKING_DIRECTORY_BYTES_MAX};
+use crate::model::network::split_port;
+use crate::model::source::{Argument, CloneLocation, Code, GitSource, Language, Origin};
 
 const SOURCE_KEYS: &[&str] = &[
     "type",

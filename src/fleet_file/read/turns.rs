@@ -2,10 +2,10 @@
 //! whose.
 
 use super::expected_word;
-use crate::domain::overlap::Overlap;
 use crate::fleet_file::FleetFileError;
 use crate::fleet_file::cursor::Fields;
-use crate::limits::PRIORITY_MAX;
+use crate::model::limits::PRIORITY_MAX;
+use crate::model::overlap::Overlap;
 
 /// `concurrency` and `overlap`. Whoever says what happens to a second run, and not how many may
 /// run at a time, means one.

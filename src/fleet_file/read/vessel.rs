@@ -7,13 +7,13 @@ use super::environment::environment;
 use super::expected_word;
 use super::notifications::notifications;
 use super::source::source;
-use crate::domain::backoff::Backoff;
-use crate::domain::fleet::{Delivery, ExitCodes, Guardrails, Program, VesselDefinition};
-use crate::domain::ids::VesselId;
-use crate::duration::{format_duration, parse_duration};
 use crate::fleet_file::cursor::{Cursor, Fields};
 use crate::fleet_file::{FleetFileError, HiddenValue};
-use crate::limits::{
+use crate::model::backoff::Backoff;
+use crate::model::duration::{format_duration, parse_duration};
+use crate::model::fleet::{Delivery, ExitCodes, Guardrails, Program, VesselDefinition};
+use crate::model::ids::VesselId;
+use crate::model::limits::{
     ARGUMENT_BYTES_MAX, RETRY_COUNT_MAX, RETRY_WAIT_MAX, RUNTIME_CUTOFF_MAX,
     WORKING_DIRECTORY_BYTES_MAX,
 };

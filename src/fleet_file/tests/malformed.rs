@@ -1,7 +1,7 @@
 //! Texts that are not YAML or JSON, use more of YAML than a fleet file may, or are out of bounds.
 
 use super::*;
-use crate::limits::{
+use crate::model::limits::{
     FLEET_FILE_BYTES_MAX, FLEET_FILE_DEPTH_MAX, NAME_BYTES_MAX, VESSELS_PER_FLEET_MAX,
 };
 

@@ -6,18 +6,18 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
 use super::*;
-use crate::domain::backoff::Backoff;
-use crate::domain::confinement::{Confinement, Limits};
-use crate::domain::fleet::{FleetDefinition, Guardrails, VesselDefinition};
-use crate::domain::ids::VesselId;
-use crate::domain::name::checked_name;
-use crate::domain::notification::{EmailNotifications, Format, Notify, Target};
-use crate::domain::overlap::Overlap;
-use crate::domain::retention::Retention;
-use crate::domain::run::Status;
-use crate::domain::source::{Argument, CloneLocation, Code, GitSource, Language, Origin};
-use crate::domain::variable::{SecretName, VariableValue};
-use crate::limits::{KEEP_COUNT_MAX, PRIORITY_MAX};
+use crate::model::backoff::Backoff;
+use crate::model::confinement::{Confinement, Limits};
+use crate::model::fleet::{FleetDefinition, Guardrails, VesselDefinition};
+use crate::model::ids::VesselId;
+use crate::model::limits::{KEEP_COUNT_MAX, PRIORITY_MAX};
+use crate::model::name::checked_name;
+use crate::model::notification::{EmailNotifications, Format, Notify, Target};
+use crate::model::overlap::Overlap;
+use crate::model::retention::Retention;
+use crate::model::run::Status;
+use crate::model::source::{Argument, CloneLocation, Code, GitSource, Language, Origin};
+use crate::model::variable::{SecretName, VariableValue};
 
 /// Texts that YAML gives another meaning, or that a careless writer damages.
 const TRAPS: &[&str] = &[

@@ -1,7 +1,7 @@
 //! Fleets of the hosted system: what is taken over, and what is refused by name.
 
 use super::*;
-use crate::domain::source::{Argument, CloneLocation, Code, GitSource, Language, Origin};
+use crate::model::source::{Argument, CloneLocation, Code, GitSource, Language, Origin};
 
 /// Every key that the hosted system writes for a fleet of CODE vessels.
 const HOSTED: &str = r#"

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 
 use lettre::transport::smtp::extension::ClientId;
 
-use crate::domain::mail::MailServer;
+use crate::model::mail::MailServer;
 
 /// The name from the settings, else the machine's own with its domain, else its address.
 pub(super) fn client_id(server: &MailServer) -> ClientId {

@@ -17,7 +17,7 @@ use super::http::Answer;
 const COMMON: [u16; 12] = [400, 401, 405, 408, 413, 414, 429, 431, 500, 501, 503, 505];
 
 static DESCRIPTION: LazyLock<Value> = LazyLock::new(|| {
-    serde_json::from_str(include_str!("../../../src/http/admin/openapi.json")).unwrap()
+    serde_json::from_str(include_str!("../../../src/web/admin/openapi.json")).unwrap()
 });
 
 /// The ids of all operations.

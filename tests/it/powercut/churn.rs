@@ -12,12 +12,12 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use boathook::clock::Timestamp;
-use boathook::domain::change::{Change, QueueEntry};
-use boathook::domain::ids::{FleetId, RunId, RunIds};
-use boathook::domain::run::{PayloadSize, Trigger};
-use boathook::limits::{ROW_BYTES_MAX, SLICE_BYTES};
-use boathook::storage::{self, Storage};
+use boathook::model::change::{Change, QueueEntry};
+use boathook::model::clock::Timestamp;
+use boathook::model::ids::{FleetId, RunId, RunIds};
+use boathook::model::limits::{ROW_BYTES_MAX, SLICE_BYTES};
+use boathook::model::run::{PayloadSize, Trigger};
+use boathook::store::{self, Storage};
 
 use super::disk::Fate;
 use super::{Studio, thoroughness};
@@ -120,7 +120,7 @@ fn read(storage: &Storage) -> Result<Waiting, String> {
 fn commits() {
     let variable = |name| std::env::var(name).unwrap();
     let mut churn = Churn::new(variable(SEED).parse().unwrap());
-    let (storage, _committer) = storage::open(Path::new(&variable(DIRECTORY))).unwrap();
+    let (storage, _committer) = store::open(Path::new(&variable(DIRECTORY))).unwrap();
     let storage = Arc::new(storage);
     for _ in 0..READERS {
         let storage = Arc::clone(&storage);
@@ -173,7 +173,7 @@ fn states(seed: u64) -> Vec<Waiting> {
 /// Opens what the disk holds: one of `states`.
 fn check(disk: &Path, states: &[Waiting]) -> Result<(), String> {
     let (storage, _committer) =
-        storage::open(&disk.join("data")).map_err(|error| error.to_string())?;
+        store::open(&disk.join("data")).map_err(|error| error.to_string())?;
     let found = read(&storage)?;
     match states.contains(&found) {
         true => Ok(()),

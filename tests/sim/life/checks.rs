@@ -3,11 +3,11 @@
 use std::io::Read;
 use std::time::Duration;
 
-use boathook::domain::ids::RunId;
-use boathook::domain::run::{RunRecord, Status};
 use boathook::engine::RunFilter;
-use boathook::limits::SLICE_BYTES;
-use boathook::storage::Storage;
+use boathook::model::ids::RunId;
+use boathook::model::limits::SLICE_BYTES;
+use boathook::model::run::{RunRecord, Status};
+use boathook::store::Storage;
 
 use super::Life;
 use crate::model::{Run, State};

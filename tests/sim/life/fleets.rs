@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use boathook::domain::fleet::FleetDefinition;
-use boathook::domain::ids::FleetId;
-use boathook::domain::webhook::WebhookSettings;
 use boathook::engine::ExpectedVersion;
 use boathook::fleet_file::FleetFile;
+use boathook::model::fleet::FleetDefinition;
+use boathook::model::ids::FleetId;
+use boathook::model::webhook::WebhookSettings;
 
 use super::{Fleet, Life};
 use crate::fleets::{describe, random_file, random_id};

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use boathook::config::KeepWorkdir;
-use boathook::domain::change::Change;
-use boathook::domain::ids::RunId;
+use boathook::config::secrets::SecretStore;
 use boathook::engine::{Engine, EngineSettings, World};
-use boathook::launch::stop::StopSignal;
-use boathook::secrets::SecretStore;
-use boathook::storage::{DataDirectory, Storage};
+use boathook::model::change::Change;
+use boathook::model::ids::RunId;
+use boathook::runner::stop::StopSignal;
+use boathook::store::{DataDirectory, Storage};
 
 use super::{BODY_BYTES_MAX, CRASHES_MAX, Life, Server, WAITING_MAX, Worker, run_of};
 use crate::disk::{Plan, When};

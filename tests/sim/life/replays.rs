@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use boathook::domain::change::Change;
-use boathook::domain::ids::RunId;
-use boathook::domain::overrides::Skip;
 use boathook::engine::{AcceptError, Refusal, ReplayError};
+use boathook::model::change::Change;
+use boathook::model::ids::RunId;
+use boathook::model::overrides::Skip;
 
 use super::{Life, WAITING_MAX};
 use crate::machine::Submitted;

@@ -1,8 +1,8 @@
 //! Stopping runs and vessels, as a person does.
 
-use boathook::domain::ids::RunId;
 use boathook::engine::Refusal;
-use boathook::launch::stop::Stop;
+use boathook::model::ids::RunId;
+use boathook::runner::stop::Stop;
 
 use super::Life;
 use crate::model::State;

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::sync::Arc;
 
-use boathook::domain::change::Change;
-use boathook::domain::fleet::FleetDefinition;
-use boathook::domain::ids::RunId;
-use boathook::domain::overrides::{Overrides, Skip};
-use boathook::domain::request::RequestHead;
-use boathook::domain::run::Trigger;
 use boathook::engine::AcceptError;
-use boathook::limits::SLICE_BYTES;
+use boathook::model::change::Change;
+use boathook::model::fleet::FleetDefinition;
+use boathook::model::ids::RunId;
+use boathook::model::limits::SLICE_BYTES;
+use boathook::model::overrides::{Overrides, Skip};
+use boathook::model::request::RequestHead;
+use boathook::model::run::Trigger;
 
 use super::{BODY_BYTES_MAX, Life, WAITING_MAX};
 use crate::machine::Submitted;

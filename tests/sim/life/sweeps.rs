@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use boathook::clock::Timestamp;
-use boathook::domain::change::{Change, HistoryEntry};
-use boathook::domain::ids::{FleetId, RunId};
-use boathook::domain::retention::Retention;
 use boathook::engine::{HistorySize, Refusal, ReplayError};
-use boathook::storage::Storage;
+use boathook::model::change::{Change, HistoryEntry};
+use boathook::model::clock::Timestamp;
+use boathook::model::ids::{FleetId, RunId};
+use boathook::model::retention::Retention;
+use boathook::store::Storage;
 
 use super::Life;
 use crate::model::Run;

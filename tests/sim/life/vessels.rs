@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use boathook::clock::Timestamp;
-use boathook::domain::change::Change;
-use boathook::domain::ids::VesselRunId;
-use boathook::domain::run::{End, Status};
 use boathook::engine::{Assignment, HowItWent};
-use boathook::launch::output::Kept;
-use boathook::launch::stop::Stop;
+use boathook::model::change::Change;
+use boathook::model::clock::Timestamp;
+use boathook::model::ids::VesselRunId;
+use boathook::model::run::{End, Status};
+use boathook::runner::output::Kept;
+use boathook::runner::stop::Stop;
 
 use super::{Answer, Flight, Life};
 use crate::machine::Launched;

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use boathook::clock::Timestamp;
-use boathook::domain::backoff::Backoff;
-use boathook::domain::fleet::{Delivery, FleetDefinition, Guardrails};
-use boathook::domain::graph::Condition;
-use boathook::domain::ids::{FleetId, RunId};
-use boathook::domain::overrides::Skip;
-use boathook::domain::run::{End, Status};
+use boathook::model::backoff::Backoff;
+use boathook::model::clock::Timestamp;
+use boathook::model::fleet::{Delivery, FleetDefinition, Guardrails};
+use boathook::model::graph::Condition;
+use boathook::model::ids::{FleetId, RunId};
+use boathook::model::overrides::Skip;
+use boathook::model::run::{End, Status};
 
 /// The longest wait between two attempts.
 const WAIT_MAX: Duration = Duration::from_secs(3600);

@@ -1,0 +1,343 @@
+//! `boathook fleet`: apply, list, show, delete, versions, diff, revert.
+
+mod apply;
+
+use std::fmt::Write;
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::Subcommand;
+
+use super::api::{Fleet, Version};
+use super::client::{Data, joined};
+use super::diff::{Line, diff};
+use super::locate::ServerOptions;
+use super::output::{
+    BAD, BOLD, DIM, GOOD, advise, command, print, print_json, print_unchanged, printable, styled,
+};
+use super::session::Session;
+use super::table::Table;
+use super::{Outcome, time};
+use crate::config::whole_number;
+use crate::model::clock::{Clock, SystemClock, Timestamp};
+use crate::model::limits::CLIENT_VERSIONS_PAGE;
+
+/// What the API calls a fleet file in JSON.
+const FILE_JSON: &str = "application/vnd.boathook.fleet+json";
+
+/// Arguments of `fleet`.
+#[derive(Debug, clap::Args)]
+pub struct FleetArgs {
+    #[command(subcommand)]
+    verb: FleetVerb,
+    #[command(flatten)]
+    server: ServerOptions,
+}
+
+#[derive(Debug, Subcommand)]
+enum FleetVerb {
+    /// Create or update fleets from files, once all of them are valid; applying the same again
+    /// changes nothing
+    Apply {
+        /// Fleet files, directories of them (*.yaml, *.yml, *.json), or - for standard input
+        #[arg(required = true, value_name = "FILE|DIR|-")]
+        sources: Vec<PathBuf>,
+    },
+    /// List all fleets
+    List,
+    /// Show a fleet, or the file that makes it
+    Show {
+        /// Id, name or project/name
+        fleet: String,
+        /// Print the fleet as a file that `fleet apply` takes; with --json as one in JSON
+        #[arg(long)]
+        yaml: bool,
+    },
+    /// Delete a fleet and its webhook; runs already accepted still finish
+    Delete {
+        /// Id, name or project/name
+        fleet: String,
+    },
+    /// List the saved versions of a fleet
+    Versions {
+        /// Id, name or project/name
+        fleet: String,
+    },
+    /// Show what changed between two versions
+    Diff {
+        /// Id, name or project/name
+        fleet: String,
+        /// Version to compare from
+        #[arg(value_name = "N", value_parser = whole_number::<u32>)]
+        old: u32,
+        /// Version to compare to [default: the current one]
+        #[arg(value_name = "M", value_parser = whole_number::<u32>)]
+        new: Option<u32>,
+    },
+    /// Make an earlier version the current one again, as a new version
+    Revert {
+        /// Id, name or project/name
+        fleet: String,
+        /// Version to go back to
+        #[arg(value_name = "N", value_parser = whole_number::<u32>)]
+        version: u32,
+    },
+}
+
+/// Does what `arguments` say.
+///
+/// # Errors
+/// When the server is not there or refuses.
+pub fn run(arguments: FleetArgs) -> anyhow::Result<Outcome> {
+    let session = Session::open(&arguments.server)?;
+    match arguments.verb {
+        FleetVerb::Apply { sources } => return apply::apply(&session, &sources),
+        FleetVerb::List => list(&session)?,
+        FleetVerb::Show { fleet, yaml } => show(&session, &fleet, yaml)?,
+        FleetVerb::Delete { fleet } => delete(&session, &fleet)?,
+        FleetVerb::Versions { fleet } => versions(&session, &fleet)?,
+        FleetVerb::Diff { fleet, old, new } => compare(&session, &fleet, old, new)?,
+        FleetVerb::Revert { fleet, version } => revert(&session, &fleet, version)?,
+    }
+    Ok(Outcome::Done)
+}
+
+fn list(session: &Session) -> anyhow::Result<()> {
+    let fleets = session.client.list("/fleets", usize::MAX)?;
+    if session.json {
+        return Ok(print_json(&joined(&fleets))?);
+    }
+    if fleets.is_empty() {
+        advise("There are no fleets yet. To teach the server one:");
+        advise(&command(&session.line("fleet apply FILE.yaml")));
+        return Ok(());
+    }
+    let fleets = fleets.iter().map(Data::parse).collect::<Result<Vec<Fleet>, _>>()?;
+    Ok(print(&render_list(&fleets, SystemClock.now()))?)
+}
+
+fn render_list(fleets: &[Fleet], now: Timestamp) -> String {
+    let mut table =
+        Table::new(["PROJECT", "FLEET", "VESSELS", "VERSION", "WEBHOOK", "UPDATED", "ID"]);
+    for fleet in fleets {
+        table.row([
+            fleet.project_name.as_str().into(),
+            fleet.name.as_str().into(),
+            fleet.vessels.len().to_string().into(),
+            fleet.version.to_string().into(),
+            if fleet.webhook { "yes" } else { "no" }.into(),
+            time::relative(now, fleet.updated_at).into(),
+            fleet.id.as_str().into(),
+        ]);
+    }
+    table.render()
+}
+
+fn show(session: &Session, name: &str, yaml: bool) -> anyhow::Result<()> {
+    let fleet = session.fleet(name)?;
+    let path = format!("/fleets/{}", fleet.id);
+    if yaml {
+        let form = if session.json { FILE_JSON } else { "application/yaml" };
+        return Ok(print_unchanged(&session.client.get_text(&path, form)?)?);
+    }
+    let data = session.client.get(&path)?;
+    if session.json {
+        return Ok(print_json(data.raw())?);
+    }
+    let fleet: Fleet = data.parse()?;
+    print(&render_fleet(&fleet, SystemClock.now()))?;
+    let (what, verb) = if fleet.webhook {
+        ("To see the URL that starts it:", "show")
+    } else {
+        ("It has no webhook yet. To get the URL that starts it:", "add")
+    };
+    advise(&format!("\n{what}"));
+    advise(&command(&session.line(&format!("webhook {verb} {}", fleet.argument()))));
+    Ok(())
+}
+
+fn render_fleet(fleet: &Fleet, now: Timestamp) -> String {
+    let mut text = String::new();
+    let mut line = |label: &str, value: &str| {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{} {}", styled(&format!("{label:<12}"), DIM), printable(value));
+    };
+    line("fleet", &fleet.name);
+    line("id", &fleet.id);
+    line("project", &fleet.project_name);
+    let updated = time::relative(now, fleet.updated_at);
+    line("version", &format!("{} ({updated})", fleet.version));
+    line("webhook", if fleet.webhook { "yes" } else { "no" });
+    if let Some(concurrency) = fleet.concurrency {
+        let overlap = fleet.overlap.as_deref().filter(|overlap| *overlap != "queue");
+        let overlap = overlap.map(|word| format!(", overlap {word}")).unwrap_or_default();
+        line("concurrency", &format!("{concurrency}{overlap}"));
+    }
+    if fleet.priority != 0 {
+        line("priority", &fleet.priority.to_string());
+    }
+    if let Some(delivery) = &fleet.delivery {
+        line("delivery", delivery);
+    }
+    if let Some(keep_runs) = &fleet.keep_runs {
+        line("keep_runs", keep_runs);
+    }
+    text.push('\n');
+    text.push_str(&render_paths(fleet));
+    text
+}
+
+/// The vessels of a fleet and what each of them waits for.
+pub fn render_paths(fleet: &Fleet) -> String {
+    let mut table = Table::new(["VESSEL", "STARTS AFTER"]);
+    for vessel in &fleet.vessels {
+        let upstream: Vec<_> = fleet
+            .connections
+            .iter()
+            .filter(|path| path.to == vessel.name)
+            .map(|path| format!("{} ({})", path.from, path.condition))
+            .collect();
+        let after = if upstream.is_empty() { "-".to_owned() } else { upstream.join(", ") };
+        table.row([vessel.name.as_str().into(), after.into()]);
+    }
+    table.render()
+}
+
+fn delete(session: &Session, name: &str) -> anyhow::Result<()> {
+    let fleet = session.fleet(name)?;
+    let answer = session.client.delete(&format!("/fleets/{}", fleet.id))?;
+    if session.json {
+        return Ok(print_json(answer.raw())?);
+    }
+    print(&format!("deleted  {}/{}\n", printable(&fleet.project_name), printable(&fleet.name)))?;
+    if fleet.webhook {
+        advise("Its webhook is gone with it. Runs that were already accepted still finish.");
+    }
+    Ok(())
+}
+
+fn versions(session: &Session, name: &str) -> anyhow::Result<()> {
+    let fleet = session.fleet(name)?;
+    let path = format!("/fleets/{}/versions", fleet.id);
+    let versions = session.client.list_by(&path, usize::MAX, CLIENT_VERSIONS_PAGE)?;
+    if session.json {
+        return Ok(print_json(&joined(&versions))?);
+    }
+    let now = SystemClock.now();
+    let mut table = Table::new(["VERSION", "SAVED", "TIME", ""]);
+    for version in versions {
+        let version: Version = version.parse()?;
+        let is_current = version.version == fleet.version;
+        table.row([
+            version.version.to_string().into(),
+            time::relative(now, version.created_at).into(),
+            version.created_at.to_string().into(),
+            if is_current { "current" } else { "" }.into(),
+        ]);
+    }
+    Ok(print(&table.render())?)
+}
+
+fn compare(session: &Session, name: &str, old: u32, new: Option<u32>) -> anyhow::Result<()> {
+    let fleet = session.fleet(name)?;
+    let get = |version: u32| {
+        session
+            .client
+            .get(&format!("/fleets/{}/versions/{version}", fleet.id))
+            .with_context(|| format!("version {version} of {}", printable(&fleet.name)))
+    };
+    let (old, new) = (get(old)?, get(new.unwrap_or(fleet.version))?);
+    if session.json {
+        return Ok(print_json(&joined([&old, &new]))?);
+    }
+    let (old, new): (Version, Version) = (old.parse()?, new.parse()?);
+    if old.yaml == new.yaml {
+        advise(&format!("Versions {} and {} are the same.", old.version, new.version));
+        return Ok(());
+    }
+    Ok(print(&render_diff(&old, &new))?)
+}
+
+fn render_diff(old: &Version, new: &Version) -> String {
+    let mut text = String::new();
+    let mut line = |shown: String| {
+        text.push_str(&shown);
+        text.push('\n');
+    };
+    line(styled(&format!("--- version {}", old.version), BOLD));
+    line(styled(&format!("+++ version {}", new.version), BOLD));
+    for changed in diff(&old.yaml, &new.yaml) {
+        line(match changed {
+            Line::Same(text) => format!("  {}", printable(text)),
+            Line::Removed(text) => styled(&format!("- {}", printable(text)), BAD),
+            Line::Added(text) => styled(&format!("+ {}", printable(text)), GOOD),
+        });
+    }
+    text
+}
+
+fn revert(session: &Session, name: &str, version: u32) -> anyhow::Result<()> {
+    let before = session.fleet(name)?;
+    let path = format!("/fleets/{}/versions/{version}/revert", before.id);
+    let answer = session.client.post(&path)?;
+    if session.json {
+        return Ok(print_json(answer.raw())?);
+    }
+    let fleet: Fleet = answer.parse()?;
+    let (project, name) = (printable(&fleet.project_name), printable(&fleet.name));
+    let what = if fleet.version == before.version { "unchanged" } else { "reverted " };
+    print(&format!("{what} {project}/{name}  version {}\n", fleet.version))?;
+    advise(&format!("It has the content of version {version}."));
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fleet() -> Fleet {
+        serde_json::from_str(
+            r#"{"id":"6f1c0000-0000-4000-8000-000000000001","name":"deploy","project_id":"p",
+                "project_name":"default","version":3,"created_at":"2026-01-02T03:04:05.000Z",
+                "updated_at":"2026-01-02T03:04:05.000Z","webhook":true,"concurrency":null,
+                "delivery":"at_least_once","vessels":[{"id":"1","name":"build"},
+                {"id":"2","name":"notify"}],
+                "connections":[{"from":"build","to":"notify","condition":"ERRORED"}]}"#,
+        )
+        .unwrap()
+    }
+
+    fn plain(text: &str) -> String {
+        anstream::adapter::strip_str(text).to_string()
+    }
+
+    #[test]
+    fn a_fleet_shows_what_starts_after_what() {
+        let now = "2026-01-02T03:06:05Z".parse().unwrap();
+        let text = plain(&render_fleet(&fleet(), now));
+        assert!(text.contains("version      3 (2m ago)\n"), "{text}");
+        let table = "VESSEL  STARTS AFTER\nbuild   -\nnotify  build (ERRORED)\n";
+        assert!(text.ends_with(table), "{text}");
+    }
+
+    #[test]
+    fn the_list_is_a_table() {
+        let now = "2026-01-02T03:06:05Z".parse().unwrap();
+        let expected = "\
+PROJECT  FLEET   VESSELS  VERSION  WEBHOOK  UPDATED  ID
+default  deploy  2        3        yes      2m ago   6f1c0000-0000-4000-8000-000000000001
+";
+        assert_eq!(plain(&render_list(&[fleet()], now)), expected);
+    }
+
+    #[test]
+    fn a_comparison_names_both_versions() {
+        let version = |version, yaml: &str| Version {
+            version,
+            created_at: Timestamp::default(),
+            yaml: yaml.to_owned(),
+        };
+        let text = render_diff(&version(1, "name: a\nx: 1\n"), &version(2, "name: a\nx: 2\n"));
+        assert_eq!(plain(&text), "--- version 1\n+++ version 2\n  name: a\n- x: 1\n+ x: 2\n");
+    }
+}

@@ -1,0 +1,248 @@
+//! The command line: its shape, and which file holds which verb. Verbs that ask a running server
+//! for something are clients of the admin API and nothing else.
+
+use std::process::ExitCode;
+
+use clap::{Arg, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use crate::model::run::Status;
+use crate::os::logging;
+
+mod api;
+mod backup;
+mod client;
+mod completions;
+pub mod daemon;
+mod demo;
+mod diff;
+mod doctor;
+mod fleet;
+mod follow;
+mod help;
+mod locate;
+mod manual;
+mod open;
+pub mod output;
+mod progress;
+mod restore;
+mod run;
+mod runs;
+mod serve;
+mod session;
+mod table;
+mod time;
+mod webhook;
+mod wrap;
+
+const FIRST_STEPS: &str = "\
+First steps:
+    boathook demo                        see it work, in a throwaway server
+    boathook serve                       start a server of your own
+    boathook fleet apply deploy.yaml     teach it a fleet
+    boathook webhook add deploy          get the URL that starts it
+    boathook runs list                   see what became of it
+    boathook open                        the same and more in your browser";
+
+/// Turns a POST into a durable run of your own programs.
+///
+/// A fleet is a graph of vessels, which are programs. A fleet has at most one webhook, a secret
+/// URL: whatever is POSTed to it is kept safe on disk, and then its vessels run with it.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    arg_required_else_help = true,
+    disable_help_subcommand = true,
+    after_help = format!("{FIRST_STEPS}\n\n{}", help::overview())
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Run the server
+    Serve(Box<serve::ServeArgs>),
+    /// Show the whole thing at work in a throwaway server
+    Demo(demo::DemoArgs),
+    /// Apply, list, show and delete fleets, and look at their versions
+    Fleet(fleet::FleetArgs),
+    /// Add, show, replace and remove a fleet's webhook
+    Webhook(webhook::WebhookArgs),
+    /// Start a run of a fleet
+    Run(run::RunArgs),
+    /// List, show, follow, stop and replay runs
+    Runs(runs::RunsArgs),
+    /// Examine the server and its machine, and say what to do about what is found
+    Doctor(doctor::DoctorArgs),
+    /// Save everything that a running server has in one file
+    Backup(backup::BackupArgs),
+    /// Make a new data directory of a backup, or verify one
+    Restore(restore::RestoreArgs),
+    /// Print a completion script for a shell
+    Completions(completions::CompletionsArgs),
+    /// Write the manual pages into a directory, for packagers
+    #[command(hide = true)]
+    Manual(manual::ManualArgs),
+    /// Print a link that signs your browser in to the web pages, once
+    Open(open::OpenArgs),
+    /// Explain a topic, or a verb
+    Help(help::HelpArgs),
+}
+
+/// How a verb ended that did not fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It did what it was asked to.
+    Done,
+    /// It did some of it, and has said what it did not.
+    PartlyFailed,
+    /// The run that it followed ended with this status.
+    Followed(Status),
+}
+
+impl Outcome {
+    /// The exit status that scripts see.
+    fn code(self) -> u8 {
+        match self {
+            Outcome::Done | Outcome::Followed(Status::Success) => 0,
+            Outcome::Followed(Status::Errored) => 3,
+            Outcome::Followed(Status::Terminated) => 4,
+            Outcome::Followed(Status::Incomplete) => 5,
+            // A run is followed to its end; any other status means that it was not.
+            Outcome::PartlyFailed | Outcome::Followed(_) => 1,
+        }
+    }
+}
+
+impl From<Outcome> for ExitCode {
+    fn from(outcome: Outcome) -> Self {
+        outcome.code().into()
+    }
+}
+
+/// Reads the command line and the environment. Ends the process where these ask for help or are
+/// wrong.
+pub fn parse() -> Cli {
+    let parsed = without_empty_variables(Cli::command())
+        .try_get_matches()
+        .and_then(|matches| Cli::from_arg_matches(&matches));
+    parsed.unwrap_or_else(|error| {
+        if error.use_stderr() && logging::writes_to_journal() {
+            output::fail(error.to_string().trim_end());
+            std::process::exit(error.exit_code());
+        }
+        error.exit()
+    })
+}
+
+/// A variable without a value is unset, as `Environment=BOATHOOK_WORKERS=` in a drop-in means it.
+fn without_empty_variables(command: Command) -> Command {
+    let is_empty = |argument: &Arg| {
+        argument.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty())
+    };
+    command
+        .mut_args(|argument| if is_empty(&argument) { argument.env(None) } else { argument })
+        .mut_subcommands(without_empty_variables)
+}
+
+/// Does what the command line says.
+///
+/// # Errors
+/// When it could not be done, with a message for the person who typed it.
+pub fn run(cli: Cli) -> anyhow::Result<Outcome> {
+    match cli.verb {
+        Verb::Serve(arguments) => serve::run(*arguments),
+        Verb::Demo(arguments) => demo::run(&arguments),
+        Verb::Fleet(arguments) => fleet::run(arguments),
+        Verb::Webhook(arguments) => webhook::run(arguments),
+        Verb::Run(arguments) => run::run(arguments),
+        Verb::Runs(arguments) => runs::run(arguments),
+        Verb::Doctor(arguments) => doctor::run(&arguments),
+        Verb::Backup(arguments) => backup::run(&arguments),
+        Verb::Restore(arguments) => restore::run(&arguments),
+        Verb::Completions(arguments) => completions::run(&arguments),
+        Verb::Manual(arguments) => manual::run(&arguments),
+        Verb::Open(arguments) => open::run(&arguments),
+        Verb::Help(arguments) => help::run(&arguments),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_lines_of_the_contract_are_understood() {
+        for line in [
+            "serve --config f --data-dir d --hooks-listen 0.0.0.0:9000 --admin-listen [::1]:0 \
+             --public-url https://a.example",
+            "demo --exit",
+            "fleet apply a.yaml dir -",
+            "fleet list --json",
+            "fleet --data-dir d show x --yaml",
+            "fleet delete x",
+            "fleet versions x",
+            "fleet diff x 1",
+            "fleet diff x 1 2",
+            "fleet revert x 1",
+            "webhook add x --url http://h",
+            "webhook show x --token-file f",
+            "webhook replace x --grace 1h30m",
+            "webhook remove x",
+            "run x --body - --header X-A:b --header Y:c --follow",
+            "run x --overrides f --json",
+            "runs list --fleet x --status errored --trigger webhook --since 2h --limit 5",
+            "runs list --since 2026-01-02T03:04:05Z",
+            "runs show r",
+            "runs logs r --vessel v --follow",
+            "runs body r",
+            "runs stop r",
+            "doctor",
+            "doctor --data-dir d --json",
+            "completions bash",
+            "runs replay r",
+            "runs replay r --from v",
+            "open",
+            "backup f --url http://h --json",
+            "backup -",
+            "restore f --data-dir d --resume-runs",
+            "restore --verify f --json",
+            "restore - --data-dir d",
+            "help",
+            "help operating",
+            "help fleet apply",
+        ] {
+            let words = ["boathook"].into_iter().chain(line.split_whitespace());
+            if let Err(error) = Cli::try_parse_from(words) {
+                panic!("{line}: {error}");
+            }
+        }
+        for line in [
+            "runs list --status gone",
+            "run x --body a --overrides b",
+            "fleet apply",
+            "backup",
+            "restore f --verify --resume-runs",
+        ] {
+            let words = ["boathook"].into_iter().chain(line.split_whitespace());
+            assert_eq!(Cli::try_parse_from(words).unwrap_err().exit_code(), 2, "{line}");
+        }
+    }
+
+    #[test]
+    fn exit_codes_are_those_of_the_contract() {
+        let of = |status| Outcome::Followed(status).code();
+        assert_eq!(of(Status::Success), 0);
+        assert_eq!(of(Status::Errored), 3);
+        assert_eq!(of(Status::Terminated), 4);
+        assert_eq!(of(Status::Incomplete), 5);
+        assert_eq!(Outcome::Done.code(), 0);
+        assert_eq!(Outcome::PartlyFailed.code(), 1);
+    }
+}

@@ -1,0 +1,503 @@
+//! The settings of a server and where they come from: a flag, else the environment, else
+//! `boathook.toml`, else a default from [`crate::model::limits`]. Knows nothing of what they are used for.
+//!
+//! [`Sources`] is the one table: a field there is a flag, an environment variable and a line of the
+//! file at once. [`Settings`] is what comes out, complete and checked.
+
+use std::ffi::OsString;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::model::limits;
+use crate::model::mail::MailServer;
+use crate::model::network::Networks;
+use crate::model::rate::Rate;
+use crate::model::retention::Retention;
+
+mod environment;
+mod file;
+pub mod secrets;
+mod smtp;
+mod url;
+mod values;
+
+pub use environment::{UnknownVariable, unknown_variables};
+
+pub use file::settings_file;
+use file::{read_default_file, read_file};
+pub use smtp::SmtpUrl;
+use smtp::{MailSettings, mail_server};
+pub use url::{HttpUrl, PublicUrl, Reach};
+pub use values::{
+    ByteSize, Count, HostNames, KeepWorkdir, ListenAddress, LogLevel, Names, Period,
+    TrustedProxies, whole_number,
+};
+
+/// The name of the configuration file, in the data directory and in [`SYSTEM_DIRECTORY`].
+pub const FILE_NAME: &str = "boathook.toml";
+/// Where a configuration file for the whole machine is looked for.
+pub const SYSTEM_DIRECTORY: &str = "/etc/boathook";
+/// Where the packaged service keeps its data.
+pub const SYSTEM_DATA_DIRECTORY: &str = "/var/lib/boathook";
+
+/// One source of settings: what the command line and environment say, or what the file says. The
+/// help texts name the defaults of [`crate::model::limits`]; a test holds them to it.
+#[derive(Clone, Debug, Default, clap::Args, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Sources {
+    /// Where everything is kept [default: $STATE_DIRECTORY, else $XDG_STATE_HOME/boathook, else
+    /// ~/.local/state/boathook]
+    #[arg(long, env = "BOATHOOK_DATA_DIR", value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+
+    /// Where webhooks listen; port 0 picks a free one [default: 127.0.0.1:9000]
+    #[arg(long, env = "BOATHOOK_HOOKS_LISTEN", value_name = "ADDR")]
+    pub hooks_listen: Option<ListenAddress>,
+
+    /// Where the admin API listens; port 0 picks a free one [default: 127.0.0.1:9001]
+    #[arg(long, env = "BOATHOOK_ADMIN_LISTEN", value_name = "ADDR")]
+    pub admin_listen: Option<ListenAddress>,
+
+    /// Names by which browsers may ask for the admin pages, separated by commas; those of a proxy in
+    /// front [default: addresses and localhost only]
+    #[arg(long, env = "BOATHOOK_ADMIN_HOSTS", value_name = "NAMES")]
+    pub admin_hosts: Option<HostNames>,
+
+    /// What webhook URLs begin with, as senders see it: https://hooks.example.com [default: the
+    /// address of the listener]
+    #[arg(long, env = "BOATHOOK_PUBLIC_URL", value_name = "URL")]
+    pub public_url: Option<PublicUrl>,
+
+    /// Certificate of the webhook listener, with those between it and the root, as PEM; read again
+    /// at SIGHUP [default: no TLS]
+    #[arg(long, env = "BOATHOOK_TLS_CERT", value_name = "FILE")]
+    pub tls_cert: Option<PathBuf>,
+
+    /// Private key of the certificate, as PEM
+    #[arg(long, env = "BOATHOOK_TLS_KEY", value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
+
+    /// Vessels that run at a time [default: 4 per core, at least 8]
+    #[arg(long, env = "BOATHOOK_WORKERS", value_name = "N")]
+    pub workers: Option<Count>,
+
+    /// Runs that may wait to start; beyond it senders get 503 [default: 1000000]
+    #[arg(long, env = "BOATHOOK_MAX_QUEUED_RUNS", value_name = "N")]
+    pub max_queued_runs: Option<Count>,
+
+    /// Connections to a listener at a time; beyond it idle ones give way, or clients get 503
+    /// [default: 1024]
+    #[arg(long, env = "BOATHOOK_MAX_CONNECTIONS", value_name = "N")]
+    pub max_connections: Option<Count>,
+
+    /// Of these, connections from one address; loopback is not counted [default: 128]
+    #[arg(long, env = "BOATHOOK_MAX_CONNECTIONS_PER_IP", value_name = "N")]
+    pub max_connections_per_ip: Option<Count>,
+
+    /// How long a client may take to send a request without its body [default: 10s]
+    #[arg(long, env = "BOATHOOK_HEAD_TIMEOUT", value_name = "DURATION")]
+    pub head_timeout: Option<Period>,
+
+    /// How long a client may take to send a small body [default: 60s]
+    #[arg(long, env = "BOATHOOK_BODY_TIMEOUT", value_name = "DURATION")]
+    pub body_timeout: Option<Period>,
+
+    /// How fast larger bodies must come, per second: --body-timeout is prolonged by a second for
+    /// so many bytes [default: 1MiB]
+    #[arg(long, env = "BOATHOOK_BODY_MIN_RATE", value_name = "BYTES")]
+    pub body_min_rate: Option<ByteSize>,
+
+    /// How long a connection may stay open between two requests [default: 30s]
+    #[arg(long, env = "BOATHOOK_IDLE_TIMEOUT", value_name = "DURATION")]
+    pub idle_timeout: Option<Period>,
+
+    /// How long a client may take none of an answer [default: 30s]
+    #[arg(long, env = "BOATHOOK_WRITE_TIMEOUT", value_name = "DURATION")]
+    pub write_timeout: Option<Period>,
+
+    /// Largest request body; beyond it senders get 413 [default: 25MiB]
+    #[arg(long, env = "BOATHOOK_MAX_BODY_BYTES", value_name = "BYTES")]
+    pub max_body_bytes: Option<ByteSize>,
+
+    /// Bytes of all bodies over 64 KiB that may be arriving at a time; beyond it senders get 503
+    /// [default: 512MiB]
+    #[arg(long, env = "BOATHOOK_MAX_INFLIGHT_BODY_BYTES", value_name = "BYTES")]
+    pub max_inflight_body_bytes: Option<ByteSize>,
+
+    /// Free disk space below which senders get 503; 0 to do without [default: 512MiB]
+    #[arg(long, env = "BOATHOOK_MIN_FREE_BYTES", value_name = "BYTES")]
+    pub min_free_bytes: Option<ByteSize>,
+
+    /// Proxies whose X-Forwarded-For or Forwarded tells where a request comes from, such as
+    /// 127.0.0.1,::1,10.0.0.0/8 [default: none]
+    #[arg(long, env = "BOATHOOK_TRUSTED_PROXIES", value_name = "NETWORKS")]
+    pub trusted_proxies: Option<TrustedProxies>,
+
+    /// Requests that one address may send to the webhook listener, such as 100/m or
+    /// 100/m burst 20; beyond it senders get 429 [default: no limit]
+    #[arg(long, env = "BOATHOOK_RATE_LIMIT_PER_IP", value_name = "RATE")]
+    pub rate_limit_per_ip: Option<Rate>,
+
+    /// Output kept per attempt of a vessel [default: 10MiB]
+    #[arg(long, env = "BOATHOOK_MAX_OUTPUT_BYTES", value_name = "BYTES")]
+    pub max_output_bytes: Option<ByteSize>,
+
+    /// Clients that may follow output, or download what is long, at a time [default: 64]
+    #[arg(long, env = "BOATHOOK_MAX_FOLLOWERS", value_name = "N")]
+    pub max_followers: Option<Count>,
+
+    /// Crashes of the server that a run may have behind it before it is given up [default: 3]
+    #[arg(long, env = "BOATHOOK_MAX_CRASH_ATTEMPTS", value_name = "N")]
+    pub max_crash_attempts: Option<Count>,
+
+    /// Where runs have their work directories [default: <data-dir>/work]
+    #[arg(long, env = "BOATHOOK_WORK_DIR", value_name = "DIR")]
+    pub work_dir: Option<PathBuf>,
+
+    /// Where the values of secrets are, a file each [default: $CREDENTIALS_DIRECTORY]
+    #[arg(long, env = "BOATHOOK_SECRETS_DIR", value_name = "DIR")]
+    pub secrets_dir: Option<PathBuf>,
+
+    /// Whether a work directory stays when its run has ended [default: never]
+    #[arg(long, env = "BOATHOOK_KEEP_WORKDIR", value_name = "WHEN")]
+    pub keep_workdir: Option<KeepWorkdir>,
+
+    /// Which runs that have ended are kept: how long, how many of each fleet, or both, such as
+    /// 30d, "1000 runs" or "30d, 1000 runs"; or forever [default: 90d]
+    #[arg(long, env = "BOATHOOK_KEEP_RUNS", value_name = "RUNS")]
+    pub keep_runs: Option<Retention>,
+
+    /// Users that fleets may have their vessels run as; takes a server that runs as root or with
+    /// the capabilities for it [default: none]
+    #[arg(long, env = "BOATHOOK_ALLOWED_USERS", value_name = "NAMES")]
+    pub allowed_users: Option<Names>,
+
+    /// Hosts that fleets may have told how runs ended: HOST or HOST:PORT [default: none]
+    #[arg(long, env = "BOATHOOK_NOTIFY_HOSTS", value_name = "NAMES")]
+    pub notify_hosts: Option<Names>,
+
+    /// Programs that fleets may have run when runs have ended: absolute paths [default: none]
+    #[arg(long, env = "BOATHOOK_NOTIFY_COMMANDS", value_name = "NAMES")]
+    pub notify_commands: Option<Names>,
+
+    /// The mail server for notifications: smtps://HOST, smtp+starttls://HOST, or smtp://HOST
+    /// without encryption [default: no e-mail is sent]
+    #[arg(long, env = "BOATHOOK_SMTP", value_name = "URL")]
+    pub smtp: Option<SmtpUrl>,
+
+    /// The address that e-mail comes from
+    #[arg(long, env = "BOATHOOK_SMTP_FROM", value_name = "ADDRESS")]
+    pub smtp_from: Option<String>,
+
+    /// The user that the mail server asks for
+    #[arg(long, env = "BOATHOOK_SMTP_USER", value_name = "NAME")]
+    pub smtp_user: Option<String>,
+
+    /// The name of the secret that is this user's password
+    #[arg(long, env = "BOATHOOK_SMTP_SECRET", value_name = "NAME")]
+    pub smtp_secret: Option<String>,
+
+    /// By what name to greet the mail server: a name with its domain, or an address in brackets
+    /// [default: the machine's own name, else its address]
+    #[arg(long, env = "BOATHOOK_SMTP_HELLO", value_name = "NAME")]
+    pub smtp_hello: Option<String>,
+
+    /// How long running vessels may take to finish when the server stops [default: 30s]
+    #[arg(long, env = "BOATHOOK_SHUTDOWN_GRACE", value_name = "DURATION")]
+    pub shutdown_grace: Option<Period>,
+
+    /// How long a vessel may take to end after SIGTERM before it is killed [default: 10s]
+    #[arg(long, env = "BOATHOOK_KILL_GRACE", value_name = "DURATION")]
+    pub kill_grace: Option<Period>,
+
+    /// How much to log: off, error, warn, info, debug or trace [default: info]
+    #[arg(long, env = "BOATHOOK_LOG", value_name = "LEVEL")]
+    pub log: Option<LogLevel>,
+}
+
+/// The settings of a server, complete and checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// The file that they were read from, or would be.
+    pub file: PathBuf,
+    /// Absolute; may not exist yet.
+    pub data_dir: PathBuf,
+    pub hooks_listen: SocketAddr,
+    /// Whether that is not the default.
+    pub sets_hooks_listen: bool,
+    pub admin_listen: SocketAddr,
+    /// Whether that is not the default.
+    pub sets_admin_listen: bool,
+    /// In lower case.
+    pub admin_hosts: Vec<String>,
+    pub public_url: Option<PublicUrl>,
+    pub tls: Option<TlsFiles>,
+    pub workers: usize,
+    pub max_queued_runs: usize,
+    pub max_connections: usize,
+    pub max_connections_per_ip: usize,
+    pub head_timeout: Duration,
+    pub body_timeout: Duration,
+    /// Bytes per second.
+    pub body_min_rate: u64,
+    pub idle_timeout: Duration,
+    pub write_timeout: Duration,
+    pub max_body_bytes: u64,
+    pub max_inflight_body_bytes: u64,
+    pub min_free_bytes: u64,
+    pub trusted_proxies: Networks,
+    pub rate_limit_per_ip: Option<Rate>,
+    pub max_output_bytes: u64,
+    pub max_followers: usize,
+    pub max_crash_attempts: u32,
+    /// Absolute; may not exist yet.
+    pub work_dir: PathBuf,
+    /// Absolute; may not exist yet. `None`: there are no secrets.
+    pub secrets_dir: Option<PathBuf>,
+    pub keep_workdir: KeepWorkdir,
+    pub keep_runs: Retention,
+    pub allowed_users: Vec<String>,
+    pub notify_hosts: Vec<String>,
+    pub notify_commands: Vec<String>,
+    pub mail: Option<MailServer>,
+    pub shutdown_grace: Duration,
+    pub kill_grace: Duration,
+    pub log: log::LevelFilter,
+}
+
+/// What TLS on the webhook listener needs. Both absolute.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+}
+
+/// Why there are no settings. Each message says where to look.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("cannot read {}: {source}", path.display())]
+    Read { path: PathBuf, source: io::Error },
+    #[error("{}:{line}: {message}", path.display())]
+    Line { path: PathBuf, line: usize, message: String },
+    #[error(
+        "{}: data_dir: this file was found in {}, so it cannot name another data directory; \
+         give that one with --data-dir, or this file with --config",
+        path.display(),
+        data_dir.display()
+    )]
+    Misplaced { path: PathBuf, data_dir: PathBuf },
+    #[error("no home directory to keep data in; name one with --data-dir")]
+    NoDataDirectory,
+    #[error("{key}: {message}")]
+    Value { key: &'static str, message: String },
+    #[error("cannot tell the current directory: {0}")]
+    CurrentDirectory(#[source] io::Error),
+}
+
+impl Settings {
+    /// Completes what the command line and the environment say (`given`) from the configuration
+    /// file and the defaults. Without `file`, the first that exists of `boathook.toml` in the data
+    /// directory and in [`SYSTEM_DIRECTORY`] is read.
+    ///
+    /// # Errors
+    /// When the file cannot be read or a value is out of bounds.
+    pub fn load(given: Sources, file: Option<&Path>) -> Result<Self, ConfigError> {
+        let environment = |name: &str| std::env::var_os(name);
+        let data_dir = match &given.data_dir {
+            Some(data_dir) => Some(data_dir.clone()),
+            None => default_data_directory(environment, std::env::home_dir()),
+        };
+        let from_file = match file {
+            Some(path) => read_file(path)?.ok_or_else(|| ConfigError::Read {
+                path: path.to_owned(),
+                source: io::ErrorKind::NotFound.into(),
+            })?,
+            None => read_default_file(data_dir.as_deref(), Path::new(SYSTEM_DIRECTORY))?,
+        };
+        let settings = Self::resolve(given, from_file, data_dir)?;
+        Ok(match file {
+            Some(file) => Self { file: absolute(file)?, ..settings },
+            None => settings,
+        })
+    }
+
+    /// Settings from `given` and the defaults alone, whatever the machine's files say.
+    ///
+    /// # Errors
+    /// When a value is out of bounds.
+    pub fn without_file(given: Sources) -> Result<Self, ConfigError> {
+        Self::resolve(given, Sources::default(), None)
+    }
+
+    fn resolve(
+        given: Sources,
+        file: Sources,
+        data_dir_default: Option<PathBuf>,
+    ) -> Result<Self, ConfigError> {
+        macro_rules! first {
+            ($name:ident) => {
+                given.$name.or(file.$name)
+            };
+        }
+        let data_dir = first!(data_dir).or(data_dir_default).ok_or(ConfigError::NoDataDirectory)?;
+        let data_dir = absolute(&data_dir)?;
+        let work_dir = match first!(work_dir) {
+            Some(work_dir) => absolute(&work_dir)?,
+            None => data_dir.join("work"),
+        };
+        let tls = tls_files(first!(tls_cert), first!(tls_key))?;
+        let mail = mail_server(MailSettings {
+            url: first!(smtp),
+            from: first!(smtp_from),
+            user: first!(smtp_user),
+            secret: first!(smtp_secret),
+            hello: first!(smtp_hello),
+        })?;
+        let workers = first!(workers).map_or_else(workers_default, Count::get);
+        if workers > limits::WORKERS_MAX {
+            let message =
+                format!("{workers} threads are too many; at most {}", limits::WORKERS_MAX);
+            return Err(ConfigError::Value { key: "workers", message });
+        }
+        let Names(notify_hosts) = first!(notify_hosts).unwrap_or_default();
+        let Names(notify_commands) = first!(notify_commands).unwrap_or_default();
+        check_notify(&notify_hosts, &notify_commands)?;
+        let timeout = |key, given: Option<Period>, default| match given {
+            None => Ok(default),
+            Some(Period(time)) if limits::TIMEOUT_RANGE.contains(&time) => Ok(time),
+            Some(_) => {
+                let message = "a timeout is between one second and one day".to_owned();
+                Err(ConfigError::Value { key, message })
+            }
+        };
+        Ok(Self {
+            sets_hooks_listen: first!(hooks_listen).is_some(),
+            hooks_listen: first!(hooks_listen).map_or_else(|| loopback(9000), |listen| listen.0),
+            sets_admin_listen: first!(admin_listen).is_some(),
+            admin_listen: first!(admin_listen).map_or_else(|| loopback(9001), |listen| listen.0),
+            admin_hosts: first!(admin_hosts).unwrap_or_default().0,
+            public_url: first!(public_url),
+            tls,
+            workers,
+            max_queued_runs: first!(max_queued_runs).map_or(limits::QUEUED_RUNS_MAX, Count::get),
+            max_connections: first!(max_connections).map_or(limits::CONNECTIONS_MAX, Count::get),
+            max_connections_per_ip: first!(max_connections_per_ip)
+                .map_or(limits::CONNECTIONS_PER_IP_MAX, Count::get),
+            head_timeout: timeout("head_timeout", first!(head_timeout), limits::HEAD_TIMEOUT)?,
+            body_timeout: timeout("body_timeout", first!(body_timeout), limits::BODY_TIMEOUT)?,
+            body_min_rate: first!(body_min_rate).map_or(limits::BODY_RATE_MIN, |size| size.0),
+            idle_timeout: timeout("idle_timeout", first!(idle_timeout), limits::IDLE_TIMEOUT)?,
+            write_timeout: timeout("write_timeout", first!(write_timeout), limits::WRITE_TIMEOUT)?,
+            max_inflight_body_bytes: first!(max_inflight_body_bytes)
+                .map_or(limits::BODIES_ON_DISK_BYTES_MAX, |size| size.0),
+            max_body_bytes: first!(max_body_bytes).map_or(limits::BODY_BYTES_MAX, |size| size.0),
+            min_free_bytes: first!(min_free_bytes).map_or(limits::FREE_BYTES_MIN, |size| size.0),
+            trusted_proxies: first!(trusted_proxies).map(|proxies| proxies.0).unwrap_or_default(),
+            rate_limit_per_ip: first!(rate_limit_per_ip),
+            max_output_bytes: first!(max_output_bytes)
+                .map_or(limits::OUTPUT_BYTES_MAX, |size| size.0),
+            max_followers: first!(max_followers).map_or(limits::FOLLOWERS_MAX, Count::get),
+            max_crash_attempts: first!(max_crash_attempts)
+                .map_or(limits::CRASH_ATTEMPTS_MAX, |count| {
+                    u32::try_from(count.get()).unwrap_or(u32::MAX)
+                }),
+            secrets_dir: match first!(secrets_dir).or_else(credentials_directory) {
+                Some(directory) => Some(absolute(&directory)?),
+                None => None,
+            },
+            keep_workdir: first!(keep_workdir).unwrap_or_default(),
+            keep_runs: first!(keep_runs).unwrap_or_default(),
+            allowed_users: first!(allowed_users).unwrap_or_default().0,
+            notify_hosts,
+            notify_commands,
+            mail,
+            shutdown_grace: first!(shutdown_grace).map_or(limits::SHUTDOWN_GRACE, |time| time.0),
+            kill_grace: first!(kill_grace).map_or(limits::KILL_GRACE, |time| time.0),
+            log: first!(log).unwrap_or_default().0,
+            file: settings_file(&data_dir),
+            data_dir,
+            work_dir,
+        })
+    }
+}
+
+/// The data directory of a server that was given none: `$STATE_DIRECTORY` (systemd.exec(5)), else
+/// `$XDG_STATE_HOME/boathook`, else `~/.local/state/boathook`.
+pub fn default_data_directory(
+    environment: impl Fn(&str) -> Option<OsString>,
+    home: Option<PathBuf>,
+) -> Option<PathBuf> {
+    // Both variables are required to be absolute by those who define them; others are ignored.
+    let absolute = |path: PathBuf| path.is_absolute().then_some(path);
+    let of_service = environment("STATE_DIRECTORY").and_then(|paths| {
+        // A unit with several state directories gets them all, separated by colons.
+        std::env::split_paths(&paths).next().and_then(absolute)
+    });
+    of_service.or_else(|| {
+        let state = environment("XDG_STATE_HOME").map(PathBuf::from).and_then(absolute);
+        state
+            .or_else(|| Some(home.and_then(absolute)?.join(".local/state")))
+            .map(|state| state.join("boathook"))
+    })
+}
+
+/// Where systemd has put the credentials of the service (systemd.exec(5), LoadCredential=).
+pub fn credentials_directory() -> Option<PathBuf> {
+    std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from)
+}
+
+fn absolute(path: &Path) -> Result<PathBuf, ConfigError> {
+    std::path::absolute(path).map_err(ConfigError::CurrentDirectory)
+}
+
+/// Refuses what could never be what a fleet asks for.
+fn check_notify(hosts: &[String], commands: &[String]) -> Result<(), ConfigError> {
+    let refused = |key, message| Err(ConfigError::Value { key, message });
+    let is_host = |host: &str| {
+        let url: Result<HttpUrl, _> = format!("http://{host}").parse();
+        url.is_ok_and(|url| url.path.is_empty())
+    };
+    if let Some(host) = hosts.iter().find(|host| !is_host(host)) {
+        let message = format!("not HOST or HOST:PORT: {host:?}; write it without scheme and path");
+        return refused("notify_hosts", message);
+    }
+    if let Some(command) = commands.iter().find(|command| !command.starts_with('/')) {
+        return refused("notify_commands", format!("not an absolute path: {command:?}"));
+    }
+    Ok(())
+}
+
+fn tls_files(
+    certificate: Option<PathBuf>,
+    key: Option<PathBuf>,
+) -> Result<Option<TlsFiles>, ConfigError> {
+    match (certificate, key) {
+        (Some(certificate), Some(key)) => {
+            let (certificate, key) = (absolute(&certificate)?, absolute(&key)?);
+            Ok(Some(TlsFiles { certificate, key }))
+        }
+        (None, None) => Ok(None),
+        (given, _) => {
+            let message = "tls_cert and tls_key go together; set both, or neither".to_owned();
+            let key = if given.is_some() { "tls_key" } else { "tls_cert" };
+            Err(ConfigError::Value { key, message })
+        }
+    }
+}
+
+fn loopback(port: u16) -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, port).into()
+}
+
+fn workers_default() -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    (cores * limits::WORKERS_PER_CORE).clamp(limits::WORKERS_MIN, limits::WORKERS_MAX)
+}
+
+#[cfg(test)]
+mod tests;

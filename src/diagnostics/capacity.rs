@@ -1,0 +1,129 @@
+//! Limits that the system sets: open files, and processes with their threads.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use rustix::process::{Resource, getrlimit};
+
+use crate::model::finding::Finding;
+use crate::os::descriptors::{self, Wanted};
+use crate::runner::sandbox::{control_groups, own_control_groups};
+
+const FILES: &str = "open-files";
+const PROCESSES: &str = "processes";
+/// Processes and threads of one vessel, for a guess: a shell, and what it starts.
+const PER_VESSEL: usize = 4;
+/// Threads besides workers, connections and links.
+const BASE: usize = 32;
+
+/// Whether there is enough of them for what was `wanted`.
+pub(super) fn examine(wanted: Wanted) -> Vec<Finding> {
+    // Root is not held to this one (setrlimit(2)).
+    let is_root = rustix::process::geteuid().is_root();
+    let of_user = (!is_root).then(|| getrlimit(Resource::Nproc).current).flatten();
+    let of_group = group_limit(&own_control_groups(), |it| fs::read_to_string(it).ok());
+    let limits = [(of_user, "LimitNPROC="), (of_group, "TasksMax=")];
+    let least = limits.into_iter().filter_map(|(limit, name)| Some((limit?, name))).min();
+    vec![of_files(descriptors::current(), wanted), of_processes(least, wanted)]
+}
+
+fn of_files(limit: usize, wanted: Wanted) -> Finding {
+    let granted = wanted.within(limit);
+    if granted == wanted {
+        return Finding::ok(FILES, "enough for all connections and workers");
+    }
+    let what = format!(
+        "{limit} at a time are enough for {} connections to each listener, not for {}",
+        granted.connections, wanted.connections
+    );
+    let remedy = format!(
+        "raise the hard limit to {} (LimitNOFILE= in the unit, ulimit -n elsewhere), or lower \
+         `max_connections`",
+        wanted.needed()
+    );
+    Finding::warning(FILES, what, remedy)
+}
+
+fn of_processes(limit: Option<(u64, &str)>, wanted: Wanted) -> Finding {
+    let links = wanted.hook_links.saturating_add(wanted.admin_links);
+    // One reads from a link, another one may answer what came over it.
+    let threads = wanted.connections.saturating_add(links).saturating_mul(2);
+    let vessels = wanted.workers.saturating_mul(PER_VESSEL + 1);
+    let needed = threads.saturating_add(vessels).saturating_add(BASE) as u64;
+    match limit {
+        Some((limit, name)) if limit < needed => {
+            let what = format!(
+                "{limit} at a time, threads included; all connections and workers may take {needed}"
+            );
+            let remedy = format!("raise it ({name} in the unit), or lower `workers`");
+            Finding::warning(PROCESSES, what, remedy)
+        }
+        Some((limit, _)) => Finding::ok(PROCESSES, format!("up to {limit}, threads included")),
+        None => Finding::ok(PROCESSES, "no limit"),
+    }
+}
+
+/// The least that a control group of this process, or one above it, allows.
+fn group_limit(cgroup: &str, read: impl Fn(&Path) -> Option<String>) -> Option<u64> {
+    let groups = control_groups(cgroup).filter_map(|(controllers, path)| {
+        let path = path.trim_start_matches('/');
+        match controllers {
+            "" => Some(("/sys/fs/cgroup", path)),
+            "pids" => Some(("/sys/fs/cgroup/pids", path)),
+            _ => None,
+        }
+    });
+    let limits = groups.flat_map(|(top, path)| {
+        let group = PathBuf::from(top).join(path);
+        let chain = group.ancestors().take_while(|it| it.starts_with(top));
+        chain.map(|it| it.join("pids.max")).collect::<Vec<_>>()
+    });
+    limits.filter_map(|path| read(&path)?.trim().parse().ok()).min()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::finding::Level;
+    use crate::model::limits::WORKERS_PER_CORE;
+
+    const WANTED: Wanted =
+        Wanted { workers: 8, connections: 1024, hook_links: 64, admin_links: 72 };
+
+    #[test]
+    fn limits_are_compared_with_what_is_wanted() {
+        assert_eq!(of_files(WANTED.needed(), WANTED).level, Level::Ok);
+        let short = of_files(1024, WANTED);
+        assert_eq!(short.level, Level::Warning);
+        assert!(short.remedy.unwrap().contains(&WANTED.needed().to_string()));
+        assert_eq!(of_processes(None, WANTED).level, Level::Ok);
+        assert_eq!(of_processes(Some((4915, "TasksMax=")), WANTED).level, Level::Ok);
+        let short = of_processes(Some((512, "TasksMax=")), WANTED);
+        assert!(short.level == Level::Warning && short.remedy.unwrap().contains("TasksMax="));
+    }
+
+    #[test]
+    fn the_packaged_unit_allows_the_processes_that_the_defaults_take() {
+        let unit = include_str!("../../systemd/boathook.service");
+        let limit = unit.lines().find_map(|line| line.strip_prefix("TasksMax=")).unwrap();
+        let limit = Some((limit.parse().unwrap(), "TasksMax="));
+        for cores in [1, 2, 16, 128] {
+            let wanted = Wanted { workers: cores * WORKERS_PER_CORE, ..WANTED };
+            assert_eq!(of_processes(limit, wanted).level, Level::Ok, "{cores} cores");
+        }
+    }
+
+    #[test]
+    fn the_narrowest_group_counts() {
+        let read = |path: &Path| match path.to_str().unwrap() {
+            "/sys/fs/cgroup/a.slice/b.service/pids.max" => Some("max\n".to_owned()),
+            "/sys/fs/cgroup/a.slice/pids.max" => Some("700\n".to_owned()),
+            "/sys/fs/cgroup/pids/c/pids.max" => Some("900\n".to_owned()),
+            _ => None,
+        };
+        assert_eq!(group_limit("0::/a.slice/b.service\n", read), Some(700));
+        assert_eq!(group_limit("8:pids:/c\n1:cpu:/x\n", read), Some(900));
+        assert_eq!(group_limit("0::/\n", read), None);
+        assert_eq!(group_limit("", read), None);
+    }
+}

@@ -1,0 +1,179 @@
+//! Examines a server and the machine it is on, and says what to do about what it finds. Each matter
+//! has a module that looks (thin) and judges (pure, from what was seen). Most of it is done in the
+//! server's process: what it may read, execute and reach is the question, not what whoever asks may.
+//! Changes nothing but for a temporary file to sync.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::config::{self, Settings, UnknownVariable};
+use crate::engine::Engine;
+use crate::listener::forwarding::Forwarding;
+use crate::model::finding::Finding;
+use crate::model::fleet::Program;
+use crate::notify::rules::Rules;
+use crate::os::descriptors::Wanted;
+use crate::runner::mounts::Mounts;
+use crate::runner::output::has_output;
+use crate::runner::sandbox::Sandbox;
+use crate::runner::user;
+use crate::store::{OUTPUT_DIRECTORY, OpenError, Progress, Watch, verify_directory};
+
+mod capacity;
+mod clock;
+mod database;
+mod directory;
+mod exposure;
+mod listening;
+mod time_zones;
+
+pub use listening::bind_advice;
+
+/// What a server knows of itself that its engine does not.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    pub settings: Settings,
+    /// Where the listeners really are.
+    pub hooks: SocketAddr,
+    pub admin: SocketAddr,
+    /// What it could use of file descriptors.
+    pub descriptors: Wanted,
+    pub forwarding: Arc<Forwarding>,
+    /// Where notifications may go.
+    pub rules: Rules,
+}
+
+impl Facts {
+    /// Where the webhook listener is, as a URL without a path.
+    pub fn hooks_url(&self) -> String {
+        let scheme = if self.settings.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.hooks)
+    }
+
+    /// Where the admin listener is, likewise.
+    pub fn admin_url(&self) -> String {
+        format!("http://{}", self.admin)
+    }
+}
+
+/// Everything but the content of the database, as the server sees it.
+pub fn examine(engine: &Engine, facts: &Facts) -> Vec<Finding> {
+    let sandbox = Sandbox::of_process();
+    let settings = &facts.settings;
+    let mut findings = directory::examine(settings, sandbox.mounts());
+    findings.push(clock::examine(engine.now(), engine.last_accepted_at()));
+    findings.extend(time_zones::examine(&engine.projects()));
+    findings.extend(capacity::examine(facts.descriptors));
+    findings.extend(exposure::examine(facts, sandbox.is_container()));
+    findings.push(settings_file(settings));
+    findings.extend(variables(config::unknown_variables()));
+    findings.push(identity(settings));
+    findings.extend(walls(&sandbox));
+    findings.extend(engine.examine_fleets(&sandbox));
+    findings.extend(notifications(engine, &facts.rules, &sandbox));
+    let mail = settings.mail.as_ref().and_then(|mail| mail.secret.as_ref());
+    let others: Vec<_> = mail.map(|secret| ("`smtp_secret`", secret)).into_iter().collect();
+    findings.extend(engine.examine_secrets(&others));
+    findings
+}
+
+/// The content of the database, all of it, which may take a while: `go_on` hears of the progress,
+/// and false ends it.
+pub fn examine_database(engine: &Engine, go_on: impl FnMut(Progress) -> bool) -> Vec<Finding> {
+    match engine.verify(go_on) {
+        Ok(verified) => database::judge(&verified),
+        Err(error) => vec![database::unreadable(&error.to_string())],
+    }
+}
+
+/// What can be told without a server: the directory and where it would listen.
+pub fn examine_without_server(settings: &Settings) -> Vec<Finding> {
+    let mut findings = directory::examine(settings, &Mounts::of_process());
+    findings.push(clock::examine(
+        crate::model::clock::Clock::now(&crate::model::clock::SystemClock),
+        None,
+    ));
+    findings.extend(time_zones::examine(&[]));
+    findings.extend(exposure::free_addresses(settings));
+    findings.push(settings_file(settings));
+    findings.extend(variables(config::unknown_variables()));
+    findings
+}
+
+/// The content of a database that no server has open; see [`examine_database`].
+pub fn examine_database_in(
+    data_dir: &Path,
+    mut go_on: impl FnMut(Progress) -> bool,
+) -> Vec<Finding> {
+    if let Some(owner) = directory::other_owner(data_dir) {
+        // What sled leaves would be ours, and the server could not read it.
+        return vec![database::not_ours(data_dir, &owner)];
+    }
+    let output_dir = data_dir.join(OUTPUT_DIRECTORY);
+    let has_output_file = |vessel_run, attempt| has_output(&output_dir, vessel_run, attempt);
+    let mut watch = Watch { step: &mut go_on, has_output_file: &has_output_file };
+    match verify_directory(data_dir, &mut watch) {
+        Ok(verified) => database::judge(&verified),
+        Err(OpenError::Directory(error)) => vec![database::not_opened(&error)],
+        Err(OpenError::Storage(error)) => vec![database::unreadable(&error.to_string())],
+    }
+}
+
+/// Where what the other findings advise to set is written.
+fn settings_file(settings: &Settings) -> Finding {
+    let file = settings.file.display();
+    let there = if settings.file.exists() { "" } else { ", which is not there yet" };
+    Finding::ok("settings", format!("read from the environment and {file}{there}"))
+}
+
+/// Variables of the environment that begin like a setting and are none.
+fn variables(unknown: Vec<UnknownVariable>) -> impl Iterator<Item = Finding> {
+    unknown.into_iter().map(|variable| {
+        let what = format!("the variable {} is no setting and changes nothing", variable.name);
+        Finding::warning("settings", what, variable.advice())
+    })
+}
+
+/// Who the server is, since its vessels are the same.
+fn identity(settings: &Settings) -> Finding {
+    const CHECK: &str = "user";
+    let name = user::own_name();
+    if rustix::process::geteuid().is_root() && settings.allowed_users.is_empty() {
+        let what = "the server is root, and so is every vessel";
+        let remedy = "give it a user of its own, as the packaged unit does; or set `allowed_users`, \
+                      and `user` in fleets";
+        return Finding::warning(CHECK, what, remedy);
+    }
+    let others = settings.allowed_users.join(", ");
+    let others = if others.is_empty() { others } else { format!(", or {others}") };
+    Finding::ok(CHECK, format!("vessels run as {name}{others}"))
+}
+
+/// What holds for whatever the server starts, whether a fleet needs it now or not.
+fn walls(sandbox: &Sandbox) -> Option<Finding> {
+    const CHECK: &str = "sandbox";
+    let walls =
+        [sandbox.forbids_privileges(), sandbox.forbids_compilers(), sandbox.forbids_namespaces()];
+    let walls: Vec<String> = walls.into_iter().flatten().map(|obstacle| obstacle.what).collect();
+    (!walls.is_empty()).then(|| Finding::ok(CHECK, walls.join("; ")))
+}
+
+/// Whether notifications can be sent, as far as the operator's part goes.
+fn notifications(engine: &Engine, rules: &Rules, sandbox: &Sandbox) -> Vec<Finding> {
+    const CHECK: &str = "notifications";
+    let fleets = engine.fleets().into_iter();
+    let refused = fleets.flat_map(|fleet| {
+        let name = fleet.fleet.name.clone();
+        let warnings = rules.warnings(&fleet.current.definition).into_iter();
+        warnings.map(move |warning| {
+            Finding::warning(CHECK, format!("{name}: {warning}"), "allow it, or take it out")
+        })
+    });
+    let commands = rules.commands.iter().flat_map(|command| {
+        let program = Program::Command(vec![command.clone()]);
+        let found = engine.foresee_errand(&program, sandbox).into_iter();
+        found.map(|finding| Finding { check: CHECK.to_owned(), ..finding })
+    });
+    refused.chain(commands).collect()
+}

@@ -1,0 +1,412 @@
+//! What is configured: projects, fleets and webhooks ([`webhooks`]), in memory as a whole. Its verbs
+//! decide and return the changes that make the decision durable; they do no I/O.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use crate::engine::Refusal;
+use crate::fleet_file::FleetFile;
+use crate::model::change::Change;
+use crate::model::clock::Timestamp;
+use crate::model::fleet::{
+    DEFAULT_PROJECT, Fleet, FleetDefinition, FleetVersion, Organization, Project,
+};
+use crate::model::ids::{FleetId, ProjectId};
+use crate::model::name::{checked_name, find_by_name, is_same_name};
+use crate::model::retention::Retention;
+use crate::model::time_zone;
+use crate::model::webhook::{TokenHash, Webhook};
+
+mod expected;
+#[cfg(test)]
+mod tests;
+mod webhooks;
+
+pub use expected::ExpectedVersion;
+pub use webhooks::Denied;
+use webhooks::{Notes, WebhookEntry};
+
+/// See the module.
+pub struct Catalog {
+    pub organization: Organization,
+    /// Stands in for a project that has been deleted under a run.
+    pub no_project: Project,
+    projects: HashMap<ProjectId, Project>,
+    fleets: HashMap<FleetId, FleetEntry>,
+    tokens: HashMap<TokenHash, FleetId>,
+    notes: Notes,
+}
+
+/// A fleet with what is current of it.
+struct FleetEntry {
+    fleet: Fleet,
+    current: Arc<FleetVersion>,
+    webhook: Option<WebhookEntry>,
+}
+
+/// A fleet as others see it.
+#[derive(Clone, Debug)]
+pub struct FleetView {
+    pub fleet: Fleet,
+    pub project_name: String,
+    pub current: Arc<FleetVersion>,
+    pub has_webhook: bool,
+}
+
+/// What an apply came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Applied {
+    Created,
+    Updated,
+    Unchanged,
+}
+
+impl Catalog {
+    /// A catalog of what is stored. Each fleet comes with its current version.
+    pub fn new(
+        organization: Organization,
+        projects: Vec<Project>,
+        fleets: Vec<(Fleet, Arc<FleetVersion>)>,
+        webhooks: Vec<Webhook>,
+    ) -> Self {
+        let projects = projects.into_iter().map(|project| (project.id, project)).collect();
+        let fleets = fleets
+            .into_iter()
+            .map(|(fleet, current)| (fleet.id, FleetEntry { fleet, current, webhook: None }))
+            .collect();
+        let no_project = Project {
+            id: ProjectId::random(),
+            name: "deleted".to_owned(),
+            time_zone: "UTC".to_owned(),
+            created_at: Timestamp::default(),
+        };
+        let mut catalog = Self {
+            organization,
+            no_project,
+            projects,
+            fleets,
+            tokens: HashMap::new(),
+            notes: Notes::default(),
+        };
+        for webhook in webhooks {
+            catalog.set_webhook(webhook);
+        }
+        catalog
+    }
+
+    /// Every project, by name.
+    pub fn projects(&self) -> Vec<Project> {
+        let by_name: BTreeMap<&str, &Project> =
+            self.projects.values().map(|project| (project.name.as_str(), project)).collect();
+        by_name.into_values().cloned().collect()
+    }
+
+    /// The project of this id.
+    pub fn project(&self, id: ProjectId) -> Option<&Project> {
+        self.projects.get(&id)
+    }
+
+    /// Adds a project, or changes the one that `id` names.
+    ///
+    /// # Errors
+    /// When the name is taken or not a name, or the time zone unknown.
+    pub fn save_project(
+        &mut self,
+        id: Option<ProjectId>,
+        name: &str,
+        time_zone: &str,
+        now: Timestamp,
+    ) -> Result<(Project, Vec<Change>), Refusal> {
+        let stored =
+            id.map(|id| self.projects.get(&id).ok_or_else(|| no_project(id))).transpose()?;
+        // A project whose name would be refused today can still be changed otherwise.
+        let name = match stored.is_some_and(|stored| stored.name == name) {
+            true => name.to_owned(),
+            false => self.free_project_name(name, id)?,
+        };
+        if stored.is_none_or(|stored| stored.time_zone != time_zone) {
+            time_zone::check(time_zone).map_err(Refusal::Invalid)?;
+        }
+        let project = Project {
+            id: id.unwrap_or_else(ProjectId::random),
+            name,
+            time_zone: time_zone.to_owned(),
+            created_at: stored.map_or(now, |stored| stored.created_at),
+        };
+        self.projects.insert(project.id, project.clone());
+        Ok((project.clone(), vec![Change::PutProject(project)]))
+    }
+
+    /// The name that `name` stands for, if no project but `own` has it.
+    fn free_project_name(&self, name: &str, own: Option<ProjectId>) -> Result<String, Refusal> {
+        let name =
+            checked_name(name).map_err(|error| Refusal::Invalid(format!("name: {error}")))?;
+        let is_taken = |other: &Project| is_same_name(&other.name, &name) && Some(other.id) != own;
+        match self.projects.values().any(is_taken) {
+            true => Err(Refusal::Conflict(format!("there is a project {name:?} already"))),
+            false => Ok(name),
+        }
+    }
+
+    /// Removes a project that has no fleets.
+    ///
+    /// # Errors
+    /// When there is none of this id, or it has fleets.
+    pub fn delete_project(&mut self, id: ProjectId) -> Result<Vec<Change>, Refusal> {
+        let project = self.projects.get(&id).ok_or_else(|| no_project(id))?;
+        let fleets = self.fleets.values().filter(|entry| entry.fleet.project_id == id).count();
+        if fleets > 0 {
+            return Err(Refusal::Conflict(format!(
+                "the project {:?} has {fleets} fleets; delete or move them first",
+                project.name
+            )));
+        }
+        self.projects.remove(&id);
+        Ok(vec![Change::RemoveProject(id)])
+    }
+
+    /// Every fleet, by name.
+    pub fn fleets(&self) -> Vec<FleetView> {
+        let mut fleets: Vec<FleetView> = self.fleets.values().map(|it| self.view(it)).collect();
+        fleets.sort_by(|a, b| (&a.fleet.name, a.fleet.id).cmp(&(&b.fleet.name, b.fleet.id)));
+        fleets
+    }
+
+    /// Which runs the fleets keep that say so themselves.
+    pub fn keep_rules(&self) -> HashMap<FleetId, Retention> {
+        let own = |entry: &FleetEntry| entry.current.definition.keep_runs;
+        let rules = self.fleets.iter().map(|(id, entry)| Some((*id, own(entry)?)));
+        rules.flatten().collect()
+    }
+
+    /// The fleet of this id.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn fleet(&self, id: FleetId) -> Result<FleetView, Refusal> {
+        self.entry(id).map(|entry| self.view(entry))
+    }
+
+    /// The current version of a fleet.
+    ///
+    /// # Errors
+    /// When there is no such fleet.
+    pub fn current(&self, id: FleetId) -> Result<&Arc<FleetVersion>, Refusal> {
+        self.entry(id).map(|entry| &entry.current)
+    }
+
+    /// Adds a fleet, making its project when that is missing.
+    ///
+    /// # Errors
+    /// When its name is taken within the project.
+    pub fn create_fleet(
+        &mut self,
+        mut file: FleetFile,
+        now: Timestamp,
+    ) -> Result<(FleetView, Vec<Change>), Refusal> {
+        file.keep_hidden_values(None).map_err(|error| Refusal::Invalid(error.to_string()))?;
+        let name = file.project.as_deref().unwrap_or(DEFAULT_PROJECT);
+        let existing = self.project_by_name(name);
+        if let Some(project) = existing {
+            self.check_fleet_name(project, &file.definition.name, None)?;
+        }
+        let (project_id, mut changes) = self.project_for(name, now)?;
+        if let Some(id) = file.id
+            && self.fleets.contains_key(&id)
+        {
+            return Err(Refusal::Conflict(format!("there is a fleet with the _id {id} already")));
+        }
+        let fleet = Fleet {
+            id: file.id.unwrap_or_else(FleetId::random),
+            project_id,
+            name: file.definition.name.clone(),
+            version: 0,
+            created_at: now,
+            updated_at: now,
+        };
+        let (view, saved) = self.save_version(fleet, file.definition, None, now);
+        changes.extend(saved);
+        Ok((view, changes))
+    }
+
+    /// Makes the next version of a fleet, unless nothing changes.
+    ///
+    /// # Errors
+    /// When there is no such fleet, or its new name is taken.
+    pub fn update_fleet(
+        &mut self,
+        id: FleetId,
+        mut file: FleetFile,
+        expected: &ExpectedVersion,
+        now: Timestamp,
+    ) -> Result<(Applied, FleetView, Vec<Change>), Refusal> {
+        let entry = self.entry(id)?;
+        expected.check(Some(&entry.fleet))?;
+        if let Some(other) = file.id
+            && other != id
+        {
+            return Err(Refusal::Conflict(format!(
+                "the file's _id {other} is not that of the fleet {id}; remove it, or name the other fleet"
+            )));
+        }
+        let mut fleet = entry.fleet.clone();
+        let current = Arc::clone(&entry.current);
+        file.keep_hidden_values(Some(&current.definition))
+            .map_err(|error| Refusal::Invalid(error.to_string()))?;
+        let (project_id, mut changes) = match file.project.as_deref() {
+            Some(name) => {
+                if let Some(project) = self.project_by_name(name) {
+                    self.check_fleet_name(project, &file.definition.name, Some(id))?;
+                }
+                self.project_for(name, now)?
+            }
+            None => (fleet.project_id, Vec::new()),
+        };
+        self.check_fleet_name(project_id, &file.definition.name, Some(id))?;
+        file.definition.keep_vessel_ids(&current.definition);
+        if file.definition == current.definition && project_id == fleet.project_id {
+            return Ok((Applied::Unchanged, self.fleet(id)?, Vec::new()));
+        }
+        fleet.project_id = project_id;
+        let (view, saved) = self.save_version(fleet, file.definition, Some(&current), now);
+        changes.extend(saved);
+        Ok((Applied::Updated, view, changes))
+    }
+
+    /// Creates the fleet of this project and name, or updates it.
+    ///
+    /// # Errors
+    /// When the file carries the id of another fleet.
+    pub fn apply_fleet(
+        &mut self,
+        mut file: FleetFile,
+        expected: &ExpectedVersion,
+        now: Timestamp,
+    ) -> Result<(Applied, FleetView, Vec<Change>), Refusal> {
+        let project = file.project.get_or_insert_with(|| DEFAULT_PROJECT.to_owned());
+        let existing = self.fleet_named(project, &file.definition.name);
+        expected.check(existing)?;
+        let existing = existing.map(|fleet| fleet.id);
+        if let Some(id) = file.id
+            && Some(id) != existing
+            && (existing.is_some() || self.fleets.contains_key(&id))
+        {
+            return Err(Refusal::Conflict(format!(
+                "_id {id} does not belong to the fleet {:?}; remove the _id, or update that fleet by its id",
+                file.definition.name
+            )));
+        }
+        match existing {
+            Some(id) => self.update_fleet(id, file, expected, now),
+            None => {
+                let (view, changes) = self.create_fleet(file, now)?;
+                Ok((Applied::Created, view, changes))
+            }
+        }
+    }
+
+    /// Removes a fleet and its webhook. Runs already accepted hold their version.
+    ///
+    /// # Errors
+    /// When there is no such fleet.
+    pub fn delete_fleet(
+        &mut self,
+        id: FleetId,
+        expected: &ExpectedVersion,
+    ) -> Result<Vec<Change>, Refusal> {
+        expected.check(Some(&self.entry(id)?.fleet))?;
+        let mut changes = self.take_webhook(id);
+        self.fleets.remove(&id);
+        changes.push(Change::RemoveFleet(id));
+        Ok(changes)
+    }
+
+    fn entry(&self, id: FleetId) -> Result<&FleetEntry, Refusal> {
+        self.fleets.get(&id).ok_or_else(|| Refusal::NotFound(format!("there is no fleet {id}")))
+    }
+
+    fn view(&self, entry: &FleetEntry) -> FleetView {
+        let project = self.projects.get(&entry.fleet.project_id);
+        FleetView {
+            fleet: entry.fleet.clone(),
+            project_name: project.map(|project| project.name.clone()).unwrap_or_default(),
+            current: Arc::clone(&entry.current),
+            has_webhook: entry.webhook.is_some(),
+        }
+    }
+
+    fn fleet_named(&self, project: &str, name: &str) -> Option<&Fleet> {
+        let project = self.project_by_name(project)?;
+        let fleets = self.fleets.values().map(|entry| &entry.fleet);
+        find_by_name(fleets.filter(|fleet| fleet.project_id == project), name, |it| &it.name)
+    }
+
+    fn project_by_name(&self, name: &str) -> Option<ProjectId> {
+        let project = find_by_name(self.projects.values(), name, |project| &project.name);
+        project.map(|project| project.id)
+    }
+
+    /// The project of this name, made when it is missing.
+    fn project_for(
+        &mut self,
+        name: &str,
+        now: Timestamp,
+    ) -> Result<(ProjectId, Vec<Change>), Refusal> {
+        match self.project_by_name(name) {
+            Some(id) => Ok((id, Vec::new())),
+            None => {
+                let (project, changes) = self.save_project(None, name, "UTC", now)?;
+                Ok((project.id, changes))
+            }
+        }
+    }
+
+    fn check_fleet_name(
+        &self,
+        project: ProjectId,
+        name: &str,
+        own: Option<FleetId>,
+    ) -> Result<(), Refusal> {
+        let is_taken = self.fleets.values().any(|entry| {
+            entry.fleet.project_id == project
+                && is_same_name(&entry.fleet.name, name)
+                && Some(entry.fleet.id) != own
+        });
+        if is_taken {
+            return Err(Refusal::Conflict(format!(
+                "there is a fleet {name:?} in this project already"
+            )));
+        }
+        Ok(())
+    }
+
+    fn save_version(
+        &mut self,
+        mut fleet: Fleet,
+        definition: FleetDefinition,
+        previous: Option<&FleetVersion>,
+        now: Timestamp,
+    ) -> (FleetView, Vec<Change>) {
+        fleet.name.clone_from(&definition.name);
+        fleet.version = previous.map_or(1, |previous| previous.version + 1);
+        fleet.updated_at = now;
+        let version = Arc::new(FleetVersion {
+            fleet_id: fleet.id,
+            project_id: fleet.project_id,
+            version: fleet.version,
+            created_at: now,
+            definition,
+        });
+        let changes =
+            vec![Change::PutFleet(fleet.clone()), Change::AddFleetVersion(Arc::clone(&version))];
+        let webhook = self.fleets.remove(&fleet.id).and_then(|entry| entry.webhook);
+        let entry = FleetEntry { fleet, current: version, webhook };
+        let view = self.view(&entry);
+        self.fleets.insert(entry.fleet.id, entry);
+        (view, changes)
+    }
+}
+
+fn no_project(id: ProjectId) -> Refusal {
+    Refusal::NotFound(format!("there is no project {id}"))
+}

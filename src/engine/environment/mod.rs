@@ -1,0 +1,206 @@
+//! What a vessel finds in its environment: a clean one, built from scratch for every attempt.
+//! Pure, so that the whole of it can be checked against a table.
+
+use crate::model::clock::Timestamp;
+use crate::model::fleet::{FleetVersion, Organization, Program, Project, VesselDefinition};
+use crate::model::graph::Graph;
+use crate::model::ids::{InstanceId, RunId};
+use crate::model::limits::ARGUMENT_BYTES_MAX;
+use crate::model::request::RequestHead;
+use crate::model::source::Origin;
+use crate::model::variable::VariableValue;
+use crate::runner::parameter_file_names;
+use crate::scheduler::Claim;
+
+/// Where programs are looked for when the fleet says nothing else.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Everything that the environment of one attempt is made from.
+pub struct Surroundings<'a> {
+    pub organization: &'a Organization,
+    pub project: &'a Project,
+    pub instance: InstanceId,
+    /// The name of the user that vessels run as.
+    pub user: &'a str,
+    pub claim: &'a Claim,
+    pub head: &'a RequestHead,
+    /// The body, when it is text that could be an environment string.
+    pub body_text: Option<&'a str>,
+    /// The headers as JSON, when there are any.
+    pub headers_json: Option<&'a str>,
+    pub work_directory: &'a str,
+    /// The vessel's own variables ([`own_variables`]) with their values.
+    pub own: &'a [(String, String)],
+}
+
+/// The environment under construction.
+#[derive(Default)]
+struct Environment(Vec<(String, String)>);
+
+impl Environment {
+    /// Sets one of our own variables, each of which is set in one place.
+    fn set(&mut self, name: impl Into<String>, value: impl Into<String>) {
+        self.0.push((name.into(), value.into()));
+    }
+
+    /// Sets one of the vessel's variables, in the place of ours where that has the name.
+    fn replace(&mut self, name: &str, value: &str) {
+        match self.0.iter_mut().find(|(existing, _)| existing == name) {
+            Some(entry) => value.clone_into(&mut entry.1),
+            None => self.set(name, value),
+        }
+    }
+
+    /// Sets what came from outside, if it can be an environment string at all.
+    fn set_if_fits(&mut self, name: &str, value: &str) {
+        // NAME=value and a NUL that ends it.
+        let fits = name.len() + 1 + value.len() <= ARGUMENT_BYTES_MAX;
+        if fits && !value.contains('\0') {
+            self.set(name, value);
+        }
+    }
+
+    /// Sets a moment, and the parts of it that scripts ask for.
+    fn set_start_time(&mut self, prefix: &str, time: Timestamp) {
+        let utc = time.to_jiff().to_zoned_datetime(jiff::tz::TimeZone::UTC);
+        self.set(prefix, time.to_string());
+        self.set(format!("{prefix}_YEAR"), utc.year().to_string());
+        self.set(format!("{prefix}_MONTH"), format!("{:02}", utc.month()));
+        self.set(format!("{prefix}_DAY"), format!("{:02}", utc.day()));
+        self.set(format!("{prefix}_HOUR"), utc.hour().to_string());
+        self.set(format!("{prefix}_MINUTE"), utc.minute().to_string());
+        self.set(format!("{prefix}_SECOND"), utc.second().to_string());
+        self.set(format!("{prefix}_MILLISECOND"), utc.millisecond().to_string());
+        self.set(format!("{prefix}_EPOCH"), time.to_jiff().as_second().to_string());
+    }
+
+    /// Sets who stands in one direction of the graph.
+    fn set_stream(&mut self, name: &str, version: &FleetVersion, run: RunId, vessels: &[usize]) {
+        let join = |ids: Vec<String>| ids.join(",");
+        let logs = vessels.iter().map(|vessel| run.vessel_run(*vessel).to_string()).collect();
+        let definitions = &version.definition.vessels;
+        let ids = vessels.iter().map(|vessel| definitions[*vessel].id.to_string()).collect();
+        self.set(format!("SHIPYARD_FLEET_{name}_COUNT"), vessels.len().to_string());
+        self.set(format!("SHIPYARD_FLEET_{name}_LOG_IDS"), join(logs));
+        self.set(format!("SHIPYARD_FLEET_{name}_VESSEL_IDS"), join(ids));
+    }
+}
+
+/// The environment of the attempt, as (name, value) pairs with unique names.
+pub fn environment(surroundings: &Surroundings<'_>) -> Vec<(String, String)> {
+    let claim = surroundings.claim;
+    let vessel = &claim.version.definition.vessels[claim.vessel];
+    let mut environment = Environment(Vec::with_capacity(72));
+    environment.set("PATH", PATH);
+    environment.set("HOME", surroundings.work_directory);
+    environment.set("LANG", "C.UTF-8");
+    environment.set("TZ", &surroundings.project.time_zone);
+    environment.set("USER", surroundings.user);
+    set_identity(&mut environment, surroundings);
+    set_graph(&mut environment, claim);
+    set_request(&mut environment, surroundings);
+    if let Program::Code(code) = &vessel.program
+        && let Origin::Git(git) = &code.origin
+    {
+        let place = git.directory().map(|directory| format!("/{directory}")).unwrap_or_default();
+        let place = format!("{}{place}", surroundings.work_directory);
+        environment.set("SHIPYARD_CLONE_LOCATION", place);
+    }
+    for (name, value) in surroundings.own {
+        environment.replace(name, value);
+    }
+    environment.0
+}
+
+/// Where the programs of a vessel are looked for unless a run says otherwise.
+pub fn search_path(vessel: &VesselDefinition) -> &str {
+    let own = vessel.environment.iter().find(|(name, _)| name == "PATH");
+    match own {
+        Some((_, VariableValue::Literal(path))) => path,
+        _ => PATH,
+    }
+}
+
+/// The vessel's variables as this run has them: those of the fleet but where the run overrides
+/// them, then the run's.
+pub fn own_variables(
+    vessel: &VesselDefinition,
+    head: &RequestHead,
+) -> Vec<(String, VariableValue)> {
+    let overrides = head.overrides.of(&vessel.name).map(|it| &it.environment);
+    let is_kept = |name: &str| overrides.is_none_or(|overrides| !overrides.contains_key(name));
+    let kept = vessel.environment.iter().filter(|(name, _)| is_kept(name)).cloned();
+    let set = overrides
+        .into_iter()
+        .flatten()
+        .filter_map(|(name, value)| Some((name.clone(), VariableValue::Literal(value.clone()?))));
+    kept.chain(set).collect()
+}
+
+fn set_identity(environment: &mut Environment, surroundings: &Surroundings<'_>) {
+    let Surroundings { organization, project, claim, .. } = surroundings;
+    let vessel = &claim.version.definition.vessels[claim.vessel];
+    let run = &claim.run;
+    environment.set("SHIPYARD_ORG_ID", organization.id.to_string());
+    environment.set("SHIPYARD_ORG_NAME", &organization.name);
+    environment.set("SHIPYARD_PROJECT_ID", project.id.to_string());
+    environment.set("SHIPYARD_PROJECT_NAME", &project.name);
+    environment.set("SHIPYARD_VESSEL_ID", vessel.id.to_string());
+    environment.set("SHIPYARD_VESSEL_NAME", &vessel.name);
+    environment.set("SHIPYARD_LOG_ID", claim.vessel_run.to_string());
+    environment.set("SHIPYARD_LOG_WORKDIR", surroundings.work_directory);
+    environment.set_start_time("SHIPYARD_VESSEL_START_TIME", claim.started_at);
+    environment.set("SHIPYARD_VESSEL_SCHEDULED_TIME", claim.scheduled_at.to_string());
+    environment.set("SHIPYARD_FLEET_ID", run.fleet_id.to_string());
+    environment.set("SHIPYARD_FLEET_NAME", &run.fleet_name);
+    environment.set("SHIPYARD_FLEET_LOG_ID", run.id.to_string());
+    let started_at = run.started_at.unwrap_or(claim.started_at);
+    environment.set_start_time("SHIPYARD_FLEET_START_TIME", started_at);
+    environment.set("SHIPYARD_FLEET_SCHEDULED_TIME", run.queued_at.to_string());
+    environment.set("BOATHOOK_INSTANCE", surroundings.instance.to_string());
+    environment.set("BOATHOOK_FLEET_RUN_ID", run.id.to_string());
+    environment.set("BOATHOOK_TRIGGER", run.trigger.word());
+    environment.set("BOATHOOK_ATTEMPT", claim.attempt.to_string());
+}
+
+fn set_graph(environment: &mut Environment, claim: &Claim) {
+    let definition = &claim.version.definition;
+    // Checked when the version was saved.
+    let graph = Graph::new(definition.vessels.len(), &definition.paths).unwrap_or_default();
+    if graph.is_empty() {
+        return;
+    }
+    let (version, run) = (&claim.version, claim.run.id);
+    let upstream: Vec<usize> = graph.upstream(claim.vessel).collect();
+    let current = graph.currentstream(claim.vessel);
+    let index = current.iter().position(|vessel| *vessel == claim.vessel).unwrap_or(0);
+    environment.set_stream("UPSTREAM", version, run, &upstream);
+    environment.set_stream("CURRENTSTREAM", version, run, &current);
+    environment.set_stream("DOWNSTREAM", version, run, graph.downstream(claim.vessel));
+    environment.set("SHIPYARD_FLEET_CURRENTSTREAM_INDEX", index.to_string());
+}
+
+fn set_request(environment: &mut Environment, surroundings: &Surroundings<'_>) {
+    let Surroundings { claim, head, work_directory, .. } = surroundings;
+    let (headers_file, body_file) = parameter_file_names(claim.run.id);
+    if let Some(headers_json) = surroundings.headers_json {
+        environment
+            .set("SHIPYARD_WEBHOOK_HEADERS_FILE", format!("{work_directory}/{headers_file}"));
+        environment.set_if_fits("BOATHOOK_WEBHOOK_HEADERS", headers_json);
+    }
+    if claim.run.payload.body_bytes > 0 {
+        environment.set("SHIPYARD_WEBHOOK_BODY_FILE", format!("{work_directory}/{body_file}"));
+    }
+    if let Some(body) = surroundings.body_text {
+        environment.set_if_fits("BOATHOOK_WEBHOOK_BODY", body);
+    }
+    environment.set_if_fits("BOATHOOK_WEBHOOK_QUERY", &head.query);
+    environment.set_if_fits(
+        "BOATHOOK_WEBHOOK_CONTENT_TYPE",
+        head.header("Content-Type").unwrap_or_default(),
+    );
+    environment.set_if_fits("BOATHOOK_REMOTE_ADDR", &head.remote_addr);
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,189 @@
+//! Fleet files: YAML and JSON in and out.
+//!
+//! Text becomes a tree of nodes that know their position (`yaml`, `json`), the tree becomes a
+//! definition (`read`), and a definition becomes text again (`write`). Every rule that a file can
+//! break is checked here, so that a [`FleetDefinition`] that leaves this module can be stored and
+//! run. Whether names are taken and ids exist is the engine's to know.
+
+mod cursor;
+mod json;
+mod node;
+mod overrides;
+mod read;
+mod write;
+mod yaml;
+
+use std::fmt;
+
+use crate::model::fleet::FleetDefinition;
+use crate::model::ids::FleetId;
+use crate::model::limits::FLEET_FILE_BYTES_MAX;
+use crate::model::variable::VariableValue;
+
+pub use node::Position;
+pub use overrides::parse_overrides;
+pub use write::to_yaml;
+
+/// A fleet as a file describes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FleetFile {
+    /// `_id`: the fleet this file is about; `None`: the one of that name.
+    pub id: Option<FleetId>,
+    /// `project`: the name of the project; `None`: the file leaves it open.
+    pub project: Option<String>,
+    pub definition: FleetDefinition,
+    /// Variables whose values the file does not show.
+    pub hidden: Vec<HiddenValue>,
+    /// Where the file names the `user`.
+    pub user_position: Option<Position>,
+}
+
+/// A variable whose value the hosted system has hidden: it keeps the value that it has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HiddenValue {
+    pub vessel: String,
+    pub variable: String,
+    /// What to answer when it has none.
+    pub unknown: FleetFileError,
+}
+
+impl FleetFile {
+    /// A file that says what `definition` says, about the fleet `id`.
+    pub fn of(id: FleetId, definition: FleetDefinition) -> Self {
+        Self { id: Some(id), project: None, definition, hidden: Vec::new(), user_position: None }
+    }
+
+    /// The refusal of the file for its `user`.
+    pub fn refuse_user(&self, message: String) -> FleetFileError {
+        let (line, column) = self.user_position.map(|it| (it.line, it.column)).unzip();
+        FleetFileError::Invalid { line, column, path: "user".to_owned(), message }
+    }
+
+    /// Gives every hidden variable the value that it has in `previous`.
+    ///
+    /// # Errors
+    /// When it has none there. The file is as it was then.
+    pub fn keep_hidden_values(
+        &mut self,
+        previous: Option<&FleetDefinition>,
+    ) -> Result<(), FleetFileError> {
+        let mut kept = Vec::with_capacity(self.hidden.len());
+        for hidden in &self.hidden {
+            let value = previous.and_then(|previous| hidden.value_in(previous));
+            kept.push(value.ok_or_else(|| hidden.unknown.clone())?.clone());
+        }
+        for (hidden, value) in self.hidden.drain(..).zip(kept) {
+            if let Some(variable) = hidden.variable_in(&mut self.definition) {
+                *variable = value;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl HiddenValue {
+    fn value_in<'a>(&self, fleet: &'a FleetDefinition) -> Option<&'a VariableValue> {
+        let vessel = fleet.vessels.get(fleet.vessel_index(&self.vessel)?)?;
+        let mut variables = vessel.environment.iter();
+        variables.find(|(name, _)| *name == self.variable).map(|(_, value)| value)
+    }
+
+    fn variable_in<'a>(&self, fleet: &'a mut FleetDefinition) -> Option<&'a mut VariableValue> {
+        let index = fleet.vessel_index(&self.vessel)?;
+        let mut variables = fleet.vessels.get_mut(index)?.environment.iter_mut();
+        variables.find(|(name, _)| *name == self.variable).map(|(_, value)| value)
+    }
+}
+
+/// Why a text is not a fleet file. Lines and columns count from 1.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FleetFileError {
+    /// The text is not YAML (or JSON).
+    Syntax { line: usize, column: usize, message: String },
+    /// The text is well-formed but does not describe a fleet.
+    Invalid {
+        /// `None` when the file as a whole is meant.
+        line: Option<usize>,
+        column: Option<usize>,
+        /// The key, from the top: `vessels.build.guardrails.retry_count`. Empty for the whole file.
+        path: String,
+        message: String,
+    },
+}
+
+impl fmt::Display for FleetFileError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Syntax { line, column, message } => {
+                write!(f, "line {line}, column {column}: {message}")
+            }
+            Self::Invalid { line, column, path, message } => {
+                if let (Some(line), Some(column)) = (line, column) {
+                    write!(f, "line {line}, column {column}: ")?;
+                }
+                if !path.is_empty() {
+                    write!(f, "{path}: ")?;
+                }
+                f.write_str(message)
+            }
+        }
+    }
+}
+
+impl std::error::Error for FleetFileError {}
+
+/// The fleet file that [`to_yaml`] gives, as JSON with the same keys in the same order.
+/// [`parse_json`] gives back the same fleet.
+///
+/// # Errors
+/// None for a definition that this module has read.
+pub fn to_json(
+    definition: &FleetDefinition,
+    project: &str,
+    id: Option<FleetId>,
+) -> Result<String, FleetFileError> {
+    yaml::parse(&to_yaml(definition, project, id)).map(|root| json::write(&root))
+}
+
+/// Reads a fleet from one YAML document. A JSON object is one as well, whatever the file is called;
+/// it is read as JSON, whose escapes YAML does not know all.
+///
+/// # Errors
+/// `Syntax` when it is not YAML, `Invalid` when it is not a fleet or uses what is not supported.
+pub fn parse_yaml(text: &str) -> Result<FleetFile, FleetFileError> {
+    check_size(text)?;
+    let root = if json::looks_like_object(text) {
+        json::parse(text).or_else(|error| yaml::parse(text).map_err(|_| error))
+    } else {
+        yaml::parse(text)
+    };
+    read::fleet(&root?)
+}
+
+/// Reads a fleet from a JSON object with the same keys as the YAML form.
+///
+/// # Errors
+/// `Syntax` when it is not JSON, `Invalid` when it is not a fleet or uses what is not supported.
+pub fn parse_json(text: &str) -> Result<FleetFile, FleetFileError> {
+    check_size(text)?;
+    read::fleet(&json::parse(text)?)
+}
+
+fn check_size(text: &str) -> Result<(), FleetFileError> {
+    if text.len() <= FLEET_FILE_BYTES_MAX {
+        return Ok(());
+    }
+    Err(FleetFileError::Invalid {
+        line: None,
+        column: None,
+        path: String::new(),
+        message: format!(
+            "the fleet file has {} bytes, more than {FLEET_FILE_BYTES_MAX}; keep large scripts in \
+             files of their own",
+            text.len()
+        ),
+    })
+}
+
+#[cfg(test)]
+mod tests;

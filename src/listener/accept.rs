@@ -1,0 +1,321 @@
+//! Accepts connections, whatever goes wrong with some of them, and gives each a thread of its own or
+//! turns it away.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io;
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{Builder, JoinHandle};
+use std::time::{Duration, Instant};
+
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags};
+
+use super::census::{NoSeat, Seat};
+use super::connection::{Connection, no_place};
+use super::inbox::Inbox;
+use super::reply::Persistence;
+use super::reserve::{Job, Reserve};
+use super::socket::{Socket, Transport};
+use super::{Reason, Refusal, Shared};
+use crate::model::limits;
+
+/// What a client that speaks TLS is told before it is done with its handshake: a fatal alert,
+/// internal_error (RFC 8446 6.2).
+const TLS_ALERT: [u8; 7] = [21, 3, 3, 0, 2, 2, 80];
+
+/// The thread that accepts, as its owner sees it.
+pub(super) struct Acceptor {
+    is_stopping: Arc<AtomicBool>,
+    /// Wakes the thread.
+    wake: Arc<OwnedFd>,
+}
+
+/// The same as the thread sees it.
+struct Accepting {
+    listener: TcpListener,
+    shared: Arc<Shared>,
+    is_stopping: Arc<AtomicBool>,
+    wake: Arc<OwnedFd>,
+    /// Given up to accept, and turn away, one more connection when there are no descriptors left.
+    spare: Option<File>,
+    /// When trouble with accepting was last logged.
+    complained: Option<Instant>,
+    /// Those who were turned away, until they have read why.
+    leaving: VecDeque<Leaving>,
+    /// Threads for connections when the system gives none.
+    reserve: Reserve,
+}
+
+/// A connection that was turned away. Closed at once it would be reset by what its client has sent,
+/// and the answer lost.
+struct Leaving {
+    stream: Arc<TcpStream>,
+    until: Instant,
+}
+
+impl Acceptor {
+    /// Starts the thread.
+    pub(super) fn start(
+        listener: TcpListener,
+        shared: Arc<Shared>,
+    ) -> io::Result<(Self, JoinHandle<()>)> {
+        // Inherited by what it accepts: streamed output must not wait for acknowledgements.
+        rustix::net::sockopt::set_tcp_nodelay(&listener, true)?;
+        listener.set_nonblocking(true)?;
+        let wake = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+        let is_stopping = Arc::new(AtomicBool::new(false));
+        let mut accepting = Accepting {
+            listener,
+            is_stopping: Arc::clone(&is_stopping),
+            wake: Arc::clone(&wake),
+            spare: spare(),
+            complained: None,
+            leaving: VecDeque::new(),
+            reserve: Reserve::start(shared.name)?,
+            shared,
+        };
+        let name = format!("{}-accept", accepting.shared.name);
+        let thread = Builder::new().name(name).spawn(move || accepting.run())?;
+        Ok((Self { is_stopping, wake }, thread))
+    }
+
+    /// Tells the thread to end, once it has accepted what the kernel has queued.
+    pub(super) fn stop(&self) {
+        self.is_stopping.store(true, Ordering::SeqCst);
+        let _ = rustix::io::write(&*self.wake, &1u64.to_ne_bytes());
+    }
+}
+
+impl Accepting {
+    fn run(&mut self) {
+        loop {
+            let mut events = [
+                PollFd::new(&self.listener, PollFlags::IN),
+                PollFd::new(&*self.wake, PollFlags::IN),
+            ];
+            let due = self.leaving.front().map(|first| {
+                let left = first.until.saturating_duration_since(Instant::now());
+                // A little more, so that the time has come when it wakes.
+                Timespec::try_from(left + Duration::from_millis(1)).unwrap_or_default()
+            });
+            if let Err(errno) = poll(&mut events, due.as_ref())
+                && errno != Errno::INTR
+            {
+                self.recover(&errno.into());
+            }
+            self.see_off(Instant::now());
+            let is_stopping = self.is_stopping.load(Ordering::SeqCst);
+            self.accept_queued();
+            if is_stopping {
+                return;
+            }
+        }
+    }
+
+    /// Accepts what the kernel has queued, and no more: clients that connect faster than they are
+    /// accepted must not keep a server from stopping.
+    fn accept_queued(&mut self) {
+        for _ in 0..limits::ACCEPT_BACKLOG_MAX {
+            match self.listener.accept() {
+                Ok((stream, peer)) => {
+                    self.shared.counters.accepted.count();
+                    self.welcome(stream, peer);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                // The client has gone before its turn, or its network has: accept(2).
+                Err(error) if is_of_one_connection(&error) => {}
+                Err(error) => {
+                    self.recover(&error);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Gives a connection a seat and a thread.
+    fn welcome(&mut self, stream: TcpStream, peer: SocketAddr) {
+        let (shared, stream) = (&self.shared, Arc::new(stream));
+        let origin = shared.admission.origin(peer.ip());
+        let seat = match shared.census.seat(&stream, peer.ip(), origin) {
+            Ok(seat) => seat,
+            Err(why) => return self.turn_away(stream, why),
+        };
+        let of_thread = (Arc::clone(shared), Arc::clone(&stream));
+        let job: Job = Box::new(move || {
+            let (shared, stream) = of_thread;
+            shared.counters.connection_opened();
+            // A panic ends one connection and nothing else.
+            if catch_unwind(AssertUnwindSafe(|| serve(&shared, &seat, stream, peer))).is_err() {
+                log::error!(listener = shared.name; "serving a connection panicked");
+            }
+            if seat.is_given_up() {
+                shared.counters.given_up.count();
+            }
+            shared.counters.connection_closed();
+        });
+        if self.start(job).is_err() {
+            self.turn_away(stream, NoSeat::Full);
+        }
+    }
+
+    /// Has a thread of its own do `job`, or one of the reserve when the system gives none.
+    fn start(&mut self, job: Job) -> Result<(), Job> {
+        // Where it can be taken back from.
+        let job = Arc::new(Mutex::new(Some(job)));
+        let take =
+            |job: &Mutex<Option<Job>>| job.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let of_thread = Arc::clone(&job);
+        let spawned = Builder::new()
+            .name(format!("{}-conn", self.shared.name))
+            .stack_size(limits::CONNECTION_STACK_BYTES)
+            .spawn(move || take(&of_thread).map(|job| job()));
+        let Err(error) = spawned else { return Ok(()) };
+        if self.may_complain() {
+            log::warn!(listener = self.shared.name, error:%; "no thread for a connection: few are served at a time");
+        }
+        take(&job).map_or(Ok(()), |job| self.reserve.run(job))
+    }
+
+    /// Whether trouble is to be logged: once in a while.
+    fn may_complain(&mut self) -> bool {
+        let now = Instant::now();
+        let may = self.complained.is_none_or(|at| now - at >= limits::COMPLAINT_INTERVAL);
+        if may {
+            self.complained = Some(now);
+        }
+        may
+    }
+
+    /// Says that there is no place, and gives the client some time to read that: as long as not too
+    /// many others need it.
+    fn turn_away(&mut self, stream: Arc<TcpStream>, why: NoSeat) {
+        turn_away(&self.shared, &stream, why);
+        if self.leaving.len() >= limits::LEAVING_CONNECTIONS {
+            self.see_off_first();
+        }
+        self.leaving
+            .push_back(Leaving { stream, until: Instant::now() + limits::RESERVED_TIME_MAX });
+    }
+
+    /// Closes the connections of those who have had their time.
+    fn see_off(&mut self, now: Instant) {
+        while self.leaving.front().is_some_and(|first| first.until <= now) {
+            self.see_off_first();
+        }
+    }
+
+    fn see_off_first(&mut self) {
+        if let Some(first) = self.leaving.pop_front() {
+            drain(&first.stream);
+        }
+    }
+
+    /// Waits until it may be worth trying again. Mostly it is descriptors that are missing: then
+    /// one connection is turned away, lest all of them wait for an answer that nobody gives.
+    fn recover(&mut self, error: &io::Error) {
+        self.shared.counters.accept_errors.count();
+        if self.may_complain() {
+            log::error!(
+                listener = self.shared.name, error:% = error;
+                "cannot accept connections; going on when some have ended"
+            );
+        }
+        if self.spare.take().is_some() {
+            if let Ok((stream, _)) = self.listener.accept() {
+                // There is no descriptor to keep it with.
+                turn_away(&self.shared, &stream, NoSeat::Full);
+                drain(&stream);
+            }
+            self.spare = spare();
+        }
+        self.shared.census.await_leave(limits::ACCEPT_RETRY);
+    }
+}
+
+fn spare() -> Option<File> {
+    File::open("/dev/null").ok()
+}
+
+/// Whether the error is about the connection that was to be accepted, and not about us.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    let of_one = [
+        Errno::CONNABORTED,
+        Errno::INTR,
+        Errno::PERM,
+        Errno::PROTO,
+        Errno::NETDOWN,
+        Errno::NOPROTOOPT,
+        Errno::HOSTDOWN,
+        Errno::NONET,
+        Errno::HOSTUNREACH,
+        Errno::OPNOTSUPP,
+        Errno::NETUNREACH,
+    ];
+    error.raw_os_error().is_some_and(|code| of_one.contains(&Errno::from_raw_os_error(code)))
+}
+
+fn serve(shared: &Shared, seat: &Seat, stream: Arc<TcpStream>, peer: SocketAddr) {
+    let transport = Socket::new(stream, shared.settings.write_timeout).and_then(|socket| {
+        match &shared.settings.tls {
+            Some(tls) => tls.over(socket),
+            None => Ok(Box::new(socket) as Box<dyn Transport>),
+        }
+    });
+    match transport {
+        Ok(transport) => {
+            let inbox = Inbox::default();
+            let connection = Connection {
+                shared,
+                seat,
+                peer,
+                transport,
+                inbox,
+                is_fresh: true,
+                is_heard: false,
+                is_head: false,
+            };
+            connection.serve();
+        }
+        Err(error) => log::debug!(error:% = error; "a connection is unusable"),
+    }
+}
+
+/// Says that there is no place, without waiting for anything.
+fn turn_away(shared: &Shared, stream: &TcpStream, why: NoSeat) {
+    shared.counters.turned_away.count();
+    let refusal = match why {
+        NoSeat::Full => no_place(),
+        NoSeat::TooManyFromAddress => Refusal::new(
+            Reason::TooManyFromAddress,
+            "there are too many connections from this address",
+        ),
+    };
+    shared.counters.refused.count(refusal.reason);
+    let bytes = match shared.settings.tls {
+        None => {
+            let reply = shared.admission.refuse(refusal.status(), refusal.why);
+            reply.to_bytes(Persistence::Closed, false)
+        }
+        // There is no time to agree upon keys.
+        Some(_) => TLS_ALERT.to_vec(),
+    };
+    let _ = rustix::net::send(stream, &bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
+    let _ = stream.shutdown(Shutdown::Write);
+}
+
+/// Takes what has come from the client, up to some, without waiting for more.
+fn drain(stream: &TcpStream) {
+    let mut buffer = [0; 4096];
+    for _ in 0..limits::LEAVING_READS_MAX {
+        match rustix::net::recv(stream, &mut buffer, RecvFlags::DONTWAIT) {
+            Ok((1.., _)) | Err(Errno::INTR) => {}
+            Ok((0, _)) | Err(_) => return,
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! Takes in the body of a request that may come in: whole, within its limit and its time, or not
+//! at all. A slow sender holds the connection and what was promised to it of the budgets, but no
+//! handler.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use super::body::{Draft, Holders};
+use super::chunked::Decoder;
+use super::connection::{Connection, End, no_place};
+use super::head::{Framing, Head};
+use super::{Body, GateSettings, Pass, Reason, Refusal, Shared};
+use crate::model::limits;
+
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// Receives the body that follows `head`.
+pub(super) fn receive(
+    connection: &mut Connection<'_>,
+    head: &Head,
+    pass: Pass,
+) -> Result<Body, End> {
+    let (shared, bytes_max) = (connection.shared, pass.body_bytes_max);
+    let announced = match head.framing {
+        Framing::Length(length) if length > bytes_max => return Err(too_large().into()),
+        Framing::Length(length) => Some(length),
+        Framing::Chunked => None,
+    };
+    let mut draft = shared.spool.draft(announced, Holders::of(pass))?;
+    // Whoever has begun to send does not wait.
+    if head.expects_continue && head.has_body() && connection.inbox.filled().is_empty() {
+        connection.transport.write_all(CONTINUE)?;
+        connection.transport.flush()?;
+    }
+    let begun = Instant::now();
+    if let Some(length) = announced {
+        let mut left = length;
+        loop {
+            let here = connection.inbox.filled();
+            let here = here.get(..usize::try_from(left).unwrap_or(usize::MAX)).unwrap_or(here);
+            take(shared, &mut draft, here)?;
+            let taken = here.len();
+            connection.inbox.consume(taken);
+            left -= taken as u64;
+            if left == 0 {
+                return Ok(draft.finish()?);
+            }
+            fill(connection, begun + allowance(&shared.settings, length - left, announced))?;
+        }
+    }
+    let mut decoder = Decoder::new();
+    loop {
+        let (used, piece) = decoder.next(connection.inbox.filled())?;
+        let length = draft.length().saturating_add(piece.len() as u64);
+        if length.saturating_add(decoder.remaining()) > bytes_max {
+            return Err(too_large().into());
+        }
+        take(shared, &mut draft, piece)?;
+        connection.inbox.consume(used);
+        if decoder.is_done() {
+            return Ok(draft.finish()?);
+        }
+        if connection.inbox.filled().is_empty() {
+            fill(connection, begun + allowance(&shared.settings, draft.length(), None))?;
+        }
+    }
+}
+
+/// Adds what has arrived to the body.
+fn take(shared: &Shared, draft: &mut Draft<'_>, bytes: &[u8]) -> Result<(), Refusal> {
+    draft.push(bytes)?;
+    // Bodies that were let in while there was space must not use up the floor together.
+    match draft.is_on_disk() && !bytes.is_empty() && !shared.admission.has_disk_space() {
+        true => Err(Refusal::new(
+            Reason::NoRoomForBody,
+            "the server has too little free disk space; try again later",
+        )),
+        false => Ok(()),
+    }
+}
+
+/// How long after its beginning more of a body must have come, of which `received` bytes have, of as
+/// many as are `announced`. The whole may take as long as `body_timeout` and `body_min_rate` say; on
+/// the way there it may lag behind an even pace by [`limits::BODY_LAG_MAX`].
+fn allowance(settings: &GateSettings, received: u64, announced: Option<u64>) -> Duration {
+    let length = announced.unwrap_or(received);
+    let longer = Duration::from_secs(length / settings.body_min_rate.max(1));
+    let whole = settings.body_timeout + longer.min(*limits::TIMEOUT_RANGE.end());
+    // Nobody knows how long a chunked body will be: at least as long as a small one may be.
+    let expected = announced.unwrap_or(received.max(limits::BODY_INLINE_BYTES_MAX as u64));
+    let pace = received as f64 / expected.max(1) as f64;
+    whole.min(limits::BODY_LAG_MAX + whole.mul_f64(pace.min(1.0)))
+}
+
+/// Reads more of the body.
+fn fill(connection: &mut Connection<'_>, deadline: Instant) -> Result<(), End> {
+    connection.transport.socket().read_until(deadline);
+    match connection.inbox.fill(&mut connection.transport) {
+        Ok(0) | Err(_) if connection.seat.is_given_up() => Err(no_place().into()),
+        Ok(0) => {
+            Err(Refusal::new(Reason::Malformed, "the body ended before it was complete").into())
+        }
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+            Err(Refusal::new(Reason::TimedOut, "the body took too long").into())
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn too_large() -> Refusal {
+    Refusal::new(Reason::BodyTooLarge, "the body is too large")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_keeps_a_pace_from_its_beginning() {
+        let settings = GateSettings {
+            max_connections: 1,
+            max_connections_per_ip: 1,
+            head_timeout: limits::HEAD_TIMEOUT,
+            body_timeout: Duration::from_secs(60),
+            body_min_rate: 1 << 20,
+            idle_timeout: limits::IDLE_TIMEOUT,
+            write_timeout: limits::WRITE_TIMEOUT,
+            drain_bytes_max: 0,
+            tls: None,
+        };
+        let seconds = |received, announced| allowance(&settings, received, announced).as_secs();
+        let mib = 1 << 20;
+        for (received, announced, expected) in [
+            (0, Some(20 * mib), 5),
+            (mib, Some(20 * mib), 9),
+            (10 * mib, Some(20 * mib), 45),
+            (19 * mib, Some(20 * mib), 80),
+            (0, Some(5), 5),
+            (4, Some(5), 53),
+            (0, None, 5),
+            (32 * 1024, None, 35),
+            (64 * 1024, None, 60),
+            (20 * mib, None, 80),
+        ] {
+            assert_eq!(seconds(received, announced), expected, "{received} of {announced:?}");
+        }
+        let quick = GateSettings { body_timeout: Duration::from_secs(1), ..settings };
+        assert_eq!(allowance(&quick, 0, Some(5)), Duration::from_secs(1));
+    }
+}

@@ -1,0 +1,193 @@
+//! A listener over real sockets, with a handler that does what the path says.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::thread;
+use std::time::Instant;
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+
+use super::super::*;
+use crate::listener::Pass;
+use crate::listener::message::{Outcome, Request, Stream};
+
+pub const MIB: u64 = 1024 * 1024;
+
+/// Longer than anything here takes; a test that waits so long has failed.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What a request came to a handler as.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Seen {
+    pub path: String,
+    length: u64,
+    read: u64,
+}
+
+/// Waits where it is told to.
+pub struct Toy {
+    seen: Sender<Seen>,
+    go_on: Receiver<()>,
+}
+
+impl Handler for Toy {
+    fn admit(&self, head: &Head, peer: SocketAddr) -> Result<Pass, Answer> {
+        match head.path.as_str() {
+            "/health" => Err(Answer::new(200, "text/plain", "healthy")),
+            "/unknown" => Err(self.refuse(400, "unknown")),
+            _ => Ok(Pass {
+                remote_addr: peer,
+                body_bytes_max: 25 * MIB,
+                fleet: None,
+                has_token: true,
+                is_urgent: false,
+            }),
+        }
+    }
+
+    fn handle(&self, request: &mut Request<'_>) -> Outcome {
+        let read = io::copy(request.body, &mut io::sink()).unwrap();
+        let seen = Seen { path: request.path.clone(), length: request.length, read };
+        let _ = self.seen.send(seen);
+        let answer = match request.path.as_str() {
+            "/panic" => panic!("as the test wants it"),
+            "/wait" => {
+                let _ = self.go_on.recv();
+                Answer::new(200, "text/plain", "waited")
+            }
+            path @ ("/later" | "/later-panic") => {
+                let (go_on, panics) = (self.go_on.clone(), path == "/later-panic");
+                return Outcome::Later(Box::new(move || {
+                    let _ = go_on.recv();
+                    assert!(!panics, "as the test wants it");
+                    Answer::new(200, "text/plain", "later")
+                }));
+            }
+            "/stream" => self.stream(None),
+            "/short" => self.stream(Some(1000)),
+            path => Answer::new(200, "text/plain", format!("{path} {read}")),
+        };
+        answer.into()
+    }
+
+    fn refuse(&self, status: u16, message: &str) -> Answer {
+        Answer::new(status, "text/plain", message)
+    }
+}
+
+impl Toy {
+    /// A word, and another one when the test says so; flushes until then.
+    fn stream(&self, length: Option<u64>) -> Answer {
+        let go_on = self.go_on.clone();
+        let write = Box::new(move |out: &mut dyn Write| {
+            out.write_all(b"one")?;
+            out.flush()?;
+            while go_on.recv_timeout(Duration::from_millis(5)).is_err() {
+                out.flush()?;
+            }
+            out.write_all(b"two")?;
+            if length.is_some() { Err(io::Error::other("the disk is gone")) } else { Ok(()) }
+        });
+        let stream = Stream { length, is_lasting: true, write };
+        Answer { status: 200, headers: Vec::new(), body: Body::Stream(stream) }
+    }
+}
+
+/// A listener with one thread that answers, so that a thread that is lost is missed.
+pub struct Fixture {
+    pub listener: Listener,
+    pub seen: Receiver<Seen>,
+    pub go_on: Sender<()>,
+}
+
+impl Fixture {
+    pub fn new() -> Self {
+        Self::with(|_| {})
+    }
+
+    pub fn with(change: impl FnOnce(&mut GateSettings)) -> Self {
+        let (seen_in, seen) = unbounded();
+        let (go_on, go_on_out) = unbounded();
+        let toy = Toy { seen: seen_in, go_on: go_on_out };
+        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (handlers, lasting, counters) = (1, 2, Arc::default());
+        let options = Options { name: "toy", handlers, lasting, has_lane: true, counters };
+        let mut settings = GateSettings {
+            max_connections: 100,
+            max_connections_per_ip: 100,
+            head_timeout: PATIENCE,
+            body_timeout: PATIENCE,
+            body_min_rate: MIB,
+            idle_timeout: PATIENCE,
+            write_timeout: PATIENCE,
+            drain_bytes_max: 512 * MIB,
+            tls: None,
+        };
+        change(&mut settings);
+        let spool = Arc::new(Spool::new(std::env::temp_dir(), MIB, 64 * MIB));
+        let doors = Doors { settings, spool };
+        let listener = Listener::start(socket, options, Arc::new(toy), &doors).unwrap();
+        Self { listener, seen, go_on }
+    }
+
+    pub fn connect(&self) -> Client {
+        let stream = TcpStream::connect(self.listener.address()).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        Client(BufReader::new(stream))
+    }
+
+    /// Whether a new connection is answered.
+    pub fn is_alive(&self) -> bool {
+        let mut client = self.connect();
+        client.send("GET /alive HTTP/1.1\r\nHost: x\r\n\r\n");
+        client.answer() == (200, "/alive 0".to_owned())
+    }
+
+    /// Waits until nobody is connected.
+    pub fn await_no_connections(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.listener.gate().connections() > 0 {
+            assert!(Instant::now() < deadline, "connections do not end");
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+}
+
+pub struct Client(pub BufReader<TcpStream>);
+
+impl Client {
+    pub fn send(&mut self, text: &str) {
+        self.0.get_mut().write_all(text.as_bytes()).unwrap();
+    }
+
+    pub fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.0.read_line(&mut line).unwrap();
+        line.trim_end().to_owned()
+    }
+
+    /// The status and the headers of the next answer, interim ones included.
+    pub fn head(&mut self) -> (u16, Vec<String>) {
+        let status = self.line();
+        let status = status.split(' ').nth(1).unwrap_or_else(|| panic!("no status: {status:?}"));
+        let headers = std::iter::from_fn(|| Some(self.line()).filter(|line| !line.is_empty()));
+        (status.parse().unwrap(), headers.collect())
+    }
+
+    /// The status and the body of the next answer that has a Content-Length.
+    pub fn answer(&mut self) -> (u16, String) {
+        let (status, headers) = self.head();
+        let length = headers.iter().find_map(|line| line.strip_prefix("Content-Length: "));
+        let mut body = vec![0; length.expect("a length").parse().unwrap()];
+        self.0.read_exact(&mut body).unwrap();
+        (status, String::from_utf8(body).unwrap())
+    }
+
+    /// What comes until the other side closes, and whether it closed in order.
+    pub fn rest(&mut self) -> (String, bool) {
+        let mut rest = Vec::new();
+        let ended = self.0.read_to_end(&mut rest).is_ok();
+        (String::from_utf8(rest).unwrap(), ended)
+    }
+}

@@ -1,0 +1,154 @@
+//! Changes of stored state. Whoever decides returns them; the committer makes them durable, in the
+//! order in which they were decided. Recovery reads back what they left.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::clock::Timestamp;
+use crate::model::fleet::{Fleet, FleetVersion, Organization, Project};
+use crate::model::ids::{FleetId, InstanceId, ProjectId, RunId, VesselRunId};
+use crate::model::notification::NotificationRecord;
+use crate::model::run::{PayloadSize, RunRecord, Trigger, VesselRunRecord};
+use crate::model::webhook::{TokenHash, Webhook};
+
+/// One change of stored state.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Change {
+    PutOrganization(Organization),
+    PutServer(ServerRecord),
+    /// Vessel runs whose processes a former server may have left, in numbered rows.
+    PutLeftovers {
+        row: u32,
+        vessel_runs: Vec<VesselRunId>,
+    },
+    /// They are gone.
+    RemoveLeftovers {
+        row: u32,
+    },
+    PutProject(Project),
+    RemoveProject(ProjectId),
+    PutFleet(Fleet),
+    /// The fleet alone: its versions stay, for the runs that hold them.
+    RemoveFleet(FleetId),
+    AddFleetVersion(Arc<FleetVersion>),
+    PutWebhook(Webhook),
+    RemoveWebhook(TokenHash),
+    /// A run is accepted: its row and its place in the indexes. Once per run.
+    AddRun(RunRecord),
+    PutRun(RunRecord),
+    PutVesselRun(VesselRunRecord),
+    /// A run waits or is under way: written when it is accepted, and again when it starts.
+    PutQueueEntry(QueueEntry),
+    RemoveQueueEntry {
+        sequence: u64,
+    },
+    /// Part of a payload, from chunk number `chunk` on. A whole number of chunks, but for the last.
+    PutPayload {
+        run: RunId,
+        chunk: u32,
+        bytes: Vec<u8>,
+    },
+    /// A payload begins to arrive in slices: until its run is there, it is nobody's.
+    BeginUpload(RunId),
+    /// Its run is there (same commit), or it was given up and its chunks are removed.
+    EndUpload(RunId),
+    RemovePayload {
+        run: RunId,
+        chunks: Range<u32>,
+    },
+    /// A notification is to be delivered, or given up.
+    PutNotification(NotificationRecord),
+    /// It has been delivered, or nobody asks any more why it was not.
+    RemoveNotification {
+        run: RunId,
+        number: u32,
+    },
+    /// The output of an attempt, small enough for the database.
+    PutOutput {
+        vessel_run: VesselRunId,
+        attempt: u32,
+        bytes: Vec<u8>,
+    },
+    /// A run has ended and everybody knows (same commit): its place in the history of its fleet.
+    PutHistory {
+        fleet: FleetId,
+        number: u64,
+        entry: HistoryEntry,
+    },
+    RemoveHistory {
+        fleet: FleetId,
+        number: u64,
+    },
+    /// A run is there no more, and what is left of it is marked for removal.
+    BeginRemoval {
+        run: RunId,
+        fleet: FleetId,
+    },
+    /// An attempt of a vessel, and as many chunks of its output.
+    RemoveAttempt {
+        vessel_run: VesselRunId,
+        attempt: u32,
+        output_chunks: u32,
+    },
+    /// Nothing is left of a run that was removed.
+    EndRemoval(RunId),
+    /// A version of a fleet that is gone, as its runs are.
+    RemoveFleetVersion {
+        fleet: FleetId,
+        version: u32,
+        chunks: u32,
+    },
+}
+
+/// A run that has ended, and of whose end nobody has to be told any more: a row of `history`, by
+/// fleet and number. Numbers count such runs of a fleet, the oldest first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HistoryEntry {
+    pub run: RunId,
+    /// When it came in here.
+    pub since: Timestamp,
+    /// What is kept of it: payload and output.
+    pub bytes: u64,
+    /// The same of all entries before it, also of those that have been removed: what a stretch of
+    /// history holds is the difference of two entries.
+    pub bytes_before: u64,
+}
+
+/// An unfinished run as recovery needs it, without reading its row: a row of `queue`, by sequence.
+/// The order of its fields is part of the format.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueueEntry {
+    pub sequence: u64,
+    pub run: RunId,
+    pub fleet: FleetId,
+    pub version: u32,
+    pub trigger: Trigger,
+    #[serde(default)]
+    pub replay_of: Option<RunId>,
+    pub payload: PayloadSize,
+    /// Whether any vessel of it has been claimed: then there is more in its rows.
+    pub started: bool,
+}
+
+/// What a server leaves behind for the next one on the same data directory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerRecord {
+    pub instance: InstanceId,
+    /// The kernel's boot id: work directories do not outlive the boot they were made in.
+    pub boot_id: String,
+    /// Whether it stopped in order. False while it runs.
+    pub stopped_cleanly: bool,
+    /// No server has left it but a restore: what that asks of the next one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restored: Option<RestoredFrom>,
+}
+
+/// The backup that a database comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestoredFrom {
+    pub created_at: Timestamp,
+    /// Whether what had not ended in it is to go on, or to be ended.
+    pub resume_runs: bool,
+}

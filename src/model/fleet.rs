@@ -1,0 +1,280 @@
+//! Fleets as they are defined: vessels, paths between them, and the versions of a fleet.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::backoff::Backoff;
+use crate::model::clock::Timestamp;
+use crate::model::confinement::{Confinement, is_default};
+use crate::model::graph::Path;
+use crate::model::ids::{FleetId, OrganizationId, ProjectId, VesselId};
+use crate::model::name::{find_by_name, name_key};
+use crate::model::notification::{EmailNotifications, Notify};
+use crate::model::overlap::Overlap;
+use crate::model::retention::Retention;
+use crate::model::source::Code;
+use crate::model::variable::VariableValue;
+
+/// The project of a fleet that names none.
+pub const DEFAULT_PROJECT: &str = "default";
+
+/// The organization that owns an installation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Organization {
+    pub id: OrganizationId,
+    pub name: String,
+}
+
+/// A project groups fleets.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Project {
+    pub id: ProjectId,
+    pub name: String,
+    /// IANA name of the zone that vessels get as `TZ`.
+    pub time_zone: String,
+    pub created_at: Timestamp,
+}
+
+/// A fleet's identity and which of its versions is current.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fleet {
+    pub id: FleetId,
+    pub project_id: ProjectId,
+    pub name: String,
+    /// The current version; the first is 1.
+    pub version: u32,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+}
+
+/// One saved version of a fleet. Never changes; runs hold on to the version they started with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FleetVersion {
+    pub fleet_id: FleetId,
+    pub project_id: ProjectId,
+    pub version: u32,
+    pub created_at: Timestamp,
+    pub definition: FleetDefinition,
+}
+
+/// What a fleet does: the content of a fleet file. Names of vessels are unique; `paths` refer to
+/// `vessels` by index and form no cycle (see [`crate::model::graph::Graph::new`]).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FleetDefinition {
+    pub name: String,
+    pub vessels: Vec<VesselDefinition>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub paths: Vec<Path>,
+    /// Runs of this fleet at a time; `None`: no limit but the workers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<u32>,
+    /// What becomes of runs beyond `concurrency`.
+    #[serde(default, skip_serializing_if = "Overlap::is_default")]
+    pub overlap: Overlap,
+    /// Vessels of fleets with a higher one start first. At most `PRIORITY_MAX` either way.
+    #[serde(default, skip_serializing_if = "is_zero_priority")]
+    pub priority: i8,
+    #[serde(default)]
+    pub delivery: Delivery,
+    /// The name of the user that its vessels run as; `None`: the server's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// Who is told how a run ended, by e-mail.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notifications: Option<EmailNotifications>,
+    /// Likewise by a command or a POST.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notify: Vec<Notify>,
+    /// Which runs that have ended are kept; `None`: those that the server keeps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep_runs: Option<Retention>,
+}
+
+/// One program of a fleet and how to run it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VesselDefinition {
+    pub id: VesselId,
+    pub name: String,
+    pub program: Program,
+    /// Where the program starts; `None`: the run's own work directory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub working_directory: Option<String>,
+    /// In the order in which they were written; names are unique.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub environment: Vec<(String, VariableValue)>,
+    #[serde(default)]
+    pub guardrails: Guardrails,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub confinement: Confinement,
+    /// Who is told how this vessel ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notifications: Option<EmailNotifications>,
+}
+
+/// What a vessel executes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Program {
+    /// An argument vector, the program first. A bare name is looked up in the vessel's `PATH`; one
+    /// with a slash is taken from its working directory. Never empty.
+    Command(Vec<String>),
+    /// A script for `/bin/sh -c`.
+    Script(String),
+    /// A file or a repository for the interpreter of its language: the hosted system's CODE.
+    Code(Box<Code>),
+}
+
+/// What happens to a run that a crash interrupts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Delivery {
+    /// It goes on: a vessel may start more than once.
+    #[default]
+    AtLeastOnce,
+    /// It ends as Errored: no vessel ever starts twice. Requires `retry_count` 0 throughout.
+    AtMostOnce,
+}
+
+/// What a shell adds to the number of a signal that has ended a program, for an exit code of it.
+const SIGNALED_EXIT_CODE: i32 = 128;
+
+/// When to retry a vessel and when to cut it off.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Guardrails {
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub retry_count: u32,
+    #[serde(default, skip_serializing_if = "Duration::is_zero", with = "millis")]
+    pub retry_wait: Duration,
+    #[serde(default, skip_serializing_if = "Backoff::is_default")]
+    pub retry_backoff: Backoff,
+    /// The longest one attempt may take; zero: no cutoff.
+    #[serde(default, skip_serializing_if = "Duration::is_zero", with = "millis")]
+    pub runtime_cutoff: Duration,
+    /// Exit codes that are never retried.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exclude_exit_code_ranges: Vec<ExitCodes>,
+}
+
+impl Guardrails {
+    /// Whether an attempt that a signal ended may be retried at all. It counts as an exit with 128
+    /// and the signal's number, as in a shell.
+    pub fn retries_signal(&self, signal: i32) -> bool {
+        self.retries_exit_code(signal.saturating_add(SIGNALED_EXIT_CODE))
+    }
+
+    /// Whether an attempt that exited with `code` may be retried at all.
+    pub fn retries_exit_code(&self, code: i32) -> bool {
+        !self
+            .exclude_exit_code_ranges
+            .iter()
+            .any(|codes| (i32::from(codes.first)..=i32::from(codes.last)).contains(&code))
+    }
+}
+
+/// An inclusive range of exit codes, `first <= last`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExitCodes {
+    pub first: u8,
+    pub last: u8,
+}
+
+impl FleetDefinition {
+    /// The position of the vessel called `name`.
+    pub fn vessel_index(&self, name: &str) -> Option<usize> {
+        let vessels = self.vessels.iter().enumerate();
+        find_by_name(vessels, name, |(_, vessel)| &vessel.name).map(|(index, _)| index)
+    }
+
+    /// Gives each vessel the id that the vessel of the same name has in `previous`. A vessel that
+    /// is new by its name and asks for one of these gets another.
+    pub fn keep_vessel_ids(&mut self, previous: &FleetDefinition) {
+        let ids: BTreeMap<Cow<'_, str>, VesselId> =
+            previous.vessels.iter().map(|vessel| (name_key(&vessel.name), vessel.id)).collect();
+        let mut taken = BTreeSet::new();
+        for vessel in &mut self.vessels {
+            if let Some(id) = ids.get(&name_key(&vessel.name)) {
+                vessel.id = *id;
+                taken.insert(*id);
+            }
+        }
+        for vessel in &mut self.vessels {
+            if !ids.contains_key(&name_key(&vessel.name)) && taken.contains(&vessel.id) {
+                vessel.id = VesselId::random();
+            }
+        }
+    }
+}
+
+fn is_zero(value: &u32) -> bool {
+    *value == 0
+}
+
+fn is_zero_priority(value: &i8) -> bool {
+    *value == 0
+}
+
+/// Durations as whole milliseconds.
+mod millis {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u64(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        u64::deserialize(deserializer).map(Duration::from_millis)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_vessels_name_decides_its_id() {
+        let fleet = |vessels: &[(&str, u8)]| FleetDefinition {
+            name: "n".into(),
+            vessels: vessels
+                .iter()
+                .map(|(name, id)| VesselDefinition {
+                    id: VesselId::from_slice(&[*id; 16]).unwrap(),
+                    name: (*name).into(),
+                    program: Program::Script("x".into()),
+                    working_directory: None,
+                    environment: Vec::new(),
+                    guardrails: Guardrails::default(),
+                    confinement: Confinement::default(),
+                    notifications: None,
+                })
+                .collect(),
+            paths: Vec::new(),
+            concurrency: None,
+            overlap: Overlap::Queue,
+            priority: 0,
+            delivery: Delivery::default(),
+            user: None,
+            notifications: None,
+            notify: Vec::new(),
+            keep_runs: None,
+        };
+        let previous = fleet(&[("a", 1), ("b", 2)]);
+        let ids = |vessels: &[(&str, u8)]| {
+            let mut fleet = fleet(vessels);
+            fleet.keep_vessel_ids(&previous);
+            fleet.vessels.iter().map(|vessel| vessel.id).collect::<Vec<_>>()
+        };
+        let id = |id: u8| VesselId::from_slice(&[id; 16]).unwrap();
+        assert_eq!(ids(&[("b", 7), ("a", 8)]), [id(2), id(1)]);
+        assert_eq!(ids(&[("a", 2), ("b", 1)]), [id(1), id(2)]);
+        // Renamed by its id, and its old name is gone.
+        assert_eq!(ids(&[("c", 1), ("b", 2)]), [id(1), id(2)]);
+        let renamed = ids(&[("c", 1), ("a", 9)]);
+        assert_eq!(renamed[1], id(1));
+        assert_ne!(renamed[0], id(1));
+    }
+}

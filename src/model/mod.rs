@@ -1,0 +1,37 @@
+//! The nouns: plain data and the rules that need nothing but data. No I/O, no clock, no threads.
+
+pub mod backoff;
+pub mod change;
+pub mod client_address;
+pub mod clock;
+pub mod confinement;
+pub mod duration;
+pub mod finding;
+pub mod fleet;
+pub mod graph;
+pub mod ids;
+pub mod limits;
+pub mod mac;
+pub mod mail;
+pub mod metrics;
+pub mod name;
+pub mod network;
+pub mod notification;
+pub mod output_name;
+pub mod overlap;
+pub mod overrides;
+pub mod random;
+pub mod rate;
+pub mod rate_limit;
+pub mod request;
+pub mod retention;
+pub mod run;
+pub mod server_proof;
+pub mod share;
+pub mod size;
+pub mod source;
+pub mod suggest;
+pub mod text;
+pub mod time_zone;
+pub mod variable;
+pub mod webhook;

@@ -1,0 +1,185 @@
+//! Who is told how a fleet or a vessel ended, as the fleet's file has it, and what is left to be
+//! delivered. What is sent, and by which way, is not decided here.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::clock::Timestamp;
+use crate::model::fleet::FleetDefinition;
+use crate::model::ids::RunId;
+use crate::model::run::{RunRecord, Status, Trigger};
+use crate::model::variable::{SecretName, VariableValue};
+
+/// The `notifications` of a fleet or of one vessel.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EmailNotifications {
+    /// In the order in which they were written; none comes twice.
+    pub emails: Vec<String>,
+    /// After an end as Errored.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub after_error: bool,
+    /// After every end of a run that was started on demand.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub after_on_demand: bool,
+}
+
+/// An entry of a fleet's `notify`: whom to tell when a run has ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Notify {
+    /// The statuses it is about; never empty.
+    pub on: Vec<Status>,
+    pub target: Target,
+}
+
+/// Where a notification goes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Target {
+    /// A program of this machine and its arguments. Never empty; begins with an absolute path.
+    Command(Vec<String>),
+    /// A POST.
+    Url {
+        /// The address, or the secret that holds it: the URL of a chat is a password.
+        url: VariableValue,
+        /// Names the secret it is signed with, as Standard Webhooks (standardwebhooks.com) has it.
+        /// Our own JSON always is.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        secret: Option<SecretName>,
+        #[serde(default, skip_serializing_if = "Format::is_default")]
+        format: Format,
+    },
+}
+
+/// What a POST holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Format {
+    /// The run as the API shows it.
+    #[default]
+    Json,
+    /// A message for a chat: an incoming webhook of Slack, or of what takes the same, as Mattermost.
+    Slack,
+    /// A webhook of a Discord channel.
+    Discord,
+    /// A workflow of Microsoft Teams that takes webhook requests.
+    Teams,
+}
+
+impl Format {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Json, Self::Slack, Self::Discord, Self::Teams];
+
+    /// Its name in a fleet file.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Json => "json",
+            Self::Slack => "slack",
+            Self::Discord => "discord",
+            Self::Teams => "teams",
+        }
+    }
+
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl Target {
+    /// The secrets that are needed to deliver.
+    pub fn secrets(&self) -> impl Iterator<Item = &SecretName> {
+        let (url, signing) = match self {
+            Self::Command(_) => (None, None),
+            Self::Url { url: VariableValue::Secret { secret: url }, secret, .. } => {
+                (Some(url), secret.as_ref())
+            }
+            Self::Url { secret, .. } => (None, secret.as_ref()),
+        };
+        url.into_iter().chain(signing)
+    }
+}
+
+/// Whether and when a delivery that has failed is tried again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retry {
+    Never,
+    /// After the usual wait.
+    Usual,
+    /// No sooner than after this time, for which the receiver has asked.
+    After(Duration),
+}
+
+/// A notification that has to be delivered, or could not be: a row of `notifications` or of
+/// `undelivered`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NotificationRecord {
+    pub run: RunId,
+    /// Its number among those of its run.
+    pub number: u32,
+    pub recipient: Recipient,
+    /// How often delivering it was tried.
+    #[serde(default)]
+    pub attempts: u32,
+    /// When it is tried next.
+    pub due_at: Timestamp,
+    /// The wait until then, in seconds, where it is not the usual one after so many attempts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait_seconds: Option<u64>,
+    /// It is not tried any more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub given_up: bool,
+    /// Why the last attempt failed, for a person; at most
+    /// [`REASON_BYTES_MAX`](super::run::REASON_BYTES_MAX) bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+}
+
+impl NotificationRecord {
+    /// Names the notification to whoever receives it, the same at every attempt.
+    pub fn message_id(&self) -> String {
+        format!("msg_{}_{}", self.run.to_string().replace('-', ""), self.number)
+    }
+}
+
+/// Whom a notification is for, by its place in the fleet version of its run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Recipient {
+    /// An entry of `notify`.
+    Entry(u16),
+    /// An address in the fleet's `notifications`.
+    FleetEmail(u16),
+    /// An address in a vessel's `notifications`.
+    VesselEmail { vessel: u16, email: u16 },
+}
+
+/// Who is told that `run`, whose vessels have `ended`, has ended.
+pub fn recipients(
+    run: &RunRecord,
+    fleet: &FleetDefinition,
+    ended: impl Fn(usize) -> Option<Status>,
+) -> Vec<Recipient> {
+    let number = |index: usize| u16::try_from(index).unwrap_or(u16::MAX);
+    let emails = |notifications: &Option<EmailNotifications>, status: Option<Status>| {
+        let told = notifications.as_ref().filter(|it| it.asks_for(status, run.trigger));
+        0..told.map_or(0, |notifications| number(notifications.emails.len()))
+    };
+    let entries = fleet.notify.iter().enumerate();
+    let entries = entries.filter(|(_, entry)| entry.on.contains(&run.status));
+    let mut recipients: Vec<_> =
+        entries.map(|(index, _)| Recipient::Entry(number(index))).collect();
+    recipients.extend(emails(&fleet.notifications, Some(run.status)).map(Recipient::FleetEmail));
+    for (index, vessel) in fleet.vessels.iter().enumerate() {
+        let emails = emails(&vessel.notifications, ended(index));
+        let vessel = number(index);
+        recipients.extend(emails.map(|email| Recipient::VesselEmail { vessel, email }));
+    }
+    recipients
+}
+
+impl EmailNotifications {
+    fn asks_for(&self, status: Option<Status>, trigger: Trigger) -> bool {
+        self.after_error && status == Some(Status::Errored)
+            || self.after_on_demand && trigger == Trigger::OnDemand
+    }
+}

@@ -1,0 +1,171 @@
+//! What one run does differently from its fleet: variables of single vessels, and vessels that are
+//! skipped, because somebody asked for it or because the run goes on from the middle of another.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::name::find_by_name;
+use crate::model::run::{End, Status};
+
+/// The differences, by the name of the vessel. Vessels that the fleet does not have are ignored: a
+/// replay may meet a version without them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Overrides(BTreeMap<String, VesselOverride>);
+
+/// What a run does differently about one vessel.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VesselOverride {
+    /// Variables by name; `None`: the fleet's own variable of that name is left out.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub environment: BTreeMap<String, Option<String>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub skip: Option<Skip>,
+    /// What somebody asked for while a replay has it otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    set_aside: Option<Skip>,
+}
+
+/// Why a vessel does not start, and as what it counts instead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Skip {
+    /// Somebody asked for it; it counts as having exited with this code.
+    Override { exit_code: i32 },
+    /// The run goes on from the middle of another; it counts as it ended there.
+    Replay { status: Status, exit_code: Option<i32> },
+}
+
+impl Overrides {
+    /// Whether the run does nothing differently.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// What is different about the vessel called `name`.
+    pub fn of(&self, name: &str) -> Option<&VesselOverride> {
+        find_by_name(self.0.iter(), name, |(vessel, _)| vessel).map(|(_, it)| it)
+    }
+
+    /// What is different about the vessel called `name`, to be changed.
+    pub fn entry(&mut self, name: &str) -> &mut VesselOverride {
+        let known = find_by_name(self.0.keys(), name, |vessel| vessel).cloned();
+        self.0.entry(known.unwrap_or_else(|| name.to_owned())).or_default()
+    }
+
+    /// Has the vessel called `name` run in a replay, whatever somebody asked for.
+    pub fn run_in_replay(&mut self, name: &str) {
+        if self.of(name).is_some() {
+            self.entry(name).replay_with(None);
+        }
+    }
+
+    /// Has the vessel called `name` skipped in a replay, whatever somebody asked for.
+    pub fn skip_in_replay(&mut self, name: &str, skip: Skip) {
+        self.entry(name).replay_with(Some(skip));
+    }
+
+    /// The same for a run of its own: what somebody asked for, and nothing of a replay's.
+    pub fn without_replay(mut self) -> Self {
+        for vessel in self.0.values_mut() {
+            let asked_for = vessel.set_aside.take().or(vessel.skip);
+            vessel.skip = asked_for.filter(|skip| matches!(skip, Skip::Override { .. }));
+        }
+        self.0.retain(|_, vessel| *vessel != VesselOverride::default());
+        self
+    }
+}
+
+impl VesselOverride {
+    fn replay_with(&mut self, skip: Option<Skip>) {
+        self.set_aside = self.skip;
+        self.skip = skip;
+    }
+}
+
+impl Skip {
+    /// The end of the one attempt that a skipped vessel has.
+    pub fn end(self) -> End {
+        End::Skipped(self)
+    }
+
+    /// As what the vessel counts.
+    pub fn status(self) -> Status {
+        match self {
+            Skip::Override { exit_code: 0 } => Status::Success,
+            Skip::Override { .. } => Status::Errored,
+            Skip::Replay { status, .. } => status,
+        }
+    }
+
+    /// The exit code that is shown for it, if there is one.
+    pub fn exit_code(self) -> Option<i32> {
+        match self {
+            Skip::Override { exit_code } => Some(exit_code),
+            Skip::Replay { exit_code, .. } => exit_code,
+        }
+    }
+
+    /// What its log says, all of it.
+    pub fn log_line(self) -> &'static str {
+        match self {
+            // The hosted system's words, which scripts may look for.
+            Skip::Override { .. } => "Vessel has been skipped due to override.",
+            Skip::Replay { .. } => "Vessel has been skipped: it counts as in the replayed run.",
+        }
+    }
+
+    /// What to tell a person about it in a word or two.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Skip::Override { .. } => "skipped due to override",
+            Skip::Replay { .. } => "skipped: as in the replayed run",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_whole_replay_takes_nothing_over() {
+        let mut overrides = Overrides::default();
+        overrides.entry("set").environment.insert("A".into(), Some("1".into()));
+        overrides.entry("skipped").skip = Some(Skip::Override { exit_code: 1 });
+        let expected = overrides.clone();
+        let taken_over = Skip::Replay { status: Status::Success, exit_code: Some(0) };
+        overrides.entry("set").skip = Some(taken_over);
+        overrides.entry("before").skip = Some(taken_over);
+        assert_eq!(overrides.without_replay(), expected);
+    }
+
+    #[test]
+    fn what_was_asked_for_outlives_a_replay_that_has_it_otherwise() {
+        let mut overrides = Overrides::default();
+        for name in ["taken over", "run"] {
+            overrides.entry(name).skip = Some(Skip::Override { exit_code: 0 });
+        }
+        let expected = overrides.clone();
+        let taken_over = Skip::Replay { status: Status::Success, exit_code: Some(0) };
+        overrides.skip_in_replay("taken over", taken_over);
+        overrides.run_in_replay("run");
+        assert_eq!(overrides.of("taken over").unwrap().skip, Some(taken_over));
+        assert_eq!(overrides.of("run").unwrap().skip, None);
+        let json = serde_json::to_string(&overrides).unwrap();
+        let stored: Overrides = serde_json::from_str(&json).unwrap();
+        assert_eq!(stored.without_replay(), expected, "{json}");
+    }
+
+    #[test]
+    fn they_read_back_as_they_were_stored() {
+        let mut overrides = Overrides::default();
+        overrides.entry("a b").environment.insert("A".into(), None);
+        overrides.entry("a b").environment.insert("B".into(), Some(String::new()));
+        overrides.entry("c").skip = Some(Skip::Replay { status: Status::Errored, exit_code: None });
+        overrides.entry("d").skip = Some(Skip::Override { exit_code: 0 });
+        let json = serde_json::to_string(&overrides).unwrap();
+        assert_eq!(serde_json::from_str::<Overrides>(&json).unwrap(), overrides, "{json}");
+    }
+}

@@ -1,0 +1,328 @@
+//! Runs of fleets and of their vessels, as they are stored and shown.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::clock::Timestamp;
+use crate::model::fleet::VesselDefinition;
+use crate::model::ids::{FleetId, ProjectId, RunId, VesselId, VesselRunId};
+use crate::model::overrides::Skip;
+
+/// Where a run, or a vessel within it, stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Status {
+    /// Queued, or waiting for its upstream vessels.
+    Scheduled,
+    Running,
+    /// An attempt failed; the next one waits or is running.
+    Retrying,
+    /// Exit code 0 (of a run: of every vessel that ran).
+    Success,
+    /// Another exit code, a signal, a cutoff, or it could not be started.
+    Errored,
+    /// Stopped by a person, or kept from starting by such a stop.
+    Terminated,
+    /// Will never run.
+    Incomplete,
+}
+
+impl Status {
+    /// All of them, in the order of a life.
+    pub const ALL: [Status; 7] = [
+        Status::Scheduled,
+        Status::Running,
+        Status::Retrying,
+        Status::Success,
+        Status::Errored,
+        Status::Terminated,
+        Status::Incomplete,
+    ];
+
+    /// Whether nothing will change it any more.
+    pub fn is_final(self) -> bool {
+        !matches!(self, Status::Scheduled | Status::Running | Status::Retrying)
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Status::Scheduled => "Scheduled",
+            Status::Running => "Running",
+            Status::Retrying => "Retrying",
+            Status::Success => "Success",
+            Status::Errored => "Errored",
+            Status::Terminated => "Terminated",
+            Status::Incomplete => "Incomplete",
+        })
+    }
+}
+
+impl FromStr for Status {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Status::ALL
+            .into_iter()
+            .find(|status| status.to_string().eq_ignore_ascii_case(text))
+            .ok_or_else(|| {
+                let words = Status::ALL.map(|status| status.to_string()).join(", ");
+                format!("no such status: {text:?}; one of {words}")
+            })
+    }
+}
+
+/// What started a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Trigger {
+    Webhook,
+    Api,
+    OnDemand,
+    Replay,
+}
+
+impl Trigger {
+    /// All of them.
+    pub const ALL: [Trigger; 4] =
+        [Trigger::Webhook, Trigger::Api, Trigger::OnDemand, Trigger::Replay];
+
+    /// The word that the API and a vessel's environment use.
+    pub fn word(self) -> &'static str {
+        match self {
+            Trigger::Webhook => "webhook",
+            Trigger::Api => "api",
+            Trigger::OnDemand => "on_demand",
+            Trigger::Replay => "replay",
+        }
+    }
+}
+
+impl fmt::Display for Trigger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.word())
+    }
+}
+
+impl FromStr for Trigger {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Trigger::ALL.into_iter().find(|trigger| trigger.word() == text).ok_or_else(|| {
+            let words = Trigger::ALL.map(Trigger::word).join(", ");
+            format!("no such trigger: {text:?}; one of {words}")
+        })
+    }
+}
+
+/// The lengths of the two parts of a stored payload: the request's head and its body.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PayloadSize {
+    pub head_bytes: u32,
+    pub body_bytes: u64,
+}
+
+impl PayloadSize {
+    /// All of it.
+    pub fn bytes(self) -> u64 {
+        self.body_bytes.saturating_add(self.head_bytes.into())
+    }
+}
+
+/// One run of a fleet: a row of `runs`. The order of its fields is part of the format.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunRecord {
+    pub id: RunId,
+    pub fleet_id: FleetId,
+    pub fleet_name: String,
+    pub fleet_version: u32,
+    pub project_id: ProjectId,
+    pub trigger: Trigger,
+    pub status: Status,
+    /// Why it is where it is, for a person; at most [`REASON_BYTES_MAX`] bytes.
+    #[serde(default)]
+    pub reason: Option<String>,
+    #[serde(default)]
+    pub replay_of: Option<RunId>,
+    /// Its place in the queue: the order in which runs were accepted.
+    pub sequence: u64,
+    pub payload: PayloadSize,
+    /// Bytes that are kept of what its vessels wrote, in all attempts.
+    #[serde(default)]
+    pub output_bytes: u64,
+    /// How many unclean ends of the server found it running.
+    #[serde(default)]
+    pub crashes: u32,
+    pub queued_at: Timestamp,
+    #[serde(default)]
+    pub started_at: Option<Timestamp>,
+    #[serde(default)]
+    pub ended_at: Option<Timestamp>,
+}
+
+impl RunRecord {
+    /// Bytes that the run takes up, but for its rows.
+    pub fn kept_bytes(&self) -> u64 {
+        let payload = self.payload.body_bytes.saturating_add(self.payload.head_bytes.into());
+        payload.saturating_add(self.output_bytes)
+    }
+}
+
+/// One attempt of a vessel within a run: a row of `vessel_runs`, the greatest attempt being the
+/// vessel's current state. Attempt 0 is a vessel that was decided without ever starting. The order of
+/// its fields is part of the format.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VesselRunRecord {
+    pub id: VesselRunId,
+    pub vessel_id: VesselId,
+    pub vessel_name: String,
+    pub status: Status,
+    /// Counts every start, also those after a crash.
+    pub attempt: u32,
+    /// How many of the attempts used up `retry_count`.
+    #[serde(default)]
+    pub retries: u32,
+    #[serde(default)]
+    pub exit_code: Option<i32>,
+    #[serde(default)]
+    pub signal: Option<i32>,
+    /// Why it is where it is, for a person; at most [`REASON_BYTES_MAX`] bytes.
+    #[serde(default)]
+    pub reason: Option<String>,
+    /// When the next attempt falls due, while status is Retrying and none is running.
+    #[serde(default)]
+    pub retry_at: Option<Timestamp>,
+    /// A person has asked for its end, which is not recorded yet.
+    #[serde(default)]
+    pub stop_requested: bool,
+    /// It was not started, and counts as this.
+    #[serde(default)]
+    pub skip: Option<Skip>,
+    /// When its last upstream vessel ended (for a root: when the run was accepted).
+    pub scheduled_at: Timestamp,
+    #[serde(default)]
+    pub started_at: Option<Timestamp>,
+    #[serde(default)]
+    pub ended_at: Option<Timestamp>,
+    #[serde(default)]
+    pub output: OutputRecord,
+}
+
+impl VesselRunRecord {
+    /// The vessel at `index` of a run, before its first attempt.
+    pub fn scheduled(
+        run: RunId,
+        index: usize,
+        vessel: &VesselDefinition,
+        scheduled_at: Timestamp,
+    ) -> Self {
+        Self {
+            id: run.vessel_run(index),
+            vessel_id: vessel.id,
+            vessel_name: vessel.name.clone(),
+            status: Status::Scheduled,
+            attempt: 0,
+            retries: 0,
+            exit_code: None,
+            signal: None,
+            reason: None,
+            retry_at: None,
+            stop_requested: false,
+            skip: None,
+            scheduled_at,
+            started_at: None,
+            ended_at: None,
+            output: OutputRecord::default(),
+        }
+    }
+}
+
+/// The signal by which the kernel ends a process for want of memory (signal(7)).
+pub const SIGKILL: i32 = 9;
+
+/// How an attempt of a vessel ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The program exited with this code.
+    Exited(i32),
+    /// This signal ended it.
+    Signaled(i32),
+    /// The kernel ended it for want of memory, or a process of it: then its shell exited with this
+    /// code.
+    OutOfMemory { exit_code: Option<i32> },
+    /// It ran into its `runtime_cutoff`.
+    CutOff,
+    /// It could not be started, and why.
+    NotStarted(String),
+    /// It was not to be started.
+    Skipped(Skip),
+}
+
+impl End {
+    /// Success for exit code 0; Errored for everything else, unless it was skipped.
+    pub fn status(&self) -> Status {
+        match self {
+            End::Exited(0) => Status::Success,
+            End::Skipped(skip) => skip.status(),
+            _ => Status::Errored,
+        }
+    }
+
+    /// What to tell a person about it; `None` for success.
+    pub fn reason(&self) -> Option<String> {
+        match self {
+            End::Exited(0) => None,
+            End::Exited(code) => Some(format!("exit code {code}")),
+            End::Signaled(signal) => Some(format!("ended by signal {signal}")),
+            End::OutOfMemory { exit_code: None } => {
+                Some("out of memory: the kernel ended it".to_owned())
+            }
+            End::OutOfMemory { exit_code: Some(code) } => {
+                Some(format!("out of memory: the kernel ended a process of it, exit code {code}"))
+            }
+            End::CutOff => Some("runtime cutoff".to_owned()),
+            End::NotStarted(why) => Some(shorten(why)),
+            End::Skipped(skip) => Some(skip.reason().to_owned()),
+        }
+    }
+}
+
+/// `text` within the length of a reason, on one line and without other control characters: those
+/// would grow sixfold in JSON, and a row has its limit.
+pub fn shorten(text: &str) -> String {
+    let text: String = text.chars().map(|it| if it.is_control() { ' ' } else { it }).collect();
+    if text.len() <= REASON_BYTES_MAX {
+        return text;
+    }
+    let end = (0..=REASON_BYTES_MAX - '…'.len_utf8()).rev().find(|end| text.is_char_boundary(*end));
+    format!("{}…", &text[..end.unwrap_or(0)])
+}
+
+/// Bytes of a reason: an operating system's message and a path fit, a row stays small.
+pub const REASON_BYTES_MAX: usize = 1000;
+
+/// Where the captured output of an attempt is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutputRecord {
+    pub place: OutputPlace,
+    /// Bytes the attempt wrote, kept or not.
+    pub bytes: u64,
+    /// Those of them that are kept.
+    #[serde(default)]
+    pub kept: u64,
+}
+
+/// Where captured output is kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OutputPlace {
+    /// There is none, or it is still in the memory of the server.
+    #[default]
+    Nowhere,
+    /// In the database, beside the record.
+    Rows,
+    /// In a file of its own below the data directory.
+    File,
+}

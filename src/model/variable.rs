@@ -1,0 +1,90 @@
+//! Variables that a fleet gives its vessels: values that are written out, and names of secrets whose
+//! values only the operator's files hold.
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::limits::SECRET_NAME_BYTES_MAX;
+
+/// What a variable of a vessel is set to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum VariableValue {
+    Literal(String),
+    /// Read from the operator's directory of secrets whenever the vessel starts.
+    Secret {
+        secret: SecretName,
+    },
+}
+
+/// The name of a secret: that of its file. Never empty, and never a way out of the directory.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String")]
+pub struct SecretName(String);
+
+/// Why a text cannot be the name of a secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a secret's name has letters, digits, `_`, `-` and `.`, begins with no `.` or `-`, and is at \
+     most {SECRET_NAME_BYTES_MAX} bytes long; it is the name of its file"
+)]
+pub struct SecretNameError;
+
+impl SecretName {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for SecretName {
+    type Error = SecretNameError;
+
+    fn try_from(name: String) -> Result<Self, SecretNameError> {
+        let inner = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte);
+        let is_valid = name.len() <= SECRET_NAME_BYTES_MAX
+            && !name.is_empty()
+            && !name.starts_with(['.', '-'])
+            && name.bytes().all(inner);
+        if is_valid { Ok(Self(name)) } else { Err(SecretNameError) }
+    }
+}
+
+impl From<String> for VariableValue {
+    fn from(text: String) -> Self {
+        Self::Literal(text)
+    }
+}
+
+impl From<&str> for VariableValue {
+    fn from(text: &str) -> Self {
+        Self::Literal(text.to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secrets_name_never_leads_out_of_its_directory() {
+        for name in ["API_KEY", "db.password", "a", "0-1"] {
+            assert_eq!(SecretName::try_from(name.to_owned()).unwrap().as_str(), name);
+        }
+        let long = "x".repeat(SECRET_NAME_BYTES_MAX + 1);
+        for name in ["", ".", "..", "../x", "a/b", "/a", ".hidden", "-x", "a b", "a\0", "ä", &long]
+        {
+            assert_eq!(SecretName::try_from(name.to_owned()), Err(SecretNameError), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn stored_values_are_texts_or_name_their_secret() {
+        for (json, value) in [
+            (r#""text""#, VariableValue::from("text")),
+            (r#"{"secret":"KEY"}"#, VariableValue::Secret { secret: SecretName("KEY".to_owned()) }),
+        ] {
+            assert_eq!(serde_json::to_string(&value).unwrap(), json);
+            assert_eq!(serde_json::from_str::<VariableValue>(json).unwrap(), value);
+        }
+        assert!(serde_json::from_str::<VariableValue>(r#"{"secret":"../KEY"}"#).is_err());
+    }
+}

@@ -1,0 +1,129 @@
+//! Webhooks and their secret tokens.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::model::clock::Timestamp;
+use crate::model::ids::FleetId;
+use crate::model::network::Networks;
+use crate::model::random::{Random, SystemRandom};
+use crate::model::rate::Rate;
+
+/// A secret of 256 random bits in URL-safe Base64. Never shown by `Debug`.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Token(String);
+
+/// Letters of a token: 32 bytes in Base64 without padding.
+const TOKEN_LETTERS: usize = 43;
+
+impl Token {
+    /// A new token.
+    ///
+    /// # Errors
+    /// When the operating system has no randomness to give.
+    pub fn random() -> Result<Self, getrandom::Error> {
+        Self::drawn_from(&SystemRandom)
+    }
+
+    /// A new token of bytes from `random`, which must be fit for secrets.
+    ///
+    /// # Errors
+    /// When there is no randomness to be had.
+    pub fn drawn_from(random: &dyn Random) -> Result<Self, getrandom::Error> {
+        let mut bytes = [0; 32];
+        random.fill(&mut bytes)?;
+        Ok(Self(data_encoding::BASE64URL_NOPAD.encode(&bytes)))
+    }
+
+    /// `text` as a token; `None` when it has not the form of one.
+    pub fn parse(text: &str) -> Option<Self> {
+        let is_token = text.len() == TOKEN_LETTERS
+            && data_encoding::BASE64URL_NOPAD.decode(text.as_bytes()).is_ok();
+        is_token.then(|| Self(text.to_owned()))
+    }
+
+    /// The secret itself, for the URL that its owner asked for or the header of a request.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+
+    /// What the token is looked up and compared by.
+    pub fn hash(&self) -> TokenHash {
+        TokenHash(Sha256::digest(self.0.as_bytes()).into())
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(…)")
+    }
+}
+
+/// The SHA-256 of a token. How long a comparison of hashes takes tells nothing about the token.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct TokenHash([u8; 32]);
+
+impl TokenHash {
+    /// The hash as bytes: the key of the webhook's row.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for TokenHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TokenHash(…)")
+    }
+}
+
+/// The webhook of a fleet: a row of `webhooks`, by the hash of its token.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Webhook {
+    pub fleet_id: FleetId,
+    pub token: Token,
+    pub created_at: Timestamp,
+    /// To within a minute after a restart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_used_at: Option<Timestamp>,
+    /// The URL it replaced, while that is still answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<PreviousToken>,
+    #[serde(default, flatten)]
+    pub settings: WebhookSettings,
+}
+
+/// Whose requests a webhook takes, and how many. Stays when the URL is replaced.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WebhookSettings {
+    /// Where requests may come from; empty: from anywhere.
+    #[serde(default, skip_serializing_if = "Networks::is_empty")]
+    pub allow: Networks,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate_limit: Option<Rate>,
+}
+
+/// A replaced token in its grace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PreviousToken {
+    pub token: Token,
+    pub valid_until: Timestamp,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_have_one_form_and_stay_out_of_debug_output() {
+        let token = Token::random().unwrap();
+        assert_eq!(Token::parse(token.reveal()), Some(token.clone()));
+        assert!(!format!("{token:?} {:?}", token.hash()).contains(token.reveal()));
+        let long = "a".repeat(10_000);
+        for odd in ["", "a", &long, "a/../b", &"=".repeat(TOKEN_LETTERS)] {
+            assert_eq!(Token::parse(odd), None);
+        }
+    }
+}

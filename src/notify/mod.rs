@@ -1,0 +1,256 @@
+//! Tells others how runs have ended: takes what is due from the engine and delivers it by command,
+//! POST or e-mail. Threads of its own do that, so that nothing slow out there holds up a run; what
+//! fails is tried again, across restarts. At least once: a crash after a delivery repeats it.
+//!
+//! Nothing goes anywhere that the operator's settings do not allow ([`rules`]).
+
+use std::io;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
+
+use crate::config::secrets::SecretStore;
+use crate::engine::{Engine, RunView};
+use crate::model::clock::Timestamp;
+use crate::model::fleet::FleetVersion;
+use crate::model::ids::InstanceId;
+use crate::model::limits::{NOTIFICATION_COMMAND_TIMEOUT, NOTIFIERS};
+use crate::model::mail::MailServer;
+use crate::model::notification::{
+    EmailNotifications, Format, NotificationRecord, Recipient, Retry, Target,
+};
+use crate::model::variable::{SecretName, VariableValue};
+use crate::runner::errand::Errand;
+use crate::runner::process::VesselLimits;
+use crate::runner::stop::{Stop, StopSignal};
+
+mod chat;
+mod mail;
+mod post;
+pub mod rules;
+mod text;
+
+use rules::Rules;
+
+/// What a notifier works with.
+pub struct NotifierSettings {
+    pub rules: Rules,
+    pub mail: Option<MailServer>,
+    pub secrets: SecretStore,
+    /// How a run looks as JSON.
+    pub run_json: fn(&RunView) -> String,
+    /// How long a command may take to end after SIGTERM.
+    pub kill_grace: Duration,
+    pub vessel_limits: VesselLimits,
+}
+
+/// Whether e-mail can be sent as from the sender of `server`.
+///
+/// # Errors
+/// Why not, for a person.
+pub fn check_sender(server: &MailServer) -> Result<(), String> {
+    mail::check_sender(&server.from)
+}
+
+/// The threads that deliver.
+pub struct Notifier {
+    threads: Vec<(JoinHandle<()>, Arc<StopSignal>)>,
+    /// Disconnected when the last of them has ended.
+    ended: Receiver<()>,
+}
+
+/// Why something was not delivered.
+struct Failed {
+    /// For a person. Names neither secrets nor the path of a URL, which may be one.
+    why: String,
+    retry: Retry,
+}
+
+impl Failed {
+    fn for_now(why: impl Into<String>) -> Self {
+        Self { why: why.into(), retry: Retry::Usual }
+    }
+
+    fn for_good(why: impl Into<String>) -> Self {
+        Self { why: why.into(), retry: Retry::Never }
+    }
+}
+
+impl Notifier {
+    /// Begins to deliver what `engine` hands out, until that is closed.
+    ///
+    /// # Errors
+    /// When a thread or a descriptor is not to be had.
+    pub fn start(engine: &Arc<Engine>, settings: NotifierSettings) -> io::Result<Self> {
+        let settings = Arc::new(settings);
+        let (alive, ended) = bounded::<()>(0);
+        let threads = (0..NOTIFIERS).map(|number| {
+            let (engine, settings) = (Arc::clone(engine), Arc::clone(&settings));
+            let stop = Arc::new(StopSignal::new()?);
+            let (heard, alive) = (Arc::clone(&stop), alive.clone());
+            let thread =
+                thread::Builder::new().name(format!("notifier-{number}")).spawn(move || {
+                    let _alive = alive;
+                    while let Some(record) = engine.next_notification() {
+                        settings.deliver(&engine, record, &heard);
+                    }
+                })?;
+            Ok((thread, stop))
+        });
+        Ok(Self { threads: threads.collect::<io::Result<_>>()?, ended })
+    }
+
+    /// Ends the commands that run, and waits for what is on its way, up to `patience`: what takes
+    /// longer is told again by the next server. The engine is closed.
+    pub fn stop(self, patience: Duration) {
+        for (_, stop) in &self.threads {
+            stop.raise(Stop::Abandon);
+        }
+        if self.ended.recv_timeout(patience) == Err(RecvTimeoutError::Timeout) {
+            log::warn!("a notification is still on its way; it will be repeated");
+            return;
+        }
+        for (thread, _) in self.threads {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// One notification on its way.
+struct Delivery<'a> {
+    record: &'a NotificationRecord,
+    run: &'a RunView,
+    version: &'a FleetVersion,
+    stop: &'a StopSignal,
+}
+
+impl NotifierSettings {
+    fn deliver(&self, engine: &Engine, record: NotificationRecord, stop: &StopSignal) {
+        let version = engine.run(record.run).and_then(|run| {
+            let version = engine.version_of(&run.run)?;
+            Some((run, version))
+        });
+        let Some((run, version)) = version else {
+            // Its history has been removed meanwhile.
+            return engine.notification_delivered(&record);
+        };
+        let delivery = Delivery { record: &record, run: &run, version: &version, stop };
+        // The HTTP client looks names up on threads of its own and panics without.
+        let thread = thread::Builder::new().spawn(|| ());
+        let delivered = match thread {
+            Ok(_) => self.try_to(engine, &delivery),
+            Err(error) => Err(Failed::for_now(format!("no thread can be started: {error}"))),
+        };
+        match delivered {
+            Ok(true) => engine.notification_delivered(&record),
+            // The server stops: the next one delivers it.
+            Ok(false) => {}
+            Err(Failed { why, retry }) => engine.notification_failed(record, &why, retry),
+        }
+    }
+
+    /// Delivers it. False when that was given up for the stop of the server.
+    fn try_to(&self, engine: &Engine, delivery: &Delivery<'_>) -> Result<bool, Failed> {
+        let definition = &delivery.version.definition;
+        let address = |of: &Option<EmailNotifications>, email: u16| {
+            let emails = of.as_ref().map(|it| it.emails.as_slice()).unwrap_or_default();
+            emails.get(usize::from(email)).cloned()
+        };
+        let gone = || Failed::for_good("the fleet names no such recipient");
+        match delivery.record.recipient {
+            Recipient::Entry(index) => {
+                let entry = definition.notify.get(usize::from(index)).ok_or_else(gone)?;
+                match &entry.target {
+                    Target::Command(command) => {
+                        self.run_command(engine.instance(), delivery, command)
+                    }
+                    Target::Url { url, secret, format } => {
+                        self.post(delivery, url, secret.as_ref(), *format).map(|()| true)
+                    }
+                }
+            }
+            Recipient::FleetEmail(email) => {
+                let to = address(&definition.notifications, email).ok_or_else(gone)?;
+                self.mail(delivery, &to, None)
+            }
+            Recipient::VesselEmail { vessel, email } => {
+                let vessel = usize::from(vessel);
+                let of = definition.vessels.get(vessel).ok_or_else(gone)?;
+                let to = address(&of.notifications, email).ok_or_else(gone)?;
+                self.mail(delivery, &to, Some(vessel))
+            }
+        }
+    }
+
+    fn post(
+        &self,
+        delivery: &Delivery<'_>,
+        url: &VariableValue,
+        secret: Option<&SecretName>,
+        format: Format,
+    ) -> Result<(), Failed> {
+        let url = match url {
+            VariableValue::Literal(url) => url.clone(),
+            VariableValue::Secret { secret } => self.secret(secret)?.trim().to_owned(),
+        };
+        let uri = self.rules.check_url(&url).map_err(Failed::for_good)?;
+        let secret = secret.map(|secret| self.secret(secret)).transpose()?;
+        let body = chat::message(format, &text::brief(delivery.run))
+            .unwrap_or_else(|| self.payload(delivery));
+        let message = post::Message { id: &delivery.record.message_id(), body: &body };
+        post::send(&uri, secret.as_deref(), &message)
+    }
+
+    fn secret(&self, secret: &SecretName) -> Result<String, Failed> {
+        self.secrets
+            .value(secret)
+            .map_err(|error| Failed::for_now(format!("the secret `{}`: {error}", secret.as_str())))
+    }
+
+    fn run_command(
+        &self,
+        instance: InstanceId,
+        delivery: &Delivery<'_>,
+        command: &[String],
+    ) -> Result<bool, Failed> {
+        self.rules.check_command(command).map_err(Failed::for_good)?;
+        let payload = self.payload(delivery);
+        let errand = Errand {
+            limits: self.vessel_limits,
+            instance,
+            run: delivery.record.run,
+            notification: &delivery.record.message_id(),
+            command,
+            input: payload.as_bytes(),
+            timeout: NOTIFICATION_COMMAND_TIMEOUT,
+            kill_grace: self.kill_grace,
+        };
+        errand.run(delivery.stop).map_err(Failed::for_now)
+    }
+
+    fn mail(
+        &self,
+        delivery: &Delivery<'_>,
+        to: &str,
+        vessel: Option<usize>,
+    ) -> Result<bool, Failed> {
+        let Some(server) = &self.mail else { return Err(Failed::for_good(rules::NO_MAIL)) };
+        let password = match &server.secret {
+            None => None,
+            Some(secret) => Some(self.secret(secret)?),
+        };
+        let letter =
+            mail::Letter { id: &delivery.record.message_id(), to, run: delivery.run, vessel };
+        mail::send(server, password, &letter).map(|()| true)
+    }
+
+    /// The event as JSON, as Standard Webhooks lays it out.
+    fn payload(&self, delivery: &Delivery<'_>) -> String {
+        let run = &delivery.run.run;
+        let ended_at: Timestamp = run.ended_at.unwrap_or(run.queued_at);
+        let data = (self.run_json)(delivery.run);
+        format!(r#"{{"type":"run.finished","timestamp":"{ended_at}","data":{data}}}"#)
+    }
+}

@@ -1,0 +1,124 @@
+//! File descriptors: how many the process may have, and who gets how many of them. Vessels and the
+//! database come first; however many clients connect, a vessel must be able to start.
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::model::limits::{GIVEN_UP_CONNECTIONS, LEAVING_CONNECTIONS};
+
+/// Listeners and the lane, the database, the log, files of the moment, connections that were turned
+/// away or have given way.
+const BASE: usize = 64 + 2 * (LEAVING_CONNECTIONS + GIVEN_UP_CONNECTIONS);
+/// A worker's: the pipes, the pidfd and the files of its vessel.
+const PER_WORKER: usize = 8;
+/// A connection's: its socket, and the file of a large body.
+const PER_CONNECTION: usize = 2;
+/// Of a link between gate and handlers: one end, and the other one twice.
+const PER_LINK: usize = 3;
+
+/// What a server could use at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    pub workers: usize,
+    /// To each listener.
+    pub connections: usize,
+    /// Links behind the webhook listener.
+    pub hook_links: usize,
+    /// Links behind the admin listener.
+    pub admin_links: usize,
+}
+
+impl Wanted {
+    fn fixed(self) -> usize {
+        self.workers.saturating_mul(PER_WORKER).saturating_add(BASE)
+    }
+
+    fn of_clients(self) -> usize {
+        let connections = self.connections.saturating_mul(2 * PER_CONNECTION);
+        let links = self.hook_links.saturating_add(self.admin_links).saturating_mul(PER_LINK);
+        connections.saturating_add(links)
+    }
+
+    /// How many descriptors all of it takes.
+    pub fn needed(self) -> usize {
+        self.fixed().saturating_add(self.of_clients())
+    }
+
+    /// As much of it as there are descriptors for when there are `limit`: clients share what vessels
+    /// leave, and there are always some.
+    pub fn within(self, limit: usize) -> Self {
+        let (left, wanted) = (limit.saturating_sub(self.fixed()), self.of_clients());
+        if left >= wanted {
+            return self;
+        }
+        let share = |count: usize, least: usize| {
+            let scaled = (count as u128 * left as u128 / wanted.max(1) as u128) as usize;
+            scaled.max(least.min(count))
+        };
+        let hook_links = share(self.hook_links, 4);
+        let admin_links = share(self.admin_links, 4);
+        let of_links = hook_links.saturating_add(admin_links).saturating_mul(PER_LINK);
+        let connections = left.saturating_sub(of_links) / (2 * PER_CONNECTION);
+        let connections = connections.clamp(8.min(self.connections), self.connections);
+        Self { workers: self.workers, connections, hook_links, admin_links }
+    }
+}
+
+/// The limit of open files that the process has.
+#[derive(Clone, Copy, Debug)]
+pub struct Limit {
+    /// Now.
+    pub current: usize,
+    /// What the process was started with, if that is something else: what vessels get.
+    pub given: Option<Rlimit>,
+}
+
+/// Raises the limit of open files, if it must and may, to what `wanted` takes.
+pub fn raise(wanted: Wanted) -> Limit {
+    let given = getrlimit(Resource::Nofile);
+    let needed = wanted.needed();
+    if as_count(given.current) >= needed {
+        return Limit { current: as_count(given.current), given: None };
+    }
+    let raised = as_count(given.maximum).min(needed);
+    let asked = Rlimit { current: Some(raised as u64), maximum: given.maximum };
+    match setrlimit(Resource::Nofile, asked) {
+        Ok(()) => Limit { current: raised, given: Some(given) },
+        Err(error) => {
+            log::warn!(error:%; "the limit of open files cannot be raised");
+            Limit { current: as_count(given.current), given: None }
+        }
+    }
+}
+
+/// How many files the process may have open now.
+pub fn current() -> usize {
+    as_count(getrlimit(Resource::Nofile).current)
+}
+
+fn as_count(limit: Option<u64>) -> usize {
+    limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WANTED: Wanted =
+        Wanted { workers: 8, connections: 1024, hook_links: 64, admin_links: 72 };
+
+    #[test]
+    fn clients_share_what_vessels_leave() {
+        assert_eq!(WANTED.within(usize::MAX), WANTED);
+        let whole = WANTED.needed();
+        assert_eq!(WANTED.within(whole), WANTED);
+        for limit in [256, 300, 1024, 4096, whole - 1] {
+            let granted = WANTED.within(limit);
+            assert!(granted.fixed() + granted.of_clients() <= limit, "{limit}: {granted:?}");
+            assert!((8..=WANTED.connections).contains(&granted.connections), "{granted:?}");
+            assert!(granted.hook_links >= 4, "{granted:?}");
+        }
+        // Too few for anything: it still tries.
+        assert!(WANTED.within(64).connections == 8);
+        assert_eq!(Wanted { connections: 3, ..WANTED }.within(64).connections, 3);
+    }
+}

@@ -1,0 +1,17 @@
+//! What the process asks of the operating system and of its service manager, and the end of the
+//! process when it cannot go on. Knows nothing of fleets and runs.
+
+pub mod activation;
+pub mod core_limit;
+pub mod descriptors;
+pub mod fatal;
+pub mod inherited;
+pub mod logging;
+pub mod memory;
+pub mod priority;
+pub mod signals;
+pub mod systemd;
+pub mod terminal;
+pub mod text_file;
+pub mod threads;
+pub mod trust;

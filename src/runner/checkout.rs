@@ -1,0 +1,306 @@
+//! Puts a git repository into the work directory before the vessel's program starts, by git itself.
+//! Decides which commands do that; they run as the vessel does, in its environment and under its
+//! bounds, and their output is the beginning of its log.
+
+use std::io::Read;
+use std::path::Path;
+
+use rustix::fs::{CWD, FileType, Mode, OFlags};
+
+use super::output::{Kept, LiveOutput};
+use super::shortage::StartError;
+use super::tree::remove_tree;
+use super::{HowEnded, Launch, Payload};
+use crate::model::fleet::Program;
+use crate::model::limits::LFS_FILES_EXAMINED_MAX;
+use crate::model::source::{Code, GitSource, Language, Origin};
+
+/// Variables by which git would work on another repository than the one it is told.
+const ELSEWHERE: [&str; 5] =
+    ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY"];
+
+/// Variables that keep git from asking anybody for anything, and to the protocols that a fleet
+/// file can name (git(1)).
+const FORCED: [(&str, &str); 4] = [
+    ("GIT_TERMINAL_PROMPT", "0"),
+    ("GIT_ASKPASS", "/bin/false"),
+    ("SSH_ASKPASS_REQUIRE", "never"),
+    ("GIT_ALLOW_PROTOCOL", "https:ssh:file"),
+];
+
+/// Bytes at the end of the log in which git says why it has failed.
+const LAST_WORDS_BYTES: usize = 2048;
+/// Bytes at the beginning of a script that show its line ends.
+const SCRIPT_START_BYTES: usize = 4096;
+/// What a file of Git LFS begins with as long as its content has not been fetched.
+const LFS_POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
+
+/// Runs one program to its end, and has it write into an output.
+pub(super) type Run<'r> =
+    &'r mut dyn FnMut(&Launch<'_>, &LiveOutput) -> Result<HowEnded, StartError>;
+
+/// A repository that is to be put into a work directory.
+pub(super) struct Checkout<'a> {
+    code: &'a Code,
+    source: &'a GitSource,
+    launch: &'a Launch<'a>,
+    work: &'a Path,
+    /// The log of the vessel.
+    log: &'a LiveOutput,
+}
+
+impl<'a> Checkout<'a> {
+    /// What the vessel's program needs in `work`; `None` when it is not from a repository.
+    pub fn of(launch: &'a Launch<'a>, work: &'a Path, log: &'a LiveOutput) -> Option<Self> {
+        let Program::Code(code) = launch.program else { return None };
+        match &code.origin {
+            Origin::Git(source) => Some(Self { code, source, launch, work, log }),
+            Origin::File { .. } => None,
+        }
+    }
+
+    /// Fetches the repository anew, whatever an earlier attempt has left of it. Not by `git clone`,
+    /// which takes neither a commit nor a directory that is not empty. Returns how the vessel ended
+    /// if it was ended meanwhile.
+    ///
+    /// # Errors
+    /// Why there is no repository to start with.
+    pub fn run(&self, run: Run<'_>) -> Result<Option<HowEnded>, StartError> {
+        self.clear()?;
+        let directory = self.directory();
+        let url = self.source.url();
+        let init =
+            ["-c", "init.defaultBranch=main", "init", "--quiet", "--template=", "--", directory];
+        let remote = ["-C", directory, "remote", "add", "--", "origin", &url];
+        for arguments in [init.as_slice(), &remote] {
+            if let Some(ended) = self.must(arguments, run)? {
+                return Ok(Some(ended));
+            }
+        }
+        if let Some(ended) = self.fetch(run)? {
+            return Ok(Some(ended));
+        }
+        let (quiet, whole) = ("advice.detachedHead=false", "submodule.recurse=false");
+        let checkout = ["checkout", "--force", "--detach", "FETCH_HEAD"];
+        let checkout =
+            [["-C", directory, "-c", quiet].as_slice(), &["-c", whole], &checkout].concat();
+        if let Some(ended) = self.must(&checkout, run)? {
+            return Ok(Some(ended));
+        }
+        self.note_crlf();
+        self.note_lfs_pointers(run)
+    }
+
+    /// Where the repository goes, relative to the work directory.
+    fn directory(&self) -> &str {
+        self.source.directory().unwrap_or(".")
+    }
+
+    /// Removes what the place holds of a repository. In the work directory itself that is git's
+    /// own directory: the rest belongs to other vessels as well.
+    fn clear(&self) -> Result<(), StartError> {
+        let path = self.work.join(self.source.directory().unwrap_or(".git"));
+        remove_tree(&path)
+            .map_err(|error| StartError::of(&error, format!("clear {}: {error}", path.display())))
+    }
+
+    /// Fetches the checkout point: the branch of that name before the tag, as `git clone --branch`
+    /// does. Asked for a bare name, `git fetch` would take the tag.
+    fn fetch(&self, run: Run<'_>) -> Result<Option<HowEnded>, StartError> {
+        let point = self.source.checkout_point.as_deref();
+        if let Some(name) = point.filter(|point| can_be_branch(point)) {
+            let (ended, said) =
+                self.aside(&self.fetch_arguments(&format!("refs/heads/{name}")), run)?;
+            let is_missing = matches!(ended, HowEnded::Exited(1..)) && says_no_such_ref(&said);
+            if !is_missing {
+                self.log.append(&said);
+                return self.expect_success(ended);
+            }
+        }
+        self.must(&self.fetch_arguments(point.unwrap_or("HEAD")), run)
+    }
+
+    fn fetch_arguments<'p>(&'p self, point: &'p str) -> [&'p str; 8] {
+        let directory = self.directory();
+        ["-C", directory, "fetch", "--quiet", "--no-recurse-submodules", "--", "origin", point]
+    }
+
+    /// Runs git, which must succeed. How the vessel ended if it was ended meanwhile.
+    fn must(&self, arguments: &[&str], run: Run<'_>) -> Result<Option<HowEnded>, StartError> {
+        let ended = self.git(arguments, &[], self.log, run)?;
+        self.expect_success(ended)
+    }
+
+    fn expect_success(&self, ended: HowEnded) -> Result<Option<HowEnded>, StartError> {
+        let code = match ended {
+            HowEnded::Exited(0) => return Ok(None),
+            HowEnded::Exited(code) => code,
+            ended => return Ok(Some(ended)),
+        };
+        let advice = foreign_repository(&self.log.end_of(LAST_WORDS_BYTES));
+        Err(format!(
+            "{} could not be cloned: git ended with exit code {code}, and says why above{}",
+            self.source.url(),
+            advice.unwrap_or_default()
+        )
+        .into())
+    }
+
+    /// Runs git with what it says kept out of the log, and in English: how it ended, and what it
+    /// said.
+    fn aside(&self, arguments: &[&str], run: Run<'_>) -> Result<(HowEnded, Vec<u8>), StartError> {
+        let output = LiveOutput::default();
+        let ended = self.git(arguments, &[("LC_ALL", "C")], &output, run)?;
+        match output.capture().kept {
+            Kept::Inline(said) => Ok((ended, said)),
+            _ => Ok((ended, Vec::new())),
+        }
+    }
+
+    fn git(
+        &self,
+        arguments: &[&str],
+        variables: &[(&str, &str)],
+        output: &LiveOutput,
+        run: Run<'_>,
+    ) -> Result<HowEnded, StartError> {
+        let words = std::iter::once(&"git").chain(arguments);
+        let program = Program::Command(words.map(|word| (*word).to_owned()).collect());
+        let environment = environment(self.launch.environment, variables);
+        let launch = Launch {
+            program: &program,
+            environment: &environment,
+            payload: &NoPayload,
+            ..*self.launch
+        };
+        run(&launch, output)
+    }
+
+    /// Says so in the log if a shell is about to read a script with line ends that it does not know.
+    fn note_crlf(&self) {
+        let file = &self.code.file_to_run;
+        let is_shell = self.code.language == Language::Bash;
+        if is_shell && start_of(&self.work.join(file), SCRIPT_START_BYTES).ends_lines_with_crlf() {
+            self.log.append_line(&format!(
+                "boathook: {file} has CRLF line ends, which bash takes for parts of its commands; \
+                 commit it with LF, and keep it so: `*.sh text eol=lf` in .gitattributes"
+            ));
+        }
+    }
+
+    /// Says so in the log if files of the checkout are pointers of Git LFS instead of content. Returns
+    /// how the vessel ended if it was ended meanwhile.
+    fn note_lfs_pointers(&self, run: Run<'_>) -> Result<Option<HowEnded>, StartError> {
+        let directory = self.directory();
+        let list = ["-C", directory, "ls-files", "-z", "--", ":(attr:filter=lfs)"];
+        let listed = match self.aside(&list, run)? {
+            (HowEnded::Exited(0), listed) => listed,
+            // A git that is too old to be asked.
+            (HowEnded::Exited(_), _) => return Ok(None),
+            (ended, _) => return Ok(Some(ended)),
+        };
+        let listed = String::from_utf8_lossy(&listed);
+        let place = self.work.join(directory);
+        let names = listed.split('\0').filter(|name| !name.is_empty()).take(LFS_FILES_EXAMINED_MAX);
+        let is_pointer =
+            |name: &&str| start_of(&place.join(name), LFS_POINTER.len()).0 == LFS_POINTER;
+        let pointers: Vec<&str> = names.filter(is_pointer).collect();
+        if let Some(first) = pointers.first() {
+            self.log.append_line(&format!(
+                "boathook: Git LFS has left {} as pointers, not as their content, such as {first}: \
+                 install git-lfs, and run `git lfs install --system` as root, so that a checkout \
+                 fetches it",
+                if pointers.len() == 1 {
+                    "a file".to_owned()
+                } else {
+                    format!("{} files", pointers.len())
+                }
+            ));
+        }
+        Ok(None)
+    }
+}
+
+/// Whether a branch can have this name: not what names a commit or a ref of any kind.
+fn can_be_branch(point: &str) -> bool {
+    let is_id = matches!(point.len(), 40 | 64) && point.bytes().all(|it| it.is_ascii_hexdigit());
+    !is_id && point != "HEAD" && !point.starts_with("refs/")
+}
+
+/// Whether git says that there is no ref of the name that it was asked for.
+fn says_no_such_ref(said: &[u8]) -> bool {
+    String::from_utf8_lossy(said).to_ascii_lowercase().contains("couldn't find remote ref")
+}
+
+/// What helps where git refuses a repository of another user. The command that git shows changes
+/// nothing: a vessel has a home of its own, and git hands no settings of its environment on to the
+/// process that reads the repository.
+fn foreign_repository(said: &[u8]) -> Option<String> {
+    let said = String::from_utf8_lossy(said);
+    if !said.contains("dubious ownership") {
+        return None;
+    }
+    let shown = said.lines().find_map(|line| line.trim().strip_prefix("git config --global "));
+    let setting = shown.unwrap_or("--add safe.directory DIRECTORY");
+    Some(format!(
+        ". The repository belongs to another user: run `git config --system {setting}` as root, or set \
+         the vessel's variable GIT_CONFIG_GLOBAL to a file with that setting. What git shows above \
+         changes nothing for a vessel"
+    ))
+}
+
+/// The first bytes of a file.
+struct Start(Vec<u8>);
+
+impl Start {
+    fn ends_lines_with_crlf(&self) -> bool {
+        let line = self.0.split_inclusive(|byte| *byte == b'\n').next();
+        line.is_some_and(|line| line.ends_with(b"\r\n"))
+    }
+}
+
+/// The first `bytes_max` bytes of the regular file at `path`, none where there is no such file. No
+/// link is followed, and nothing waits for a writer.
+fn start_of(path: &Path, bytes_max: usize) -> Start {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let mut start = Vec::new();
+    if let Ok(file) = rustix::fs::openat(CWD, path, flags, Mode::empty())
+        && rustix::fs::fstat(&file).is_ok_and(|it| FileType::from_raw_mode(it.st_mode).is_file())
+    {
+        // What cannot be read is as good as absent: it is only remarked upon.
+        let _ = std::fs::File::from(file).take(bytes_max as u64).read_to_end(&mut start);
+    }
+    Start(start)
+}
+
+/// What git gets of the vessel's environment: credentials and proxies that the fleet has set, and
+/// the marks by which leftovers of a crash are found. `more` goes before all of it.
+fn environment(vessel: &[(String, String)], more: &[(&str, &str)]) -> Vec<(String, String)> {
+    let chooses_ssh =
+        vessel.iter().any(|(name, _)| matches!(name.as_str(), "GIT_SSH_COMMAND" | "GIT_SSH"));
+    let batch_mode = (!chooses_ssh).then_some(("GIT_SSH_COMMAND", "ssh -oBatchMode=yes"));
+    let ours = FORCED.into_iter().chain(batch_mode).chain(more.iter().copied());
+    vessel
+        .iter()
+        .filter(|(name, _)| !ELSEWHERE.contains(&name.as_str()))
+        .cloned()
+        .chain(ours.map(|(name, value)| (name.to_owned(), value.to_owned())))
+        .collect()
+}
+
+/// Git gets nothing to read.
+struct NoPayload;
+
+impl Payload for NoPayload {
+    fn headers_json(&self) -> Option<&[u8]> {
+        None
+    }
+
+    fn body_bytes(&self) -> u64 {
+        0
+    }
+
+    fn open_body(&self) -> Box<dyn Read + Send + '_> {
+        Box::new(std::io::empty())
+    }
+}

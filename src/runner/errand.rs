@@ -1,0 +1,120 @@
+//! Programs that the server itself has something to say to: started like a vessel, but with no work
+//! directory and no log of its own. What they read is theirs alone.
+
+use std::io::Read;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::mark::{INSTANCE_VARIABLE, NOTIFICATION_VARIABLE};
+use super::output::{Kept, LiveOutput};
+use super::process::{Start, VesselLimits};
+use super::resolve::resolve;
+use super::shortage::{Shortage, StartError};
+use super::stop::StopSignal;
+use super::wait::{Bounds, wait};
+use super::{HowEnded, Launch, Payload};
+use crate::model::confinement::Confinement;
+use crate::model::fleet::Program;
+use crate::model::ids::{InstanceId, RunId};
+use crate::model::text::without_cut_start;
+
+/// Where such programs start.
+const DIRECTORY: &str = "/";
+/// Bytes of what a program wrote that are shown when it has failed: its last words.
+const LAST_WORDS_BYTES: usize = 300;
+
+/// A program to run, and what it reads.
+pub struct Errand<'a> {
+    /// The server that it runs for.
+    pub instance: InstanceId,
+    /// The run that it is about.
+    pub run: RunId,
+    /// The notification that it delivers. By instance and notification the next server finds it
+    /// after a crash.
+    pub notification: &'a str,
+    /// Begins with an absolute path.
+    pub command: &'a [String],
+    pub input: &'a [u8],
+    pub timeout: Duration,
+    pub kill_grace: Duration,
+    pub limits: VesselLimits,
+}
+
+impl Errand<'_> {
+    /// Runs the program to its end. True when it exited with 0; false when `stop` ended it.
+    ///
+    /// # Errors
+    /// How else it ended, or why it could not be started, with the last it wrote.
+    pub fn run(&self, stop: &StopSignal) -> Result<bool, String> {
+        if stop.raised().is_some() {
+            return Ok(false);
+        }
+        let environment = [
+            ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
+            ("HOME", DIRECTORY),
+            ("LANG", "C.UTF-8"),
+            ("BOATHOOK_FLEET_RUN_ID", &self.run.to_string()),
+            (INSTANCE_VARIABLE, &self.instance.to_string()),
+            (NOTIFICATION_VARIABLE, self.notification),
+        ];
+        let environment = environment.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let program = Program::Command(self.command.to_vec());
+        let launch = Launch {
+            run: self.run,
+            vessel_run: self.run.vessel_run(0),
+            attempt: 0,
+            program: &program,
+            working_directory: None,
+            user: None,
+            confinement: &Confinement::default(),
+            environment: &environment,
+            payload: &Input(self.input),
+            runtime_cutoff: self.timeout,
+            expects_directory: false,
+            notices: &[],
+            secrets: &[],
+        };
+        let directory = Path::new(DIRECTORY);
+        let program = resolve(&program, &environment, directory, directory)?;
+        let start = Start { launch: &launch, program: &program, directory, limits: self.limits };
+        let started = start.spawn(None, Vec::new()).map_err(StartError::reason)?;
+        let cutoff_at = Instant::now().checked_add(self.timeout);
+        let bounds = Bounds { cutoff_at, kill_grace: self.kill_grace };
+        let output = LiveOutput::default();
+        let how = match wait(started, &bounds, stop, &output) {
+            HowEnded::Exited(0) => return Ok(true),
+            HowEnded::Abandoned => return Ok(false),
+            HowEnded::Exited(code) => format!("exit code {code}"),
+            HowEnded::Signaled(signal) => format!("ended by signal {signal}"),
+            HowEnded::OutOfMemory { .. } => "ended by the kernel for want of memory".to_owned(),
+            HowEnded::CutOff => format!("not done after {} s", self.timeout.as_secs()),
+            HowEnded::NotStarted(why) | HowEnded::Postponed(Shortage { reason: why, .. }) => why,
+        };
+        Err(match output.capture().kept {
+            Kept::Inline(bytes) => {
+                let last = match bytes.len().checked_sub(LAST_WORDS_BYTES) {
+                    Some(cut @ 1..) => without_cut_start(&bytes[cut..]),
+                    _ => &bytes,
+                };
+                format!("{how}: {}", String::from_utf8_lossy(last).trim())
+            }
+            _ => how,
+        })
+    }
+}
+
+struct Input<'a>(&'a [u8]);
+
+impl Payload for Input<'_> {
+    fn headers_json(&self) -> Option<&[u8]> {
+        None
+    }
+
+    fn body_bytes(&self) -> u64 {
+        self.0.len() as u64
+    }
+
+    fn open_body(&self) -> Box<dyn Read + Send + '_> {
+        Box::new(self.0)
+    }
+}

@@ -1,0 +1,487 @@
+//! [`ProcessLauncher`]: vessels as processes of this machine. Puts the pieces together: work
+//! directory, program, pipes, spawn; the waiting is done in [`super::wait`].
+
+use std::borrow::Cow;
+use std::io::{self, PipeReader};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, Signal, pidfd_open, prlimit};
+
+use super::checkout::Checkout;
+use super::feed::Feed;
+use super::foresee::foresee;
+use super::group::ProcessGroup;
+use super::hint::{LAST_WORDS_BYTES, hint};
+use super::mark::Mark;
+use super::oom::{self, OomKills};
+use super::orphans::with_usual_signals;
+use super::output::LiveOutput;
+use super::refusal::{self, Whom};
+use super::resolve::{Resolved, resolve};
+use super::sandbox::Sandbox;
+use super::shim::{self, Orders, Step};
+use super::shortage::{self, Shortage, StartError};
+use super::stop::{Stop, StopSignal};
+use super::termination::{Termination, named};
+use super::user::{Identity, identity, pass_capabilities_on};
+use super::wait::{Bounds, Started, wait};
+use super::workdir::WorkDirectories;
+use super::{DirectoryError, Draft, Ended, HowEnded, Launch, Launcher, Unfinished};
+use crate::model::confinement::is_default;
+use crate::model::finding::Finding;
+use crate::model::ids::{InstanceId, RunId};
+use crate::model::limits::SHIM_TIME_MAX;
+use crate::model::metrics::{Histogram, LATENCY_BOUNDS};
+
+/// Where a [`ProcessLauncher`] keeps things and how far it lets vessels go.
+#[derive(Clone, Debug)]
+pub struct ProcessLauncherSettings {
+    /// Holds a directory per run. Best on a file system of its own or in memory where rates
+    /// matter.
+    pub work_dir: PathBuf,
+    /// Holds a file per attempt whose output does not stay small.
+    pub output_dir: PathBuf,
+    /// How long a process group may take to end between SIGTERM and SIGKILL.
+    pub kill_grace: Duration,
+    /// Bytes of output kept per attempt.
+    pub max_output_bytes: u64,
+    pub vessel_limits: VesselLimits,
+    /// The names of those whom vessels may run as, besides the server's own user.
+    pub allowed_users: Vec<String>,
+}
+
+/// Limits that the server was started with and has changed for itself; `None` for those that it
+/// has not.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct VesselLimits {
+    pub open_files: Option<Rlimit>,
+    pub core: Option<Rlimit>,
+}
+
+impl VesselLimits {
+    /// Those that differ from the server's own.
+    fn changed(self) -> impl Iterator<Item = (Resource, Rlimit)> {
+        let named = [(Resource::Nofile, self.open_files), (Resource::Core, self.core)];
+        named.into_iter().filter_map(|(resource, limit)| Some((resource, limit?)))
+    }
+}
+
+/// Starts vessels as processes. Nothing else in this process may wait for children, and SIGCHLD
+/// must not be ignored: exit statuses would be lost.
+#[derive(Debug)]
+pub struct ProcessLauncher {
+    settings: ProcessLauncherSettings,
+    work_directories: WorkDirectories,
+    /// How long the system takes to start a vessel's program, once it is ready to start.
+    spawning: Arc<Histogram>,
+    oom_kills: OomKills,
+}
+
+impl ProcessLauncher {
+    /// A launcher with its directories, made where they are missing, mode 0700.
+    ///
+    /// # Errors
+    /// When a directory cannot be made.
+    pub fn new(mut settings: ProcessLauncherSettings) -> io::Result<Self> {
+        for directory in [&mut settings.work_dir, &mut settings.output_dir] {
+            // Programs start elsewhere, so their paths must not depend on where we are.
+            *directory = std::path::absolute(&*directory)?;
+            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+        }
+        if !settings.allowed_users.is_empty() {
+            open_to_others(&settings.work_dir)?;
+            refusal::warn_of_other_users(&settings.work_dir);
+        }
+        let work_directories = WorkDirectories::new(settings.work_dir.clone());
+        let spawning = Arc::new(Histogram::of_durations(&LATENCY_BOUNDS));
+        Ok(Self { settings, work_directories, spawning, oom_kills: OomKills::of_process() })
+    }
+
+    /// How long it takes to start programs.
+    pub fn spawning(&self) -> Arc<Histogram> {
+        Arc::clone(&self.spawning)
+    }
+
+    /// Starts the vessel and waits for its end.
+    ///
+    /// # Errors
+    /// Why it could not be started.
+    fn run(
+        &self,
+        launch: &Launch<'_>,
+        stop: &StopSignal,
+        output: &LiveOutput,
+    ) -> Result<HowEnded, StartError> {
+        self.end_earlier_attempts(launch, output);
+        match stop.raised() {
+            Some(Stop::Abandon) => return Ok(HowEnded::Abandoned),
+            Some(Stop::Requested) => {
+                return Err("it was stopped before it was started".to_owned().into());
+            }
+            None => {}
+        }
+        let allowed = &self.settings.allowed_users;
+        let identity = launch.user.map(|name| identity(name, allowed)).transpose();
+        let identity = identity.map_err(|why| format!("user: {why}"))?;
+        let work = self.work_directories.prepare(launch, identity.as_ref());
+        let work = work.map_err(|error| self.no_work_directory(&error, launch))?;
+        if work.is_new && launch.expects_directory {
+            output.append_line(
+                "boathook: the work directory of this run was gone; this is a new one, without the \
+                 files that earlier vessels have left in it",
+            );
+        }
+        let cutoff_at = match launch.runtime_cutoff {
+            Duration::ZERO => None,
+            cutoff => Instant::now().checked_add(cutoff),
+        };
+        let limits = self.settings.vessel_limits;
+        let bounds = Bounds { cutoff_at, kill_grace: self.settings.kill_grace };
+        let oom_kills_before = self.oom_kills.before();
+        if let Some(checkout) = Checkout::of(launch, &work.path, output) {
+            let git = checkout.run(&mut |step, output| {
+                let program = resolve(step.program, step.environment, &work.path, &work.path)?;
+                let directory = work.path.as_path();
+                let start = Start { launch: step, program: &program, directory, limits };
+                let started = start.spawn(identity.clone(), Vec::new())?;
+                Ok(wait(started, &bounds, stop, output))
+            })?;
+            // A clone that was stopped or cut off ends the vessel just as the program would.
+            if let Some(how) = git {
+                return Ok(self.oom_kills.explain(how, oom_kills_before));
+            }
+        }
+        let directory = match launch.working_directory {
+            None => Cow::Borrowed(work.path.as_path()),
+            Some(directory) => Cow::Owned(work.path.join(directory)),
+        };
+        let program = resolve(launch.program, launch.environment, &directory, &work.path)?;
+        let start = Start { launch, program: &program, directory: &directory, limits };
+        let begun = Instant::now();
+        let started = start.spawn(identity, work.body_start)?;
+        self.spawning.observe_duration(begun.elapsed());
+        let how = wait(started, &bounds, stop, output);
+        let how = self.oom_kills.explain(how, oom_kills_before);
+        if let Some(hint) =
+            hint(&how, || output.end_of(LAST_WORDS_BYTES), launch.program, &directory)
+        {
+            output.append_line(&format!("boathook: {hint}"));
+        }
+        Ok(how)
+    }
+
+    /// Ends what earlier attempts of the vessel have left running.
+    fn end_earlier_attempts(&self, launch: &Launch<'_>, output: &LiveOutput) {
+        if launch.attempt <= 1 {
+            return;
+        }
+        let Some(mark) = Mark::in_environment(launch.environment) else { return };
+        let report = Termination::of_marked([mark].into()).run(self.settings.kill_grace);
+        let ended = report.found.saturating_sub(report.left.len());
+        if ended > 0 {
+            output.append_line(&format!(
+                "boathook: ended what an earlier attempt had left running: {ended} process(es)"
+            ));
+        }
+        if let Some(line) = report.what_is_left() {
+            output.append_line(&line);
+        }
+    }
+
+    /// The server owns the place of the work directories, so that no vessel is to blame when one
+    /// cannot be made there. Quotas of other users are theirs.
+    fn no_work_directory(&self, error: &DirectoryError, launch: &Launch<'_>) -> StartError {
+        let reason = refusal::no_work_directory(error);
+        let is_full = error.source.kind() == io::ErrorKind::StorageFull;
+        if is_full && shortage::never_fits(&self.settings.work_dir, work_bytes(launch)) {
+            return StartError::Vessel(reason);
+        }
+        let is_quota = error.source.kind() == io::ErrorKind::QuotaExceeded;
+        match error.action {
+            "make" => StartError::machine(reason),
+            _ if is_quota && launch.user.is_some() => StartError::Vessel(reason),
+            _ => StartError::of(&error.source, reason),
+        }
+    }
+}
+
+/// Bytes of the files that the work directory of a vessel gets.
+fn work_bytes(launch: &Launch<'_>) -> u64 {
+    let headers = launch.payload.headers_json().map_or(0, |headers| headers.len() as u64);
+    launch.payload.body_bytes().saturating_add(headers)
+}
+
+impl Launcher for ProcessLauncher {
+    fn directory(&self, run: RunId) -> PathBuf {
+        self.work_directories.path(run)
+    }
+
+    fn has_directory(&self, run: RunId) -> bool {
+        self.work_directories.exists(run)
+    }
+
+    fn launch(&self, launch: &Launch<'_>, stop: &StopSignal, output: &LiveOutput) -> Ended {
+        let ProcessLauncherSettings { output_dir, max_output_bytes, .. } = &self.settings;
+        output.begin(output_dir, launch.vessel_run, launch.attempt, *max_output_bytes);
+        output.hide(launch.secrets);
+        for notice in launch.notices {
+            output.append_line(notice);
+        }
+        // Reasons go into the vessel's record as well.
+        let how = self.run(launch, stop, output).unwrap_or_else(|error| match error {
+            StartError::Vessel(reason) => HowEnded::NotStarted(output.without_secrets(&reason)),
+            StartError::Machine(Shortage { reason, has_started }) => {
+                let reason = output.without_secrets(&reason);
+                HowEnded::Postponed(Shortage { reason, has_started })
+            }
+        });
+        if let HowEnded::NotStarted(reason) | HowEnded::Postponed(Shortage { reason, .. }) = &how {
+            output.append_line(&format!("boathook: {reason}"));
+        }
+        Ended { how, output: output.capture() }
+    }
+
+    fn shortage(&self, bytes: u64) -> Option<String> {
+        shortage::find(&self.settings.work_dir, bytes)
+    }
+
+    fn check_user(&self, name: &str) -> Result<(), String> {
+        let identity = identity(name, &self.settings.allowed_users);
+        identity.and_then(|identity| shim::try_to_become(&identity)).map_err(String::from)
+    }
+
+    fn foresee(&self, draft: &Draft<'_>, sandbox: &Sandbox) -> Vec<Finding> {
+        foresee(draft, &self.settings.allowed_users, sandbox)
+    }
+
+    fn wipe_directory(&self, run: RunId) {
+        self.work_directories.wipe(run);
+    }
+
+    fn sweep_directories(&self, is_done: &dyn Fn(RunId) -> bool) {
+        self.work_directories.sweep(is_done);
+    }
+
+    fn end_leftovers(&self, instance: InstanceId, unfinished: &Unfinished) -> usize {
+        if unfinished.is_empty() {
+            return 0;
+        }
+        let report = Termination::of_marked(unfinished.marks(instance));
+        let report = report.run(self.settings.kill_grace);
+        if !report.left.is_empty() {
+            let processes = named(report.left.iter().cloned());
+            log::error!(processes; "leftovers of a crash could not be ended");
+        }
+        report.found
+    }
+}
+
+/// Lets other users pass through the directory that holds the work directories, each of which is
+/// its user's alone.
+fn open_to_others(work_dir: &Path) -> io::Result<()> {
+    let found = std::fs::metadata(work_dir)?;
+    let mode = found.permissions().mode();
+    if mode & 0o022 != 0 || found.uid() != rustix::process::geteuid().as_raw() {
+        // Somebody else could put something in the place of a work directory.
+        return Err(io::Error::other(
+            "with allowed_users, work_dir must be a directory that the server owns and nobody else \
+             may write to",
+        ));
+    }
+    std::fs::set_permissions(work_dir, std::fs::Permissions::from_mode(mode | 0o011))
+}
+
+/// A program on its way into a process group of its own.
+pub(super) struct Start<'a, 'l> {
+    pub launch: &'a Launch<'l>,
+    pub program: &'a Resolved<'a>,
+    pub directory: &'a Path,
+    /// The limits that it gets unless its fleet says otherwise.
+    pub limits: VesselLimits,
+}
+
+impl<'a> Start<'a, '_> {
+    /// Starts it as `identity`, the server's own user without one, with `body_start` as the first
+    /// bytes of its input if they have been read.
+    ///
+    /// # Errors
+    /// Why it could not be started.
+    pub fn spawn(
+        &self,
+        identity: Option<Identity>,
+        body_start: Vec<u8>,
+    ) -> Result<Started<'a>, StartError> {
+        let (pipe, output) = output_pipe().map_err(|error| no_descriptors(&error))?;
+        let (stdin, feed) = input(self.launch, body_start)?;
+        if let Some(identity) = &identity {
+            // To open /dev/stdin or /dev/stderr is to open the pipe anew, which its owner may.
+            let mut pipes = stdin.iter().map(AsFd::as_fd).chain([output.as_fd()]);
+            let taken = pipes.try_for_each(|pipe| identity.take(pipe));
+            taken.map_err(|errno| format!("user: its pipes cannot be handed over: {errno}"))?;
+        }
+        let stdin = stdin.map_or_else(Stdio::null, Stdio::from);
+        pass_capabilities_on(identity.is_some())
+            .map_err(|errno| format!("user: capabilities cannot be passed on: {errno}"))?;
+        let confinement = self.launch.confinement;
+        // Kept for the descriptor of the process: once it has started it must be watched.
+        let reserve = eventfd(0, EventfdFlags::CLOEXEC);
+        let reserve = reserve.map_err(|errno| no_descriptors(&errno.into()))?;
+        let mark = Mark::in_environment(self.launch.environment);
+        let child = if identity.is_none() && is_default(confinement) {
+            self.start_directly(mark, stdin, output)?
+        } else {
+            let pair = |limit: Rlimit| (limit.current, limit.maximum);
+            let descriptors = self.limits.open_files.map(pair);
+            let core = self.limits.core.map(pair);
+            let confinement = confinement.clone();
+            let orders = Orders { identity, confinement, descriptors, core, mark };
+            self.start_by_shim(&orders, stdin, output)?
+        };
+        oom::expose(Pid::from_child(&child));
+        drop(reserve);
+        let (leader, pid) = watch(child)?;
+        Ok(Started { leader, pid, mark, pipe, feed })
+    }
+
+    /// The standard library starts it by posix_spawn, at a cost that does not grow with our memory,
+    /// as long as the path is absolute and nothing is asked for that posix_spawn cannot do
+    /// (`pre_exec`, other users).
+    fn start_directly(
+        &self,
+        mark: Option<Mark>,
+        stdin: Stdio,
+        output: OwnedFd,
+    ) -> Result<Child, StartError> {
+        let Self { launch, program, directory, .. } = self;
+        let twin = output.try_clone().map_err(|error| no_descriptors(&error))?;
+        let mut command = Command::new(&program.path);
+        if let [name, arguments @ ..] = program.arguments.as_slice() {
+            command.arg0(&**name).args(arguments.iter().map(|argument| &**argument));
+        }
+        command
+            .env_clear()
+            .envs(launch.environment.iter().map(|(name, value)| (name, value)))
+            .current_dir(directory)
+            .process_group(0)
+            .stdin(stdin)
+            .stdout(output)
+            .stderr(twin);
+        let spawned = match mark {
+            Some(mark) => mark.give(|| with_usual_signals(|| command.spawn())),
+            None => with_usual_signals(|| command.spawn()),
+        };
+        let child = spawned.map_err(|error| StartError::of(&error, self.reason(&error, None)))?;
+        // posix_spawn knows no limits, so for a moment it has ours.
+        for (resource, limit) in self.limits.changed() {
+            if let Err(error) = prlimit(Some(Pid::from_child(&child)), resource, limit)
+                && error != Errno::SRCH
+            {
+                log::warn!(error:%, limit:? = resource; "a vessel keeps a limit of the server's");
+            }
+        }
+        Ok(child)
+    }
+
+    fn start_by_shim(
+        &self,
+        orders: &Orders,
+        stdin: Stdio,
+        output: OwnedFd,
+    ) -> Result<Child, StartError> {
+        let Self { launch, program, directory, .. } = self;
+        let (report, for_report) = shim::report_pipe().map_err(|error| no_descriptors(&error))?;
+        let mut command = shim::command(program, directory, orders, launch.environment);
+        command.stdin(stdin).stdout(for_report).stderr(output);
+        let mut child =
+            with_usual_signals(|| command.spawn()).map_err(|error| match error.kind() {
+                io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => {
+                    StartError::Vessel(refusal::no_shim(&error))
+                }
+                _ => StartError::of(&error, self.reason(&error, None)),
+            })?;
+        // Closes the shim's end of the report on our side.
+        drop(command);
+        let Err(failure) = shim::report(report, SHIM_TIME_MAX) else { return Ok(child) };
+        // Mostly it has ended already.
+        let _ = child.kill();
+        let _ = child.wait();
+        let error = io::Error::from_raw_os_error(failure.errno);
+        let identity = orders.identity.as_ref();
+        let reason = match &failure.step {
+            Step::Program => self.reason(&error, identity),
+            step => {
+                let whom = Whom { name: launch.user, identity };
+                refusal::of_shim(step, &error, directory, whom)
+            }
+        };
+        // By now the limits are the vessel's own. Only these are the whole machine's.
+        let is_of_machine = match Errno::from_raw_os_error(failure.errno) {
+            Errno::NFILE | Errno::IO => true,
+            Errno::NOMEM => orders.confinement.limits.memory.is_none(),
+            _ => false,
+        };
+        Err(match is_of_machine {
+            true => StartError::machine(reason),
+            false => StartError::Vessel(reason),
+        })
+    }
+
+    fn reason(&self, error: &io::Error, identity: Option<&Identity>) -> String {
+        let Self { launch, program, directory, .. } = self;
+        refusal::reason(error, program, directory, launch, identity)
+    }
+}
+
+/// Holds on to a vessel that was started, so that it can be seen to its end.
+fn watch(mut child: Child) -> Result<(OwnedFd, Pid), StartError> {
+    let leader = Pid::from_child(&child);
+    pidfd_open(leader, PidfdFlags::empty()).map(|held| (held, leader)).map_err(|errno| {
+        // A vessel that cannot be watched must not run.
+        ProcessGroup::led_by(leader).signal(Signal::KILL);
+        let _ = child.wait();
+        let reason = refusal::no_descriptors(&errno.into());
+        StartError::Machine(Shortage { reason, has_started: true })
+    })
+}
+
+/// The error of a start for which no pipe or other descriptor could be made.
+fn no_descriptors(error: &io::Error) -> StartError {
+    StartError::of(error, refusal::no_descriptors(error))
+}
+
+/// One pipe for both output streams, so that their order is kept: our end, and the vessel's. Our
+/// end does not block, for the vessel could read from the pipe as well.
+fn output_pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    let (reader, writer) = io::pipe()?;
+    rustix::fs::fcntl_setfl(&reader, OFlags::NONBLOCK)?;
+    Ok((reader.into(), writer.into()))
+}
+
+/// The vessel's input if it has any, and what feeds it. The input of a body that fits in a pipe is
+/// complete before the vessel starts.
+fn input<'a>(
+    launch: &'a Launch<'_>,
+    body_start: Vec<u8>,
+) -> Result<(Option<PipeReader>, Option<Feed<'a>>), StartError> {
+    let bytes = launch.payload.body_bytes();
+    if bytes == 0 {
+        return Ok((None, None));
+    }
+    let (reader, mut feed) = Feed::new(launch.payload.open_body(), bytes, body_start)
+        .map_err(|error| no_descriptors(&error))?;
+    feed.pump().map_err(|error| format!("the request's body could not be read: {error}"))?;
+    let is_complete = feed.wants().is_none();
+    Ok((Some(reader), (!is_complete).then_some(feed)))
+}
+
+#[cfg(test)]
+mod tests;

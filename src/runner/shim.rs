@@ -1,0 +1,406 @@
+//! The way of vessels that ask for more than posix_spawn can do: another user, limits, a niceness, a
+//! umask. The server starts its own program again with [`ARGUMENT`]; that process, the shim, sets
+//! itself up and becomes the vessel's program. So the server never forks its own memory.
+//!
+//! What may go wrong in between is reported through a pipe that takes the place of the shim's
+//! standard output. The shim moves it out of the way, marked close-on-exec: when the pipe ends
+//! without a word the program has been started.
+//!
+//! The shim is privileged until it has become another user, and the vessel's environment is not to
+//! be trusted before: the dynamic loader would obey an `LD_PRELOAD` in it. So the first byte of
+//! each name is masked on the way through. Names that only the server may set stay: should it crash
+//! in this moment, the next one finds the shim by them.
+
+use std::ffi::{CString, OsString};
+use std::io::{PipeReader, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, ExitCode, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::Mode;
+use rustix::io::Errno;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::thread::{CapabilitySet, CapabilitySets, Gid, Uid};
+use serde::{Deserialize, Serialize};
+
+use super::mark::Mark;
+use super::reason::Reason;
+use super::refusal::plain;
+use super::resolve::Resolved;
+use super::user::{Identity, pass_capabilities_on, remedy_of_failure};
+use crate::model::confinement::{Confinement, Limits};
+use crate::model::limits::SHIM_TIME_MAX;
+
+/// The first argument of the shim. Not for people; `boathook help` does not show it.
+const ARGUMENT: &str = "__start-vessel";
+/// Our own program, also after its file was replaced by a newer one.
+const OWN_PROGRAM: &str = "/proc/self/exe";
+/// Exit code of a shim whose program was not started. Nobody goes by it.
+const EXIT_NOT_STARTED: u8 = 127;
+/// Set in the first byte of a masked name. Names of variables are ASCII.
+const MASK: u8 = 0x80;
+/// Prefixes of names that stay as they are: a fleet cannot set them.
+const NOT_MASKED: [&str; 2] = ["SHIPYARD_", "BOATHOOK_"];
+/// Bytes of a report at most: a step and a number.
+const REPORT_BYTES_MAX: usize = 1024;
+
+/// What the shim is to do.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Orders {
+    /// Whom to become; `None`: nobody else.
+    pub identity: Option<Identity>,
+    pub confinement: Confinement,
+    /// The soft and the hard limit of open files unless the confinement has one; `None`: the
+    /// server's own.
+    pub descriptors: Option<(Option<u64>, Option<u64>)>,
+    /// The same of core files.
+    pub core: Option<(Option<u64>, Option<u64>)>,
+    /// What the program is recognised by.
+    pub mark: Option<Mark>,
+}
+
+impl Orders {
+    fn text(&self) -> String {
+        // Numbers and options alone: this cannot fail.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+}
+
+/// How far the shim came, and what the system said.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Failure {
+    pub step: Step,
+    /// See errno(3).
+    pub errno: i32,
+}
+
+/// What the shim does, in this order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Step {
+    /// Understand its orders.
+    Orders,
+    /// Leave the server's session.
+    Session,
+    Nice,
+    /// Set the limit of this name.
+    Limit(String),
+    /// Become the user.
+    User,
+    /// Enter the working directory.
+    Directory,
+    /// Become the program.
+    Program,
+    /// All of that within [`SHIM_TIME_MAX`](crate::model::limits::SHIM_TIME_MAX).
+    InTime,
+}
+
+impl Failure {
+    fn at(step: Step, errno: Errno) -> Self {
+        Self { step, errno: errno.raw_os_error() }
+    }
+}
+
+/// The command that starts `program` by way of a shim, in a process group of its own once
+/// [`report`] has ended; its standard output must be the pipe that that reads, its standard error
+/// the vessel's output.
+pub(super) fn command(
+    program: &Resolved<'_>,
+    directory: &Path,
+    orders: &Orders,
+    environment: &[(String, String)],
+) -> Command {
+    let mut command = Command::new(OWN_PROGRAM);
+    let begins_session = orders.identity.is_some();
+    command
+        .arg0("boathook")
+        .args([ARGUMENT, &orders.text()])
+        .args([directory, &program.path])
+        .args(program.arguments.iter().map(|argument| &**argument))
+        .env_clear()
+        .envs(environment.iter().map(|(name, value)| (masked(name), value)));
+    // The leader of a group cannot begin a session (setsid(2)).
+    if !begins_session {
+        command.process_group(0);
+    }
+    command
+}
+
+/// Whether a shim can become `identity`: one tries, and starts nothing. What it takes is more than
+/// capabilities: a filter of system calls, a namespace or a security module may forbid it.
+///
+/// # Errors
+/// Why it cannot, for a person.
+pub(super) fn try_to_become(identity: &Identity) -> Result<(), Reason> {
+    let orders = Orders {
+        identity: Some(identity.clone()),
+        confinement: Confinement::default(),
+        descriptors: None,
+        core: None,
+        mark: None,
+    };
+    let failed = |says: &std::io::Error| {
+        Reason::new(
+            format!("this server cannot become another user: {}", plain(says)),
+            remedy_of_failure(),
+        )
+    };
+    pass_capabilities_on(true).map_err(|errno| failed(&errno.into()))?;
+    let (pipe, for_report) = report_pipe().map_err(|error| failed(&error))?;
+    let mut command = Command::new(OWN_PROGRAM);
+    command.arg0("boathook").arg(ARGUMENT).arg(orders.text()).arg("/").env_clear();
+    command.stdin(Stdio::null()).stdout(for_report).stderr(Stdio::null());
+    let mut child = command.spawn().map_err(|error| failed(&error))?;
+    // Closes the shim's end of the report on our side.
+    drop(command);
+    let report = report(pipe, SHIM_TIME_MAX);
+    // Mostly it has ended already.
+    let _ = child.kill();
+    let _ = child.wait();
+    report.map_err(|failure| failed(&std::io::Error::from_raw_os_error(failure.errno)))
+}
+
+/// Waits until the program has been started, for up to `within`; otherwise, why it was not.
+pub(super) fn report(mut pipe: PipeReader, within: Duration) -> Result<(), Failure> {
+    let (deadline, mut report) = (Instant::now() + within, Vec::new());
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let timeout = Timespec::try_from(left).unwrap_or_default();
+        match poll(&mut [PollFd::new(&pipe, PollFlags::IN)], Some(&timeout)) {
+            Ok(0) => return Err(Failure::at(Step::InTime, Errno::TIMEDOUT)),
+            Ok(_) => {}
+            Err(Errno::INTR) => continue,
+            Err(errno) => return Err(Failure::at(Step::Orders, errno)),
+        }
+        let mut buffer = [0; REPORT_BYTES_MAX];
+        match pipe.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(read) if report.len() < REPORT_BYTES_MAX => report.extend(&buffer[..read]),
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Ok(_) | Err(_) => return Err(Failure::at(Step::Orders, Errno::PROTO)),
+        }
+    }
+    if report.is_empty() {
+        return Ok(());
+    }
+    let failure = serde_json::from_slice(&report);
+    Err(failure.unwrap_or_else(|_| Failure::at(Step::Orders, Errno::PROTO)))
+}
+
+/// In a process that was started as a shim: does what it is for, and returns only when that fails.
+/// `None` in every other process. To be called before anything else.
+pub fn take_over() -> Option<ExitCode> {
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next()? != ARGUMENT {
+        return None;
+    }
+    let said = |failure| serde_json::to_vec(&failure).unwrap_or_default();
+    let _ = match set_status_aside() {
+        Ok(status) => match start(arguments) {
+            Ok(()) => return Some(ExitCode::SUCCESS),
+            Err(failure) => std::fs::File::from(status).write_all(&said(failure)),
+        },
+        Err(errno) => std::io::stdout().write_all(&said(Failure::at(Step::Orders, errno))),
+    };
+    Some(ExitCode::from(EXIT_NOT_STARTED))
+}
+
+/// Keeps the pipe for the report until the program starts, and gives the program one pipe for both
+/// of its output streams.
+fn set_status_aside() -> rustix::io::Result<OwnedFd> {
+    const FIRST_FREE: i32 = 3;
+    let (stdout, stderr) = (std::io::stdout(), std::io::stderr());
+    let status = rustix::io::fcntl_dupfd_cloexec(stdout.as_fd(), FIRST_FREE)?;
+    rustix::stdio::dup2_stdout(stderr.as_fd())?;
+    Ok(status)
+}
+
+/// Sets this process up and becomes the program. Returns what kept it from that, and at all only then,
+/// unless there is no program to become.
+fn start(mut arguments: impl Iterator<Item = OsString>) -> Result<(), Failure> {
+    let orders = arguments.next().and_then(|text| serde_json::from_slice(text.as_bytes()).ok());
+    let (Some(orders), Some(directory)) = (orders, arguments.next()) else {
+        return Err(Failure::at(Step::Orders, Errno::INVAL));
+    };
+    let Some(program) = arguments.next() else {
+        return prepare(&orders, Path::new(&directory));
+    };
+    let c_string = |text: OsString| CString::new(text.into_vec()).unwrap_or_default();
+    let program = c_string(program);
+    let arguments: Vec<CString> = arguments.map(c_string).collect();
+    let variables: Vec<CString> = std::env::vars_os()
+        .map(|(name, value)| [name.as_bytes(), b"=", value.as_bytes()].concat())
+        .map(|variable| CString::new(unmasked(variable)).unwrap_or_default())
+        .collect();
+    prepare(&orders, Path::new(&directory))?;
+    let Err(error) = nix::unistd::execve(&program, &arguments, &variables);
+    Err(Failure { step: Step::Program, errno: error as i32 })
+}
+
+fn prepare(orders: &Orders, directory: &Path) -> Result<(), Failure> {
+    let Orders { identity, confinement, descriptors, core, mark } = orders;
+    let Confinement { limits, nice, umask } = confinement;
+    if let Some(mark) = mark {
+        // Where this fails the environment is still there.
+        let _ = setrlimit(Resource::Locks, mark.limit());
+    }
+    if identity.is_some() {
+        // A group of its own as well. What shares a terminal with the server could type into it
+        // (TIOCSTI, ioctl_tty(2)), and so into the shell of whoever started the server.
+        rustix::process::setsid().map_err(|errno| Failure::at(Step::Session, errno))?;
+    }
+    if let Some(nice) = nice {
+        rustix::process::setpriority_process(None, *nice)
+            .map_err(|errno| Failure::at(Step::Nice, errno))?;
+    }
+    if let Some((current, maximum)) = *descriptors {
+        set_limit(Resource::Nofile, Rlimit { current, maximum }, "open_files")?;
+    }
+    if let Some((current, maximum)) = *core {
+        set_limit(Resource::Core, Rlimit { current, maximum }, "core")?;
+    }
+    set_limits(limits)?;
+    if let Some(identity) = identity {
+        become_user(identity).map_err(|errno| Failure::at(Step::User, errno))?;
+    }
+    if let Some(umask) = umask {
+        rustix::process::umask(Mode::from_raw_mode(*umask));
+    }
+    // As the user: what it may not enter it may not start in.
+    rustix::process::chdir(directory).map_err(|errno| Failure::at(Step::Directory, errno))?;
+    forget_ignored_signal().map_err(|errno| Failure::at(Step::Program, errno))?;
+    // Last, for it holds for this process, too.
+    limit(Resource::As, limits.memory, "memory")
+}
+
+fn set_limits(limits: &Limits) -> Result<(), Failure> {
+    // To raise a limit takes a privilege that the user does not have.
+    if let Some(memory) = limits.memory
+        && getrlimit(Resource::As).maximum.is_some_and(|maximum| memory > maximum)
+    {
+        limit(Resource::As, limits.memory, "memory")?;
+    }
+    limit_cpu_time(limits.cpu_time)?;
+    limit(Resource::Nofile, limits.open_files, "open_files")?;
+    limit(Resource::Nproc, limits.processes, "processes")?;
+    limit(Resource::Fsize, limits.file_size, "file_size")
+}
+
+fn limit(resource: Resource, value: Option<u64>, name: &str) -> Result<(), Failure> {
+    if value.is_none() {
+        return Ok(());
+    }
+    set_limit(resource, Rlimit { current: value, maximum: value }, name)
+}
+
+/// At the soft limit the kernel sends SIGXCPU, which says what happened; at the hard one SIGKILL.
+fn limit_cpu_time(seconds: Option<u64>) -> Result<(), Failure> {
+    const GRACE_SECONDS: u64 = 5;
+    let Some(current) = seconds else { return Ok(()) };
+    let hard = getrlimit(Resource::Cpu).maximum.unwrap_or(u64::MAX);
+    let maximum = current.saturating_add(GRACE_SECONDS).min(hard).max(current);
+    set_limit(Resource::Cpu, Rlimit { current: seconds, maximum: Some(maximum) }, "cpu_time")
+}
+
+fn set_limit(resource: Resource, limit: Rlimit, name: &str) -> Result<(), Failure> {
+    setrlimit(resource, limit).map_err(|errno| Failure::at(Step::Limit(name.to_owned()), errno))
+}
+
+/// Becomes the user for good. These calls change the calling thread alone; it is the only one.
+fn become_user(identity: &Identity) -> rustix::io::Result<()> {
+    let (uid, gid) = (Uid::from_raw(identity.uid), Gid::from_raw(identity.gid));
+    let groups: Vec<Gid> = identity.groups.iter().map(|group| Gid::from_raw(*group)).collect();
+    rustix::thread::set_thread_groups(&groups)?;
+    rustix::thread::set_thread_res_gid(gid, gid, gid)?;
+    rustix::thread::set_thread_res_uid(uid, uid, uid)?;
+    if !uid.is_root() {
+        // A server that is not root but has capabilities would pass them on.
+        rustix::thread::clear_ambient_capability_set()?;
+        let none = CapabilitySet::empty();
+        let none = CapabilitySets { effective: none, permitted: none, inheritable: none };
+        rustix::thread::set_capabilities(None, none)?;
+    }
+    Ok(())
+}
+
+/// Rust has every program ignore SIGPIPE, and what is ignored stays so in the next one (execve(2)).
+/// What is caught does not.
+fn forget_ignored_signal() -> rustix::io::Result<()> {
+    signal_hook::flag::register(signal_hook::consts::SIGPIPE, Arc::default())
+        .map(drop)
+        .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::INVAL))
+}
+
+/// The name as it passes through the shim.
+fn masked(name: &str) -> OsString {
+    let mut bytes = name.as_bytes().to_vec();
+    if let Some(first) = bytes.first_mut()
+        && !NOT_MASKED.iter().any(|prefix| name.starts_with(prefix))
+    {
+        *first |= MASK;
+    }
+    OsString::from_vec(bytes)
+}
+
+/// The `NAME=value` that was masked.
+fn unmasked(mut variable: Vec<u8>) -> Vec<u8> {
+    if let Some(first) = variable.first_mut() {
+        *first &= !MASK;
+    }
+    variable
+}
+
+/// The pipe for the report: our end, and the shim's standard output.
+pub(super) fn report_pipe() -> std::io::Result<(std::io::PipeReader, Stdio)> {
+    let (reader, writer) = std::io::pipe()?;
+    Ok((reader, writer.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_loader_knows_a_masked_name() {
+        for name in
+            ["LD_PRELOAD", "LD_LIBRARY_PATH", "GLIBC_TUNABLES", "_RJEM_MALLOC_CONF", "PATH", "a"]
+        {
+            let bytes = masked(name).into_vec();
+            assert_eq!(bytes.len(), name.len());
+            assert_ne!(bytes, name.as_bytes());
+            assert_eq!(unmasked(bytes), name.as_bytes());
+        }
+        // By these a crashed server's shim is found.
+        for name in ["BOATHOOK_INSTANCE", "SHIPYARD_LOG_ID"] {
+            assert_eq!(masked(name).into_vec(), name.as_bytes());
+        }
+    }
+
+    #[test]
+    fn silence_is_success_and_everything_else_is_not() {
+        let report = |said: &[u8]| {
+            let (reader, mut writer) = std::io::pipe().unwrap();
+            writer.write_all(said).unwrap();
+            drop(writer);
+            report(reader, Duration::from_secs(60))
+        };
+        assert!(report(b"").is_ok());
+        let said = serde_json::to_vec(&Failure::at(Step::User, Errno::PERM)).unwrap();
+        let failure = report(&said).unwrap_err();
+        assert_eq!((failure.step, failure.errno), (Step::User, Errno::PERM.raw_os_error()));
+        for garbage in [&b"garbage"[..], &[b'x'; 5000]] {
+            assert_eq!(report(garbage).unwrap_err().step, Step::Orders);
+        }
+    }
+
+    #[test]
+    fn a_shim_that_hangs_is_not_waited_for() {
+        let (reader, _writer) = std::io::pipe().unwrap();
+        let failure = report(reader, Duration::from_millis(20)).unwrap_err();
+        assert_eq!(failure.step, Step::InTime);
+    }
+}

@@ -1,0 +1,203 @@
+//! What a start takes of the machine: room and inodes for the work directory, descriptors, memory
+//! and processes. A start that fails for want of these fails through no fault of its vessel: it is
+//! a [`Shortage`], and the vessel is tried again when [`find`] finds none any more.
+
+use std::io::{self, ErrorKind};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::fs::Mode;
+use rustix::io::Errno;
+
+use super::reason::Reason;
+use super::refusal::plain;
+use crate::model::limits::{LAUNCH_FREE_BYTES_MIN, LAUNCH_FREE_INODES_MIN};
+
+/// Descriptors that a vessel takes at most while it is started.
+const DESCRIPTORS: usize = 8;
+/// A start is tried with this directory. No run's directory has this name.
+const TRIAL_DIRECTORY: &str = ".boathook-trial";
+
+/// What the machine lacked at a start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shortage {
+    /// For a person, with a remedy.
+    pub reason: String,
+    /// The program had been started, and was killed before it could be watched.
+    pub has_started: bool,
+}
+
+/// Why a vessel could not be started.
+#[derive(Debug)]
+pub(super) enum StartError {
+    /// For want of something of its own, or by its own fault.
+    Vessel(String),
+    Machine(Shortage),
+}
+
+impl StartError {
+    /// The error of a start that failed with `error`, for `reason`: the machine's where the machine
+    /// is short of something.
+    pub fn of(error: &io::Error, reason: String) -> Self {
+        match is_shortage(error) {
+            true => Self::machine(reason),
+            false => Self::Vessel(reason),
+        }
+    }
+
+    pub fn machine(reason: String) -> Self {
+        Self::Machine(Shortage { reason, has_started: false })
+    }
+
+    pub fn reason(self) -> String {
+        match self {
+            Self::Vessel(reason) | Self::Machine(Shortage { reason, .. }) => reason,
+        }
+    }
+}
+
+impl From<String> for StartError {
+    fn from(reason: String) -> Self {
+        Self::Vessel(reason)
+    }
+}
+
+impl From<Reason> for StartError {
+    fn from(reason: Reason) -> Self {
+        Self::Vessel(reason.into())
+    }
+}
+
+/// Whether `error` says that the machine is short of something: space, inodes, quota of the server's
+/// user, a file system that can be written to, descriptors, memory, processes.
+pub(super) fn is_shortage(error: &io::Error) -> bool {
+    let shortages = [
+        Errno::NOSPC,
+        Errno::DQUOT,
+        Errno::ROFS,
+        Errno::IO,
+        Errno::MFILE,
+        Errno::NFILE,
+        Errno::NOMEM,
+        Errno::NOBUFS,
+        Errno::AGAIN,
+    ];
+    Errno::from_io_error(error).is_some_and(|errno| shortages.contains(&errno))
+}
+
+/// What the machine lacks at the moment for a vessel to start whose work directory takes `bytes`;
+/// `None` when it lacks nothing. Tries a start without a vessel: a directory with a file, descriptors,
+/// a process.
+pub(super) fn find(work_dir: &Path, bytes: u64) -> Option<String> {
+    lack_of_room(work_dir, bytes)
+        .or_else(|| try_directory(work_dir).err().map(|error| in_directory(work_dir, &error)))
+        .or_else(|| {
+            try_descriptors().err().map(|errno| super::refusal::no_descriptors(&errno.into()))
+        })
+        .or_else(|| try_process().err().map(|error| no_process(&error)))
+}
+
+/// Whether `bytes` can never fit below `work_dir`, however much of it is free.
+pub(super) fn never_fits(work_dir: &Path, bytes: u64) -> bool {
+    rustix::fs::statvfs(work_dir).is_ok_and(|stat| {
+        let total = stat.f_blocks.saturating_mul(stat.f_frsize);
+        total > 0 && bytes > total
+    })
+}
+
+fn lack_of_room(work_dir: &Path, bytes: u64) -> Option<String> {
+    let stat = rustix::fs::statvfs(work_dir).ok()?;
+    let (total, free) =
+        (stat.f_blocks.saturating_mul(stat.f_frsize), stat.f_bavail.saturating_mul(stat.f_frsize));
+    // A small file system need not have as much free as a large one.
+    let least = LAUNCH_FREE_BYTES_MIN.min(total / 4).saturating_add(bytes).min(total);
+    // Some file systems count neither.
+    if total > 0 && free < least {
+        return Some(in_directory(work_dir, &Errno::NOSPC.into()));
+    }
+    let least = LAUNCH_FREE_INODES_MIN.min(stat.f_files / 4);
+    (stat.f_files > 0 && stat.f_favail < least).then(|| {
+        format!(
+            "the file system of {} has no inodes left: remove files there, or set `work_dir` to \
+             one that has some",
+            work_dir.display()
+        )
+    })
+}
+
+fn in_directory(work_dir: &Path, error: &io::Error) -> String {
+    let (work_dir, says) = (work_dir.display(), plain(error));
+    match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => format!(
+            "{work_dir}: {says}: make room there, or set `work_dir` to a file system that has some"
+        ),
+        _ => format!("cannot make work directories in {work_dir}: {says}"),
+    }
+}
+
+fn try_directory(work_dir: &Path) -> io::Result<()> {
+    let trial = work_dir.join(TRIAL_DIRECTORY);
+    let _ = super::tree::remove_tree(&trial);
+    match rustix::fs::mkdir(&trial, Mode::RWXU) {
+        Err(Errno::NOENT) => std::fs::create_dir_all(&trial)?,
+        made => made?,
+    }
+    let written = std::fs::write(trial.join("file"), [0; 4096]);
+    let removed = super::tree::remove_tree(&trial);
+    written.and(removed)
+}
+
+fn try_descriptors() -> rustix::io::Result<()> {
+    let held: Result<Vec<_>, _> =
+        std::iter::repeat_with(|| eventfd(0, EventfdFlags::CLOEXEC)).take(DESCRIPTORS).collect();
+    held.map(drop)
+}
+
+/// Starts a process that ends at once. That its program is missing is not the machine's matter.
+fn try_process() -> io::Result<()> {
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", ":"]).env_clear().process_group(0);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    match command.spawn() {
+        Ok(mut child) => child.wait().map(drop),
+        Err(error) if is_shortage(&error) => Err(error),
+        Err(_) => Ok(()),
+    }
+}
+
+fn no_process(error: &io::Error) -> String {
+    format!(
+        "no process can be started: {}: the limit of processes (TasksMax=, pids.max of the cgroup, \
+         ulimit -u) or of memory is reached: raise it, or lower `workers`",
+        plain(error)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_of_the_machine_are_told_from_those_of_a_vessel() {
+        let shortage = |errno: Errno| is_shortage(&errno.into());
+        for errno in [Errno::NOSPC, Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::AGAIN] {
+            assert!(shortage(errno), "{errno}");
+        }
+        for errno in [Errno::NOENT, Errno::ACCESS, Errno::NOEXEC, Errno::TOOBIG, Errno::NOTDIR] {
+            assert!(!shortage(errno), "{errno}");
+        }
+        assert!(!is_shortage(&io::Error::other("the database")));
+    }
+
+    #[test]
+    fn a_machine_with_room_lacks_nothing_and_keeps_no_trace_of_the_trial() {
+        let directory = tempfile::tempdir().unwrap();
+        assert_eq!(find(directory.path(), 1), None);
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+        let said = find(directory.path(), 1 << 60).unwrap_or_default();
+        assert!(said.contains("make room there"), "{said}");
+        assert!(never_fits(directory.path(), 1 << 60));
+    }
+}

@@ -1,0 +1,343 @@
+//! Work directories: one per run, shared by its vessels, with the parameter files and the code of
+//! the vessel that starts in it. Making them is on the path of every vessel that starts, so it costs
+//! no system call too many.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, Mode, OFlags};
+use rustix::io::Errno;
+
+use super::feed::read_slice;
+use super::script::normalized;
+use super::tree::remove_tree;
+use super::user::Identity;
+use super::{DirectoryError, Launch, parameter_file_names};
+use crate::model::fleet::Program;
+use crate::model::ids::RunId;
+use crate::model::source::Origin;
+
+/// The mode of parameter files: they are the server's user's alone.
+const PRIVATE: Mode = Mode::RUSR.union(Mode::WUSR);
+/// Temporary names that are tried before a directory full of planted ones is given up.
+const TEMPORARY_NAMES_MAX: u32 = 100;
+
+/// The directory that holds the work directories.
+#[derive(Debug)]
+pub(super) struct WorkDirectories {
+    parent: PathBuf,
+}
+
+/// The work directory of a run, ready for a vessel.
+pub(super) struct WorkDirectory {
+    pub path: PathBuf,
+    /// Whether it was not there.
+    pub is_new: bool,
+    /// The first bytes of the body, if it was read for its file. Spares reading them again.
+    pub body_start: Vec<u8>,
+}
+
+impl WorkDirectories {
+    pub fn new(parent: PathBuf) -> Self {
+        Self { parent }
+    }
+
+    pub fn path(&self, run: RunId) -> PathBuf {
+        let mut path = PathBuf::with_capacity(self.parent.as_os_str().len() + 37);
+        path.push(&self.parent);
+        path.push(run.to_string());
+        path
+    }
+
+    pub fn exists(&self, run: RunId) -> bool {
+        rustix::fs::lstat(self.path(run))
+            .is_ok_and(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode).is_dir())
+    }
+
+    /// Makes the directory where it is missing, and the files in it anew: a vessel may have altered
+    /// them.
+    ///
+    /// With an `owner`, directory and files become theirs. That is done by descriptor, never by
+    /// name: once the directory is theirs so is every name in it.
+    pub fn prepare(
+        &self,
+        launch: &Launch<'_>,
+        owner: Option<&Identity>,
+    ) -> Result<WorkDirectory, DirectoryError> {
+        let path = self.path(launch.run);
+        let is_new = match self.make(&path) {
+            Ok(()) => true,
+            Err(Errno::EXIST) => false,
+            Err(errno) => return Err(failed("make", &path, errno.into())),
+        };
+        let written = match write_files(&path, is_new, launch, owner) {
+            // An earlier vessel may have locked its own directory.
+            Err(error) if !is_new && error.source.kind() == io::ErrorKind::PermissionDenied => {
+                rustix::fs::chmod(&path, Mode::RWXU)
+                    .map_err(|errno| failed("make writable", &path, errno.into()))?;
+                write_files(&path, is_new, launch, owner)
+            }
+            result => result,
+        };
+        let body_start = written?;
+        if let Some(owner) = owner {
+            hand_over(&path, owner).map_err(|errno| failed("hand over", &path, errno.into()))?;
+        }
+        Ok(WorkDirectory { path, is_new, body_start })
+    }
+
+    /// Removes the work directory of `run`, if there is one.
+    pub fn wipe(&self, run: RunId) {
+        let path = self.path(run);
+        // Most vessels leave nothing but the files they were given.
+        if remove_as_made(&path, run) {
+            return;
+        }
+        take_back(&path);
+        if let Err(error) = remove_tree(&path) {
+            log::warn!(path:% = path.display(), error:%; "work directory could not be removed");
+        }
+    }
+
+    /// Removes the work directories of all runs but those in `keep`. Leaves alone what is not
+    /// named like a run.
+    pub fn sweep(&self, is_done: &dyn Fn(RunId) -> bool) {
+        let entries = match std::fs::read_dir(&self.parent) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return,
+            Err(error) => {
+                log::warn!(path:% = self.parent.display(), error:%; "work directories could not be listed");
+                return;
+            }
+        };
+        let runs = entries.flatten().filter_map(|entry| {
+            let name = entry.file_name().into_string().ok()?;
+            let run = name.parse::<RunId>().ok()?;
+            (run.to_string() == name).then_some(run)
+        });
+        for run in runs.filter(|run| is_done(*run)) {
+            self.wipe(run);
+        }
+    }
+
+    /// Makes a directory that only its owner may enter, and its parents where they are missing.
+    fn make(&self, path: &Path) -> rustix::io::Result<()> {
+        match rustix::fs::mkdir(path, Mode::RWXU) {
+            Err(Errno::NOENT) => {
+                let made =
+                    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.parent);
+                made.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+                rustix::fs::mkdir(path, Mode::RWXU)
+            }
+            result => result,
+        }
+    }
+}
+
+fn failed(action: &'static str, path: &Path, source: io::Error) -> DirectoryError {
+    DirectoryError { action, path: path.to_owned(), source }
+}
+
+fn open_directory(path: &Path) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::openat(CWD, path, flags, Mode::empty())
+}
+
+/// Opens a work directory to change its owner or mode. Its parent is ours alone, so that nobody can
+/// have put anything else in its place.
+fn open_to_change(path: &Path) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::openat(CWD, path, flags, Mode::empty())
+}
+
+/// Makes `owner` own the directory, and unlocks it where an earlier vessel has locked it.
+fn hand_over(path: &Path, owner: &Identity) -> rustix::io::Result<()> {
+    let directory = open_to_change(path)?;
+    let found = rustix::fs::fstat(&directory)?;
+    if !Mode::from_raw_mode(found.st_mode).contains(Mode::RWXU) {
+        rustix::fs::fchmod(&directory, Mode::RWXU)?;
+    }
+    if (found.st_uid, found.st_gid) == (owner.uid, owner.gid) {
+        return Ok(());
+    }
+    owner.take(&directory)
+}
+
+/// Removes the directory if nothing is in it but the parameter files. False when it is still there,
+/// for there is more in it or it cannot be entered.
+fn remove_as_made(path: &Path, run: RunId) -> bool {
+    let Ok(directory) = open_directory(path) else { return false };
+    let (headers_name, body_name) = parameter_file_names(run);
+    for name in [headers_name, body_name] {
+        // Where one is left, the directory is not empty.
+        let _ = rustix::fs::unlinkat(&directory, name, AtFlags::empty());
+    }
+    rustix::fs::rmdir(path).is_ok()
+}
+
+/// Shuts others out of the directory before it is removed: what has left the process group of its
+/// vessel must not go on filling it.
+fn take_back(path: &Path) {
+    let Ok(directory) = open_to_change(path) else { return };
+    let ours = rustix::process::geteuid();
+    if rustix::fs::fstat(&directory).is_ok_and(|found| found.st_uid != ours.as_raw()) {
+        // Where this fails the removal says so.
+        let _ = rustix::fs::fchown(&directory, Some(ours), None);
+        let _ = rustix::fs::fchmod(&directory, Mode::RWXU);
+    }
+}
+
+/// Writes the parameter files of a run, and the file that the vessel is to run, into the run's
+/// directory at `path`; returns the body when it fits in one buffer.
+fn write_files(
+    path: &Path,
+    is_new: bool,
+    launch: &Launch<'_>,
+    owner: Option<&Identity>,
+) -> Result<Vec<u8>, DirectoryError> {
+    let mut body_start = Vec::new();
+    let headers = launch.payload.headers_json();
+    let body_bytes = launch.payload.body_bytes();
+    let code = code_file(launch.program);
+    if headers.is_none() && body_bytes == 0 && code.is_none() {
+        return Ok(body_start);
+    }
+    let directory = open_directory(path).map_err(|errno| failed("open", path, errno.into()))?;
+    let target = Target { directory: directory.as_fd(), path, is_new, launch, owner };
+    let (headers_name, body_name) = parameter_file_names(launch.run);
+    if let Some(headers) = headers {
+        let write = |file: OwnedFd| write_all(&file, headers);
+        let written = target.replace_file(&headers_name, PRIVATE, write);
+        written.map_err(|source| failed("write", &path.join(&headers_name), source))?;
+    }
+    if body_bytes > 0 {
+        let write = |file: OwnedFd| write_body(&file, launch, &mut body_start);
+        let written = target.replace_file(&body_name, PRIVATE, write);
+        written.map_err(|source| failed("write", &path.join(&body_name), source))?;
+    }
+    if let Some((name, content)) = code {
+        // Executable, so that other programs of the run can call it by its name.
+        let write = |file: OwnedFd| write_all(&file, normalized(content).as_bytes());
+        let written = target.replace_file(name, Mode::RWXU, write);
+        written.map_err(|source| failed("write", &path.join(name), source))?;
+    }
+    Ok(body_start)
+}
+
+/// Name and content of the file that `program` consists of, if it does.
+fn code_file(program: &Program) -> Option<(&str, &str)> {
+    let Program::Code(code) = program else { return None };
+    match &code.origin {
+        Origin::File { name, content } => Some((name, content)),
+        Origin::Git(_) => None,
+    }
+}
+
+/// Where files go.
+struct Target<'a> {
+    directory: BorrowedFd<'a>,
+    path: &'a Path,
+    is_new: bool,
+    launch: &'a Launch<'a>,
+    owner: Option<&'a Identity>,
+}
+
+impl Target<'_> {
+    /// Writes a file called `name`, whatever is there by that name.
+    ///
+    /// A directory that was just made is empty, so the file can be made in place. In one that
+    /// existed the vessel of a parallel branch may be reading the same file, and an earlier vessel
+    /// may have left anything by its name: there it is written under another name and moved over.
+    fn replace_file(
+        &self,
+        name: &str,
+        mode: Mode,
+        write: impl FnOnce(OwnedFd) -> io::Result<()>,
+    ) -> io::Result<()> {
+        if self.is_new {
+            match self.create(name, mode) {
+                Ok(file) => {
+                    let written = write(file);
+                    if written.is_err() {
+                        // Half a file takes up room that may be missing.
+                        let _ = rustix::fs::unlinkat(self.directory, name, AtFlags::empty());
+                    }
+                    return written;
+                }
+                // A parallel branch was quicker.
+                Err(Errno::EXIST) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        let (temporary, file) = self.create_temporary(name, mode)?;
+        let replaced = write(file).and_then(|()| match self.rename(&temporary, name) {
+            Err(Errno::ISDIR | Errno::NOTEMPTY | Errno::EXIST) => {
+                remove_tree(&self.path.join(name))?;
+                Ok(self.rename(&temporary, name)?)
+            }
+            result => Ok(result?),
+        });
+        if replaced.is_err() {
+            let _ = rustix::fs::unlinkat(self.directory, &temporary, AtFlags::empty());
+        }
+        replaced
+    }
+
+    /// Makes a file that was not there; a symbolic link by its name is not followed.
+    fn create(&self, name: &str, mode: Mode) -> rustix::io::Result<OwnedFd> {
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(self.directory, name, flags, mode)?;
+        if let Some(owner) = self.owner {
+            owner.take(&file)?;
+        }
+        Ok(file)
+    }
+
+    fn rename(&self, from: &str, to: &str) -> rustix::io::Result<()> {
+        rustix::fs::renameat(self.directory, from, self.directory, to)
+    }
+
+    fn create_temporary(&self, name: &str, mode: Mode) -> rustix::io::Result<(String, OwnedFd)> {
+        let Launch { vessel_run, attempt, .. } = self.launch;
+        for index in 0..TEMPORARY_NAMES_MAX {
+            let temporary = format!(".{name}.{vessel_run}.{attempt}.{index}");
+            match self.create(&temporary, mode) {
+                Err(Errno::EXIST) => {}
+                result => return result.map(|file| (temporary, file)),
+            }
+        }
+        Err(Errno::EXIST)
+    }
+}
+
+/// Writes the body to `file`. Leaves its first bytes in `start` when they are all of it.
+fn write_body(file: &OwnedFd, launch: &Launch<'_>, start: &mut Vec<u8>) -> io::Result<()> {
+    let mut body = launch.payload.open_body();
+    let mut bytes_left = launch.payload.body_bytes();
+    let mut is_first = true;
+    while bytes_left > 0 {
+        read_slice(&mut *body, &mut bytes_left, start)?;
+        write_all(file, start)?;
+        if bytes_left == 0 && is_first {
+            return Ok(());
+        }
+        is_first = false;
+    }
+    start.clear();
+    Ok(())
+}
+
+fn write_all(file: &OwnedFd, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match rustix::io::write(file, bytes) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => bytes = &bytes[written..],
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,119 @@
+//! Tests of the queue as a whole, through its verbs alone: random lives against a model
+//! ([`properties`], [`model`]), every small graph against the definition ([`graphs`]), whose turn it
+//! is ([`turns`]), and single cases worth a name ([`cases`]).
+
+mod cases;
+mod graphs;
+mod model;
+mod properties;
+mod rows;
+mod turns;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::model::backoff::Backoff;
+use crate::model::clock::Timestamp;
+use crate::model::fleet::{
+    Delivery, ExitCodes, FleetDefinition, FleetVersion, Guardrails, Program, VesselDefinition,
+};
+use crate::model::graph::{Condition, Path};
+use crate::model::ids::{FleetId, ProjectId, RunId, VesselId};
+use crate::model::overlap::Overlap;
+use crate::model::run::{PayloadSize, Trigger};
+use crate::scheduler::QueuedRun;
+
+/// The exit code that the fleets of these tests never retry.
+const EXCLUDED_EXIT_CODE: i32 = 3;
+/// The signal after which they never retry.
+const EXCLUDED_SIGNAL: i32 = 15;
+
+/// What distinguishes the fleets of these tests.
+#[derive(Clone, Debug)]
+struct Shape {
+    /// Paths between vessels as (from, to, condition), `from < to`.
+    paths: Vec<(u16, u16, Condition)>,
+    vessels: usize,
+    concurrency: Option<u32>,
+    overlap: Overlap,
+    priority: i8,
+    retry_count: u32,
+    retry_wait_ms: u64,
+    retry_backoff: Backoff,
+    delivery: Delivery,
+}
+
+impl Shape {
+    fn new(vessels: usize, paths: &[(u16, u16, Condition)]) -> Self {
+        Self {
+            paths: paths.to_vec(),
+            vessels,
+            concurrency: None,
+            overlap: Overlap::Queue,
+            priority: 0,
+            retry_count: 0,
+            retry_wait_ms: 0,
+            retry_backoff: Backoff::Constant,
+            delivery: Delivery::AtLeastOnce,
+        }
+    }
+
+    /// This shape as version `version` of the fleet numbered `fleet`.
+    fn version(&self, fleet: u8, version: u32) -> Arc<FleetVersion> {
+        let guardrails = Guardrails {
+            retry_count: self.retry_count,
+            retry_wait: Duration::from_millis(self.retry_wait_ms),
+            retry_backoff: self.retry_backoff,
+            runtime_cutoff: Duration::ZERO,
+            exclude_exit_code_ranges: vec![
+                ExitCodes { first: 3, last: 3 },
+                ExitCodes { first: 143, last: 143 },
+            ],
+        };
+        let vessel = |index: usize| VesselDefinition {
+            id: VesselId::from_slice(&[index as u8; 16]).unwrap(),
+            name: format!("vessel {index}"),
+            program: Program::Command(vec!["true".into()]),
+            working_directory: None,
+            environment: Vec::new(),
+            guardrails: guardrails.clone(),
+            confinement: Default::default(),
+            notifications: None,
+        };
+        let path = |&(from, to, condition)| Path { from, to, condition };
+        Arc::new(FleetVersion {
+            fleet_id: FleetId::from_slice(&[fleet; 16]).unwrap(),
+            project_id: ProjectId::from_slice(&[0xff; 16]).unwrap(),
+            version,
+            created_at: Timestamp::default(),
+            definition: FleetDefinition {
+                name: format!("fleet {fleet}"),
+                vessels: (0..self.vessels).map(vessel).collect(),
+                paths: self.paths.iter().map(path).collect(),
+                concurrency: self.concurrency,
+                overlap: self.overlap,
+                priority: self.priority,
+                delivery: self.delivery,
+                user: None,
+                notifications: None,
+                keep_runs: None,
+                notify: Vec::new(),
+            },
+        })
+    }
+}
+
+fn queued(id: RunId, version: &Arc<FleetVersion>) -> QueuedRun {
+    let payload = PayloadSize { head_bytes: 7, body_bytes: 11 };
+    let (version, replay_of) = (Arc::clone(version), replay_of(id));
+    QueuedRun { id, version, trigger: Trigger::Webhook, replay_of, payload }
+}
+
+/// Every other run of these tests repeats one.
+fn replay_of(id: RunId) -> Option<RunId> {
+    (id.as_bytes()[7] % 2 == 1).then(|| RunId::first_at(at(1)))
+}
+
+fn at(millis: i64) -> Timestamp {
+    Timestamp::from_millis(millis)
+}

@@ -1,0 +1,445 @@
+//! What the queue must do, said as simply as possible: facts about every vessel of every run, with
+//! no thought for speed. It learns of the queue's choices (which vessel is claimed next) and says
+//! whether they were allowed; everything else it predicts.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::model::backoff::Backoff;
+use crate::model::clock::Timestamp;
+use crate::model::fleet::{Delivery, FleetVersion, Guardrails};
+use crate::model::graph::Condition;
+use crate::model::ids::{RunId, VesselRunId};
+use crate::model::limits::RETRY_WAIT_MAX;
+use crate::model::overlap::Overlap;
+use crate::model::overrides::Skip;
+use crate::model::run::{End, Status};
+use crate::scheduler::tests::rows::Rows;
+use crate::scheduler::tests::{EXCLUDED_EXIT_CODE, EXCLUDED_SIGNAL, replay_of};
+use crate::scheduler::{Cause, Claim, Interruption, Restored};
+
+#[derive(Clone, Debug, Default)]
+pub struct Model {
+    /// Every run, in the order of acceptance.
+    pub runs: Vec<RunId>,
+    pub versions: BTreeMap<RunId, Arc<FleetVersion>>,
+    started: BTreeSet<RunId>,
+    crashes: BTreeMap<RunId, u32>,
+    pub running: BTreeSet<VesselRunId>,
+    stop_requested: BTreeSet<VesselRunId>,
+    ended: BTreeMap<VesselRunId, Status>,
+    attempts: BTreeMap<VesselRunId, u32>,
+    retries: BTreeMap<VesselRunId, u32>,
+    /// Vessels between two attempts, and when the next falls due.
+    due: BTreeMap<VesselRunId, Timestamp>,
+    /// The wait that each vessel was given before its latest retry.
+    waits: BTreeMap<VesselRunId, Duration>,
+    /// Vessels that wait for a retry or are at it.
+    retrying: BTreeSet<VesselRunId>,
+    /// Vessels that were not started, and as what they count.
+    skipped: BTreeMap<VesselRunId, Skip>,
+    /// Vessels whose next attempt a crash or a stop of the server has made necessary.
+    interrupted: BTreeSet<VesselRunId>,
+}
+
+impl Model {
+    pub fn vessels(&self, run: RunId) -> Vec<VesselRunId> {
+        (0..self.versions[&run].definition.vessels.len())
+            .map(|index| run.vessel_run(index))
+            .collect()
+    }
+
+    pub fn is_over(&self, run: RunId) -> bool {
+        self.vessels(run).iter().all(|vessel| self.ended.contains_key(vessel))
+    }
+
+    fn is_active(&self, run: RunId) -> bool {
+        self.started.contains(&run) && !self.is_over(run)
+    }
+
+    fn is_running(&self, run: RunId) -> bool {
+        self.running.iter().any(|vessel| vessel.run() == run)
+    }
+
+    /// How the incoming paths of a vessel stand: `Some(holds)` for each whose upstream has ended.
+    fn paths(&self, vessel: VesselRunId) -> Vec<Option<bool>> {
+        let run = vessel.run();
+        let paths = self.versions[&run].definition.paths.iter();
+        let incoming = paths.filter(|path| Some(usize::from(path.to)) == vessel.vessel());
+        let holds = |condition, end| match end {
+            Status::Success => condition != Condition::Errored,
+            Status::Errored => condition != Condition::Success,
+            _ => false,
+        };
+        incoming
+            .map(|path| {
+                let end = self.ended.get(&run.vessel_run(path.from.into()));
+                end.map(|end| holds(path.condition, *end))
+            })
+            .collect()
+    }
+
+    /// Whether a vessel of a run under way is free to start.
+    fn is_ready(&self, vessel: VesselRunId) -> bool {
+        !self.ended.contains_key(&vessel)
+            && !self.running.contains(&vessel)
+            && !self.due.contains_key(&vessel)
+            && self.paths(vessel).iter().all(|path| *path == Some(true))
+    }
+
+    fn is_suspect(&self, run: RunId) -> bool {
+        self.crashes.get(&run).is_some_and(|crashes| *crashes > 0)
+    }
+
+    pub fn some_suspect_runs(&self) -> bool {
+        self.running.iter().any(|vessel| self.is_suspect(vessel.run()))
+    }
+
+    fn other_suspect_runs(&self, run: RunId) -> bool {
+        self.running.iter().any(|it| it.run() != run && self.is_suspect(it.run()))
+    }
+
+    fn may_continue(&self, run: RunId) -> bool {
+        self.is_active(run) && !(self.is_suspect(run) && self.other_suspect_runs(run))
+    }
+
+    /// Whether `run` is the next of its fleet, and its fleet may start one more.
+    fn may_begin(&self, run: RunId) -> bool {
+        let fleet = self.versions[&run].fleet_id;
+        let of_fleet = |other: &&RunId| self.versions[*other].fleet_id == fleet;
+        let waits = |other: &&RunId| !self.started.contains(*other) && !self.is_over(**other);
+        let active =
+            self.runs.iter().filter(of_fleet).filter(|other| self.is_active(**other)).count();
+        let limit = self.versions[&run].definition.concurrency;
+        self.runs.iter().filter(of_fleet).find(waits) == Some(&run)
+            && limit.is_none_or(|limit| active < limit as usize)
+    }
+
+    pub fn has_claimable(&self) -> bool {
+        self.runs.iter().any(|run| {
+            let ready = || self.vessels(*run).into_iter().any(|vessel| self.is_ready(vessel));
+            (self.may_continue(*run) && ready()) || self.may_begin(*run)
+        })
+    }
+
+    /// Runs that wait to start, and runs under way.
+    pub fn depth(&self) -> (usize, usize) {
+        let unfinished: Vec<RunId> =
+            self.runs.iter().copied().filter(|run| !self.is_over(*run)).collect();
+        let active = unfinished.iter().filter(|run| self.started.contains(*run)).count();
+        (unfinished.len() - active, active)
+    }
+
+    /// When the next retry falls due.
+    pub fn next_due(&self) -> Option<Timestamp> {
+        self.due.values().min().copied()
+    }
+
+    /// Returns the runs that end with this.
+    pub fn submit(&mut self, run: RunId, version: &Arc<FleetVersion>) -> Vec<RunId> {
+        let of_fleet = |other: &&RunId| self.versions[*other].fleet_id == version.fleet_id;
+        let unfinished = self.runs.iter().filter(of_fleet).filter(|other| !self.is_over(**other));
+        let (active, waiting): (Vec<RunId>, Vec<RunId>) =
+            unfinished.copied().partition(|other| self.started.contains(other));
+        let limit = version.definition.concurrency.map_or(usize::MAX, |limit| limit as usize);
+        let places = limit.saturating_sub(active.len());
+        let ended = match version.definition.overlap {
+            _ if waiting.len() < places => Vec::new(),
+            Overlap::Queue => Vec::new(),
+            Overlap::Skip => vec![run],
+            Overlap::Replace => waiting[places..].to_vec(),
+        };
+        self.runs.push(run);
+        self.versions.insert(run, Arc::clone(version));
+        for vessel in ended.iter().flat_map(|run| self.vessels(*run)).collect::<Vec<_>>() {
+            self.ended.insert(vessel, Status::Incomplete);
+        }
+        ended
+    }
+
+    pub fn claim(&mut self, claim: &Claim) {
+        let (run, vessel) = (claim.run.id, claim.vessel_run);
+        assert_eq!(run.vessel_run(claim.vessel), vessel);
+        if self.started.contains(&run) {
+            assert!(self.may_continue(run), "not this run's turn");
+        } else {
+            assert!(self.may_begin(run), "not this fleet's turn, or another run's before it");
+            self.started.insert(run);
+        }
+        assert!(self.is_ready(vessel), "{vessel} must not start");
+        let attempt = self.attempts.entry(vessel).or_default();
+        *attempt += 1;
+        assert_eq!(claim.attempt, *attempt, "attempts count every start");
+        if self.versions[&run].definition.delivery == Delivery::AtMostOnce {
+            assert_eq!(claim.attempt, 1, "at most once");
+        }
+        let says_why = claim.notice.is_some();
+        assert_eq!(says_why, self.interrupted.remove(&vessel), "{:?}", claim.notice);
+        self.running.insert(vessel);
+    }
+
+    /// Returns whether the run has ended with this. `retry_at` is when the queue retries, if it does.
+    pub fn settle(
+        &mut self,
+        vessel: VesselRunId,
+        end: &End,
+        retry_at: Option<Timestamp>,
+        now: Timestamp,
+    ) -> bool {
+        assert!(self.running.remove(&vessel));
+        let run = vessel.run();
+        let guardrails =
+            &self.versions[&run].definition.vessels[vessel.vessel().unwrap()].guardrails;
+        let used = self.retries.get(&vessel).copied().unwrap_or(0);
+        if let End::Skipped(skip) = end
+            && !self.stop_requested.contains(&vessel)
+        {
+            self.skipped.insert(vessel, *skip);
+        }
+        let end = if self.stop_requested.contains(&vessel) {
+            Status::Terminated
+        } else if let End::Skipped(skip) = end {
+            skip.status()
+        } else if *end == End::Exited(0) {
+            Status::Success
+        } else if *end != End::Exited(EXCLUDED_EXIT_CODE)
+            && *end != End::Signaled(EXCLUDED_SIGNAL)
+            && used < guardrails.retry_count
+        {
+            let wait = retry_at.expect("it is retried").since(now);
+            let (least, most) = wait_bounds(guardrails, used + 1);
+            assert!(least <= wait && wait <= most, "{wait:?} is not {least:?} to {most:?}");
+            self.retries.insert(vessel, used + 1);
+            self.due.insert(vessel, now.plus(wait));
+            self.waits.insert(vessel, wait);
+            self.retrying.insert(vessel);
+            return false;
+        } else {
+            Status::Errored
+        };
+        self.end(vessel, end);
+        self.is_over(run)
+    }
+
+    fn end(&mut self, vessel: VesselRunId, status: Status) {
+        self.due.remove(&vessel);
+        self.retrying.remove(&vessel);
+        self.running.remove(&vessel);
+        self.interrupted.remove(&vessel);
+        self.ended.insert(vessel, status);
+        self.follow_paths(vessel.run());
+    }
+
+    /// What lies behind a path that was not taken never runs.
+    fn follow_paths(&mut self, run: RunId) {
+        let vessels = self.vessels(run);
+        while let Some(never) = vessels.iter().find(|vessel| {
+            !self.ended.contains_key(vessel) && self.paths(**vessel).contains(&Some(false))
+        }) {
+            self.due.remove(never);
+            self.ended.insert(*never, Status::Incomplete);
+        }
+    }
+
+    /// Returns the vessels that are running and must be told.
+    pub fn stop(&mut self, vessels: &[VesselRunId]) -> Vec<VesselRunId> {
+        let undecided = |it: &&VesselRunId| !self.ended.contains_key(*it);
+        let (signal, rest): (Vec<VesselRunId>, Vec<VesselRunId>) =
+            vessels.iter().filter(undecided).partition(|vessel| self.running.contains(*vessel));
+        self.stop_requested.extend(&signal);
+        for vessel in &rest {
+            self.due.remove(vessel);
+            self.retrying.remove(vessel);
+            self.interrupted.remove(vessel);
+            self.ended.insert(*vessel, Status::Terminated);
+        }
+        for vessel in vessels {
+            self.follow_paths(vessel.run());
+        }
+        signal
+    }
+
+    /// A vessel and all behind it.
+    pub fn with_descendants(&self, vessel: VesselRunId) -> Vec<VesselRunId> {
+        let run = vessel.run();
+        let mut found = vec![vessel];
+        // Paths lead forward in these tests, so that one pass in order of their end finds all.
+        let mut paths = self.versions[&run].definition.paths.clone();
+        paths.sort_by_key(|path| (path.to, path.from));
+        for path in paths {
+            let to = run.vessel_run(path.to.into());
+            if found.contains(&run.vessel_run(path.from.into())) && !found.contains(&to) {
+                found.push(to);
+            }
+        }
+        found
+    }
+
+    pub fn fire_due(&mut self, now: Timestamp) {
+        for (vessel, due) in std::mem::take(&mut self.due) {
+            let due = due.min(now.plus(self.wait(vessel)));
+            if due > now {
+                self.due.insert(vessel, due);
+            }
+        }
+    }
+
+    fn wait(&self, vessel: VesselRunId) -> Duration {
+        self.waits[&vessel]
+    }
+
+    pub fn was_started(&self, run: RunId) -> bool {
+        self.started.contains(&run)
+    }
+
+    /// A new server takes over a run.
+    pub fn restore(
+        &mut self,
+        run: RunId,
+        interruption: Interruption,
+        crashes_max: u32,
+        rows: &Rows,
+        now: Timestamp,
+    ) -> Restored {
+        if !self.started.contains(&run) {
+            return Restored::Waiting;
+        }
+        let vessels = self.vessels(run);
+        for vessel in &vessels {
+            // Of retries that had fired but not started, only the stored due time is left.
+            let stored = rows.latest(*vessel).and_then(|record| record.retry_at);
+            if let Some(stored) = stored.filter(|_| !self.ended.contains_key(vessel)) {
+                self.due.insert(*vessel, stored.min(now.plus(self.wait(*vessel))));
+            }
+            if self.running.contains(vessel) && self.stop_requested.contains(vessel) {
+                self.running.remove(vessel);
+                self.retrying.remove(vessel);
+                self.ended.insert(*vessel, Status::Terminated);
+            }
+        }
+        if self.is_over(run) {
+            return Restored::Ended;
+        }
+        let was_running = self.is_running(run);
+        let has_launched = vessels
+            .iter()
+            .any(|vessel| self.attempts.contains_key(vessel) && !self.skipped.contains_key(vessel));
+        let has_directory = interruption.has_directory || !has_launched;
+        let crashes = self.crashes.entry(run).or_default();
+        let was_crash = interruption.cause == Cause::Crash;
+        *crashes += u32::from(was_running && was_crash);
+        let is_poison = was_running && was_crash && *crashes >= crashes_max;
+        let at_most_once = self.versions[&run].definition.delivery == Delivery::AtMostOnce;
+        if is_poison || at_most_once && (was_running || !has_directory) {
+            self.give_up(&vessels);
+            return Restored::Ended;
+        }
+        for vessel in &vessels {
+            let was_running = self.running.remove(vessel);
+            let restarts = !has_directory && self.ended.get(vessel) != Some(&Status::Terminated);
+            if restarts {
+                self.ended.remove(vessel);
+                self.due.remove(vessel);
+                self.skipped.remove(vessel);
+            }
+            if restarts || was_running {
+                self.retrying.remove(vessel);
+            }
+            if (restarts || was_running) && self.attempts.contains_key(vessel) {
+                self.interrupted.insert(*vessel);
+            }
+        }
+        self.follow_paths(run);
+        for vessel in &vessels {
+            if self.ended.contains_key(vessel) {
+                self.interrupted.remove(vessel);
+            }
+        }
+        match has_directory {
+            _ if self.is_over(run) => Restored::Ended,
+            true => Restored::Resumed,
+            false => Restored::Restarted,
+        }
+    }
+
+    fn give_up(&mut self, vessels: &[VesselRunId]) {
+        let undecided: Vec<VesselRunId> =
+            vessels.iter().copied().filter(|it| !self.ended.contains_key(it)).collect();
+        let none_running = !undecided.iter().any(|vessel| self.running.contains(vessel));
+        for (place, vessel) in undecided.iter().enumerate() {
+            let bears = self.running.remove(vessel) || (none_running && place == 0);
+            let status = if bears { Status::Errored } else { Status::Incomplete };
+            self.due.remove(vessel);
+            self.retrying.remove(vessel);
+            self.interrupted.remove(vessel);
+            self.ended.insert(*vessel, status);
+        }
+    }
+
+    /// The rows say what the model says, and nothing else.
+    pub fn check(&self, rows: &Rows) {
+        let mut places: Vec<RunId> = Vec::new();
+        for (sequence, entry) in &rows.queue {
+            let run = &rows.runs[&entry.run];
+            assert_eq!((run.sequence, run.fleet_version), (*sequence, entry.version));
+            assert_eq!(entry.started, self.started.contains(&entry.run));
+            places.push(entry.run);
+        }
+        let unfinished = self.runs.iter().copied().filter(|run| !self.is_over(*run));
+        assert_eq!(places, unfinished.collect::<Vec<_>>(), "the queue holds what is unfinished");
+        for run in &self.runs {
+            self.check_run(*run, rows);
+        }
+    }
+
+    fn check_run(&self, run: RunId, rows: &Rows) {
+        let vessels = self.vessels(run);
+        let own = |it: &&VesselRunId| !matches!(self.skipped.get(*it), Some(Skip::Replay { .. }));
+        let has = |status| vessels.iter().filter(own).any(|it| self.ended.get(it) == Some(&status));
+        let expected = match (self.is_over(run), self.started.contains(&run)) {
+            (true, _) if has(Status::Terminated) => Status::Terminated,
+            (true, _) if has(Status::Errored) => Status::Errored,
+            (true, _) if has(Status::Success) => Status::Success,
+            (true, _) => Status::Incomplete,
+            (false, true) if vessels.iter().any(|it| self.retrying.contains(it)) => {
+                Status::Retrying
+            }
+            (false, true) => Status::Running,
+            (false, false) => Status::Scheduled,
+        };
+        let record = &rows.runs[&run];
+        assert_eq!(record.status, expected, "{record:?}");
+        assert_eq!(record.ended_at.is_some(), self.is_over(run), "{record:?}");
+        assert_eq!(record.replay_of, replay_of(run), "{record:?}");
+        assert_eq!(record.crashes, self.crashes.get(&run).copied().unwrap_or(0), "{record:?}");
+        for vessel in vessels {
+            let latest = rows.latest(vessel);
+            let attempts = self.attempts.get(&vessel).copied().unwrap_or(0);
+            assert_eq!(latest.map_or(0, |record| record.attempt), attempts, "{latest:?}");
+            let ended = latest.map(|record| record.status).filter(|status| status.is_final());
+            assert_eq!(ended, self.ended.get(&vessel).copied(), "{latest:?}");
+            let is_retrying = latest.is_some_and(|record| record.status == Status::Retrying);
+            assert_eq!(is_retrying, self.retrying.contains(&vessel), "{latest:?}");
+            let awaits_retry = latest.is_some_and(|record| record.retry_at.is_some());
+            assert!(!(awaits_retry && ended.is_some()), "{latest:?}");
+            assert_eq!(rows.is_running(vessel), self.running.contains(&vessel), "{latest:?}");
+            let retries = latest.map_or(0, |record| record.retries);
+            assert_eq!(retries, self.retries.get(&vessel).copied().unwrap_or(0), "{latest:?}");
+            let definition = &self.versions[&run].definition;
+            assert!(retries <= definition.vessels[vessel.vessel().unwrap()].guardrails.retry_count);
+        }
+    }
+}
+
+/// Between which limits the wait before retry number `retry` lies, from 1.
+fn wait_bounds(guardrails: &Guardrails, retry: u32) -> (Duration, Duration) {
+    match guardrails.retry_backoff {
+        Backoff::Constant => (guardrails.retry_wait, guardrails.retry_wait),
+        Backoff::Exponential => {
+            let full = (1..retry).fold(guardrails.retry_wait, |wait, _| wait * 2);
+            let full = full.min(RETRY_WAIT_MAX);
+            (full / 2, full)
+        }
+    }
+}

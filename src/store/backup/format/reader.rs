@@ -1,0 +1,202 @@
+//! Reading a backup, frame by frame. What is handed out was checked; whether the backup is whole is
+//! known at its end.
+
+use std::io::{self, Read};
+
+use serde::de::DeserializeOwned;
+
+use super::change::RowChanges;
+use super::{
+    ArchiveError, DIGEST_BYTES, FORMAT, FRAME_HEAD_BYTES, Header, Kind, MAGIC, Totals, digest,
+};
+use crate::model::limits::BACKUP_FRAME_BYTES_MAX;
+
+/// Reads a backup from `R`.
+pub struct Reader<R> {
+    source: R,
+    header: Header,
+    /// Bytes read so far.
+    at: u64,
+    last: [u8; DIGEST_BYTES],
+    /// The frame that was read last: its content.
+    content: Vec<u8>,
+    /// Bytes of the present file that are yet to come.
+    file_left: u64,
+    /// What was found so far.
+    totals: Totals,
+    has_ended: bool,
+}
+
+/// A piece of a backup.
+#[derive(Debug)]
+pub enum Frame<'a> {
+    /// Changes of rows, to be applied in this order.
+    Rows(RowChanges<'a>),
+    /// A file begins that has so many bytes.
+    File { name: &'a str, length: u64 },
+    /// More of the file.
+    Data(&'a [u8]),
+}
+
+impl<R: Read> Reader<R> {
+    /// Reads the header.
+    ///
+    /// # Errors
+    /// When there is none that this program understands.
+    pub fn open(mut source: R) -> Result<Self, ArchiveError> {
+        let mut magic = [0; MAGIC.len()];
+        match source.read_exact(&mut magic) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                return Err(ArchiveError::NotOne);
+            }
+            read => read?,
+        }
+        if magic != *MAGIC {
+            return Err(ArchiveError::NotOne);
+        }
+        let mut reader = Self {
+            source,
+            header: Header::new(0, crate::model::clock::Timestamp::default(), 0),
+            at: MAGIC.len() as u64,
+            last: [0; DIGEST_BYTES],
+            content: Vec::new(),
+            file_left: 0,
+            totals: Totals::default(),
+            has_ended: false,
+        };
+        let kind = reader.frame()?;
+        if kind != Kind::Header {
+            return Err(reader.damaged("it has no header"));
+        }
+        #[derive(serde::Deserialize)]
+        struct Format {
+            format: u32,
+            version: String,
+        }
+        let Format { format, version } = reader.json()?;
+        if format > FORMAT {
+            return Err(ArchiveError::NewerFormat { version, format });
+        }
+        reader.header = reader.json()?;
+        Ok(reader)
+    }
+
+    /// Where the backup comes from.
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// How much was in what has been read so far.
+    pub fn totals(&self) -> Totals {
+        self.totals
+    }
+
+    /// Bytes read so far.
+    pub fn position(&self) -> u64 {
+        self.at
+    }
+
+    /// The next piece; `None` at the end of a backup that is whole.
+    ///
+    /// # Errors
+    /// When it is damaged or not whole.
+    pub fn next_frame(&mut self) -> Result<Option<Frame<'_>>, ArchiveError> {
+        if self.has_ended {
+            return Ok(None);
+        }
+        let kind = self.frame()?;
+        if self.file_left > 0 && !matches!(kind, Kind::Data | Kind::Abandoned) {
+            return Err(self.damaged("a file in it ends early"));
+        }
+        match kind {
+            Kind::Rows => {
+                let changes = RowChanges::of(&self.content);
+                for change in changes {
+                    change.map_err(|what| ArchiveError::Damaged { at: self.at, what })?;
+                    self.totals.row_changes += 1;
+                }
+                Ok(Some(Frame::Rows(changes)))
+            }
+            Kind::File => {
+                let at = self.at;
+                let damaged = |what| ArchiveError::Damaged { at, what };
+                let (length, name) =
+                    self.content.split_first_chunk().ok_or(damaged("a file has no name"))?;
+                let length = u64::from_le_bytes(*length);
+                let name = str::from_utf8(name).map_err(|_| damaged("a file has no name"))?;
+                self.file_left = length;
+                self.totals.files += 1;
+                self.totals.file_bytes = self.totals.file_bytes.saturating_add(length);
+                Ok(Some(Frame::File { name, length }))
+            }
+            Kind::Data => match self.file_left.checked_sub(self.content.len() as u64) {
+                Some(left) => {
+                    self.file_left = left;
+                    Ok(Some(Frame::Data(&self.content)))
+                }
+                None => Err(self.damaged("a file in it goes on after its end")),
+            },
+            Kind::End => {
+                if self.json::<Totals>()? != self.totals {
+                    return Err(self.damaged("it does not hold as much as it says"));
+                }
+                if self.source.read(&mut [0])? > 0 {
+                    return Err(self.damaged("something follows its end"));
+                }
+                self.has_ended = true;
+                Ok(None)
+            }
+            Kind::Abandoned => {
+                let why = String::from_utf8_lossy(&self.content).into_owned();
+                Err(ArchiveError::Abandoned(why))
+            }
+            Kind::Header => Err(self.damaged("it has two headers")),
+        }
+    }
+
+    /// Reads the next frame into `content` and checks it.
+    fn frame(&mut self) -> Result<Kind, ArchiveError> {
+        let mut head = [0; FRAME_HEAD_BYTES];
+        self.read(&mut head)?;
+        let [kind, length @ ..] = head;
+        let length = u32::from_le_bytes(length) as usize;
+        // Neither is believed before the digest is checked, but a length is needed to get there.
+        if length > BACKUP_FRAME_BYTES_MAX {
+            return Err(self.damaged("a piece of it is too long"));
+        }
+        let mut content = std::mem::take(&mut self.content);
+        content.resize(length, 0);
+        self.read(&mut content)?;
+        let mut found = [0; DIGEST_BYTES];
+        self.read(&mut found)?;
+        self.last = digest(&self.last, &head, &content);
+        self.content = content;
+        if found != self.last {
+            return Err(self.damaged("its checksum is wrong"));
+        }
+        Kind::of_byte(kind).ok_or_else(|| self.damaged("it holds something unknown"))
+    }
+
+    fn read(&mut self, bytes: &mut [u8]) -> Result<(), ArchiveError> {
+        match self.source.read_exact(bytes) {
+            Ok(()) => {
+                self.at += bytes.len() as u64;
+                Ok(())
+            }
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                Err(ArchiveError::Incomplete { at: self.at })
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn json<T: DeserializeOwned>(&self) -> Result<T, ArchiveError> {
+        let what = "a part of it cannot be understood";
+        serde_json::from_slice(&self.content)
+            .map_err(|_| ArchiveError::Damaged { at: self.at, what })
+    }
+
+    fn damaged(&self, what: &'static str) -> ArchiveError {
+        ArchiveError::Damaged { at: self.at, what }
+    }
+}

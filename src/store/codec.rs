@@ -1,0 +1,217 @@
+//! How values become rows: behind one byte that tells the format, JSON, or for the rows that every
+//! run writes a compact form, in which the fields follow each other without their names. Every
+//! byte of those is written several times, as sled rewrites a node with each split, and read again
+//! at the next start.
+//!
+//! A field more makes another value of the compact form: it takes another letter, and a type that
+//! reads the rows of this one. JSON takes fields with a default as they come.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::model::limits::ROW_BYTES_MAX;
+
+/// The first byte of every JSON row.
+const JSON: u8 = b'1';
+/// The first byte of every compact row. Up to schema 2, all rows were JSON.
+const COMPACT: u8 = b'2';
+
+/// Why a value does not become a row, or a row a value.
+#[derive(Debug, thiserror::Error)]
+pub enum CodecError {
+    #[error("a row of {bytes} bytes is over the limit of {ROW_BYTES_MAX}")]
+    TooLong { bytes: usize },
+    #[error("unknown row format {0:?}")]
+    UnknownFormat(Option<u8>),
+    #[error("{0}")]
+    Json(#[from] serde_json::Error),
+    #[error("{0}")]
+    Compact(#[from] postcard::Error),
+}
+
+/// `value` as one row of JSON.
+///
+/// # Errors
+/// When the row would be longer than [`ROW_BYTES_MAX`].
+pub fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, CodecError> {
+    within_limit(encode_long(value)?)
+}
+
+/// `value` as one compact row.
+///
+/// # Errors
+/// As [`encode`].
+pub fn encode_compact<T: Serialize>(value: &T) -> Result<Vec<u8>, CodecError> {
+    let mut row = Vec::with_capacity(128);
+    row.push(COMPACT);
+    within_limit(postcard::to_extend(value, row)?)
+}
+
+fn within_limit(row: Vec<u8>) -> Result<Vec<u8>, CodecError> {
+    if row.len() > ROW_BYTES_MAX {
+        return Err(CodecError::TooLong { bytes: row.len() });
+    }
+    Ok(row)
+}
+
+/// `value` as bytes of any length, to be cut into chunks.
+///
+/// # Errors
+/// When the value has no JSON form.
+pub fn encode_long<T: Serialize>(value: &T) -> Result<Vec<u8>, CodecError> {
+    let mut row = Vec::with_capacity(512);
+    row.push(JSON);
+    serde_json::to_writer(&mut row, value)?;
+    Ok(row)
+}
+
+/// The value that became `row`.
+///
+/// # Errors
+/// When the row is of another format, or no such value.
+pub fn decode<T: DeserializeOwned>(row: &[u8]) -> Result<T, CodecError> {
+    match row.split_first() {
+        Some((&JSON, json)) => Ok(serde_json::from_slice(json)?),
+        Some((&COMPACT, fields)) => Ok(postcard::from_bytes(fields)?),
+        other => Err(CodecError::UnknownFormat(other.map(|(format, _)| *format))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Debug;
+
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::model::change::QueueEntry;
+    use crate::model::clock::Timestamp;
+    use crate::model::ids::{FleetId, ProjectId, RunId, VesselId};
+    use crate::model::overrides::Skip;
+    use crate::model::run::{
+        OutputPlace, OutputRecord, PayloadSize, RunRecord, Status, Trigger, VesselRunRecord,
+    };
+
+    #[test]
+    fn rows_read_back_and_stay_short() {
+        let row = encode(&vec!["a", "b"]).unwrap();
+        assert_eq!(decode::<Vec<String>>(&row).unwrap(), ["a", "b"]);
+        let row = encode_compact(&vec!["a", "b"]).unwrap();
+        assert_eq!(decode::<Vec<String>>(&row).unwrap(), ["a", "b"]);
+        let long = "x".repeat(ROW_BYTES_MAX);
+        assert!(matches!(encode(&long), Err(CodecError::TooLong { .. })));
+        assert!(matches!(encode_compact(&long), Err(CodecError::TooLong { .. })));
+        assert!(matches!(decode::<String>(b"0\"a\""), Err(CodecError::UnknownFormat(Some(b'0')))));
+        assert!(matches!(decode::<String>(b""), Err(CodecError::UnknownFormat(None))));
+    }
+
+    /// Compact rows have no names in them: a field that is added, moved or changed would be read
+    /// from what others have written. Whoever sees this fail has to give those rows a new letter.
+    #[test]
+    fn compact_rows_stay_as_they_are_stored() {
+        fn assert_stored_as<T: Serialize + DeserializeOwned + PartialEq + Debug>(
+            value: &T,
+            json: &str,
+            hex: &str,
+        ) {
+            let row = encode_compact(value).unwrap();
+            assert_eq!(data_encoding::HEXLOWER.encode(&row), hex);
+            assert_eq!(&decode::<T>(&row).unwrap(), value);
+            // What schema 2 had of it.
+            assert_eq!(&decode::<T>(json.as_bytes()).unwrap(), value);
+        }
+        fn id<T>(bytes: [u8; 16], from: fn(&[u8]) -> Option<T>) -> T {
+            from(&bytes).unwrap()
+        }
+        let (run, older) = (id([1; 16], RunId::from_slice), id([2; 16], RunId::from_slice));
+        let (fleet, project) =
+            (id([3; 16], FleetId::from_slice), id([4; 16], ProjectId::from_slice));
+        let at = |millis: i64| Timestamp::from_millis(1_700_000_000_000 + millis);
+        let payload = PayloadSize { head_bytes: 130, body_bytes: 500 };
+        let entry = QueueEntry {
+            sequence: 300,
+            run,
+            fleet,
+            version: 2,
+            trigger: Trigger::Replay,
+            replay_of: Some(older),
+            payload,
+            started: true,
+        };
+        let uuid = |byte| Uuid::from_bytes([byte; 16]);
+        let json = format!(
+            r#"1{{"sequence":300,"run":"{}","fleet":"{}","version":2,"trigger":"replay","replay_of":"{}","payload":{{"head_bytes":130,"body_bytes":500}},"started":true}}"#,
+            uuid(1),
+            uuid(3),
+            uuid(2),
+        );
+        assert_stored_as(
+            &entry,
+            &json,
+            "32ac021001010101010101010101010101010101100303030303030303030303030303030302030110020202020202020202020202020202028201f40301",
+        );
+        let record = RunRecord {
+            id: run,
+            fleet_id: fleet,
+            fleet_name: "site".to_owned(),
+            fleet_version: 2,
+            project_id: project,
+            trigger: Trigger::Webhook,
+            status: Status::Errored,
+            reason: Some("exit code 3".to_owned()),
+            replay_of: None,
+            sequence: 300,
+            payload,
+            output_bytes: 0,
+            crashes: 1,
+            queued_at: at(0),
+            started_at: Some(at(1)),
+            ended_at: Some(at(2)),
+        };
+        let json = format!(
+            r#"1{{"id":"{}","fleet_id":"{}","fleet_name":"site","fleet_version":2,"project_id":"{}","trigger":"webhook","status":"Errored","reason":"exit code 3","sequence":300,"payload":{{"head_bytes":130,"body_bytes":500}},"crashes":1,"queued_at":"{}","started_at":"{}","ended_at":"{}"}}"#,
+            uuid(1),
+            uuid(3),
+            uuid(4),
+            at(0),
+            at(1),
+            at(2),
+        );
+        assert_stored_as(
+            &record,
+            &json,
+            "321001010101010101010101010101010101100303030303030303030303030303030304736974650210040404040404040404040404040404040004010b6578697420636f6465203300ac028201f403000180a0abfef9620182a0abfef9620184a0abfef962",
+        );
+        let vessel = VesselRunRecord {
+            id: run.vessel_run(1),
+            vessel_id: id([5; 16], VesselId::from_slice),
+            vessel_name: "main".to_owned(),
+            status: Status::Incomplete,
+            attempt: 3,
+            retries: 2,
+            exit_code: Some(-1),
+            signal: Some(9),
+            reason: None,
+            retry_at: Some(at(3)),
+            stop_requested: true,
+            skip: Some(Skip::Replay { status: Status::Success, exit_code: Some(0) }),
+            scheduled_at: at(0),
+            started_at: None,
+            ended_at: Some(at(2)),
+            output: OutputRecord { place: OutputPlace::File, bytes: 70_000, kept: 0 },
+        };
+        let json = format!(
+            r#"1{{"id":"{}","vessel_id":"{}","vessel_name":"main","status":"Incomplete","attempt":3,"retries":2,"exit_code":-1,"signal":9,"retry_at":"{}","stop_requested":true,"skip":{{"replay":{{"status":"Success","exit_code":0}}}},"scheduled_at":"{}","ended_at":"{}","output":{{"place":"file","bytes":70000}}}}"#,
+            vessel.id,
+            uuid(5),
+            at(3),
+            at(0),
+            at(2),
+        );
+        assert_stored_as(
+            &vessel,
+            &json,
+            "3210010101010101010101210101010101011005050505050505050505050505050505046d61696e06030201010112000186a0abfef96201010103010080a0abfef962000184a0abfef96202f0a20400",
+        );
+    }
+}

@@ -1,0 +1,103 @@
+//! Reading what retention goes by and what it removes.
+
+use std::collections::BTreeMap;
+
+use crate::model::change::HistoryEntry;
+use crate::model::ids::{FleetId, RunId, VesselRunId};
+use crate::model::run::VesselRunRecord;
+use crate::store::tables::Table;
+use crate::store::{Storage, StorageError, keys, readable, settle};
+
+impl Storage {
+    /// The fleets that have a history, also deleted ones.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn fleets_with_history(&self) -> Result<Vec<FleetId>, StorageError> {
+        self.fleets_in(Table::History, "history")
+    }
+
+    /// The fleets that have versions, also deleted ones.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn fleets_with_versions(&self) -> Result<Vec<FleetId>, StorageError> {
+        self.fleets_in(Table::FleetVersions, "fleet_versions")
+    }
+
+    /// The fleets that the keys of `table` begin with: one look for each, however many keys it has.
+    fn fleets_in(&self, table: Table, name: &'static str) -> Result<Vec<FleetId>, StorageError> {
+        let mut fleets = Vec::new();
+        let mut start = Vec::new();
+        while let Some(row) = self.database.range(table, &start, None).next() {
+            let (key, _) = row?;
+            let fleet = key.get(..16).and_then(FleetId::from_slice).ok_or_else(|| {
+                StorageError::Damaged { table: name, reason: "a key is too short".into() }
+            })?;
+            start = keys::after(fleet.as_bytes());
+            fleets.push(fleet);
+        }
+        Ok(fleets)
+    }
+
+    /// The history of a fleet: its ended runs and their numbers, the oldest first.
+    pub fn history(
+        &self,
+        fleet: FleetId,
+    ) -> impl DoubleEndedIterator<Item = (u64, HistoryEntry)> + '_ {
+        let rows = self.database.prefixed(Table::History, fleet.as_bytes());
+        rows.filter_map(|row| {
+            let (key, row) = settle(row.map(Some))?;
+            Some((keys::history_number(&key)?, readable("history", &row)?))
+        })
+    }
+
+    /// Runs that have been removed and of which something is left.
+    pub fn removals(&self) -> impl Iterator<Item = RunId> + '_ {
+        let rows = self.database.all(Table::Removals);
+        rows.map_while(|row| settle(row.map(Some))).filter_map(|(key, _)| RunId::from_slice(&key))
+    }
+
+    /// Every attempt of every vessel of `run`: the vessel run, the attempt and the record; `None`
+    /// when that is damaged.
+    pub fn attempts_of(
+        &self,
+        run: RunId,
+    ) -> impl Iterator<Item = (VesselRunId, u32, Option<VesselRunRecord>)> + '_ {
+        let rows = self.database.prefixed(Table::VesselRuns, &keys::vessel_runs_of(run));
+        rows.map_while(|row| settle(row.map(Some)))
+            .filter_map(|(key, row)| {
+                let id = VesselRunId::from_slice(key.get(..16)?)?;
+                Some((id, keys::last_number(&key)?, readable("vessel_runs", &row)))
+            })
+            .filter(move |(id, _, _)| id.run() == run)
+    }
+
+    /// How many chunks of the output of an attempt are stored.
+    pub fn output_chunks(&self, vessel_run: VesselRunId, attempt: u32) -> u32 {
+        let prefix = keys::attempt(vessel_run, attempt);
+        let last = self.database.prefixed(Table::Outputs, &prefix).next_back();
+        let last = settle(last.transpose());
+        last.and_then(|(key, _)| keys::last_number(&key)).map_or(0, |chunk| chunk + 1)
+    }
+
+    /// Whether any run of `fleet` is stored.
+    pub fn has_runs(&self, fleet: FleetId) -> bool {
+        let first = self.database.prefixed(Table::RunsByFleet, fleet.as_bytes()).next();
+        settle(first.transpose()).is_some()
+    }
+
+    /// The chunks of each version of `fleet`, the first version first.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn version_chunks(&self, fleet: FleetId) -> Result<BTreeMap<u32, u32>, StorageError> {
+        let mut versions = BTreeMap::new();
+        for row in self.database.prefixed(Table::FleetVersions, fleet.as_bytes()) {
+            let (key, _) = row?;
+            let version = key.get(16..20).and_then(keys::last_number).unwrap_or_default();
+            *versions.entry(version).or_insert(0) += 1;
+        }
+        Ok(versions)
+    }
+}

@@ -1,0 +1,89 @@
+//! The keys of every table. Numbers are big-endian, so that keys sort as what they mean.
+
+use crate::model::ids::{FleetId, RunId, VesselRunId};
+use crate::store::tables::Table;
+
+/// Number of the chunk at the end of a payload's, output's or definition's key.
+pub const CHUNK_BYTES: usize = 4;
+
+/// `key` of `table`, as it is in the database.
+pub fn of_table(table: Table, key: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(1 + key.len());
+    bytes.push(table as u8);
+    bytes.extend_from_slice(key);
+    bytes
+}
+
+/// What follows every key of `table`.
+pub fn end_of_table(table: Table) -> Vec<u8> {
+    vec![table as u8 + 1]
+}
+
+/// `queue`: the place in the queue.
+pub fn sequence(sequence: u64) -> [u8; 8] {
+    sequence.to_be_bytes()
+}
+
+/// The place in a key of `queue`.
+pub fn sequence_in(key: &[u8]) -> Option<u64> {
+    key.try_into().ok().map(u64::from_be_bytes)
+}
+
+/// `runs_by_fleet`: the fleet, then the run.
+pub fn run_of_fleet(fleet: FleetId, run: RunId) -> Vec<u8> {
+    [fleet.as_bytes().as_slice(), run.as_bytes()].concat()
+}
+
+/// `vessel_runs`: the vessel run, then the attempt.
+pub fn attempt(vessel_run: VesselRunId, attempt: u32) -> Vec<u8> {
+    [vessel_run.as_bytes().as_slice(), &attempt.to_be_bytes()].concat()
+}
+
+/// `notifications` and `undelivered`: the run, then the number.
+pub fn notification(run: RunId, number: u32) -> Vec<u8> {
+    [run.as_bytes().as_slice(), &number.to_be_bytes()].concat()
+}
+
+/// `payloads`: the run, then the chunk.
+pub fn payload(run: RunId, chunk: u32) -> Vec<u8> {
+    [run.as_bytes().as_slice(), &chunk.to_be_bytes()].concat()
+}
+
+/// `outputs`: the vessel run, the attempt, then the chunk.
+pub fn output(vessel_run: VesselRunId, attempt: u32, chunk: u32) -> Vec<u8> {
+    [vessel_run.as_bytes().as_slice(), &attempt.to_be_bytes(), &chunk.to_be_bytes()].concat()
+}
+
+/// `fleet_versions`: the fleet, the version, then the chunk.
+pub fn fleet_version(fleet: FleetId, version: u32, chunk: u32) -> Vec<u8> {
+    [fleet.as_bytes().as_slice(), &version.to_be_bytes(), &chunk.to_be_bytes()].concat()
+}
+
+/// `history`: the fleet, then the number.
+pub fn history(fleet: FleetId, number: u64) -> Vec<u8> {
+    [fleet.as_bytes().as_slice(), &number.to_be_bytes()].concat()
+}
+
+/// The number in a key of `history`.
+pub fn history_number(key: &[u8]) -> Option<u64> {
+    key.last_chunk().map(|bytes| u64::from_be_bytes(*bytes))
+}
+
+/// What follows every key that begins with `prefix`.
+pub fn after(prefix: &[u8]) -> Vec<u8> {
+    // No key of a table is longer than this.
+    [prefix, &[0xff; 32]].concat()
+}
+
+/// What the ids of all vessel runs of `run` begin with: the run's time and counter, which no other
+/// run has.
+pub fn vessel_runs_of(run: RunId) -> [u8; 8] {
+    let mut prefix = [0; 8];
+    prefix.copy_from_slice(&run.as_bytes()[..8]);
+    prefix
+}
+
+/// The number at the end of `key`: an attempt or a chunk.
+pub fn last_number(key: &[u8]) -> Option<u32> {
+    key.last_chunk().map(|bytes| u32::from_be_bytes(*bytes))
+}

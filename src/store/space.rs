@@ -1,0 +1,177 @@
+//! The floor under free disk space: below it nothing more is accepted, so that what runs can still
+//! be recorded. A full disk is no place to be: it can hang the database for ever.
+//!
+//! Whoever asks may look, at most every [`FREE_SPACE_AGE_MAX`]: an idle server needs no thread and
+//! no wake-ups for this.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
+
+use rustix::fs::{StatVfs, statvfs};
+
+use crate::model::limits::FREE_SPACE_AGE_MAX;
+
+/// Watches over the file system that holds `path`.
+pub struct FreeSpace {
+    path: PathBuf,
+    floor_bytes: u64,
+    /// Bytes that others may be about to write there.
+    promised: Arc<AtomicU64>,
+    origin: Instant,
+    /// Milliseconds after `origin`, plus one; 0 before the first look.
+    looked_at: AtomicU64,
+    free_bytes: AtomicU64,
+    /// What was logged last.
+    was_enough: AtomicBool,
+}
+
+impl FreeSpace {
+    /// A watch that finds less than `floor_bytes`, with what is `promised` on top, too little; with
+    /// a floor of 0 nothing is too little.
+    pub fn new(path: PathBuf, floor_bytes: u64, promised: Arc<AtomicU64>) -> Self {
+        Self {
+            path,
+            floor_bytes,
+            promised,
+            origin: Instant::now(),
+            looked_at: AtomicU64::new(0),
+            free_bytes: AtomicU64::new(u64::MAX),
+            was_enough: AtomicBool::new(true),
+        }
+    }
+
+    /// Whether the file system has room for more.
+    pub fn is_enough(&self) -> bool {
+        if self.floor_bytes == 0 {
+            return true;
+        }
+        if self.is_mine_to_look() {
+            self.look();
+        }
+        self.is_above_floor()
+    }
+
+    /// Bytes that may still be written before the floor is reached; without a floor, any number.
+    pub fn left(&self) -> u64 {
+        if self.floor_bytes == 0 {
+            return u64::MAX;
+        }
+        if self.is_mine_to_look() {
+            self.look();
+        }
+        let promised = self.promised.load(Ordering::Relaxed);
+        let taken = self.floor_bytes.saturating_add(promised);
+        self.free_bytes.load(Ordering::Relaxed).saturating_sub(taken)
+    }
+
+    fn is_above_floor(&self) -> bool {
+        let promised = self.promised.load(Ordering::Relaxed);
+        let needed = self.floor_bytes.saturating_add(promised);
+        self.free_bytes.load(Ordering::Relaxed) >= needed
+    }
+
+    /// Whether the last look is too old, and nobody else is at the next one.
+    fn is_mine_to_look(&self) -> bool {
+        let millis = u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX - 1);
+        let looked_at = self.looked_at.load(Ordering::Relaxed);
+        let age_max = u64::try_from(FREE_SPACE_AGE_MAX.as_millis()).unwrap_or(u64::MAX);
+        let is_recent = looked_at > 0 && millis.saturating_sub(looked_at - 1) < age_max;
+        !is_recent
+            && self
+                .looked_at
+                .compare_exchange(looked_at, millis + 1, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
+    }
+
+    fn look(&self) {
+        let (bytes, free) = match statvfs(&self.path) {
+            Ok(stat) => (free_bytes(&stat), free_bytes(&stat).to_string()),
+            // Where this fails, writing will not do better.
+            Err(error) => (0, error.to_string()),
+        };
+        self.free_bytes.store(bytes, Ordering::Relaxed);
+        let is_enough = self.is_above_floor();
+        if self.was_enough.swap(is_enough, Ordering::Relaxed) == is_enough {
+            return;
+        }
+        let path = self.path.display();
+        let promised = self.promised.load(Ordering::Relaxed);
+        if is_enough {
+            log::info!(free, path:%; "there is enough free disk space again; runs are accepted");
+        } else {
+            log::error!(
+                free, promised, min_free_bytes = self.floor_bytes, path:%;
+                "too little free disk space: no runs are accepted (503) until there is more"
+            );
+        }
+    }
+}
+
+/// Whether the file system that holds `path` has at least `bytes` left for everybody.
+///
+/// # Errors
+/// When it cannot be looked at.
+pub(super) fn has_room(path: &Path, bytes: u64) -> io::Result<bool> {
+    Ok(free_bytes(&statvfs(path)?) >= bytes)
+}
+
+/// Bytes that are free for everybody: root's reserve is not counted, whoever we are.
+fn free_bytes(stat: &StatVfs) -> u64 {
+    match stat.f_blocks {
+        // Some file systems do not say how large they are.
+        0 => u64::MAX,
+        _ => stat.f_bavail.saturating_mul(stat.f_frsize),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_floor_is_compared_with_what_is_free_for_everybody() {
+        let stat = |f_blocks, f_bfree, f_bavail| StatVfs {
+            f_bsize: 65_536,
+            f_frsize: 4096,
+            f_blocks,
+            f_bfree,
+            f_bavail,
+            f_files: 0,
+            f_ffree: 0,
+            f_favail: 0,
+            f_fsid: 0,
+            f_flag: rustix::fs::StatVfsMountFlags::empty(),
+            f_namemax: 255,
+        };
+        assert_eq!(free_bytes(&stat(1000, 300, 256)), 1 << 20);
+        assert_eq!(free_bytes(&stat(0, 0, 0)), u64::MAX, "it does not say");
+    }
+
+    #[test]
+    fn what_is_promised_is_as_good_as_gone() {
+        let (directory, promised) = (tempfile::tempdir().unwrap(), Arc::new(AtomicU64::new(0)));
+        let space = FreeSpace::new(directory.path().to_owned(), 1000, Arc::clone(&promised));
+        assert!(space.is_enough());
+        space.free_bytes.store(1500, Ordering::Relaxed);
+        for (bytes, expected) in [(0, true), (500, true), (501, false), (u64::MAX, false)] {
+            promised.store(bytes, Ordering::Relaxed);
+            assert_eq!(space.is_above_floor(), expected, "{bytes}");
+        }
+    }
+
+    #[test]
+    fn a_look_counts_for_a_while_and_what_cannot_be_looked_at_is_too_little() {
+        let directory = tempfile::tempdir().unwrap();
+        let of =
+            |path: &str, floor| FreeSpace::new(directory.path().join(path), floor, Arc::default());
+        assert!(of("", 1).is_enough());
+        assert!(!of("", u64::MAX).is_enough());
+        assert!(!of("missing", 1).is_enough());
+        assert!(of("missing", 0).is_enough(), "0 turns it off");
+        let space = of("", 1);
+        assert!(space.is_mine_to_look() && !space.is_mine_to_look());
+    }
+}

@@ -1,0 +1,358 @@
+//! Reads the whole database and checks that what belongs together is there: rows decode, payloads
+//! and outputs are as long as their runs say, nothing refers to what is missing. What sled reads
+//! from the disk carries its checksums, so that this checks those as well. Changes nothing.
+//!
+//! A server may be at work meanwhile. There is no snapshot, so whatever seems to be wrong is looked
+//! at again in a moment, and counts when the run it belongs to is still the same. Each row is a read
+//! of its own, which no commit waits for; between steps the caller may pause.
+
+use std::path::Path;
+
+use serde::de::DeserializeOwned;
+
+use crate::model::change::{HistoryEntry, QueueEntry, ServerRecord};
+use crate::model::fleet::{Fleet, FleetVersion, Organization, Project};
+use crate::model::ids::{FleetId, RunId, VesselRunId};
+use crate::model::limits::{ROW_BYTES_MAX, VERIFY_DAMAGE_SHOWN_MAX, VERIFY_STEP_ROWS};
+use crate::model::notification::NotificationRecord;
+use crate::model::request::RequestHead;
+use crate::model::run::{OutputPlace, RunRecord, VesselRunRecord};
+use crate::model::webhook::Webhook;
+use crate::store::sled::database::Database;
+use crate::store::tables::{META_ORGANIZATION, META_SERVER, Table};
+use crate::store::{OpenError, Storage, StorageError, codec, keys};
+
+/// How far reading has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    pub rows: u64,
+    /// Of keys and values.
+    pub bytes: u64,
+}
+
+/// What was found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Verified {
+    pub read: Progress,
+    pub runs: u64,
+    /// How much is damaged.
+    pub damages: u64,
+    /// The first of it, for a person.
+    pub damage: Vec<String>,
+    /// Payloads that belong to no run.
+    pub orphans: u64,
+    /// Somebody had enough before the end was reached.
+    pub is_cut_short: bool,
+}
+
+/// What the reading asks of those who know.
+pub struct Watch<'a> {
+    /// Called every [`VERIFY_STEP_ROWS`]; false ends the reading.
+    pub step: &'a mut dyn FnMut(Progress) -> bool,
+    /// Whether the output of an attempt that went to a file is there.
+    pub has_output_file: &'a dyn Fn(VesselRunId, u32) -> bool,
+}
+
+/// The reading is to end.
+enum Stop {
+    CutShort,
+    Failed(sled::Error),
+}
+
+impl From<sled::Error> for Stop {
+    fn from(error: sled::Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl Storage {
+    /// Reads everything. See the module.
+    ///
+    /// # Errors
+    /// When the database cannot be read any further.
+    pub fn verify(&self, watch: &mut Watch<'_>) -> Result<Verified, StorageError> {
+        verify(&self.database, watch)
+    }
+}
+
+/// Reads everything in the data directory at `path`, which no server may have open. Nothing is
+/// made there, and nothing migrated.
+///
+/// # Errors
+/// When it is no data directory, in use, of another schema, or cannot be read any further.
+pub fn verify_directory(path: &Path, watch: &mut Watch<'_>) -> Result<Verified, OpenError> {
+    let directory = super::DataDirectory::open_existing(path)?;
+    let sled = directory.open_database()?;
+    let file = directory.open_database_file()?;
+    sled.flush().map_err(StorageError::from)?;
+    file.sync_all().map_err(|source| StorageError::File {
+        action: "cannot sync",
+        path: path.to_owned(),
+        source,
+    })?;
+    Ok(verify(&Database::new(sled, file), watch)?)
+}
+
+fn verify(database: &Database, watch: &mut Watch<'_>) -> Result<Verified, StorageError> {
+    let mut reading = Reading { database, watch, found: Verified::default() };
+    match reading.all() {
+        Ok(()) => Ok(reading.found),
+        Err(Stop::CutShort) => Ok(Verified { is_cut_short: true, ..reading.found }),
+        Err(Stop::Failed(error)) => Err(error.into()),
+    }
+}
+
+struct Reading<'a, 'w> {
+    database: &'a Database,
+    watch: &'a mut Watch<'w>,
+    found: Verified,
+}
+
+impl Reading<'_, '_> {
+    fn all(&mut self) -> Result<(), Stop> {
+        self.meta::<Organization>(META_ORGANIZATION)?;
+        self.meta::<ServerRecord>(META_SERVER)?;
+        self.rows::<Project>(Table::Projects, "projects")?;
+        self.rows::<Webhook>(Table::Webhooks, "webhooks")?;
+        self.rows::<QueueEntry>(Table::Queue, "queue")?;
+        self.rows::<NotificationRecord>(Table::Notifications, "notifications")?;
+        self.rows::<NotificationRecord>(Table::Undelivered, "undelivered")?;
+        self.versions()?;
+        self.fleets()?;
+        self.runs()?;
+        self.history()?;
+        self.vessel_runs()?;
+        self.payloads()
+    }
+
+    /// Counts a row; ends the reading when nobody wants it any more.
+    fn count(&mut self, key: &[u8], row: &[u8]) -> Result<(), Stop> {
+        let read = &mut self.found.read;
+        read.rows += 1;
+        read.bytes += (key.len() + row.len()) as u64;
+        if read.rows.is_multiple_of(VERIFY_STEP_ROWS) && !(self.watch.step)(*read) {
+            return Err(Stop::CutShort);
+        }
+        Ok(())
+    }
+
+    fn damaged(&mut self, what: String) {
+        self.found.damages += 1;
+        if self.found.damage.len() < VERIFY_DAMAGE_SHOWN_MAX {
+            self.found.damage.push(what);
+        }
+    }
+
+    fn decode<T: DeserializeOwned>(&mut self, name: &str, row: &[u8]) -> Option<T> {
+        let decoded = codec::decode(row);
+        decoded.map_err(|error| self.damaged(format!("a row of `{name}`: {error}"))).ok()
+    }
+
+    fn meta<T: DeserializeOwned>(&mut self, key: &[u8]) -> Result<(), Stop> {
+        if let Some(row) = self.database.get(Table::Meta, key)? {
+            self.count(key, &row)?;
+            self.decode::<T>("meta", &row);
+        }
+        Ok(())
+    }
+
+    fn rows<T: DeserializeOwned>(&mut self, table: Table, name: &str) -> Result<(), Stop> {
+        for row in self.database.all(table) {
+            let (key, row) = row?;
+            self.count(&key, &row)?;
+            self.decode::<T>(name, &row);
+        }
+        Ok(())
+    }
+
+    fn fleets(&mut self) -> Result<(), Stop> {
+        for row in self.database.all(Table::Fleets) {
+            let (key, row) = row?;
+            self.count(&key, &row)?;
+            let Some(fleet) = self.decode::<Fleet>("fleets", &row) else { continue };
+            let version = keys::fleet_version(fleet.id, fleet.version, 0);
+            if self.database.get(Table::FleetVersions, &version)?.is_none() {
+                self.damaged(format!(
+                    "the fleet {} lacks its version {}",
+                    fleet.name, fleet.version
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Versions, each of which is in chunks.
+    fn versions(&mut self) -> Result<(), Stop> {
+        let mut current: Option<(Vec<u8>, Vec<u8>)> = None;
+        for row in self.database.all(Table::FleetVersions) {
+            let (key, row) = row?;
+            self.count(&key, &row)?;
+            let version =
+                key.get(..key.len().saturating_sub(keys::CHUNK_BYTES)).unwrap_or_default();
+            match &mut current {
+                Some((same, bytes)) if same == version => bytes.extend_from_slice(&row),
+                _ => {
+                    if let Some((version, bytes)) =
+                        current.replace((version.to_vec(), row.to_vec()))
+                    {
+                        self.version(&version, &bytes);
+                    }
+                }
+            }
+        }
+        if let Some((version, bytes)) = current {
+            self.version(&version, &bytes);
+        }
+        Ok(())
+    }
+
+    fn version(&mut self, key: &[u8], bytes: &[u8]) {
+        if let Err(error) = codec::decode::<FleetVersion>(bytes) {
+            let fleet = key.get(..16).and_then(FleetId::from_slice);
+            let fleet = fleet.map_or_else(|| "?".to_owned(), |fleet| fleet.to_string());
+            let version = keys::last_number(key).unwrap_or_default();
+            self.damaged(format!("version {version} of the fleet {fleet}: {error}"));
+        }
+    }
+
+    fn runs(&mut self) -> Result<(), Stop> {
+        for row in self.database.all(Table::Runs) {
+            let (key, row) = row?;
+            self.count(&key, &row)?;
+            self.found.runs += 1;
+            let Some(run) = self.decode::<RunRecord>("runs", &row) else { continue };
+            if let Some(damage) = self.run_damage(&run)?
+                // It may have been removed under our eyes.
+                && self.database.get(Table::Runs, &key)?.is_some()
+            {
+                self.damaged(format!("the run {}: {damage}", run.id));
+            }
+        }
+        Ok(())
+    }
+
+    /// What retention goes by: every entry stands for a run that is there.
+    fn history(&mut self) -> Result<(), Stop> {
+        for row in self.database.all(Table::History) {
+            let (key, row) = row?;
+            self.count(&key, &row)?;
+            let Some(entry) = self.decode::<HistoryEntry>("history", &row) else { continue };
+            if self.database.get(Table::Runs, entry.run.as_bytes())?.is_none()
+                && self.database.get(Table::History, &key)?.is_some()
+            {
+                self.damaged(format!("the run {} is missing, though its end is known", entry.run));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether `run` has gone, and what is left of it goes now.
+    fn is_being_removed(&self, run: &[u8]) -> sled::Result<bool> {
+        Ok(self.database.get(Table::Removals, run)?.is_some())
+    }
+
+    fn run_damage(&mut self, run: &RunRecord) -> Result<Option<String>, Stop> {
+        let index = keys::run_of_fleet(run.fleet_id, run.id);
+        if self.database.get(Table::RunsByFleet, &index)?.is_none() {
+            return Ok(Some("it is missing in the list of its fleet's runs".to_owned()));
+        }
+        let (head_bytes, body_bytes) = (run.payload.head_bytes as usize, run.payload.body_bytes);
+        let expected = head_bytes as u64 + body_bytes;
+        let mut head = Vec::new();
+        let stored = self.chunks(Table::Payloads, run.id.as_bytes(), |bytes| {
+            head.extend_from_slice(&bytes[..bytes.len().min(head_bytes - head.len())]);
+        })?;
+        let (stored, is_whole) = stored;
+        if !is_whole || stored != expected {
+            return Ok(Some(format!("{stored} of the {expected} bytes of its request are there")));
+        }
+        if head_bytes > 0
+            && let Err(error) = serde_json::from_slice::<RequestHead>(&head)
+        {
+            return Ok(Some(format!("the head of its request: {error}")));
+        }
+        Ok(None)
+    }
+
+    /// Reads the chunks behind `prefix`: how many bytes there are, and whether no chunk is missing
+    /// or short before the last.
+    fn chunks(
+        &mut self,
+        table: Table,
+        prefix: &[u8],
+        mut see: impl FnMut(&[u8]),
+    ) -> Result<(u64, bool), Stop> {
+        let (mut bytes, mut is_whole) = (0, true);
+        for (number, row) in (0..).zip(self.database.prefixed(table, prefix)) {
+            let (key, row) = row?;
+            self.count(&key, &row)?;
+            let begins_at = u64::from(number) * ROW_BYTES_MAX as u64;
+            is_whole &= keys::last_number(&key) == Some(number) && bytes == begins_at;
+            bytes += row.len() as u64;
+            see(&row);
+        }
+        Ok((bytes, is_whole))
+    }
+
+    fn vessel_runs(&mut self) -> Result<(), Stop> {
+        for row in self.database.all(Table::VesselRuns) {
+            let (key, row) = row?;
+            self.count(&key, &row)?;
+            let Some(record) = self.decode::<VesselRunRecord>("vessel_runs", &row) else {
+                continue;
+            };
+            if let Some(damage) = self.output_damage(&record)?
+                && self.database.get(Table::VesselRuns, &key)?.is_some_and(|again| again == row)
+                && !self.is_being_removed(record.id.run().as_bytes())?
+            {
+                let (name, attempt) = (&record.vessel_name, record.attempt);
+                let run = record.id.run();
+                self.damaged(format!("attempt {attempt} of {name} in the run {run}: {damage}"));
+            }
+        }
+        Ok(())
+    }
+
+    fn output_damage(&mut self, record: &VesselRunRecord) -> Result<Option<String>, Stop> {
+        let expected = record.output.bytes;
+        match record.output.place {
+            OutputPlace::Nowhere => Ok(None),
+            OutputPlace::File => Ok((!(self.watch.has_output_file)(record.id, record.attempt))
+                .then(|| "the file of its output is missing".to_owned())),
+            OutputPlace::Rows => {
+                let key = keys::attempt(record.id, record.attempt);
+                let (stored, is_whole) = self.chunks(Table::Outputs, &key, |_| {})?;
+                Ok((!is_whole || stored != expected)
+                    .then(|| format!("{stored} of the {expected} bytes of its output are there")))
+            }
+        }
+    }
+
+    /// Payloads that no run has, no upload and no removal: their space is lost.
+    fn payloads(&mut self) -> Result<(), Stop> {
+        let mut start = Vec::new();
+        loop {
+            let first = self.database.range(Table::Payloads, &start, None).next();
+            let Some((key, row)) = first.transpose()? else { return Ok(()) };
+            self.count(&key, &row)?;
+            let run = key.get(..16).unwrap_or_default();
+            let is_known = || -> sled::Result<bool> {
+                Ok(self.database.get(Table::Uploads, run)?.is_some()
+                    || self.is_being_removed(run)?
+                    || self.database.get(Table::Runs, run)?.is_some())
+            };
+            // Its run may have been accepted, or removed, between two looks.
+            if !is_known()?
+                && !is_known()?
+                && self.database.get(Table::Payloads, &key)?.is_some()
+                && RunId::from_slice(run).is_some()
+            {
+                self.found.orphans += 1;
+            }
+            start = keys::after(run);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,227 @@
+//! Fleets and their versions, in JSON and YAML.
+
+use serde::Serialize;
+
+use super::{AdminHandler, Call, Outcome, Reply, media_type, unsupported};
+use crate::engine::{Applied, ExpectedVersion, FleetView};
+use crate::fleet_file::{self, FleetFile, FleetFileError};
+use crate::listener::message::Answer;
+use crate::model::fleet::{FleetVersion, Program, VesselDefinition};
+use crate::model::ids::FleetId;
+use crate::model::source::Language;
+use crate::web::query::Position;
+use crate::web::respond::Problem;
+use crate::web::view::{DefinitionJson, FleetJson, VersionJson};
+
+const YAML: &str = "application/yaml";
+/// A fleet file in JSON, other than what the API shows of a fleet.
+const FILE_JSON: &str = "application/vnd.boathook.fleet+json";
+
+pub(super) fn list(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
+    let position = |view: &FleetView| Position::new(&view.fleet.name, view.fleet.id);
+    let page = call.query.page(admin.engine.fleets(), position)?;
+    Reply::page(&page.items.iter().map(FleetJson::from).collect::<Vec<_>>(), page.next)
+}
+
+pub(super) fn create(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
+    let view = admin.engine.create_fleet(fleet_file(call)?)?;
+    let shown = FleetJson::from(&view).with_warnings(warnings(admin, &view));
+    Ok(Reply::created(&shown)?.with_version(&view))
+}
+
+/// `fleet apply`: the fleet of this name is made what the body says.
+pub(super) fn apply(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
+    if call.query.get("by") != Some("name") {
+        return Err(Problem::bad_request(
+            "query parameter \"by\": say by=name, or put the fleet's id into the path",
+        ));
+    }
+    let (file, expected) = (fleet_file(call)?, expected_version(call));
+    let (applied, view) = admin.engine.apply_fleet(file, &expected)?;
+    let status = if matches!(applied, Applied::Created) { 201 } else { 200 };
+    let changed = !matches!(applied, Applied::Unchanged);
+    let shown = FleetJson::from(&view).with_changed(changed).with_warnings(warnings(admin, &view));
+    Ok(Reply::with_status(status, &shown)?.with_version(&view))
+}
+
+pub(super) fn get(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
+    let view = admin.engine.fleet(fleet_id(call)?)?;
+    let accept = call.request.header("Accept").unwrap_or_default();
+    let mut ranges = accept.split(|byte| *byte == b',').map(media_type);
+    let reply = match ranges.find(|range| is_yaml(range) || range == FILE_JSON) {
+        Some(range) if range == FILE_JSON => {
+            Reply::Plain(Answer::new(200, FILE_JSON, json(&view)?))
+        }
+        Some(_) => Reply::Plain(Answer::new(200, YAML, yaml(&view, &view.current))),
+        None => Reply::ok(&FleetJson::from(&view))?,
+    };
+    Ok(reply.with_version(&view))
+}
+
+pub(super) fn update(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
+    let id = fleet_id(call)?;
+    let (file, expected) = (fleet_file(call)?, expected_version(call));
+    let view = admin.engine.update_fleet(id, file, &expected)?;
+    let shown = FleetJson::from(&view).with_warnings(warnings(admin, &view));
+    Ok(Reply::ok(&shown)?.with_version(&view))
+}
+
+pub(super) fn delete(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
+    admin.engine.delete_fleet(fleet_id(call)?, &expected_version(call))?;
+    Reply::gone()
+}
+
+pub(super) fn versions(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
+    let view = admin.engine.fleet(fleet_id(call)?)?;
+    let query = &call.query;
+    query.allow_only(&["limit", "before"])?;
+    let (before, limit) = (query.parsed("before")?, query.limit()?);
+    // One more tells whether there are more.
+    let versions = admin.engine.fleet_versions(view.fleet.id, before, limit + 1)?;
+    let page = versions.get(..limit).unwrap_or(&versions);
+    let last = page.last().filter(|_| page.len() < versions.len());
+    let next = last.map(|version| version.version.to_string());
+    let shown: Vec<_> = page.iter().map(|version| version_json(&view, version)).collect();
+    Reply::page(&shown, next)
+}
+
+pub(super) fn version(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
+    let view = admin.engine.fleet(fleet_id(call)?)?;
+    let version = admin.engine.fleet_version(view.fleet.id, call.id(1, "version")?)?;
+    Reply::ok(&version_json(&view, &version))
+}
+
+/// Makes a new version with the content of an old one: 201, or 200 if the newest has it already.
+pub(super) fn revert(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
+    let (id, version, expected) = (fleet_id(call)?, call.id(1, "version")?, expected_version(call));
+    let (applied, view) = admin.engine.revert_fleet(id, version, &expected)?;
+    let status = if matches!(applied, Applied::Unchanged) { 200 } else { 201 };
+    Ok(Reply::with_status(status, &FleetJson::from(&view))?.with_version(&view))
+}
+
+impl Reply {
+    /// Adds the entity tag of the fleet: its version, which `If-Match` of a later change may name.
+    fn with_version(self, view: &FleetView) -> Self {
+        self.with_header("ETag", format!("\"{}\"", view.fleet.version))
+    }
+}
+
+/// What `If-Match` asks for (RFC 9110 13.1.1). A tag that is no version of a fleet never matches.
+fn expected_version(call: &Call<'_, '_>) -> ExpectedVersion {
+    let given =
+        call.request.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("If-Match"));
+    let tags: Vec<&[u8]> = given
+        .flat_map(|(_, value)| value.split(|byte| *byte == b','))
+        .map(<[u8]>::trim_ascii)
+        .collect();
+    if tags.is_empty() {
+        return ExpectedVersion::Any;
+    }
+    if tags.contains(&&b"*"[..]) {
+        return ExpectedVersion::Existing;
+    }
+    let version = |tag: &&[u8]| -> Option<u32> {
+        let digits = std::str::from_utf8(tag).ok()?.strip_prefix('"')?.strip_suffix('"')?;
+        digits.parse().ok()
+    };
+    ExpectedVersion::OneOf(tags.iter().filter_map(version).collect())
+}
+
+/// What the author of a fleet should know that is no reason to refuse it.
+fn warnings(admin: &AdminHandler, view: &FleetView) -> Vec<String> {
+    let definition = &view.current.definition;
+    let mut warnings = admin.settings.facts.rules.warnings(definition);
+    warnings.extend(definition.vessels.iter().filter_map(program_warning));
+    warnings
+}
+
+fn program_warning(vessel: &VesselDefinition) -> Option<String> {
+    let name = &vessel.name;
+    match &vessel.program {
+        Program::Code(code) if code.version.is_some() && code.language != Language::Python => {
+            let language = code.language.word();
+            Some(format!(
+                "vessels.{name}.source.version is not looked at: {language} is the one in the \
+                 vessel's PATH, which its environment may set"
+            ))
+        }
+        Program::Command(command) if command.iter().any(|argument| argument.contains("\r\n")) => {
+            Some(format!(
+                "vessels.{name}.command has CRLF line ends, which a shell takes for parts of its \
+                 commands; write LF, or use `run`, whose line ends become LF"
+            ))
+        }
+        _ => None,
+    }
+}
+
+pub(super) fn fleet_id(call: &Call<'_, '_>) -> Result<FleetId, Problem> {
+    call.id(0, "fleet")
+}
+
+fn version_json(view: &FleetView, version: &FleetVersion) -> VersionJson {
+    VersionJson::new(version, yaml(view, version), view.fleet.version)
+}
+
+fn yaml(view: &FleetView, version: &FleetVersion) -> String {
+    fleet_file::to_yaml(&version.definition, &view.project_name, Some(view.fleet.id))
+}
+
+fn json(view: &FleetView) -> Result<String, Problem> {
+    let definition = &view.current.definition;
+    fleet_file::to_json(definition, &view.project_name, Some(view.fleet.id)).map_err(file_problem)
+}
+
+fn is_yaml(media_type: &str) -> bool {
+    [YAML, "application/x-yaml", "text/yaml", "text/x-yaml"].contains(&media_type)
+}
+
+/// What a check of a fleet file finds: the fleet, or the first thing that keeps it from being one.
+#[derive(Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Checked<'a> {
+    Definition(DefinitionJson<'a>),
+    Error { line: Option<usize>, column: Option<usize>, path: String, message: String },
+}
+
+/// Reads a fleet file and changes nothing. A file with an error is a good question, so the answer
+/// is 200 either way.
+pub(super) fn check(_: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
+    match parsed(call)? {
+        Ok(file) => Reply::ok(&Checked::Definition(DefinitionJson::from(&file.definition))),
+        Err(FleetFileError::Syntax { line, column, message }) => {
+            let (line, column) = (Some(line), Some(column));
+            Reply::ok(&Checked::Error { line, column, path: String::new(), message })
+        }
+        Err(FleetFileError::Invalid { line, column, path, message }) => {
+            Reply::ok(&Checked::Error { line, column, path, message })
+        }
+    }
+}
+
+fn fleet_file(call: &mut Call<'_, '_>) -> Result<FleetFile, Problem> {
+    parsed(call)?.map_err(file_problem)
+}
+
+/// The body as a fleet, in the format that its Content-Type names. Without one, a text that begins
+/// with `{` is JSON and any other is YAML.
+fn parsed(call: &mut Call<'_, '_>) -> Result<Result<FleetFile, FleetFileError>, Problem> {
+    let content_type = call.content_type();
+    let is_json = match content_type.as_str() {
+        yaml if is_yaml(yaml) => Some(false),
+        "application/json" | FILE_JSON => Some(true),
+        "" => None,
+        other => return Err(unsupported(other, "application/yaml or application/json")),
+    };
+    let text = call.text()?;
+    let is_json = is_json.unwrap_or_else(|| text.trim_start().starts_with('{'));
+    Ok(if is_json { fleet_file::parse_json(&text) } else { fleet_file::parse_yaml(&text) })
+}
+
+/// What is not well-formed is a bad request; what is, but makes no sense, is invalid.
+pub(super) fn file_problem(error: FleetFileError) -> Problem {
+    match error {
+        FleetFileError::Syntax { .. } => Problem::bad_request(error.to_string()),
+        FleetFileError::Invalid { .. } => Problem::invalid(error.to_string()),
+    }
+}

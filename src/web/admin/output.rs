@@ -1,0 +1,181 @@
+//! A vessel's output, to read and to follow.
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use super::places::{Place, Places};
+use super::{AdminHandler, Call, Outcome, Reply};
+use crate::engine::OutputChunk;
+use crate::listener::message::Answer;
+use crate::model::limits;
+use crate::web::respond::Problem;
+
+/// Bytes from `offset` on; with `follow`, until the attempt is settled.
+pub(super) fn get(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
+    let query = &call.query;
+    query.allow_only(&["follow", "part", "offset", "attempt"])?;
+    let offset = query.parsed("offset")?.unwrap_or(0);
+    let attempt = query.parsed("attempt")?;
+    let (follows, is_part) = (query.flag("follow")?, query.flag("part")?);
+    let Some(output) = admin.engine.output(call.id(0, "vessel run")?, attempt) else {
+        return Err(Problem::not_found("no such vessel run, or no such attempt of it"));
+    };
+    let first = output
+        .read(offset, Duration::ZERO)
+        .map_err(|error| Problem::new(500, format!("the output cannot be read: {error}")))?;
+    let begins_at = first.offset.to_string();
+    if is_part {
+        return Ok(Reply::Plain(part(|offset| output.read(offset, Duration::ZERO), first)));
+    }
+    // What is not all here may take as long as its reader likes.
+    let place = if first.ended { None } else { Some(admin.followers.enter()?) };
+    let wait = (follows && !first.ended).then_some(limits::FOLLOW_WAIT);
+    let is_lasting = place.is_some();
+    let answer = Reply::stream("text/plain; charset=utf-8", None, is_lasting, move |out| {
+        let _place = place;
+        copy(|offset, wait| output.read(offset, wait), first, wait, out)
+    });
+    Ok(Reply::Plain(answer.with_header("X-Output-Offset", begins_at)))
+}
+
+/// `chunk` and what follows it without a gap, as an answer that says where the next part begins and
+/// whether there will be one. For those who come back for more instead of holding a thread.
+fn part(mut read: impl FnMut(u64) -> io::Result<OutputChunk>, chunk: OutputChunk) -> Answer {
+    let (begins_at, mut bytes, mut ended) = (chunk.offset, chunk.bytes, chunk.ended);
+    while !ended && !bytes.is_empty() && bytes.len() < limits::OUTPUT_PART_BYTES {
+        let next_at = begins_at + bytes.len() as u64;
+        // What cannot be read now is asked for again, and refused then.
+        match read(next_at) {
+            Ok(more) if more.offset == next_at && (more.ended || !more.bytes.is_empty()) => {
+                bytes.extend_from_slice(&more.bytes);
+                ended = more.ended;
+            }
+            _ => break,
+        }
+    }
+    let next_at = begins_at + bytes.len() as u64;
+    Answer::new(200, "text/plain; charset=utf-8", bytes)
+        .with_header("X-Output-Offset", begins_at.to_string())
+        .with_header("X-Output-Next", next_at.to_string())
+        .with_header("X-Output-Ended", ended.to_string())
+}
+
+/// Writes `chunk` and what follows it: all there is, or with `wait` all there will be.
+fn copy(
+    mut read: impl FnMut(u64, Duration) -> io::Result<OutputChunk>,
+    mut chunk: OutputChunk,
+    wait: Option<Duration>,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    loop {
+        out.write_all(&chunk.bytes)?;
+        // Also without bytes: this is where a stopping server ends its streams.
+        out.flush()?;
+        if chunk.ended || (wait.is_none() && chunk.bytes.is_empty()) {
+            return Ok(());
+        }
+        let expected = chunk.offset + chunk.bytes.len() as u64;
+        chunk = read(expected, wait.unwrap_or(Duration::ZERO))?;
+        if chunk.offset > expected {
+            let left_out = chunk.offset - expected;
+            out.write_all(format!("\n[boathook: {left_out} bytes left out]\n").as_bytes())?;
+        }
+    }
+}
+
+/// Places for those who follow output or take in something long; each holds a thread. One whose
+/// client has gone is noticed when there is something to send, or at the attempt's end.
+#[derive(Debug)]
+pub(super) struct Followers(Places);
+
+impl Followers {
+    /// Admits `max` at a time.
+    pub(super) fn new(max: usize) -> Self {
+        Self(Places::new(max))
+    }
+
+    /// A place among them.
+    ///
+    /// # Errors
+    /// 503 when all are taken.
+    pub(super) fn enter(&self) -> Result<Place, Problem> {
+        self.0.take().ok_or_else(|| {
+            let max = self.0.max();
+            let message =
+                format!("{max} clients follow output or download already; try again later");
+            Problem::new(503, message)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::listener::message::Body;
+
+    fn chunk(offset: u64, bytes: &[u8], ended: bool) -> OutputChunk {
+        OutputChunk { offset, bytes: bytes.to_vec(), ended }
+    }
+
+    fn copied(chunks: Vec<OutputChunk>, wait: Option<Duration>) -> String {
+        let mut chunks = chunks.into_iter();
+        let first = chunks.next().unwrap();
+        let mut out = Vec::new();
+        copy(|_, _| chunks.next().ok_or(io::ErrorKind::NotFound.into()), first, wait, &mut out)
+            .unwrap();
+        assert!(chunks.next().is_none(), "ended too soon");
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_follower_waits_for_the_end_and_others_do_not() {
+        let quiet = || vec![chunk(0, b"one", false), chunk(3, b"", false)];
+        assert_eq!(copied(quiet(), None), "one");
+        let mut more = quiet();
+        more.push(chunk(3, b"two", true));
+        assert_eq!(copied(more, Some(Duration::ZERO)), "onetwo");
+    }
+
+    #[test]
+    fn what_the_cap_left_out_is_named() {
+        let chunks = vec![chunk(5, b"one", false), chunk(10, b"two", true)];
+        assert_eq!(copied(chunks, None), "one\n[boathook: 2 bytes left out]\ntwo");
+    }
+
+    #[test]
+    fn a_part_ends_where_bytes_are_missing_yet_or_for_ever() {
+        for (chunks, expected) in [
+            (vec![chunk(0, b"one", false), chunk(3, b"", false)], ("one", "0", "3", "false")),
+            (vec![chunk(0, b"one", false), chunk(3, b"two", true)], ("onetwo", "0", "6", "true")),
+            (vec![chunk(5, b"one", false), chunk(9, b"two", true)], ("one", "5", "8", "false")),
+            (vec![chunk(7, b"", false)], ("", "7", "7", "false")),
+        ] {
+            let mut chunks = chunks.into_iter();
+            let first = chunks.next().unwrap();
+            let answer = part(|_| Ok(chunks.next().unwrap()), first);
+            let header = |name| {
+                let found = answer.headers.iter().find(|(given, _)| *given == name);
+                found.map(|(_, value)| value.as_str()).unwrap()
+            };
+            let Body::Bytes(bytes) = &answer.body else { panic!("a stream") };
+            let seen = (
+                std::str::from_utf8(bytes).unwrap(),
+                header("X-Output-Offset"),
+                header("X-Output-Next"),
+                header("X-Output-Ended"),
+            );
+            assert_eq!(seen, expected);
+        }
+    }
+
+    #[test]
+    fn followers_are_counted() {
+        let followers = Followers::new(1);
+        let first = followers.enter().unwrap();
+        let refused = followers.enter().unwrap_err();
+        assert_eq!(refused.status, 503);
+        assert!(refused.headers.iter().any(|(name, _)| *name == "Retry-After"));
+        drop(first);
+        assert!(followers.enter().is_ok());
+    }
+}

@@ -1,0 +1,139 @@
+//! How the server is doing, and every fleet's latest runs: the first page, in one answer.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::{AdminHandler, Call, Outcome, Reply};
+use crate::model::clock::Timestamp;
+use crate::model::ids::{FleetId, RunId};
+use crate::model::limits;
+use crate::model::retention::Retention;
+use crate::model::run::Status;
+use crate::os::logging;
+
+/// What "lately" means of accepted runs.
+const LATELY: Duration = Duration::from_secs(60);
+
+#[derive(Serialize)]
+struct OverviewJson {
+    version: &'static str,
+    started_at: Timestamp,
+    /// Where the webhook listener is.
+    hooks_url: String,
+    public_url: Option<String>,
+    /// By the server's clock: what the ages of everything else are reckoned from.
+    now: Timestamp,
+    /// Whether runs are accepted.
+    healthy: bool,
+    /// Why they are not.
+    refused_because: Option<String>,
+    /// Why no vessel is started; runs wait meanwhile.
+    launching_paused_because: Option<String>,
+    runs_waiting: usize,
+    runs_waiting_max: usize,
+    runs_active: usize,
+    vessels_running: usize,
+    workers: usize,
+    /// Runs accepted within the last minute, up to `accepted_counted_max`.
+    accepted_last_minute: usize,
+    accepted_counted_max: usize,
+    disk_free_bytes: Option<u64>,
+    disk_total_bytes: Option<u64>,
+    /// Runs that have ended and whose end has been told, and the bytes of their payloads and output.
+    history_runs: u64,
+    history_bytes: u64,
+    /// How long runs are kept whose fleets say nothing else.
+    keep_runs: Retention,
+    /// What the database takes up: runs and their payloads, also of those that have not ended, and
+    /// room that is used again.
+    database_bytes: Option<u64>,
+    /// The latest warning or error in the log since the server started.
+    last_problem: Option<ProblemJson>,
+    fleets: Vec<FleetJson>,
+}
+
+#[derive(Serialize)]
+struct ProblemJson {
+    at: Timestamp,
+    level: &'static str,
+    message: String,
+}
+
+#[derive(Serialize)]
+struct FleetJson {
+    id: FleetId,
+    name: String,
+    project_name: String,
+    version: u32,
+    webhook: bool,
+    /// The newest first.
+    latest: Vec<LatestJson>,
+}
+
+#[derive(Serialize)]
+struct LatestJson {
+    id: RunId,
+    status: Status,
+    queued_at: Timestamp,
+}
+
+pub(super) fn get(admin: &AdminHandler, _: &mut Call<'_, '_>) -> Outcome {
+    let engine = &admin.engine;
+    let facts = &admin.settings.facts;
+    let now = engine.now();
+    let load = engine.load();
+    let room = engine.check_room();
+    let disk = engine.disk_space();
+    let history = engine.history_size();
+    let last_problem = logging::last_problem().map(|problem| ProblemJson {
+        at: problem.at,
+        level: problem.level.as_str(),
+        message: problem.message,
+    });
+    Reply::ok(&OverviewJson {
+        version: env!("CARGO_PKG_VERSION"),
+        started_at: admin.started_at,
+        hooks_url: facts.hooks_url(),
+        public_url: facts.settings.public_url.as_ref().map(ToString::to_string),
+        now,
+        healthy: room.is_ok(),
+        refused_because: room.err().map(|error| error.to_string()),
+        launching_paused_because: engine.paused_because(),
+        runs_waiting: load.depth.waiting,
+        runs_waiting_max: load.waiting_max,
+        runs_active: load.depth.active,
+        vessels_running: load.depth.running,
+        workers: load.workers,
+        accepted_last_minute: engine
+            .accepted_since(now.minus(LATELY), limits::OVERVIEW_ACCEPTED_MAX),
+        accepted_counted_max: limits::OVERVIEW_ACCEPTED_MAX,
+        disk_free_bytes: disk.map(|disk| disk.free),
+        disk_total_bytes: disk.map(|disk| disk.total),
+        history_runs: history.runs,
+        history_bytes: history.bytes,
+        keep_runs: engine.keep_runs(),
+        database_bytes: engine.database_bytes(),
+        last_problem,
+        fleets: fleets(admin),
+    })
+}
+
+fn fleets(admin: &AdminHandler) -> Vec<FleetJson> {
+    let fleets = admin.engine.fleets().into_iter().take(limits::LIST_MAX);
+    let shown = fleets.map(|view| {
+        let latest = admin.engine.latest_runs(view.fleet.id, limits::OVERVIEW_LATEST_RUNS);
+        FleetJson {
+            id: view.fleet.id,
+            name: view.fleet.name,
+            project_name: view.project_name,
+            version: view.fleet.version,
+            webhook: view.has_webhook,
+            latest: latest
+                .into_iter()
+                .map(|run| LatestJson { id: run.id, status: run.status, queued_at: run.queued_at })
+                .collect(),
+        }
+    });
+    shown.collect()
+}

@@ -1,0 +1,58 @@
+//! The organization and its projects.
+
+use serde::Deserialize;
+
+use super::{AdminHandler, Call, Outcome, Reply};
+use crate::model::fleet::Project;
+use crate::model::ids::ProjectId;
+use crate::web::query::Position;
+use crate::web::respond::Problem;
+use crate::web::view::{OrganizationJson, ProjectJson};
+
+/// What a client may say about a project.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ProjectBody {
+    name: Option<String>,
+    time_zone: Option<String>,
+}
+
+pub(super) fn organization(admin: &AdminHandler, _: &mut Call<'_, '_>) -> Outcome {
+    Reply::ok(&OrganizationJson::from(admin.engine.organization()))
+}
+
+pub(super) fn list(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
+    let position = |project: &Project| Position::new(&project.name, project.id);
+    let page = call.query.page(admin.engine.projects(), position)?;
+    let shown: Vec<_> = page.items.into_iter().map(ProjectJson::from).collect();
+    Reply::page(&shown, page.next)
+}
+
+pub(super) fn create(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
+    let body: ProjectBody = call.json()?.unwrap_or_default();
+    let name = body.name.ok_or_else(|| Problem::invalid("name: a project needs one"))?;
+    let time_zone = body.time_zone.as_deref().unwrap_or("UTC");
+    Reply::created(&ProjectJson::from(admin.engine.create_project(&name, time_zone)?))
+}
+
+pub(super) fn get(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
+    Reply::ok(&ProjectJson::from(admin.engine.project(project_id(call)?)?))
+}
+
+/// What the body leaves out stays as it is.
+pub(super) fn update(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
+    let current = admin.engine.project(project_id(call)?)?;
+    let body: ProjectBody = call.json()?.unwrap_or_default();
+    let name = body.name.unwrap_or(current.name);
+    let time_zone = body.time_zone.unwrap_or(current.time_zone);
+    Reply::ok(&ProjectJson::from(admin.engine.update_project(current.id, &name, &time_zone)?))
+}
+
+pub(super) fn delete(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
+    admin.engine.delete_project(project_id(call)?)?;
+    Reply::gone()
+}
+
+fn project_id(call: &Call<'_, '_>) -> Result<ProjectId, Problem> {
+    call.id(0, "project")
+}

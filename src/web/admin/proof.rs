@@ -1,0 +1,36 @@
+//! Proves to a client that this server holds the token that the client is about to send. The endpoint
+//! needs no token. The connection's thread answers it: it costs one hash, takes no body and keeps
+//! nothing. A token has 256 bits, so answers to chosen nonces do not help to guess it.
+
+use super::AdminSettings;
+use crate::listener::Head;
+use crate::listener::message::Answer;
+use crate::model::ids::RequestId;
+use crate::model::server_proof::{Nonce, Proof};
+use crate::web::query::Query;
+use crate::web::respond::{self, Problem};
+
+const METHODS: [&str; 2] = ["GET", "HEAD"];
+
+/// The answer to a request with this head.
+pub(super) fn answer(settings: &AdminSettings, head: &Head) -> Answer {
+    let id = RequestId::random();
+    match proof(settings, head).and_then(|proof| {
+        serde_json::to_string(&proof).map_err(|error| Problem::new(500, error.to_string()))
+    }) {
+        Ok(data) => respond::data(id, 200, &data),
+        Err(problem) => respond::error(id, problem),
+    }
+}
+
+fn proof(settings: &AdminSettings, head: &Head) -> Result<Proof, Problem> {
+    if !METHODS.contains(&head.method.as_str()) {
+        return Err(Problem::method_not_allowed(&METHODS));
+    }
+    let query = Query::parse(&head.query)?;
+    query.allow_only(&["nonce"])?;
+    let nonce = query.get("nonce").and_then(Nonce::parse);
+    let nonce =
+        nonce.ok_or_else(|| Problem::bad_request("give a nonce of 64 hexadecimal digits"))?;
+    Ok(settings.token.prove(nonce, settings.facts.admin))
+}

@@ -1,0 +1,135 @@
+//! Runs: starting, listing, showing, stopping and replaying them.
+
+use std::io;
+
+use serde::Deserialize;
+
+use super::fleets::{file_problem, fleet_id};
+use super::{AdminHandler, Call, Outcome, Reply};
+use crate::engine::{RunFilter, RunView};
+use crate::fleet_file::parse_overrides;
+use crate::model::ids::RunId;
+use crate::model::limits;
+use crate::model::overrides::Overrides;
+use crate::model::request::RequestHead;
+use crate::model::run::Trigger;
+use crate::web::origin;
+use crate::web::respond::{self, Problem};
+use crate::web::view::RunJson;
+
+/// Headers of an admin request that concern the admin listener alone.
+const ADMIN_HEADERS: [&str; 5] =
+    ["Authorization", "Cookie", "Host", origin::PAGE_HEADER, origin::SESSION_HEADER];
+
+/// The API trigger, or an on-demand run.
+pub(super) fn start(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
+    let version = admin.engine.current_version(fleet_id(call)?)?;
+    let trigger = match call.query.parsed("trigger")? {
+        None => Trigger::Api,
+        Some(trigger @ (Trigger::Api | Trigger::OnDemand)) => trigger,
+        Some(_) => {
+            return Err(Problem::bad_request("query parameter \"trigger\": api or on_demand"));
+        }
+    };
+    let overrides = match call.json_text()? {
+        Some(text) => parse_overrides(&text, &version.definition).map_err(file_problem)?,
+        None => Overrides::default(),
+    };
+    let head = RequestHead { overrides, ..RequestHead::default() };
+    let run = admin.engine.accept(&version, trigger, head, &mut io::empty(), Some(0))?;
+    let run = admin.engine.confirm(run);
+    Ok(Reply::Data(201, respond::accepted(&version, admin.organization, run)))
+}
+
+/// A run as a webhook would start it.
+pub(super) fn test(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
+    let version = admin.engine.current_version(fleet_id(call)?)?;
+    let (head, length) = (call.request.take_head(&ADMIN_HEADERS), Some(call.request.length));
+    let run = admin.engine.accept(&version, Trigger::Webhook, head, call.request.body, length)?;
+    let run = admin.engine.confirm(run);
+    Ok(Reply::Data(201, respond::accepted(&version, admin.organization, run)))
+}
+
+pub(super) fn list(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
+    let query = &call.query;
+    let known = ["fleet", "status", "trigger", "since", "until", "before", "limit"];
+    query.allow_only(&known)?;
+    let page = admin.engine.runs(&RunFilter {
+        fleet: query.parsed("fleet")?,
+        status: query.parsed("status")?,
+        trigger: query.parsed("trigger")?,
+        since: query.parsed("since")?,
+        until: query.parsed("until")?,
+        before: query.parsed("before")?,
+        limit: query.limit()?,
+        ..RunFilter::default()
+    });
+    let shown: Vec<_> = page.runs.iter().map(RunJson::from).collect();
+    Reply::page(&shown, page.next_before.map(|last| last.to_string()))
+}
+
+pub(super) fn get(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
+    let view = run(admin, call)?;
+    let notifications = admin.engine.notifications_of(view.run.id);
+    Reply::ok(&RunJson::from(&view).with_notifications(&notifications))
+}
+
+pub(super) fn stop(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
+    let id = run(admin, call)?.run.id;
+    Reply::ok(&RunJson::from(&admin.engine.stop_run(id)?))
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct ReplayBody {
+    /// The vessel to begin with; absent: the whole run.
+    from: Option<String>,
+}
+
+/// A run once more, as a new run.
+pub(super) fn replay(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
+    let id = run(admin, call)?.run.id;
+    let body: ReplayBody = call.json()?.unwrap_or_default();
+    let (version, replay) = admin.engine.replay(id, body.from.as_deref())?;
+    Ok(Reply::Data(201, respond::accepted(&version, admin.organization, replay)))
+}
+
+pub(super) fn stop_vessel(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
+    let view = admin.engine.stop_vessel_run(call.id(0, "vessel run")?)?;
+    Reply::ok(&RunJson::from(&view))
+}
+
+/// The run that is named is not there.
+pub(super) fn no_run(call: &Call<'_, '_>) -> Problem {
+    Problem::not_found(format!("no such run: {:?}", call.segment(0)))
+}
+
+/// The run that the path names, by its id or a part of it that is like no other run's.
+pub(super) fn run(admin: &AdminHandler, call: &Call<'_, '_>) -> Result<RunView, Problem> {
+    let named = call.segment(0);
+    let none = || no_run(call);
+    if let Ok(id) = named.parse::<RunId>() {
+        return admin.engine.run(id).ok_or_else(none);
+    }
+    if named.len() < limits::RUN_FRAGMENT_LETTERS_MIN {
+        return Err(Problem::bad_request(format!(
+            "give at least {} letters of the run's id",
+            limits::RUN_FRAGMENT_LETTERS_MIN
+        )));
+    }
+    let (found, are_all) = admin.engine.find_runs(&named.to_ascii_lowercase(), 2);
+    match found.as_slice() {
+        [] if are_all => Err(none()),
+        [] => Err(Problem::not_found(format!(
+            "no such run among the newest {}: {named:?}; give the whole id",
+            limits::RUN_IDS_SEARCHED_MAX
+        ))),
+        [id] => admin.engine.run(*id).ok_or_else(none),
+        [first, second, ..] => Err(Problem::new(
+            409,
+            format!(
+                "several runs go by {named:?}, such as {first} and {second}; give more of the id"
+            ),
+        )),
+    }
+}

@@ -1,0 +1,170 @@
+//! The pages: files that are part of the program, and how a browser may use them. What they show
+//! comes from the admin API.
+
+use std::sync::LazyLock;
+
+use data_encoding::HEXLOWER;
+use sha2::{Digest, Sha256};
+
+use crate::listener::message::Answer;
+
+/// Nothing from elsewhere, nothing inline, nothing that makes text into script.
+const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
+    img-src 'self' data:; connect-src 'self'; form-action 'self'; base-uri 'none'; \
+    frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'";
+
+const HTML: &str = "text/html; charset=utf-8";
+const CSS: &str = "text/css; charset=utf-8";
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+const SVG: &str = "image/svg+xml";
+
+/// The one document; its placeholder stands for [`VERSION`].
+const DOCUMENT: &str = include_str!("index.html");
+const PLACEHOLDER: &str = "{version}";
+
+macro_rules! files {
+    ($($content_type:ident: $($name:literal),+;)+) => {
+        /// Everything else: name, content type, content.
+        const FILES: &[(&str, &str, &str)] =
+            &[$($(($name, $content_type, include_str!(concat!("", $name)))),+),+];
+    };
+}
+
+files! {
+    CSS: "app.css";
+    SVG: "icon.svg";
+    SCRIPT: "theme.js", "app.js", "dom.js", "api.js", "format.js", "parts.js",
+        "sign-in.js", "overview.js", "logbook.js", "fleet.js", "fleet-logs.js", "triggers.js",
+        "versions.js", "editor.js", "new-fleet.js", "examples.js", "run.js", "parameters.js",
+        "vessel-log.js", "text-view.js", "text-index.js", "ansi.js", "graph.js", "gantt.js",
+        "diff.js", "json.js", "hex.js";
+}
+
+/// Tells this content from that of any other build: part of every file's path, so that browsers
+/// may keep files for ever and never mix those of two builds.
+static VERSION: LazyLock<String> = LazyLock::new(|| {
+    let mut hash = Sha256::new();
+    for (name, _, content) in FILES {
+        hash.update([name.as_bytes(), &[0], content.as_bytes(), &[0]].concat());
+    }
+    hash.update(DOCUMENT);
+    HEXLOWER.encode(&hash.finalize()[..8])
+});
+
+/// What the program has at `path`: a file, or the document for every path that is a page's.
+pub fn find(path: &str, if_none_match: Option<&[u8]>) -> Option<Answer> {
+    let version = VERSION.as_str();
+    let (content_type, caching, content) = if let Some(rest) = path.strip_prefix("/ui/") {
+        let name = rest.strip_prefix(version)?.strip_prefix('/')?;
+        let (_, content_type, content) = FILES.iter().find(|(given, _, _)| *given == name)?;
+        (*content_type, "public, max-age=31536000, immutable", (*content).to_owned())
+    } else if is_page(path) {
+        (HTML, "no-cache", DOCUMENT.replace(PLACEHOLDER, version))
+    } else {
+        return None;
+    };
+    let etag = format!("\"{version}\"");
+    let is_known = if_none_match.is_some_and(|known| names_etag(known, &etag));
+    let answer = if is_known {
+        Answer::new(304, content_type, "")
+    } else {
+        Answer::new(200, content_type, content)
+    };
+    Some(
+        answer
+            .with_header("Cache-Control", caching)
+            .with_header("ETag", etag)
+            .with_header("Content-Security-Policy", CONTENT_SECURITY_POLICY)
+            .with_header("Cross-Origin-Opener-Policy", "same-origin"),
+    )
+}
+
+/// Whether the pages' own navigation makes something of `path`.
+fn is_page(path: &str) -> bool {
+    let first = path.strip_prefix('/').and_then(|rest| rest.split('/').next());
+    matches!(first, Some("" | "fleets" | "runs" | "new" | "sign-in")) && !path.starts_with("//")
+}
+
+/// Whether an If-None-Match (RFC 9110 13.1.2) names `etag`.
+fn names_etag(header: &[u8], etag: &str) -> bool {
+    let header = String::from_utf8_lossy(header);
+    header.split(',').any(|given| {
+        let given = given.trim();
+        given == "*" || given.strip_prefix("W/").unwrap_or(given) == etag
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::listener::message::Body;
+
+    fn text(answer: &Answer) -> String {
+        let Body::Bytes(bytes) = &answer.body else { panic!("a stream") };
+        String::from_utf8(bytes.clone()).unwrap()
+    }
+
+    #[test]
+    fn the_document_leads_to_files_that_may_be_kept() {
+        let document = text(&find("/", None).unwrap());
+        let links: Vec<&str> =
+            document.split('"').filter(|attribute| attribute.starts_with("/ui/")).collect();
+        assert!(links.len() >= 4, "{links:?}");
+        for link in links {
+            let file = find(link, None).unwrap_or_else(|| panic!("nothing at {link}"));
+            assert!(file.headers.iter().any(|(_, value)| value.contains("immutable")));
+        }
+        assert!(find(&format!("/ui/x{}/app.js", &VERSION[1..]), None).is_none());
+        for path in ["/ui/app.js", "/api/v1/fleets", "/healthz", "/metrics", "//evil", "/fleet"] {
+            assert!(find(path, None).is_none(), "{path}");
+        }
+    }
+
+    #[test]
+    fn what_a_browser_has_is_not_sent_again() {
+        let etag = format!("\"{}\"", *VERSION);
+        for known in [etag.clone(), format!("W/{etag}"), format!("\"x\", {etag}"), "*".into()] {
+            let answer = find("/fleets/x", Some(known.as_bytes())).unwrap();
+            assert_eq!((answer.status, text(&answer).as_str()), (304, ""), "{known}");
+        }
+        assert_eq!(find("/", Some(b"\"x\"")).unwrap().status, 200);
+    }
+
+    #[test]
+    fn every_import_is_a_file_and_every_file_is_used() {
+        let mut used = vec!["app.js".to_owned()];
+        for (name, _, content) in
+            FILES.iter().filter(|(_, content_type, _)| *content_type == SCRIPT)
+        {
+            for import in content.split("from \"./").skip(1) {
+                let import = import.split('"').next().unwrap().to_owned();
+                assert!(FILES.iter().any(|(file, _, _)| *file == import), "{name}: {import}");
+                used.push(import);
+            }
+        }
+        let scripts = FILES.iter().filter(|(_, content_type, _)| *content_type == SCRIPT);
+        for (name, _, _) in scripts {
+            assert!(
+                DOCUMENT.contains(name) || used.iter().any(|it| it == name),
+                "{name} is unused"
+            );
+        }
+    }
+
+    /// The pages make nodes of text and never parse it: no content can become markup.
+    #[test]
+    fn nothing_makes_markup_of_text() {
+        for (name, _, content) in FILES {
+            for sink in ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval("]
+            {
+                assert!(!content.contains(sink), "{name}: {sink}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_pages_are_small_enough_to_read() {
+        let bytes: usize = FILES.iter().map(|(_, _, content)| content.len()).sum();
+        assert!(bytes + DOCUMENT.len() < 150_000, "{bytes} bytes");
+    }
+}

@@ -1,0 +1,462 @@
+//! What the admin API shows: the JSON of projects, fleets, webhooks and runs. Separate from the
+//! rows that are stored, so that either can change without the other.
+
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
+
+use crate::engine::{FleetView, RunView};
+use crate::model::backoff::Backoff;
+use crate::model::clock::Timestamp;
+use crate::model::confinement::Limits;
+use crate::model::fleet::{
+    Delivery, ExitCodes, FleetDefinition, FleetVersion, Guardrails, Organization, Program, Project,
+    VesselDefinition,
+};
+use crate::model::graph::Condition;
+use crate::model::ids::{FleetId, OrganizationId, ProjectId, RunId, VesselId, VesselRunId};
+use crate::model::network::Networks;
+use crate::model::notification::{
+    EmailNotifications, Format, NotificationRecord, Notify, Recipient, Target,
+};
+use crate::model::overlap::Overlap;
+use crate::model::rate::Rate;
+use crate::model::retention::Retention;
+use crate::model::run::{Status, Trigger, VesselRunRecord};
+use crate::model::variable::{SecretName, VariableValue};
+use crate::model::webhook::Webhook;
+
+mod source;
+
+use source::SourceJson;
+
+#[derive(Serialize)]
+pub struct OrganizationJson {
+    id: OrganizationId,
+    name: String,
+}
+
+impl From<Organization> for OrganizationJson {
+    fn from(organization: Organization) -> Self {
+        Self { id: organization.id, name: organization.name }
+    }
+}
+
+#[derive(Serialize)]
+pub struct ProjectJson {
+    id: ProjectId,
+    name: String,
+    time_zone: String,
+    created_at: Timestamp,
+}
+
+impl From<Project> for ProjectJson {
+    fn from(project: Project) -> Self {
+        Self {
+            id: project.id,
+            name: project.name,
+            time_zone: project.time_zone,
+            created_at: project.created_at,
+        }
+    }
+}
+
+#[derive(Serialize)]
+pub struct FleetJson<'a> {
+    id: FleetId,
+    name: &'a str,
+    project_id: ProjectId,
+    project_name: &'a str,
+    version: u32,
+    created_at: Timestamp,
+    updated_at: Timestamp,
+    webhook: bool,
+    vessels: Vec<VesselJson<'a>>,
+    connections: Vec<ConnectionJson<'a>>,
+    concurrency: Option<u32>,
+    overlap: Overlap,
+    priority: i8,
+    delivery: Delivery,
+    user: Option<&'a str>,
+    notifications: Option<&'a EmailNotifications>,
+    keep_runs: Option<Retention>,
+    notify: Vec<NotifyJson<'a>>,
+    /// Whether `PUT ?by=name` changed anything; absent elsewhere.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    changed: Option<bool>,
+    /// What its author should know; absent when nothing, or where nothing was saved.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
+}
+
+impl<'a> FleetJson<'a> {
+    /// The same, with what an apply did to it.
+    pub fn with_changed(self, changed: bool) -> Self {
+        Self { changed: Some(changed), ..self }
+    }
+
+    /// The same, with what its author should know.
+    pub fn with_warnings(self, warnings: Vec<String>) -> Self {
+        Self { warnings, ..self }
+    }
+}
+
+impl<'a> From<&'a FleetView> for FleetJson<'a> {
+    fn from(view: &'a FleetView) -> Self {
+        let definition = &view.current.definition;
+        Self {
+            id: view.fleet.id,
+            name: &view.fleet.name,
+            project_id: view.fleet.project_id,
+            project_name: &view.project_name,
+            version: view.fleet.version,
+            created_at: view.fleet.created_at,
+            updated_at: view.fleet.updated_at,
+            webhook: view.has_webhook,
+            vessels: definition.vessels.iter().map(VesselJson::from).collect(),
+            connections: connections(definition),
+            concurrency: definition.concurrency,
+            overlap: definition.overlap,
+            priority: definition.priority,
+            delivery: definition.delivery,
+            user: definition.user.as_deref(),
+            notifications: definition.notifications.as_ref(),
+            keep_runs: definition.keep_runs,
+            notify: definition.notify.iter().map(NotifyJson::from).collect(),
+            changed: None,
+            warnings: Vec::new(),
+        }
+    }
+}
+
+/// What a fleet file describes, before there is such a fleet.
+#[derive(Serialize)]
+pub struct DefinitionJson<'a> {
+    name: &'a str,
+    vessels: Vec<VesselJson<'a>>,
+    connections: Vec<ConnectionJson<'a>>,
+}
+
+impl<'a> From<&'a FleetDefinition> for DefinitionJson<'a> {
+    fn from(definition: &'a FleetDefinition) -> Self {
+        Self {
+            name: &definition.name,
+            vessels: definition.vessels.iter().map(VesselJson::from).collect(),
+            connections: connections(definition),
+        }
+    }
+}
+
+/// Has `command`, `run` or `source`, as its vessel has an argument vector, a script or code.
+#[derive(Serialize)]
+struct VesselJson<'a> {
+    id: VesselId,
+    name: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    command: Option<&'a [String]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    run: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source: Option<SourceJson<'a>>,
+    working_directory: Option<&'a str>,
+    environment: EnvironmentJson<'a>,
+    guardrails: GuardrailsJson,
+    /// Without those that are not set.
+    limits: Limits,
+    nice: Option<i32>,
+    /// In octal.
+    umask: Option<String>,
+    notifications: Option<&'a EmailNotifications>,
+}
+
+impl<'a> From<&'a VesselDefinition> for VesselJson<'a> {
+    fn from(vessel: &'a VesselDefinition) -> Self {
+        let (mut command, mut run, mut source) = (None, None, None);
+        match &vessel.program {
+            Program::Command(arguments) => command = Some(arguments.as_slice()),
+            Program::Script(script) => run = Some(script.as_str()),
+            Program::Code(code) => source = Some(SourceJson::from(&**code)),
+        }
+        Self {
+            id: vessel.id,
+            name: &vessel.name,
+            command,
+            run,
+            source,
+            working_directory: vessel.working_directory.as_deref(),
+            environment: EnvironmentJson(&vessel.environment),
+            guardrails: GuardrailsJson::from(&vessel.guardrails),
+            limits: vessel.confinement.limits,
+            nice: vessel.confinement.nice,
+            umask: vessel.confinement.umask.map(|umask| format!("{umask:03o}")),
+            notifications: vessel.notifications.as_ref(),
+        }
+    }
+}
+
+/// A JSON object, in the order of the fleet file. A secret is shown by its name: nobody here knows
+/// its value.
+struct EnvironmentJson<'a>(&'a [(String, VariableValue)]);
+
+impl Serialize for EnvironmentJson<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        for (name, value) in self.0 {
+            map.serialize_entry(name, value)?;
+        }
+        map.end()
+    }
+}
+
+#[derive(Serialize)]
+struct GuardrailsJson {
+    retry_count: u32,
+    retry_wait_ms: u64,
+    retry_backoff: Backoff,
+    /// 0: no cutoff.
+    runtime_cutoff_ms: u64,
+    exclude_exit_code_ranges: Vec<String>,
+}
+
+impl From<&Guardrails> for GuardrailsJson {
+    fn from(guardrails: &Guardrails) -> Self {
+        let millis =
+            |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        Self {
+            retry_count: guardrails.retry_count,
+            retry_wait_ms: millis(guardrails.retry_wait),
+            retry_backoff: guardrails.retry_backoff,
+            runtime_cutoff_ms: millis(guardrails.runtime_cutoff),
+            exclude_exit_code_ranges: guardrails
+                .exclude_exit_code_ranges
+                .iter()
+                .map(|codes| match codes {
+                    ExitCodes { first, last } if first == last => first.to_string(),
+                    ExitCodes { first, last } => format!("{first}-{last}"),
+                })
+                .collect(),
+        }
+    }
+}
+
+/// Has `command`, or `url` with `format` and, for signed POSTs, `secret`.
+#[derive(Serialize)]
+struct NotifyJson<'a> {
+    on: &'a [Status],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    command: Option<&'a [String]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    url: Option<&'a VariableValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    secret: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    format: Option<Format>,
+}
+
+impl<'a> From<&'a Notify> for NotifyJson<'a> {
+    fn from(entry: &'a Notify) -> Self {
+        let on = entry.on.as_slice();
+        match &entry.target {
+            Target::Command(command) => {
+                Self { on, command: Some(command), url: None, secret: None, format: None }
+            }
+            Target::Url { url, secret, format } => Self {
+                on,
+                command: None,
+                url: Some(url),
+                secret: secret.as_ref().map(SecretName::as_str),
+                format: Some(*format).filter(|format| *format != Format::default()),
+            },
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct ConnectionJson<'a> {
+    from: &'a str,
+    to: &'a str,
+    condition: Condition,
+}
+
+/// The paths, by the names of their vessels.
+fn connections(definition: &FleetDefinition) -> Vec<ConnectionJson<'_>> {
+    let name =
+        |index: u16| definition.vessels.get(usize::from(index)).map(|vessel| vessel.name.as_str());
+    definition
+        .paths
+        .iter()
+        .filter_map(|path| {
+            let condition = path.condition;
+            Some(ConnectionJson { from: name(path.from)?, to: name(path.to)?, condition })
+        })
+        .collect()
+}
+
+#[derive(Serialize)]
+pub struct VersionJson {
+    version: u32,
+    created_at: Timestamp,
+    yaml: String,
+    current: bool,
+}
+
+impl VersionJson {
+    /// `version` with its content as `yaml`; `current` is the number of the fleet's current one.
+    pub fn new(version: &FleetVersion, yaml: String, current: u32) -> Self {
+        Self {
+            version: version.version,
+            created_at: version.created_at,
+            yaml,
+            current: version.version == current,
+        }
+    }
+}
+
+#[derive(Serialize)]
+pub struct WebhookJson {
+    url: String,
+    fleet_id: FleetId,
+    created_at: Timestamp,
+    last_used_at: Option<Timestamp>,
+    previous: Option<PreviousJson>,
+    allow: Networks,
+    rate_limit: Option<Rate>,
+}
+
+#[derive(Serialize)]
+struct PreviousJson {
+    url: String,
+    valid_until: Timestamp,
+}
+
+impl WebhookJson {
+    /// `webhook` as its owner sees it, with URLs below `public_base`.
+    pub fn new(webhook: &Webhook, public_base: &str) -> Self {
+        let base = public_base.trim_end_matches('/');
+        Self {
+            url: format!("{base}/hooks/{}", webhook.token.reveal()),
+            fleet_id: webhook.fleet_id,
+            created_at: webhook.created_at,
+            last_used_at: webhook.last_used_at,
+            previous: webhook.previous.as_ref().map(|previous| PreviousJson {
+                url: format!("{base}/hooks/{}", previous.token.reveal()),
+                valid_until: previous.valid_until,
+            }),
+            allow: webhook.settings.allow.clone(),
+            rate_limit: webhook.settings.rate_limit,
+        }
+    }
+}
+
+#[derive(Serialize)]
+pub struct RunJson<'a> {
+    id: RunId,
+    fleet_id: FleetId,
+    fleet_name: &'a str,
+    fleet_version: u32,
+    project_id: ProjectId,
+    trigger: Trigger,
+    status: Status,
+    reason: Option<&'a str>,
+    replay_of: Option<RunId>,
+    queued_at: Timestamp,
+    started_at: Option<Timestamp>,
+    ended_at: Option<Timestamp>,
+    duration_ms: Option<u64>,
+    vessels: Vec<VesselRunJson<'a>>,
+    /// What of its end has not been told; only where one run is shown.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    notifications: Vec<NotificationJson<'a>>,
+}
+
+/// A notification that is not delivered: yet, or for good.
+#[derive(Serialize)]
+struct NotificationJson<'a> {
+    recipient: Recipient,
+    attempts: u32,
+    problem: Option<&'a str>,
+    /// `None`: it is given up.
+    next_attempt_at: Option<Timestamp>,
+}
+
+/// The run as JSON.
+pub fn run_json(view: &RunView) -> String {
+    // There is nothing in it that could fail.
+    serde_json::to_string(&RunJson::from(view)).unwrap_or_else(|_| "null".to_owned())
+}
+
+impl<'a> RunJson<'a> {
+    /// The same, with what of its end has not been told.
+    pub fn with_notifications(self, records: &'a [NotificationRecord]) -> Self {
+        let notifications = records.iter().map(|record| NotificationJson {
+            recipient: record.recipient,
+            attempts: record.attempts,
+            problem: record.problem.as_deref(),
+            next_attempt_at: (!record.given_up).then_some(record.due_at),
+        });
+        Self { notifications: notifications.collect(), ..self }
+    }
+}
+
+impl<'a> From<&'a RunView> for RunJson<'a> {
+    fn from(RunView { run, vessels }: &'a RunView) -> Self {
+        Self {
+            id: run.id,
+            fleet_id: run.fleet_id,
+            fleet_name: &run.fleet_name,
+            fleet_version: run.fleet_version,
+            project_id: run.project_id,
+            trigger: run.trigger,
+            status: run.status,
+            reason: run.reason.as_deref(),
+            replay_of: run.replay_of,
+            queued_at: run.queued_at,
+            started_at: run.started_at,
+            ended_at: run.ended_at,
+            duration_ms: duration_ms(run.started_at, run.ended_at),
+            vessels: vessels.iter().map(VesselRunJson::from).collect(),
+            notifications: Vec::new(),
+        }
+    }
+}
+
+#[derive(Serialize)]
+pub struct VesselRunJson<'a> {
+    id: VesselRunId,
+    vessel_id: VesselId,
+    vessel_name: &'a str,
+    status: Status,
+    attempt: u32,
+    exit_code: Option<i32>,
+    signal: Option<i32>,
+    reason: Option<&'a str>,
+    started_at: Option<Timestamp>,
+    ended_at: Option<Timestamp>,
+    duration_ms: Option<u64>,
+}
+
+impl<'a> From<&'a VesselRunRecord> for VesselRunJson<'a> {
+    fn from(vessel: &'a VesselRunRecord) -> Self {
+        Self {
+            id: vessel.id,
+            vessel_id: vessel.vessel_id,
+            vessel_name: &vessel.vessel_name,
+            status: vessel.status,
+            attempt: vessel.attempt,
+            exit_code: vessel.exit_code,
+            signal: vessel.signal,
+            reason: vessel.reason.as_deref(),
+            started_at: vessel.started_at,
+            ended_at: vessel.ended_at,
+            duration_ms: duration_ms(vessel.started_at, vessel.ended_at),
+        }
+    }
+}
+
+/// How long something took that has started and ended.
+fn duration_ms(started_at: Option<Timestamp>, ended_at: Option<Timestamp>) -> Option<u64> {
+    let duration = ended_at?.since(started_at?);
+    u64::try_from(duration.as_millis()).ok()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,44 @@
+//! A vessel's `source`, with the keys that it has in a fleet file.
+
+use serde::Serialize;
+
+use crate::model::source::{Argument, Code, GitSource, Language, Origin};
+
+#[derive(Serialize)]
+pub(super) struct SourceJson<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    language: Language,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file: Option<FileJson<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    git: Option<&'a GitSource>,
+    file_to_run: &'a str,
+    arguments: &'a [Argument],
+}
+
+#[derive(Serialize)]
+struct FileJson<'a> {
+    name: &'a str,
+    content: &'a str,
+}
+
+impl<'a> From<&'a Code> for SourceJson<'a> {
+    fn from(code: &'a Code) -> Self {
+        let (file, git) = match &code.origin {
+            Origin::File { name, content } => (Some(FileJson { name, content }), None),
+            Origin::Git(git) => (None, Some(git)),
+        };
+        Self {
+            kind: "CODE",
+            language: code.language,
+            version: code.version.as_deref(),
+            file,
+            git,
+            file_to_run: &code.file_to_run,
+            arguments: &code.arguments,
+        }
+    }
+}
