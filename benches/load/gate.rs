@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use boathook::listener::message::{Answer, Handler, Outcome, Request};
+use boathook::listener::message::{Handler, Outcome, Request, Response};
 use boathook::listener::service::{Doors, Listener, Options};
 use boathook::listener::{GateSettings, Head, Pass, Spool};
 use boathook::model::limits;
@@ -90,7 +90,7 @@ fn served(server: tiny_http::Server, address: Address, handlers: usize, who: &st
 struct Idle;
 
 impl Handler for Idle {
-    fn admit(&self, _: &Head, peer: SocketAddr) -> Result<Pass, Answer> {
+    fn admit(&self, _: &Head, peer: SocketAddr) -> Result<Pass, Response> {
         let body_bytes_max = 1 << 20;
         Ok(Pass {
             remote_addr: peer,
@@ -104,11 +104,11 @@ impl Handler for Idle {
     fn handle(&self, request: &mut Request<'_>) -> Outcome {
         let mut body = Vec::new();
         request.body.read_to_end(&mut body).expect("a body");
-        Answer::new(200, "text/plain", ANSWER).into()
+        Response::new(200, "text/plain", ANSWER).into()
     }
 
-    fn refuse(&self, status: u16, message: &str) -> Answer {
-        Answer::new(status, "text/plain", message)
+    fn refuse(&self, status: u16, message: &str) -> Response {
+        Response::new(status, "text/plain", message)
     }
 }
 

@@ -92,7 +92,7 @@ impl Connection<'_> {
         let head = self.read_head()?;
         self.shared.counters.requests.count();
         let pass = match self.shared.admission.admit(&head, self.peer) {
-            Verdict::Answer(reply) => return self.answer_unread(&head, &reply),
+            Verdict::Response(reply) => return self.answer_unread(&head, &reply),
             Verdict::Pass(pass) if self.seat.is_reserved() && !pass.is_urgent => {
                 return Err(no_place().into());
             }

@@ -57,7 +57,7 @@ fn into_text(bytes: Vec<u8>) -> String {
 }
 
 /// What a handler answers.
-pub struct Answer {
+pub struct Response {
     pub status: u16,
     /// Without Content-Length, Transfer-Encoding, Connection and Date, which whoever writes the
     /// answer adds.
@@ -84,7 +84,7 @@ pub struct Stream {
 /// Writes a body. `flush` sends what was written on its way, and fails when the server is stopping.
 pub type StreamWriter = Box<dyn FnOnce(&mut dyn Write) -> io::Result<()> + Send>;
 
-impl Answer {
+impl Response {
     /// An answer of `bytes`.
     pub fn new(status: u16, content_type: &str, bytes: impl Into<Vec<u8>>) -> Self {
         Self {
@@ -103,14 +103,14 @@ impl Answer {
 
 /// What comes of a request.
 pub enum Outcome {
-    Answered(Answer),
+    Answered(Response),
     /// The answer has to wait for something that comes to many at once, and in their order. Until
     /// then the request occupies no thread.
-    Later(Box<dyn FnOnce() -> Answer + Send>),
+    Later(Box<dyn FnOnce() -> Response + Send>),
 }
 
-impl From<Answer> for Outcome {
-    fn from(answer: Answer) -> Self {
+impl From<Response> for Outcome {
+    fn from(answer: Response) -> Self {
         Self::Answered(answer)
     }
 }
@@ -122,14 +122,14 @@ pub trait Handler: Send + Sync {
     ///
     /// # Errors
     /// The answer to a request that goes no further. It must not be a stream.
-    fn admit(&self, head: &Head, peer: SocketAddr) -> Result<Pass, Answer>;
+    fn admit(&self, head: &Head, peer: SocketAddr) -> Result<Pass, Response>;
 
     /// Answers a request that was admitted.
     fn handle(&self, request: &mut Request<'_>) -> Outcome;
 
     /// The answer, in the form this listener gives its refusals, for a request that no handler
     /// gets to see or that a handler failed at.
-    fn refuse(&self, status: u16, message: &str) -> Answer;
+    fn refuse(&self, status: u16, message: &str) -> Response;
 
     /// What `peer` is to this listener.
     fn origin(&self, peer: IpAddr) -> Origin {

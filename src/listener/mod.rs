@@ -127,7 +127,7 @@ pub enum Verdict {
     /// It goes to a handler, once its body is there.
     Pass(Pass),
     /// It is answered right here, which takes no handler.
-    Answer(Reply),
+    Response(Reply),
 }
 
 /// On what terms a request goes to a handler.

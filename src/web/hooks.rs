@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::engine::{AcceptError, Denied, Engine};
 use crate::listener::forwarding::Forwarding;
-use crate::listener::message::{Answer, Handler, Outcome, Request};
+use crate::listener::message::{Handler, Outcome, Request, Response};
 use crate::listener::{Framing, Head, Origin, Pass};
 use crate::model::client_address::{Client, client_of};
 use crate::model::clock::{Clock, SystemClock};
@@ -141,7 +141,7 @@ impl HookHandler {
         })))
     }
 
-    fn refused(&self, id: RequestId, refused: Refused, client: IpAddr) -> Answer {
+    fn refused(&self, id: RequestId, refused: Refused, client: IpAddr) -> Response {
         let Refused { denial, problem } = refused;
         self.instruments.hooks_denied.count(denial);
         let (status, reason) = (problem.status, problem.message.as_str());
@@ -154,7 +154,7 @@ impl HookHandler {
 }
 
 impl Handler for HookHandler {
-    fn admit(&self, head: &Head, peer: SocketAddr) -> Result<Pass, Answer> {
+    fn admit(&self, head: &Head, peer: SocketAddr) -> Result<Pass, Response> {
         let target = target(&head.method, &head.path);
         if let Ok(Target::Health) = target {
             return Err(respond::health(&self.engine.check_room(), self.engine.is_paused()));
@@ -198,7 +198,7 @@ impl Handler for HookHandler {
             .unwrap_or_else(|refused| self.refused(id, refused, request.remote_addr.ip()).into())
     }
 
-    fn refuse(&self, status: u16, message: &str) -> Answer {
+    fn refuse(&self, status: u16, message: &str) -> Response {
         respond::bare(RequestId::random(), Problem::new(status, message))
     }
 }

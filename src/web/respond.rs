@@ -4,7 +4,7 @@
 use serde::Serialize;
 
 use crate::engine::{AcceptError, Refusal, ReplayError};
-use crate::listener::message::{Answer, Body};
+use crate::listener::message::{Body, Response};
 use crate::model::fleet::FleetVersion;
 use crate::model::ids::{OrganizationId, RequestId, RunId};
 use crate::model::limits;
@@ -118,20 +118,20 @@ pub fn too_large(limit: u64) -> Problem {
 }
 
 /// The answer `data`, which is JSON already.
-pub fn data(id: RequestId, status: u16, data: &str) -> Answer {
+pub fn data(id: RequestId, status: u16, data: &str) -> Response {
     let body = format!(r#"{{"request":{{"id":"{id}"}},"data":{data}}}"#);
-    Answer::new(status, JSON, body).with_header("X-Request-Id", id.to_string())
+    Response::new(status, JSON, body).with_header("X-Request-Id", id.to_string())
 }
 
 /// The refusal that tells no reason: what the webhook listener says.
-pub fn bare(id: RequestId, problem: Problem) -> Answer {
+pub fn bare(id: RequestId, problem: Problem) -> Response {
     let mut answer = data(id, problem.status, "null");
     answer.headers.extend(problem.headers);
     answer
 }
 
 /// The refusal with its reason: what the admin listener says.
-pub fn error(id: RequestId, problem: Problem) -> Answer {
+pub fn error(id: RequestId, problem: Problem) -> Response {
     #[derive(Serialize)]
     struct Error<'a> {
         code: &'static str,
@@ -184,13 +184,13 @@ pub const HEALTH: &str = "/healthz";
 pub const HEALTH_METHODS: [&str; 2] = ["GET", "HEAD"];
 
 /// The answer to GET and HEAD of [`HEALTH`].
-pub fn health(room: &Result<(), AcceptError>, is_paused: bool) -> Answer {
+pub fn health(room: &Result<(), AcceptError>, is_paused: bool) -> Response {
     if room.is_ok() {
         // What is accepted runs when the machine has room again. Why it has none is for operators.
         let says = if is_paused { "ok; launching is paused" } else { "ok" };
-        Answer::new(200, "text/plain; charset=utf-8", says)
+        Response::new(200, "text/plain; charset=utf-8", says)
     } else {
-        Answer::new(503, "text/plain; charset=utf-8", "cannot accept")
+        Response::new(503, "text/plain; charset=utf-8", "cannot accept")
             .with_header("Retry-After", limits::RETRY_AFTER_SECONDS.to_string())
     }
 }
@@ -199,12 +199,12 @@ pub fn health(room: &Result<(), AcceptError>, is_paused: bool) -> Answer {
 mod tests {
     use super::*;
 
-    fn body(answer: &Answer) -> serde_json::Value {
+    fn body(answer: &Response) -> serde_json::Value {
         let Body::Bytes(bytes) = &answer.body else { panic!("a stream") };
         serde_json::from_slice(bytes).unwrap()
     }
 
-    fn header<'a>(answer: &'a Answer, name: &str) -> Option<&'a str> {
+    fn header<'a>(answer: &'a Response, name: &str) -> Option<&'a str> {
         answer.headers.iter().find(|(given, _)| *given == name).map(|(_, value)| value.as_str())
     }
 

@@ -48,7 +48,7 @@ pub type Relayed = Box<dyn FnOnce(Box<dyn Write + Send>) + Send>;
 /// What waits under an id.
 pub enum Waiting {
     Request(Box<Parcel>),
-    Answer(Relayed),
+    Response(Relayed),
 }
 
 /// See the module.
@@ -153,7 +153,7 @@ impl Passage {
     /// # Errors
     /// When the line is cut, or nobody claims anything any more. Then the answer is dropped.
     pub fn bring(&self, line: &Line, answer: Relayed) -> io::Result<()> {
-        self.announce(line, Waiting::Answer(answer), || line.announce())
+        self.announce(line, Waiting::Response(answer), || line.announce())
     }
 
     /// Drops all that waits, now and later.

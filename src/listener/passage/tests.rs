@@ -66,7 +66,7 @@ fn requests_come_over_the_lane_and_their_answers_over_their_links() {
     let answer = Box::new(|mut writer: Box<dyn Write + Send>| writer.write_all(b"x").unwrap());
     passage.bring(&parcel.line, answer).unwrap();
     assert_eq!(next_target(&of_link), target);
-    let Some(Waiting::Answer(answer)) = passage.claim(&target) else {
+    let Some(Waiting::Response(answer)) = passage.claim(&target) else {
         panic!("no answer waits");
     };
     answer(Box::new(of_link));
@@ -104,7 +104,7 @@ fn what_nobody_waits_for_is_dropped() {
         Box::new(move |_| drop(held))
     };
     assert!(passage.bring(&line, answer()).is_err(), "the line is cut");
-    passage.table().entries.insert(line.id, Waiting::Answer(answer()));
+    passage.table().entries.insert(line.id, Waiting::Response(answer()));
     passage.close();
     assert!(passage.bring(&line, answer()).is_err(), "nobody claims");
     assert_eq!(Arc::strong_count(&held), 1);

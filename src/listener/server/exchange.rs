@@ -10,14 +10,14 @@ use crossbeam_channel::Sender;
 
 use super::Shared;
 use super::output;
-use crate::listener::message::{Answer, Body, Outcome, Request};
+use crate::listener::message::{Body, Outcome, Request, Response};
 use crate::listener::reply::{self, Persistence};
 use crate::listener::{GREETING, Line, Parcel, Reply, Shortcut, Waiting};
 use crate::model::limits;
 
 /// An answer that is to be waited for, and where it goes.
 pub(super) struct Due {
-    answer: Box<dyn FnOnce() -> Answer + Send>,
+    answer: Box<dyn FnOnce() -> Response + Send>,
     way: Way,
 }
 
@@ -42,7 +42,7 @@ pub(super) fn serve(shared: &Arc<Shared>, exchange: tiny_http::Request, due: &Se
     let writer = exchange.into_writer();
     match waiting {
         Some(Waiting::Request(parcel)) => answer(shared, *parcel, writer, due),
-        Some(Waiting::Answer(write)) => write(writer),
+        Some(Waiting::Response(write)) => write(writer),
         None if is_greeting => output::write_greeting(writer),
         // Whoever announced it has given it up since.
         None => {}
@@ -87,8 +87,8 @@ pub(super) fn settle(shared: &Arc<Shared>, due: Due) {
     deliver(shared, or_failed(shared, answer), way);
 }
 
-fn deliver(shared: &Arc<Shared>, answer: Answer, way: Way) {
-    let Answer { status, headers, body } = answer;
+fn deliver(shared: &Arc<Shared>, answer: Response, way: Way) {
+    let Response { status, headers, body } = answer;
     match body {
         Body::Bytes(body) => send(shared, &Reply { status, headers, body }, way),
         Body::Stream(stream) => {
@@ -164,7 +164,7 @@ fn handle(shared: &Shared, parcel: &mut Parcel) -> Outcome {
 }
 
 /// What `answer` returns; its panic becomes a 500.
-fn or_failed<T: From<Answer>>(shared: &Shared, answer: impl FnOnce() -> T) -> T {
+fn or_failed<T: From<Response>>(shared: &Shared, answer: impl FnOnce() -> T) -> T {
     catch_unwind(AssertUnwindSafe(answer)).unwrap_or_else(|_| {
         log::error!(listener = shared.name; "a request's handler panicked");
         shared.handler.refuse(500, "the server failed at this request; its log says more").into()

@@ -1,6 +1,6 @@
 //! The threads that answer a listener's requests, behind its gate. This module and the ones below
 //! it are the only place that knows tiny_http; handlers see
-//! [`Request`](crate::listener::message::Request) and [`Answer`](crate::listener::message::Answer).
+//! [`Request`](crate::listener::message::Request) and [`Response`](crate::listener::message::Response).
 //!
 //! tiny_http reads nothing but what the gate writes: requests without headers and without bodies,
 //! whose path is the id of what waits in the gate's [`Passage`]. It is never shown what

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::listener::message::{Answer, Body, Handler};
+use crate::listener::message::{Body, Handler, Response};
 use crate::listener::server::Server;
 use crate::listener::{
     Admission, Counters, Gate, GateSettings, Head, Links, Origin, Passage, Reply, Spool, Tls,
@@ -106,7 +106,7 @@ impl Admission for Door {
     fn admit(&self, head: &Head, peer: SocketAddr) -> Verdict {
         match self.0.admit(head, peer) {
             Ok(pass) => Verdict::Pass(pass),
-            Err(answer) => Verdict::Answer(self.reply(answer)),
+            Err(answer) => Verdict::Response(self.reply(answer)),
         }
     }
 
@@ -124,8 +124,8 @@ impl Admission for Door {
 }
 
 impl Door {
-    fn reply(&self, answer: Answer) -> Reply {
-        let Answer { status, headers, body } = answer;
+    fn reply(&self, answer: Response) -> Reply {
+        let Response { status, headers, body } = answer;
         let body = match body {
             Body::Bytes(bytes) => bytes,
             // A handler does not stream what it says at the door.

@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::{AdminHandler, Call, Outcome, Reply, media_type, unsupported};
 use crate::engine::{Applied, ExpectedVersion, FleetView};
 use crate::fleet_file::{self, FleetFile, FleetFileError};
-use crate::listener::message::Answer;
+use crate::listener::message::Response;
 use crate::model::fleet::{FleetVersion, Program, VesselDefinition};
 use crate::model::ids::FleetId;
 use crate::model::source::Language;
@@ -50,9 +50,9 @@ pub(super) fn get(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
     let mut ranges = accept.split(|byte| *byte == b',').map(media_type);
     let reply = match ranges.find(|range| is_yaml(range) || range == FILE_JSON) {
         Some(range) if range == FILE_JSON => {
-            Reply::Plain(Answer::new(200, FILE_JSON, json(&view)?))
+            Reply::Plain(Response::new(200, FILE_JSON, json(&view)?))
         }
-        Some(_) => Reply::Plain(Answer::new(200, YAML, yaml(&view, &view.current))),
+        Some(_) => Reply::Plain(Response::new(200, YAML, yaml(&view, &view.current))),
         None => Reply::ok(&FleetJson::from(&view))?,
     };
     Ok(reply.with_version(&view))

@@ -4,7 +4,7 @@
 use super::{AdminHandler, Call, Outcome, Reply};
 use crate::engine::{Gauges, Load};
 use crate::listener;
-use crate::listener::message::Answer;
+use crate::listener::message::Response;
 use crate::model::metrics::{process, text};
 use crate::web::instruments::Instruments;
 
@@ -22,7 +22,7 @@ pub(super) fn get(admin: &AdminHandler, _: &mut Call<'_, '_>) -> Outcome {
     storage(admin, &mut text);
     notifications(admin, &gauges, &mut text);
     process::write(&mut text);
-    Ok(Reply::Plain(Answer::new(200, text::CONTENT_TYPE, text.into_string())))
+    Ok(Reply::Plain(Response::new(200, text::CONTENT_TYPE, text.into_string())))
 }
 
 fn connections(instruments: &Instruments, text: &mut text::Text) {

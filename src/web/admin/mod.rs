@@ -28,7 +28,7 @@ use serde::de::DeserializeOwned;
 
 use crate::diagnostics::Facts;
 use crate::engine::Engine;
-use crate::listener::message::{self, Answer, Body, Handler, Request, Stream, StreamWriter};
+use crate::listener::message::{self, Body, Handler, Request, Response, Stream, StreamWriter};
 use crate::listener::{Head, Pass};
 use crate::model::clock::Timestamp;
 use crate::model::ids::{OrganizationId, RequestId};
@@ -136,7 +136,7 @@ enum Reply {
     /// The same, and a header of its own: name and value.
     WithHeader(u16, String, (&'static str, String)),
     /// An answer without an envelope.
-    Plain(Answer),
+    Plain(Response),
 }
 
 impl Reply {
@@ -185,9 +185,9 @@ impl Reply {
         length: Option<u64>,
         is_lasting: bool,
         write: impl FnOnce(&mut dyn Write) -> std::io::Result<()> + Send + 'static,
-    ) -> Answer {
+    ) -> Response {
         let write: StreamWriter = Box::new(write);
-        let mut answer = Answer::new(200, content_type, Vec::new());
+        let mut answer = Response::new(200, content_type, Vec::new());
         answer.body = Body::Stream(Stream { length, is_lasting, write });
         // nginx would hold the pieces back until its buffers are full or the stream has ended.
         answer.with_header("X-Accel-Buffering", "no")
@@ -263,7 +263,7 @@ const UNKNOWN_HOST: &str = "this server does not go by the name in your address 
 
 /// `answer` as something that no browser may take for anything but what its Content-Type says,
 /// give to other origins, or tell others about.
-fn guarded(answer: Answer) -> Answer {
+fn guarded(answer: Response) -> Response {
     answer
         .with_header("X-Content-Type-Options", "nosniff")
         .with_header("Referrer-Policy", "no-referrer")
@@ -272,7 +272,7 @@ fn guarded(answer: Answer) -> Answer {
 
 /// An answer of the API: secrets are among them, and a browser that shows one on its own may do
 /// nothing with it.
-fn of_api(answer: Answer) -> Answer {
+fn of_api(answer: Response) -> Response {
     guarded(answer)
         .with_header("Cache-Control", "no-store")
         .with_header("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
@@ -351,7 +351,7 @@ impl AdminHandler {
     }
 
     /// The answer to any request for the health of the server, which is open to strangers.
-    fn health(&self, method: &str) -> Answer {
+    fn health(&self, method: &str) -> Response {
         let allowed = respond::HEALTH_METHODS;
         if allowed.contains(&method) {
             return guarded(respond::health(&self.engine.check_room(), self.engine.is_paused()));
@@ -360,7 +360,7 @@ impl AdminHandler {
     }
 
     /// A page or a file of the pages, if that is what the request asks for.
-    fn page(&self, head: &Head) -> Option<Answer> {
+    fn page(&self, head: &Head) -> Option<Response> {
         if !matches!(head.method.as_str(), "GET" | "HEAD") {
             return None;
         }
@@ -368,7 +368,7 @@ impl AdminHandler {
         if self.settings.hosts.admit(head.header("Host")) {
             return Some(answer);
         }
-        Some(Answer::new(403, "text/plain; charset=utf-8", UNKNOWN_HOST))
+        Some(Response::new(403, "text/plain; charset=utf-8", UNKNOWN_HOST))
     }
 
     fn outcome(&self, request: &mut Request<'_>) -> Outcome {
@@ -386,7 +386,7 @@ impl AdminHandler {
 }
 
 impl Handler for AdminHandler {
-    fn admit(&self, head: &Head, peer: SocketAddr) -> Result<Pass, Answer> {
+    fn admit(&self, head: &Head, peer: SocketAddr) -> Result<Pass, Response> {
         if head.path == respond::HEALTH {
             return Err(self.health(&head.method));
         }
@@ -431,7 +431,7 @@ impl Handler for AdminHandler {
         of_api(answer).into()
     }
 
-    fn refuse(&self, status: u16, message: &str) -> Answer {
+    fn refuse(&self, status: u16, message: &str) -> Response {
         respond::error(RequestId::random(), Problem::new(status, message))
     }
 }

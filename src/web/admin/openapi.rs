@@ -1,12 +1,12 @@
 //! The description of this API, for programs: OpenAPI 3.1, written by hand, as it is beside this file.
 
 use super::{AdminHandler, Call, Outcome, Reply};
-use crate::listener::message::Answer;
+use crate::listener::message::Response;
 
 const DESCRIPTION: &str = include_str!("openapi.json");
 
 pub(super) fn get(_: &AdminHandler, _: &mut Call<'_, '_>) -> Outcome {
-    Ok(Reply::Plain(Answer::new(200, "application/json", DESCRIPTION)))
+    Ok(Reply::Plain(Response::new(200, "application/json", DESCRIPTION)))
 }
 
 #[cfg(test)]

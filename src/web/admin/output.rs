@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::places::{Place, Places};
 use super::{AdminHandler, Call, Outcome, Reply};
 use crate::engine::OutputChunk;
-use crate::listener::message::Answer;
+use crate::listener::message::Response;
 use crate::model::limits;
 use crate::web::respond::Problem;
 
@@ -40,7 +40,7 @@ pub(super) fn get(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
 
 /// `chunk` and what follows it without a gap, as an answer that says where the next part begins and
 /// whether there will be one. For those who come back for more instead of holding a thread.
-fn part(mut read: impl FnMut(u64) -> io::Result<OutputChunk>, chunk: OutputChunk) -> Answer {
+fn part(mut read: impl FnMut(u64) -> io::Result<OutputChunk>, chunk: OutputChunk) -> Response {
     let (begins_at, mut bytes, mut ended) = (chunk.offset, chunk.bytes, chunk.ended);
     while !ended && !bytes.is_empty() && bytes.len() < limits::OUTPUT_PART_BYTES {
         let next_at = begins_at + bytes.len() as u64;
@@ -54,7 +54,7 @@ fn part(mut read: impl FnMut(u64) -> io::Result<OutputChunk>, chunk: OutputChunk
         }
     }
     let next_at = begins_at + bytes.len() as u64;
-    Answer::new(200, "text/plain; charset=utf-8", bytes)
+    Response::new(200, "text/plain; charset=utf-8", bytes)
         .with_header("X-Output-Offset", begins_at.to_string())
         .with_header("X-Output-Next", next_at.to_string())
         .with_header("X-Output-Ended", ended.to_string())

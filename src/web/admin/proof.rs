@@ -4,7 +4,7 @@
 
 use super::AdminSettings;
 use crate::listener::Head;
-use crate::listener::message::Answer;
+use crate::listener::message::Response;
 use crate::model::ids::RequestId;
 use crate::model::server_proof::{Nonce, Proof};
 use crate::web::query::Query;
@@ -13,7 +13,7 @@ use crate::web::respond::{self, Problem};
 const METHODS: [&str; 2] = ["GET", "HEAD"];
 
 /// The answer to a request with this head.
-pub(super) fn answer(settings: &AdminSettings, head: &Head) -> Answer {
+pub(super) fn answer(settings: &AdminSettings, head: &Head) -> Response {
     let id = RequestId::random();
     match proof(settings, head).and_then(|proof| {
         serde_json::to_string(&proof).map_err(|error| Problem::new(500, error.to_string()))

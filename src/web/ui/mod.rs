@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use data_encoding::HEXLOWER;
 use sha2::{Digest, Sha256};
 
-use crate::listener::message::Answer;
+use crate::listener::message::Response;
 
 /// Nothing from elsewhere, nothing inline, nothing that makes text into script.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
@@ -52,7 +52,7 @@ static VERSION: LazyLock<String> = LazyLock::new(|| {
 });
 
 /// What the program has at `path`: a file, or the document for every path that is a page's.
-pub fn find(path: &str, if_none_match: Option<&[u8]>) -> Option<Answer> {
+pub fn find(path: &str, if_none_match: Option<&[u8]>) -> Option<Response> {
     let version = VERSION.as_str();
     let (content_type, caching, content) = if let Some(rest) = path.strip_prefix("/ui/") {
         let name = rest.strip_prefix(version)?.strip_prefix('/')?;
@@ -66,9 +66,9 @@ pub fn find(path: &str, if_none_match: Option<&[u8]>) -> Option<Answer> {
     let etag = format!("\"{version}\"");
     let is_known = if_none_match.is_some_and(|known| names_etag(known, &etag));
     let answer = if is_known {
-        Answer::new(304, content_type, "")
+        Response::new(304, content_type, "")
     } else {
-        Answer::new(200, content_type, content)
+        Response::new(200, content_type, content)
     };
     Some(
         answer
@@ -99,7 +99,7 @@ mod tests {
     use super::*;
     use crate::listener::message::Body;
 
-    fn text(answer: &Answer) -> String {
+    fn text(answer: &Response) -> String {
         let Body::Bytes(bytes) = &answer.body else { panic!("a stream") };
         String::from_utf8(bytes.clone()).unwrap()
     }

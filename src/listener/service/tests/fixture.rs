@@ -31,9 +31,9 @@ pub struct Toy {
 }
 
 impl Handler for Toy {
-    fn admit(&self, head: &Head, peer: SocketAddr) -> Result<Pass, Answer> {
+    fn admit(&self, head: &Head, peer: SocketAddr) -> Result<Pass, Response> {
         match head.path.as_str() {
-            "/health" => Err(Answer::new(200, "text/plain", "healthy")),
+            "/health" => Err(Response::new(200, "text/plain", "healthy")),
             "/unknown" => Err(self.refuse(400, "unknown")),
             _ => Ok(Pass {
                 remote_addr: peer,
@@ -53,31 +53,31 @@ impl Handler for Toy {
             "/panic" => panic!("as the test wants it"),
             "/wait" => {
                 let _ = self.go_on.recv();
-                Answer::new(200, "text/plain", "waited")
+                Response::new(200, "text/plain", "waited")
             }
             path @ ("/later" | "/later-panic") => {
                 let (go_on, panics) = (self.go_on.clone(), path == "/later-panic");
                 return Outcome::Later(Box::new(move || {
                     let _ = go_on.recv();
                     assert!(!panics, "as the test wants it");
-                    Answer::new(200, "text/plain", "later")
+                    Response::new(200, "text/plain", "later")
                 }));
             }
             "/stream" => self.stream(None),
             "/short" => self.stream(Some(1000)),
-            path => Answer::new(200, "text/plain", format!("{path} {read}")),
+            path => Response::new(200, "text/plain", format!("{path} {read}")),
         };
         answer.into()
     }
 
-    fn refuse(&self, status: u16, message: &str) -> Answer {
-        Answer::new(status, "text/plain", message)
+    fn refuse(&self, status: u16, message: &str) -> Response {
+        Response::new(status, "text/plain", message)
     }
 }
 
 impl Toy {
     /// A word, and another one when the test says so; flushes until then.
-    fn stream(&self, length: Option<u64>) -> Answer {
+    fn stream(&self, length: Option<u64>) -> Response {
         let go_on = self.go_on.clone();
         let write = Box::new(move |out: &mut dyn Write| {
             out.write_all(b"one")?;
@@ -89,7 +89,7 @@ impl Toy {
             if length.is_some() { Err(io::Error::other("the disk is gone")) } else { Ok(()) }
         });
         let stream = Stream { length, is_lasting: true, write };
-        Answer { status: 200, headers: Vec::new(), body: Body::Stream(stream) }
+        Response { status: 200, headers: Vec::new(), body: Body::Stream(stream) }
     }
 }
 
