@@ -18,6 +18,7 @@ mod description;
 mod differential;
 mod doctor;
 mod environment;
+mod examples;
 mod evictions;
 mod fleet_secrets;
 mod full_disk;

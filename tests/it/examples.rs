@@ -1,0 +1,145 @@
+//! The fleets in `examples/`: each is applied as it is, and run with a payload of its sender's shape.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::harness::api::vessel_of;
+use crate::harness::server::finish;
+use crate::harness::{Server, python_directory};
+
+/// One example and a payload for it.
+struct Example {
+    file: &'static str,
+    payload: &'static str,
+    /// A vessel, its status, and words of its output.
+    expected: &'static [(&'static str, &'static str, &'static str)],
+}
+
+const EXAMPLES: [Example; 10] = [
+    Example {
+        file: "github-deploy",
+        payload: r#"{"ref": "refs/heads/main"}"#,
+        expected: &[("check", "Success", ""), ("deploy", "Success", "built")],
+    },
+    Example {
+        file: "github-deploy",
+        payload: r#"{"zen": "Keep it logically awesome."}"#,
+        expected: &[("check", "Errored", ""), ("deploy", "Incomplete", "")],
+    },
+    Example {
+        file: "stripe-event",
+        payload: r#"{"id": "evt_1", "type": "invoice.paid"}"#,
+        expected: &[("read", "Success", "evt_1 invoice.paid"), ("book", "Success", "booked evt_1")],
+    },
+    Example {
+        file: "stripe-event",
+        payload: r#"{"id": "evt_2", "type": "invoice.payment_failed"}"#,
+        expected: &[("chase", "Success", "about evt_2"), ("book", "Success", "")],
+    },
+    Example {
+        file: "slack-command",
+        payload: "command=%2Fserver&text=uptime&user_name=ada",
+        expected: &[("answer", "Success", "ada asked for uptime")],
+    },
+    Example {
+        file: "alertmanager",
+        payload: r#"{"alerts": [
+            {"status": "firing", "labels": {"alertname": "DiskAlmostFull"}},
+            {"status": "firing", "labels": {"alertname": "../escape"}},
+            {"status": "resolved", "labels": {"alertname": "Gone"}}]}"#,
+        expected: &[("remedy", "Success", "DiskAlmostFull: running the remedy\nremedied")],
+    },
+    Example {
+        file: "image-update",
+        payload: r#"{"push_data": {"tag": "stable"}}"#,
+        expected: &[("pull", "Success", "docker pull --quiet"), ("restart", "Success", "--wait")],
+    },
+    Example {
+        file: "nightly-backup",
+        payload: "",
+        expected: &[("archive", "Success", "tar.gz"), ("prune", "Success", "")],
+    },
+    Example {
+        file: "fan-out",
+        payload: "1234",
+        expected: &[("publish", "Success", "publishing 4 bytes"), ("clean-up", "Success", "")],
+    },
+    Example {
+        file: "ask-a-model",
+        payload: r#"{"event": "a disk has failed"}"#,
+        expected: &[("ask", "Success", "a disk has failed"), ("deliver", "Success", "words")],
+    },
+];
+
+/// An executable file.
+fn script(path: &Path, text: &str) {
+    fs::write(path, text).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+/// The directories that the examples name, and stand-ins for the programs that they start.
+fn prepare(root: &Path) {
+    fs::create_dir(root).unwrap();
+    for directory in ["bin", "site", "books", "remedies", "data", "backups", "shop"] {
+        fs::create_dir(root.join(directory)).unwrap();
+    }
+    for (name, answer) in [("git", ""), ("docker", "echo docker \"$@\""), ("ollama", "cat")] {
+        script(&root.join("bin").join(name), &format!("#!/bin/sh\n{answer}\n"));
+    }
+    script(&root.join("site/build.sh"), "#!/bin/sh\necho built\n");
+    script(&root.join("remedies/DiskAlmostFull"), "#!/bin/sh\necho remedied\n");
+    fs::write(root.join("data/file"), "kept").unwrap();
+}
+
+/// The definition of `fleet`, with a `PATH` that leads to the stand-ins.
+fn with_path(server: &Server, fleet: &str, path: &str) -> Value {
+    let (status, shown, _) = finish(server.cli(&["fleet", "show", fleet, "--yaml", "--json"]));
+    assert_eq!(status, 0);
+    let mut definition: Value = serde_json::from_str(&shown).unwrap();
+    for vessel in definition["vessels"].as_object_mut().unwrap().values_mut() {
+        let place = if vessel["source"].is_object() { &mut vessel["source"] } else { vessel };
+        match place["environment"].as_array_mut() {
+            Some(list) => list.push(json!({"name": "PATH", "value": path})),
+            None => place["environment"]["PATH"] = json!(path),
+        }
+    }
+    definition
+}
+
+#[test]
+fn every_example_is_applied_and_does_what_it_says() {
+    let server = Server::start();
+    let api = server.api();
+    let root = server.scratch().join("srv");
+    prepare(&root);
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+    let path = format!("{}/bin:{}:/usr/bin:/bin", root.display(), python_directory());
+    for Example { file, payload, expected } in EXAMPLES {
+        let text = fs::read_to_string(examples.join(format!("{file}.yaml"))).unwrap();
+        let fleet = api.apply_yaml(&text.replace("/srv/", &format!("{}/", root.display())));
+        let fleet = api.apply(&with_path(&server, &fleet, &path));
+        let hook = api.add_webhook(&fleet);
+        let run = api.wait_ended(&hook.post(server.hooks(), &[], payload.as_bytes()));
+        api.delete(&format!("/api/v1/fleets/{fleet}")).expect(200);
+        for (vessel, status, words) in expected {
+            let output = api.output(&run, vessel);
+            assert_eq!(vessel_of(&run, vessel)["status"], *status, "{file}, {vessel}: {output}");
+            assert!(output.contains(words), "{file}, {vessel}: {output}");
+        }
+    }
+}
+
+#[test]
+fn every_example_is_in_the_test_and_in_the_list() {
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+    let list = fs::read_to_string(examples.join("README.md")).unwrap();
+    for entry in fs::read_dir(examples).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        let Some(file) = name.strip_suffix(".yaml") else { continue };
+        assert!(EXAMPLES.iter().any(|example| example.file == file), "{name} is not run");
+        assert!(list.contains(&format!("({name})")), "{name} is not in examples/README.md");
+    }
+}
