@@ -1,5 +1,5 @@
 //! Every bound in one place, each with its reason. What an operator may change is a default here
-//! and a setting in [`crate::config`].
+//! and a setting in `config`.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;

@@ -3,78 +3,56 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// What a layer may name below `crate::`, besides itself and [`FOUNDATION`].
-const LAYERS: [(&str, &[&str]); 17] = [
-    ("domain", &[]),
-    ("archive", &[]),
-    ("admission", &[]),
-    ("queue", &[]),
-    ("fleet_file", &[]),
-    ("storage", &["archive", "fatal"]),
-    ("launch", &["memory"]),
+/// The rooms, and which others each of them may name.
+const ROOMS: [(&str, &[&str]); 13] = [
+    ("model", &[]),
+    ("os", &["model"]),
+    ("config", &["model", "os"]),
+    ("scheduler", &["model"]),
+    ("store", &["model", "os"]),
+    ("runner", &["model", "os"]),
+    ("listener", &["model", "os"]),
+    ("fleet_file", &["config", "model", "os"]),
+    ("engine", &["config", "fleet_file", "model", "os", "runner", "scheduler", "store"]),
+    ("notify", &["config", "engine", "model", "os", "runner"]),
     (
-        "engine",
-        &[
-            "admission",
-            "archive",
-            "config",
-            "fatal",
-            "fleet_file",
-            "launch",
-            "queue",
-            "secrets",
-            "storage",
-        ],
+        "diagnostics",
+        &["config", "engine", "listener", "model", "notify", "os", "runner", "store"],
     ),
-    ("gate", &["logging"]),
-    ("notify", &["engine", "launch", "secrets", "trust"]),
-    ("doctor", &["admission", "config", "descriptors", "engine", "launch", "notify", "storage"]),
-    (
-        "http",
-        &["admission", "doctor", "engine", "fatal", "fleet_file", "gate", "logging", "notify"],
-    ),
-    ("config", &[]),
-    ("secrets", &[]),
-    ("systemd", &[]),
-    ("restore", &["archive", "launch", "storage"]),
+    ("web", &["diagnostics", "engine", "fleet_file", "listener", "model", "os"]),
     (
         "cli",
         &[
-            "activation",
-            "archive",
             "config",
-            "daemon",
-            "doctor",
+            "diagnostics",
+            "engine",
             "fleet_file",
-            "restore",
-            "terminal",
-            "trust",
+            "listener",
+            "model",
+            "notify",
+            "os",
+            "runner",
+            "store",
+            "web",
         ],
     ),
 ];
-
-/// What everybody may name.
-const FOUNDATION: [&str; 7] =
-    ["clock", "domain", "duration", "limits", "metrics", "random", "size"];
 
 #[test]
 fn imports_point_one_way() {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut wrong = Vec::new();
-    for (layer, allowed) in LAYERS {
-        let mut files = vec![source.join(format!("{layer}.rs"))];
-        collect(&source.join(layer), &mut files);
+    for (room, allowed) in ROOMS {
+        let mut files = Vec::new();
+        collect(&source.join(room), &mut files);
+        assert!(!files.is_empty(), "there is no room called {room}");
         for file in files {
             let text = fs::read_to_string(&file).expect("a source file");
             for named in text.split("crate::").skip(1) {
                 let end = named.find(|it: char| !it.is_alphanumeric() && it != '_');
                 let named = &named[..end.unwrap_or(named.len())];
-                let is_module = named.starts_with(|it: char| it.is_ascii_lowercase());
-                if is_module
-                    && named != layer
-                    && !FOUNDATION.contains(&named)
-                    && !allowed.contains(&named)
-                {
+                let is_room = named.starts_with(|it: char| it.is_ascii_lowercase());
+                if is_room && named != room && !allowed.contains(&named) {
                     wrong.push(format!("{} names crate::{named}", file.display()));
                 }
             }
