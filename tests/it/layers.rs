@@ -15,10 +15,7 @@ const ROOMS: [(&str, &[&str]); 13] = [
     ("fleet_file", &["config", "model", "os"]),
     ("engine", &["config", "fleet_file", "model", "os", "runner", "scheduler", "store"]),
     ("notify", &["config", "engine", "model", "os", "runner"]),
-    (
-        "diagnostics",
-        &["config", "engine", "listener", "model", "notify", "os", "runner", "store"],
-    ),
+    ("diagnostics", &["config", "engine", "listener", "model", "notify", "os", "runner", "store"]),
     ("web", &["diagnostics", "engine", "fleet_file", "listener", "model", "os"]),
     (
         "cli",
