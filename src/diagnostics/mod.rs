@@ -172,7 +172,7 @@ fn notifications(engine: &Engine, rules: &Rules, sandbox: &Sandbox) -> Vec<Findi
     });
     let commands = rules.commands.iter().flat_map(|command| {
         let program = Program::Command(vec![command.clone()]);
-        let found = engine.foresee_errand(&program, sandbox).into_iter();
+        let found = engine.foresee_helper(&program, sandbox).into_iter();
         found.map(|finding| Finding { check: CHECK.to_owned(), ..finding })
     });
     refused.chain(commands).collect()

@@ -72,7 +72,7 @@ impl Engine {
     }
 
     /// What would be in the way of a program of the operator's, an absolute path.
-    pub fn foresee_errand(&self, program: &Program, sandbox: &Sandbox) -> Vec<Finding> {
+    pub fn foresee_helper(&self, program: &Program, sandbox: &Sandbox) -> Vec<Finding> {
         let draft = Draft { program, working_directory: None, user: None, environment: &[] };
         self.launcher.foresee(&draft, sandbox)
     }

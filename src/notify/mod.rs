@@ -22,7 +22,7 @@ use crate::model::notification::{
     EmailNotifications, Format, NotificationRecord, Recipient, Retry, Target,
 };
 use crate::model::variable::{SecretName, VariableValue};
-use crate::runner::errand::Errand;
+use crate::runner::helper_process::HelperProcess;
 use crate::runner::process::VesselLimits;
 use crate::runner::stop::{Stop, StopSignal};
 
@@ -217,7 +217,7 @@ impl NotifierSettings {
     ) -> Result<bool, Failed> {
         self.rules.check_command(command).map_err(Failed::for_good)?;
         let payload = self.payload(delivery);
-        let errand = Errand {
+        let helper = HelperProcess {
             limits: self.vessel_limits,
             instance,
             run: delivery.record.run,
@@ -227,7 +227,7 @@ impl NotifierSettings {
             timeout: NOTIFICATION_COMMAND_TIMEOUT,
             kill_grace: self.kill_grace,
         };
-        errand.run(delivery.stop).map_err(Failed::for_now)
+        helper.run(delivery.stop).map_err(Failed::for_now)
     }
 
     fn mail(

@@ -13,13 +13,13 @@ use rustix::io::Errno;
 use super::Draft;
 use super::hint::{existing, named};
 use super::reason::Reason;
-use super::refusal::{
-    Whom, closed_directory, closed_way, directory_refusal, first_bytes, forbidden, missing, plain,
-    unknown_format,
-};
 use super::resolve::{interpreter, interpreter_of, interpreter_path, path_of, resolve};
 use super::sandbox::{Obstacle, Sandbox};
 use super::shim::try_to_become;
+use super::start_error::{
+    VesselUser, closed_directory, closed_path, directory_error, first_bytes, forbidden, missing,
+    plain, unknown_format,
+};
 use super::user::{Identity, identity};
 use crate::model::finding::{Finding, Level};
 use crate::model::fleet::Program;
@@ -51,7 +51,7 @@ pub(super) fn foresee(draft: &Draft<'_>, allowed: &[String], sandbox: &Sandbox) 
             return vec![Finding::problem(CHECK, format!("user: {what}"), remedy)];
         }
     };
-    let user = Whom { name: draft.user, identity: identity.as_ref() };
+    let user = VesselUser { name: draft.user, identity: identity.as_ref() };
     let vessel = Vessel { draft, user, sandbox };
     let mut findings = Vec::new();
     if let Some(directory) = vessel.known_directory()
@@ -74,7 +74,7 @@ pub(super) fn foresee(draft: &Draft<'_>, allowed: &[String], sandbox: &Sandbox) 
 /// A vessel, and what it would find.
 struct Vessel<'a> {
     draft: &'a Draft<'a>,
-    user: Whom<'a>,
+    user: VesselUser<'a>,
     sandbox: &'a Sandbox,
 }
 
@@ -86,7 +86,7 @@ impl Vessel<'_> {
 
     fn directory(&self, path: &Path) -> Option<Finding> {
         let shown = path.display();
-        if let Some(reason) = directory_refusal(path) {
+        if let Some(reason) = directory_error(path) {
             let Reason { what, mut remedy } = reason;
             if self.sandbox.is_container() && !path.exists() {
                 remedy = format!("{remedy}; or {}", self.sandbox.mounting(path, "").text());
@@ -164,7 +164,7 @@ impl Vessel<'_> {
                 false => missing(path, directory, &plain(&error), user),
             }
         })?;
-        if let Some(reason) = closed_way(path, &denied, user) {
+        if let Some(reason) = closed_path(path, &denied, user) {
             return Err(reason);
         }
         if self.denies(path) {

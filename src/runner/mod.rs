@@ -12,10 +12,10 @@ use crate::model::fleet::Program;
 use crate::model::ids::{InstanceId, RunId, VesselRunId};
 
 mod checkout;
-pub mod errand;
 mod feed;
 mod foresee;
 mod group;
+pub mod helper_process;
 mod hint;
 mod mark;
 pub mod mounts;
@@ -25,12 +25,12 @@ pub mod output;
 pub mod process;
 mod process_table;
 mod reason;
-mod refusal;
 mod resolve;
 pub mod sandbox;
 mod script;
 pub mod shim;
 pub mod shortage;
+mod start_error;
 pub mod stop;
 mod termination;
 mod tree;
@@ -197,7 +197,7 @@ pub fn parameter_file_names(run: RunId) -> (String, String) {
     (format!("{run}.webhook_headers"), format!("{run}.webhook_body"))
 }
 
-/// Why a work directory could not be made ready; [`refusal::no_work_directory`] puts it into words.
+/// Why a work directory could not be made ready; [`start_error::no_work_directory`] puts it into words.
 #[derive(Debug)]
 struct DirectoryError {
     action: &'static str,

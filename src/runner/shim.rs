@@ -30,8 +30,8 @@ use serde::{Deserialize, Serialize};
 
 use super::mark::Mark;
 use super::reason::Reason;
-use super::refusal::plain;
 use super::resolve::Resolved;
+use super::start_error::plain;
 use super::user::{Identity, pass_capabilities_on, remedy_of_failure};
 use crate::model::confinement::{Confinement, Limits};
 use crate::model::limits::SHIM_TIME_MAX;
@@ -52,7 +52,7 @@ const REPORT_BYTES_MAX: usize = 1024;
 /// What the shim is to do.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Orders {
-    /// Whom to become; `None`: nobody else.
+    /// The user to become; `None`: the server's own.
     pub identity: Option<Identity>,
     pub confinement: Confinement,
     /// The soft and the hard limit of open files unless the confinement has one; `None`: the

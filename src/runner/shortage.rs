@@ -12,7 +12,7 @@ use rustix::fs::Mode;
 use rustix::io::Errno;
 
 use super::reason::Reason;
-use super::refusal::plain;
+use super::start_error::plain;
 use crate::model::limits::{LAUNCH_FREE_BYTES_MIN, LAUNCH_FREE_INODES_MIN};
 
 /// Descriptors that a vessel takes at most while it is started.
@@ -94,7 +94,7 @@ pub(super) fn find(work_dir: &Path, bytes: u64) -> Option<String> {
     lack_of_room(work_dir, bytes)
         .or_else(|| try_directory(work_dir).err().map(|error| in_directory(work_dir, &error)))
         .or_else(|| {
-            try_descriptors().err().map(|errno| super::refusal::no_descriptors(&errno.into()))
+            try_descriptors().err().map(|errno| super::start_error::no_descriptors(&errno.into()))
         })
         .or_else(|| try_process().err().map(|error| no_process(&error)))
 }

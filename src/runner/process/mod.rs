@@ -25,11 +25,11 @@ use super::mark::Mark;
 use super::oom::{self, OomKills};
 use super::orphans::with_usual_signals;
 use super::output::LiveOutput;
-use super::refusal::{self, Whom};
 use super::resolve::{Resolved, resolve};
 use super::sandbox::Sandbox;
 use super::shim::{self, Orders, Step};
 use super::shortage::{self, Shortage, StartError};
+use super::start_error::{self, VesselUser};
 use super::stop::{Stop, StopSignal};
 use super::termination::{Termination, named};
 use super::user::{Identity, identity, pass_capabilities_on};
@@ -55,7 +55,7 @@ pub struct ProcessLauncherSettings {
     /// Bytes of output kept per attempt.
     pub max_output_bytes: u64,
     pub vessel_limits: VesselLimits,
-    /// The names of those whom vessels may run as, besides the server's own user.
+    /// The names of the users that vessels may run as, besides the server's own user.
     pub allowed_users: Vec<String>,
 }
 
@@ -99,7 +99,7 @@ impl ProcessLauncher {
         }
         if !settings.allowed_users.is_empty() {
             open_to_others(&settings.work_dir)?;
-            refusal::warn_of_other_users(&settings.work_dir);
+            start_error::warn_of_other_users(&settings.work_dir);
         }
         let work_directories = WorkDirectories::new(settings.work_dir.clone());
         let spawning = Arc::new(Histogram::of_durations(&LATENCY_BOUNDS));
@@ -200,7 +200,7 @@ impl ProcessLauncher {
     /// The server owns the place of the work directories, so that no vessel is to blame when one
     /// cannot be made there. Quotas of other users are theirs.
     fn no_work_directory(&self, error: &DirectoryError, launch: &Launch<'_>) -> StartError {
-        let reason = refusal::no_work_directory(error);
+        let reason = start_error::no_work_directory(error);
         let is_full = error.source.kind() == io::ErrorKind::StorageFull;
         if is_full && shortage::never_fits(&self.settings.work_dir, work_bytes(launch)) {
             return StartError::Vessel(reason);
@@ -404,7 +404,7 @@ impl<'a> Start<'a, '_> {
         let mut child =
             with_usual_signals(|| command.spawn()).map_err(|error| match error.kind() {
                 io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => {
-                    StartError::Vessel(refusal::no_shim(&error))
+                    StartError::Vessel(start_error::no_shim(&error))
                 }
                 _ => StartError::of(&error, self.reason(&error, None)),
             })?;
@@ -419,8 +419,8 @@ impl<'a> Start<'a, '_> {
         let reason = match &failure.step {
             Step::Program => self.reason(&error, identity),
             step => {
-                let whom = Whom { name: launch.user, identity };
-                refusal::of_shim(step, &error, directory, whom)
+                let user = VesselUser { name: launch.user, identity };
+                start_error::shim_error(step, &error, directory, user)
             }
         };
         // By now the limits are the vessel's own. Only these are the whole machine's.
@@ -437,7 +437,7 @@ impl<'a> Start<'a, '_> {
 
     fn reason(&self, error: &io::Error, identity: Option<&Identity>) -> String {
         let Self { launch, program, directory, .. } = self;
-        refusal::reason(error, program, directory, launch, identity)
+        start_error::reason(error, program, directory, launch, identity)
     }
 }
 
@@ -448,14 +448,14 @@ fn watch(mut child: Child) -> Result<(OwnedFd, Pid), StartError> {
         // A vessel that cannot be watched must not run.
         ProcessGroup::led_by(leader).signal(Signal::KILL);
         let _ = child.wait();
-        let reason = refusal::no_descriptors(&errno.into());
+        let reason = start_error::no_descriptors(&errno.into());
         StartError::Machine(Shortage { reason, has_started: true })
     })
 }
 
 /// The error of a start for which no pipe or other descriptor could be made.
 fn no_descriptors(error: &io::Error) -> StartError {
-    StartError::of(error, refusal::no_descriptors(error))
+    StartError::of(error, start_error::no_descriptors(error))
 }
 
 /// One pipe for both output streams, so that their order is kept: our end, and the vessel's. Our

@@ -24,7 +24,7 @@ const DIRECTORY: &str = "/";
 const LAST_WORDS_BYTES: usize = 300;
 
 /// A program to run, and what it reads.
-pub struct Errand<'a> {
+pub struct HelperProcess<'a> {
     /// The server that it runs for.
     pub instance: InstanceId,
     /// The run that it is about.
@@ -40,7 +40,7 @@ pub struct Errand<'a> {
     pub limits: VesselLimits,
 }
 
-impl Errand<'_> {
+impl HelperProcess<'_> {
     /// Runs the program to its end. True when it exited with 0; false when `stop` ended it.
     ///
     /// # Errors

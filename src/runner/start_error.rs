@@ -30,8 +30,8 @@ pub(super) fn reason(
     identity: Option<&Identity>,
 ) -> String {
     let says = plain(error);
-    let user = Whom { name: launch.user, identity };
-    if let Some(reason) = directory_refusal(directory) {
+    let user = VesselUser { name: launch.user, identity };
+    if let Some(reason) = directory_error(directory) {
         return with_obstacle(&reason, directory);
     }
     let path = program.path.display();
@@ -68,7 +68,12 @@ pub(super) fn reason(
 }
 
 /// The reason when the shim came no further than `step`.
-pub(super) fn of_shim(step: &Step, error: &io::Error, directory: &Path, user: Whom<'_>) -> String {
+pub(super) fn shim_error(
+    step: &Step,
+    error: &io::Error,
+    directory: &Path,
+    user: VesselUser<'_>,
+) -> String {
     let says = plain(error);
     match step {
         Step::Orders | Step::Session => {
@@ -83,7 +88,7 @@ pub(super) fn of_shim(step: &Step, error: &io::Error, directory: &Path, user: Wh
              allows: lower it, or raise the server's own limit"
         ),
         Step::User => format!("user: {says}: this server cannot become {user}"),
-        Step::Directory => match directory_refusal(directory) {
+        Step::Directory => match directory_error(directory) {
             Some(reason) => with_obstacle(&reason, directory),
             None => {
                 let closed = user.first_closed(directory).unwrap_or(directory);
@@ -119,7 +124,7 @@ pub(super) fn no_shim(error: &io::Error) -> String {
 
 /// Tells an operator who allows vessels of other users what they will miss.
 pub(super) fn warn_of_other_users(work_dir: &Path) {
-    if let Some(closed) = SOMEBODY_ELSE.first_closed(work_dir) {
+    if let Some(closed) = OTHER_USERS.first_closed(work_dir) {
         let (work_dir, closed) = (work_dir.display(), closed.display());
         log::warn!(work_dir:%, closed:%; "vessels of other users cannot reach their work directories; chmod o+x the closed one, or set work_dir to a place that others can pass to");
     }
@@ -130,9 +135,9 @@ pub(super) fn warn_of_other_users(work_dir: &Path) {
     }
 }
 
-/// Whom a vessel runs as.
+/// The user that a vessel runs as.
 #[derive(Clone, Copy)]
-pub(super) struct Whom<'a> {
+pub(super) struct VesselUser<'a> {
     /// `None`: the server's own user.
     pub name: Option<&'a str>,
     /// `None`: the server's own user, or nobody in particular.
@@ -140,9 +145,9 @@ pub(super) struct Whom<'a> {
 }
 
 /// Nobody in particular.
-const SOMEBODY_ELSE: Whom<'static> = Whom { name: None, identity: None };
+const OTHER_USERS: VesselUser<'static> = VesselUser { name: None, identity: None };
 
-impl Whom<'_> {
+impl VesselUser<'_> {
     /// The first directory on the way to `path` that they may not pass through.
     pub fn first_closed(self, path: &Path) -> Option<&Path> {
         path.ancestors().filter(|directory| !self.may(directory, 0o1)).last()
@@ -167,7 +172,7 @@ impl Whom<'_> {
     }
 }
 
-impl fmt::Display for Whom<'_> {
+impl fmt::Display for VesselUser<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.name {
             None => f.write_str("the server's user"),
@@ -199,7 +204,7 @@ fn with_obstacle(reason: &Reason, path: &Path) -> String {
 }
 
 /// What is wrong with the working directory, if anything is.
-pub(super) fn directory_refusal(directory: &Path) -> Option<Reason> {
+pub(super) fn directory_error(directory: &Path) -> Option<Reason> {
     let shown = directory.display();
     match fs::metadata(directory) {
         Err(error) => Some(Reason::new(
@@ -223,7 +228,7 @@ pub(super) fn closed_directory(
     directory: &Path,
     closed: &Path,
     says: &str,
-    user: Whom<'_>,
+    user: VesselUser<'_>,
 ) -> Reason {
     let (shown, closed) = (directory.display(), closed.display());
     Reason::new(
@@ -237,7 +242,7 @@ pub(super) fn closed_directory(
 
 /// What keeps `user` from the program at `path`, if a directory on the way does. Of the server's own
 /// user the kernel knows better, which looks at capabilities as well.
-pub(super) fn closed_way(path: &Path, says: &str, user: Whom<'_>) -> Option<Reason> {
+pub(super) fn closed_path(path: &Path, says: &str, user: VesselUser<'_>) -> Option<Reason> {
     let parent = path.parent().filter(|_| user.identity.is_some())?;
     let (shown, closed) = (path.display(), user.first_closed(parent)?.display());
     Some(Reason::new(
@@ -247,7 +252,7 @@ pub(super) fn closed_way(path: &Path, says: &str, user: Whom<'_>) -> Option<Reas
 }
 
 /// ENOENT: the file itself is not there, or what it needs to run is not.
-pub(super) fn missing(path: &Path, directory: &Path, says: &str, user: Whom<'_>) -> Reason {
+pub(super) fn missing(path: &Path, directory: &Path, says: &str, user: VesselUser<'_>) -> Reason {
     let shown = path.display();
     if path.symlink_metadata().is_err() {
         return Reason::new(
@@ -288,8 +293,8 @@ pub(super) fn missing(path: &Path, directory: &Path, says: &str, user: Whom<'_>)
 }
 
 /// EACCES: a directory, no permission, or a file system that forbids execution.
-pub(super) fn forbidden(path: &Path, says: &str, user: Whom<'_>) -> Reason {
-    if let Some(reason) = closed_way(path, says, user) {
+pub(super) fn forbidden(path: &Path, says: &str, user: VesselUser<'_>) -> Reason {
+    if let Some(reason) = closed_path(path, says, user) {
         return reason;
     }
     let shown = path.display();
@@ -338,7 +343,7 @@ pub(super) fn unknown_format(path: &Path, says: &str, start: Option<&[u8]>) -> R
 
 /// The beginning of a regular file; `None` for anything else, which reading might block on, and of
 /// what `user` may not read.
-pub(super) fn first_bytes(path: &Path, user: Whom<'_>) -> Option<Vec<u8>> {
+pub(super) fn first_bytes(path: &Path, user: VesselUser<'_>) -> Option<Vec<u8>> {
     // Before it is opened, for to open a device may do something.
     if !fs::metadata(path).ok()?.is_file() || !user.reads(path) {
         return None;
@@ -360,7 +365,7 @@ mod tests {
 
     use super::*;
 
-    const OWN: Whom<'static> = Whom { name: None, identity: None };
+    const OWN: VesselUser<'static> = VesselUser { name: None, identity: None };
 
     #[test]
     fn nothing_is_read_that_might_block_or_be_somebody_elses() {
@@ -372,7 +377,7 @@ mod tests {
         fs::write(at("script"), "#!/secret/place\n").unwrap();
         symlink(at("script"), at("link")).unwrap();
         let identity = Identity { uid: 12_345, gid: 12_345, groups: vec![12_345] };
-        let stranger = Whom { name: Some("stranger"), identity: Some(&identity) };
+        let stranger = VesselUser { name: Some("stranger"), identity: Some(&identity) };
         for (mode, is_shown) in [(0o600, false), (0o750, false), (0o755, true)] {
             fs::set_permissions(at("script"), Permissions::from_mode(mode)).unwrap();
             for name in ["script", "link"] {
