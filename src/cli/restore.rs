@@ -13,7 +13,7 @@ use super::locate::start_command;
 use super::output::{advise, command, print, print_as_json, printable};
 use super::progress::{Metered, Progress, human_size};
 use crate::config::default_data_directory;
-use crate::store::backup::restore::{self, Restored, Verified};
+use crate::store::backup::restore::{self, RestoredRows, VerifiedBackup};
 
 /// Arguments of `restore`.
 #[derive(Debug, clap::Args)]
@@ -114,8 +114,8 @@ fn seekable(mut file: File, data_dir: &Path) -> io::Result<File> {
     Ok(copy)
 }
 
-fn report_verified(arguments: &RestoreArgs, verified: &Verified) -> anyhow::Result<Outcome> {
-    let Verified { header, totals, bytes } = verified;
+fn report_verified(arguments: &RestoreArgs, verified: &VerifiedBackup) -> anyhow::Result<Outcome> {
+    let VerifiedBackup { header, totals, bytes } = verified;
     if arguments.json {
         print_as_json(&json!({
             "file": arguments.file.to_string_lossy(), "bytes": bytes, "created_at": header.created_at,
@@ -135,8 +135,8 @@ fn report_verified(arguments: &RestoreArgs, verified: &Verified) -> anyhow::Resu
 }
 
 /// How much is in a backup.
-pub(super) fn amount(verified: &Verified) -> String {
-    let Verified { totals, bytes, .. } = verified;
+pub(super) fn amount(verified: &VerifiedBackup) -> String {
+    let VerifiedBackup { totals, bytes, .. } = verified;
     let size = human_size(*bytes);
     format!("{} rows, {} output files, {size}", totals.row_changes, totals.files)
 }
@@ -144,11 +144,11 @@ pub(super) fn amount(verified: &Verified) -> String {
 fn report_restored(
     arguments: &RestoreArgs,
     data_dir: &Path,
-    verified: &Verified,
-    restored: Restored,
+    verified: &VerifiedBackup,
+    restored: RestoredRows,
 ) -> anyhow::Result<Outcome> {
-    let Restored { fleets, webhooks, runs, unfinished } = restored;
-    let Verified { header, totals, bytes } = verified;
+    let RestoredRows { fleets, webhooks, runs, unfinished } = restored;
+    let VerifiedBackup { header, totals, bytes } = verified;
     if arguments.json {
         print_as_json(&json!({
             "data_dir": data_dir.to_string_lossy(), "bytes": bytes, "created_at": header.created_at,

@@ -4,14 +4,14 @@ use std::path::Path;
 
 use super::directory::rounded;
 use crate::model::finding::Finding;
-use crate::store::{DirectoryError, Verified};
+use crate::store::{DirectoryError, VerifyReport};
 
 const CHECK: &str = "database";
 const RESTORE: &str = "restore a backup; the rest can be read and served meanwhile";
 
 /// What to make of it.
-pub(super) fn judge(verified: &Verified) -> Vec<Finding> {
-    let Verified { read, runs, damages, damage, orphans, is_cut_short } = verified;
+pub(super) fn judge(verified: &VerifyReport) -> Vec<Finding> {
+    let VerifyReport { read, runs, damages, damage, orphans, is_cut_short } = verified;
     let mut findings: Vec<Finding> =
         damage.iter().map(|what| Finding::problem(CHECK, what, RESTORE)).collect();
     let unnamed = damages.saturating_sub(damage.len() as u64);
@@ -88,15 +88,18 @@ mod tests {
 
     #[test]
     fn damage_is_a_problem_and_what_is_lost_in_space_is_not() {
-        let levels = |verified: Verified| -> Vec<Level> {
+        let levels = |verified: VerifyReport| -> Vec<Level> {
             judge(&verified).into_iter().map(|finding| finding.level).collect()
         };
-        assert_eq!(levels(Verified::default()), [Level::Ok]);
+        assert_eq!(levels(VerifyReport::default()), [Level::Ok]);
         let damage = vec!["a".to_owned(), "b".to_owned()];
-        let damaged = Verified { damages: 7, damage, ..Verified::default() };
+        let damaged = VerifyReport { damages: 7, damage, ..VerifyReport::default() };
         assert_eq!(levels(damaged), [Level::Problem; 3]);
-        assert_eq!(levels(Verified { orphans: 1, ..Verified::default() }), [Level::Warning]);
-        let cut = Verified { is_cut_short: true, ..Verified::default() };
+        assert_eq!(
+            levels(VerifyReport { orphans: 1, ..VerifyReport::default() }),
+            [Level::Warning]
+        );
+        let cut = VerifyReport { is_cut_short: true, ..VerifyReport::default() };
         assert_eq!(levels(cut), [Level::Warning]);
     }
 }

@@ -18,7 +18,9 @@ use crate::runner::mounts::Mounts;
 use crate::runner::output::has_output;
 use crate::runner::sandbox::Sandbox;
 use crate::runner::user;
-use crate::store::{OUTPUT_DIRECTORY, OpenError, Progress, Watch, verify_directory};
+use crate::store::{
+    OUTPUT_DIRECTORY, OpenError, VerifyCallbacks, VerifyProgress, verify_directory,
+};
 
 mod capacity;
 mod clock;
@@ -80,7 +82,10 @@ pub fn examine(engine: &Engine, facts: &Facts) -> Vec<Finding> {
 
 /// The content of the database, all of it, which may take a while: `go_on` hears of the progress,
 /// and false ends it.
-pub fn examine_database(engine: &Engine, go_on: impl FnMut(Progress) -> bool) -> Vec<Finding> {
+pub fn examine_database(
+    engine: &Engine,
+    go_on: impl FnMut(VerifyProgress) -> bool,
+) -> Vec<Finding> {
     match engine.verify(go_on) {
         Ok(verified) => database::judge(&verified),
         Err(error) => vec![database::unreadable(&error.to_string())],
@@ -104,7 +109,7 @@ pub fn examine_without_server(settings: &Settings) -> Vec<Finding> {
 /// The content of a database that no server has open; see [`examine_database`].
 pub fn examine_database_in(
     data_dir: &Path,
-    mut go_on: impl FnMut(Progress) -> bool,
+    mut go_on: impl FnMut(VerifyProgress) -> bool,
 ) -> Vec<Finding> {
     if let Some(owner) = directory::other_owner(data_dir) {
         // What sled leaves would be ours, and the server could not read it.
@@ -112,7 +117,7 @@ pub fn examine_database_in(
     }
     let output_dir = data_dir.join(OUTPUT_DIRECTORY);
     let has_output_file = |vessel_run, attempt| has_output(&output_dir, vessel_run, attempt);
-    let mut watch = Watch { step: &mut go_on, has_output_file: &has_output_file };
+    let mut watch = VerifyCallbacks { step: &mut go_on, has_output_file: &has_output_file };
     match verify_directory(data_dir, &mut watch) {
         Ok(verified) => database::judge(&verified),
         Err(OpenError::Directory(error)) => vec![database::not_opened(&error)],

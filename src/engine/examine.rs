@@ -15,7 +15,7 @@ use crate::model::variable::{SecretName, VariableValue};
 use crate::runner::Draft;
 use crate::runner::output::has_output;
 use crate::runner::sandbox::Sandbox;
-use crate::store::{Progress, StorageError, Verified, Watch};
+use crate::store::{StorageError, VerifyCallbacks, VerifyProgress, VerifyReport};
 
 const FLEETS: &str = "fleets";
 const SECRETS: &str = "secrets";
@@ -149,8 +149,8 @@ impl Engine {
     /// When the database cannot be read any further.
     pub fn verify(
         &self,
-        mut go_on: impl FnMut(Progress) -> bool,
-    ) -> Result<Verified, StorageError> {
+        mut go_on: impl FnMut(VerifyProgress) -> bool,
+    ) -> Result<VerifyReport, StorageError> {
         let mut began_at = Instant::now();
         let mut step = |progress| {
             std::thread::sleep(began_at.elapsed().min(Duration::from_secs(1)));
@@ -160,7 +160,8 @@ impl Engine {
         };
         let directory = &self.settings.output_dir;
         let has_output_file = |vessel_run, attempt| has_output(directory, vessel_run, attempt);
-        self.storage.verify(&mut Watch { step: &mut step, has_output_file: &has_output_file })
+        self.storage
+            .verify(&mut VerifyCallbacks { step: &mut step, has_output_file: &has_output_file })
     }
 }
 

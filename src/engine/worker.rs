@@ -12,7 +12,7 @@ use crate::engine::request::StoredRequest;
 use crate::engine::{AttemptEnd, Decisions, Engine, Phase, Running};
 use crate::model::change::Change;
 use crate::model::fleet::Delivery;
-use crate::model::limits::{ARGUMENT_BYTES_MAX, COMPANY};
+use crate::model::limits::{ARGUMENT_BYTES_MAX, COMMIT_SIBLINGS};
 use crate::model::run::{End, OutputPlace, OutputRecord, RunRecord};
 use crate::runner::output::{CapturedOutput, Kept, LiveOutput};
 use crate::runner::shortage::Shortage;
@@ -303,8 +303,8 @@ impl Engine {
             next = self.claim(&mut decisions, stop, &mut changes);
         }
         // Where enough others are at work, some may well end soon.
-        let ticket = match self.at_work.load(Ordering::Relaxed) + 1 >= COMPANY {
-            true => self.storage.commit_patiently(changes),
+        let ticket = match self.at_work.load(Ordering::Relaxed) + 1 >= COMMIT_SIBLINGS {
+            true => self.storage.commit_delayed(changes),
             false => self.storage.commit(changes),
         };
         drop(decisions);

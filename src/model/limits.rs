@@ -98,13 +98,13 @@ pub const SLICE_BYTES: usize = 256 * 1024;
 /// Whoever comes when the queue is full waits to hand over.
 pub const COMMIT_QUEUE_MAX: usize = 1024;
 /// Ends of vessels that share a commit, when so many are there before the committer has waited for
-/// [`COMPANY_WAIT_MAX`]. A sync costs the same whatever it covers, and of short vessels only two meet
+/// [`COMMIT_DELAY_MAX`]. A sync costs the same whatever it covers, and of short vessels only two meet
 /// by themselves: with four, eight workers get through a queue of them a fifteenth faster, sixteen a
 /// tenth. With more, too few are at work.
-pub const COMPANY: usize = 4;
+pub const COMMIT_SIBLINGS: usize = 4;
 /// Nor longer than two commits like the last one: where those are fast, little is saved by sharing
 /// one.
-pub const COMPANY_WAIT_MAX: Duration = Duration::from_millis(2);
+pub const COMMIT_DELAY_MAX: Duration = Duration::from_millis(2);
 /// A commit that takes longer has hung (a full disk can do that to sled for ever).
 pub const COMMIT_STALL_MAX: Duration = Duration::from_secs(30);
 /// Cache of the database: its own default of 1 GB has no place in a small daemon.
@@ -385,7 +385,7 @@ pub const BACKUP_FRAME_BYTES: usize = 256 * 1024;
 pub const BACKUP_FRAME_BYTES_MAX: usize = 1 << 20;
 /// Bytes of what is committed while a backup is made, which its receiver is to get as well: many
 /// minutes of as much as one machine accepts. A receiver that is slower than that is given up.
-pub const BACKUP_REDO_BYTES_MAX: u64 = 4 << 30;
+pub const CHANGE_LOG_BYTES_MAX: u64 = 4 << 30;
 /// Answers of the admin API that last beside its followers: the one backup that may be made.
 pub const BACKUPS_MAX: usize = 1;
 /// Rows that a backup reads between two looks at whether it may go on.

@@ -12,37 +12,37 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::model::change::Change;
 use crate::model::limits::{
-    COMMIT_QUEUE_MAX, COMMIT_STALL_MAX, COMPANY, COMPANY_WAIT_MAX, SLICE_BYTES,
+    COMMIT_DELAY_MAX, COMMIT_QUEUE_MAX, COMMIT_SIBLINGS, COMMIT_STALL_MAX, SLICE_BYTES,
 };
 use crate::model::metrics::{Histogram, LATENCY_BOUNDS};
 use crate::os::fatal;
-use crate::store::backup::change_log::Redo;
+use crate::store::backup::change_log::ChangeLog;
 use crate::store::faults::Faults;
 use crate::store::sled::database::Database;
 use crate::store::tables::Rows;
 
 /// Changes on their way to the committer, and whom to tell.
-struct Request {
+struct CommitRequest {
     changes: Vec<Change>,
-    haste: Haste,
-    waiter: Waiter,
+    urgency: Urgency,
+    completion: Completion,
 }
 
-impl Request {
+impl CommitRequest {
     /// The request, and where to wait for it.
-    fn new(changes: Vec<Change>, haste: Haste) -> (Self, Arc<Latch>) {
+    fn new(changes: Vec<Change>, urgency: Urgency) -> (Self, Arc<Latch>) {
         let done = Arc::new(Latch::new());
-        (Self { changes, haste, waiter: Waiter(Arc::clone(&done)) }, done)
+        (Self { changes, urgency, completion: Completion(Arc::clone(&done)) }, done)
     }
 }
 
 /// Whether somebody waits who should not be kept waiting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Haste {
+enum Urgency {
     /// With the next commit.
-    Now,
-    /// With the next one that has some [`COMPANY`], or soon.
-    Soon,
+    Urgent,
+    /// With the next one that has some [`COMMIT_SIBLINGS`], or soon.
+    Delayed,
 }
 
 /// What the committer measures.
@@ -66,7 +66,7 @@ impl Default for CommitInstruments {
 
 /// What has become of a commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Outcome {
+enum CommitOutcome {
     Pending,
     Durable,
     /// The committer has ended without it.
@@ -76,39 +76,39 @@ enum Outcome {
 /// Opens once. A channel would do, but those spin before they sleep, which costs the committer the
 /// processor that everybody waits for.
 struct Latch {
-    outcome: Mutex<Outcome>,
+    outcome: Mutex<CommitOutcome>,
     decided: Condvar,
 }
 
 impl Latch {
     fn new() -> Self {
-        Self { outcome: Mutex::new(Outcome::Pending), decided: Condvar::new() }
+        Self { outcome: Mutex::new(CommitOutcome::Pending), decided: Condvar::new() }
     }
 
     /// Decides what is not decided yet.
-    fn decide(&self, outcome: Outcome) {
+    fn decide(&self, outcome: CommitOutcome) {
         let mut decided = self.outcome.lock().unwrap_or_else(PoisonError::into_inner);
-        if *decided == Outcome::Pending {
+        if *decided == CommitOutcome::Pending {
             *decided = outcome;
             self.decided.notify_one();
         }
     }
 
     /// What has become of it within `timeout`.
-    fn wait(&self, timeout: Duration) -> Outcome {
+    fn wait(&self, timeout: Duration) -> CommitOutcome {
         let outcome = self.outcome.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_pending = |outcome: &mut Outcome| *outcome == Outcome::Pending;
+        let is_pending = |outcome: &mut CommitOutcome| *outcome == CommitOutcome::Pending;
         let waited = self.decided.wait_timeout_while(outcome, timeout, is_pending);
         *waited.unwrap_or_else(PoisonError::into_inner).0
     }
 }
 
 /// The committer's end of a latch. Whoever waits learns of its loss, too.
-struct Waiter(Arc<Latch>);
+struct Completion(Arc<Latch>);
 
-impl Drop for Waiter {
+impl Drop for Completion {
     fn drop(&mut self) {
-        self.0.decide(Outcome::Lost);
+        self.0.decide(CommitOutcome::Lost);
     }
 }
 
@@ -116,26 +116,26 @@ impl Drop for Waiter {
 #[must_use = "the changes are durable only once this has been waited for"]
 pub struct Ticket {
     done: Arc<Latch>,
-    progress: Arc<Progress>,
+    progress: Arc<WriteProgress>,
 }
 
 /// The committer's end that others hold.
 pub struct Committer {
-    requests: Sender<Request>,
-    progress: Arc<Progress>,
+    requests: Sender<CommitRequest>,
+    progress: Arc<WriteProgress>,
     instruments: Arc<CommitInstruments>,
-    redo: Arc<Redo>,
+    change_log: Arc<ChangeLog>,
 }
 
 /// When the write under way began, so that a hang is noticed by those who wait for it: the server
 /// needs no thread, and no wake-ups, to watch over this.
-struct Progress {
+struct WriteProgress {
     origin: Instant,
     /// Milliseconds after `origin`, plus one; 0 while nothing is being written.
     began_millis: AtomicU64,
 }
 
-impl Progress {
+impl WriteProgress {
     fn begin(&self) {
         let millis = u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX - 1);
         self.began_millis.store(millis + 1, Ordering::Release);
@@ -163,15 +163,15 @@ impl Ticket {
     pub fn wait(self) {
         loop {
             match self.done.wait(COMMIT_STALL_MAX) {
-                Outcome::Durable => return,
-                Outcome::Lost => fatal::stop("the committer has ended"),
-                Outcome::Pending if self.progress.elapsed() >= COMMIT_STALL_MAX => {
+                CommitOutcome::Durable => return,
+                CommitOutcome::Lost => fatal::stop("the committer has ended"),
+                CommitOutcome::Pending if self.progress.elapsed() >= COMMIT_STALL_MAX => {
                     fatal::stop(&format!(
                         "a commit has taken over {} s: is the disk full or failing?",
                         COMMIT_STALL_MAX.as_secs()
                     ));
                 }
-                Outcome::Pending => {}
+                CommitOutcome::Pending => {}
             }
         }
     }
@@ -186,53 +186,53 @@ impl Committer {
         database: Arc<Database>,
         faults: Box<dyn Faults>,
     ) -> std::io::Result<(Self, JoinHandle<()>)> {
-        Self::start_with(database, faults, COMPANY_WAIT_MAX)
+        Self::start_with(database, faults, COMMIT_DELAY_MAX)
     }
 
-    /// The same, with so much patience of those who have some.
+    /// The same, with so much delay_max of those who have some.
     fn start_with(
         database: Arc<Database>,
         faults: Box<dyn Faults>,
-        patience: Duration,
+        delay_max: Duration,
     ) -> std::io::Result<(Self, JoinHandle<()>)> {
         let (requests, waiting) = bounded(COMMIT_QUEUE_MAX);
         let progress =
-            Arc::new(Progress { origin: Instant::now(), began_millis: AtomicU64::new(0) });
+            Arc::new(WriteProgress { origin: Instant::now(), began_millis: AtomicU64::new(0) });
         let instruments = Arc::new(CommitInstruments::default());
-        let redo = Arc::<Redo>::default();
-        let mut work = Work {
+        let change_log = Arc::<ChangeLog>::default();
+        let mut work = CommitLoop {
             database,
             requests: waiting,
             progress: Arc::clone(&progress),
             instruments: Arc::clone(&instruments),
-            redo: Arc::clone(&redo),
+            change_log: Arc::clone(&change_log),
             faults,
-            patience,
-            last: patience,
+            delay_max,
+            last_commit: delay_max,
         };
         let thread = thread::Builder::new().name("committer".into()).spawn(move || work.run())?;
-        Ok((Self { requests, progress, instruments, redo }, thread))
+        Ok((Self { requests, progress, instruments, change_log }, thread))
     }
 
     /// Records commits while a backup is being made.
-    pub fn redo(&self) -> &Arc<Redo> {
-        &self.redo
+    pub fn change_log(&self) -> &Arc<ChangeLog> {
+        &self.change_log
     }
 
     /// Hands over `changes`. Commits happen in the order of these calls, so whoever decides calls
     /// this while still holding what the decision was based on.
     pub fn send(&self, changes: Vec<Change>) -> Ticket {
-        self.hand_over(changes, Haste::Now)
+        self.hand_over(changes, Urgency::Urgent)
     }
 
-    /// The same, of what may wait a moment for others to share the commit: see [`COMPANY`]. To be
+    /// The same, of what may wait a moment for others to share the commit: see [`COMMIT_SIBLINGS`]. To be
     /// used when others are likely to come.
-    pub fn send_patiently(&self, changes: Vec<Change>) -> Ticket {
-        self.hand_over(changes, Haste::Soon)
+    pub fn send_delayed(&self, changes: Vec<Change>) -> Ticket {
+        self.hand_over(changes, Urgency::Delayed)
     }
 
-    fn hand_over(&self, changes: Vec<Change>, haste: Haste) -> Ticket {
-        let (request, done) = Request::new(changes, haste);
+    fn hand_over(&self, changes: Vec<Change>, urgency: Urgency) -> Ticket {
+        let (request, done) = CommitRequest::new(changes, urgency);
         if self.requests.send(request).is_err() {
             fatal::stop("the committer has ended");
         }
@@ -250,9 +250,9 @@ impl Committer {
     /// Whether an empty commit, behind all that waits, gets through `within`.
     pub fn commits(&self, within: Duration) -> bool {
         let begun = Instant::now();
-        let (request, done) = Request::new(Vec::new(), Haste::Now);
+        let (request, done) = CommitRequest::new(Vec::new(), Urgency::Urgent);
         self.requests.send_timeout(request, within).is_ok()
-            && done.wait(within.saturating_sub(begun.elapsed())) == Outcome::Durable
+            && done.wait(within.saturating_sub(begun.elapsed())) == CommitOutcome::Durable
     }
 
     /// What it measures.
@@ -267,55 +267,61 @@ impl Committer {
 }
 
 /// What the committer's thread works with.
-struct Work {
+struct CommitLoop {
     database: Arc<Database>,
-    requests: Receiver<Request>,
-    progress: Arc<Progress>,
+    requests: Receiver<CommitRequest>,
+    progress: Arc<WriteProgress>,
     instruments: Arc<CommitInstruments>,
-    redo: Arc<Redo>,
+    change_log: Arc<ChangeLog>,
     faults: Box<dyn Faults>,
     /// How long those who are in no hurry wait for company at most.
-    patience: Duration,
+    delay_max: Duration,
     /// How long the last commit took, without what came before it.
-    last: Duration,
+    last_commit: Duration,
 }
 
-impl Work {
+impl CommitLoop {
     /// Commits until nobody is left who could ask for it.
     fn run(&mut self) {
-        let mut group: Vec<Waiter> = Vec::new();
+        let mut group: Vec<Completion> = Vec::new();
         while let Ok(first) = self.requests.recv() {
             self.progress.begin();
             let begun = Instant::now();
             // Every sync costs the same, whatever it covers: others who are about to hand something
             // over get the processor first. With nobody else about, this costs nothing.
             thread::yield_now();
-            let wait_until = begun + self.patience.min(2 * self.last);
+            let wait_until = begun + self.delay_max.min(2 * self.last_commit);
             let rows = self.gather(first, wait_until, &mut group);
-            // Before a row of it can be read: see `redo`.
+            // Before a row of it can be read: see `change_log`.
             if let Some(changes) = rows.record() {
-                self.redo.note(changes);
+                self.change_log.note(changes);
             }
             let writing = Instant::now();
             let committed = self.database.commit(rows.into_batch());
             if let Err(error) = committed.and_then(|()| self.faults.after_sync()) {
                 cannot_write(&error);
             }
-            self.last = writing.elapsed();
+            self.last_commit = writing.elapsed();
             self.progress.end();
             // Before anybody is told, so that nobody can ask for what is not counted yet.
             self.instruments.duration.observe_duration(begun.elapsed());
             self.instruments.group.observe(group.len() as u64);
-            for waiter in group.drain(..) {
-                waiter.0.decide(Outcome::Durable);
+            for completion in group.drain(..) {
+                completion.0.decide(CommitOutcome::Durable);
             }
         }
     }
 
     /// The rows of the next commit: of `first` and of what else is there, or comes until
     /// `wait_until` if all who wait have that much time. Who they are goes to `group`.
-    fn gather(&mut self, first: Request, wait_until: Instant, group: &mut Vec<Waiter>) -> Rows {
-        let mut rows = if self.redo.is_recording() { Rows::recorded() } else { Rows::default() };
+    fn gather(
+        &mut self,
+        first: CommitRequest,
+        wait_until: Instant,
+        group: &mut Vec<Completion>,
+    ) -> Rows {
+        let mut rows =
+            if self.change_log.is_recording() { Rows::recorded() } else { Rows::default() };
         let mut is_urgent = false;
         let mut next = Some(first);
         while let Some(mut request) = next.take() {
@@ -327,13 +333,13 @@ impl Work {
                     fatal::stop(&format!("a change cannot be stored: {error}"));
                 }
             }
-            is_urgent |= request.haste == Haste::Now;
-            group.push(request.waiter);
+            is_urgent |= request.urgency == Urgency::Urgent;
+            group.push(request.completion);
             // What is large waits for the next group: nobody's accept waits for all of it.
             if rows.bytes() >= SLICE_BYTES {
                 break;
             }
-            next = match is_urgent || group.len() >= COMPANY {
+            next = match is_urgent || group.len() >= COMMIT_SIBLINGS {
                 true => self.requests.try_recv().ok(),
                 false => self.requests.recv_deadline(wait_until).ok(),
             };
@@ -361,15 +367,15 @@ mod tests {
     }
 
     impl Running {
-        fn with_patience(patience: Duration) -> Self {
+        fn with_delay_max(delay_max: Duration) -> Self {
             let (database, scratch) = Database::in_scratch();
-            let started = Committer::start_with(Arc::new(database), Box::new(NoFaults), patience);
+            let started = Committer::start_with(Arc::new(database), Box::new(NoFaults), delay_max);
             let (committer, thread) = started.unwrap();
             Self { committer: Some(committer), thread: Some(thread), _scratch: scratch }
         }
 
-        fn send_patiently(&self) -> Ticket {
-            self.committer.as_ref().unwrap().send_patiently(Vec::new())
+        fn send_delayed(&self) -> Ticket {
+            self.committer.as_ref().unwrap().send_delayed(Vec::new())
         }
     }
 
@@ -380,38 +386,38 @@ mod tests {
         }
     }
 
-    fn outcome(ticket: &Ticket) -> Outcome {
+    fn outcome(ticket: &Ticket) -> CommitOutcome {
         ticket.done.wait(Duration::ZERO)
     }
 
     #[test]
     fn those_in_no_hurry_wait_for_company() {
-        let running = Running::with_patience(LONG);
-        let waiting: Vec<Ticket> = (1..COMPANY).map(|_| running.send_patiently()).collect();
-        assert!(waiting.iter().all(|ticket| outcome(ticket) == Outcome::Pending));
-        running.send_patiently().wait();
-        assert!(waiting.iter().all(|ticket| outcome(ticket) == Outcome::Durable));
+        let running = Running::with_delay_max(LONG);
+        let waiting: Vec<Ticket> = (1..COMMIT_SIBLINGS).map(|_| running.send_delayed()).collect();
+        assert!(waiting.iter().all(|ticket| outcome(ticket) == CommitOutcome::Pending));
+        running.send_delayed().wait();
+        assert!(waiting.iter().all(|ticket| outcome(ticket) == CommitOutcome::Durable));
     }
 
     #[test]
     fn who_is_in_a_hurry_takes_the_others_along() {
-        let running = Running::with_patience(LONG);
-        let waiting = running.send_patiently();
+        let running = Running::with_delay_max(LONG);
+        let waiting = running.send_delayed();
         // The committer has begun to wait, or is about to.
         while !running.committer.as_ref().unwrap().progress.is_writing() {
             thread::yield_now();
         }
         running.committer.as_ref().unwrap().send(Vec::new()).wait();
-        assert_eq!(outcome(&waiting), Outcome::Durable);
+        assert_eq!(outcome(&waiting), CommitOutcome::Durable);
     }
 
     #[test]
     fn nobody_waits_for_ever() {
-        let running = Running::with_patience(Duration::from_millis(1));
-        running.send_patiently().wait();
-        let running = Running::with_patience(LONG);
-        let waiting = running.send_patiently();
+        let running = Running::with_delay_max(Duration::from_millis(1));
+        running.send_delayed().wait();
+        let running = Running::with_delay_max(LONG);
+        let waiting = running.send_delayed();
         drop(running);
-        assert_eq!(outcome(&waiting), Outcome::Durable, "nobody else can come");
+        assert_eq!(outcome(&waiting), CommitOutcome::Durable, "nobody else can come");
     }
 }

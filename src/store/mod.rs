@@ -24,27 +24,27 @@ pub mod backup;
 pub mod chunks;
 mod codec;
 pub mod commit;
-mod directory;
+mod data_dir;
 pub mod faults;
+mod free_space;
 mod history;
 mod keys;
 mod migrate;
 mod sled;
-mod space;
 mod tables;
 mod verify;
 
 pub use backup::change_log::Recording;
-pub use backup::restore_rows::{Restoration, Restored};
-pub use backup::rows::BackupError;
+pub use backup::copy::BackupError;
+pub use backup::restore_rows::{Restoration, RestoredRows};
 pub use chunks::ChunkReader;
 pub use commit::{CommitInstruments, Ticket};
-pub use directory::{
+pub use data_dir::{
     DataDirectory, DirectoryError, OUTPUT_DIRECTORY, SCHEMA, is_data_directory_in_use,
     write_private_file,
 };
-pub use space::FreeSpace;
-pub use verify::{Progress, Verified, Watch, verify_directory};
+pub use free_space::FreeSpace;
+pub use verify::{VerifyCallbacks, VerifyProgress, VerifyReport, verify_directory};
 
 use self::sled::database::Database;
 use backlog::Backlog;
@@ -140,9 +140,9 @@ impl Storage {
         self.committer.send(changes)
     }
 
-    /// The same, of what can wait for others to come. See [`Committer::send_patiently`].
-    pub fn commit_patiently(&self, changes: Vec<Change>) -> Ticket {
-        self.committer.send_patiently(changes)
+    /// The same, of what can wait for others to come. See [`Committer::send_delayed`].
+    pub fn commit_delayed(&self, changes: Vec<Change>) -> Ticket {
+        self.committer.send_delayed(changes)
     }
 
     /// Whether an empty commit gets through `within`. See [`Committer::commits`].

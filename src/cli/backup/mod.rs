@@ -14,8 +14,8 @@ use super::output::{advise, command, print, print_as_json};
 use super::progress::Progress;
 use super::restore::amount;
 use super::session::Session;
-use crate::store::backup::format::{ArchiveError, Reader};
-use crate::store::backup::restore::Verified;
+use crate::store::backup::format::{FormatError, Reader};
+use crate::store::backup::restore::VerifiedBackup;
 
 mod target;
 
@@ -57,7 +57,7 @@ pub fn run(arguments: &BackupArgs) -> anyhow::Result<Outcome> {
     let stream = target.keep()?;
     let is_stdout = stream.as_ref().is_some_and(|stream| stream.is_stdout());
     if arguments.server.json && !is_stdout {
-        let Verified { header, totals, bytes } = verified;
+        let VerifiedBackup { header, totals, bytes } = verified;
         print_as_json(&json!({
             "file": shown, "bytes": bytes, "created_at": header.created_at, "schema": header.schema,
             "row_changes": totals.row_changes, "files": totals.files,
@@ -80,7 +80,7 @@ pub fn run(arguments: &BackupArgs) -> anyhow::Result<Outcome> {
 }
 
 /// Reads all of the backup, which copies it, and checks it.
-fn copy(source: &mut impl Read) -> Result<Verified, ArchiveError> {
+fn copy(source: &mut impl Read) -> Result<VerifiedBackup, FormatError> {
     // Only its header tells how much there may be.
     let mut archive = Reader::open(source)?;
     let mut progress = Progress::new("backing up", archive.header().bytes_expected);
@@ -90,7 +90,7 @@ fn copy(source: &mut impl Read) -> Result<Verified, ArchiveError> {
         position = archive.position();
     }
     let (header, totals) = (archive.header().clone(), archive.totals());
-    Ok(Verified { header, totals, bytes: archive.position() })
+    Ok(VerifiedBackup { header, totals, bytes: archive.position() })
 }
 
 /// What the server sends, copied as it is read.

@@ -10,12 +10,12 @@ use std::io::{self, Seek, Write};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::model::limits::BACKUP_REDO_BYTES_MAX;
-use crate::store::backup::rows::BackupError;
+use crate::model::limits::CHANGE_LOG_BYTES_MAX;
+use crate::store::backup::copy::BackupError;
 
 /// Notes changes while somebody records.
 #[derive(Debug, Default)]
-pub struct Redo(Mutex<State>);
+pub struct ChangeLog(Mutex<State>);
 
 #[derive(Debug, Default)]
 enum State {
@@ -33,9 +33,9 @@ enum State {
 
 /// A backup that is being made: there is one at a time, until it is dropped. Records at first.
 #[derive(Debug)]
-pub struct Recording(Arc<Redo>);
+pub struct Recording(Arc<ChangeLog>);
 
-impl Redo {
+impl ChangeLog {
     fn state(&self) -> MutexGuard<'_, State> {
         // Nothing under this lock can be left half done by a panic.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -50,7 +50,7 @@ impl Redo {
         if !matches!(*state, State::Idle) {
             return Err(BackupError::Busy);
         }
-        let file = tempfile::tempfile_in(directory).map_err(BackupError::Redo)?;
+        let file = tempfile::tempfile_in(directory).map_err(BackupError::ChangeLog)?;
         *state = State::Recording { file, bytes: 0 };
         Ok(Recording(Arc::clone(self)))
     }
@@ -65,10 +65,10 @@ impl Redo {
         let mut state = self.state();
         let State::Recording { file, bytes } = &mut *state else { return };
         *bytes += changes.len() as u64;
-        if *bytes > BACKUP_REDO_BYTES_MAX {
+        if *bytes > CHANGE_LOG_BYTES_MAX {
             *state = State::Failed(BackupError::TooSlow);
         } else if let Err(error) = file.write_all(changes) {
-            *state = State::Failed(BackupError::Redo(error));
+            *state = State::Failed(BackupError::ChangeLog(error));
         }
     }
 }
@@ -97,11 +97,13 @@ impl Recording {
     pub fn end(&self) -> Result<File, BackupError> {
         match std::mem::replace(&mut *self.0.state(), State::Ended) {
             State::Recording { mut file, .. } => {
-                file.rewind().map_err(BackupError::Redo)?;
+                file.rewind().map_err(BackupError::ChangeLog)?;
                 Ok(file)
             }
             State::Failed(error) => Err(error),
-            State::Idle | State::Ended => Err(BackupError::Redo(io::ErrorKind::NotFound.into())),
+            State::Idle | State::Ended => {
+                Err(BackupError::ChangeLog(io::ErrorKind::NotFound.into()))
+            }
         }
     }
 }

@@ -3,7 +3,7 @@
 //! meanwhile: sled has no snapshots.
 
 pub mod change_log;
+pub mod copy;
 pub mod format;
 pub mod restore;
 pub mod restore_rows;
-pub mod rows;

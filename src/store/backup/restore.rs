@@ -11,15 +11,15 @@ use crate::model::change::{RestoredFrom, ServerRecord};
 use crate::model::ids::InstanceId;
 use crate::model::limits::BACKUP_FRAME_BYTES;
 use crate::model::output_name::parse_output_name;
-pub use crate::store::Restored;
-use crate::store::backup::format::{ArchiveError, Frame, Header, Reader, Totals};
+pub use crate::store::RestoredRows;
+use crate::store::backup::format::{FormatError, Frame, Header, Reader, Totals};
 use crate::store::{OUTPUT_DIRECTORY, OpenError, Restoration, SCHEMA, StorageError};
 
 /// Why a backup is not restored.
 #[derive(Debug, thiserror::Error)]
 pub enum RestoreError {
     #[error(transparent)]
-    Archive(#[from] ArchiveError),
+    Archive(#[from] FormatError),
     #[error(
         "it was made by a newer version ({version}, schema {schema}; this program knows up to {SCHEMA}); restore it with that version"
     )]
@@ -34,7 +34,7 @@ pub enum RestoreError {
 
 /// A backup that is whole.
 #[derive(Clone, Debug)]
-pub struct Verified {
+pub struct VerifiedBackup {
     pub header: Header,
     pub totals: Totals,
     /// Of the backup itself.
@@ -45,7 +45,7 @@ pub struct Verified {
 ///
 /// # Errors
 /// When it is damaged, not whole, or of a newer version.
-pub fn verify(source: impl Read) -> Result<Verified, RestoreError> {
+pub fn verify(source: impl Read) -> Result<VerifiedBackup, RestoreError> {
     let mut archive = open(source)?;
     while let Some(frame) = archive.next_frame()? {
         if let Frame::File { name, .. } = frame {
@@ -53,7 +53,7 @@ pub fn verify(source: impl Read) -> Result<Verified, RestoreError> {
         }
     }
     let (header, totals) = (archive.header().clone(), archive.totals());
-    Ok(Verified { header, totals, bytes: archive.position() })
+    Ok(VerifiedBackup { header, totals, bytes: archive.position() })
 }
 
 /// Verifies a backup and, only then, restores it into `data_dir`, which must be empty or missing.
@@ -65,9 +65,9 @@ pub fn restore(
     source: &mut (impl Read + Seek),
     data_dir: &Path,
     resume_runs: bool,
-) -> Result<(Verified, Restored), RestoreError> {
+) -> Result<(VerifiedBackup, RestoredRows), RestoreError> {
     let verified = verify(&mut *source)?;
-    source.rewind().map_err(ArchiveError::Read)?;
+    source.rewind().map_err(FormatError::Read)?;
     let mut restoration = Restoration::begin(data_dir)?;
     match fill(source, &mut restoration, data_dir) {
         Ok(()) => {
@@ -103,7 +103,7 @@ fn open<R: Read>(source: R) -> Result<Reader<BufReader<R>>, RestoreError> {
 /// Files go where the output files of attempts go, and nowhere else, whatever a backup says.
 fn check_name(name: &str) -> Result<(), RestoreError> {
     let what = "it holds a file that is no vessel's output";
-    let error = ArchiveError::Damaged { at: 0, what };
+    let error = FormatError::Damaged { at: 0, what };
     parse_output_name(name).map(drop).ok_or(RestoreError::Archive(error))
 }
 

@@ -8,10 +8,10 @@ use sled::Batch;
 use crate::model::change::ServerRecord;
 use crate::model::limits::{RESTORE_FREE_BYTES_MIN, SLICE_BYTES};
 use crate::store::backup::format::RowChange;
-use crate::store::directory::DataDirectory;
+use crate::store::data_dir::DataDirectory;
 use crate::store::sled::database::Database;
 use crate::store::tables::{META_SERVER, Table};
-use crate::store::{OpenError, StorageError, codec, keys, space};
+use crate::store::{OpenError, StorageError, codec, free_space, keys};
 
 /// A database that is being restored.
 pub struct Restoration {
@@ -24,7 +24,7 @@ pub struct Restoration {
 
 /// What was restored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Restored {
+pub struct RestoredRows {
     pub fleets: u64,
     pub webhooks: u64,
     pub runs: u64,
@@ -67,7 +67,7 @@ impl Restoration {
             path: path.to_owned(),
             source,
         };
-        if !space::has_room(path, RESTORE_FREE_BYTES_MIN).map_err(file)? {
+        if !free_space::has_room(path, RESTORE_FREE_BYTES_MIN).map_err(file)? {
             return Err(StorageError::NoRoom { path: path.to_owned() });
         }
         self.batch_bytes = 0;
@@ -80,12 +80,16 @@ impl Restoration {
     ///
     /// # Errors
     /// When something cannot be written or read back.
-    pub fn finish(mut self, server: &ServerRecord, schema: u32) -> Result<Restored, StorageError> {
+    pub fn finish(
+        mut self,
+        server: &ServerRecord,
+        schema: u32,
+    ) -> Result<RestoredRows, StorageError> {
         let row = codec::encode(server).map_err(|error| crate::store::damaged("meta", &error))?;
         let key = keys::of_table(Table::Meta, META_SERVER);
         self.change(RowChange { key: &key, value: Some(&row) })?;
         self.commit()?;
-        let restored = Restored {
+        let restored = RestoredRows {
             fleets: self.count(Table::Fleets)?,
             webhooks: self.count(Table::Webhooks)?,
             runs: self.count(Table::Runs)?,

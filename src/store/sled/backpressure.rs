@@ -21,14 +21,14 @@ const STEP: Duration = Duration::from_millis(1);
 
 /// See the module.
 #[derive(Debug)]
-pub struct Reclaim {
+pub struct Backpressure {
     /// Where the log was when the last mark was made.
     marked: i64,
     /// Whoever read then has come to an end.
     released: Arc<AtomicI64>,
 }
 
-impl Reclaim {
+impl Backpressure {
     /// For a log that has been written up to `written`.
     pub fn new(written: i64) -> Self {
         Self { marked: written, released: Arc::new(AtomicI64::new(written)) }
@@ -65,18 +65,18 @@ mod tests {
     use super::*;
 
     /// Writes so many segments, commit by commit, and returns how long that took.
-    fn write(reclaim: &mut Reclaim, place: &mut i64, segments: i64) -> Duration {
+    fn write(backpressure: &mut Backpressure, place: &mut i64, segments: i64) -> Duration {
         let begun = Instant::now();
         for _ in 0..2 * segments {
             *place += BYTES_PER_MARK;
-            reclaim.keep_up(*place);
+            backpressure.keep_up(*place);
         }
         begun.elapsed()
     }
 
     #[test]
     fn commits_wait_while_somebody_reads_for_long_and_not_for_ever() {
-        let mut reclaim = Reclaim::new(0);
+        let mut backpressure = Backpressure::new(0);
         let mut place = 0;
         let (let_go, reader) = channel::<()>();
         let (pinned, is_pinned) = channel();
@@ -87,14 +87,14 @@ mod tests {
             drop(guard);
         });
         is_pinned.recv().unwrap();
-        write(&mut reclaim, &mut place, LEAD_BYTES_MAX / DATABASE_SEGMENT_BYTES as i64);
-        assert!(write(&mut reclaim, &mut place, 1) >= PATIENCE, "it is too far ahead");
-        assert!(reclaim.lead() > LEAD_BYTES_MAX, "and goes on");
+        write(&mut backpressure, &mut place, LEAD_BYTES_MAX / DATABASE_SEGMENT_BYTES as i64);
+        assert!(write(&mut backpressure, &mut place, 1) >= PATIENCE, "it is too far ahead");
+        assert!(backpressure.lead() > LEAD_BYTES_MAX, "and goes on");
 
         drop(let_go);
         reading.join().unwrap();
-        while reclaim.lead() > LEAD_BYTES_MAX {
-            write(&mut reclaim, &mut place, 1);
+        while backpressure.lead() > LEAD_BYTES_MAX {
+            write(&mut backpressure, &mut place, 1);
         }
     }
 }

@@ -13,7 +13,7 @@ pub const NO_TABLE: u8 = u8::MAX;
 const ROWS_PER_MOVE: i64 = 10;
 /// One more node is moved for so much of the log: twice as many as without this.
 const LOG_BYTES_PER_MOVE: i64 = 8 * 1024;
-/// Moves in one commit, each of a kilobyte or two, or of 64 KiB where rows are as large as they may
+/// Compaction in one commit, each of a kilobyte or two, or of 64 KiB where rows are as large as they may
 /// be: little beside a sync.
 const MOVES_PER_COMMIT: i64 = 4;
 /// What is left undone in a commit is made up for later, up to this: after a large body there is
@@ -26,7 +26,7 @@ const CALM_BYTES: i64 = 96 * 1024;
 
 /// See the module.
 #[derive(Debug)]
-pub struct Moves {
+pub struct Compaction {
     /// The place in the log up to which the moves have been made.
     made_for: i64,
     /// How far the log had been written at the last commit.
@@ -35,7 +35,7 @@ pub struct Moves {
     value: u8,
 }
 
-impl Moves {
+impl Compaction {
     /// For a log that has been written up to `written`, and of which an earlier server may have left
     /// something undone: they are many where none lives long.
     pub fn new(written: i64) -> Self {
@@ -62,7 +62,7 @@ mod tests {
 
     #[test]
     fn moves_follow_the_log_and_are_few_at_a_time() {
-        let mut moves = Moves::new(0);
+        let mut moves = Compaction::new(0);
         let mut rows = |written| {
             let (keys, value) = moves.rows(written);
             (keys.count() as i64 / ROWS_PER_MOVE, value)

@@ -12,7 +12,7 @@
 //!
 //! All tables share one tree, each behind a byte of its own: `apply_batch` of one tree is atomic
 //! without the reads (hence writes) that a transaction across trees makes before it begins. Beside
-//! them are the rows of [`moves`](crate::store::sled::compaction), which mean nothing.
+//! them are the rows of [`compaction`](crate::store::sled::compaction), which mean nothing.
 
 use std::fs::File;
 use std::ops::Bound;
@@ -25,8 +25,8 @@ use sled::{Batch, Db, IVec};
 use crate::model::limits::DATABASE_SEGMENT_BYTES;
 use crate::os::fatal;
 use crate::store::keys;
-use crate::store::sled::backpressure::Reclaim;
-use crate::store::sled::compaction::{Moves, NO_TABLE};
+use crate::store::sled::backpressure::Backpressure;
+use crate::store::sled::compaction::{Compaction, NO_TABLE};
 use crate::store::tables::Table;
 
 /// See the module.
@@ -44,8 +44,8 @@ pub struct Database {
 
 /// What keeps sled's file small.
 struct Tidying {
-    moves: Moves,
-    reclaim: Reclaim,
+    compaction: Compaction,
+    backpressure: Backpressure,
 }
 
 /// Rows of one table, by key without the table's byte; or of all, by key with it.
@@ -61,8 +61,8 @@ impl Database {
     pub fn new(sled: Db, file: File) -> Self {
         let synced = AtomicI64::new(sled.context.pagecache.log.stable_offset());
         let written = synced.load(Ordering::Relaxed);
-        let (moves, reclaim) = (Moves::new(written), Reclaim::new(written));
-        let tidying = Mutex::new(Tidying { moves, reclaim });
+        let (compaction, backpressure) = (Compaction::new(written), Backpressure::new(written));
+        let tidying = Mutex::new(Tidying { compaction, backpressure });
         Self { sled, file, gate: RwLock::new(()), synced, tidying }
     }
 
@@ -122,8 +122,8 @@ impl Database {
     fn tidied(&self, mut batch: Batch) -> Batch {
         let mut tidying = self.tidying.lock().unwrap_or_else(PoisonError::into_inner);
         let written = self.written();
-        tidying.reclaim.keep_up(written);
-        let (keys, value) = tidying.moves.rows(written);
+        tidying.backpressure.keep_up(written);
+        let (keys, value) = tidying.compaction.rows(written);
         for key in keys {
             batch.insert(&key, &[value]);
         }

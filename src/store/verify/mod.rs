@@ -24,7 +24,7 @@ use crate::store::{OpenError, Storage, StorageError, codec, keys};
 
 /// How far reading has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Progress {
+pub struct VerifyProgress {
     pub rows: u64,
     /// Of keys and values.
     pub bytes: u64,
@@ -32,8 +32,8 @@ pub struct Progress {
 
 /// What was found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Verified {
-    pub read: Progress,
+pub struct VerifyReport {
+    pub read: VerifyProgress,
     pub runs: u64,
     /// How much is damaged.
     pub damages: u64,
@@ -46,9 +46,9 @@ pub struct Verified {
 }
 
 /// What the reading asks of those who know.
-pub struct Watch<'a> {
+pub struct VerifyCallbacks<'a> {
     /// Called every [`VERIFY_STEP_ROWS`]; false ends the reading.
-    pub step: &'a mut dyn FnMut(Progress) -> bool,
+    pub step: &'a mut dyn FnMut(VerifyProgress) -> bool,
     /// Whether the output of an attempt that went to a file is there.
     pub has_output_file: &'a dyn Fn(VesselRunId, u32) -> bool,
 }
@@ -70,7 +70,7 @@ impl Storage {
     ///
     /// # Errors
     /// When the database cannot be read any further.
-    pub fn verify(&self, watch: &mut Watch<'_>) -> Result<Verified, StorageError> {
+    pub fn verify(&self, watch: &mut VerifyCallbacks<'_>) -> Result<VerifyReport, StorageError> {
         verify(&self.database, watch)
     }
 }
@@ -80,7 +80,10 @@ impl Storage {
 ///
 /// # Errors
 /// When it is no data directory, in use, of another schema, or cannot be read any further.
-pub fn verify_directory(path: &Path, watch: &mut Watch<'_>) -> Result<Verified, OpenError> {
+pub fn verify_directory(
+    path: &Path,
+    watch: &mut VerifyCallbacks<'_>,
+) -> Result<VerifyReport, OpenError> {
     let directory = super::DataDirectory::open_existing(path)?;
     let sled = directory.open_database()?;
     let file = directory.open_database_file()?;
@@ -93,19 +96,22 @@ pub fn verify_directory(path: &Path, watch: &mut Watch<'_>) -> Result<Verified, 
     Ok(verify(&Database::new(sled, file), watch)?)
 }
 
-fn verify(database: &Database, watch: &mut Watch<'_>) -> Result<Verified, StorageError> {
-    let mut reading = Reading { database, watch, found: Verified::default() };
+fn verify(
+    database: &Database,
+    watch: &mut VerifyCallbacks<'_>,
+) -> Result<VerifyReport, StorageError> {
+    let mut reading = Reading { database, watch, found: VerifyReport::default() };
     match reading.all() {
         Ok(()) => Ok(reading.found),
-        Err(Stop::CutShort) => Ok(Verified { is_cut_short: true, ..reading.found }),
+        Err(Stop::CutShort) => Ok(VerifyReport { is_cut_short: true, ..reading.found }),
         Err(Stop::Failed(error)) => Err(error.into()),
     }
 }
 
 struct Reading<'a, 'w> {
     database: &'a Database,
-    watch: &'a mut Watch<'w>,
-    found: Verified,
+    watch: &'a mut VerifyCallbacks<'w>,
+    found: VerifyReport,
 }
 
 impl Reading<'_, '_> {

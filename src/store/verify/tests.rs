@@ -62,13 +62,13 @@ fn stored(directory: &Path) -> (Storage, RunId) {
     (storage, id)
 }
 
-fn verified(storage: &Storage) -> Verified {
-    let mut watch = Watch { step: &mut |_| true, has_output_file: &|_, _| false };
+fn verified(storage: &Storage) -> VerifyReport {
+    let mut watch = VerifyCallbacks { step: &mut |_| true, has_output_file: &|_, _| false };
     storage.verify(&mut watch).unwrap()
 }
 
 /// The damage that `break_it` does to a whole database.
-fn damage(break_it: impl FnOnce(&Storage, RunId, &mut Batch)) -> Verified {
+fn damage(break_it: impl FnOnce(&Storage, RunId, &mut Batch)) -> VerifyReport {
     let directory = tempfile::tempdir().unwrap();
     let (storage, run) = stored(directory.path());
     let whole = verified(&storage);
@@ -157,7 +157,7 @@ fn reading_ends_when_nobody_wants_it_any_more() {
         steps += 1;
         false
     };
-    let mut watch = Watch { step: &mut step, has_output_file: &|_, _| false };
+    let mut watch = VerifyCallbacks { step: &mut step, has_output_file: &|_, _| false };
     assert!(storage.verify(&mut watch).unwrap().is_cut_short);
     assert_eq!(steps, 1);
 }
@@ -165,7 +165,7 @@ fn reading_ends_when_nobody_wants_it_any_more() {
 #[test]
 fn a_directory_is_verified_as_it_is() {
     let directory = tempfile::tempdir().unwrap();
-    let mut watch = Watch { step: &mut |_| true, has_output_file: &|_, _| false };
+    let mut watch = VerifyCallbacks { step: &mut |_| true, has_output_file: &|_, _| false };
     let refused = verify_directory(directory.path(), &mut watch).unwrap_err().to_string();
     assert!(refused.contains("has no database yet"), "{refused}");
     assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0, "nothing is made");

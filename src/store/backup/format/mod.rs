@@ -93,7 +93,7 @@ pub struct Totals {
 
 /// Why a file cannot be read as a backup.
 #[derive(Debug, thiserror::Error)]
-pub enum ArchiveError {
+pub enum FormatError {
     #[error("this is not a backup of Boathook")]
     NotOne,
     #[error(

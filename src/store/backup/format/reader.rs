@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 
 use super::change::RowChanges;
 use super::{
-    ArchiveError, DIGEST_BYTES, FORMAT, FRAME_HEAD_BYTES, Header, Kind, MAGIC, Totals, digest,
+    DIGEST_BYTES, FORMAT, FRAME_HEAD_BYTES, FormatError, Header, Kind, MAGIC, Totals, digest,
 };
 use crate::model::limits::BACKUP_FRAME_BYTES_MAX;
 
@@ -43,16 +43,16 @@ impl<R: Read> Reader<R> {
     ///
     /// # Errors
     /// When there is none that this program understands.
-    pub fn open(mut source: R) -> Result<Self, ArchiveError> {
+    pub fn open(mut source: R) -> Result<Self, FormatError> {
         let mut magic = [0; MAGIC.len()];
         match source.read_exact(&mut magic) {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                return Err(ArchiveError::NotOne);
+                return Err(FormatError::NotOne);
             }
             read => read?,
         }
         if magic != *MAGIC {
-            return Err(ArchiveError::NotOne);
+            return Err(FormatError::NotOne);
         }
         let mut reader = Self {
             source,
@@ -75,7 +75,7 @@ impl<R: Read> Reader<R> {
         }
         let Format { format, version } = reader.json()?;
         if format > FORMAT {
-            return Err(ArchiveError::NewerFormat { version, format });
+            return Err(FormatError::NewerFormat { version, format });
         }
         reader.header = reader.json()?;
         Ok(reader)
@@ -100,7 +100,7 @@ impl<R: Read> Reader<R> {
     ///
     /// # Errors
     /// When it is damaged or not whole.
-    pub fn next_frame(&mut self) -> Result<Option<Frame<'_>>, ArchiveError> {
+    pub fn next_frame(&mut self) -> Result<Option<Frame<'_>>, FormatError> {
         if self.has_ended {
             return Ok(None);
         }
@@ -112,14 +112,14 @@ impl<R: Read> Reader<R> {
             Kind::Rows => {
                 let changes = RowChanges::of(&self.content);
                 for change in changes {
-                    change.map_err(|what| ArchiveError::Damaged { at: self.at, what })?;
+                    change.map_err(|what| FormatError::Damaged { at: self.at, what })?;
                     self.totals.row_changes += 1;
                 }
                 Ok(Some(Frame::Rows(changes)))
             }
             Kind::File => {
                 let at = self.at;
-                let damaged = |what| ArchiveError::Damaged { at, what };
+                let damaged = |what| FormatError::Damaged { at, what };
                 let (length, name) =
                     self.content.split_first_chunk().ok_or(damaged("a file has no name"))?;
                 let length = u64::from_le_bytes(*length);
@@ -148,14 +148,14 @@ impl<R: Read> Reader<R> {
             }
             Kind::Abandoned => {
                 let why = String::from_utf8_lossy(&self.content).into_owned();
-                Err(ArchiveError::Abandoned(why))
+                Err(FormatError::Abandoned(why))
             }
             Kind::Header => Err(self.damaged("it has two headers")),
         }
     }
 
     /// Reads the next frame into `content` and checks it.
-    fn frame(&mut self) -> Result<Kind, ArchiveError> {
+    fn frame(&mut self) -> Result<Kind, FormatError> {
         let mut head = [0; FRAME_HEAD_BYTES];
         self.read(&mut head)?;
         let [kind, length @ ..] = head;
@@ -177,26 +177,26 @@ impl<R: Read> Reader<R> {
         Kind::of_byte(kind).ok_or_else(|| self.damaged("it holds something unknown"))
     }
 
-    fn read(&mut self, bytes: &mut [u8]) -> Result<(), ArchiveError> {
+    fn read(&mut self, bytes: &mut [u8]) -> Result<(), FormatError> {
         match self.source.read_exact(bytes) {
             Ok(()) => {
                 self.at += bytes.len() as u64;
                 Ok(())
             }
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                Err(ArchiveError::Incomplete { at: self.at })
+                Err(FormatError::Incomplete { at: self.at })
             }
             Err(error) => Err(error.into()),
         }
     }
 
-    fn json<T: DeserializeOwned>(&self) -> Result<T, ArchiveError> {
+    fn json<T: DeserializeOwned>(&self) -> Result<T, FormatError> {
         let what = "a part of it cannot be understood";
         serde_json::from_slice(&self.content)
-            .map_err(|_| ArchiveError::Damaged { at: self.at, what })
+            .map_err(|_| FormatError::Damaged { at: self.at, what })
     }
 
-    fn damaged(&self, what: &'static str) -> ArchiveError {
-        ArchiveError::Damaged { at: self.at, what }
+    fn damaged(&self, what: &'static str) -> FormatError {
+        FormatError::Damaged { at: self.at, what }
     }
 }

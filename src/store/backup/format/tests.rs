@@ -48,7 +48,7 @@ fn what_is_written_reads_back() {
     assert_eq!(reader.position(), bytes.len() as u64);
 }
 
-fn verify(bytes: &[u8]) -> Result<(), ArchiveError> {
+fn verify(bytes: &[u8]) -> Result<(), FormatError> {
     let mut reader = Reader::open(bytes)?;
     while reader.next_frame()?.is_some() {}
     Ok(())
@@ -70,10 +70,10 @@ fn whatever_is_changed_or_missing_is_noticed() {
         shorter.remove(at);
         assert!(verify(&shorter).is_err(), "a byte is missing at {at}");
     }
-    assert!(matches!(verify(&whole[..whole.len() - 1]), Err(ArchiveError::Incomplete { .. })));
-    assert!(matches!(verify(&[&whole[..], b"\0"].concat()), Err(ArchiveError::Damaged { .. })));
-    assert!(matches!(verify(b"boathook"), Err(ArchiveError::NotOne)));
-    assert!(matches!(verify(&[b'x'; 100]), Err(ArchiveError::NotOne)));
+    assert!(matches!(verify(&whole[..whole.len() - 1]), Err(FormatError::Incomplete { .. })));
+    assert!(matches!(verify(&[&whole[..], b"\0"].concat()), Err(FormatError::Damaged { .. })));
+    assert!(matches!(verify(b"boathook"), Err(FormatError::NotOne)));
+    assert!(matches!(verify(&[b'x'; 100]), Err(FormatError::NotOne)));
 }
 
 /// The frames after the magic, each with its digest.

@@ -1,4 +1,4 @@
-//! Copying all rows while others go on to change them. See [`redo`](crate::store::backup::change_log) for why the copy
+//! Copying all rows while others go on to change them. See [`change_log`](crate::store::backup::change_log) for why the copy
 //! is nevertheless the database as it was at one moment.
 
 use std::io::{self, BufReader, Write};
@@ -16,10 +16,10 @@ pub enum BackupError {
     #[error("a backup is being made already; try again when it is done")]
     Busy,
     #[error("what is committed meanwhile cannot be kept beside the database: {0}")]
-    Redo(io::Error),
+    ChangeLog(io::Error),
     #[error(
         "more than {} were committed while its receiver took the rest; make it where it is taken faster, or when less is going on",
-        format_size(crate::model::limits::BACKUP_REDO_BYTES_MAX)
+        format_size(crate::model::limits::CHANGE_LOG_BYTES_MAX)
     )]
     TooSlow,
     #[error("too little disk space is left on the server to go on with it")]
@@ -38,7 +38,7 @@ impl Storage {
     /// # Errors
     /// When one is being made already, or changes cannot be recorded.
     pub fn begin_backup(&self) -> Result<Recording, BackupError> {
-        self.committer.redo().record(self.directory.path())
+        self.committer.change_log().record(self.directory.path())
     }
 
     /// Copies all rows to `archive`: what the database holds at some moment before this returns.
@@ -64,12 +64,12 @@ impl Storage {
                 may_go_on()?;
             }
         }
-        let mut redo = BufReader::with_capacity(BACKUP_FRAME_BYTES, recording.end()?);
+        let mut change_log = BufReader::with_capacity(BACKUP_FRAME_BYTES, recording.end()?);
         // What was recorded, and may have been read, must be what a crash leaves, too.
         self.committer.send(Vec::new()).wait();
         let last_run = self.last_run()?;
         let mut change = Vec::new();
-        while read_change(&mut redo, &mut change).map_err(BackupError::Redo)? {
+        while read_change(&mut change_log, &mut change).map_err(BackupError::ChangeLog)? {
             archive.add_change(&change).map_err(BackupError::Receiver)?;
             change.clear();
         }

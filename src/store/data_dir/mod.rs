@@ -12,7 +12,7 @@ use rustix::fs::{FlockOperation, flock};
 use crate::model::limits::{DATABASE_CACHE_BYTES, DATABASE_SEGMENT_BYTES, LOCK_WAIT};
 use crate::store::StorageError;
 
-mod restoring;
+mod restore_mark;
 
 /// The schema this program reads and writes. A file beside the database tells it, so that a
 /// database of another schema is left untouched.
@@ -29,7 +29,7 @@ const DATABASE_DIRECTORY: &str = "db";
 const UNFINISHED_DATABASE: &str = "db.new";
 /// Where output is that is too long for the database.
 pub const OUTPUT_DIRECTORY: &str = "output";
-/// There while a backup is being restored: see [`restoring`].
+/// There while a backup is being restored: see [`restore_mark`].
 const RESTORE_FILE: &str = "restore";
 
 /// Why a directory cannot be a data directory.
