@@ -11,8 +11,8 @@ use crate::model::fleet::FleetVersion;
 use crate::model::graph::{Graph, Readiness};
 use crate::model::ids::RunId;
 use crate::model::name::find_by_name;
-use crate::model::overrides::{Overrides, Skip};
-use crate::model::run::{Status, Trigger, VesselRunRecord};
+use crate::model::overrides::Overrides;
+use crate::model::run::{Skip, Status, Trigger, VesselRunRecord};
 
 /// Why a run is not replayed. Nothing of the new one is kept.
 #[derive(Debug, thiserror::Error)]

@@ -231,8 +231,10 @@ impl Engine {
         let definitions = &version.definition.vessels;
         let vessels = definitions.iter().enumerate().map(|(index, vessel)| {
             let stored = self.storage.vessel_run(run.id.vessel_run(index));
-            stored
-                .unwrap_or_else(|| VesselRunRecord::scheduled(run.id, index, vessel, run.queued_at))
+            stored.unwrap_or_else(|| {
+                let vessel = (vessel.id, vessel.name.as_str());
+                VesselRunRecord::scheduled(run.id, index, vessel, run.queued_at)
+            })
         });
         let vessels = vessels.collect();
         RunView { run, vessels }

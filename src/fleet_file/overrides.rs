@@ -6,7 +6,8 @@ use super::read::environment::{check_name, check_value};
 use super::read::expected_word;
 use super::{FleetFileError, json};
 use crate::model::fleet::FleetDefinition;
-use crate::model::overrides::{Overrides, Skip, VesselOverride};
+use crate::model::overrides::{Overrides, VesselOverride};
+use crate::model::run::Skip;
 
 /// The one reserved variable that overrides may set: it skips the vessel.
 const STATUS: &str = "SHIPYARD_OVERRIDE_STATUS";

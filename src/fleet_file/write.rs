@@ -5,13 +5,11 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::time::Duration;
 
-use crate::model::backoff::Backoff;
 use crate::model::confinement::{Confinement, Limits};
 use crate::model::duration::format_duration;
-use crate::model::fleet::{
-    Delivery, ExitCodes, FleetDefinition, Guardrails, Program, VesselDefinition,
-};
+use crate::model::fleet::{Delivery, FleetDefinition, Program, VesselDefinition};
 use crate::model::graph::Condition;
+use crate::model::guardrails::{Backoff, ExitCodes, Guardrails};
 use crate::model::ids::FleetId;
 use crate::model::notification::{EmailNotifications, Format, Notify, Target};
 use crate::model::size::format_size;
@@ -36,7 +34,7 @@ pub fn to_yaml(definition: &FleetDefinition, project: &str, id: Option<FleetId>)
     if let Some(concurrency) = definition.concurrency {
         out.line(0, "concurrency", &concurrency.to_string());
     }
-    if !definition.overlap.is_default() {
+    if definition.overlap != Default::default() {
         out.line(0, "overlap", definition.overlap.word());
     }
     if definition.priority != 0 {

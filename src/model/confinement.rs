@@ -3,6 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::defaults::is_default;
+
 /// What is set for a vessel before its program starts. Nothing by default: then it starts as the
 /// server would start any program.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,9 +39,4 @@ pub struct Limits {
     /// Bytes of a file that it may write (RLIMIT_FSIZE).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file_size: Option<u64>,
-}
-
-/// Whether a value says nothing that its absence would not.
-pub fn is_default<T: Default + PartialEq>(value: &T) -> bool {
-    *value == T::default()
 }

@@ -132,7 +132,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_reads_back(millis in 0..=crate::model::limits::RUNTIME_CUTOFF_MAX.as_millis() as u64) {
+        fn what_is_written_reads_back(millis in 0..=crate::model::guardrails::RUNTIME_CUTOFF_MAX.as_millis() as u64) {
             let duration = Duration::from_millis(millis);
             prop_assert_eq!(parse_duration(&format_duration(duration)), Ok(duration));
         }

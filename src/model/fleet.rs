@@ -2,19 +2,20 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::backoff::Backoff;
 use crate::model::clock::Timestamp;
-use crate::model::confinement::{Confinement, is_default};
+use crate::model::confinement::Confinement;
+use crate::model::defaults::is_default;
 use crate::model::graph::Path;
+use crate::model::guardrails::Guardrails;
 use crate::model::ids::{FleetId, OrganizationId, ProjectId, VesselId};
 use crate::model::name::{find_by_name, name_key};
-use crate::model::notification::{EmailNotifications, Notify};
+use crate::model::notification::{EmailNotifications, Notify, Recipient};
 use crate::model::overlap::Overlap;
 use crate::model::retention::Retention;
+use crate::model::run::{RunRecord, Status};
 use crate::model::source::Code;
 use crate::model::variable::VariableValue;
 
@@ -72,10 +73,10 @@ pub struct FleetDefinition {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub concurrency: Option<u32>,
     /// What becomes of runs beyond `concurrency`.
-    #[serde(default, skip_serializing_if = "Overlap::is_default")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub overlap: Overlap,
     /// Vessels of fleets with a higher one start first. At most `PRIORITY_MAX` either way.
-    #[serde(default, skip_serializing_if = "is_zero_priority")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub priority: i8,
     #[serde(default)]
     pub delivery: Delivery,
@@ -138,54 +139,36 @@ pub enum Delivery {
     AtMostOnce,
 }
 
-/// What a shell adds to the number of a signal that has ended a program, for an exit code of it.
-const SIGNALED_EXIT_CODE: i32 = 128;
-
-/// When to retry a vessel and when to cut it off.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Guardrails {
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub retry_count: u32,
-    #[serde(default, skip_serializing_if = "Duration::is_zero", with = "millis")]
-    pub retry_wait: Duration,
-    #[serde(default, skip_serializing_if = "Backoff::is_default")]
-    pub retry_backoff: Backoff,
-    /// The longest one attempt may take; zero: no cutoff.
-    #[serde(default, skip_serializing_if = "Duration::is_zero", with = "millis")]
-    pub runtime_cutoff: Duration,
-    /// Exit codes that are never retried.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub exclude_exit_code_ranges: Vec<ExitCodes>,
-}
-
-impl Guardrails {
-    /// Whether an attempt that a signal ended may be retried at all. It counts as an exit with 128
-    /// and the signal's number, as in a shell.
-    pub fn retries_signal(&self, signal: i32) -> bool {
-        self.retries_exit_code(signal.saturating_add(SIGNALED_EXIT_CODE))
-    }
-
-    /// Whether an attempt that exited with `code` may be retried at all.
-    pub fn retries_exit_code(&self, code: i32) -> bool {
-        !self
-            .exclude_exit_code_ranges
-            .iter()
-            .any(|codes| (i32::from(codes.first)..=i32::from(codes.last)).contains(&code))
-    }
-}
-
-/// An inclusive range of exit codes, `first <= last`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ExitCodes {
-    pub first: u8,
-    pub last: u8,
-}
-
 impl FleetDefinition {
     /// The position of the vessel called `name`.
     pub fn vessel_index(&self, name: &str) -> Option<usize> {
         let vessels = self.vessels.iter().enumerate();
         find_by_name(vessels, name, |(_, vessel)| &vessel.name).map(|(index, _)| index)
+    }
+
+    /// The recipients of the notifications that `run` has ended. `ended` gives the status that the vessel
+    /// at an index has ended with.
+    pub fn recipients(
+        &self,
+        run: &RunRecord,
+        ended: impl Fn(usize) -> Option<Status>,
+    ) -> Vec<Recipient> {
+        let number = |index: usize| u16::try_from(index).unwrap_or(u16::MAX);
+        let emails = |notifications: &Option<EmailNotifications>, status: Option<Status>| {
+            let told = notifications.as_ref().filter(|it| it.asks_for(status, run.trigger));
+            0..told.map_or(0, |notifications| number(notifications.emails.len()))
+        };
+        let entries = self.notify.iter().enumerate();
+        let entries = entries.filter(|(_, entry)| entry.on.contains(&run.status));
+        let mut recipients: Vec<_> =
+            entries.map(|(index, _)| Recipient::Entry(number(index))).collect();
+        recipients.extend(emails(&self.notifications, Some(run.status)).map(Recipient::FleetEmail));
+        for (index, vessel) in self.vessels.iter().enumerate() {
+            let emails = emails(&vessel.notifications, ended(index));
+            let vessel = number(index);
+            recipients.extend(emails.map(|email| Recipient::VesselEmail { vessel, email }));
+        }
+        recipients
     }
 
     /// Gives each vessel the id that the vessel of the same name has in `previous`. A vessel that
@@ -205,29 +188,6 @@ impl FleetDefinition {
                 vessel.id = VesselId::random();
             }
         }
-    }
-}
-
-fn is_zero(value: &u32) -> bool {
-    *value == 0
-}
-
-fn is_zero_priority(value: &i8) -> bool {
-    *value == 0
-}
-
-/// Durations as whole milliseconds.
-mod millis {
-    use std::time::Duration;
-
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    pub fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_u64(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-        u64::deserialize(deserializer).map(Duration::from_millis)
     }
 }
 

@@ -4,7 +4,7 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-/// Vessels in one fleet. The vessel's index has ten bits of its run's id (see `domain::ids`), and
+/// Vessels in one fleet. The vessel's index has ten bits of its run's id (see `model::ids`), and
 /// a graph of a thousand programs is past what a person can follow.
 pub const VESSELS_PER_FLEET_MAX: usize = 1_000;
 /// Paths in one fleet: every stored and drawn graph stays small enough to show.
@@ -72,10 +72,6 @@ pub const NOTIFICATION_WAIT_MAX: Duration = Duration::from_secs(6 * 3600);
 pub const NOTIFICATION_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a notifying command may take: it may well talk to somebody slow itself.
 pub const NOTIFICATION_COMMAND_TIMEOUT: Duration = Duration::from_secs(60);
-/// `retry_count` of a vessel, as the hosted system has it.
-pub const RETRY_COUNT_MAX: u32 = 24;
-/// `retry_wait` of a vessel, as the hosted system has it.
-pub const RETRY_WAIT_MAX: Duration = Duration::from_secs(3600);
 /// `priority` of a fleet, either way: enough to tell fleets apart, few enough to remember.
 pub const PRIORITY_MAX: i8 = 10;
 /// Of so many vessels that start, one is of the fleet that has waited longest, whatever its
@@ -84,9 +80,6 @@ pub const STARTS_PER_FAIR_START: u64 = 8;
 /// Runs that give way to one arrival under `overlap: replace`. There is one to give way, as a rule;
 /// a long queue that was there before the fleet said `replace` does not go in one huge commit.
 pub const REPLACED_PER_ARRIVAL_MAX: usize = 64;
-/// `runtime_cutoff` of a vessel. The hosted system ends at 4 h; a machine of one's own may take
-/// longer, but a year is surely a typing error.
-pub const RUNTIME_CUTOFF_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 
 /// Bytes of one stored row. sled writes a leaf of over about 128 KiB to a blob file that it never
 /// syncs; leaves split at 16 rows, so rows of this size cannot make one.

@@ -1,14 +1,15 @@
 //! The nouns: plain data and the rules that need nothing but data. No I/O, no clock, no threads.
 
-pub mod backoff;
 pub mod change;
 pub mod client_address;
 pub mod clock;
 pub mod confinement;
+pub mod defaults;
 pub mod duration;
 pub mod finding;
 pub mod fleet;
 pub mod graph;
+pub mod guardrails;
 pub mod ids;
 pub mod limits;
 pub mod mac;

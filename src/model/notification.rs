@@ -6,9 +6,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::model::clock::Timestamp;
-use crate::model::fleet::FleetDefinition;
+use crate::model::defaults::is_default;
 use crate::model::ids::RunId;
-use crate::model::run::{RunRecord, Status, Trigger};
+use crate::model::run::{Status, Trigger};
 use crate::model::variable::{SecretName, VariableValue};
 
 /// The `notifications` of a fleet or of one vessel.
@@ -46,7 +46,7 @@ pub enum Target {
         /// Our own JSON always is.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         secret: Option<SecretName>,
-        #[serde(default, skip_serializing_if = "Format::is_default")]
+        #[serde(default, skip_serializing_if = "is_default")]
         format: Format,
     },
 }
@@ -78,10 +78,6 @@ impl Format {
             Self::Discord => "discord",
             Self::Teams => "teams",
         }
-    }
-
-    fn is_default(&self) -> bool {
-        *self == Self::default()
     }
 }
 
@@ -153,32 +149,9 @@ pub enum Recipient {
     VesselEmail { vessel: u16, email: u16 },
 }
 
-/// Who is told that `run`, whose vessels have `ended`, has ended.
-pub fn recipients(
-    run: &RunRecord,
-    fleet: &FleetDefinition,
-    ended: impl Fn(usize) -> Option<Status>,
-) -> Vec<Recipient> {
-    let number = |index: usize| u16::try_from(index).unwrap_or(u16::MAX);
-    let emails = |notifications: &Option<EmailNotifications>, status: Option<Status>| {
-        let told = notifications.as_ref().filter(|it| it.asks_for(status, run.trigger));
-        0..told.map_or(0, |notifications| number(notifications.emails.len()))
-    };
-    let entries = fleet.notify.iter().enumerate();
-    let entries = entries.filter(|(_, entry)| entry.on.contains(&run.status));
-    let mut recipients: Vec<_> =
-        entries.map(|(index, _)| Recipient::Entry(number(index))).collect();
-    recipients.extend(emails(&fleet.notifications, Some(run.status)).map(Recipient::FleetEmail));
-    for (index, vessel) in fleet.vessels.iter().enumerate() {
-        let emails = emails(&vessel.notifications, ended(index));
-        let vessel = number(index);
-        recipients.extend(emails.map(|email| Recipient::VesselEmail { vessel, email }));
-    }
-    recipients
-}
-
 impl EmailNotifications {
-    fn asks_for(&self, status: Option<Status>, trigger: Trigger) -> bool {
+    /// Whether its addresses are told of an end as `status` in a run that `trigger` started.
+    pub fn asks_for(&self, status: Option<Status>, trigger: Trigger) -> bool {
         self.after_error && status == Some(Status::Errored)
             || self.after_on_demand && trigger == Trigger::OnDemand
     }

@@ -29,9 +29,4 @@ impl Overlap {
             Overlap::Replace => "replace",
         }
     }
-
-    /// Whether it is what a fleet has that says nothing.
-    pub fn is_default(&self) -> bool {
-        *self == Self::default()
-    }
 }

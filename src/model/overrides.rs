@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::model::name::find_by_name;
-use crate::model::run::{End, Status};
+use crate::model::run::Skip;
 
 /// The differences, by the name of the vessel. Vessels that the fleet does not have are ignored: a
 /// replay may meet a version without them.
@@ -25,16 +25,6 @@ pub struct VesselOverride {
     /// What somebody asked for while a replay has it otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     set_aside: Option<Skip>,
-}
-
-/// Why a vessel does not start, and as what it counts instead.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Skip {
-    /// Somebody asked for it; it counts as having exited with this code.
-    Override { exit_code: i32 },
-    /// The run goes on from the middle of another; it counts as it ended there.
-    Replay { status: Status, exit_code: Option<i32> },
 }
 
 impl Overrides {
@@ -84,50 +74,10 @@ impl VesselOverride {
     }
 }
 
-impl Skip {
-    /// The end of the one attempt that a skipped vessel has.
-    pub fn end(self) -> End {
-        End::Skipped(self)
-    }
-
-    /// As what the vessel counts.
-    pub fn status(self) -> Status {
-        match self {
-            Skip::Override { exit_code: 0 } => Status::Success,
-            Skip::Override { .. } => Status::Errored,
-            Skip::Replay { status, .. } => status,
-        }
-    }
-
-    /// The exit code that is shown for it, if there is one.
-    pub fn exit_code(self) -> Option<i32> {
-        match self {
-            Skip::Override { exit_code } => Some(exit_code),
-            Skip::Replay { exit_code, .. } => exit_code,
-        }
-    }
-
-    /// What its log says, all of it.
-    pub fn log_line(self) -> &'static str {
-        match self {
-            // The hosted system's words, which scripts may look for.
-            Skip::Override { .. } => "Vessel has been skipped due to override.",
-            Skip::Replay { .. } => "Vessel has been skipped: it counts as in the replayed run.",
-        }
-    }
-
-    /// What to tell a person about it in a word or two.
-    pub fn reason(self) -> &'static str {
-        match self {
-            Skip::Override { .. } => "skipped due to override",
-            Skip::Replay { .. } => "skipped: as in the replayed run",
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::run::Status;
 
     #[test]
     fn a_whole_replay_takes_nothing_over() {

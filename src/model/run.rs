@@ -6,9 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::model::clock::Timestamp;
-use crate::model::fleet::VesselDefinition;
 use crate::model::ids::{FleetId, ProjectId, RunId, VesselId, VesselRunId};
-use crate::model::overrides::Skip;
 
 /// Where a run, or a vessel within it, stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -211,17 +209,17 @@ pub struct VesselRunRecord {
 }
 
 impl VesselRunRecord {
-    /// The vessel at `index` of a run, before its first attempt.
+    /// The vessel at `index` of a run before its first attempt, by its id and name.
     pub fn scheduled(
         run: RunId,
         index: usize,
-        vessel: &VesselDefinition,
+        vessel: (VesselId, &str),
         scheduled_at: Timestamp,
     ) -> Self {
         Self {
             id: run.vessel_run(index),
-            vessel_id: vessel.id,
-            vessel_name: vessel.name.clone(),
+            vessel_id: vessel.0,
+            vessel_name: vessel.1.to_owned(),
             status: Status::Scheduled,
             attempt: 0,
             retries: 0,
@@ -285,6 +283,57 @@ impl End {
             End::CutOff => Some("runtime cutoff".to_owned()),
             End::NotStarted(why) => Some(shorten(why)),
             End::Skipped(skip) => Some(skip.reason().to_owned()),
+        }
+    }
+}
+
+/// Why a vessel does not start, and as what it counts instead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Skip {
+    /// Somebody asked for it; it counts as having exited with this code.
+    Override { exit_code: i32 },
+    /// The run goes on from the middle of another; it counts as it ended there.
+    Replay { status: Status, exit_code: Option<i32> },
+}
+
+impl Skip {
+    /// The end of the one attempt that a skipped vessel has.
+    pub fn end(self) -> End {
+        End::Skipped(self)
+    }
+
+    /// As what the vessel counts.
+    pub fn status(self) -> Status {
+        match self {
+            Skip::Override { exit_code: 0 } => Status::Success,
+            Skip::Override { .. } => Status::Errored,
+            Skip::Replay { status, .. } => status,
+        }
+    }
+
+    /// The exit code that is shown for it, if there is one.
+    pub fn exit_code(self) -> Option<i32> {
+        match self {
+            Skip::Override { exit_code } => Some(exit_code),
+            Skip::Replay { exit_code, .. } => exit_code,
+        }
+    }
+
+    /// What its log says, all of it.
+    pub fn log_line(self) -> &'static str {
+        match self {
+            // The hosted system's words, which scripts may look for.
+            Skip::Override { .. } => "Vessel has been skipped due to override.",
+            Skip::Replay { .. } => "Vessel has been skipped: it counts as in the replayed run.",
+        }
+    }
+
+    /// What to tell a person about it in a word or two.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Skip::Override { .. } => "skipped due to override",
+            Skip::Replay { .. } => "skipped: as in the replayed run",
         }
     }
 }

@@ -7,9 +7,8 @@ use crate::model::change::Change;
 use crate::model::clock::Timestamp;
 use crate::model::fleet::FleetVersion;
 use crate::model::graph::{Graph, Readiness};
-use crate::model::notification::{NotificationRecord, recipients};
-use crate::model::overrides::Skip;
-use crate::model::run::{RunRecord, Status, VesselRunRecord, shorten};
+use crate::model::notification::NotificationRecord;
+use crate::model::run::{RunRecord, Skip, Status, VesselRunRecord, shorten};
 
 /// Where a vessel of an active run stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -255,7 +254,7 @@ impl ActiveRun {
             let id = self.record.id.vessel_run(vessel);
             self.own_records().find(|record| record.id == id).map(|record| record.status)
         };
-        let recipients = recipients(&self.record, definition, own_end);
+        let recipients = definition.recipients(&self.record, own_end);
         let numbered = (0..).zip(recipients);
         let records = numbered.map(|(number, recipient)| NotificationRecord {
             run: self.record.id,
@@ -295,6 +294,11 @@ impl ActiveRun {
     /// The record of a vessel before its first attempt.
     fn blank_record(&self, vessel: usize, scheduled_at: Timestamp) -> VesselRunRecord {
         let definition = &self.version.definition.vessels[vessel];
-        VesselRunRecord::scheduled(self.record.id, vessel, definition, scheduled_at)
+        VesselRunRecord::scheduled(
+            self.record.id,
+            vessel,
+            (definition.id, &definition.name),
+            scheduled_at,
+        )
     }
 }

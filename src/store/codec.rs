@@ -87,9 +87,8 @@ mod tests {
     use crate::model::change::QueueEntry;
     use crate::model::clock::Timestamp;
     use crate::model::ids::{FleetId, ProjectId, RunId, VesselId};
-    use crate::model::overrides::Skip;
     use crate::model::run::{
-        OutputPlace, OutputRecord, PayloadSize, RunRecord, Status, Trigger, VesselRunRecord,
+        OutputPlace, OutputRecord, PayloadSize, RunRecord, Skip, Status, Trigger, VesselRunRecord,
     };
 
     #[test]

@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use super::*;
 use crate::model::fleet::{
-    Delivery, FleetDefinition, FleetVersion, Guardrails, Organization, Program, VesselDefinition,
+    Delivery, FleetDefinition, FleetVersion, Organization, Program, VesselDefinition,
 };
 use crate::model::graph::{Condition, Path};
+use crate::model::guardrails::Guardrails;
 use crate::model::ids::{FleetId, InstanceId, OrganizationId, ProjectId, RunId, RunIds, VesselId};
 use crate::model::overlap::Overlap;
 use crate::model::run::{PayloadSize, RunRecord, Status, Trigger};

@@ -9,14 +9,13 @@ use super::notifications::notifications;
 use super::source::source;
 use crate::fleet_file::cursor::{Cursor, Fields};
 use crate::fleet_file::{FleetFileError, HiddenValue};
-use crate::model::backoff::Backoff;
 use crate::model::duration::{format_duration, parse_duration};
-use crate::model::fleet::{Delivery, ExitCodes, Guardrails, Program, VesselDefinition};
-use crate::model::ids::VesselId;
-use crate::model::limits::{
-    ARGUMENT_BYTES_MAX, RETRY_COUNT_MAX, RETRY_WAIT_MAX, RUNTIME_CUTOFF_MAX,
-    WORKING_DIRECTORY_BYTES_MAX,
+use crate::model::fleet::{Delivery, Program, VesselDefinition};
+use crate::model::guardrails::{
+    Backoff, ExitCodes, Guardrails, RETRY_COUNT_MAX, RETRY_WAIT_MAX, RUNTIME_CUTOFF_MAX,
 };
+use crate::model::ids::VesselId;
+use crate::model::limits::{ARGUMENT_BYTES_MAX, WORKING_DIRECTORY_BYTES_MAX};
 
 const VESSEL_KEYS: &[&str] = &[
     "_id",

@@ -8,8 +8,9 @@ mod sources;
 use std::time::Duration;
 
 use super::*;
-use crate::model::fleet::{Delivery, ExitCodes, Program};
+use crate::model::fleet::{Delivery, Program};
 use crate::model::graph::{Condition, Path};
+use crate::model::guardrails::ExitCodes;
 use crate::model::overlap::Overlap;
 
 fn refusal(yaml: &str) -> String {

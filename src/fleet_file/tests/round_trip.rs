@@ -6,9 +6,9 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
 use super::*;
-use crate::model::backoff::Backoff;
 use crate::model::confinement::{Confinement, Limits};
-use crate::model::fleet::{FleetDefinition, Guardrails, VesselDefinition};
+use crate::model::fleet::{FleetDefinition, VesselDefinition};
+use crate::model::guardrails::{Backoff, Guardrails};
 use crate::model::ids::VesselId;
 use crate::model::limits::{KEEP_COUNT_MAX, PRIORITY_MAX};
 use crate::model::name::checked_name;

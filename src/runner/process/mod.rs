@@ -36,7 +36,7 @@ use super::user::{Identity, identity, pass_capabilities_on};
 use super::wait::{Bounds, Started, wait};
 use super::workdir::WorkDirectories;
 use super::{DirectoryError, Draft, Ended, HowEnded, Launch, Launcher, Unfinished};
-use crate::model::confinement::is_default;
+use crate::model::defaults::is_default;
 use crate::model::finding::Finding;
 use crate::model::ids::{InstanceId, RunId};
 use crate::model::limits::SHIM_TIME_MAX;

@@ -12,12 +12,10 @@ mod turns;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::model::backoff::Backoff;
 use crate::model::clock::Timestamp;
-use crate::model::fleet::{
-    Delivery, ExitCodes, FleetDefinition, FleetVersion, Guardrails, Program, VesselDefinition,
-};
+use crate::model::fleet::{Delivery, FleetDefinition, FleetVersion, Program, VesselDefinition};
 use crate::model::graph::{Condition, Path};
+use crate::model::guardrails::{Backoff, ExitCodes, Guardrails};
 use crate::model::ids::{FleetId, ProjectId, RunId, VesselId};
 use crate::model::overlap::Overlap;
 use crate::model::run::{PayloadSize, Trigger};

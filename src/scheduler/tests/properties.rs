@@ -5,14 +5,13 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
-use crate::model::backoff::Backoff;
 use crate::model::change::Change;
 use crate::model::fleet::{Delivery, FleetVersion};
 use crate::model::graph::Condition;
+use crate::model::guardrails::Backoff;
 use crate::model::ids::{RunId, RunIds, VesselRunId};
 use crate::model::overlap::Overlap;
-use crate::model::overrides::Skip;
-use crate::model::run::{End, OutputRecord, Status};
+use crate::model::run::{End, OutputRecord, Skip, Status};
 use crate::scheduler::tests::model::Model;
 use crate::scheduler::tests::rows::{Rows, run_of};
 use crate::scheduler::tests::{EXCLUDED_EXIT_CODE, EXCLUDED_SIGNAL, Shape, at, queued};

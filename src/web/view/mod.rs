@@ -5,14 +5,13 @@ use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
 use crate::engine::{FleetView, RunView};
-use crate::model::backoff::Backoff;
 use crate::model::clock::Timestamp;
 use crate::model::confinement::Limits;
 use crate::model::fleet::{
-    Delivery, ExitCodes, FleetDefinition, FleetVersion, Guardrails, Organization, Program, Project,
-    VesselDefinition,
+    Delivery, FleetDefinition, FleetVersion, Organization, Program, Project, VesselDefinition,
 };
 use crate::model::graph::Condition;
+use crate::model::guardrails::{Backoff, ExitCodes, Guardrails};
 use crate::model::ids::{FleetId, OrganizationId, ProjectId, RunId, VesselId, VesselRunId};
 use crate::model::network::Networks;
 use crate::model::notification::{

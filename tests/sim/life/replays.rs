@@ -6,7 +6,7 @@ use std::sync::Arc;
 use boathook::engine::{AcceptError, Refusal, ReplayError};
 use boathook::model::change::Change;
 use boathook::model::ids::RunId;
-use boathook::model::overrides::Skip;
+use boathook::model::run::Skip;
 
 use super::{Life, WAITING_MAX};
 use crate::machine::Submitted;

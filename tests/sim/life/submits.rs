@@ -9,9 +9,9 @@ use boathook::model::change::Change;
 use boathook::model::fleet::FleetDefinition;
 use boathook::model::ids::RunId;
 use boathook::model::limits::SLICE_BYTES;
-use boathook::model::overrides::{Overrides, Skip};
+use boathook::model::overrides::Overrides;
 use boathook::model::request::RequestHead;
-use boathook::model::run::Trigger;
+use boathook::model::run::{Skip, Trigger};
 
 use super::{BODY_BYTES_MAX, Life, WAITING_MAX};
 use crate::machine::Submitted;

@@ -4,13 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use boathook::model::backoff::Backoff;
 use boathook::model::clock::Timestamp;
-use boathook::model::fleet::{Delivery, FleetDefinition, Guardrails};
+use boathook::model::fleet::{Delivery, FleetDefinition};
 use boathook::model::graph::Condition;
+use boathook::model::guardrails::{Backoff, Guardrails};
 use boathook::model::ids::{FleetId, RunId};
-use boathook::model::overrides::Skip;
-use boathook::model::run::{End, Status};
+use boathook::model::run::{End, Skip, Status};
 
 /// The longest wait between two attempts.
 const WAIT_MAX: Duration = Duration::from_secs(3600);

@@ -1,15 +1,63 @@
-//! How long a vessel waits before it is tried again. Pure: what looks like chance is derived from
-//! the vessel run and the number of the retry, so that the same retry always waits as long, also
-//! when a new server reckons it again.
+//! The guardrails of a vessel: when it is retried, and when an attempt is cut off.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::model::fleet::Guardrails;
+use crate::model::defaults::is_default;
 use crate::model::ids::VesselRunId;
-use crate::model::limits::RETRY_WAIT_MAX;
+
+/// Highest `retry_count`, as the hosted system has it.
+pub const RETRY_COUNT_MAX: u32 = 24;
+/// Longest `retry_wait`, as the hosted system has it.
+pub const RETRY_WAIT_MAX: Duration = Duration::from_secs(3600);
+/// Longest `runtime_cutoff`. The hosted system ends at 4 h. A machine of one's own may take longer; more
+/// than a year is a typing error.
+pub const RUNTIME_CUTOFF_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
+
+/// What a shell adds to the number of a signal that has ended a program, for an exit code of it.
+const SIGNALED_EXIT_CODE: i32 = 128;
+
+/// When to retry a vessel and when to cut it off.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Guardrails {
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub retry_count: u32,
+    #[serde(default, skip_serializing_if = "Duration::is_zero", with = "millis")]
+    pub retry_wait: Duration,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub retry_backoff: Backoff,
+    /// The longest one attempt may take; zero: no cutoff.
+    #[serde(default, skip_serializing_if = "Duration::is_zero", with = "millis")]
+    pub runtime_cutoff: Duration,
+    /// Exit codes that are never retried.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exclude_exit_code_ranges: Vec<ExitCodes>,
+}
+
+impl Guardrails {
+    /// Whether an attempt that a signal ended may be retried at all. It counts as an exit with 128
+    /// and the signal's number, as in a shell.
+    pub fn retries_signal(&self, signal: i32) -> bool {
+        self.retries_exit_code(signal.saturating_add(SIGNALED_EXIT_CODE))
+    }
+
+    /// Whether an attempt that exited with `code` may be retried at all.
+    pub fn retries_exit_code(&self, code: i32) -> bool {
+        !self
+            .exclude_exit_code_ranges
+            .iter()
+            .any(|codes| (i32::from(codes.first)..=i32::from(codes.last)).contains(&code))
+    }
+}
+
+/// An inclusive range of exit codes, `first <= last`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExitCodes {
+    pub first: u8,
+    pub last: u8,
+}
 
 /// How the waits between attempts develop.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,16 +71,9 @@ pub enum Backoff {
     Exponential,
 }
 
-impl Backoff {
-    /// Whether it is what a fleet has that says nothing.
-    pub fn is_default(&self) -> bool {
-        *self == Self::default()
-    }
-}
-
 impl Guardrails {
     /// How long `vessel_run` waits before its retry number `retry`, counted from 1. At most
-    /// [`RETRY_WAIT_MAX`].
+    /// [`RETRY_WAIT_MAX`]. The same retry always has the same wait, also on a server that has restarted.
     pub fn wait_before(&self, retry: u32, vessel_run: VesselRunId) -> Duration {
         if self.retry_backoff == Backoff::Constant {
             return self.retry_wait;
@@ -46,13 +87,28 @@ impl Guardrails {
     }
 }
 
-/// A number that is as good as random, and always the same for the same retry.
+/// A pseudo-random number that depends on nothing but the retry.
 fn chance(retry: u32, vessel_run: VesselRunId) -> u64 {
     let digest = Sha256::new()
         .chain_update(vessel_run.as_bytes())
         .chain_update(retry.to_be_bytes())
         .finalize();
     digest.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes))
+}
+
+/// Durations as whole milliseconds.
+mod millis {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u64(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        u64::deserialize(deserializer).map(Duration::from_millis)
+    }
 }
 
 #[cfg(test)]
