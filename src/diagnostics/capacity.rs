@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use rustix::process::{Resource, getrlimit};
 
 use crate::model::finding::Finding;
-use crate::os::descriptors::{self, Wanted};
+use crate::os::descriptor_budget::{self, Concurrency};
 use crate::runner::sandbox::{control_groups, own_control_groups};
 
 const FILES: &str = "open-files";
@@ -17,17 +17,17 @@ const PER_VESSEL: usize = 4;
 const BASE: usize = 32;
 
 /// Whether there is enough of them for what was `wanted`.
-pub(super) fn examine(wanted: Wanted) -> Vec<Finding> {
+pub(super) fn examine(wanted: Concurrency) -> Vec<Finding> {
     // Root is not held to this one (setrlimit(2)).
     let is_root = rustix::process::geteuid().is_root();
     let of_user = (!is_root).then(|| getrlimit(Resource::Nproc).current).flatten();
     let of_group = group_limit(&own_control_groups(), |it| fs::read_to_string(it).ok());
     let limits = [(of_user, "LimitNPROC="), (of_group, "TasksMax=")];
     let least = limits.into_iter().filter_map(|(limit, name)| Some((limit?, name))).min();
-    vec![of_files(descriptors::current(), wanted), of_processes(least, wanted)]
+    vec![of_files(descriptor_budget::open_file_limit(), wanted), of_processes(least, wanted)]
 }
 
-fn of_files(limit: usize, wanted: Wanted) -> Finding {
+fn of_files(limit: usize, wanted: Concurrency) -> Finding {
     let granted = wanted.within(limit);
     if granted == wanted {
         return Finding::ok(FILES, "enough for all connections and workers");
@@ -44,7 +44,7 @@ fn of_files(limit: usize, wanted: Wanted) -> Finding {
     Finding::warning(FILES, what, remedy)
 }
 
-fn of_processes(limit: Option<(u64, &str)>, wanted: Wanted) -> Finding {
+fn of_processes(limit: Option<(u64, &str)>, wanted: Concurrency) -> Finding {
     let links = wanted.hook_links.saturating_add(wanted.admin_links);
     // One reads from a link, another one may answer what came over it.
     let threads = wanted.connections.saturating_add(links).saturating_mul(2);
@@ -87,18 +87,18 @@ mod tests {
     use crate::model::finding::Level;
     use crate::model::limits::WORKERS_PER_CORE;
 
-    const WANTED: Wanted =
-        Wanted { workers: 8, connections: 1024, hook_links: 64, admin_links: 72 };
+    const ASKED: Concurrency =
+        Concurrency { workers: 8, connections: 1024, hook_links: 64, admin_links: 72 };
 
     #[test]
     fn limits_are_compared_with_what_is_wanted() {
-        assert_eq!(of_files(WANTED.needed(), WANTED).level, Level::Ok);
-        let short = of_files(1024, WANTED);
+        assert_eq!(of_files(ASKED.needed(), ASKED).level, Level::Ok);
+        let short = of_files(1024, ASKED);
         assert_eq!(short.level, Level::Warning);
-        assert!(short.remedy.unwrap().contains(&WANTED.needed().to_string()));
-        assert_eq!(of_processes(None, WANTED).level, Level::Ok);
-        assert_eq!(of_processes(Some((4915, "TasksMax=")), WANTED).level, Level::Ok);
-        let short = of_processes(Some((512, "TasksMax=")), WANTED);
+        assert!(short.remedy.unwrap().contains(&ASKED.needed().to_string()));
+        assert_eq!(of_processes(None, ASKED).level, Level::Ok);
+        assert_eq!(of_processes(Some((4915, "TasksMax=")), ASKED).level, Level::Ok);
+        let short = of_processes(Some((512, "TasksMax=")), ASKED);
         assert!(short.level == Level::Warning && short.remedy.unwrap().contains("TasksMax="));
     }
 
@@ -108,7 +108,7 @@ mod tests {
         let limit = unit.lines().find_map(|line| line.strip_prefix("TasksMax=")).unwrap();
         let limit = Some((limit.parse().unwrap(), "TasksMax="));
         for cores in [1, 2, 16, 128] {
-            let wanted = Wanted { workers: cores * WORKERS_PER_CORE, ..WANTED };
+            let wanted = Concurrency { workers: cores * WORKERS_PER_CORE, ..ASKED };
             assert_eq!(of_processes(limit, wanted).level, Level::Ok, "{cores} cores");
         }
     }

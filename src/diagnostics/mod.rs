@@ -13,7 +13,7 @@ use crate::listener::forwarding::Forwarding;
 use crate::model::finding::Finding;
 use crate::model::fleet::Program;
 use crate::notify::rules::Rules;
-use crate::os::descriptors::Wanted;
+use crate::os::descriptor_budget::Concurrency;
 use crate::runner::mounts::Mounts;
 use crate::runner::output::has_output;
 use crate::runner::sandbox::Sandbox;
@@ -40,7 +40,7 @@ pub struct Facts {
     pub hooks: SocketAddr,
     pub admin: SocketAddr,
     /// What it could use of file descriptors.
-    pub descriptors: Wanted,
+    pub descriptors: Concurrency,
     pub forwarding: Arc<Forwarding>,
     /// Where notifications may go.
     pub rules: Rules,

@@ -14,7 +14,7 @@ use rustls::{InconsistentKeys, ServerConfig, ServerConnection, StreamOwned};
 
 use super::socket::{Socket, Transport};
 use crate::os::text_file;
-use crate::os::trust::tls_words;
+use crate::os::tls_roots::tls_words;
 
 /// Who may read a key: its owner, and the group that administrators give it to.
 const KEY_MODE_MAX: u32 = 0o640;

@@ -12,7 +12,7 @@ use super::Failed;
 use crate::model::limits::NOTIFICATION_TIMEOUT;
 use crate::model::mac;
 use crate::model::notification::Retry;
-use crate::os::trust::{tls_cause_of_request, tls_config};
+use crate::os::tls_roots::{tls_cause_of_request, tls_config};
 
 /// What secrets begin with; the rest is the key in base64.
 const SECRET_PREFIX: &str = "whsec_";

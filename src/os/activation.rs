@@ -13,7 +13,7 @@ const ADMIN: &str = "admin";
 
 /// The listeners that were handed over. What is `None` is still to be bound.
 #[derive(Debug, Default)]
-pub struct Inherited {
+pub struct ActivatedSockets {
     pub hooks: Option<TcpListener>,
     pub admin: Option<TcpListener>,
 }
@@ -38,10 +38,10 @@ pub enum ActivationError {
 ///
 /// # Errors
 /// See [`ActivationError`]; the sockets are left to the end of the process.
-pub fn take() -> Result<Inherited, ActivationError> {
+pub fn take() -> Result<ActivatedSockets, ActivationError> {
     let names = std::env::var("LISTEN_FDNAMES").ok();
     let mut handed_over = ListenFd::from_env();
-    let mut inherited = Inherited::default();
+    let mut inherited = ActivatedSockets::default();
     for (index, name) in assign(handed_over.len(), names.as_deref())?.into_iter().enumerate() {
         let listener = take_listener(&mut handed_over, index)
             .map_err(|source| ActivationError::NotListening { name, source })?;

@@ -2,10 +2,10 @@
 //! process when it cannot go on. Knows nothing of fleets and runs.
 
 pub mod activation;
+pub mod close_on_exec;
 pub mod core_limit;
-pub mod descriptors;
+pub mod descriptor_budget;
 pub mod fatal;
-pub mod inherited;
 pub mod logging;
 pub mod memory;
 pub mod priority;
@@ -14,4 +14,4 @@ pub mod systemd;
 pub mod terminal;
 pub mod text_file;
 pub mod threads;
-pub mod trust;
+pub mod tls_roots;

@@ -6,7 +6,7 @@ use crate::config::Settings;
 use crate::listener::service::Doors;
 use crate::listener::{GateSettings, Spool};
 use crate::model::limits;
-use crate::os::descriptors::{self, Limit, Wanted};
+use crate::os::descriptor_budget::{self, Concurrency, OpenFileLimit};
 
 /// Links behind the admin listener that are not for followers.
 const OTHER_ADMIN_LINKS: usize = limits::ADMIN_HANDLERS + limits::BACKUPS_MAX;
@@ -14,8 +14,8 @@ const OTHER_ADMIN_LINKS: usize = limits::ADMIN_HANDLERS + limits::BACKUPS_MAX;
 /// See the module.
 pub(super) struct Capacity {
     /// What was asked for.
-    pub(super) wanted: Wanted,
-    pub(super) limit: Limit,
+    pub(super) wanted: Concurrency,
+    pub(super) limit: OpenFileLimit,
     pub(super) doors: Doors,
     /// Webhooks that may be under way at once.
     pub(super) hook_links: usize,
@@ -25,13 +25,13 @@ pub(super) struct Capacity {
 impl Capacity {
     /// What `settings` ask for. Raises the limit of open files for it.
     pub(super) fn of(settings: &Settings) -> Self {
-        let wanted = Wanted {
+        let wanted = Concurrency {
             workers: settings.workers,
             connections: settings.max_connections,
             hook_links: limits::HOOK_LINKS,
             admin_links: OTHER_ADMIN_LINKS.saturating_add(settings.max_followers),
         };
-        let limit = descriptors::raise(wanted);
+        let limit = descriptor_budget::raise_limit(wanted);
         let granted = wanted.within(limit.current);
         if granted != wanted {
             log::warn!(

@@ -25,10 +25,10 @@ use crate::model::limits;
 use crate::model::random::SystemRandom;
 use crate::notify::rules::Rules;
 use crate::notify::{self, Notifier, NotifierSettings};
-use crate::os::activation::{self, ActivationError, Inherited};
+use crate::os::activation::{self, ActivatedSockets, ActivationError};
+use crate::os::close_on_exec;
 use crate::os::core_limit;
 use crate::os::fatal;
-use crate::os::inherited;
 use crate::os::logging;
 use crate::os::priority::with_precedence;
 use crate::os::signals::{self, Event};
@@ -111,11 +111,11 @@ impl Daemon {
     ///
     /// # Errors
     /// When the data directory is in use or unusable, or an address is taken.
-    pub fn start(settings: &Settings, inherited: Inherited) -> Result<Self, StartError> {
+    pub fn start(settings: &Settings, inherited: ActivatedSockets) -> Result<Self, StartError> {
         // Vessels inherit it; our own files are made with modes of their own.
         rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
         let data_dir = settings.data_dir.clone();
-        inherited::keep_to_ourselves();
+        close_on_exec::protect_vessels();
         fatal::stop_on_panics();
         settings.mail.as_ref().map_or(Ok(()), notify::check_sender).map_err(StartError::Sender)?;
         let thread = |what| move |source| StartError::Thread { what, source };
@@ -124,7 +124,7 @@ impl Daemon {
         // precedence, since whoever waits for a 201 waits for its commit.
         let (storage, _committer) =
             with_precedence(|| store::open(&data_dir)).map_err(thread("database"))??;
-        let Inherited { hooks, admin } = inherited;
+        let ActivatedSockets { hooks, admin } = inherited;
         let hooks = Asked {
             what: "webhooks",
             setting: "hooks_listen",

@@ -23,7 +23,7 @@ use crate::cli::daemon::{self, Daemon};
 use crate::config::{ListenAddress, Period, Settings, Sources};
 use crate::model::clock::{Clock, SystemClock};
 use crate::model::run::Status;
-use crate::os::activation::Inherited;
+use crate::os::activation::ActivatedSockets;
 
 const FLEET: &str = include_str!("fleet.yaml");
 /// What is POSTed: a push, as a forge might announce it.
@@ -61,7 +61,7 @@ pub fn run(arguments: &DemoArgs) -> anyhow::Result<Outcome> {
         .prefix("boathook-demo-")
         .tempdir()
         .context("cannot make a temporary directory")?;
-    let daemon = Daemon::start(&settings(directory.path())?, Inherited::default())?;
+    let daemon = Daemon::start(&settings(directory.path())?, ActivatedSockets::default())?;
     let mut is_interrupted = false;
     let mut keep_going = || {
         is_interrupted |= signals.pending().next().is_some();

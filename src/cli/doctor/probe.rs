@@ -8,7 +8,7 @@ use crate::cli::client::agent_config;
 use crate::cli::locate::from_here;
 use crate::model::finding::Finding;
 use crate::model::limits::PROBE_TIMEOUT;
-use crate::os::trust::{tls_cause_of_request, tls_config, unverified_tls_config};
+use crate::os::tls_roots::{tls_cause_of_request, tls_config, unverified_tls_config};
 
 /// Bytes of an answer that are looked at: all of one of ours.
 const ANSWER_BYTES_MAX: u64 = 4096;

@@ -13,7 +13,7 @@ use super::{Failed, text};
 use crate::engine::RunView;
 use crate::model::limits::NOTIFICATION_TIMEOUT;
 use crate::model::mail::{MailServer, Security};
-use crate::os::trust::tls_cause;
+use crate::os::tls_roots::tls_cause;
 
 mod hello;
 

@@ -10,7 +10,7 @@ use rustix::io::FdFlags;
 use signal_hook::consts::{FORBIDDEN, SIGPIPE};
 
 /// Keeps it to ourselves. To be called before the first vessel starts.
-pub fn keep_to_ourselves() {
+pub fn protect_vessels() {
     if let Err(error) = close_on_exec() {
         log::warn!(error:%; "descriptors that this server was started with may reach vessels");
     }

@@ -17,7 +17,7 @@ const PER_LINK: usize = 3;
 
 /// What a server could use at most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Wanted {
+pub struct Concurrency {
     pub workers: usize,
     /// To each listener.
     pub connections: usize,
@@ -27,7 +27,7 @@ pub struct Wanted {
     pub admin_links: usize,
 }
 
-impl Wanted {
+impl Concurrency {
     fn fixed(self) -> usize {
         self.workers.saturating_mul(PER_WORKER).saturating_add(BASE)
     }
@@ -65,7 +65,7 @@ impl Wanted {
 
 /// The limit of open files that the process has.
 #[derive(Clone, Copy, Debug)]
-pub struct Limit {
+pub struct OpenFileLimit {
     /// Now.
     pub current: usize,
     /// What the process was started with, if that is something else: what vessels get.
@@ -73,25 +73,25 @@ pub struct Limit {
 }
 
 /// Raises the limit of open files, if it must and may, to what `wanted` takes.
-pub fn raise(wanted: Wanted) -> Limit {
+pub fn raise_limit(wanted: Concurrency) -> OpenFileLimit {
     let given = getrlimit(Resource::Nofile);
     let needed = wanted.needed();
     if as_count(given.current) >= needed {
-        return Limit { current: as_count(given.current), given: None };
+        return OpenFileLimit { current: as_count(given.current), given: None };
     }
     let raised = as_count(given.maximum).min(needed);
     let asked = Rlimit { current: Some(raised as u64), maximum: given.maximum };
     match setrlimit(Resource::Nofile, asked) {
-        Ok(()) => Limit { current: raised, given: Some(given) },
+        Ok(()) => OpenFileLimit { current: raised, given: Some(given) },
         Err(error) => {
             log::warn!(error:%; "the limit of open files cannot be raised");
-            Limit { current: as_count(given.current), given: None }
+            OpenFileLimit { current: as_count(given.current), given: None }
         }
     }
 }
 
 /// How many files the process may have open now.
-pub fn current() -> usize {
+pub fn open_file_limit() -> usize {
     as_count(getrlimit(Resource::Nofile).current)
 }
 
@@ -103,22 +103,22 @@ fn as_count(limit: Option<u64>) -> usize {
 mod tests {
     use super::*;
 
-    const WANTED: Wanted =
-        Wanted { workers: 8, connections: 1024, hook_links: 64, admin_links: 72 };
+    const ASKED: Concurrency =
+        Concurrency { workers: 8, connections: 1024, hook_links: 64, admin_links: 72 };
 
     #[test]
     fn clients_share_what_vessels_leave() {
-        assert_eq!(WANTED.within(usize::MAX), WANTED);
-        let whole = WANTED.needed();
-        assert_eq!(WANTED.within(whole), WANTED);
+        assert_eq!(ASKED.within(usize::MAX), ASKED);
+        let whole = ASKED.needed();
+        assert_eq!(ASKED.within(whole), ASKED);
         for limit in [256, 300, 1024, 4096, whole - 1] {
-            let granted = WANTED.within(limit);
+            let granted = ASKED.within(limit);
             assert!(granted.fixed() + granted.of_clients() <= limit, "{limit}: {granted:?}");
-            assert!((8..=WANTED.connections).contains(&granted.connections), "{granted:?}");
+            assert!((8..=ASKED.connections).contains(&granted.connections), "{granted:?}");
             assert!(granted.hook_links >= 4, "{granted:?}");
         }
         // Too few for anything: it still tries.
-        assert!(WANTED.within(64).connections == 8);
-        assert_eq!(Wanted { connections: 3, ..WANTED }.within(64).connections, 3);
+        assert!(ASKED.within(64).connections == 8);
+        assert_eq!(Concurrency { connections: 3, ..ASKED }.within(64).connections, 3);
     }
 }
