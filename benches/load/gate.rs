@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use boathook::config::defaults;
 use boathook::listener::message::{Handler, Outcome, Request, Response};
 use boathook::listener::service::{Doors, Listener, Options};
 use boathook::listener::{GateSettings, Head, Pass, Spool};
@@ -119,13 +120,13 @@ fn gated() -> f64 {
     let options =
         Options { name: "bench", handlers, lasting, has_lane: true, counters: Arc::default() };
     let settings = GateSettings {
-        max_connections: limits::CONNECTIONS_MAX,
-        max_connections_per_ip: limits::CONNECTIONS_PER_IP_MAX,
-        head_timeout: limits::HEAD_TIMEOUT,
-        body_timeout: limits::BODY_TIMEOUT,
-        body_min_rate: limits::BODY_RATE_MIN,
-        idle_timeout: limits::IDLE_TIMEOUT,
-        write_timeout: limits::WRITE_TIMEOUT,
+        max_connections: defaults::MAX_CONNECTIONS,
+        max_connections_per_ip: defaults::MAX_CONNECTIONS_PER_IP,
+        head_timeout: defaults::HEAD_TIMEOUT,
+        body_timeout: defaults::BODY_TIMEOUT,
+        body_min_rate: defaults::BODY_MIN_RATE,
+        idle_timeout: defaults::IDLE_TIMEOUT,
+        write_timeout: defaults::WRITE_TIMEOUT,
         drain_bytes_max: limits::DRAIN_BYTES_MAX,
         tls: None,
     };

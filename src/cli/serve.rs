@@ -41,6 +41,6 @@ pub struct ServeArgs {
 /// When a setting is wrong or the server cannot start.
 pub fn run(arguments: ServeArgs) -> anyhow::Result<Outcome> {
     let load = || Settings::load(arguments.sources.clone(), arguments.config.as_deref());
-    crate::cli::daemon::serve(&load()?, load)?;
+    crate::cli::daemon::serve(load()?, load)?;
     Ok(Outcome::Done)
 }

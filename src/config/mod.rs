@@ -1,24 +1,24 @@
 //! The settings of a server and where they come from: a flag, else the environment, else
-//! `boathook.toml`, else a default from [`crate::model::limits`]. Knows nothing of what they are used for.
+//! `boathook.toml`, else its default ([`defaults`]). A server has one [`Settings`], which all rooms
+//! that need settings share.
 //!
-//! [`Sources`] is the one table: a field there is a flag, an environment variable and a line of the
-//! file at once. [`Settings`] is what comes out, complete and checked.
+//! A field of [`Sources`] is a flag, an environment variable and a line of the file at once.
+//! [`Settings`] is the result, complete and checked.
 
 use std::ffi::OsString;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
-use std::num::NonZeroUsize;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::model::limits;
 use crate::model::mail::MailServer;
 use crate::model::network::Networks;
 use crate::model::rate::Rate;
 use crate::model::retention::Retention;
 
+pub mod defaults;
 mod environment;
 mod file;
 pub mod secrets;
@@ -26,6 +26,7 @@ mod smtp;
 mod url;
 mod values;
 
+use defaults::{TIMEOUT_RANGE, WORKERS_MAX};
 pub use environment::{UnknownVariable, unknown_variables};
 
 pub use file::settings_file;
@@ -46,7 +47,7 @@ pub const SYSTEM_DIRECTORY: &str = "/etc/boathook";
 pub const SYSTEM_DATA_DIRECTORY: &str = "/var/lib/boathook";
 
 /// One source of settings: what the command line and environment say, or what the file says. The
-/// help texts name the defaults of [`crate::model::limits`]; a test holds them to it.
+/// help texts name the [`defaults`]; a test compares the two.
 #[derive(Clone, Debug, Default, clap::Args, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Sources {
@@ -227,11 +228,14 @@ pub struct Settings {
     pub file: PathBuf,
     /// Absolute; may not exist yet.
     pub data_dir: PathBuf,
+    /// The address of the webhook listener. In a running server the real one: a port 0 is replaced
+    /// by the port that the system chose, and the address of a socket unit counts.
     pub hooks_listen: SocketAddr,
-    /// Whether that is not the default.
+    /// Whether the operator has set `hooks_listen`.
     pub sets_hooks_listen: bool,
+    /// The address of the admin listener, likewise.
     pub admin_listen: SocketAddr,
-    /// Whether that is not the default.
+    /// Whether the operator has set `admin_listen`.
     pub sets_admin_listen: bool,
     /// In lower case.
     pub admin_hosts: Vec<String>,
@@ -326,14 +330,6 @@ impl Settings {
         })
     }
 
-    /// Settings from `given` and the defaults alone, whatever the machine's files say.
-    ///
-    /// # Errors
-    /// When a value is out of bounds.
-    pub fn without_file(given: Sources) -> Result<Self, ConfigError> {
-        Self::resolve(given, Sources::default(), None)
-    }
-
     fn resolve(
         given: Sources,
         file: Sources,
@@ -345,11 +341,7 @@ impl Settings {
             };
         }
         let data_dir = first!(data_dir).or(data_dir_default).ok_or(ConfigError::NoDataDirectory)?;
-        let data_dir = absolute(&data_dir)?;
-        let work_dir = match first!(work_dir) {
-            Some(work_dir) => absolute(&work_dir)?,
-            None => data_dir.join("work"),
-        };
+        let defaults = Self::defaults(absolute(&data_dir)?);
         let tls = tls_files(first!(tls_cert), first!(tls_key))?;
         let mail = mail_server(MailSettings {
             url: first!(smtp),
@@ -358,10 +350,9 @@ impl Settings {
             secret: first!(smtp_secret),
             hello: first!(smtp_hello),
         })?;
-        let workers = first!(workers).map_or_else(workers_default, Count::get);
-        if workers > limits::WORKERS_MAX {
-            let message =
-                format!("{workers} threads are too many; at most {}", limits::WORKERS_MAX);
+        let workers = first!(workers).map_or(defaults.workers, Count::get);
+        if workers > WORKERS_MAX {
+            let message = format!("{workers} threads are too many; at most {WORKERS_MAX}");
             return Err(ConfigError::Value { key: "workers", message });
         }
         let Names(notify_hosts) = first!(notify_hosts).unwrap_or_default();
@@ -369,60 +360,75 @@ impl Settings {
         check_notify(&notify_hosts, &notify_commands)?;
         let timeout = |key, given: Option<Period>, default| match given {
             None => Ok(default),
-            Some(Period(time)) if limits::TIMEOUT_RANGE.contains(&time) => Ok(time),
+            Some(Period(time)) if TIMEOUT_RANGE.contains(&time) => Ok(time),
             Some(_) => {
                 let message = "a timeout is between one second and one day".to_owned();
                 Err(ConfigError::Value { key, message })
             }
         };
+        let bytes = |given: Option<ByteSize>, default| given.map_or(default, |size| size.0);
+        let crashes = |count: Count| u32::try_from(count.get()).unwrap_or(u32::MAX);
+        let directory = |given: Option<PathBuf>| given.map(|path| absolute(&path)).transpose();
         Ok(Self {
             sets_hooks_listen: first!(hooks_listen).is_some(),
-            hooks_listen: first!(hooks_listen).map_or_else(|| loopback(9000), |listen| listen.0),
+            hooks_listen: first!(hooks_listen).map_or(defaults.hooks_listen, |listen| listen.0),
             sets_admin_listen: first!(admin_listen).is_some(),
-            admin_listen: first!(admin_listen).map_or_else(|| loopback(9001), |listen| listen.0),
+            admin_listen: first!(admin_listen).map_or(defaults.admin_listen, |listen| listen.0),
             admin_hosts: first!(admin_hosts).unwrap_or_default().0,
             public_url: first!(public_url),
             tls,
             workers,
-            max_queued_runs: first!(max_queued_runs).map_or(limits::QUEUED_RUNS_MAX, Count::get),
-            max_connections: first!(max_connections).map_or(limits::CONNECTIONS_MAX, Count::get),
+            max_queued_runs: first!(max_queued_runs).map_or(defaults.max_queued_runs, Count::get),
+            max_connections: first!(max_connections).map_or(defaults.max_connections, Count::get),
             max_connections_per_ip: first!(max_connections_per_ip)
-                .map_or(limits::CONNECTIONS_PER_IP_MAX, Count::get),
-            head_timeout: timeout("head_timeout", first!(head_timeout), limits::HEAD_TIMEOUT)?,
-            body_timeout: timeout("body_timeout", first!(body_timeout), limits::BODY_TIMEOUT)?,
-            body_min_rate: first!(body_min_rate).map_or(limits::BODY_RATE_MIN, |size| size.0),
-            idle_timeout: timeout("idle_timeout", first!(idle_timeout), limits::IDLE_TIMEOUT)?,
-            write_timeout: timeout("write_timeout", first!(write_timeout), limits::WRITE_TIMEOUT)?,
-            max_inflight_body_bytes: first!(max_inflight_body_bytes)
-                .map_or(limits::BODIES_ON_DISK_BYTES_MAX, |size| size.0),
-            max_body_bytes: first!(max_body_bytes).map_or(limits::BODY_BYTES_MAX, |size| size.0),
-            min_free_bytes: first!(min_free_bytes).map_or(limits::FREE_BYTES_MIN, |size| size.0),
+                .map_or(defaults.max_connections_per_ip, Count::get),
+            head_timeout: timeout("head_timeout", first!(head_timeout), defaults.head_timeout)?,
+            body_timeout: timeout("body_timeout", first!(body_timeout), defaults.body_timeout)?,
+            body_min_rate: bytes(first!(body_min_rate), defaults.body_min_rate),
+            idle_timeout: timeout("idle_timeout", first!(idle_timeout), defaults.idle_timeout)?,
+            write_timeout: timeout("write_timeout", first!(write_timeout), defaults.write_timeout)?,
+            max_inflight_body_bytes: bytes(
+                first!(max_inflight_body_bytes),
+                defaults.max_inflight_body_bytes,
+            ),
+            max_body_bytes: bytes(first!(max_body_bytes), defaults.max_body_bytes),
+            min_free_bytes: bytes(first!(min_free_bytes), defaults.min_free_bytes),
             trusted_proxies: first!(trusted_proxies).map(|proxies| proxies.0).unwrap_or_default(),
             rate_limit_per_ip: first!(rate_limit_per_ip),
-            max_output_bytes: first!(max_output_bytes)
-                .map_or(limits::OUTPUT_BYTES_MAX, |size| size.0),
-            max_followers: first!(max_followers).map_or(limits::FOLLOWERS_MAX, Count::get),
+            max_output_bytes: bytes(first!(max_output_bytes), defaults.max_output_bytes),
+            max_followers: first!(max_followers).map_or(defaults.max_followers, Count::get),
             max_crash_attempts: first!(max_crash_attempts)
-                .map_or(limits::CRASH_ATTEMPTS_MAX, |count| {
-                    u32::try_from(count.get()).unwrap_or(u32::MAX)
-                }),
-            secrets_dir: match first!(secrets_dir).or_else(credentials_directory) {
-                Some(directory) => Some(absolute(&directory)?),
-                None => None,
-            },
-            keep_workdir: first!(keep_workdir).unwrap_or_default(),
-            keep_runs: first!(keep_runs).unwrap_or_default(),
+                .map_or(defaults.max_crash_attempts, crashes),
+            work_dir: directory(first!(work_dir))?.unwrap_or(defaults.work_dir),
+            secrets_dir: directory(first!(secrets_dir).or_else(credentials_directory))?,
+            keep_workdir: first!(keep_workdir).unwrap_or(defaults.keep_workdir),
+            keep_runs: first!(keep_runs).unwrap_or(defaults.keep_runs),
             allowed_users: first!(allowed_users).unwrap_or_default().0,
             notify_hosts,
             notify_commands,
             mail,
-            shutdown_grace: first!(shutdown_grace).map_or(limits::SHUTDOWN_GRACE, |time| time.0),
-            kill_grace: first!(kill_grace).map_or(limits::KILL_GRACE, |time| time.0),
-            log: first!(log).unwrap_or_default().0,
-            file: settings_file(&data_dir),
-            data_dir,
-            work_dir,
+            shutdown_grace: first!(shutdown_grace).map_or(defaults.shutdown_grace, |time| time.0),
+            kill_grace: first!(kill_grace).map_or(defaults.kill_grace, |time| time.0),
+            log: first!(log).map_or(defaults.log, |level| level.0),
+            file: defaults.file,
+            data_dir: defaults.data_dir,
         })
+    }
+
+    /// The URL of the webhook listener, without a path.
+    pub fn hooks_url(&self) -> String {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.hooks_listen)
+    }
+
+    /// The beginning of webhook URLs, as senders see it.
+    pub fn public_base(&self) -> String {
+        self.public_url.as_ref().map_or_else(|| self.hooks_url(), ToString::to_string)
+    }
+
+    /// The URL of the admin listener, without a path.
+    pub fn admin_url(&self) -> String {
+        format!("http://{}", self.admin_listen)
     }
 }
 
@@ -488,15 +494,6 @@ fn tls_files(
             Err(ConfigError::Value { key, message })
         }
     }
-}
-
-fn loopback(port: u16) -> SocketAddr {
-    (Ipv4Addr::LOCALHOST, port).into()
-}
-
-fn workers_default() -> usize {
-    let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-    (cores * limits::WORKERS_PER_CORE).clamp(limits::WORKERS_MIN, limits::WORKERS_MAX)
 }
 
 #[cfg(test)]

@@ -11,6 +11,10 @@ fn given(flags: &[&str]) -> Sources {
     Sources::from_arg_matches(&command.get_matches_from(flags)).unwrap()
 }
 
+fn without_file(given: Sources) -> Result<Settings, ConfigError> {
+    Settings::resolve(given, Sources::default(), None)
+}
+
 fn file(text: &str) -> Result<Sources, String> {
     parse_file(Path::new("/x/boathook.toml"), text).map_err(|error| error.to_string())
 }
@@ -36,15 +40,15 @@ fn flags_outrank_the_file_and_the_file_outranks_defaults() {
     assert_eq!(settings.admin_hosts, ["boat.lan", "b.example.com"]);
     assert_eq!(settings.shutdown_grace, Duration::from_secs(90));
     assert_eq!(settings.hooks_listen, "[::1]:80".parse().unwrap());
-    assert_eq!(settings.admin_listen, loopback(9001));
+    assert_eq!(settings.admin_listen, defaults::ADMIN_LISTEN);
     assert_eq!(settings.trusted_proxies, "10.0.0.0/8,::1".parse().unwrap());
     assert_eq!(settings.rate_limit_per_ip, Some("9/s".parse().unwrap()));
-    assert_eq!(settings.max_followers, limits::FOLLOWERS_MAX);
+    assert_eq!(settings.max_followers, defaults::MAX_FOLLOWERS);
 }
 
 #[test]
 fn defaults_are_those_that_the_help_names() {
-    let settings = Settings::without_file(given(&[])).unwrap();
+    let settings = without_file(given(&[])).unwrap();
     assert_eq!(settings.work_dir, Path::new("/data/work"));
     assert!(settings.workers >= 8);
     let mut command = Sources::augment_args(clap::Command::new("serve"));
@@ -122,7 +126,7 @@ fn errors_name_file_line_and_key() {
 
 #[test]
 fn a_password_needs_encryption_and_e_mail_a_sender() {
-    let mail = |flags: &[&str]| Settings::without_file(given(flags)).map(|it| it.mail);
+    let mail = |flags: &[&str]| without_file(given(flags)).map(|it| it.mail);
     assert_eq!(mail(&[]).unwrap(), None);
     let server = ["--smtp", "smtp://mail.example.com", "--smtp-from", "a@example.com"];
     assert!(mail(&server).unwrap().is_some());
@@ -151,7 +155,7 @@ fn bounds_are_checked_whatever_the_source() {
         ("--idle-timeout", "25h"),
         ("--write-timeout", "0s"),
     ] {
-        let error = Settings::without_file(given(&[flag, value])).unwrap_err().to_string();
+        let error = without_file(given(&[flag, value])).unwrap_err().to_string();
         let key = flag.trim_start_matches('-').replace('-', "_");
         assert!(error.starts_with(&format!("{key}: ")), "{error}");
     }
@@ -160,11 +164,11 @@ fn bounds_are_checked_whatever_the_source() {
         ("--notify-hosts", "a:85218"),
         ("--notify-commands", "tell"),
     ] {
-        let error = Settings::without_file(given(&[flag, value])).unwrap_err().to_string();
+        let error = without_file(given(&[flag, value])).unwrap_err().to_string();
         assert!(error.starts_with(&flag[2..].replace('-', "_")), "{error}");
     }
     for (alone, missing) in [("--tls-cert", "tls_key: "), ("--tls-key", "tls_cert: ")] {
-        let error = Settings::without_file(given(&[alone, "a.pem"])).unwrap_err();
+        let error = without_file(given(&[alone, "a.pem"])).unwrap_err();
         assert!(error.to_string().starts_with(missing), "{error}");
     }
 }

@@ -218,12 +218,6 @@ impl<'de> Deserialize<'de> for HostNames {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogLevel(pub log::LevelFilter);
 
-impl Default for LogLevel {
-    fn default() -> Self {
-        Self(log::LevelFilter::Info)
-    }
-}
-
 impl FromStr for LogLevel {
     type Err = String;
 
@@ -236,20 +230,11 @@ impl FromStr for LogLevel {
 
 /// When the work directory of a run that has ended stays.
 #[derive(
-    Clone,
-    Copy,
-    Debug,
-    Default,
-    PartialEq,
-    Eq,
-    clap::ValueEnum,
-    serde::Serialize,
-    serde::Deserialize,
+    Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize,
 )]
 #[serde(rename_all = "snake_case")]
 #[value(rename_all = "snake_case")]
 pub enum KeepWorkdir {
-    #[default]
     Never,
     /// Of runs that did not end as Success.
     OnFailure,

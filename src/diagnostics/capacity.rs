@@ -84,8 +84,8 @@ fn group_limit(cgroup: &str, read: impl Fn(&Path) -> Option<String>) -> Option<u
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::defaults::WORKERS_PER_CORE;
     use crate::model::finding::Level;
-    use crate::model::limits::WORKERS_PER_CORE;
 
     const ASKED: Concurrency =
         Concurrency { workers: 8, connections: 1024, hook_links: 64, admin_links: 72 };

@@ -24,8 +24,8 @@ pub(super) fn examine(facts: &Facts, is_container: bool) -> Vec<Finding> {
     let has_tls = settings.tls.is_some();
     let public = settings.public_url.as_ref().and_then(|url| url.as_str().parse().ok());
     let mut findings = vec![
-        admin(facts.admin, is_container),
-        senders(facts.hooks, has_tls, public.as_ref()),
+        admin(settings.admin_listen, is_container),
+        senders(settings.hooks_listen, has_tls, public.as_ref()),
         proxies(
             &settings.trusted_proxies,
             &facts.forwarding,

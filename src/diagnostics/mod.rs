@@ -3,7 +3,6 @@
 //! server's process: what it may read, execute and reach is the question, not what whoever asks may.
 //! Changes nothing but for a temporary file to sync.
 
-use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -12,7 +11,7 @@ use crate::engine::Engine;
 use crate::listener::forwarding::Forwarding;
 use crate::model::finding::Finding;
 use crate::model::fleet::Program;
-use crate::notify::rules::Rules;
+use crate::notify::rules;
 use crate::os::descriptor_budget::Concurrency;
 use crate::runner::mounts::Mounts;
 use crate::runner::output::has_output;
@@ -35,28 +34,10 @@ pub use listening::bind_advice;
 /// What a server knows of itself that its engine does not.
 #[derive(Clone, Debug)]
 pub struct Facts {
-    pub settings: Settings,
-    /// Where the listeners really are.
-    pub hooks: SocketAddr,
-    pub admin: SocketAddr,
-    /// What it could use of file descriptors.
-    pub descriptors: Concurrency,
+    pub settings: Arc<Settings>,
+    /// The concurrency that the settings ask for.
+    pub concurrency: Concurrency,
     pub forwarding: Arc<Forwarding>,
-    /// Where notifications may go.
-    pub rules: Rules,
-}
-
-impl Facts {
-    /// Where the webhook listener is, as a URL without a path.
-    pub fn hooks_url(&self) -> String {
-        let scheme = if self.settings.tls.is_some() { "https" } else { "http" };
-        format!("{scheme}://{}", self.hooks)
-    }
-
-    /// Where the admin listener is, likewise.
-    pub fn admin_url(&self) -> String {
-        format!("http://{}", self.admin)
-    }
 }
 
 /// Everything but the content of the database, as the server sees it.
@@ -66,14 +47,14 @@ pub fn examine(engine: &Engine, facts: &Facts) -> Vec<Finding> {
     let mut findings = directory::examine(settings, sandbox.mounts());
     findings.push(clock::examine(engine.now(), engine.last_accepted_at()));
     findings.extend(time_zones::examine(&engine.projects()));
-    findings.extend(capacity::examine(facts.descriptors));
+    findings.extend(capacity::examine(facts.concurrency));
     findings.extend(exposure::examine(facts, sandbox.is_container()));
     findings.push(settings_file(settings));
     findings.extend(variables(config::unknown_variables()));
     findings.push(identity(settings));
     findings.extend(walls(&sandbox));
     findings.extend(engine.examine_fleets(&sandbox));
-    findings.extend(notifications(engine, &facts.rules, &sandbox));
+    findings.extend(notifications(engine, settings, &sandbox));
     let mail = settings.mail.as_ref().and_then(|mail| mail.secret.as_ref());
     let others: Vec<_> = mail.map(|secret| ("`smtp_secret`", secret)).into_iter().collect();
     findings.extend(engine.examine_secrets(&others));
@@ -165,17 +146,17 @@ fn walls(sandbox: &Sandbox) -> Option<Finding> {
 }
 
 /// Whether notifications can be sent, as far as the operator's part goes.
-fn notifications(engine: &Engine, rules: &Rules, sandbox: &Sandbox) -> Vec<Finding> {
+fn notifications(engine: &Engine, settings: &Settings, sandbox: &Sandbox) -> Vec<Finding> {
     const CHECK: &str = "notifications";
     let fleets = engine.fleets().into_iter();
     let refused = fleets.flat_map(|fleet| {
         let name = fleet.fleet.name.clone();
-        let warnings = rules.warnings(&fleet.current.definition).into_iter();
+        let warnings = rules::warnings(settings, &fleet.current.definition).into_iter();
         warnings.map(move |warning| {
             Finding::warning(CHECK, format!("{name}: {warning}"), "allow it, or take it out")
         })
     });
-    let commands = rules.commands.iter().flat_map(|command| {
+    let commands = settings.notify_commands.iter().flat_map(|command| {
         let program = Program::Command(vec![command.clone()]);
         let found = engine.foresee_helper(&program, sandbox).into_iter();
         found.map(|finding| Finding { check: CHECK.to_owned(), ..finding })

@@ -44,7 +44,7 @@ impl Engine {
     /// Bytes of all output files.
     fn output_bytes(&self) -> io::Result<u64> {
         let mut bytes = 0;
-        for entry in fs::read_dir(&self.settings.output_dir)? {
+        for entry in fs::read_dir(&self.output_dir)? {
             bytes += entry?.metadata().map_or(0, |metadata| metadata.len());
         }
         Ok(bytes)
@@ -93,7 +93,7 @@ fn copy_output_files(
     last_run: Option<RunId>,
     archive: &mut Writer<impl Write>,
 ) -> Result<(), BackupError> {
-    for entry in fs::read_dir(&engine.settings.output_dir).map_err(BackupError::Output)? {
+    for entry in fs::read_dir(&engine.output_dir).map_err(BackupError::Output)? {
         let entry = entry.map_err(BackupError::Output)?;
         let name = entry.file_name();
         let Some((name, vessel_run)) =

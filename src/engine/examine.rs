@@ -107,7 +107,7 @@ impl Engine {
         }
         let examined = uses.iter().filter_map(|(secret, (user, variable))| {
             let name = secret.as_str();
-            match self.settings.secrets.examine(variable, secret) {
+            match self.secrets.examine(variable, secret) {
                 Err(error) => {
                     let why = match error {
                         SecretError::NoDirectory => "there is no directory of secrets".to_owned(),
@@ -158,7 +158,7 @@ impl Engine {
             began_at = Instant::now();
             goes_on
         };
-        let directory = &self.settings.output_dir;
+        let directory = &self.output_dir;
         let has_output_file = |vessel_run, attempt| has_output(directory, vessel_run, attempt);
         self.storage
             .verify(&mut VerifyCallbacks { step: &mut step, has_output_file: &has_output_file })

@@ -13,13 +13,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
-use crate::config::KeepWorkdir;
+use crate::config::Settings;
 use crate::config::secrets::SecretStore;
 use crate::model::change::ServerRecord;
 use crate::model::clock::Clock;
 use crate::model::ids::{FleetId, RunIds, VesselRunId};
 use crate::model::random::Random;
-use crate::model::retention::Retention;
 use crate::model::share;
 use crate::runner::output::LiveOutput;
 use crate::runner::stop::StopSignal;
@@ -66,25 +65,6 @@ use history::History;
 use outbox::Outbox;
 use pause::Launching;
 
-/// What an operator may set.
-#[derive(Clone, Debug)]
-pub struct EngineSettings {
-    pub workers: usize,
-    pub max_queued_runs: usize,
-    pub max_body_bytes: u64,
-    /// Free disk space below which nothing is accepted.
-    pub min_free_bytes: u64,
-    /// Bytes of disk that bodies on their way here may take up, and are not free therefore.
-    pub promised_bytes: Arc<AtomicU64>,
-    pub max_crash_attempts: u32,
-    pub keep_workdir: KeepWorkdir,
-    /// Which runs that have ended are kept of fleets that do not say so themselves.
-    pub keep_runs: Retention,
-    /// Where output files are.
-    pub output_dir: PathBuf,
-    pub secrets: SecretStore,
-}
-
 /// What is around the engine and not its to decide. A simulation replaces all of it.
 pub struct World {
     pub launcher: Box<dyn Launcher>,
@@ -93,6 +73,8 @@ pub struct World {
     pub random: Box<dyn Random>,
     /// The kernel's id of the time since the machine was booted.
     pub boot_id: String,
+    /// Bytes of disk that arriving bodies may still take. They do not count as free.
+    pub promised_bytes: Arc<AtomicU64>,
     /// Told why launching is paused when a pause begins or its reason changes, and `None` when it
     /// ends.
     pub on_pause: OnPause,
@@ -119,7 +101,11 @@ pub enum Refusal {
 
 /// See the module.
 pub struct Engine {
-    settings: EngineSettings,
+    settings: Arc<Settings>,
+    /// The operator's secrets, read whenever a vessel starts.
+    secrets: SecretStore,
+    /// The directory of output files.
+    output_dir: PathBuf,
     storage: Storage,
     space: FreeSpace,
     launcher: Box<dyn Launcher>,

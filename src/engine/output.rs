@@ -73,7 +73,7 @@ impl Engine {
             return Some(OutputReader::Whole(bytes));
         }
         // An attempt that a crash has interrupted has no record of its output, but may have a file.
-        match StoredOutput::open(&self.settings.output_dir, id, record.attempt) {
+        match StoredOutput::open(&self.output_dir, id, record.attempt) {
             Ok(output) => Some(OutputReader::File(output)),
             Err(_) if is_gone() => None,
             Err(error) => {

@@ -92,7 +92,7 @@ impl Engine {
 
     /// The room where output is kept; `None` when the system does not tell.
     pub fn disk_space(&self) -> Option<DiskSpace> {
-        let stat = rustix::fs::statvfs(&self.settings.output_dir).ok()?;
+        let stat = rustix::fs::statvfs(&self.output_dir).ok()?;
         Some(DiskSpace {
             free: stat.f_bavail.saturating_mul(stat.f_frsize),
             total: stat.f_blocks.saturating_mul(stat.f_frsize),

@@ -212,7 +212,7 @@ impl Sweep<'_> {
     }
 
     fn remove_file(&mut self, vessel_run: VesselRunId, attempt: u32) {
-        match remove_output(&self.engine.settings.output_dir, vessel_run, attempt) {
+        match remove_output(&self.engine.output_dir, vessel_run, attempt) {
             Ok(was_there) => self.has_removed_files |= was_there,
             Err(error) => {
                 log::warn!(vessel_run:%, attempt, error:%; "an output file could not be removed");
@@ -230,7 +230,7 @@ impl Sweep<'_> {
 
     fn commit(&mut self) {
         if std::mem::take(&mut self.has_removed_files)
-            && let Err(error) = sync_output_directory(&self.engine.settings.output_dir)
+            && let Err(error) = sync_output_directory(&self.engine.output_dir)
         {
             log::warn!(error:%; "removed output files could not be synced: a power loss may bring them back");
         }

@@ -192,7 +192,7 @@ impl Engine {
         if let Some(skip) = head.overrides.of(&vessel.name).and_then(|vessel| vessel.skip) {
             return Outcome::without_start(assignment, End::Skipped(skip), skip.log_line());
         }
-        let own = match self.settings.secrets.resolve(&own_variables(vessel, head)) {
+        let own = match self.secrets.resolve(&own_variables(vessel, head)) {
             Ok(own) => own,
             Err(why) => {
                 let line = format!("boathook: {why}");

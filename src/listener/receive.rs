@@ -12,6 +12,8 @@ use super::head::{Framing, Head};
 use super::{Body, GateSettings, Pass, Reason, Refusal, Shared};
 use crate::model::limits;
 
+/// The most by which the size of a body prolongs its timeout.
+const PROLONGED_MAX: Duration = Duration::from_secs(24 * 3600);
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// Receives the body that follows `head`.
@@ -85,7 +87,7 @@ fn take(shared: &Shared, draft: &mut Draft<'_>, bytes: &[u8]) -> Result<(), Refu
 fn allowance(settings: &GateSettings, received: u64, announced: Option<u64>) -> Duration {
     let length = announced.unwrap_or(received);
     let longer = Duration::from_secs(length / settings.body_min_rate.max(1));
-    let whole = settings.body_timeout + longer.min(*limits::TIMEOUT_RANGE.end());
+    let whole = settings.body_timeout + longer.min(PROLONGED_MAX);
     // Nobody knows how long a chunked body will be: at least as long as a small one may be.
     let expected = announced.unwrap_or(received.max(limits::BODY_INLINE_BYTES_MAX as u64));
     let pace = received as f64 / expected.max(1) as f64;
@@ -121,11 +123,11 @@ mod tests {
         let settings = GateSettings {
             max_connections: 1,
             max_connections_per_ip: 1,
-            head_timeout: limits::HEAD_TIMEOUT,
+            head_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(60),
             body_min_rate: 1 << 20,
-            idle_timeout: limits::IDLE_TIMEOUT,
-            write_timeout: limits::WRITE_TIMEOUT,
+            idle_timeout: Duration::from_secs(30),
+            write_timeout: Duration::from_secs(30),
             drain_bytes_max: 0,
             tls: None,
         };

@@ -111,12 +111,6 @@ pub const BACKLOG_SPAN: u64 = 8192;
 /// How long to wait for a data directory that another process is just leaving.
 pub const LOCK_WAIT: Duration = Duration::from_secs(5);
 
-/// Runs that wait to start. About 290 bytes of memory each, sled's share included.
-pub const QUEUED_RUNS_MAX: usize = 1_000_000;
-/// Bytes of a request's body: what the largest senders send (GitHub: 25 MB).
-pub const BODY_BYTES_MAX: u64 = 25 * 1024 * 1024;
-/// How long a run is kept after its end: a quarter, the longest anybody asks back as a rule.
-pub const KEEP_AGE: Duration = Duration::from_secs(90 * 24 * 3600);
 /// What `keep_runs` takes for an age: nobody could look at what is gone within a second, and whoever
 /// means more than a century means for ever.
 pub const KEEP_AGE_RANGE: RangeInclusive<Duration> =
@@ -133,22 +127,10 @@ pub const SWEEP_RUNS: usize = 32;
 /// Rows that one commit of a removal touches: a millisecond or two, which is what an accept may find
 /// before it.
 pub const SWEEP_ROWS: u32 = 128;
-/// Bytes of captured output kept per attempt of a vessel.
-pub const OUTPUT_BYTES_MAX: u64 = 10 * 1024 * 1024;
 /// Output up to this size is stored with the settle; beyond it moves to a file.
 pub const OUTPUT_INLINE_BYTES_MAX: usize = 64 * 1024;
 /// Output of a vessel that runs longer moves to a file, so that a crash does not take it along.
 pub const OUTPUT_INLINE_TIME_MAX: Duration = Duration::from_secs(1);
-/// Workers per core: vessels mostly wait for something else than the processor.
-pub const WORKERS_PER_CORE: usize = 4;
-/// Workers on the smallest machine.
-pub const WORKERS_MIN: usize = 8;
-/// Workers at most: each is a thread, and as many processes on one machine help nobody.
-pub const WORKERS_MAX: usize = 4096;
-/// How often a run may be interrupted by a crash of the server before it is given up.
-pub const CRASH_ATTEMPTS_MAX: u32 = 3;
-/// How long a process group may take to end after SIGTERM.
-pub const KILL_GRACE: Duration = Duration::from_secs(10);
 /// How long a process may outlive SIGKILL before it is given up: it hangs in the kernel or belongs
 /// to another user, and a worker must not wait for it for ever.
 pub const KILL_WAIT_MAX: Duration = Duration::from_secs(30);
@@ -169,10 +151,6 @@ pub const PIPE_BUFFER_BYTES: usize = 64 * 1024;
 /// Bytes of a process's environment that are looked at: more than Linux lets a program start with
 /// (execve(2): three quarters of 8 MiB at the most).
 pub const PROCESS_ENVIRONMENT_BYTES_MAX: u64 = 8 << 20;
-/// How long running vessels may take to finish when the server stops.
-pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(30);
-/// Clients that follow output at once; each holds a thread.
-pub const FOLLOWERS_MAX: usize = 64;
 /// Threads that answer webhooks: they wait for no disk, so a few do, and under load they hardly sleep
 /// between two requests. Where every request wakes one of many, a small server answers a fifth less.
 pub const HOOK_HANDLERS: usize = 4;
@@ -193,10 +171,6 @@ pub const OTHER_THREADS: usize = 40;
 /// empty at once.
 pub const RETRY_AFTER_SECONDS: u32 = 5;
 
-/// Connections to a listener at once; each holds a thread and a descriptor.
-pub const CONNECTIONS_MAX: usize = 1024;
-/// Connections from one address at once: many for a sender, few of all there are.
-pub const CONNECTIONS_PER_IP_MAX: usize = 128;
 /// Connections beyond all others that get the short answers: a full server still tells its health.
 pub const RESERVED_CONNECTIONS: usize = 16;
 /// How long one of those may take, for its head and for its end.
@@ -230,19 +204,6 @@ pub const JOURNAL_LINES_MAX: u64 = 1000;
 pub const REFUSALS_LOGGED_MAX: u64 = 20;
 /// Reasons that are told apart then: several times what there are.
 pub const REFUSAL_REASONS_MAX: usize = 64;
-/// What a timeout may be set to: none at all would refuse everybody, and nobody waits for longer.
-pub const TIMEOUT_RANGE: RangeInclusive<Duration> =
-    Duration::from_secs(1)..=Duration::from_secs(24 * 3600);
-/// From the first byte of a head to its last: a head fits in a few packets.
-pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// For a small body, over the worst of networks.
-pub const BODY_TIMEOUT: Duration = Duration::from_secs(60);
-/// Bytes per second at which larger bodies get more time.
-pub const BODY_RATE_MIN: u64 = 1 << 20;
-/// Between two requests of a connection: senders that send often keep theirs, others connect anew.
-pub const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
-/// Without progress in sending an answer.
-pub const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Bytes of a request line: twice what most servers and proxies take, so that even 10 KB of a
 /// wrong token get the answer that every wrong token gets.
 pub const REQUEST_LINE_BYTES_MAX: usize = 16 * 1024;
@@ -258,8 +219,6 @@ pub const TRAILER_BYTES_MAX: usize = 8 * 1024;
 pub const BODY_INLINE_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of all bodies in memory: one for each connection. One address, and one fleet, has its share.
 pub const BODIES_IN_MEMORY_BYTES_MAX: u64 = 64 * 1024 * 1024;
-/// Bytes of all bodies in files: twenty of the largest at once.
-pub const BODIES_ON_DISK_BYTES_MAX: u64 = 512 * 1024 * 1024;
 /// How many times what is left of a budget one holder (an address, a fleet) may have: with three, one
 /// alone may have three quarters, and a quarter is left for others.
 pub const SHARE_OF_REST: u64 = 3;
@@ -321,9 +280,6 @@ pub const USES_NOTED_PER_SECOND: u32 = 64;
 /// Networks in the `allow` list of a webhook: with the longest texts they still leave room in its
 /// row.
 pub const ALLOW_NETWORKS_MAX: usize = 64;
-/// Free bytes below which nothing more is accepted: what is running may still end and be recorded,
-/// and a full disk can hang the database for ever.
-pub const FREE_BYTES_MIN: u64 = 512 * 1024 * 1024;
 /// How long the free space that was last seen counts. At a gigabyte per second, the floor's default
 /// is not written within it.
 pub const FREE_SPACE_AGE_MAX: Duration = Duration::from_millis(500);

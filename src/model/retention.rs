@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize, de};
 
 use crate::model::duration::{format_duration, parse_duration};
-use crate::model::limits::{KEEP_AGE, KEEP_AGE_RANGE, KEEP_COUNT_MAX};
+use crate::model::limits::{KEEP_AGE_RANGE, KEEP_COUNT_MAX};
 
 const FOREVER: &str = "forever";
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -22,15 +22,14 @@ pub struct Retention {
     count: Option<u32>,
 }
 
-impl Default for Retention {
-    fn default() -> Self {
-        Self { age: Some(KEEP_AGE), count: None }
-    }
-}
-
 impl Retention {
     /// Nothing is ever removed.
     pub const FOREVER: Self = Self { age: None, count: None };
+
+    /// Runs are kept for so many days.
+    pub const fn of_days(days: u64) -> Self {
+        Self { age: Some(Duration::from_secs(days * 24 * 3600)), count: None }
+    }
 
     /// Keeps what fulfils both limits, as far as there are any.
     ///
@@ -152,7 +151,7 @@ mod tests {
             assert_eq!(kept.to_string(), shown);
             assert_eq!(shown.parse(), Ok(kept));
         }
-        assert_eq!(Retention::default().to_string(), "90d");
+        assert_eq!(Retention::of_days(90).to_string(), "90d");
     }
 
     #[test]

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 
+use crate::config::Settings;
 use crate::config::secrets::SecretStore;
 use crate::engine::{Engine, RunView};
 use crate::model::clock::Timestamp;
@@ -32,18 +33,13 @@ mod post;
 pub mod rules;
 mod text;
 
-use rules::Rules;
-
-/// What a notifier works with.
-pub struct NotifierSettings {
-    pub rules: Rules,
-    pub mail: Option<MailServer>,
-    pub secrets: SecretStore,
-    /// How a run looks as JSON.
-    pub run_json: fn(&RunView) -> String,
-    /// How long a command may take to end after SIGTERM.
-    pub kill_grace: Duration,
-    pub vessel_limits: VesselLimits,
+/// Delivers notifications by the means that the settings allow.
+struct Deliverer {
+    settings: Arc<Settings>,
+    secrets: SecretStore,
+    /// Renders a run as JSON.
+    run_json: fn(&RunView) -> String,
+    vessel_limits: VesselLimits,
 }
 
 /// Whether e-mail can be sent as from the sender of `server`.
@@ -83,18 +79,24 @@ impl Notifier {
     ///
     /// # Errors
     /// When a thread or a descriptor is not to be had.
-    pub fn start(engine: &Arc<Engine>, settings: NotifierSettings) -> io::Result<Self> {
-        let settings = Arc::new(settings);
+    pub fn start(
+        engine: &Arc<Engine>,
+        settings: Arc<Settings>,
+        run_json: fn(&RunView) -> String,
+        vessel_limits: VesselLimits,
+    ) -> io::Result<Self> {
+        let secrets = SecretStore::new(settings.secrets_dir.clone());
+        let deliverer = Arc::new(Deliverer { settings, secrets, run_json, vessel_limits });
         let (alive, ended) = bounded::<()>(0);
         let threads = (0..NOTIFIERS).map(|number| {
-            let (engine, settings) = (Arc::clone(engine), Arc::clone(&settings));
+            let (engine, deliverer) = (Arc::clone(engine), Arc::clone(&deliverer));
             let stop = Arc::new(StopSignal::new()?);
             let (heard, alive) = (Arc::clone(&stop), alive.clone());
             let thread =
                 thread::Builder::new().name(format!("notifier-{number}")).spawn(move || {
                     let _alive = alive;
                     while let Some(record) = engine.next_notification() {
-                        settings.deliver(&engine, record, &heard);
+                        deliverer.deliver(&engine, record, &heard);
                     }
                 })?;
             Ok((thread, stop))
@@ -126,7 +128,7 @@ struct Delivery<'a> {
     stop: &'a StopSignal,
 }
 
-impl NotifierSettings {
+impl Deliverer {
     fn deliver(&self, engine: &Engine, record: NotificationRecord, stop: &StopSignal) {
         let version = engine.run(record.run).and_then(|run| {
             let version = engine.version_of(&run.run)?;
@@ -195,7 +197,7 @@ impl NotifierSettings {
             VariableValue::Literal(url) => url.clone(),
             VariableValue::Secret { secret } => self.secret(secret)?.trim().to_owned(),
         };
-        let uri = self.rules.check_url(&url).map_err(Failed::for_good)?;
+        let uri = rules::check_url(&self.settings, &url).map_err(Failed::for_good)?;
         let secret = secret.map(|secret| self.secret(secret)).transpose()?;
         let body = chat::message(format, &text::brief(delivery.run))
             .unwrap_or_else(|| self.payload(delivery));
@@ -215,7 +217,7 @@ impl NotifierSettings {
         delivery: &Delivery<'_>,
         command: &[String],
     ) -> Result<bool, Failed> {
-        self.rules.check_command(command).map_err(Failed::for_good)?;
+        rules::check_command(&self.settings, command).map_err(Failed::for_good)?;
         let payload = self.payload(delivery);
         let helper = HelperProcess {
             limits: self.vessel_limits,
@@ -225,7 +227,7 @@ impl NotifierSettings {
             command,
             input: payload.as_bytes(),
             timeout: NOTIFICATION_COMMAND_TIMEOUT,
-            kill_grace: self.kill_grace,
+            kill_grace: self.settings.kill_grace,
         };
         helper.run(delivery.stop).map_err(Failed::for_now)
     }
@@ -236,7 +238,9 @@ impl NotifierSettings {
         to: &str,
         vessel: Option<usize>,
     ) -> Result<bool, Failed> {
-        let Some(server) = &self.mail else { return Err(Failed::for_good(rules::NO_MAIL)) };
+        let Some(server) = &self.settings.mail else {
+            return Err(Failed::for_good(rules::NO_MAIL));
+        };
         let password = match &server.secret {
             None => None,
             Some(secret) => Some(self.secret(secret)?),

@@ -1,93 +1,81 @@
-//! Where notifications may go: what the operator's settings allow. Asked before every delivery, and
-//! for a warning when a fleet is applied.
+//! Where notifications may go: what the operator's settings allow. The notifier asks before every
+//! delivery; the API warns when a fleet is applied; doctor reports.
 
 use ureq::http::Uri;
 
 use super::chat;
-use crate::config::HttpUrl;
+use crate::config::{HttpUrl, Settings};
 use crate::model::fleet::FleetDefinition;
 use crate::model::notification::{EmailNotifications, Format, Target};
 use crate::model::variable::VariableValue;
 
 /// Why no e-mail is sent.
-pub const NO_MAIL: &str = "no mail server is configured; set `smtp` and `smtp_from`";
+pub(super) const NO_MAIL: &str = "no mail server is configured; set `smtp` and `smtp_from`";
 
-/// What an operator allows. Nothing by default.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Rules {
-    /// `host` for the usual port of its scheme, or `host:port`.
-    pub hosts: Vec<String>,
-    /// Absolute paths of programs.
-    pub commands: Vec<String>,
-    /// Whether there is a mail server.
-    pub has_mail: bool,
+/// Checks that the operator allows `command` (`notify_commands`).
+///
+/// # Errors
+/// Why not, for a person.
+pub(super) fn check_command(settings: &Settings, command: &[String]) -> Result<(), String> {
+    let program = command.first().map(String::as_str).unwrap_or_default();
+    if settings.notify_commands.iter().any(|allowed| allowed == program) {
+        return Ok(());
+    }
+    Err(format!("the command {program} is not in the setting `notify_commands`"))
 }
 
-impl Rules {
-    /// Whether `command` may be run.
-    ///
-    /// # Errors
-    /// Why not, for a person.
-    pub fn check_command(&self, command: &[String]) -> Result<(), String> {
-        let program = command.first().map(String::as_str).unwrap_or_default();
-        if self.commands.iter().any(|allowed| allowed == program) {
-            return Ok(());
-        }
-        Err(format!("the command {program} is not in the setting `notify_commands`"))
+/// Checks that the operator allows the host of `url` (`notify_hosts`), and returns the URL. An entry
+/// without a port allows the usual port of the URL's scheme. Only the name counts, not the address
+/// that it resolves to.
+///
+/// # Errors
+/// Why not, for a person.
+pub(super) fn check_url(settings: &Settings, url: &str) -> Result<Uri, String> {
+    let malformed = "the URL is neither http nor https, or malformed";
+    let parts: HttpUrl = url.parse().map_err(|_| malformed.to_owned())?;
+    let uri: Uri = url.parse().map_err(|_| malformed.to_owned())?;
+    let host = uri.host().unwrap_or_default();
+    let usual_port = if parts.is_https { 443 } else { 80 };
+    let port = parts.port.unwrap_or(usual_port);
+    let with_port = format!("{host}:{port}");
+    let allows = |allowed: &String| {
+        allowed.eq_ignore_ascii_case(&with_port)
+            || port == usual_port && allowed.eq_ignore_ascii_case(host)
+    };
+    if settings.notify_hosts.iter().any(allows) {
+        return Ok(uri);
     }
-
-    /// Whether something may be sent to `url`; the URL. Its name is what is allowed, whatever it
-    /// resolves to: who may set names of the operator's hosts is the operator's to know.
-    ///
-    /// # Errors
-    /// Why not, for a person.
-    pub fn check_url(&self, url: &str) -> Result<Uri, String> {
-        let malformed = "the URL is neither http nor https, or malformed";
-        let parts: HttpUrl = url.parse().map_err(|_| malformed.to_owned())?;
-        let uri: Uri = url.parse().map_err(|_| malformed.to_owned())?;
-        let host = uri.host().unwrap_or_default();
-        let usual_port = if parts.is_https { 443 } else { 80 };
-        let port = parts.port.unwrap_or(usual_port);
-        let with_port = format!("{host}:{port}");
-        let allows = |allowed: &String| {
-            allowed.eq_ignore_ascii_case(&with_port)
-                || port == usual_port && allowed.eq_ignore_ascii_case(host)
-        };
-        if self.hosts.iter().any(allows) {
-            return Ok(uri);
-        }
-        let shown = if port == usual_port { host } else { &with_port };
-        Err(format!("the host {shown} is not in the setting `notify_hosts`"))
-    }
-
-    /// What of the notifications that `fleet` asks for will not be sent, and why.
-    pub fn warnings(&self, fleet: &FleetDefinition) -> Vec<String> {
-        let entries = fleet.notify.iter().enumerate().filter_map(|(index, entry)| {
-            let refused = match &entry.target {
-                Target::Command(command) => self.check_command(command).err(),
-                Target::Url { url: VariableValue::Literal(url), format, .. } => {
-                    self.check_url(url).and_then(|uri| check_format(&uri, *format)).err()
-                }
-                // Its value is read when something is sent.
-                Target::Url { .. } => None,
-            };
-            refused.map(|why| format!("notify[{index}] will not be sent: {why}"))
-        });
-        let mut warnings: Vec<String> = entries.collect();
-        let asks = |it: &Option<EmailNotifications>| {
-            it.as_ref()
-                .is_some_and(|it| !it.emails.is_empty() && (it.after_error || it.after_on_demand))
-        };
-        let wants_mail =
-            asks(&fleet.notifications) || fleet.vessels.iter().any(|it| asks(&it.notifications));
-        if wants_mail && !self.has_mail {
-            warnings.push(format!("notifications will not be sent: {NO_MAIL}"));
-        }
-        warnings
-    }
+    let shown = if port == usual_port { host } else { &with_port };
+    Err(format!("the host {shown} is not in the setting `notify_hosts`"))
 }
 
-/// Whether what is at `uri` takes `format`, as far as its name tells.
+/// The notifications of `fleet` that will not be sent, each with the reason.
+pub fn warnings(settings: &Settings, fleet: &FleetDefinition) -> Vec<String> {
+    let entries = fleet.notify.iter().enumerate().filter_map(|(index, entry)| {
+        let refused = match &entry.target {
+            Target::Command(command) => check_command(settings, command).err(),
+            Target::Url { url: VariableValue::Literal(url), format, .. } => {
+                check_url(settings, url).and_then(|uri| check_format(&uri, *format)).err()
+            }
+            // The secret is read when the notification is sent.
+            Target::Url { .. } => None,
+        };
+        refused.map(|why| format!("notify[{index}] will not be sent: {why}"))
+    });
+    let mut warnings: Vec<String> = entries.collect();
+    let asks = |it: &Option<EmailNotifications>| {
+        it.as_ref()
+            .is_some_and(|it| !it.emails.is_empty() && (it.after_error || it.after_on_demand))
+    };
+    let wants_mail =
+        asks(&fleet.notifications) || fleet.vessels.iter().any(|it| asks(&it.notifications));
+    if wants_mail && settings.mail.is_none() {
+        warnings.push(format!("notifications will not be sent: {NO_MAIL}"));
+    }
+    warnings
+}
+
+/// Checks `format` where the host of `uri` is a chat service that takes only its own.
 fn check_format(uri: &Uri, format: Format) -> Result<(), String> {
     let host = uri.host().unwrap_or_default();
     match chat::format_of_host(host) {
@@ -116,10 +104,11 @@ mod tests {
 
     #[test]
     fn only_listed_hosts_and_programs_are_allowed() {
-        let rules = Rules {
-            hosts: vec!["Hooks.example.com".into(), "[::1]:8080".into(), "127.0.0.1:9".into()],
-            commands: vec!["/usr/local/bin/tell".into()],
-            has_mail: false,
+        let none = Settings::defaults("/data".into());
+        let settings = Settings {
+            notify_hosts: ["Hooks.example.com", "[::1]:8080", "127.0.0.1:9"].map(Into::into).into(),
+            notify_commands: vec!["/usr/local/bin/tell".into()],
+            ..none.clone()
         };
         for url in [
             "https://hooks.example.com/x?token=1",
@@ -128,7 +117,7 @@ mod tests {
             "http://[::1]:8080/",
             "http://127.0.0.1:9/x",
         ] {
-            assert!(rules.check_url(url).is_ok(), "{url}");
+            assert!(check_url(&settings, url).is_ok(), "{url}");
         }
         for url in [
             "https://hooks.example.com:8443/",
@@ -142,13 +131,13 @@ mod tests {
             "ftp://hooks.example.com/",
             "/x",
         ] {
-            let refused = rules.check_url(url).unwrap_err();
+            let refused = check_url(&settings, url).unwrap_err();
             assert!(!refused.contains("token"), "{refused}");
         }
-        assert!(rules.check_command(&["/usr/local/bin/tell".into(), "x".into()]).is_ok());
+        assert!(check_command(&settings, &["/usr/local/bin/tell".into(), "x".into()]).is_ok());
         for program in ["/usr/local/bin/tell2", "tell", "/usr/local/bin/../bin/tell", ""] {
-            assert!(rules.check_command(&[program.into()]).is_err(), "{program}");
+            assert!(check_command(&settings, &[program.into()]).is_err(), "{program}");
         }
-        assert!(Rules::default().check_url("https://hooks.example.com/").is_err());
+        assert!(check_url(&none, "https://hooks.example.com/").is_err());
     }
 }

@@ -2,7 +2,7 @@
 //! reads. Rows are small and versioned ([`codec`]); payloads, outputs and definitions are cut into
 //! chunks of one row each ([`chunks`]).
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::thread::JoinHandle;
@@ -101,6 +101,11 @@ fn told(error: &::sled::Error) -> String {
 }
 
 impl Storage {
+    /// The directory of output files.
+    pub fn output_dir(&self) -> PathBuf {
+        self.directory.path().join(OUTPUT_DIRECTORY)
+    }
+
     /// Opens the database in `directory`, creating it when there is none, and starts the
     /// committer, which runs until the process ends.
     ///

@@ -4,6 +4,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::config::Settings;
 use crate::engine::{AcceptError, Denied, Engine};
 use crate::listener::forwarding::Forwarding;
 use crate::listener::message::{Handler, Outcome, Request, Response};
@@ -12,7 +13,6 @@ use crate::model::client_address::{Client, client_of};
 use crate::model::clock::{Clock, SystemClock};
 use crate::model::ids::{FleetId, OrganizationId, RequestId};
 use crate::model::network::Networks;
-use crate::model::rate::Rate;
 use crate::model::rate_limit::Senders;
 use crate::model::run::Trigger;
 use crate::model::webhook::Token;
@@ -21,27 +21,15 @@ use crate::web::denial::Denial;
 use crate::web::instruments::Instruments;
 use crate::web::respond::{self, Problem};
 
-/// What an operator may set about the webhook listener.
-#[derive(Clone, Debug)]
-pub struct HookSettings {
-    pub max_body_bytes: u64,
-    /// Requests that may be with the handlers, be stored or wait for their commit, at once.
-    pub max_under_way: usize,
-    /// Whose word about whom they speak for is taken.
-    pub trusted_proxies: Networks,
-    /// Takes note of who claims to.
-    pub forwarding: Arc<Forwarding>,
-    /// What one address may send, whatever the webhook.
-    pub rate_limit_per_ip: Option<Rate>,
-}
-
 /// Answers the senders of webhooks.
 pub struct HookHandler {
     engine: Arc<Engine>,
     organization: OrganizationId,
-    settings: HookSettings,
+    settings: Arc<Settings>,
+    /// Takes note of the peers that send forwarding headers.
+    forwarding: Arc<Forwarding>,
     senders: Option<Mutex<Senders>>,
-    instruments: Arc<Instruments>,
+    pub(super) instruments: Arc<Instruments>,
     refusals: Repeats,
 }
 
@@ -67,11 +55,16 @@ enum Target {
 
 impl HookHandler {
     /// Takes requests in for `engine`.
-    pub fn new(engine: Arc<Engine>, settings: HookSettings, instruments: Arc<Instruments>) -> Self {
+    pub fn new(
+        engine: Arc<Engine>,
+        settings: Arc<Settings>,
+        forwarding: Arc<Forwarding>,
+        instruments: Arc<Instruments>,
+    ) -> Self {
         let organization = engine.organization().id;
         let senders = settings.rate_limit_per_ip.map(|rate| Mutex::new(Senders::new(rate)));
         let refusals = Repeats::new("hooks");
-        Self { engine, organization, settings, senders, instruments, refusals }
+        Self { engine, organization, settings, forwarding, senders, instruments, refusals }
     }
 
     /// Whether a request of `client` may come in, by its head alone. Counts it for the rate limits,
@@ -160,9 +153,9 @@ impl Handler for HookHandler {
             return Err(respond::health(&self.engine.check_room(), self.engine.is_paused()));
         }
         let headers = head.headers.iter().map(|(name, value)| (name.as_str(), value.as_slice()));
-        let HookSettings { trusted_proxies, forwarding, .. } = &self.settings;
+        let trusted_proxies = &self.settings.trusted_proxies;
         let client = client_of(peer.ip(), headers.clone(), trusted_proxies);
-        forwarding.note(peer.ip(), headers.map(|(name, _)| name), trusted_proxies);
+        self.forwarding.note(peer.ip(), headers.map(|(name, _)| name), trusted_proxies);
         let length = match head.framing {
             Framing::Length(length) => length,
             Framing::Chunked => 0,

@@ -22,30 +22,26 @@ use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
 
-use crate::engine::Engine;
 use crate::listener::service::{Doors, Listener, Options};
 use crate::model::limits;
-use crate::web::admin::{AdminHandler, AdminSettings};
-use crate::web::hooks::{HookHandler, HookSettings};
-use crate::web::instruments::Instruments;
+use crate::web::admin::AdminHandler;
+use crate::web::hooks::HookHandler;
 
-/// Answers webhooks on `socket` until the server is stopped.
+/// Answers webhooks on `socket` until the server is stopped, `under_way_max` at a time.
 ///
 /// # Errors
 /// When a socket or a thread cannot be had.
 pub fn serve_hooks(
     socket: TcpListener,
-    engine: Arc<Engine>,
-    settings: HookSettings,
+    handler: HookHandler,
+    under_way_max: usize,
     doors: &Doors,
-    instruments: &Arc<Instruments>,
 ) -> io::Result<Listener> {
-    let counters = Arc::clone(&instruments.hooks);
-    let handlers = settings.max_under_way.min(limits::HOOK_HANDLERS);
-    let lasting = settings.max_under_way - handlers;
+    let counters = Arc::clone(&handler.instruments.hooks);
+    let handlers = under_way_max.min(limits::HOOK_HANDLERS);
+    let lasting = under_way_max - handlers;
     let options = Options { name: "hooks", handlers, lasting, has_lane: true, counters };
-    let handler = Arc::new(HookHandler::new(engine, settings, Arc::clone(instruments)));
-    Listener::start(socket, options, handler, doors)
+    Listener::start(socket, options, Arc::new(handler), doors)
 }
 
 /// Answers the admin API on `socket` until the server is stopped.
@@ -54,15 +50,12 @@ pub fn serve_hooks(
 /// When a socket or a thread cannot be had.
 pub fn serve_admin(
     socket: TcpListener,
-    engine: Arc<Engine>,
-    settings: AdminSettings,
+    handler: AdminHandler,
     doors: &Doors,
-    instruments: &Arc<Instruments>,
 ) -> io::Result<Listener> {
-    let lasting = settings.max_followers.saturating_add(limits::BACKUPS_MAX);
-    let counters = Arc::clone(&instruments.admin);
+    let lasting = handler.settings.max_followers.saturating_add(limits::BACKUPS_MAX);
+    let counters = Arc::clone(&handler.instruments.admin);
     let handlers = limits::ADMIN_HANDLERS;
     let options = Options { name: "admin", handlers, lasting, has_lane: false, counters };
-    let handler = Arc::new(AdminHandler::new(engine, settings, Arc::clone(instruments)));
-    Listener::start(socket, options, handler, doors)
+    Listener::start(socket, options, Arc::new(handler), doors)
 }

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use boathook::model::limits::CONNECTIONS_MAX;
+use boathook::config::defaults::MAX_CONNECTIONS;
 use rustix::process::{Resource, getrlimit, setrlimit};
 
 use crate::harness::addresses::{connect_from, in_own_network};
@@ -104,7 +104,7 @@ fn assert_served(server: &Server, hook: &Hook) {
 fn strangers_that_hold_all_places_keep_neither_a_sender_nor_the_owner_out() {
     raise_own_limit();
     for hold in HOLDS {
-        let places = if hold == Hold::Idle { CONNECTIONS_MAX } else { 64 };
+        let places = if hold == Hold::Idle { MAX_CONNECTIONS } else { 64 };
         let server = patient().setting("max_connections", &places.to_string()).start();
         let (_, hook) = server.fleet_with_webhook(&true_fleet("fleet"));
         let hooks = occupy(server.hooks(), &loopback(2, 8), places, hold);
@@ -138,7 +138,7 @@ fn eight_addresses_with_all_they_may_have_keep_no_sender_out() {
         let port = server.hooks().rsplit_once(':').unwrap().1;
         let there = SocketAddr::new(sender, port.parse().unwrap()).to_string();
         for hold in [Hold::Idle, Hold::Silent] {
-            let mut held = occupy(&there, &attackers, CONNECTIONS_MAX, hold);
+            let mut held = occupy(&there, &attackers, MAX_CONNECTIONS, hold);
             for _ in 0..20 {
                 hook.post(&there, &[], b"{}");
             }

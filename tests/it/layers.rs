@@ -10,13 +10,16 @@ const ROOMS: [(&str, &[&str]); 13] = [
     ("config", &["model", "os"]),
     ("scheduler", &["model"]),
     ("store", &["model", "os"]),
-    ("runner", &["model", "os"]),
+    ("runner", &["config", "model", "os"]),
     ("listener", &["model", "os"]),
     ("fleet_file", &["config", "model", "os"]),
     ("engine", &["config", "fleet_file", "model", "os", "runner", "scheduler", "store"]),
     ("notify", &["config", "engine", "model", "os", "runner"]),
     ("diagnostics", &["config", "engine", "listener", "model", "notify", "os", "runner", "store"]),
-    ("web", &["diagnostics", "engine", "fleet_file", "listener", "model", "os"]),
+    (
+        "web",
+        &["config", "diagnostics", "engine", "fleet_file", "listener", "model", "notify", "os"],
+    ),
     (
         "cli",
         &[

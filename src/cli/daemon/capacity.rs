@@ -1,4 +1,4 @@
-//! How much a server takes on: what was asked for, within what the system gives.
+//! How much a server does at a time: what the settings ask for, within the limits of the system.
 
 use std::sync::Arc;
 
@@ -7,58 +7,61 @@ use crate::listener::service::Doors;
 use crate::listener::{GateSettings, Spool};
 use crate::model::limits;
 use crate::os::descriptor_budget::{self, Concurrency, OpenFileLimit};
+use crate::os::threads::{self, TooFewThreads};
 
 /// Links behind the admin listener that are not for followers.
 const OTHER_ADMIN_LINKS: usize = limits::ADMIN_HANDLERS + limits::BACKUPS_MAX;
 
 /// See the module.
 pub(super) struct Capacity {
-    /// What was asked for.
-    pub(super) wanted: Concurrency,
+    /// What the settings ask for.
+    pub(super) asked: Concurrency,
     pub(super) limit: OpenFileLimit,
     pub(super) doors: Doors,
-    /// Webhooks that may be under way at once.
-    pub(super) hook_links: usize,
-    pub(super) max_followers: usize,
+    /// Webhook requests that may be under way at a time.
+    pub(super) hooks_under_way_max: usize,
 }
 
 impl Capacity {
-    /// What `settings` ask for. Raises the limit of open files for it.
-    pub(super) fn of(settings: &Settings) -> Self {
-        let wanted = Concurrency {
+    /// Raises the limit of open files to what `settings` ask for. Where that is not possible, lowers
+    /// `max_connections` and `max_followers` in `settings` to what fits.
+    pub(super) fn of(settings: &mut Settings) -> Self {
+        let asked = Concurrency {
             workers: settings.workers,
             connections: settings.max_connections,
             hook_links: limits::HOOK_LINKS,
             admin_links: OTHER_ADMIN_LINKS.saturating_add(settings.max_followers),
         };
-        let limit = descriptor_budget::raise_limit(wanted);
-        let granted = wanted.within(limit.current);
-        if granted != wanted {
+        let limit = descriptor_budget::raise_limit(asked);
+        let granted = asked.within(limit.current);
+        if granted != asked {
             log::warn!(
                 limit = limit.current, max_connections = granted.connections;
                 "the limit of open files is too low for all connections; raise it (LimitNOFILE=)"
             );
         }
-        let followers = granted.admin_links.saturating_sub(OTHER_ADMIN_LINKS).max(1);
-        Self {
-            wanted,
-            limit,
-            doors: doors(settings, granted.connections),
-            hook_links: granted.hook_links,
-            max_followers: followers,
-        }
+        settings.max_connections = granted.connections;
+        settings.max_followers = granted.admin_links.saturating_sub(OTHER_ADMIN_LINKS).max(1);
+        Self { asked, limit, doors: doors(settings), hooks_under_way_max: granted.hook_links }
     }
 }
 
-/// What both listeners hold their clients to.
-fn doors(settings: &Settings, max_connections: usize) -> Doors {
+/// Tries whether the system has the threads that a server needs from its start.
+pub(super) fn try_out_threads(settings: &Settings) -> Result<(), TooFewThreads> {
+    let handlers = limits::HOOK_HANDLERS + limits::ADMIN_HANDLERS + limits::NOTIFIERS;
+    let reserves = 2 * limits::RESERVED_THREADS;
+    threads::try_out(settings.workers + handlers + reserves + limits::OTHER_THREADS)
+}
+
+/// The limits of both listeners.
+fn doors(settings: &Settings) -> Doors {
     let spool = Spool::new(
         settings.data_dir.clone(),
         limits::BODIES_IN_MEMORY_BYTES_MAX,
         settings.max_inflight_body_bytes,
     );
     let settings = GateSettings {
-        max_connections,
+        max_connections: settings.max_connections,
         max_connections_per_ip: settings.max_connections_per_ip,
         head_timeout: settings.head_timeout,
         body_timeout: settings.body_timeout,

@@ -2,6 +2,7 @@
 //! what became of it.
 
 use std::io::{self, Write};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ use super::output::{BOLD, DIM, GOOD, indent_json, print, raw_stdout, styled};
 use super::runs::{render_vessels, status_line};
 use super::webhook::curl_line;
 use crate::cli::daemon::{self, Daemon};
-use crate::config::{ListenAddress, Period, Settings, Sources};
+use crate::config::Settings;
 use crate::model::clock::{Clock, SystemClock};
 use crate::model::run::Status;
 use crate::os::activation::ActivatedSockets;
@@ -61,7 +62,7 @@ pub fn run(arguments: &DemoArgs) -> anyhow::Result<Outcome> {
         .prefix("boathook-demo-")
         .tempdir()
         .context("cannot make a temporary directory")?;
-    let daemon = Daemon::start(&settings(directory.path())?, ActivatedSockets::default())?;
+    let daemon = Daemon::start(settings(directory.path())?, ActivatedSockets::default())?;
     let mut is_interrupted = false;
     let mut keep_going = || {
         is_interrupted |= signals.pending().next().is_some();
@@ -82,16 +83,14 @@ pub fn run(arguments: &DemoArgs) -> anyhow::Result<Outcome> {
 }
 
 fn settings(data_dir: &Path) -> anyhow::Result<Settings> {
-    let free_port: ListenAddress = "127.0.0.1:0".parse().map_err(anyhow::Error::msg)?;
-    let given = Sources {
-        data_dir: Some(data_dir.to_owned()),
-        hooks_listen: Some(free_port),
-        admin_listen: Some(free_port),
-        shutdown_grace: Some(Period(GRACE)),
-        kill_grace: Some(Period(GRACE)),
-        ..Sources::default()
-    };
-    Ok(Settings::without_file(given)?)
+    let free_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    Ok(Settings {
+        hooks_listen: free_port,
+        admin_listen: free_port,
+        shutdown_grace: GRACE,
+        kill_grace: GRACE,
+        ..Settings::defaults(std::path::absolute(data_dir)?)
+    })
 }
 
 fn show(
@@ -99,12 +98,16 @@ fn show(
     keep_going: &mut dyn FnMut() -> bool,
     ends_after_run: bool,
 ) -> anyhow::Result<()> {
-    let client = admin_client(daemon.data_dir())?;
-    let data_dir = quoted(&daemon.data_dir().to_string_lossy());
+    let settings = daemon.settings();
+    let client = admin_client(&settings.data_dir)?;
+    let data_dir = quoted(&settings.data_dir.to_string_lossy());
 
     headline("A throwaway server")?;
-    let facts =
-        [("webhooks", daemon.hooks_url()), ("admin API", daemon.admin_url()), ("data", &*data_dir)];
+    let facts = [
+        ("webhooks", settings.hooks_url()),
+        ("admin API", settings.admin_url()),
+        ("data", data_dir.clone()),
+    ];
     for (label, value) in facts {
         margin(&format!("{} {value}", styled(&format!("{label:<10}"), DIM)))?;
     }

@@ -16,11 +16,13 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, RwLock};
 use std::thread::{self, JoinHandle};
 
+use crate::config::Settings;
+use crate::config::secrets::SecretStore;
 use crate::engine::catalog::Catalog;
 use crate::engine::history::History;
 use crate::engine::outbox::Outbox;
 use crate::engine::pause::Launching;
-use crate::engine::{Decisions, Engine, EngineSettings, Instruments, Phase, World};
+use crate::engine::{Decisions, Engine, Instruments, Phase, World};
 use crate::model::change::{Change, QueueEntry, RestoredFrom, ServerRecord};
 use crate::model::clock::Timestamp;
 use crate::model::fleet::{DEFAULT_PROJECT, Delivery, FleetVersion, Organization, Project};
@@ -93,11 +95,11 @@ impl Engine {
     /// # Errors
     /// When stored state cannot be read.
     pub fn open(
-        settings: EngineSettings,
+        settings: Arc<Settings>,
         storage: Storage,
         world: World,
     ) -> Result<Arc<Self>, RecoveryError> {
-        let World { launcher, clock, random, boot_id, on_pause } = world;
+        let World { launcher, clock, random, boot_id, promised_bytes, on_pause } = world;
         let now = clock.now();
         let last = storage.server()?;
         let server = ServerRecord {
@@ -157,8 +159,7 @@ impl Engine {
         let Ledger { outbox, history, instruments, .. } = ledger;
         recovery.log();
         let awaits_leftovers = !recovery.unfinished.is_empty();
-        let space =
-            storage.watch_space(settings.min_free_bytes, Arc::clone(&settings.promised_bytes));
+        let space = storage.watch_space(settings.min_free_bytes, promised_bytes);
         let engine = Self {
             space,
             catalog: RwLock::new(catalog),
@@ -172,6 +173,8 @@ impl Engine {
                 sweeper_waits: false,
                 phase: Phase::Serving,
             }),
+            secrets: SecretStore::new(settings.secrets_dir.clone()),
+            output_dir: storage.output_dir(),
             settings,
             storage,
             launcher,

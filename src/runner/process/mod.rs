@@ -36,28 +36,12 @@ use super::user::{Identity, identity, pass_capabilities_on};
 use super::wait::{Bounds, Started, wait};
 use super::workdir::WorkDirectories;
 use super::{DirectoryError, Draft, Ended, HowEnded, Launch, Launcher, Unfinished};
+use crate::config::Settings;
 use crate::model::defaults::is_default;
 use crate::model::finding::Finding;
 use crate::model::ids::{InstanceId, RunId};
 use crate::model::limits::SHIM_TIME_MAX;
 use crate::model::metrics::{Histogram, LATENCY_BOUNDS};
-
-/// Where a [`ProcessLauncher`] keeps things and how far it lets vessels go.
-#[derive(Clone, Debug)]
-pub struct ProcessLauncherSettings {
-    /// Holds a directory per run. Best on a file system of its own or in memory where rates
-    /// matter.
-    pub work_dir: PathBuf,
-    /// Holds a file per attempt whose output does not stay small.
-    pub output_dir: PathBuf,
-    /// How long a process group may take to end between SIGTERM and SIGKILL.
-    pub kill_grace: Duration,
-    /// Bytes of output kept per attempt.
-    pub max_output_bytes: u64,
-    pub vessel_limits: VesselLimits,
-    /// The names of the users that vessels may run as, besides the server's own user.
-    pub allowed_users: Vec<String>,
-}
 
 /// Limits that the server was started with and has changed for itself; `None` for those that it
 /// has not.
@@ -79,7 +63,10 @@ impl VesselLimits {
 /// must not be ignored: exit statuses would be lost.
 #[derive(Debug)]
 pub struct ProcessLauncher {
-    settings: ProcessLauncherSettings,
+    settings: Arc<Settings>,
+    /// Holds a file per attempt whose output does not stay small.
+    output_dir: PathBuf,
+    vessel_limits: VesselLimits,
     work_directories: WorkDirectories,
     /// How long the system takes to start a vessel's program, once it is ready to start.
     spawning: Arc<Histogram>,
@@ -87,14 +74,18 @@ pub struct ProcessLauncher {
 }
 
 impl ProcessLauncher {
-    /// A launcher with its directories, made where they are missing, mode 0700.
+    /// A launcher with its directories, made where they are missing, mode 0700. Their paths are
+    /// absolute.
     ///
     /// # Errors
     /// When a directory cannot be made.
-    pub fn new(mut settings: ProcessLauncherSettings) -> io::Result<Self> {
-        for directory in [&mut settings.work_dir, &mut settings.output_dir] {
-            // Programs start elsewhere, so their paths must not depend on where we are.
-            *directory = std::path::absolute(&*directory)?;
+    pub fn new(
+        settings: Arc<Settings>,
+        output_dir: PathBuf,
+        vessel_limits: VesselLimits,
+    ) -> io::Result<Self> {
+        for directory in [&settings.work_dir, &output_dir] {
+            debug_assert!(directory.is_absolute(), "programs start elsewhere: {directory:?}");
             std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
         }
         if !settings.allowed_users.is_empty() {
@@ -103,7 +94,8 @@ impl ProcessLauncher {
         }
         let work_directories = WorkDirectories::new(settings.work_dir.clone());
         let spawning = Arc::new(Histogram::of_durations(&LATENCY_BOUNDS));
-        Ok(Self { settings, work_directories, spawning, oom_kills: OomKills::of_process() })
+        let oom_kills = OomKills::of_process();
+        Ok(Self { settings, output_dir, vessel_limits, work_directories, spawning, oom_kills })
     }
 
     /// How long it takes to start programs.
@@ -144,7 +136,7 @@ impl ProcessLauncher {
             Duration::ZERO => None,
             cutoff => Instant::now().checked_add(cutoff),
         };
-        let limits = self.settings.vessel_limits;
+        let limits = self.vessel_limits;
         let bounds = Bounds { cutoff_at, kill_grace: self.settings.kill_grace };
         let oom_kills_before = self.oom_kills.before();
         if let Some(checkout) = Checkout::of(launch, &work.path, output) {
@@ -230,8 +222,8 @@ impl Launcher for ProcessLauncher {
     }
 
     fn launch(&self, launch: &Launch<'_>, stop: &StopSignal, output: &LiveOutput) -> Ended {
-        let ProcessLauncherSettings { output_dir, max_output_bytes, .. } = &self.settings;
-        output.begin(output_dir, launch.vessel_run, launch.attempt, *max_output_bytes);
+        let bytes_max = self.settings.max_output_bytes;
+        output.begin(&self.output_dir, launch.vessel_run, launch.attempt, bytes_max);
         output.hide(launch.secrets);
         for notice in launch.notices {
             output.append_line(notice);

@@ -44,7 +44,7 @@ enum Line<'a> {
 /// Everything but the content of the database.
 pub(super) fn get(admin: &AdminHandler, _: &mut Call<'_, '_>) -> Outcome {
     let _under_way = admin.examination.begin()?;
-    Reply::ok(&diagnostics::examine(&admin.engine, &admin.settings.facts))
+    Reply::ok(&diagnostics::examine(&admin.engine, &admin.facts))
 }
 
 /// The content of the database: a JSON object per line, the last with the findings.

@@ -9,6 +9,7 @@ use crate::listener::message::Response;
 use crate::model::fleet::{FleetVersion, Program, VesselDefinition};
 use crate::model::ids::FleetId;
 use crate::model::source::Language;
+use crate::notify::rules;
 use crate::web::query::Position;
 use crate::web::respond::Problem;
 use crate::web::view::{DefinitionJson, FleetJson, VersionJson};
@@ -130,7 +131,7 @@ fn expected_version(call: &Call<'_, '_>) -> ExpectedVersion {
 /// What the author of a fleet should know that is no reason to refuse it.
 fn warnings(admin: &AdminHandler, view: &FleetView) -> Vec<String> {
     let definition = &view.current.definition;
-    let mut warnings = admin.settings.facts.rules.warnings(definition);
+    let mut warnings = rules::warnings(&admin.settings, definition);
     warnings.extend(definition.vessels.iter().filter_map(program_warning));
     warnings
 }

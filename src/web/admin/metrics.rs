@@ -110,7 +110,7 @@ fn vessels(admin: &AdminHandler, load: &Load, text: &mut text::Text) {
     text.histogram(
         "boathook_vessel_spawn_duration_seconds",
         "How long the system took to start the programs of vessels.",
-        &admin.settings.spawning,
+        &admin.spawning,
     );
 }
 

@@ -26,6 +26,7 @@ use std::time::Instant;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::config::Settings;
 use crate::diagnostics::Facts;
 use crate::engine::Engine;
 use crate::listener::message::{self, Body, Handler, Request, Response, Stream, StreamWriter};
@@ -48,33 +49,23 @@ use crate::web::route::{self, Found, Route};
 use crate::web::session::Sessions;
 use crate::web::ui;
 
-/// What an operator may set about the admin listener.
-#[derive(Clone, Debug)]
-pub struct AdminSettings {
-    pub token: BearerToken,
-    /// The names by which browsers may ask for it.
-    pub hosts: Hosts,
-    /// What the URLs of webhooks begin with: the public URL, or else the hooks listener's own.
-    pub public_base: String,
-    /// Clients that may follow output at once.
-    pub max_followers: usize,
-    /// How long vessels take to be started; the launcher's own.
-    pub spawning: Arc<Histogram>,
-    /// What the server is examined by.
-    pub facts: Facts,
-}
-
 /// Answers the owner of the installation.
 pub struct AdminHandler {
     engine: Arc<Engine>,
     organization: OrganizationId,
-    settings: AdminSettings,
+    pub(super) settings: Arc<Settings>,
+    token: BearerToken,
+    hosts: Hosts,
+    /// For doctor.
+    facts: Facts,
+    /// How long the launcher takes to start vessels.
+    spawning: Arc<Histogram>,
     followers: Followers,
     examination: Examination,
     sessions: Sessions,
     cookie_name: String,
     started_at: Timestamp,
-    instruments: Arc<Instruments>,
+    pub(super) instruments: Arc<Instruments>,
 }
 
 /// What answers a route.
@@ -297,7 +288,10 @@ impl AdminHandler {
     /// Shows and changes what `engine` has.
     pub fn new(
         engine: Arc<Engine>,
-        settings: AdminSettings,
+        settings: Arc<Settings>,
+        token: BearerToken,
+        facts: Facts,
+        spawning: Arc<Histogram>,
         instruments: Arc<Instruments>,
     ) -> Self {
         let organization = engine.organization().id;
@@ -306,11 +300,15 @@ impl AdminHandler {
             followers: Followers::new(settings.max_followers),
             examination: Examination::default(),
             sessions: Sessions::default(),
-            // Cookies know nothing of ports.
-            cookie_name: format!("boathook_session_{}", settings.facts.admin.port()),
+            // A browser sends a cookie to every port of a host.
+            cookie_name: format!("boathook_session_{}", settings.admin_listen.port()),
+            hosts: Hosts::new(settings.admin_hosts.iter().cloned()),
             started_at: engine.now(),
             engine,
             settings,
+            token,
+            facts,
+            spawning,
             instruments,
         }
     }
@@ -318,7 +316,7 @@ impl AdminHandler {
     /// Whether a request may come in, by its head alone.
     fn check(&self, head: &Head) -> Result<(), Problem> {
         if head.path == SESSION && head.method == "POST" {
-            if !self.settings.hosts.admit(head.header("Host")) {
+            if !self.hosts.admit(head.header("Host")) {
                 return Err(Problem::new(403, UNKNOWN_HOST));
             }
             if !origin::is_ours(head) {
@@ -340,12 +338,12 @@ impl AdminHandler {
     fn is_authorised(&self, head: &Head) -> bool {
         let mut bearers = head.values("Authorization").filter(|it| auth::is_bearer(it)).peekable();
         if bearers.peek().is_some() {
-            return bearers.any(|bearer| self.settings.token.admits(bearer));
+            return bearers.any(|bearer| self.token.admits(bearer));
         }
         let cookie = origin::cookie(head.header("Cookie"), &self.cookie_name);
         let key = head.header(origin::SESSION_HEADER).and_then(|it| std::str::from_utf8(it).ok());
         let (Some(cookie), Some(key)) = (cookie, key) else { return false };
-        self.settings.hosts.admit(head.header("Host"))
+        self.hosts.admit(head.header("Host"))
             && origin::is_ours(head)
             && self.sessions.admits(cookie, key, Instant::now())
     }
@@ -365,7 +363,7 @@ impl AdminHandler {
             return None;
         }
         let answer = ui::find(&head.path, head.header("If-None-Match"))?;
-        if self.settings.hosts.admit(head.header("Host")) {
+        if self.hosts.admit(head.header("Host")) {
             return Some(answer);
         }
         Some(Response::new(403, "text/plain; charset=utf-8", UNKNOWN_HOST))
@@ -391,7 +389,7 @@ impl Handler for AdminHandler {
             return Err(self.health(&head.method));
         }
         if head.path == server_proof::PATH {
-            return Err(of_api(proof::answer(&self.settings, head)));
+            return Err(of_api(proof::answer(self, head)));
         }
         if let Some(page) = self.page(head) {
             return Err(guarded(page));
@@ -406,7 +404,7 @@ impl Handler for AdminHandler {
         // strangers must not use up the room for bodies, which senders of webhooks need.
         let body_bytes_max = match head.path.as_str() {
             SESSION => limits::SIGN_IN_BODY_BYTES_MAX,
-            path if is_test(path) => self.settings.facts.settings.max_body_bytes,
+            path if is_test(path) => self.settings.max_body_bytes,
             _ => limits::FLEET_FILE_BYTES_MAX as u64,
         };
         let has_token = head.path != SESSION || self.is_authorised(head);

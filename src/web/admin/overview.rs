@@ -80,7 +80,6 @@ struct LatestJson {
 
 pub(super) fn get(admin: &AdminHandler, _: &mut Call<'_, '_>) -> Outcome {
     let engine = &admin.engine;
-    let facts = &admin.settings.facts;
     let now = engine.now();
     let load = engine.load();
     let room = engine.check_room();
@@ -94,8 +93,8 @@ pub(super) fn get(admin: &AdminHandler, _: &mut Call<'_, '_>) -> Outcome {
     Reply::ok(&OverviewJson {
         version: env!("CARGO_PKG_VERSION"),
         started_at: admin.started_at,
-        hooks_url: facts.hooks_url(),
-        public_url: facts.settings.public_url.as_ref().map(ToString::to_string),
+        hooks_url: admin.settings.hooks_url(),
+        public_url: admin.settings.public_url.as_ref().map(ToString::to_string),
         now,
         healthy: room.is_ok(),
         refused_because: room.err().map(|error| error.to_string()),

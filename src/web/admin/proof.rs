@@ -2,7 +2,7 @@
 //! needs no token. The connection's thread answers it: it costs one hash, takes no body and keeps
 //! nothing. A token has 256 bits, so answers to chosen nonces do not help to guess it.
 
-use super::AdminSettings;
+use super::AdminHandler;
 use crate::listener::Head;
 use crate::listener::message::Response;
 use crate::model::ids::RequestId;
@@ -13,9 +13,9 @@ use crate::web::respond::{self, Problem};
 const METHODS: [&str; 2] = ["GET", "HEAD"];
 
 /// The answer to a request with this head.
-pub(super) fn answer(settings: &AdminSettings, head: &Head) -> Response {
+pub(super) fn answer(admin: &AdminHandler, head: &Head) -> Response {
     let id = RequestId::random();
-    match proof(settings, head).and_then(|proof| {
+    match proof(admin, head).and_then(|proof| {
         serde_json::to_string(&proof).map_err(|error| Problem::new(500, error.to_string()))
     }) {
         Ok(data) => respond::data(id, 200, &data),
@@ -23,7 +23,7 @@ pub(super) fn answer(settings: &AdminSettings, head: &Head) -> Response {
     }
 }
 
-fn proof(settings: &AdminSettings, head: &Head) -> Result<Proof, Problem> {
+fn proof(admin: &AdminHandler, head: &Head) -> Result<Proof, Problem> {
     if !METHODS.contains(&head.method.as_str()) {
         return Err(Problem::method_not_allowed(&METHODS));
     }
@@ -32,5 +32,5 @@ fn proof(settings: &AdminSettings, head: &Head) -> Result<Proof, Problem> {
     let nonce = query.get("nonce").and_then(Nonce::parse);
     let nonce =
         nonce.ok_or_else(|| Problem::bad_request("give a nonce of 64 hexadecimal digits"))?;
-    Ok(settings.token.prove(nonce, settings.facts.admin))
+    Ok(admin.token.prove(nonce, admin.settings.admin_listen))
 }

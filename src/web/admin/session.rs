@@ -43,7 +43,7 @@ pub(super) fn open(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
     let now = Instant::now();
     let body: SignInBody = call.json()?.unwrap_or_default();
     let is_known = match (&body.token, &body.link) {
-        (Some(token), None) => admin.settings.token.is(token.trim()),
+        (Some(token), None) => admin.token.is(token.trim()),
         (None, Some(link)) => admin.sessions.redeem_link(link, now),
         _ => return Err(Problem::invalid("give a token or the secret of a link")),
     };

@@ -98,5 +98,5 @@ pub(super) fn remove(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
 }
 
 fn shown(admin: &AdminHandler, webhook: &Webhook) -> WebhookJson {
-    WebhookJson::new(webhook, &admin.settings.public_base)
+    WebhookJson::new(webhook, &admin.settings.public_base())
 }

@@ -4,9 +4,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use boathook::config::KeepWorkdir;
-use boathook::config::secrets::SecretStore;
-use boathook::engine::{Engine, EngineSettings, World};
+use boathook::config::Settings;
+use boathook::engine::{Engine, World};
 use boathook::model::change::Change;
 use boathook::model::ids::RunId;
 use boathook::runner::stop::StopSignal;
@@ -49,27 +48,26 @@ impl Life {
             opened.unwrap_or_else(|error| panic!("the database does not open: {error}"));
         self.check_storage(&storage);
         let boot_id = self.machine.boot_id();
-        let settings = EngineSettings {
+        let settings = Settings {
             workers: self.temper.workers,
             max_queued_runs: WAITING_MAX,
             max_body_bytes: BODY_BYTES_MAX as u64,
             max_crash_attempts: CRASHES_MAX,
-            keep_workdir: KeepWorkdir::Never,
             keep_runs: self.temper.keep_runs,
-            output_dir: self.directory.path().join("output"),
-            promised_bytes: Arc::default(),
             min_free_bytes: 0,
-            secrets: SecretStore::new(None),
+            ..Settings::defaults(self.directory.path().to_owned())
         };
         let world = World {
             launcher: Box::new(self.machine.clone()),
             clock: Box::new(self.machine.clone()),
             random: Box::new(self.machine.clone()),
             boot_id,
+            promised_bytes: Arc::default(),
             on_pause: Box::new(|_| ()),
         };
         self.machine.lock().is_recovering = true;
-        let result = catch_unwind(AssertUnwindSafe(|| Engine::open(settings, storage, world)));
+        let result =
+            catch_unwind(AssertUnwindSafe(|| Engine::open(Arc::new(settings), storage, world)));
         self.machine.lock().is_recovering = false;
         let log = self.disk.take_log();
         self.recovered(&log, &interruptions);

@@ -63,16 +63,13 @@ struct Fixture {
 impl Fixture {
     fn new(kill_grace: Duration) -> Self {
         let root = tempfile::tempdir().unwrap();
-        let settings = ProcessLauncherSettings {
-            work_dir: root.path().join("work"),
-            output_dir: root.path().join("output"),
-            kill_grace,
-            max_output_bytes: 100_000,
-            vessel_limits: VesselLimits::default(),
-            allowed_users: Vec::new(),
-        };
+        let defaults = Settings::defaults(root.path().to_owned());
+        let settings = Settings { kill_grace, max_output_bytes: 100_000, ..defaults };
+        let output_dir = root.path().join("output");
+        let launcher =
+            ProcessLauncher::new(Arc::new(settings), output_dir, VesselLimits::default());
         Self {
-            launcher: ProcessLauncher::new(settings).unwrap(),
+            launcher: launcher.unwrap(),
             run: RunIds::after(None).next(Timestamp::from_millis(1_700_000_000_000), 1),
             program: Program::Script(String::new()),
             environment: vec![("PATH".to_owned(), "/usr/bin:/bin".to_owned())],

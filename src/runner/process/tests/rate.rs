@@ -9,14 +9,10 @@ fn launch_rate() {
     const THREADS: u64 = 8;
     const LAUNCHES: u64 = 1_000;
     let root = tempfile::tempdir_in("/dev/shm").unwrap();
-    let launcher = ProcessLauncher::new(ProcessLauncherSettings {
-        work_dir: root.path().join("work"),
-        output_dir: root.path().join("output"),
-        kill_grace: GRACE,
-        max_output_bytes: 1 << 20,
-        vessel_limits: VesselLimits::default(),
-        allowed_users: Vec::new(),
-    });
+    let defaults = Settings::defaults(root.path().to_owned());
+    let settings = Settings { kill_grace: GRACE, max_output_bytes: 1 << 20, ..defaults };
+    let output_dir = root.path().join("output");
+    let launcher = ProcessLauncher::new(Arc::new(settings), output_dir, VesselLimits::default());
     let launcher = launcher.unwrap();
     let environment: Vec<_> = (0..50)
         .map(|index| (format!("SHIPYARD_VARIABLE_{index}"), "a value of usual length".to_owned()))
