@@ -204,8 +204,10 @@ fn a_command_ends_with_its_server() {
     let left = of_run();
     assert!(!left.is_empty(), "nothing outlives the server");
     server.start_again();
-    let now = of_run();
-    assert!(!left.iter().any(|pid| now.contains(pid)), "{left:?} are among {now:?}");
+    server.wait_until("the leftovers have ended", || {
+        let now = of_run();
+        !left.iter().any(|pid| now.contains(pid))
+    });
     let api = server.api();
     server.wait_until("nothing is left to tell", || api.run(&run).get("notifications").is_none());
 }

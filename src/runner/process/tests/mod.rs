@@ -432,11 +432,16 @@ fn too_large_an_environment_says_how_large() {
 }
 
 #[test]
-fn without_a_work_directory_nothing_starts() {
+fn without_a_work_directory_the_start_is_postponed() {
     let mut fixture = Fixture::new(GRACE);
     fs::remove_dir(fixture.root.path().join("work")).unwrap();
     assert_eq!(fixture.script("exit 0").0, HowEnded::Exited(0), "made again");
     fs::remove_dir_all(fixture.root.path().join("work")).unwrap();
     fs::write(fixture.root.path().join("work"), "in the way").unwrap();
-    assert!(not_started(&fixture.script("exit 0")).starts_with("cannot make "));
+    let (how, output) = fixture.script("exit 0");
+    let HowEnded::Postponed(Shortage { reason, has_started: false }) = how else {
+        panic!("{how:?}")
+    };
+    assert!(reason.starts_with("cannot make "), "{reason}");
+    assert_eq!(output, format!("boathook: {reason}\n"));
 }
