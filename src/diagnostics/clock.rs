@@ -47,7 +47,7 @@ fn judge(now: Timestamp, last: Option<Timestamp>, keeper: Keeper) -> Finding {
     {
         let what =
             format!("it says {now}, and the last run was accepted at {last}: it has been put back");
-        let remedy = format!("{set_it}; ages and the order of lists are wrong until then");
+        let remedy = format!("{set_it}; the times of runs accepted meanwhile stay as they are");
         return Finding::warning(CHECK, what, remedy);
     }
     match keeper {

@@ -139,7 +139,7 @@ impl Engine {
 
     /// When the last run was accepted, by the clock of that time.
     pub fn last_accepted_at(&self) -> Option<Timestamp> {
-        self.storage.run_ids().next().map(|run| run.accepted_at())
+        self.storage.runs_before(None).next().map(|run| run.queued_at)
     }
 
     /// Reads everything that is stored, and pauses for as long as each step has taken: others come

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crate::engine::notifications::Admitted;
 use crate::engine::{Engine, Phase};
 use crate::model::change::Change;
+use crate::model::clock::Timestamp;
 use crate::model::fleet::FleetVersion;
 use crate::model::ids::{FleetId, RunId};
 use crate::model::limits::{ROW_BYTES_MAX, SLICE_BYTES};
@@ -105,14 +106,14 @@ impl Engine {
         if announced.is_some_and(|length| length > limit) {
             return Err(AcceptError::TooLarge { limit });
         }
-        let run = self.reserve(arrival.version.fleet_id, announced.unwrap_or(0))?;
+        let (run, queued_at) = self.reserve(arrival.version.fleet_id, announced.unwrap_or(0))?;
         let Arrival { version, trigger, head, replay_of } = arrival;
         let head = serde_json::to_vec(&head).map_err(io::Error::other)?;
         let head_bytes = u32::try_from(head.len()).map_err(io::Error::other)?;
         let mut upload = Upload { run, buffer: head, chunks: 0 };
         let accepted = self.receive(&mut upload, body, announced, limit).and_then(|body_bytes| {
             let payload = PayloadSize { head_bytes, body_bytes };
-            let run = QueuedRun { id: run, version, trigger, replay_of, payload };
+            let run = QueuedRun { id: run, version, trigger, replay_of, payload, queued_at };
             self.submit(run, &mut upload)
         });
         if accepted.is_err() && upload.chunks > 0 {
@@ -121,8 +122,8 @@ impl Engine {
         accepted
     }
 
-    /// An id for a run of the fleet with a body of `length` bytes, if one more may wait.
-    fn reserve(&self, fleet: FleetId, length: u64) -> Result<RunId, AcceptError> {
+    /// An id for a run of the fleet with a body of `length` bytes, if one more may wait, and the time.
+    fn reserve(&self, fleet: FleetId, length: u64) -> Result<(RunId, Timestamp), AcceptError> {
         let mut random = [0; 8];
         self.random.fill(&mut random).map_err(io::Error::other)?;
         let now = self.clock.now();
@@ -132,7 +133,7 @@ impl Engine {
         let mut decisions = self.decisions();
         decisions.check_room()?;
         decisions.check_share(fleet, length, self.space.left())?;
-        Ok(decisions.run_ids.next(now, u64::from_ne_bytes(random)))
+        Ok((decisions.run_ids.next(now, u64::from_ne_bytes(random)), now))
     }
 
     /// Reads the body, committing slices while there is more than one. Returns its length.

@@ -63,6 +63,7 @@ impl Outbox {
     /// # Errors
     /// `Some` wait, or `None` when nothing waits at all.
     pub fn take_due(&mut self, now: Timestamp) -> Result<NotificationRecord, Option<Duration>> {
+        self.bring_near(now);
         loop {
             let (_, mut first) = self.waiting.pop_first().ok_or(None)?;
             let (ahead, wait) = (first.due_at.since(now), wait_of(&first));
@@ -78,6 +79,18 @@ impl Outbox {
             if !is_astray {
                 return Err(Some(ahead));
             }
+        }
+    }
+
+    /// Shortens the waits that are longer than any: those of a clock that was ahead. They stand behind
+    /// all others, and would be at the front only when nothing else waits.
+    fn bring_near(&mut self, now: Timestamp) {
+        while let Some(last) = self.waiting.last_entry()
+            && last.get().due_at.since(now) > NOTIFICATION_WAIT_MAX
+        {
+            let mut astray = last.remove();
+            astray.due_at = now.plus(wait_of(&astray));
+            self.add(astray);
         }
     }
 
@@ -136,7 +149,8 @@ impl Outbox {
 
 /// How long `record` waits after its last attempt.
 fn wait_of(record: &NotificationRecord) -> Duration {
-    record.wait_seconds.map_or_else(|| wait_after(record.attempts), Duration::from_secs)
+    let asked = record.wait_seconds.map(Duration::from_secs);
+    asked.map_or_else(|| wait_after(record.attempts), |wait| wait.min(NOTIFICATION_WAIT_MAX))
 }
 
 /// How long to wait after so many failed attempts.
@@ -210,6 +224,18 @@ mod tests {
         outbox.restore(failed);
         assert_eq!(outbox.take_due(at(0)), Err(Some(Duration::from_secs(5))));
         assert!(outbox.take_due(at(5)).is_ok());
+    }
+
+    #[test]
+    fn waits_of_a_clock_that_was_ahead_do_not_stand_behind_others() {
+        let mut outbox = Outbox::default();
+        let failed = |seconds| outbox.failed(record(0, at(0)), "x", Retry::Usual, at(seconds));
+        let (near, far) = (failed(0), failed(1 << 30));
+        outbox.restore(far.clone());
+        outbox.restore(NotificationRecord { number: 1, ..near });
+        assert_eq!(outbox.take_due(at(1)), Err(Some(Duration::from_secs(4))));
+        assert_eq!(outbox.take_due(at(5)).unwrap().number, 1);
+        assert_eq!(outbox.take_due(at(6)).unwrap().number, far.number);
     }
 
     #[test]

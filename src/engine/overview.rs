@@ -61,7 +61,8 @@ impl Engine {
     /// How many runs were accepted at `since` or later; counts no further than `max`.
     pub fn accepted_since(&self, since: Timestamp, max: usize) -> usize {
         let first = RunId::first_at(since);
-        self.storage.run_ids().take(max).take_while(|id| *id >= first).count()
+        let latest = self.storage.runs_before(None).take(max).take_while(|run| run.id >= first);
+        latest.filter(|run| run.queued_at >= since).count()
     }
 
     /// The latest runs of a fleet, newest first, without their vessels.

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
-use crate::engine::{Decisions, Engine, Phase};
+use crate::engine::{Decisions, Engine, Phase, history};
 use crate::model::change::Change;
 use crate::model::clock::Timestamp;
 use crate::model::ids::{FleetId, RunId, VesselRunId};
@@ -135,11 +135,30 @@ impl Engine {
             self.storage.commit(Vec::new()).wait();
             found = oldest();
         }
+        let now = self.clock.now();
+        if found.iter().any(|(_, entry)| entry.since > now) {
+            self.set_history_right(fleet, now);
+            found = oldest();
+        }
         self.sweep_step(|| {
             let mut decisions = self.decisions();
             let changes = decisions.history.take_due(fleet, &found, self.clock.now());
             self.storage.commit(changes)
         });
+    }
+
+    /// Gives entries that come from a clock which was ahead a time that is not after `now`.
+    fn set_history_right(&self, fleet: FleetId, now: Timestamp) {
+        let mut ahead = history::set_right(self.storage.history(fleet), now);
+        loop {
+            let entries = ahead.by_ref().take(SWEEP_RUNS);
+            let put = |(number, entry)| Change::PutHistory { fleet, number, entry };
+            let changes: Vec<Change> = entries.map(put).collect();
+            if changes.is_empty() {
+                return;
+            }
+            self.sweep_step(|| self.storage.commit(changes));
+        }
     }
 
     /// Makes one commit of a removal durable, and rests for as long as that has taken: half of the

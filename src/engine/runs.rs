@@ -63,25 +63,20 @@ impl RunFilter {
     fn matches(&self, run: &RunRecord) -> bool {
         self.status.is_none_or(|status| run.status == status)
             && self.trigger.is_none_or(|trigger| run.trigger == trigger)
-    }
-
-    /// The id that every listed run is older than.
-    fn before(&self) -> Option<RunId> {
-        let after_until = self.until.map(|until| {
-            RunId::first_at(Timestamp::from_millis(until.as_millis().saturating_add(1)))
-        });
-        [self.before, after_until].into_iter().flatten().min()
+            && self.since.is_none_or(|since| run.queued_at >= since)
+            && self.until.is_none_or(|until| run.queued_at <= until)
     }
 }
 
 impl Engine {
     /// The runs that `filter` lets through, newest first, as they are on the disk.
     pub fn runs(&self, filter: &RunFilter) -> RunPage {
-        let before = filter.before();
+        let before = filter.before;
         let runs: Box<dyn Iterator<Item = RunRecord>> = match filter.fleet {
             Some(fleet) => Box::new(self.storage.runs_of_fleet_before(fleet, before)),
             None => Box::new(self.storage.runs_before(before)),
         };
+        // The time in an id is never earlier than that of its run.
         let first = filter.since.map(RunId::first_at);
         let mut page = RunPage { runs: Vec::new(), next_before: None };
         let mut last = None;

@@ -130,6 +130,9 @@ pub struct QueueEntry {
     pub payload: PayloadSize,
     /// Whether any vessel of it has been claimed: then there is more in its rows.
     pub started: bool,
+    /// When the run was accepted. Rows of schema 3 do not hold it; the time of the run's id stands in.
+    #[serde(default)]
+    pub queued_at: Option<Timestamp>,
 }
 
 /// What a server leaves behind for the next one on the same data directory.

@@ -87,7 +87,7 @@ id!(
     InstanceId
 );
 id!(
-    /// One run of a fleet. Sorts by the time at which it was accepted.
+    /// One run of a fleet. Sorts in the order of acceptance.
     RunId
 );
 id!(
@@ -111,12 +111,13 @@ impl RunId {
         VesselRunId(Uuid::from_u128(self.0.as_u128() | (index & VESSEL_MASK)))
     }
 
-    /// The moment the run was accepted, in whole milliseconds.
-    pub fn accepted_at(self) -> Timestamp {
+    /// The time in the id, in whole milliseconds: that of its run's acceptance, or a later one if the
+    /// clock has stepped back.
+    pub fn time(self) -> Timestamp {
         Timestamp::from_millis((self.0.as_u128() >> 80) as i64)
     }
 
-    /// The smallest id a run accepted at `time` can have: where a scan by time begins.
+    /// The smallest id of a run accepted at `time` or later: where a scan by time ends.
     pub fn first_at(time: Timestamp) -> Self {
         Self(Uuid::from_u128((time.as_millis().max(0) as u128) << 80))
     }
@@ -195,7 +196,7 @@ mod tests {
         let id = RunIds::after(None).next(Timestamp::from_millis(1_700_000_000_123), !0);
         assert_eq!(id.0.get_version_num(), 7);
         assert_eq!(id.0.get_variant(), uuid::Variant::RFC4122);
-        assert_eq!(id.accepted_at(), Timestamp::from_millis(1_700_000_000_123));
+        assert_eq!(id.time(), Timestamp::from_millis(1_700_000_000_123));
         assert!(RunId::first_at(Timestamp::from_millis(1_700_000_000_123)) < id);
     }
 

@@ -322,8 +322,8 @@ pub const FLEET_FINDINGS_MAX: usize = 100;
 pub const SYNC_SAMPLES: usize = 9;
 /// A sync of the disk that takes longer holds up every accept that waits for it.
 pub const SYNC_SLOW: Duration = Duration::from_millis(50);
-/// How far ahead of the clock the last run may have been accepted before the clock is thought to
-/// have been put back.
+/// How far ahead of the clock what has happened may lie before the clock is thought to have been put
+/// back: the last run's acceptance, the replacement of a webhook's URL.
 pub const CLOCK_STEP_MAX: Duration = Duration::from_secs(60);
 /// How long an examined listener may take to answer.
 pub const PROBE_TIMEOUT: Duration = Duration::from_secs(5);

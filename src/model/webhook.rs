@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 
 use crate::model::clock::Timestamp;
 use crate::model::ids::FleetId;
+use crate::model::limits::CLOCK_STEP_MAX;
 use crate::model::network::Networks;
 use crate::model::random::{Random, SystemRandom};
 use crate::model::rate::Rate;
@@ -95,6 +96,15 @@ pub struct Webhook {
     pub settings: WebhookSettings,
 }
 
+impl Webhook {
+    /// The URL that it replaced, if that is answered at `now`. A replacement that lies ahead was made
+    /// by a clock that was ahead as well: its grace is over, for it might last for years.
+    pub fn previous_at(&self, now: Timestamp) -> Option<&PreviousToken> {
+        let is_made = now.plus(CLOCK_STEP_MAX) >= self.created_at;
+        self.previous.as_ref().filter(|previous| is_made && now < previous.valid_until)
+    }
+}
+
 /// Whose requests a webhook takes, and how many. Stays when the URL is replaced.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WebhookSettings {
@@ -115,6 +125,25 @@ pub struct PreviousToken {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_grace_given_by_a_clock_that_was_ahead_is_over() {
+        let at = |seconds: i64| Timestamp::from_millis(1_700_000_000_000 + seconds * 1000);
+        let webhook = Webhook {
+            fleet_id: FleetId::random(),
+            token: Token::random().unwrap(),
+            created_at: at(1000),
+            last_used_at: None,
+            previous: Some(PreviousToken {
+                token: Token::random().unwrap(),
+                valid_until: at(1600),
+            }),
+            settings: WebhookSettings::default(),
+        };
+        let is_answered = |seconds| webhook.previous_at(at(seconds)).is_some();
+        assert!(is_answered(999) && is_answered(1000) && is_answered(1599));
+        assert!(!is_answered(1600) && !is_answered(900));
+    }
 
     #[test]
     fn tokens_have_one_form_and_stay_out_of_debug_output() {

@@ -81,9 +81,9 @@ impl Lanes {
     }
 
     /// The run that was accepted before all others that wait.
-    pub fn first_waiting(&self) -> Option<RunId> {
+    pub fn first_waiting(&self) -> Option<&QueuedRun> {
         let firsts = self.lanes.values().filter_map(|lane| lane.waiting.first_key_value());
-        firsts.min_by_key(|(sequence, _)| **sequence).map(|(_, run)| run.id)
+        firsts.min_by_key(|(sequence, _)| **sequence).map(|(_, run)| run)
     }
 
     /// Runs of the fleet that wait, to start or to go on. As for the whole queue, one with several

@@ -43,6 +43,9 @@ pub struct QueuedRun {
     /// The run that this one repeats.
     pub replay_of: Option<RunId>,
     pub payload: PayloadSize,
+    /// When it was accepted. The time in its id may be later: ids increase also when the clock steps
+    /// back.
+    pub queued_at: Timestamp,
 }
 
 impl QueuedRun {
@@ -62,7 +65,7 @@ impl QueuedRun {
             payload: self.payload,
             output_bytes: 0,
             crashes: 0,
-            queued_at: self.id.accepted_at(),
+            queued_at: self.queued_at,
             started_at: None,
             ended_at: None,
         }
@@ -78,6 +81,7 @@ impl QueuedRun {
             replay_of: self.replay_of,
             payload: self.payload,
             started,
+            queued_at: Some(self.queued_at),
         }
     }
 }
@@ -172,7 +176,7 @@ impl Queue {
     /// When the run was accepted that has waited longest. Looks at every fleet that has something
     /// to do.
     pub fn oldest_waiting(&self) -> Option<Timestamp> {
-        self.lanes.first_waiting().map(|run| run.accepted_at())
+        self.lanes.first_waiting().map(|run| run.queued_at)
     }
 
     /// Whether another run can be submitted. Runs that wait between two attempts count as well:
@@ -251,9 +255,9 @@ impl Queue {
         active.record.started_at = Some(now);
         changes.push(Change::PutRun(active.record.clone()));
         let mut roots: VecDeque<usize> = active.graph.roots().collect();
-        let accepted_at = run.accepted_at();
+        let since = active.record.queued_at;
         for root in &roots {
-            active.vessels[*root].state = VesselState::Ready { since: accepted_at };
+            active.vessels[*root].state = VesselState::Ready { since };
         }
         let first = roots.pop_front()?;
         self.active.insert(run, active);

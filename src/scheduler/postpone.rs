@@ -59,6 +59,7 @@ impl Queue {
             trigger: record.trigger,
             replay_of: record.replay_of,
             payload: record.payload,
+            queued_at: record.queued_at,
         };
         changes.push(Change::PutQueueEntry(queued.entry(record.sequence, false)));
         self.lanes.remove_ready(record.fleet_id, record.id);

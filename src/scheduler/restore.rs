@@ -146,6 +146,7 @@ fn queued(entry: &QueueEntry, version: Arc<FleetVersion>) -> QueuedRun {
         trigger: entry.trigger,
         replay_of: entry.replay_of,
         payload: entry.payload,
+        queued_at: entry.queued_at.unwrap_or_else(|| entry.run.time()),
     }
 }
 

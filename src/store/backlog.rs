@@ -167,6 +167,7 @@ mod tests {
                 trigger: Trigger::Api,
                 payload: PayloadSize::default(),
                 started: false,
+                queued_at: None,
                 replay_of: None,
             })
         });

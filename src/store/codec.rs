@@ -3,8 +3,9 @@
 //! byte of those is written several times, as sled rewrites a node with each split, and read again
 //! at the next start.
 //!
-//! A field more makes another value of the compact form: it takes another letter, and a type that
-//! reads the rows of this one. JSON takes fields with a default as they come.
+//! A field more makes another value of the compact form, which takes another letter. The new field is
+//! an `Option` at the end: a row of an older letter reads as one without it. JSON takes fields with a
+//! default as they come.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -14,7 +15,11 @@ use crate::model::limits::ROW_BYTES_MAX;
 /// The first byte of every JSON row.
 const JSON: u8 = b'1';
 /// The first byte of every compact row. Up to schema 2, all rows were JSON.
-const COMPACT: u8 = b'2';
+const COMPACT: u8 = b'3';
+/// The same in schema 3, in which queue entries end before `queued_at`.
+const COMPACT_OF_SCHEMA_3: u8 = b'2';
+/// How postcard writes `None`.
+const NONE: u8 = 0;
 
 /// Why a value does not become a row, or a row a value.
 #[derive(Debug, thiserror::Error)]
@@ -73,6 +78,10 @@ pub fn decode<T: DeserializeOwned>(row: &[u8]) -> Result<T, CodecError> {
     match row.split_first() {
         Some((&JSON, json)) => Ok(serde_json::from_slice(json)?),
         Some((&COMPACT, fields)) => Ok(postcard::from_bytes(fields)?),
+        // Types without a new field leave the last byte unread.
+        Some((&COMPACT_OF_SCHEMA_3, fields)) => {
+            Ok(postcard::from_bytes(&[fields, &[NONE]].concat())?)
+        }
         other => Err(CodecError::UnknownFormat(other.map(|(format, _)| *format))),
     }
 }
@@ -116,6 +125,8 @@ mod tests {
             let row = encode_compact(value).unwrap();
             assert_eq!(data_encoding::HEXLOWER.encode(&row), hex);
             assert_eq!(&decode::<T>(&row).unwrap(), value);
+            let of_schema_3 = [&[COMPACT_OF_SCHEMA_3], &row[1..]].concat();
+            assert_eq!(&decode::<T>(&of_schema_3).unwrap(), value);
             // What schema 2 had of it.
             assert_eq!(&decode::<T>(json.as_bytes()).unwrap(), value);
         }
@@ -136,18 +147,20 @@ mod tests {
             replay_of: Some(older),
             payload,
             started: true,
+            queued_at: Some(at(0)),
         };
         let uuid = |byte| Uuid::from_bytes([byte; 16]);
         let json = format!(
-            r#"1{{"sequence":300,"run":"{}","fleet":"{}","version":2,"trigger":"replay","replay_of":"{}","payload":{{"head_bytes":130,"body_bytes":500}},"started":true}}"#,
+            r#"1{{"sequence":300,"run":"{}","fleet":"{}","version":2,"trigger":"replay","replay_of":"{}","payload":{{"head_bytes":130,"body_bytes":500}},"started":true,"queued_at":"{}"}}"#,
             uuid(1),
             uuid(3),
             uuid(2),
+            at(0),
         );
         assert_stored_as(
             &entry,
             &json,
-            "32ac021001010101010101010101010101010101100303030303030303030303030303030302030110020202020202020202020202020202028201f40301",
+            "33ac021001010101010101010101010101010101100303030303030303030303030303030302030110020202020202020202020202020202028201f403010180a0abfef962",
         );
         let record = RunRecord {
             id: run,
@@ -179,7 +192,7 @@ mod tests {
         assert_stored_as(
             &record,
             &json,
-            "321001010101010101010101010101010101100303030303030303030303030303030304736974650210040404040404040404040404040404040004010b6578697420636f6465203300ac028201f403000180a0abfef9620182a0abfef9620184a0abfef962",
+            "331001010101010101010101010101010101100303030303030303030303030303030304736974650210040404040404040404040404040404040004010b6578697420636f6465203300ac028201f403000180a0abfef9620182a0abfef9620184a0abfef962",
         );
         let vessel = VesselRunRecord {
             id: run.vessel_run(1),
@@ -210,7 +223,15 @@ mod tests {
         assert_stored_as(
             &vessel,
             &json,
-            "3210010101010101010101210101010101011005050505050505050505050505050505046d61696e06030201010112000186a0abfef96201010103010080a0abfef962000184a0abfef96202f0a20400",
+            "3310010101010101010101210101010101011005050505050505050505050505050505046d61696e06030201010112000186a0abfef96201010103010080a0abfef962000184a0abfef96202f0a20400",
         );
+    }
+
+    #[test]
+    fn queue_entries_of_schema_3_read_back_without_a_time() {
+        let row = "32ac021001010101010101010101010101010101100303030303030303030303030303030302030110020202020202020202020202020202028201f40301";
+        let row = data_encoding::HEXLOWER.decode(row.as_bytes()).unwrap();
+        let entry: QueueEntry = decode(&row).unwrap();
+        assert_eq!((entry.sequence, entry.started, entry.queued_at), (300, true, None));
     }
 }

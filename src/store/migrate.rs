@@ -1,13 +1,12 @@
 //! Brings databases of older schemas to the present one. A migration may be interrupted anywhere:
 //! until the number of the new schema is on the disk, the next start repeats it from its beginning.
 //!
-//! Schema 3 writes some rows in another format and reads those of schema 2 as they are: only older
-//! programs have to know.
+//! Schemas 3 and 4 write some rows in another format and read those of the schema before as they are:
+//! only older programs have to know.
 
 use sled::{Batch, Db};
 
 use crate::model::change::{Change, HistoryEntry};
-use crate::model::clock::Timestamp;
 use crate::model::ids::{FleetId, RunId};
 use crate::model::limits::SLICE_BYTES;
 use crate::model::run::RunRecord;
@@ -71,20 +70,16 @@ fn enter_history(database: &Database) -> Result<(), StorageError> {
             // It is entered when it has been delivered or given up.
             continue;
         }
-        // They come in the order of acceptance; none is kept for less time than it should be.
+        // They come in the order of acceptance. Retention removes the oldest first, so that one which
+        // ended later keeps those behind it.
         let before = last.filter(|(of, _, _)| *of == fleet);
-        let (number, ended_last, bytes_before) = match &before {
+        let (number, bytes_before) = match &before {
             Some((_, number, entry)) => {
-                (number + 1, entry.since, entry.bytes_before.saturating_add(entry.bytes))
+                (number + 1, entry.bytes_before.saturating_add(entry.bytes))
             }
-            None => (0, Timestamp::default(), 0),
+            None => (0, 0),
         };
-        let entry = HistoryEntry {
-            run,
-            since: ended_at.max(ended_last),
-            bytes: record.kept_bytes(),
-            bytes_before,
-        };
+        let entry = HistoryEntry { run, since: ended_at, bytes: record.kept_bytes(), bytes_before };
         let change = Change::PutHistory { fleet, number, entry: entry.clone() };
         rows.add(&change).map_err(|error| StorageError::Migrate(error.to_string()))?;
         last = Some((fleet, number, entry));

@@ -10,6 +10,7 @@ mod admin;
 mod admission;
 mod backup;
 mod cli;
+mod clock;
 mod confinement;
 mod crash;
 mod crowds;

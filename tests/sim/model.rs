@@ -28,8 +28,9 @@ impl Model {
         Self { unfinished: BTreeMap::new(), ended: BTreeMap::new(), crashes_max }
     }
 
-    /// A run was accepted; `overlap` may end it at once, or others in its favour.
-    pub fn submit(&mut self, id: RunId, run: Run) {
+    /// A run was accepted at `now`; `overlap` may end it at once, or others in its favour.
+    pub fn submit(&mut self, id: RunId, mut run: Run, now: Timestamp) {
+        run.queued_at = now;
         assert!(self.newest().next().is_none_or(|last| last < id), "run ids increase");
         let of_fleet = || self.unfinished.iter().filter(|(_, it)| it.fleet == run.fleet);
         let active = of_fleet().filter(|(_, it)| it.started).count();

@@ -193,8 +193,8 @@ impl Catalog {
         let entry = self.fleets.get(self.tokens.get(hash)?)?;
         let webhook = entry.webhook.as_ref()?;
         let is_current = webhook.webhook.token.hash() == *hash;
-        let in_grace = webhook.webhook.previous.as_ref().is_some_and(|it| now < it.valid_until);
-        (is_current || in_grace).then_some((entry, webhook))
+        let is_answered = is_current || webhook.webhook.previous_at(now).is_some();
+        is_answered.then_some((entry, webhook))
     }
 
     pub(super) fn set_webhook(&mut self, webhook: Webhook) {
@@ -229,7 +229,7 @@ impl WebhookEntry {
         let mut webhook = self.webhook.clone();
         let last_used = self.last_used_millis.load(Ordering::Relaxed);
         webhook.last_used_at = (last_used != i64::MIN).then(|| Timestamp::from_millis(last_used));
-        webhook.previous = webhook.previous.filter(|previous| now < previous.valid_until);
+        webhook.previous = self.webhook.previous_at(now).cloned();
         webhook
     }
 

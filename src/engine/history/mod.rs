@@ -135,12 +135,6 @@ impl History {
                 past.first = number + 1;
                 past.since = None;
                 past.bytes = past.bytes.saturating_sub(entry.bytes);
-            } else if rule.age().is_some() && entry.since > now {
-                // The clock has stepped back. Nothing must be kept until it has caught up.
-                let (number, entry) = (*number, HistoryEntry { since: now, ..entry.clone() });
-                changes.push(Change::PutHistory { fleet, number, entry });
-                past.since = Some(now);
-                break;
             } else {
                 break;
             }
@@ -162,6 +156,18 @@ impl History {
     fn rule(&self, fleet: FleetId) -> Retention {
         self.own_rules.get(&fleet).copied().unwrap_or(self.rule)
     }
+}
+
+/// The first entries in a row, of `history`, that have a time after `now`: with `now` as their time.
+/// They come from a clock that was ahead, and nothing is kept until the clock has caught up with them.
+pub fn set_right(
+    history: impl Iterator<Item = (u64, HistoryEntry)>,
+    now: Timestamp,
+) -> impl Iterator<Item = (u64, HistoryEntry)> {
+    let is_ahead = move |entry: &HistoryEntry| entry.since > now;
+    let ahead = history.skip_while(move |(_, entry)| !is_ahead(entry));
+    let ahead = ahead.take_while(move |(_, entry)| is_ahead(entry));
+    ahead.map(move |(number, entry)| (number, HistoryEntry { since: now, ..entry }))
 }
 
 impl Past {

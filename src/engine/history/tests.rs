@@ -53,6 +53,8 @@ impl Past {
     fn sweep(&mut self, now: Timestamp) -> Vec<RunId> {
         let mut removed = Vec::new();
         while let Some(fleet) = self.history.due_fleet(now) {
+            let rows = self.rows.clone();
+            self.rows.extend(set_right(rows.into_iter(), now));
             let found: Vec<_> =
                 self.rows.iter().take(2).map(|(number, entry)| (*number, entry.clone())).collect();
             let changes = self.history.take_due(fleet, &found, now);
@@ -146,8 +148,19 @@ fn a_clock_that_steps_back_does_not_prolong_an_age() {
     let runs = [past.end(at(1_000_000)), past.end(at(1_000_000)), past.end(at(3))];
     assert_eq!(past.history.next_due(at(3)), Some(Duration::ZERO));
     assert_eq!(past.sweep(at(3)), []);
-    assert_eq!(past.sweep(at(13)), runs[..1]);
-    assert_eq!(past.sweep(at(30)), runs[1..]);
+    assert_eq!(past.sweep(at(12)), []);
+    assert_eq!(past.sweep(at(13)), runs);
+}
+
+#[test]
+fn runs_that_ended_while_the_clock_was_ahead_are_as_old_as_the_next_one() {
+    let mut past = Past::kept("10s");
+    let first = past.end(at(0));
+    let ahead: Vec<RunId> = (0..40).map(|second| past.end(at(1_000_000 + second))).collect();
+    let last = past.end(at(5));
+    assert_eq!(past.sweep(at(10)), [first]);
+    past.restart();
+    assert_eq!(past.sweep(at(20)), [ahead, vec![last]].concat());
 }
 
 #[test]

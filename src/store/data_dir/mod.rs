@@ -16,7 +16,7 @@ mod restore_mark;
 
 /// The schema this program reads and writes. A file beside the database tells it, so that a
 /// database of another schema is left untouched.
-pub const SCHEMA: u32 = 3;
+pub const SCHEMA: u32 = 4;
 const SCHEMA_FILE: &str = "schema";
 /// How often a lock that another process holds is tried again.
 const LOCK_POLL: Duration = Duration::from_millis(50);

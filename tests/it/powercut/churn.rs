@@ -98,6 +98,7 @@ fn entry(sequence: u64, run: RunId, length: usize) -> QueueEntry {
         trigger: Trigger::Api,
         payload,
         started: false,
+        queued_at: None,
         replay_of: None,
     }
 }

@@ -43,6 +43,8 @@ impl Life {
         assert_eq!(row.crashes, run.crashes, "the crashes of {id}");
         assert_eq!((row.fleet_id, row.fleet_version), (run.fleet, run.version));
         assert_eq!(row.replay_of, run.replay_of);
+        assert_eq!(row.queued_at, run.queued_at, "when {id} was accepted");
+        assert!(id.time() >= run.queued_at, "{id} sorts before what was accepted earlier");
         assert_eq!(row.started_at.is_some(), run.started, "when {id} started");
         assert_eq!(row.ended_at.is_some(), run.is_over(), "when {id} ended");
         let entry = disk.rows.queue.get(&row.sequence).filter(|entry| entry.run == id);
@@ -133,11 +135,22 @@ impl Life {
     /// However few runs are looked at for a page, the pages together have all of them.
     fn check_pages(&mut self) {
         let status = if self.random.bool() { Status::Success } else { Status::Errored };
+        let all: Vec<RunId> = self.model.newest().collect();
+        let mut time = || self.pick(&all).map(|run| self.model.run(run).queued_at);
+        let (since, until) = (time(), time());
+        let (since, until) = match self.random.u8(..4) {
+            0 => (since, until),
+            1 => (since, None),
+            2 => (None, until),
+            _ => (None, None),
+        };
         let scanned_max = self.random.usize(1..20);
         let (mut before, mut found) = (None, Vec::new());
         loop {
             let filter = RunFilter {
                 status: Some(status),
+                since,
+                until,
                 before,
                 limit: 10,
                 scanned_max,
@@ -150,7 +163,13 @@ impl Life {
                 None => break,
             }
         }
-        let expected = self.model.newest().filter(|run| self.model.run(*run).status() == status);
+        let is_listed = |run: &RunId| {
+            let run = self.model.run(*run);
+            run.status() == status
+                && since.is_none_or(|since| run.queued_at >= since)
+                && until.is_none_or(|until| run.queued_at <= until)
+        };
+        let expected = self.model.newest().filter(is_listed);
         assert!(found.iter().copied().eq(expected), "{status} page by page");
     }
 }

@@ -33,12 +33,12 @@ impl Life {
                 assert!(has_room && has_share, "accepted though the queue is full");
                 assert_eq!(version.version, run.version, "the version of a replay");
                 self.remember_replay(id, origin, &run);
-                self.model.submit(id, run);
+                self.model.submit(id, run, self.machine.now());
             }
             None => {
                 if let (Some(id), Some(run)) = (added, run) {
                     self.remember_replay(id, origin, &run);
-                    self.model.submit(id, run);
+                    self.model.submit(id, run, self.machine.now());
                 }
             }
             Some(Err(error)) => {

@@ -88,13 +88,13 @@ impl Life {
                 );
                 self.note(format!("{what}: {id}"));
                 self.remember(*id, &head, sender.body);
-                self.model.submit(*id, run);
+                self.model.submit(*id, run, self.machine.now());
             }
             None => {
                 self.note(format!("{what}: died, {added:?} is there"));
                 if let Some(id) = added {
                     self.remember(id, &head, sender.body);
-                    self.model.submit(id, run);
+                    self.model.submit(id, run, self.machine.now());
                 }
             }
             Some(Err(error)) => {

@@ -20,6 +20,8 @@ pub struct Run {
     pub version: u32,
     pub definition: Arc<FleetDefinition>,
     pub replay_of: Option<RunId>,
+    /// By the clock of that time.
+    pub queued_at: Timestamp,
     /// Vessels that are not to be started, by name.
     pub skips: BTreeMap<String, Skip>,
     /// Those that somebody asked for; a replay may have it otherwise.
@@ -79,6 +81,7 @@ impl Run {
             version,
             definition: Arc::clone(definition),
             replay_of: None,
+            queued_at: Timestamp::default(),
             skips: BTreeMap::new(),
             asked_for: BTreeMap::new(),
             started: false,

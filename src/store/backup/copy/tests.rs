@@ -39,6 +39,7 @@ impl Script {
             trigger: Trigger::Api,
             payload: PayloadSize::default(),
             started: false,
+            queued_at: None,
             replay_of: None,
         };
         let mut changes = vec![
