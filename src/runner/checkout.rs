@@ -120,9 +120,22 @@ impl<'a> Checkout<'a> {
         self.must(&self.fetch_arguments(point.unwrap_or("HEAD")), run)
     }
 
-    fn fetch_arguments<'p>(&'p self, point: &'p str) -> [&'p str; 8] {
-        let directory = self.directory();
-        ["-C", directory, "fetch", "--quiet", "--no-recurse-submodules", "--", "origin", point]
+    /// Without the maintenance that git would begin afterwards, and leave running in the background.
+    fn fetch_arguments<'p>(&'p self, point: &'p str) -> [&'p str; 12] {
+        [
+            "-C",
+            self.directory(),
+            "-c",
+            "maintenance.auto=false",
+            "-c",
+            "gc.auto=0",
+            "fetch",
+            "--quiet",
+            "--no-recurse-submodules",
+            "--",
+            "origin",
+            point,
+        ]
     }
 
     /// Runs git, which must succeed. How the vessel ended if it was ended meanwhile.

@@ -66,15 +66,16 @@ pub(super) fn living_orphans(mark: Mark) -> Vec<Process> {
 
 /// Runs `spawn`, which starts a program, without SIGCHLD being blocked: the program inherits that.
 pub(super) fn with_usual_signals<T>(spawn: impl FnOnce() -> T) -> T {
-    if ADOPTED.get().is_none() {
-        return spawn();
-    }
+    let Some(adopted) = ADOPTED.get() else { return spawn() };
     let ended = child_ended();
     let _ = ended.thread_unblock();
     let spawned = spawn();
     let _ = ended.thread_block();
-    // A signal that came meanwhile was taken by this thread: pass it on to the reaper.
-    let _ = kill_process(getpid(), rustix::process::Signal::CHILD);
+    // This thread has taken the signals that came meanwhile. The reaper misses one only if there is
+    // an orphan.
+    if !adopted.children().is_empty() {
+        let _ = kill_process(getpid(), rustix::process::Signal::CHILD);
+    }
     spawned
 }
 

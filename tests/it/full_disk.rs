@@ -146,29 +146,36 @@ fn a_disk_that_fills_up_ends_the_server_and_loses_nothing() {
     }
 }
 
+/// Runs of which each writes 30 MB.
+const LOUD_RUNS: u32 = 20;
+
 #[test]
 fn a_disk_that_fills_up_with_output_loses_no_run() {
     let Some(disk) = SmallDisk::mount(32) else { return };
     let mut server = disk.server().setting("min_free_bytes", "0").setting("workers", "2").start();
     let fleet = json!({"name": "loud", "vessels": {"v": {"run": "head -c 30000000 /dev/zero"}}});
     let (_, hook) = server.fleet_with_webhook(&fleet);
+    let (_, quiet) = server.fleet_with_webhook(&true_fleet("quiet"));
     disk.use_up_all_but(5 << 20);
     let mut accepted = Accepted::new();
-    let stopped = wait_for(|| {
-        let answer = hook.try_post(server.hooks(), &[], b"x");
-        match answer {
+    // Output fills the disk. Launching pauses then, unless the database has ended the server.
+    for _ in 0..LOUD_RUNS {
+        match hook.try_post(server.hooks(), &[], b"x") {
             Ok(answer) if answer.status == 201 => {
                 let run = answer.data()["fleet_run_id"].as_str().unwrap().to_owned();
                 accepted.insert(run, b"x".to_vec());
-                None
             }
-            _ => Some(()),
+            _ => break,
         }
-    });
-    assert!(stopped.is_some() && !accepted.is_empty(), "{}", server.log_tail());
-    server.wait_exit();
-    // What waited writes as much again.
-    disk.grow(1024);
+    }
+    assert!(!accepted.is_empty(), "{}", server.log_tail());
+    // What is accepted meanwhile fills what is left.
+    send_until_it_ends(&server, &quiet, 3000, &mut accepted);
+    send_until_it_ends(&server, &quiet, 300, &mut accepted);
+    let status = server.wait_exit();
+    assert_eq!(status.code(), Some(1), "{status}\n{}", server.log_tail());
+    // The runs that waited write as much again.
+    disk.grow(32 + 32 * LOUD_RUNS);
     supervise(&mut server);
     assert_all_there(&server, &accepted);
     let run = hook.post(server.hooks(), &[], b"x");

@@ -225,10 +225,15 @@ fn each_refusal_is_counted_by_its_reason() {
 #[test]
 fn connections_without_a_place_are_counted() {
     let server = Server::builder().setting("max_connections", "1").start();
-    // The one place, and those in reserve, which last for a second each.
+    let (_, hook) = server.fleet_with_webhook(&true_fleet("held"));
+    let head = format!("POST {} HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n", hook.target());
+    // Uploads do not give way. They hold the one place, and those in reserve.
     let mut held = Vec::new();
     server.wait_until("one is turned away", || {
-        held.push(Connection::open(server.hooks()).unwrap());
+        let mut upload = Connection::open(server.hooks()).unwrap();
+        // The server may have turned it away already.
+        let _ = upload.send(head.as_bytes());
+        held.push(upload);
         let scrape = Scrape::of(&server.api());
         scrape.value(r#"boathook_connections_turned_away_total{listener="hooks"}"#) > 0.0
     });

@@ -195,7 +195,17 @@ impl Browser {
     /// Clicks the button or link of this text, in a dialog when one is open.
     #[track_caller]
     pub fn click(&self, text: &str) {
-        let named = format!("[normalize-space()='{text}' or @aria-label='{text}']");
+        self.click_named(text, &format!("[normalize-space()='{text}' or @aria-label='{text}']"));
+    }
+
+    /// The same, by how its text begins.
+    #[track_caller]
+    pub fn click_beginning(&self, text: &str) {
+        self.click_named(text, &format!("[starts-with(normalize-space(), '{text}')]"));
+    }
+
+    #[track_caller]
+    fn click_named(&self, text: &str, named: &str) {
         let place = "[ancestor::dialog or not(//dialog)]";
         let xpath = format!("(//button{named}{place}|//a{named}{place}|//summary{named}{place})");
         self.wait(&format!("{text:?} can be clicked"), || {

@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use boathook::model::limits::RESERVED_THREADS;
+
 use super::{wait_for, wait_until};
 
 /// What comes and goes between the gate of a server and its handlers, whoever connects: a few links
@@ -13,7 +15,7 @@ const THREADS_OF_LINKS: usize = 6;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Holdings {
     pub threads: usize,
-    /// Of these, one for each connection.
+    /// Of these, one for each connection. Not those that wait for a time when there are no threads.
     pub connections: usize,
     pub descriptors: usize,
 }
@@ -29,6 +31,8 @@ impl Holdings {
             let name = fs::read_to_string(thread.path().join("comm"));
             connections += usize::from(name.is_ok_and(is_connection));
         }
+        // Those of both listeners that exist from the start.
+        connections = usize::saturating_sub(connections, 2 * RESERVED_THREADS);
         Self { threads, connections, descriptors: entries("fd").count() }
     }
 

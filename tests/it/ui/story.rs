@@ -204,7 +204,7 @@ fn an_error_is_shown_at_its_line_and_nothing_is_saved() {
 
     browser.click("Versions");
     browser.see("+     command: [\"false\"]");
-    browser.click("Version 1 just now");
+    browser.click_beginning("Version 1 ");
     browser.click("Go back to this version");
     click_in_dialog(&browser, "Go back");
     browser.see("The fleet is as it was in version 1");
