@@ -156,7 +156,7 @@ fn a_run_that_waits_keeps_its_real_time_over_a_crash() {
     fleet["concurrency"] = json!(1);
     let fleet = api.apply(&fleet);
     let first = api.start(&fleet);
-    api.wait_status(&first, "Running");
+    server.wait_until("it runs", || api.run(&first)["status"] == "Running");
     clock.set_ahead_by(0);
     let second = api.start(&fleet);
     let queued_at = api.run(&second)["queued_at"].clone();
@@ -219,7 +219,7 @@ fn a_rate_limit_and_a_retry_do_not_wait_for_the_time_when_the_clock_was_ahead() 
     let api = server.api();
     api.put(&format!("/api/v1/fleets/{fleet}/webhook"), &json!({"rate_limit": "1/s"})).expect(200);
     let run = hook.post(server.hooks(), &[], b"x");
-    api.wait_status(&run, "Retrying");
+    server.wait_until("it waits for its retry", || api.run(&run)["status"] == "Retrying");
     clock.set_ahead_by(0);
     server.wait_until("the limit lets another one in", || {
         hook.try_post(server.hooks(), &[], b"x").unwrap().status == 201
