@@ -39,7 +39,7 @@ impl BearerToken {
 }
 
 /// Whether `authorization`, the value of that header, is of the scheme Bearer.
-pub fn is_bearer(authorization: &[u8]) -> bool {
+fn is_bearer(authorization: &[u8]) -> bool {
     let (scheme, rest) = authorization.split_at(authorization.len().min(SCHEME.len()));
     scheme.eq_ignore_ascii_case(SCHEME) && matches!(rest.first(), None | Some(b' '))
 }

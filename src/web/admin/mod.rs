@@ -39,7 +39,7 @@ use crate::model::server_proof;
 use crate::os::text_file::decode;
 use crate::web::admin::doctor::Examination;
 use crate::web::admin::output::Followers;
-use crate::web::auth::{self, BearerToken};
+use crate::web::auth::BearerToken;
 use crate::web::denial::Denial;
 use crate::web::instruments::Instruments;
 use crate::web::origin::{self, Hosts};
@@ -334,11 +334,11 @@ impl AdminHandler {
     }
 
     /// Whether the request may use the API: by the bearer token, or by a session when one of our own
-    /// pages asks. Other schemes than Bearer are for others, such as a proxy with a password.
+    /// pages asks. Any other `Authorization` is for others, such as the password or the token of a
+    /// proxy, and changes nothing.
     fn is_authorised(&self, head: &Head) -> bool {
-        let mut bearers = head.values("Authorization").filter(|it| auth::is_bearer(it)).peekable();
-        if bearers.peek().is_some() {
-            return bearers.any(|bearer| self.token.admits(bearer));
+        if head.values("Authorization").any(|shown| self.token.admits(shown)) {
+            return true;
         }
         let cookie = origin::cookie(head.header("Cookie"), &self.cookie_name);
         let key = head.header(origin::SESSION_HEADER).and_then(|it| std::str::from_utf8(it).ok());
