@@ -28,6 +28,10 @@ const FORCED: [(&str, &str); 4] = [
     ("GIT_ALLOW_PROTOCOL", "https:ssh:file"),
 ];
 
+/// Options that keep git from leaving a process behind that tidies the fresh repository up: `git
+/// maintenance`, in versions before 2.29 `git gc`.
+const NO_MAINTENANCE: [&str; 4] = ["-c", "maintenance.auto=false", "-c", "gc.auto=0"];
+
 /// Bytes at the end of the log in which git says why it has failed.
 const LAST_WORDS_BYTES: usize = 2048;
 /// Bytes at the beginning of a script that show its line ends.
@@ -177,7 +181,7 @@ impl<'a> Checkout<'a> {
         output: &LiveOutput,
         run: Run<'_>,
     ) -> Result<HowEnded, StartError> {
-        let words = std::iter::once(&"git").chain(arguments);
+        let words = std::iter::once(&"git").chain(&NO_MAINTENANCE).chain(arguments);
         let program = Program::Command(words.map(|word| (*word).to_owned()).collect());
         let environment = environment(self.launch.environment, variables);
         let launch = Launch {

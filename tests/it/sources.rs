@@ -429,6 +429,24 @@ fn a_branch_goes_before_a_tag_of_its_name() {
 }
 
 #[test]
+fn a_checkout_starts_no_maintenance_in_the_background() {
+    let server = Server::start();
+    let api = server.api();
+    let repository = Repository::new(&server, "repo");
+    repository.commit("run.sh", "echo done");
+    let git = json!({"repository": repository.url()});
+    let mut fleet = git_fleet("maintained", &git, "repo/run.sh", &json!({}));
+    fleet["vessels"]["v"]["environment"] = json!({"GIT_TRACE": "1"});
+    let ended = api.wait_status(&api.start(&api.apply(&fleet)), "Success");
+    let log = api.output(&ended, "v");
+    assert!(log.contains("git fetch"), "{log}");
+    // What a fetch starts by default, by the version of git.
+    for kept_out in ["maintenance run", "gc --auto", "left running"] {
+        assert!(!log.contains(kept_out), "{log}");
+    }
+}
+
+#[test]
 fn pointers_of_git_lfs_are_told_and_so_is_a_script_with_crlf() {
     let server = Server::start();
     let api = server.api();
