@@ -203,7 +203,7 @@ fn bare_database() -> f64 {
     let _ = std::fs::remove_dir_all(&directory);
     let database = sled::Config::new()
         .path(&directory)
-        .cache_capacity(limits::DATABASE_CACHE_BYTES)
+        .cache_capacity(boathook::store::DATABASE_CACHE_BYTES)
         .flush_every_ms(Some(100))
         .open()
         .expect("a database");

@@ -8,10 +8,10 @@ use std::time::Instant;
 
 use crate::engine::{Engine, Refusal};
 use crate::model::ids::RunId;
-use crate::model::limits::BACKUP_FRAME_BYTES;
 use crate::model::output_name::parse_output_name;
-use crate::store::backup::format::{Header, Totals, Writer};
-use crate::store::{BackupError, Recording, SCHEMA};
+use crate::store::SCHEMA;
+use crate::store::backup::format::{FRAME_BYTES, Header, Totals, Writer};
+use crate::store::backup::{BackupError, Recording};
 
 /// A backup that has begun: what is committed from now on is in it.
 pub struct Backup {
@@ -120,7 +120,7 @@ fn copy_file(name: &str, file: &File, archive: &mut Writer<impl Write>) -> Resul
     let mut piece = Vec::new();
     while left > 0 {
         piece.clear();
-        let read = file.take(left.min(BACKUP_FRAME_BYTES as u64)).read_to_end(&mut piece);
+        let read = file.take(left.min(FRAME_BYTES as u64)).read_to_end(&mut piece);
         if read.map_err(BackupError::Output)? == 0 {
             return Err(BackupError::Output(io::ErrorKind::UnexpectedEof.into()));
         }

@@ -12,13 +12,14 @@ use crate::engine::request::StoredRequest;
 use crate::engine::{AttemptEnd, Decisions, Engine, Phase, Running};
 use crate::model::change::Change;
 use crate::model::fleet::Delivery;
-use crate::model::limits::{ARGUMENT_BYTES_MAX, COMMIT_SIBLINGS};
+use crate::model::limits::ARGUMENT_BYTES_MAX;
 use crate::model::run::{End, OutputPlace, OutputRecord, RunRecord};
 use crate::runner::output::{CapturedOutput, Kept, LiveOutput};
 use crate::runner::shortage::Shortage;
 use crate::runner::stop::StopSignal;
 use crate::runner::{Ended, HowEnded, Launch, Payload};
 use crate::scheduler::Claim;
+use crate::store::COMMIT_SIBLINGS;
 
 /// A vessel that a worker is to run: durable, and known to those who stop and follow.
 pub struct Assignment {

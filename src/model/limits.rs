@@ -87,29 +87,6 @@ pub const ROW_BYTES_MAX: usize = 4096;
 /// Bytes of a payload that enter one commit. Larger payloads are committed in slices of this size
 /// between other commits, so that no accept waits for somebody else's upload.
 pub const SLICE_BYTES: usize = 256 * 1024;
-/// Requests that wait for the committer: more than there are links and workers on most machines.
-/// Whoever comes when the queue is full waits to hand over.
-pub const COMMIT_QUEUE_MAX: usize = 1024;
-/// Ends of vessels that share a commit, when so many are there before the committer has waited for
-/// [`COMMIT_DELAY_MAX`]. A sync costs the same whatever it covers, and of short vessels only two meet
-/// by themselves: with four, eight workers get through a queue of them a fifteenth faster, sixteen a
-/// tenth. With more, too few are at work.
-pub const COMMIT_SIBLINGS: usize = 4;
-/// Nor longer than two commits like the last one: where those are fast, little is saved by sharing
-/// one.
-pub const COMMIT_DELAY_MAX: Duration = Duration::from_millis(2);
-/// A commit that takes longer has hung (a full disk can do that to sled for ever).
-pub const COMMIT_STALL_MAX: Duration = Duration::from_secs(30);
-/// Cache of the database: its own default of 1 GB has no place in a small daemon.
-pub const DATABASE_CACHE_BYTES: u64 = 24 * 1024 * 1024;
-/// Bytes of one segment of the database's log: sled's own default. Rows of [`ROW_BYTES_MAX`] rest on
-/// it, since a leaf of over a quarter of it becomes a blob.
-pub const DATABASE_SEGMENT_BYTES: usize = 512 * 1024;
-/// Rows of the queue that one thread reads at a time while the server starts: worth a thread, and
-/// little memory beside the runs themselves.
-pub const BACKLOG_SPAN: u64 = 8192;
-/// How long to wait for a data directory that another process is just leaving.
-pub const LOCK_WAIT: Duration = Duration::from_secs(5);
 
 /// What `keep_runs` takes for an age: nobody could look at what is gone within a second, and whoever
 /// means more than a century means for ever.
@@ -280,9 +257,6 @@ pub const USES_NOTED_PER_SECOND: u32 = 64;
 /// Networks in the `allow` list of a webhook: with the longest texts they still leave room in its
 /// row.
 pub const ALLOW_NETWORKS_MAX: usize = 64;
-/// How long the free space that was last seen counts. At a gigabyte per second, the floor's default
-/// is not written within it.
-pub const FREE_SPACE_AGE_MAX: Duration = Duration::from_millis(500);
 /// Sessions of the pages that are open at a time: more than one person has browsers.
 pub const SESSIONS_MAX: usize = 64;
 /// How long a session lasts that nobody uses. An open page uses it.
@@ -311,11 +285,6 @@ pub const OVERVIEW_LATEST_RUNS: usize = 8;
 pub const OUTPUT_PART_BYTES: usize = 1 << 20;
 /// Letters of the log's last problem that are kept to be shown.
 pub const LAST_PROBLEM_LETTERS_MAX: usize = 500;
-/// Rows that are read at a time when the database is verified: a few milliseconds, after which
-/// others have their turn.
-pub const VERIFY_STEP_ROWS: u64 = 256;
-/// Damages that are named one by one; of the others there is a number.
-pub const VERIFY_DAMAGE_SHOWN_MAX: usize = 10;
 /// Findings about fleets that are listed one by one: beyond them something common is behind them.
 pub const FLEET_FINDINGS_MAX: usize = 100;
 /// Writes that are synced to tell how fast the disk is; the middle one counts.
@@ -327,18 +296,5 @@ pub const SYNC_SLOW: Duration = Duration::from_millis(50);
 pub const CLOCK_STEP_MAX: Duration = Duration::from_secs(60);
 /// How long an examined listener may take to answer.
 pub const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Bytes from which on a frame of a backup is sent on its way: few digests, and little memory.
-pub const BACKUP_FRAME_BYTES: usize = 256 * 1024;
-/// Bytes of a frame of a backup at most: one more row than that, and a damaged length costs no more
-/// memory than this.
-pub const BACKUP_FRAME_BYTES_MAX: usize = 1 << 20;
-/// Bytes of what is committed while a backup is made, which its receiver is to get as well: many
-/// minutes of as much as one machine accepts. A receiver that is slower than that is given up.
-pub const CHANGE_LOG_BYTES_MAX: u64 = 4 << 30;
 /// Answers of the admin API that last beside its followers: the one backup that may be made.
 pub const BACKUPS_MAX: usize = 1;
-/// Rows that a backup reads between two looks at whether it may go on.
-pub const BACKUP_ROWS_PER_CHECK: u64 = 1024;
-/// Free bytes below which a restore gives up, for the same reason as [`FREE_BYTES_MIN`]; several
-/// times what one commit of it writes.
-pub const RESTORE_FREE_BYTES_MIN: u64 = 16 << 20;

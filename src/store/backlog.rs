@@ -1,6 +1,6 @@
-//! Reading the queue at a start. A million rows lie in some hundred thousand nodes, each put
-//! together from several places of the log: every processor reads and decodes spans of them, while
-//! whoever asked takes in what has been read.
+//! Reads the queue at a start. A million rows lie in some hundred thousand nodes, each spread over
+//! several places of the log. One thread per processor reads and decodes spans of the queue, while the
+//! caller takes the entries.
 
 use std::collections::BTreeMap;
 use std::num::NonZero;
@@ -12,10 +12,12 @@ use std::vec;
 use crossbeam_channel::{Receiver, Sender, bounded, never};
 
 use crate::model::change::QueueEntry;
-use crate::model::limits::BACKLOG_SPAN;
 use crate::store::sled::database::Database;
 use crate::store::tables::Table;
 use crate::store::{StorageError, codec, damaged, keys};
+
+/// Sequence numbers of one span: worth the switch between threads, and little memory beside the runs.
+const BACKLOG_SPAN: u64 = 8192;
 
 type Entry = Result<QueueEntry, StorageError>;
 
@@ -23,28 +25,30 @@ type Entry = Result<QueueEntry, StorageError>;
 pub struct Backlog {
     readers: Vec<JoinHandle<()>>,
     spans: Receiver<Span>,
-    /// Spans that were read before an earlier one.
+    /// Spans whose turn has not come, by number.
     early: BTreeMap<u64, Vec<Entry>>,
-    /// The number of the span that is next.
+    /// The number of the next span.
     next: u64,
+    /// Entries of the present span.
     read: vec::IntoIter<Entry>,
 }
 
-/// A stretch of the queue: its number among them, and what is in it.
+/// A range of sequence numbers of the queue.
 struct Span {
     number: u64,
     entries: Vec<Entry>,
 }
 
-/// How far the queue has been divided up.
+/// Where the next span begins.
 #[derive(Default)]
 struct Cursor {
     number: u64,
-    /// The first sequence that is nobody's yet.
+    /// The first sequence number that no thread has claimed.
     sequence: u64,
 }
 
 impl Backlog {
+    /// Starts the threads that read.
     pub fn new(database: &Arc<Database>) -> Self {
         let count = thread::available_parallelism().map_or(1, NonZero::get);
         let (sender, spans) = bounded(count);
@@ -74,7 +78,7 @@ impl Backlog {
             let Ok(span) = self.spans.recv() else { break };
             self.early.insert(span.number, span.entries);
         }
-        // The readers have come to their end, or one of them to a bad one.
+        // All readers have ended. A panic of one of them is passed on.
         for reader in self.readers.drain(..) {
             reader.join().unwrap_or_else(|panic| resume_unwind(panic));
         }
@@ -97,7 +101,7 @@ impl Iterator for Backlog {
 
 impl Drop for Backlog {
     fn drop(&mut self) {
-        // Nobody takes any more: readers end with the span that they are at.
+        // Without a receiver, each reader ends after its present span.
         self.spans = never();
         for reader in self.readers.drain(..) {
             let _ = reader.join();
@@ -117,13 +121,13 @@ fn read_spans(database: &Database, cursor: &Mutex<Cursor>, spans: &Sender<Span>)
     }
 }
 
-/// The number of the next span and the sequence that it begins with. `None` at the end.
+/// Claims the next span: its number and its first sequence number. `None` at the end.
 fn claim_span(
     database: &Database,
     cursor: &Mutex<Cursor>,
 ) -> Option<(u64, Result<u64, sled::Error>)> {
     let mut cursor = cursor.lock().unwrap_or_else(PoisonError::into_inner);
-    // Sequences may have wide gaps: some run may have waited for its retry for days.
+    // Sequence numbers have wide gaps where a run has waited for its retry for days.
     let rest = keys::sequence(cursor.sequence);
     let first = database.range(Table::Queue, &rest, None).next()?;
     let start = first.map(|(key, _)| keys::sequence_in(&key).unwrap_or(cursor.sequence));
@@ -147,9 +151,10 @@ mod tests {
     use crate::model::change::{Change, QueueEntry};
     use crate::model::clock::Timestamp;
     use crate::model::ids::{FleetId, RunIds};
-    use crate::model::limits::BACKLOG_SPAN;
     use crate::model::run::{PayloadSize, Trigger};
     use crate::store;
+
+    use super::BACKLOG_SPAN;
 
     #[test]
     fn the_queue_reads_back_in_order_across_gaps_and_spans() {

@@ -1,4 +1,4 @@
-//! Reading what was cut into chunks, from any byte on, one chunk in memory at a time.
+//! Reads chunked values from any byte on, with one chunk in memory.
 
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -19,7 +19,7 @@ pub struct ChunkReader {
     prefix: Vec<u8>,
     position: u64,
     end: u64,
-    /// The chunk that `position` lies in, once it has been read.
+    /// The chunk that was read last, and its number.
     current: Option<(u32, IVec)>,
 }
 
@@ -35,7 +35,7 @@ impl ChunkReader {
         Self { database, table, prefix, position: offset, end, current: None }
     }
 
-    /// Another part of the same value. What was read last here need not be read again there.
+    /// Another part of the same value. It takes over the chunk that was read last.
     pub fn part(&self, offset: u64, length: u64) -> Self {
         Self {
             database: Arc::clone(&self.database),

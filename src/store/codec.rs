@@ -1,27 +1,28 @@
-//! How values become rows: behind one byte that tells the format, JSON, or for the rows that every
-//! run writes a compact form, in which the fields follow each other without their names. Every
-//! byte of those is written several times, as sled rewrites a node with each split, and read again
-//! at the next start.
+//! The formats of rows. One byte in front tells them apart: JSON, or the compact format of the rows
+//! that every run writes, in which fields follow each other without names. Compact rows are short
+//! because sled writes each row several times, once per split of its node.
 //!
-//! A field more makes another value of the compact form, which takes another letter. The new field is
-//! an `Option` at the end: a row of an older letter reads as one without it. JSON takes fields with a
-//! default as they come.
+//! An additional field changes the compact format, which takes another first byte. The field is an
+//! `Option` at the end: an older row reads as one without it. JSON takes additional fields with a
+//! default.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::model::limits::ROW_BYTES_MAX;
+use crate::model::fleet::FleetVersion;
+use crate::model::graph::{Graph, GraphError};
+use crate::model::limits::{ROW_BYTES_MAX, VESSELS_PER_FLEET_MAX};
 
 /// The first byte of every JSON row.
 const JSON: u8 = b'1';
-/// The first byte of every compact row. Up to schema 2, all rows were JSON.
+/// The first byte of every compact row. Schema 2 has JSON rows only.
 const COMPACT: u8 = b'3';
-/// The same in schema 3, in which queue entries end before `queued_at`.
+/// The same in schema 3, whose queue entries end before `queued_at`.
 const COMPACT_OF_SCHEMA_3: u8 = b'2';
-/// How postcard writes `None`.
+/// postcard's encoding of `None`.
 const NONE: u8 = 0;
 
-/// Why a value does not become a row, or a row a value.
+/// Why a value cannot be encoded, or a row cannot be decoded.
 #[derive(Debug, thiserror::Error)]
 pub enum CodecError {
     #[error("a row of {bytes} bytes is over the limit of {ROW_BYTES_MAX}")]
@@ -32,6 +33,10 @@ pub enum CodecError {
     Json(#[from] serde_json::Error),
     #[error("{0}")]
     Compact(#[from] postcard::Error),
+    #[error("the fleet `{fleet}` has {vessels} vessels, more than {VESSELS_PER_FLEET_MAX}")]
+    TooManyVessels { fleet: String, vessels: usize },
+    #[error("the paths of the fleet `{fleet}` are no graph: {error}")]
+    NoGraph { fleet: String, error: GraphError },
 }
 
 /// `value` as one row of JSON.
@@ -70,10 +75,10 @@ pub fn encode_long<T: Serialize>(value: &T) -> Result<Vec<u8>, CodecError> {
     Ok(row)
 }
 
-/// The value that became `row`.
+/// The value of `row`.
 ///
 /// # Errors
-/// When the row is of another format, or no such value.
+/// When the row has an unknown format, or is not such a value.
 pub fn decode<T: DeserializeOwned>(row: &[u8]) -> Result<T, CodecError> {
     match row.split_first() {
         Some((&JSON, json)) => Ok(serde_json::from_slice(json)?),
@@ -83,6 +88,22 @@ pub fn decode<T: DeserializeOwned>(row: &[u8]) -> Result<T, CodecError> {
             Ok(postcard::from_bytes(&[fields, &[NONE]].concat())?)
         }
         other => Err(CodecError::UnknownFormat(other.map(|(format, _)| *format))),
+    }
+}
+
+/// The version of a fleet in `row`.
+///
+/// # Errors
+/// When `row` is no such version, or its vessels could not run in the order of its paths.
+pub fn decode_fleet_version(row: &[u8]) -> Result<FleetVersion, CodecError> {
+    let version: FleetVersion = decode(row)?;
+    let (name, vessels) = (&version.definition.name, version.definition.vessels.len());
+    if vessels > VESSELS_PER_FLEET_MAX {
+        return Err(CodecError::TooManyVessels { fleet: name.clone(), vessels });
+    }
+    match Graph::new(vessels, &version.definition.paths) {
+        Ok(_) => Ok(version),
+        Err(error) => Err(CodecError::NoGraph { fleet: name.clone(), error }),
     }
 }
 
@@ -113,10 +134,10 @@ mod tests {
         assert!(matches!(decode::<String>(b""), Err(CodecError::UnknownFormat(None))));
     }
 
-    /// Compact rows have no names in them: a field that is added, moved or changed would be read
-    /// from what others have written. Whoever sees this fail has to give those rows a new letter.
+    /// Compact rows have no field names: an added, moved or changed field would misread the rows of
+    /// older programs. A change that fails this test needs another first byte for its rows.
     #[test]
-    fn compact_rows_stay_as_they_are_stored() {
+    fn the_format_of_compact_rows_does_not_change() {
         fn assert_stored_as<T: Serialize + DeserializeOwned + PartialEq + Debug>(
             value: &T,
             json: &str,
@@ -127,7 +148,7 @@ mod tests {
             assert_eq!(&decode::<T>(&row).unwrap(), value);
             let of_schema_3 = [&[COMPACT_OF_SCHEMA_3], &row[1..]].concat();
             assert_eq!(&decode::<T>(&of_schema_3).unwrap(), value);
-            // What schema 2 had of it.
+            // The row of schema 2.
             assert_eq!(&decode::<T>(json.as_bytes()).unwrap(), value);
         }
         fn id<T>(bytes: [u8; 16], from: fn(&[u8]) -> Option<T>) -> T {

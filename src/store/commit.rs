@@ -1,7 +1,7 @@
-//! The committer: the one thread that commits. It takes what waits, commits it as a whole, and
-//! only then wakes those who wait for it. Before, it waits for a moment if nobody is in a hurry and
-//! others may come to share the commit. Any error ends the process: after a failed sync nobody
-//! knows what the disk holds, and the next start finds out in the tested way.
+//! The committer: the one thread that commits. It commits a group of requests as a whole, and then
+//! wakes the threads that wait for them. If no request of a group is urgent, it first waits a moment
+//! for others to share the commit. Every error ends the process: after a failed sync the state of the
+//! disk is unknown, and the next start reads it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -11,9 +11,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::model::change::Change;
-use crate::model::limits::{
-    COMMIT_DELAY_MAX, COMMIT_QUEUE_MAX, COMMIT_SIBLINGS, COMMIT_STALL_MAX, SLICE_BYTES,
-};
+use crate::model::limits::SLICE_BYTES;
 use crate::model::metrics::{Histogram, LATENCY_BOUNDS};
 use crate::os::fatal;
 use crate::store::backup::change_log::ChangeLog;
@@ -21,7 +19,20 @@ use crate::store::faults::Faults;
 use crate::store::sled::database::Database;
 use crate::store::tables::Rows;
 
-/// Changes on their way to the committer, and whom to tell.
+/// Requests that wait for the committer: more than handlers and workers on most machines. A thread
+/// that finds the queue full waits.
+const COMMIT_QUEUE_MAX: usize = 1024;
+/// Delayed requests that are enough for a commit, as PostgreSQL's `commit_siblings`. A sync costs the
+/// same whatever it covers, and of short vessels only two meet by themselves. With four, eight workers
+/// get through a queue of them a fifteenth faster, sixteen a tenth. With more, too few are at work.
+pub const COMMIT_SIBLINGS: usize = 4;
+/// Longest wait for siblings, as PostgreSQL's `commit_delay`. Twice the duration of the last commit
+/// bounds it, too: where commits are fast, sharing one saves little.
+const COMMIT_DELAY_MAX: Duration = Duration::from_millis(2);
+/// A commit that takes longer has hung. A full disk can do that to sled.
+const COMMIT_STALL_MAX: Duration = Duration::from_secs(30);
+
+/// Changes for the committer, and the waiting thread's latch.
 struct CommitRequest {
     changes: Vec<Change>,
     urgency: Urgency,
@@ -29,29 +40,28 @@ struct CommitRequest {
 }
 
 impl CommitRequest {
-    /// The request, and where to wait for it.
+    /// The request, and the latch to wait on.
     fn new(changes: Vec<Change>, urgency: Urgency) -> (Self, Arc<Latch>) {
         let done = Arc::new(Latch::new());
         (Self { changes, urgency, completion: Completion(Arc::clone(&done)) }, done)
     }
 }
 
-/// Whether somebody waits who should not be kept waiting.
+/// When a request is committed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Urgency {
-    /// With the next commit.
+    /// At once.
     Urgent,
-    /// With the next one that has some [`COMMIT_SIBLINGS`], or soon.
+    /// Together with [`COMMIT_SIBLINGS`], with an urgent one, or after the delay.
     Delayed,
 }
 
-/// What the committer measures.
+/// The measurements of the committer.
 #[derive(Debug)]
 pub struct CommitInstruments {
-    /// How long a commit takes, from the first of what it holds until all of it is durable. A wait
-    /// for others to share it is part of that.
+    /// Time from a commit's first request until all of it is durable, with the wait for siblings.
     pub duration: Histogram,
-    /// How many who wait have theirs in one commit.
+    /// Requests per commit.
     pub group: Histogram,
 }
 
@@ -64,17 +74,16 @@ impl Default for CommitInstruments {
     }
 }
 
-/// What has become of a commit.
+/// The state of a commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum CommitOutcome {
     Pending,
     Durable,
-    /// The committer has ended without it.
+    /// The committer has ended without committing it.
     Lost,
 }
 
-/// Opens once. A channel would do, but those spin before they sleep, which costs the committer the
-/// processor that everybody waits for.
+/// Opens once. A channel would spin before it sleeps, and take the processor from the committer.
 struct Latch {
     outcome: Mutex<CommitOutcome>,
     decided: Condvar,
@@ -85,7 +94,7 @@ impl Latch {
         Self { outcome: Mutex::new(CommitOutcome::Pending), decided: Condvar::new() }
     }
 
-    /// Decides what is not decided yet.
+    /// Sets the outcome, unless it is set.
     fn decide(&self, outcome: CommitOutcome) {
         let mut decided = self.outcome.lock().unwrap_or_else(PoisonError::into_inner);
         if *decided == CommitOutcome::Pending {
@@ -94,7 +103,7 @@ impl Latch {
         }
     }
 
-    /// What has become of it within `timeout`.
+    /// The outcome, after a wait of up to `timeout` while it is pending.
     fn wait(&self, timeout: Duration) -> CommitOutcome {
         let outcome = self.outcome.lock().unwrap_or_else(PoisonError::into_inner);
         let is_pending = |outcome: &mut CommitOutcome| *outcome == CommitOutcome::Pending;
@@ -103,7 +112,7 @@ impl Latch {
     }
 }
 
-/// The committer's end of a latch. Whoever waits learns of its loss, too.
+/// The committer's end of a latch. Its drop tells the waiting thread that the commit is lost.
 struct Completion(Arc<Latch>);
 
 impl Drop for Completion {
@@ -112,14 +121,14 @@ impl Drop for Completion {
     }
 }
 
-/// Waits for one commit.
+/// A commit that may be pending.
 #[must_use = "the changes are durable only once this has been waited for"]
 pub struct Ticket {
     done: Arc<Latch>,
     progress: Arc<WriteProgress>,
 }
 
-/// The committer's end that others hold.
+/// Sends changes to the committer.
 pub struct Committer {
     requests: Sender<CommitRequest>,
     progress: Arc<WriteProgress>,
@@ -127,11 +136,11 @@ pub struct Committer {
     change_log: Arc<ChangeLog>,
 }
 
-/// When the write under way began, so that a hang is noticed by those who wait for it: the server
-/// needs no thread, and no wake-ups, to watch over this.
+/// When the write under way began. The threads that wait for it notice a hang, so that the server needs
+/// no thread for that.
 struct WriteProgress {
     origin: Instant,
-    /// Milliseconds after `origin`, plus one; 0 while nothing is being written.
+    /// Milliseconds after `origin`, plus one. 0 between writes.
     began_millis: AtomicU64,
 }
 
@@ -149,7 +158,7 @@ impl WriteProgress {
         self.began_millis.load(Ordering::Acquire) != 0
     }
 
-    /// How long the write under way has taken so far.
+    /// Duration of the write under way so far.
     fn elapsed(&self) -> Duration {
         match self.began_millis.load(Ordering::Relaxed) {
             0 => Duration::ZERO,
@@ -159,7 +168,7 @@ impl WriteProgress {
 }
 
 impl Ticket {
-    /// Returns once the changes are durable. Ends the process when they cannot become so.
+    /// Returns once the changes are durable. Ends the process when the commit is lost or hangs.
     pub fn wait(self) {
         loop {
             match self.done.wait(COMMIT_STALL_MAX) {
@@ -189,7 +198,7 @@ impl Committer {
         Self::start_with(database, faults, COMMIT_DELAY_MAX)
     }
 
-    /// The same, with so much delay_max of those who have some.
+    /// The same with another longest wait for siblings.
     fn start_with(
         database: Arc<Database>,
         faults: Box<dyn Faults>,
@@ -214,19 +223,18 @@ impl Committer {
         Ok((Self { requests, progress, instruments, change_log }, thread))
     }
 
-    /// Records commits while a backup is being made.
+    /// The change log of backups.
     pub fn change_log(&self) -> &Arc<ChangeLog> {
         &self.change_log
     }
 
-    /// Hands over `changes`. Commits happen in the order of these calls, so whoever decides calls
-    /// this while still holding what the decision was based on.
+    /// Hands over `changes` as an urgent request. Commits happen in the order of these calls: a thread
+    /// calls this before it releases the lock under which it decided the changes.
     pub fn send(&self, changes: Vec<Change>) -> Ticket {
         self.hand_over(changes, Urgency::Urgent)
     }
 
-    /// The same, of what may wait a moment for others to share the commit: see [`COMMIT_SIBLINGS`]. To be
-    /// used when others are likely to come.
+    /// Hands over `changes` as a delayed request: for when other requests are likely to follow.
     pub fn send_delayed(&self, changes: Vec<Change>) -> Ticket {
         self.hand_over(changes, Urgency::Delayed)
     }
@@ -239,15 +247,15 @@ impl Committer {
         Ticket { done, progress: Arc::clone(&self.progress) }
     }
 
-    /// Returns once all that can be read now is durable. A commit can be read a moment before it is
-    /// on the disk, and whoever is shown it must not see it undone by a crash.
+    /// Returns once all rows that can be read now are durable. A commit can be read a moment before it
+    /// is on the disk, and no crash may undo what a client was shown.
     pub fn confirm(&self) {
         if self.progress.is_writing() {
             self.send(Vec::new()).wait();
         }
     }
 
-    /// Whether an empty commit, behind all that waits, gets through `within`.
+    /// Whether an empty commit, behind all waiting requests, is durable `within` this time.
     pub fn commits(&self, within: Duration) -> bool {
         let begun = Instant::now();
         let (request, done) = CommitRequest::new(Vec::new(), Urgency::Urgent);
@@ -255,18 +263,18 @@ impl Committer {
             && done.wait(within.saturating_sub(begun.elapsed())) == CommitOutcome::Durable
     }
 
-    /// What it measures.
+    /// Its measurements.
     pub fn instruments(&self) -> &CommitInstruments {
         &self.instruments
     }
 
-    /// Whether commits get through, as far as is known without waiting for one.
+    /// Whether the write under way, if any, takes less than a third of [`COMMIT_STALL_MAX`].
     pub fn is_responsive(&self) -> bool {
         self.progress.elapsed() < COMMIT_STALL_MAX / 3
     }
 }
 
-/// What the committer's thread works with.
+/// The state of the committer's thread.
 struct CommitLoop {
     database: Arc<Database>,
     requests: Receiver<CommitRequest>,
@@ -274,25 +282,24 @@ struct CommitLoop {
     instruments: Arc<CommitInstruments>,
     change_log: Arc<ChangeLog>,
     faults: Box<dyn Faults>,
-    /// How long those who are in no hurry wait for company at most.
+    /// Longest wait for siblings.
     delay_max: Duration,
-    /// How long the last commit took, without what came before it.
+    /// Duration of the last write, without the wait for siblings.
     last_commit: Duration,
 }
 
 impl CommitLoop {
-    /// Commits until nobody is left who could ask for it.
+    /// Commits until no sender is left.
     fn run(&mut self) {
         let mut group: Vec<Completion> = Vec::new();
         while let Ok(first) = self.requests.recv() {
             self.progress.begin();
             let begun = Instant::now();
-            // Every sync costs the same, whatever it covers: others who are about to hand something
-            // over get the processor first. With nobody else about, this costs nothing.
+            // Let threads that are about to send get the processor first and share the sync.
             thread::yield_now();
             let wait_until = begun + self.delay_max.min(2 * self.last_commit);
             let rows = self.gather(first, wait_until, &mut group);
-            // Before a row of it can be read: see `change_log`.
+            // Note the changes before a backup can read a row of them.
             if let Some(changes) = rows.record() {
                 self.change_log.note(changes);
             }
@@ -303,7 +310,7 @@ impl CommitLoop {
             }
             self.last_commit = writing.elapsed();
             self.progress.end();
-            // Before anybody is told, so that nobody can ask for what is not counted yet.
+            // Count before waking: a woken thread may ask for the counts.
             self.instruments.duration.observe_duration(begun.elapsed());
             self.instruments.group.observe(group.len() as u64);
             for completion in group.drain(..) {
@@ -312,8 +319,8 @@ impl CommitLoop {
         }
     }
 
-    /// The rows of the next commit: of `first` and of what else is there, or comes until
-    /// `wait_until` if all who wait have that much time. Who they are goes to `group`.
+    /// The rows of the next commit: of `first`, of the waiting requests, and of those that come until
+    /// `wait_until` while none is urgent. Their completions go to `group`.
     fn gather(
         &mut self,
         first: CommitRequest,
@@ -335,7 +342,7 @@ impl CommitLoop {
             }
             is_urgent |= request.urgency == Urgency::Urgent;
             group.push(request.completion);
-            // What is large waits for the next group: nobody's accept waits for all of it.
+            // A large payload comes in slices. The requests between them get their own commit.
             if rows.bytes() >= SLICE_BYTES {
                 break;
             }
@@ -359,7 +366,7 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(3600);
 
-    /// Lets go of the committer and waits for its end when it goes out of scope.
+    /// A committer. Its drop ends the thread and waits for it.
     struct Running {
         committer: Option<Committer>,
         thread: Option<JoinHandle<()>>,
@@ -391,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn those_in_no_hurry_wait_for_company() {
+    fn delayed_commits_wait_for_siblings() {
         let running = Running::with_delay_max(LONG);
         let waiting: Vec<Ticket> = (1..COMMIT_SIBLINGS).map(|_| running.send_delayed()).collect();
         assert!(waiting.iter().all(|ticket| outcome(ticket) == CommitOutcome::Pending));
@@ -400,10 +407,10 @@ mod tests {
     }
 
     #[test]
-    fn who_is_in_a_hurry_takes_the_others_along() {
+    fn an_urgent_commit_takes_delayed_ones_with_it() {
         let running = Running::with_delay_max(LONG);
         let waiting = running.send_delayed();
-        // The committer has begun to wait, or is about to.
+        // The committer waits for siblings, or is about to.
         while !running.committer.as_ref().unwrap().progress.is_writing() {
             thread::yield_now();
         }
@@ -412,12 +419,12 @@ mod tests {
     }
 
     #[test]
-    fn nobody_waits_for_ever() {
+    fn a_delayed_commit_ends_with_its_delay_or_its_senders() {
         let running = Running::with_delay_max(Duration::from_millis(1));
         running.send_delayed().wait();
         let running = Running::with_delay_max(LONG);
         let waiting = running.send_delayed();
         drop(running);
-        assert_eq!(outcome(&waiting), CommitOutcome::Durable, "nobody else can come");
+        assert_eq!(outcome(&waiting), CommitOutcome::Durable, "no sender is left");
     }
 }

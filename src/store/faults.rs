@@ -1,27 +1,27 @@
-//! Where a simulation comes between the committer and the disk. A server has [`NoFaults`].
+//! Lets a simulation disturb commits. A server has [`NoFaults`].
 
 use crate::model::change::Change;
 
-/// Decides what becomes of commits. An error ends the process, as one of the disk does.
+/// Disturbs commits. An error ends the process, as an error of the disk does.
 pub trait Faults: Send {
-    /// `changes` are about to be written, and are written as this leaves them.
+    /// Called before `changes` are written. May change them.
     ///
     /// # Errors
-    /// When the disk is to refuse them: nothing of them is there afterwards.
+    /// When the disk is to refuse them. None of them is written.
     fn before_write(&mut self, _changes: &mut Vec<Change>) -> Result<(), String> {
         Ok(())
     }
 
-    /// What was written is durable, and nobody has been told.
+    /// Called when changes are durable, before the waiting threads learn of it.
     ///
     /// # Errors
-    /// When the sync is to have failed all the same: what is on the disk stays there.
+    /// When the sync is to fail all the same. The changes stay on the disk.
     fn after_sync(&mut self) -> Result<(), String> {
         Ok(())
     }
 }
 
-/// A disk that does what it can.
+/// Disturbs nothing.
 #[derive(Debug, Default)]
 pub struct NoFaults;
 

@@ -1,36 +1,36 @@
-//! The floor under free disk space: below it nothing more is accepted, so that what runs can still
-//! be recorded. A full disk is no place to be: it can hang the database for ever.
+//! The floor under free disk space. Below it the server accepts nothing more, so that running vessels
+//! can still be recorded. A full disk can hang the database for ever.
 //!
-//! Whoever asks may look, at most every [`FREE_SPACE_AGE_MAX`]: an idle server needs no thread and
-//! no wake-ups for this.
+//! A caller looks at the file system, at most every [`LOOK_AGE_MAX`]. An idle server needs neither a
+//! thread nor a wake-up for this.
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{StatVfs, statvfs};
 
-use crate::model::limits::FREE_SPACE_AGE_MAX;
+/// How long one look counts. At a gigabyte per second, less than the floor's default is written in it.
+const LOOK_AGE_MAX: Duration = Duration::from_millis(500);
 
 /// Watches over the file system that holds `path`.
 pub struct FreeSpace {
     path: PathBuf,
     floor_bytes: u64,
-    /// Bytes that others may be about to write there.
+    /// Bytes that are promised to bodies on their way.
     promised: Arc<AtomicU64>,
     origin: Instant,
-    /// Milliseconds after `origin`, plus one; 0 before the first look.
+    /// Milliseconds after `origin`, plus one. 0 before the first look.
     looked_at: AtomicU64,
     free_bytes: AtomicU64,
-    /// What was logged last.
+    /// The state that was logged last.
     was_enough: AtomicBool,
 }
 
 impl FreeSpace {
-    /// A watch that finds less than `floor_bytes`, with what is `promised` on top, too little; with
-    /// a floor of 0 nothing is too little.
+    /// A watch with a floor of `floor_bytes` and the `promised` bytes. A floor of 0 turns it off.
     pub fn new(path: PathBuf, floor_bytes: u64, promised: Arc<AtomicU64>) -> Self {
         Self {
             path,
@@ -43,23 +43,23 @@ impl FreeSpace {
         }
     }
 
-    /// Whether the file system has room for more.
+    /// Whether the free space is at or above the floor.
     pub fn is_enough(&self) -> bool {
         if self.floor_bytes == 0 {
             return true;
         }
-        if self.is_mine_to_look() {
+        if self.claim_look() {
             self.look();
         }
         self.is_above_floor()
     }
 
-    /// Bytes that may still be written before the floor is reached; without a floor, any number.
+    /// Free bytes above the floor; `u64::MAX` without a floor.
     pub fn left(&self) -> u64 {
         if self.floor_bytes == 0 {
             return u64::MAX;
         }
-        if self.is_mine_to_look() {
+        if self.claim_look() {
             self.look();
         }
         let promised = self.promised.load(Ordering::Relaxed);
@@ -73,11 +73,11 @@ impl FreeSpace {
         self.free_bytes.load(Ordering::Relaxed) >= needed
     }
 
-    /// Whether the last look is too old, and nobody else is at the next one.
-    fn is_mine_to_look(&self) -> bool {
+    /// Claims the next look: true for one thread once the last look is too old.
+    fn claim_look(&self) -> bool {
         let millis = u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX - 1);
         let looked_at = self.looked_at.load(Ordering::Relaxed);
-        let age_max = u64::try_from(FREE_SPACE_AGE_MAX.as_millis()).unwrap_or(u64::MAX);
+        let age_max = u64::try_from(LOOK_AGE_MAX.as_millis()).unwrap_or(u64::MAX);
         let is_recent = looked_at > 0 && millis.saturating_sub(looked_at - 1) < age_max;
         !is_recent
             && self
@@ -89,7 +89,7 @@ impl FreeSpace {
     fn look(&self) {
         let (bytes, free) = match statvfs(&self.path) {
             Ok(stat) => (free_bytes(&stat), free_bytes(&stat).to_string()),
-            // Where this fails, writing will not do better.
+            // A file system that does not answer this takes no writes either.
             Err(error) => (0, error.to_string()),
         };
         self.free_bytes.store(bytes, Ordering::Relaxed);
@@ -110,18 +110,18 @@ impl FreeSpace {
     }
 }
 
-/// Whether the file system that holds `path` has at least `bytes` left for everybody.
+/// Whether the file system that holds `path` has at least `bytes` free.
 ///
 /// # Errors
-/// When it cannot be looked at.
+/// When the file system does not tell.
 pub(super) fn has_room(path: &Path, bytes: u64) -> io::Result<bool> {
     Ok(free_bytes(&statvfs(path)?) >= bytes)
 }
 
-/// Bytes that are free for everybody: root's reserve is not counted, whoever we are.
+/// Free bytes without root's reserve, which this does not count for root either.
 fn free_bytes(stat: &StatVfs) -> u64 {
     match stat.f_blocks {
-        // Some file systems do not say how large they are.
+        // Some file systems do not tell their size.
         0 => u64::MAX,
         _ => stat.f_bavail.saturating_mul(stat.f_frsize),
     }
@@ -132,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_floor_is_compared_with_what_is_free_for_everybody() {
+    fn free_bytes_exclude_the_reserve_of_root() {
         let stat = |f_blocks, f_bfree, f_bavail| StatVfs {
             f_bsize: 65_536,
             f_frsize: 4096,
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_promised_is_as_good_as_gone() {
+    fn promised_bytes_count_as_used() {
         let (directory, promised) = (tempfile::tempdir().unwrap(), Arc::new(AtomicU64::new(0)));
         let space = FreeSpace::new(directory.path().to_owned(), 1000, Arc::clone(&promised));
         assert!(space.is_enough());
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_look_counts_for_a_while_and_what_cannot_be_looked_at_is_too_little() {
+    fn a_look_counts_for_a_while_and_an_unknown_file_system_is_full() {
         let directory = tempfile::tempdir().unwrap();
         let of =
             |path: &str, floor| FreeSpace::new(directory.path().join(path), floor, Arc::default());
@@ -172,6 +172,6 @@ mod tests {
         assert!(!of("missing", 1).is_enough());
         assert!(of("missing", 0).is_enough(), "0 turns it off");
         let space = of("", 1);
-        assert!(space.is_mine_to_look() && !space.is_mine_to_look());
+        assert!(space.claim_look() && !space.claim_look());
     }
 }

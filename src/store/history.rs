@@ -1,12 +1,13 @@
-//! Reading what retention goes by and what it removes.
+//! Reads the rows that retention decides by and those that it removes.
 
 use std::collections::BTreeMap;
 
 use crate::model::change::HistoryEntry;
 use crate::model::ids::{FleetId, RunId, VesselRunId};
 use crate::model::run::VesselRunRecord;
+use crate::store::read::{or_stop, readable};
 use crate::store::tables::Table;
-use crate::store::{Storage, StorageError, keys, readable, settle};
+use crate::store::{Storage, StorageError, keys};
 
 impl Storage {
     /// The fleets that have a history, also deleted ones.
@@ -25,7 +26,8 @@ impl Storage {
         self.fleets_in(Table::FleetVersions, "fleet_versions")
     }
 
-    /// The fleets that the keys of `table` begin with: one look for each, however many keys it has.
+    /// The fleets at the beginning of the keys of `table`. Skips from fleet to fleet, however many keys
+    /// each has.
     fn fleets_in(&self, table: Table, name: &'static str) -> Result<Vec<FleetId>, StorageError> {
         let mut fleets = Vec::new();
         let mut start = Vec::new();
@@ -40,32 +42,32 @@ impl Storage {
         Ok(fleets)
     }
 
-    /// The history of a fleet: its ended runs and their numbers, the oldest first.
+    /// The ended runs of a fleet and their numbers, the oldest first.
     pub fn history(
         &self,
         fleet: FleetId,
     ) -> impl DoubleEndedIterator<Item = (u64, HistoryEntry)> + '_ {
         let rows = self.database.prefixed(Table::History, fleet.as_bytes());
         rows.filter_map(|row| {
-            let (key, row) = settle(row.map(Some))?;
+            let (key, row) = or_stop(row.map(Some))?;
             Some((keys::history_number(&key)?, readable("history", &row)?))
         })
     }
 
-    /// Runs that have been removed and of which something is left.
+    /// Removed runs of which rows are left.
     pub fn removals(&self) -> impl Iterator<Item = RunId> + '_ {
         let rows = self.database.all(Table::Removals);
-        rows.map_while(|row| settle(row.map(Some))).filter_map(|(key, _)| RunId::from_slice(&key))
+        rows.map_while(|row| or_stop(row.map(Some))).filter_map(|(key, _)| RunId::from_slice(&key))
     }
 
-    /// Every attempt of every vessel of `run`: the vessel run, the attempt and the record; `None`
-    /// when that is damaged.
+    /// Every attempt of every vessel of `run`: the vessel run, the attempt and the record. A damaged
+    /// record is `None`.
     pub fn attempts_of(
         &self,
         run: RunId,
     ) -> impl Iterator<Item = (VesselRunId, u32, Option<VesselRunRecord>)> + '_ {
         let rows = self.database.prefixed(Table::VesselRuns, &keys::vessel_runs_of(run));
-        rows.map_while(|row| settle(row.map(Some)))
+        rows.map_while(|row| or_stop(row.map(Some)))
             .filter_map(|(key, row)| {
                 let id = VesselRunId::from_slice(key.get(..16)?)?;
                 Some((id, keys::last_number(&key)?, readable("vessel_runs", &row)))
@@ -73,21 +75,21 @@ impl Storage {
             .filter(move |(id, _, _)| id.run() == run)
     }
 
-    /// How many chunks of the output of an attempt are stored.
+    /// The number of stored chunks of the output of an attempt.
     pub fn output_chunks(&self, vessel_run: VesselRunId, attempt: u32) -> u32 {
         let prefix = keys::attempt(vessel_run, attempt);
         let last = self.database.prefixed(Table::Outputs, &prefix).next_back();
-        let last = settle(last.transpose());
+        let last = or_stop(last.transpose());
         last.and_then(|(key, _)| keys::last_number(&key)).map_or(0, |chunk| chunk + 1)
     }
 
     /// Whether any run of `fleet` is stored.
     pub fn has_runs(&self, fleet: FleetId) -> bool {
         let first = self.database.prefixed(Table::RunsByFleet, fleet.as_bytes()).next();
-        settle(first.transpose()).is_some()
+        or_stop(first.transpose()).is_some()
     }
 
-    /// The chunks of each version of `fleet`, the first version first.
+    /// The number of chunks of each version of `fleet`.
     ///
     /// # Errors
     /// When the database cannot be read.

@@ -1,12 +1,12 @@
-//! The keys of every table. Numbers are big-endian, so that keys sort as what they mean.
+//! The keys of every table. Numbers are big-endian, so that keys sort by number.
 
 use crate::model::ids::{FleetId, RunId, VesselRunId};
 use crate::store::tables::Table;
 
-/// Number of the chunk at the end of a payload's, output's or definition's key.
+/// Bytes of the chunk's number at the end of a payload's, output's or definition's key.
 pub const CHUNK_BYTES: usize = 4;
 
-/// `key` of `table`, as it is in the database.
+/// `key` behind the byte of `table`: the full key.
 pub fn of_table(table: Table, key: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(1 + key.len());
     bytes.push(table as u8);
@@ -14,17 +14,17 @@ pub fn of_table(table: Table, key: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// What follows every key of `table`.
+/// A full key behind all of `table`.
 pub fn end_of_table(table: Table) -> Vec<u8> {
     vec![table as u8 + 1]
 }
 
-/// `queue`: the place in the queue.
+/// `queue`: the sequence number.
 pub fn sequence(sequence: u64) -> [u8; 8] {
     sequence.to_be_bytes()
 }
 
-/// The place in a key of `queue`.
+/// The sequence number in a key of `queue`.
 pub fn sequence_in(key: &[u8]) -> Option<u64> {
     key.try_into().ok().map(u64::from_be_bytes)
 }
@@ -69,13 +69,13 @@ pub fn history_number(key: &[u8]) -> Option<u64> {
     key.last_chunk().map(|bytes| u64::from_be_bytes(*bytes))
 }
 
-/// What follows every key that begins with `prefix`.
+/// A key behind all that begin with `prefix`.
 pub fn after(prefix: &[u8]) -> Vec<u8> {
-    // No key of a table is longer than this.
+    // No key is longer than its prefix and this.
     [prefix, &[0xff; 32]].concat()
 }
 
-/// What the ids of all vessel runs of `run` begin with: the run's time and counter, which no other
+/// The common prefix of the ids of all vessel runs of `run`: the run's time and counter, which no other
 /// run has.
 pub fn vessel_runs_of(run: RunId) -> [u8; 8] {
     let mut prefix = [0; 8];

@@ -1,26 +1,26 @@
-//! Brings databases of older schemas to the present one. A migration may be interrupted anywhere:
-//! until the number of the new schema is on the disk, the next start repeats it from its beginning.
+//! Migrates databases of older schemas to the present one. A migration is idempotent: until the new
+//! schema's number is on the disk, each start repeats it from its beginning.
 //!
-//! Schemas 3 and 4 write some rows in another format and read those of the schema before as they are:
-//! only older programs have to know.
+//! Schemas 3 and 4 also write some rows in another format, and read the rows of the schema before as
+//! they are.
 
-use sled::{Batch, Db};
+use sled::Batch;
 
 use crate::model::change::{Change, HistoryEntry};
 use crate::model::ids::{FleetId, RunId};
 use crate::model::limits::SLICE_BYTES;
 use crate::model::run::RunRecord;
-use crate::store::keys;
+use crate::store::read::readable;
 use crate::store::sled::database::Database;
 use crate::store::tables::{Rows, Table};
-use crate::store::{StorageError, readable};
+use crate::store::{StorageError, keys};
 
-/// The first schema that has all tables in one tree.
+/// The first schema with all tables in one tree.
 const ONE_TREE: u32 = 2;
-/// The first schema that counts ended runs in `history`.
+/// The first schema with the table `history`.
 const HISTORY: u32 = 3;
 
-/// What the trees of schema 1 were called, and which table each has become.
+/// The trees of schema 1 and the tables that they become.
 const TREES: [(&str, Table); 12] = [
     ("meta", Table::Meta),
     ("projects", Table::Projects),
@@ -36,15 +36,15 @@ const TREES: [(&str, Table); 12] = [
     ("uploads", Table::Uploads),
 ];
 
-/// Brings `database`, whose inside is `sled`, from schema `from` to the present one.
+/// Migrates `database` from schema `from` to the present one.
 ///
 /// # Errors
-/// When it cannot be read or written.
-pub(super) fn migrate(sled: &Db, database: &Database, from: u32) -> Result<(), StorageError> {
+/// When the database cannot be read or written.
+pub(super) fn migrate(database: &Database, from: u32) -> Result<(), StorageError> {
     log::info!(from; "bringing the database to the present schema; this happens once");
     if from < ONE_TREE {
         for (name, table) in TREES {
-            move_tree(sled, database, name, table)?;
+            move_tree(database, name, table)?;
         }
     }
     if from < HISTORY {
@@ -53,8 +53,8 @@ pub(super) fn migrate(sled: &Db, database: &Database, from: u32) -> Result<(), S
     Ok(())
 }
 
-/// Enters the runs that have ended into `history`, in pieces that are each durable before the next.
-/// A repetition gives the same entries the same numbers.
+/// Enters the ended runs into `history`, slice by slice. A repetition gives the same entries the same
+/// numbers.
 fn enter_history(database: &Database) -> Result<(), StorageError> {
     let mut rows = Rows::default();
     let mut last: Option<(FleetId, u64, HistoryEntry)> = None;
@@ -67,10 +67,10 @@ fn enter_history(database: &Database) -> Result<(), StorageError> {
             continue;
         };
         if database.prefixed(Table::Notifications, run.as_bytes()).next().is_some() {
-            // It is entered when it has been delivered or given up.
+            // The engine enters it when its notifications have been delivered or given up.
             continue;
         }
-        // They come in the order of acceptance. Retention removes the oldest first, so that one which
+        // Runs come in the order of acceptance. Retention removes the oldest first, so that a run which
         // ended later keeps those behind it.
         let before = last.filter(|(of, _, _)| *of == fleet);
         let (number, bytes_before) = match &before {
@@ -91,16 +91,17 @@ fn enter_history(database: &Database) -> Result<(), StorageError> {
     database.commit(rows.into_batch()).map_err(StorageError::Migrate)
 }
 
-/// What a key of `runs_by_fleet` consists of.
+/// The parts of a key of `runs_by_fleet`.
 fn fleet_and_run(key: &[u8]) -> Option<(FleetId, RunId)> {
     let (fleet, run) = key.split_at_checked(16)?;
     FleetId::from_slice(fleet).zip(RunId::from_slice(run))
 }
 
-/// Copies a tree into its table, in pieces that are each durable before the next.
-fn move_tree(sled: &Db, database: &Database, name: &str, table: Table) -> Result<(), StorageError> {
+/// Copies a tree into its table, slice by slice, then drops it. A repetition that finds no tree has
+/// copied it before.
+fn move_tree(database: &Database, name: &str, table: Table) -> Result<(), StorageError> {
     let (mut batch, mut bytes) = (Batch::default(), 0);
-    for row in &sled.open_tree(name)? {
+    for row in &database.tree(name)? {
         let (key, value) = row?;
         bytes += key.len() + value.len();
         batch.insert(keys::of_table(table, &key), value);
@@ -110,7 +111,6 @@ fn move_tree(sled: &Db, database: &Database, name: &str, table: Table) -> Result
         }
     }
     database.commit(batch).map_err(StorageError::Migrate)?;
-    // What a repetition finds gone has been copied. Its space is used again.
-    sled.drop_tree(name)?;
+    database.drop_tree(name)?;
     database.commit(None).map_err(StorageError::Migrate)
 }

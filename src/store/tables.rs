@@ -1,4 +1,4 @@
-//! The tables of the database, and how each change becomes rows in them.
+//! The tables of the database, and the rows of each change.
 
 use sled::Batch;
 
@@ -13,12 +13,12 @@ use crate::store::keys;
 pub const META_ORGANIZATION: &[u8] = b"organization";
 pub const META_SERVER: &[u8] = b"server";
 
-/// The key in `meta` of a row of vessel runs with leftovers.
+/// The key in `meta` of a row of vessel runs whose processes may be left.
 pub fn leftovers_key(row: u32) -> Vec<u8> {
     [b"leftovers".as_slice(), &row.to_be_bytes()].concat()
 }
 
-/// A table: rows of one kind, behind this byte in the database's one tree.
+/// A table. Its number is the first byte of its full keys, and must not change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Table {
@@ -45,7 +45,7 @@ pub enum Table {
 pub struct Rows {
     batch: Batch,
     bytes: usize,
-    /// The same rows for a backup that is being made.
+    /// The same changes in the format of backups, while a backup is made.
     record: Option<Vec<u8>>,
 }
 
@@ -55,17 +55,17 @@ impl Rows {
         self.bytes
     }
 
-    /// Rows that are recorded as well.
+    /// Rows for a backup's change log, too.
     pub fn recorded() -> Self {
         Self { record: Some(Vec::new()), ..Self::default() }
     }
 
-    /// The changes of rows so far, when they are recorded.
+    /// The changes for the change log, if they are recorded.
     pub fn record(&self) -> Option<&[u8]> {
         self.record.as_deref()
     }
 
-    /// The rows for the database, if there are any.
+    /// The batch for the database; `None` without rows.
     pub fn into_batch(self) -> Option<Batch> {
         (self.bytes > 0).then_some(self.batch)
     }
@@ -73,7 +73,7 @@ impl Rows {
     /// Adds the rows of one change; a later change of the same row wins.
     ///
     /// # Errors
-    /// When a row would be too long: some limit of the domain is missing.
+    /// When a row is too long. The limits of `model` exclude that.
     pub fn add(&mut self, change: &Change) -> Result<(), CodecError> {
         use Table as T;
         match change {

@@ -1,19 +1,19 @@
-//! What is committed while a backup reads the tables. Reading takes long, and rows change meanwhile:
-//! some are read before and some after. Whoever then applies all the changes that were committed
-//! since the reading began, in their order, has the database as it is after the last of them.
-//!
-//! The committer notes each group before it applies it, in a file without a name. It never waits for
-//! the receiver of the backup, and a file that cannot be written ends the backup, not the server.
+//! The changes that are committed while a backup reads the tables, in a file without a name. The
+//! committer notes each group before it applies the group. It never waits for the receiver of the
+//! backup. A file that cannot be written ends the backup, not the server.
 
 use std::fs::File;
 use std::io::{self, Seek, Write};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::model::limits::CHANGE_LOG_BYTES_MAX;
-use crate::store::backup::copy::BackupError;
+use crate::store::backup::error::BackupError;
 
-/// Notes changes while somebody records.
+/// Bytes of the changes during one backup: many minutes of all that one machine accepts. A slower
+/// receiver loses its backup.
+const CHANGE_LOG_BYTES_MAX: u64 = 4 << 30;
+
+/// Notes changes during a backup.
 #[derive(Debug, Default)]
 pub struct ChangeLog(Mutex<State>);
 
@@ -25,26 +25,26 @@ enum State {
         file: File,
         bytes: u64,
     },
-    /// All that was needed is recorded.
+    /// The backup has taken the file.
     Ended,
-    /// It was recording, and cannot go on.
+    /// A change was not noted.
     Failed(BackupError),
 }
 
-/// A backup that is being made: there is one at a time, until it is dropped. Records at first.
+/// The change log of a backup under way. There is one at a time, until it is dropped.
 #[derive(Debug)]
 pub struct Recording(Arc<ChangeLog>);
 
 impl ChangeLog {
     fn state(&self) -> MutexGuard<'_, State> {
-        // Nothing under this lock can be left half done by a panic.
+        // A panic under this lock leaves nothing half done.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Begins to record into a file in `directory`. A group that is being committed may be missing.
+    /// Begins to record into a file in `directory`. A group whose commit is under way may be missing.
     ///
     /// # Errors
-    /// When somebody records already, or there can be no file.
+    /// When another recording exists, or the file cannot be made.
     pub fn record(self: &Arc<Self>, directory: &Path) -> Result<Recording, BackupError> {
         let mut state = self.state();
         if !matches!(*state, State::Idle) {
@@ -55,7 +55,7 @@ impl ChangeLog {
         Ok(Recording(Arc::clone(self)))
     }
 
-    /// Whether changes are to be noted.
+    /// Whether the committer has to note changes.
     pub fn is_recording(&self) -> bool {
         matches!(*self.state(), State::Recording { .. })
     }
@@ -66,7 +66,7 @@ impl ChangeLog {
         let State::Recording { file, bytes } = &mut *state else { return };
         *bytes += changes.len() as u64;
         if *bytes > CHANGE_LOG_BYTES_MAX {
-            *state = State::Failed(BackupError::TooSlow);
+            *state = State::Failed(BackupError::TooSlow { bytes_max: CHANGE_LOG_BYTES_MAX });
         } else if let Err(error) = file.write_all(changes) {
             *state = State::Failed(BackupError::ChangeLog(error));
         }
@@ -74,10 +74,10 @@ impl ChangeLog {
 }
 
 impl Recording {
-    /// Whether all was noted so far.
+    /// Checks that every change so far was noted.
     ///
     /// # Errors
-    /// When it was not, and why.
+    /// When a change was not noted.
     pub fn check(&self) -> Result<(), BackupError> {
         let mut state = self.0.state();
         match std::mem::replace(&mut *state, State::Ended) {
@@ -89,11 +89,11 @@ impl Recording {
         }
     }
 
-    /// Records no more. All the groups that were noted, to be read from the beginning; some of them
-    /// may not be durable yet.
+    /// Ends the recording and returns the noted changes, to be read from the beginning. The last of
+    /// them may not be durable yet.
     ///
     /// # Errors
-    /// When not all were.
+    /// When a change was not noted.
     pub fn end(&self) -> Result<File, BackupError> {
         match std::mem::replace(&mut *self.0.state(), State::Ended) {
             State::Recording { mut file, .. } => {

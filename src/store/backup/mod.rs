@@ -1,9 +1,14 @@
-//! Backups: the file format, the rows and changes that go into it, and the way back into a data
-//! directory. A backup holds the rows as they are read and then the changes that the committer made
-//! meanwhile: sled has no snapshots.
+//! Backups: making one beside commits, its file format, and restoring it.
+//!
+//! sled has no snapshots. [`copy`] reads the rows while they change, and the committer notes its
+//! changes in the [`change_log`]. The rows with all noted changes applied in their order are the
+//! database as it is after the last of them.
 
-pub mod change_log;
-pub mod copy;
+pub(super) mod change_log;
+mod copy;
+mod error;
 pub mod format;
 pub mod restore;
-pub mod restore_rows;
+
+pub use change_log::Recording;
+pub use error::BackupError;

@@ -1,25 +1,36 @@
-//! Restoring a backup into a new data directory, without a server. What is left to do with it, the
-//! first server on that directory does: bringing an older schema to the present one, and ending or
-//! resuming the runs that had not ended.
+//! Restores a backup into a new data directory, without a server. The first server on that
+//! directory migrates an older schema, and resumes or ends the runs that had not ended.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, BufReader, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use sled::Batch;
+
 use crate::model::change::{RestoredFrom, ServerRecord};
 use crate::model::ids::InstanceId;
-use crate::model::limits::BACKUP_FRAME_BYTES;
+use crate::model::limits::SLICE_BYTES;
 use crate::model::output_name::parse_output_name;
-pub use crate::store::RestoredRows;
-use crate::store::backup::format::{FormatError, Frame, Header, Reader, Totals};
-use crate::store::{OUTPUT_DIRECTORY, OpenError, Restoration, SCHEMA, StorageError};
+use crate::store::backup::format::{
+    FRAME_BYTES, FormatError, Frame, Header, Reader, RowChange, Totals,
+};
+use crate::store::data_dir::DataDirectory;
+use crate::store::sled::database::Database;
+use crate::store::tables::{META_SERVER, Table};
+use crate::store::{
+    OUTPUT_DIRECTORY, OpenError, SCHEMA, StorageError, codec, damaged, free_space, keys,
+};
+
+/// Free bytes below which a restore gives up, because a full disk can hang the database: several times
+/// the size of one commit.
+const FREE_BYTES_MIN: u64 = 16 << 20;
 
 /// Why a backup is not restored.
 #[derive(Debug, thiserror::Error)]
 pub enum RestoreError {
     #[error(transparent)]
-    Archive(#[from] FormatError),
+    Format(#[from] FormatError),
     #[error(
         "it was made by a newer version ({version}, schema {schema}; this program knows up to {SCHEMA}); restore it with that version"
     )]
@@ -28,36 +39,44 @@ pub enum RestoreError {
     Open(#[from] OpenError),
     #[error(transparent)]
     Storage(#[from] StorageError),
-    #[error("{action} {path}: {source}")]
-    File { action: &'static str, path: PathBuf, source: io::Error },
 }
 
-/// A backup that is whole.
+/// A backup that was read to its end.
 #[derive(Clone, Debug)]
 pub struct VerifiedBackup {
     pub header: Header,
     pub totals: Totals,
-    /// Of the backup itself.
+    /// Length of the backup.
     pub bytes: u64,
 }
 
-/// Reads all of a backup.
+/// Numbers of restored rows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RestoredRows {
+    pub fleets: u64,
+    pub webhooks: u64,
+    pub runs: u64,
+    /// Runs among them that had not ended.
+    pub unfinished: u64,
+}
+
+/// Reads a backup to its end.
 ///
 /// # Errors
-/// When it is damaged, not whole, or of a newer version.
+/// When it is damaged, incomplete, or of a newer version.
 pub fn verify(source: impl Read) -> Result<VerifiedBackup, RestoreError> {
-    let mut archive = open(source)?;
-    while let Some(frame) = archive.next_frame()? {
+    let mut backup = open(source)?;
+    while let Some(frame) = backup.next_frame()? {
         if let Frame::File { name, .. } = frame {
             check_name(name)?;
         }
     }
-    let (header, totals) = (archive.header().clone(), archive.totals());
-    Ok(VerifiedBackup { header, totals, bytes: archive.position() })
+    let (header, totals) = (backup.header().clone(), backup.totals());
+    Ok(VerifiedBackup { header, totals, bytes: backup.position() })
 }
 
-/// Verifies a backup and, only then, restores it into `data_dir`, which must be empty or missing.
-/// When that fails half-way, what was restored is removed again.
+/// Verifies a backup, and then restores it into `data_dir`, which must be empty or missing. A restore
+/// that fails removes the restored files.
 ///
 /// # Errors
 /// When the backup cannot be restored, or the directory cannot take it.
@@ -69,58 +88,50 @@ pub fn restore(
     let verified = verify(&mut *source)?;
     source.rewind().map_err(FormatError::Read)?;
     let mut restoration = Restoration::begin(data_dir)?;
-    match fill(source, &mut restoration, data_dir) {
-        Ok(()) => {
-            let header = &verified.header;
-            let server = ServerRecord {
-                // Not that of the server whose backup it is: it may run yet, and its vessels are its
-                // own.
-                instance: InstanceId::random(),
-                boot_id: String::new(),
-                stopped_cleanly: true,
-                restored: Some(RestoredFrom { created_at: header.created_at, resume_runs }),
-            };
-            let restored = restoration.finish(&server, header.schema)?;
-            Ok((verified, restored))
-        }
-        Err(error) => {
-            // The mark in the directory stays where this fails, and says the same as the error.
-            let _ = restoration.undo();
-            Err(error)
-        }
+    if let Err(error) = fill(source, &mut restoration, data_dir) {
+        // If this fails, the mark stays in the directory, and the error to report is the first one.
+        let _ = restoration.undo();
+        return Err(error);
     }
+    let Header { created_at, schema, .. } = verified.header;
+    let server = ServerRecord {
+        // The backup's server may still run, and its vessels carry its instance.
+        instance: InstanceId::random(),
+        boot_id: String::new(),
+        stopped_cleanly: true,
+        restored: Some(RestoredFrom { created_at, resume_runs }),
+    };
+    let restored = restoration.finish(&server, schema)?;
+    Ok((verified, restored))
 }
 
 fn open<R: Read>(source: R) -> Result<Reader<BufReader<R>>, RestoreError> {
-    let archive = Reader::open(BufReader::with_capacity(BACKUP_FRAME_BYTES, source))?;
-    let Header { schema, version, .. } = archive.header();
+    let backup = Reader::open(BufReader::with_capacity(FRAME_BYTES, source))?;
+    let Header { schema, version, .. } = backup.header();
     if *schema > SCHEMA {
         return Err(RestoreError::NewerSchema { version: version.clone(), schema: *schema });
     }
-    Ok(archive)
+    Ok(backup)
 }
 
-/// Files go where the output files of attempts go, and nowhere else, whatever a backup says.
-fn check_name(name: &str) -> Result<(), RestoreError> {
+/// Checks that a file is the output of an attempt: a backup writes nowhere else.
+fn check_name(name: &str) -> Result<(), FormatError> {
     let what = "it holds a file that is no vessel's output";
-    let error = FormatError::Damaged { at: 0, what };
-    parse_output_name(name).map(drop).ok_or(RestoreError::Archive(error))
+    parse_output_name(name).map(drop).ok_or(FormatError::Damaged { at: 0, what })
 }
 
+/// Writes the rows and files of a backup.
 fn fill(
     source: impl Read,
     restoration: &mut Restoration,
     data_dir: &Path,
 ) -> Result<(), RestoreError> {
     let directory = data_dir.join(OUTPUT_DIRECTORY);
-    let failed = |path: &Path| {
-        let path = path.to_owned();
-        move |source| RestoreError::File { action: "cannot write", path, source }
-    };
+    let failed = |path: &Path| StorageError::file("cannot write", path);
     DirBuilder::new().mode(0o700).create(&directory).map_err(failed(&directory))?;
-    let mut archive = open(source)?;
+    let mut backup = open(source)?;
     let mut file: Option<(PathBuf, File)> = None;
-    while let Some(frame) = archive.next_frame()? {
+    while let Some(frame) = backup.next_frame()? {
         match frame {
             Frame::Rows(changes) => {
                 for change in changes.flatten() {
@@ -144,5 +155,94 @@ fn fill(
     }
     // One sync for all files: there may be many.
     let opened = File::open(&directory).map_err(failed(&directory))?;
-    rustix::fs::syncfs(&opened).map_err(io::Error::from).map_err(failed(&directory))
+    rustix::fs::syncfs(&opened).map_err(io::Error::from).map_err(failed(&directory))?;
+    Ok(())
+}
+
+/// A database that is being restored. A mark keeps servers out of its directory until it is durable.
+pub(super) struct Restoration {
+    directory: DataDirectory,
+    database: Database,
+    /// Changes that are not committed yet, and their bytes.
+    batch: Batch,
+    batch_bytes: usize,
+}
+
+impl Restoration {
+    /// Begins in the directory at `path`, and makes it when it is missing.
+    ///
+    /// # Errors
+    /// When the directory has content that is not of an interrupted restore, or cannot be written.
+    pub(super) fn begin(path: &Path) -> Result<Self, OpenError> {
+        let directory = DataDirectory::open_for_restore(path)?;
+        let database = Database::open(directory.path())?;
+        Ok(Self { directory, database, batch: Batch::default(), batch_bytes: 0 })
+    }
+
+    /// Changes a row.
+    ///
+    /// # Errors
+    /// When it cannot be written, or the disk is nearly full.
+    pub(super) fn change(&mut self, change: RowChange<'_>) -> Result<(), StorageError> {
+        let RowChange { key, value } = change;
+        self.batch_bytes += key.len() + value.map_or(0, <[u8]>::len);
+        match value {
+            Some(value) => self.batch.insert(key, value),
+            None => self.batch.remove(key),
+        }
+        if self.batch_bytes >= SLICE_BYTES { self.commit() } else { Ok(()) }
+    }
+
+    fn commit(&mut self) -> Result<(), StorageError> {
+        let path = self.directory.path();
+        let failed = StorageError::file("cannot look at the free space of", path);
+        if !free_space::has_room(path, FREE_BYTES_MIN).map_err(failed)? {
+            return Err(StorageError::NoRoom { path: path.to_owned() });
+        }
+        self.batch_bytes = 0;
+        let batch = std::mem::take(&mut self.batch);
+        self.database.commit(batch).map_err(StorageError::Restore)
+    }
+
+    /// Adds `server` for the first server to find, and ends the restore of rows of `schema`. From now on
+    /// servers may open the directory.
+    ///
+    /// # Errors
+    /// When a row or file cannot be written or read back.
+    pub(super) fn finish(
+        mut self,
+        server: &ServerRecord,
+        schema: u32,
+    ) -> Result<RestoredRows, StorageError> {
+        let row = codec::encode(server).map_err(|error| damaged("meta", &error))?;
+        let key = keys::of_table(Table::Meta, META_SERVER);
+        self.change(RowChange { key: &key, value: Some(&row) })?;
+        self.commit()?;
+        let restored = RestoredRows {
+            fleets: self.count(Table::Fleets)?,
+            webhooks: self.count(Table::Webhooks)?,
+            runs: self.count(Table::Runs)?,
+            unfinished: self.count(Table::Queue)?,
+        };
+        let Self { directory, database, .. } = self;
+        drop(database);
+        directory.end_restore(schema)?;
+        Ok(restored)
+    }
+
+    fn count(&self, table: Table) -> Result<u64, StorageError> {
+        let mut rows = self.database.all(table);
+        Ok(rows.try_fold(0, |count, row| row.map(|_| count + 1))?)
+    }
+
+    /// Removes the restored files. The directory is as empty as before.
+    ///
+    /// # Errors
+    /// When a file cannot be removed. The mark stays then.
+    fn undo(self) -> Result<(), StorageError> {
+        let Self { directory, database, .. } = self;
+        drop(database);
+        let failed = StorageError::file("cannot clean", directory.path());
+        directory.undo_restore().map_err(failed)
+    }
 }

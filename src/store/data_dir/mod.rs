@@ -1,5 +1,4 @@
-//! The data directory: who holds it, which schema it has, and that its files are private and on
-//! the disk before anything is promised.
+//! The data directory: its lock, its schema, and its private files.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
@@ -9,30 +8,29 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
 
-use crate::model::limits::{DATABASE_CACHE_BYTES, DATABASE_SEGMENT_BYTES, LOCK_WAIT};
 use crate::store::StorageError;
+use crate::store::sled::files::DATABASE_DIRECTORY;
 
 mod restore_mark;
 
-/// The schema this program reads and writes. A file beside the database tells it, so that a
-/// database of another schema is left untouched.
+/// The schema that this program reads and writes. A file beside the database holds it, so that this
+/// program leaves a database of another schema untouched.
 pub const SCHEMA: u32 = 4;
 const SCHEMA_FILE: &str = "schema";
-/// How often a lock that another process holds is tried again.
-const LOCK_POLL: Duration = Duration::from_millis(50);
+/// How long to wait for a lock that an ending process still holds.
+pub(super) const LOCK_WAIT: Duration = Duration::from_secs(5);
+/// Pause between two attempts to take a lock.
+pub(super) const LOCK_POLL: Duration = Duration::from_millis(50);
 const LOCK_FILE: &str = "boathook.lock";
-/// What may be in a directory before its first start: the settings, what file systems put into their
-/// root and, all of it hidden, what makes it the home of the server's user (`.ssh`, `.gitconfig`).
+/// Entries that a directory may have before its first start, beside hidden ones such as `.ssh` of the
+/// server's user: the lock, the settings and the directory of a file system's root.
 const ALWAYS_ALLOWED: [&str; 3] = [LOCK_FILE, "boathook.toml", "lost+found"];
-const DATABASE_DIRECTORY: &str = "db";
-/// Where it is until it is whole.
-const UNFINISHED_DATABASE: &str = "db.new";
-/// Where output is that is too long for the database.
+/// Holds output files: output that is too long for the database.
 pub const OUTPUT_DIRECTORY: &str = "output";
-/// There while a backup is being restored: see [`restore_mark`].
+/// The mark of a restore: see [`restore_mark`].
 const RESTORE_FILE: &str = "restore";
 
-/// Why a directory cannot be a data directory.
+/// Why a directory cannot be used as a data directory.
 #[derive(Debug, thiserror::Error)]
 pub enum DirectoryError {
     #[error("{action} {path}: {source}")]
@@ -69,18 +67,26 @@ pub enum DirectoryError {
     UnreadableSchema { path: PathBuf, content: String },
 }
 
-/// A data directory that is ours alone.
+impl DirectoryError {
+    /// Turns an error of the file system into one that says what failed at `path`.
+    fn file(action: &'static str, path: &Path) -> impl Fn(io::Error) -> Self + use<> {
+        let path = path.to_owned();
+        move |source| Self::File { action, path: path.clone(), source }
+    }
+}
+
+/// A data directory that this process has locked.
 pub struct DataDirectory {
     path: PathBuf,
-    /// What the database in it has: the present one, or one to migrate from.
+    /// The schema of its database: the present one, or one to migrate from.
     schema: u32,
-    /// Locked until it is closed.
+    /// Holds the lock while it is open.
     _lock: File,
 }
 
 impl DataDirectory {
-    /// Makes the directory when it is missing, locks it and checks its schema. A directory that is
-    /// in use or of a newer schema is left as it is.
+    /// Makes the directory when it is missing, locks it and checks its schema. Leaves a directory in
+    /// use or of a newer schema untouched.
     ///
     /// # Errors
     /// See [`DirectoryError`].
@@ -88,14 +94,13 @@ impl DataDirectory {
         recognise(path)?;
         make_private_directory(path)?;
         let lock = lock(path)?;
-        // A restore may have begun in it, and be over, while the lock was waited for.
+        // Another process may have restored into it while this one waited for the lock.
         recognise(path)?;
         let schema = check_schema(path)?;
         Ok(Self { path: path.to_owned(), schema, _lock: lock })
     }
 
-    /// Takes over a directory that has a database of the present schema, and leaves everything else
-    /// as it is.
+    /// Locks a directory that has a database of the present schema. Makes nothing.
     ///
     /// # Errors
     /// See [`DirectoryError`].
@@ -111,104 +116,26 @@ impl DataDirectory {
         }
     }
 
-    /// The schema of the database, when it is an older one.
+    /// The schema of the database if it is an older one.
     pub(super) fn older_schema(&self) -> Option<u32> {
         (self.schema < SCHEMA).then_some(self.schema)
     }
 
-    /// Records, durably, that the database has the present schema.
+    /// Records durably that the database has the present schema.
     pub(super) fn record_schema(&self) -> Result<(), StorageError> {
         let path = self.path.join(SCHEMA_FILE);
-        write_private_file(&path, &format!("{SCHEMA}\n")).map_err(|source| StorageError::File {
-            action: "cannot write",
-            path,
-            source,
-        })
+        write_private_file(&path, &format!("{SCHEMA}\n"))
+            .map_err(StorageError::file("cannot write", &path))
     }
 
-    /// Where it is.
+    /// Its path.
     pub fn path(&self) -> &Path {
         &self.path
     }
-
-    fn database_path(&self) -> PathBuf {
-        self.path.join(DATABASE_DIRECTORY)
-    }
-
-    /// Creates the database beside its place and moves it there once all of it is on the disk: one
-    /// that a power cut left half made would never open again.
-    fn create_database(&self) -> Result<(), StorageError> {
-        let (unfinished, path) = (self.path.join(UNFINISHED_DATABASE), self.database_path());
-        if path.exists() {
-            return Ok(());
-        }
-        let failed = |source| StorageError::File {
-            action: "cannot create",
-            path: unfinished.clone(),
-            source,
-        };
-        if unfinished.exists() {
-            fs::remove_dir_all(&unfinished).map_err(failed)?;
-        }
-        let database = open_sled(&unfinished)?;
-        database.flush()?;
-        drop(database);
-        sync_entries(&unfinished).map_err(failed)?;
-        File::open(&unfinished).and_then(|it| it.sync_all()).map_err(failed)?;
-        fs::rename(&unfinished, &path).map_err(failed)?;
-        File::open(&self.path).and_then(|file| file.sync_all()).map_err(failed)
-    }
-
-    pub(super) fn open_database(&self) -> Result<sled::Db, StorageError> {
-        self.create_database()?;
-        let path = self.database_path();
-        remove_unfinished_snapshots(&path).map_err(|source| StorageError::File {
-            action: "cannot clean",
-            path: path.clone(),
-            source,
-        })?;
-        // A server that was killed may have left writes in the kernel's cache alone. sled is about to
-        // write a snapshot that rests on them, and a power cut must not take the one without the other.
-        let log = path.join("db");
-        File::open(&log).and_then(|log| log.sync_all()).map_err(|source| StorageError::File {
-            action: "cannot sync",
-            path: log.clone(),
-            source,
-        })?;
-        open_sled(&path)
-    }
-
-    /// A handle of our own on the database's file, for the sync that sled leaves out. sled locks
-    /// the file with flock, which a second handle does not mind.
-    pub(super) fn open_database_file(&self) -> Result<File, StorageError> {
-        let path = self.database_path().join("db");
-        File::open(&path).map_err(|source| StorageError::File {
-            action: "cannot open",
-            path,
-            source,
-        })
-    }
-
-    /// Syncs what sled never does (its `conf`, the directories) and makes its files private.
-    pub(super) fn sync_database(&self) -> Result<(), StorageError> {
-        let database = self.database_path();
-        for path in [database.join("db"), database.join("conf"), database, self.path.clone()] {
-            let private = if path.is_dir() { 0o700 } else { 0o600 };
-            fs::set_permissions(&path, Permissions::from_mode(private))
-                .and_then(|()| File::open(&path)?.sync_all())
-                .map_err(|source| StorageError::File { action: "cannot sync", path, source })?;
-        }
-        // Rows are kept too small for this; if it happens all the same, power cuts are not survived.
-        let blobs = self.database_path().join("blobs");
-        if fs::read_dir(&blobs).is_ok_and(|mut entries| entries.next().is_some()) {
-            log::error!(path:% = blobs.display(); "the database has blob files, which are never synced; please report this");
-        }
-        Ok(())
-    }
 }
 
-/// Checks, before anything is touched, that `path` is missing, empty or a data directory that this
-/// program can serve from. Whoever names another directory by mistake keeps it as it is.
+/// Checks that `path` is missing, empty or a data directory that this program can serve from, and
+/// changes nothing. A directory that an operator names by mistake stays as it is.
 fn recognise(path: &Path) -> Result<(), DirectoryError> {
     if path.join(RESTORE_FILE).exists() {
         return Err(DirectoryError::UnfinishedRestore { path: path.to_owned() });
@@ -219,13 +146,7 @@ fn recognise(path: &Path) -> Result<(), DirectoryError> {
     let entries = match fs::read_dir(path) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(source) => {
-            return Err(DirectoryError::File {
-                action: "cannot read",
-                path: path.to_owned(),
-                source,
-            });
-        }
+        Err(error) => return Err(DirectoryError::file("cannot read", path)(error)),
     };
     if entries.flatten().any(|entry| is_foreign(&entry)) {
         return Err(DirectoryError::NotOurs { path: path.to_owned() });
@@ -233,16 +154,8 @@ fn recognise(path: &Path) -> Result<(), DirectoryError> {
     Ok(())
 }
 
-/// Syncs every file in `directory`, but not the directory itself.
-fn sync_entries(directory: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(directory)? {
-        File::open(entry?.path())?.sync_all()?;
-    }
-    Ok(())
-}
-
-/// Whether an entry of a directory is something else than what a start or a restore that was cut
-/// short may have left, or what an operator puts there first.
+/// Whether an entry of a directory comes neither from an operator's preparation nor from an
+/// interrupted start or restore.
 fn is_foreign(entry: &fs::DirEntry) -> bool {
     let name = entry.file_name();
     let name = name.to_string_lossy();
@@ -252,15 +165,12 @@ fn is_foreign(entry: &fs::DirEntry) -> bool {
     !may_be_there
 }
 
-/// Makes `path`, for us alone, and its parents when they are missing; each new entry is synced.
+/// Makes `path`, with mode 0700, and its parents when they are missing, and syncs each new entry.
 ///
 /// # Errors
 /// When a directory cannot be made, or something else is in its place.
 fn make_private_directory(path: &Path) -> Result<(), DirectoryError> {
-    let failed = |action| {
-        let path = path.to_owned();
-        move |source| DirectoryError::File { action, path, source }
-    };
+    let failed = |action| DirectoryError::file(action, path);
     let was_there = path.is_dir();
     if !was_there {
         if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
@@ -280,14 +190,15 @@ fn make_private_directory(path: &Path) -> Result<(), DirectoryError> {
         _ => Path::new("."),
     };
     match File::open(parent).and_then(|parent| parent.sync_all()) {
-        // Who made the directory has seen to its place in one that we may not read.
+        // An administrator made the directory within one that the server's user may not read.
         Err(error) if was_there && error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
         synced => synced.map_err(failed("cannot sync the directory above")),
     }
 }
 
-/// Writes `content` to `path` so that after a crash the file holds either what it held or all of
-/// `content`: a temporary file, synced, renamed, and the directory synced. Mode 0600.
+/// Replaces the file at `path` by one with `content` and mode 0600. After a crash it holds either its
+/// old content or all of the new one: a temporary file is synced and renamed, then the directory is
+/// synced.
 ///
 /// # Errors
 /// When any of these steps fails.
@@ -307,31 +218,8 @@ pub fn write_private_file(path: &Path, content: &str) -> io::Result<()> {
     }
 }
 
-/// Opens sled at `path`. Its threads may hold on to its lock for a moment after it was closed.
-fn open_sled(path: &Path) -> Result<sled::Db, StorageError> {
-    let deadline = Instant::now() + LOCK_WAIT;
-    loop {
-        let opened = sled::Config::new()
-            .path(path)
-            .cache_capacity(DATABASE_CACHE_BYTES)
-            .segment_size(DATABASE_SEGMENT_BYTES)
-            // The flusher writes without syncing: see `database`.
-            .flush_every_ms(None)
-            .open();
-        match opened {
-            Ok(database) => return Ok(database),
-            Err(sled::Error::Io(error))
-                if error.to_string().contains("acquire lock") && Instant::now() < deadline =>
-            {
-                std::thread::sleep(LOCK_POLL);
-            }
-            Err(error) => return Err(StorageError::Open { path: path.to_owned(), error }),
-        }
-    }
-}
-
-/// Whether a process holds the lock of the data directory; `None` when the lock cannot be read. This
-/// takes the lock for a moment. A server that starts meanwhile tries again.
+/// Whether a process holds the lock of the data directory; `None` when the lock cannot be read. Takes
+/// the lock for a moment; a server that starts meanwhile tries again.
 pub fn is_data_directory_in_use(directory: &Path) -> Option<bool> {
     let file = File::open(directory.join(LOCK_FILE)).ok()?;
     match flock(&file, FlockOperation::NonBlockingLockShared) {
@@ -341,11 +229,10 @@ pub fn is_data_directory_in_use(directory: &Path) -> Option<bool> {
     }
 }
 
-/// Locks the directory. A server that is just ending gets a moment to let go.
+/// Locks the directory. Waits up to [`LOCK_WAIT`] for a server that is ending.
 fn lock(directory: &Path) -> Result<File, DirectoryError> {
     let path = directory.join(LOCK_FILE);
-    let failed =
-        |source| DirectoryError::File { action: "cannot lock", path: path.clone(), source };
+    let failed = DirectoryError::file("cannot lock", &path);
     let mut file = OpenOptions::new()
         .read(true)
         .write(true)
@@ -353,7 +240,7 @@ fn lock(directory: &Path) -> Result<File, DirectoryError> {
         .truncate(false)
         .mode(0o600)
         .open(&path)
-        .map_err(failed)?;
+        .map_err(&failed)?;
     let deadline = Instant::now() + LOCK_WAIT;
     loop {
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
@@ -373,7 +260,7 @@ fn lock(directory: &Path) -> Result<File, DirectoryError> {
             Err(error) => return Err(failed(error.into())),
         }
     }
-    // Who holds it is for the message above only; it need not survive anything.
+    // The process id is for the message above only, so it is not synced.
     file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())).map_err(failed)?;
     Ok(file)
 }
@@ -386,9 +273,9 @@ fn check_schema(directory: &Path) -> Result<u32, DirectoryError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return write_private_file(&path, &format!("{SCHEMA}\n"))
                 .map(|()| SCHEMA)
-                .map_err(|source| DirectoryError::File { action: "cannot write", path, source });
+                .map_err(DirectoryError::file("cannot write", &path));
         }
-        Err(source) => return Err(DirectoryError::File { action: "cannot read", path, source }),
+        Err(error) => return Err(DirectoryError::file("cannot read", &path)(error)),
     };
     match content.trim().parse::<u32>() {
         Ok(found @ 1..=SCHEMA) => Ok(found),
@@ -397,22 +284,4 @@ fn check_schema(directory: &Path) -> Result<u32, DirectoryError> {
         }
         _ => Err(DirectoryError::UnreadableSchema { path, content }),
     }
-}
-
-/// sled may take a snapshot that a kill interrupted for a whole one.
-fn remove_unfinished_snapshots(database: &Path) -> io::Result<()> {
-    let entries = match fs::read_dir(database) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error),
-    };
-    for entry in entries {
-        let entry = entry?;
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
-        if name.starts_with("snap.") && name.ends_with(".generating") {
-            fs::remove_file(entry.path())?;
-        }
-    }
-    Ok(())
 }

@@ -1,5 +1,5 @@
-//! A data directory while a backup is restored into it. A file marks it until all is on the disk: no
-//! server opens it meanwhile, and another restore begins anew.
+//! A data directory while a backup is restored into it. A file marks it until the restore is durable.
+//! Servers refuse a marked directory, and another restore begins anew.
 
 use std::fs::{self, File};
 use std::io;
@@ -7,19 +7,19 @@ use std::os::unix::fs::{MetadataExt, lchown};
 use std::path::Path;
 
 use super::{
-    DATABASE_DIRECTORY, DataDirectory, DirectoryError, LOCK_FILE, OUTPUT_DIRECTORY, RESTORE_FILE,
-    SCHEMA, SCHEMA_FILE, UNFINISHED_DATABASE, is_foreign, lock, make_private_directory,
-    sync_entries, write_private_file,
+    DataDirectory, DirectoryError, LOCK_FILE, OUTPUT_DIRECTORY, RESTORE_FILE, SCHEMA, SCHEMA_FILE,
+    is_foreign, lock, make_private_directory, write_private_file,
 };
 use crate::store::StorageError;
+use crate::store::sled::files::{self, DATABASE_DIRECTORY, UNFINISHED_DATABASE};
 
-/// What the mark says to whoever looks into it.
+/// Content of the mark, for an administrator.
 const MARK: &str = "A backup is being restored into this directory, or was and did not come to its \
                     end.\nRun `boathook restore` again.\n";
 
 impl DataDirectory {
-    /// Makes the directory when it is missing, locks it and marks it. One that has anything in it
-    /// is left as it is, unless an earlier restore that did not come to its end has left it.
+    /// Makes the directory when it is missing, locks it and marks it. Leaves a directory with content
+    /// untouched, unless the content is of an interrupted restore.
     ///
     /// # Errors
     /// See [`DirectoryError`].
@@ -27,41 +27,32 @@ impl DataDirectory {
         check_vacant(path)?;
         make_private_directory(path)?;
         let lock = lock(path)?;
-        // Somebody else may have restored into it meanwhile.
+        // Another process may have restored into it while this one waited for the lock.
         check_vacant(path)?;
         let directory = Self { path: path.to_owned(), schema: SCHEMA, _lock: lock };
-        let failed = |source| DirectoryError::File {
-            action: "cannot write into",
-            path: path.to_owned(),
-            source,
-        };
-        write_private_file(&path.join(RESTORE_FILE), MARK).map_err(failed)?;
-        directory.remove_content().map_err(failed)?;
+        write_private_file(&path.join(RESTORE_FILE), MARK)
+            .and_then(|()| directory.remove_content())
+            .map_err(DirectoryError::file("cannot write into", path))?;
         Ok(directory)
     }
 
-    /// Makes all that was restored durable and takes the mark away.
+    /// Makes the restored files durable and removes the mark.
     ///
     /// # Errors
-    /// When that fails; the mark stays then.
+    /// When one of these steps fails; the mark stays then.
     pub(in crate::store) fn end_restore(&self, schema: u32) -> Result<(), StorageError> {
-        let failed = |source| StorageError::File {
-            action: "cannot complete",
-            path: self.path.clone(),
-            source,
-        };
-        self.sync_database()?;
-        sync_entries(&self.database_path()).map_err(failed)?;
-        let schema_file = self.path.join(SCHEMA_FILE);
-        write_private_file(&schema_file, &format!("{schema}\n")).map_err(failed)?;
-        self.hand_over().map_err(failed)?;
-        self.remove_mark().map_err(failed)
+        files::sync_and_make_private(&self.path)?;
+        files::sync_all(&self.path)
+            .and_then(|()| write_private_file(&self.path.join(SCHEMA_FILE), &format!("{schema}\n")))
+            .and_then(|()| self.give_to_owner())
+            .and_then(|()| self.remove_mark())
+            .map_err(StorageError::file("cannot complete", &self.path))
     }
 
-    /// Removes what was restored, and the mark.
+    /// Removes the restored files, then the mark.
     ///
     /// # Errors
-    /// When something cannot be removed; the mark stays then.
+    /// When a file cannot be removed; the mark stays then.
     pub(in crate::store) fn undo_restore(&self) -> io::Result<()> {
         self.remove_content()?;
         self.remove_mark()
@@ -80,8 +71,8 @@ impl DataDirectory {
         File::open(&self.path)?.sync_all()
     }
 
-    /// Gives what root has restored to the user whose directory it is: the server runs as that one.
-    fn hand_over(&self) -> io::Result<()> {
+    /// Gives files that root has restored to the owner of the directory, as whom the server runs.
+    fn give_to_owner(&self) -> io::Result<()> {
         let owner = fs::metadata(&self.path)?;
         let (uid, gid) = (owner.uid(), owner.gid());
         if !rustix::process::geteuid().is_root() || uid == 0 {
@@ -105,7 +96,7 @@ impl DataDirectory {
     }
 }
 
-/// Checks that nothing would be lost by restoring into `path`.
+/// Checks that a restore into `path` overwrites nothing.
 fn check_vacant(path: &Path) -> Result<(), DirectoryError> {
     if path.join(RESTORE_FILE).exists() {
         return Ok(());
@@ -113,10 +104,7 @@ fn check_vacant(path: &Path) -> Result<(), DirectoryError> {
     let entries = match fs::read_dir(path) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(source) => {
-            let path = path.to_owned();
-            return Err(DirectoryError::File { action: "cannot read", path, source });
-        }
+        Err(error) => return Err(DirectoryError::file("cannot read", path)(error)),
     };
     let occupies = |entry: fs::DirEntry| entry.file_name() == SCHEMA_FILE || is_foreign(&entry);
     if entries.flatten().any(occupies) {

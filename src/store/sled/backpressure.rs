@@ -1,41 +1,42 @@
-//! Keeps sled's tidying from falling behind. sled uses a segment of its log again only when no thread
-//! can still be reading from it, and it knows that by epochs (crossbeam-epoch). A thread that a busy
-//! machine has put aside in mid-read holds up the freeing of everything; meanwhile commits go on, each
-//! takes new segments, and the file grows by all that is written until that thread runs again. It
-//! would never shrink. So commits wait, and leave the processor to that thread.
+//! Delays commits while sled cannot free segments of its log. sled frees a segment when no thread can
+//! still read from it, which it knows by epochs (crossbeam-epoch). A thread that a busy machine has put
+//! aside in mid-read holds up every segment. Commits that went on would take new ones, and the file
+//! never shrinks. A delayed commit leaves the processor to that thread.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::model::limits::DATABASE_SEGMENT_BYTES;
+use crate::store::sled::SEGMENT_BYTES;
 
 /// How far the log may run ahead of what can be freed.
-const LEAD_BYTES_MAX: i64 = 8 * DATABASE_SEGMENT_BYTES as i64;
-/// One mark is made for so much of the log.
-const BYTES_PER_MARK: i64 = DATABASE_SEGMENT_BYTES as i64 / 2;
-/// A commit waits no longer: a file that grows is better than senders who are not answered.
-const PATIENCE: Duration = Duration::from_millis(50);
-const STEP: Duration = Duration::from_millis(1);
+const LEAD_BYTES_MAX: i64 = 8 * SEGMENT_BYTES as i64;
+/// Growth of the log between two marks.
+const BYTES_PER_MARK: i64 = SEGMENT_BYTES as i64 / 2;
+/// Longest delay of a commit: a file that grows is better than senders without an answer.
+const DELAY_MAX: Duration = Duration::from_millis(50);
+const POLL: Duration = Duration::from_millis(1);
 
-/// See the module.
+/// Measures how far the log is ahead of what can be freed, and delays commits accordingly.
 #[derive(Debug)]
 pub struct Backpressure {
-    /// Where the log was when the last mark was made.
+    /// The log's offset at the last mark.
     marked: i64,
-    /// Whoever read then has come to an end.
+    /// The offset of the newest mark since which every reader has moved on.
     released: Arc<AtomicI64>,
 }
 
 impl Backpressure {
-    /// For a log that has been written up to `written`.
+    /// For a log that ends at the offset `written`.
     pub fn new(written: i64) -> Self {
         Self { marked: written, released: Arc::new(AtomicI64::new(written)) }
     }
 
-    /// Waits until the log, written up to `written`, is not too far ahead of what can be freed.
-    pub fn keep_up(&mut self, written: i64) {
+    /// Waits until the log, which ends at `written`, is no longer too far ahead, or [`DELAY_MAX`] is
+    /// over.
+    pub fn delay(&mut self, written: i64) {
+        // The deferred function runs once every thread that is pinned now has let go.
         if written - self.marked >= BYTES_PER_MARK {
             self.marked = written;
             let released = Arc::clone(&self.released);
@@ -46,15 +47,17 @@ impl Backpressure {
         if self.lead() <= LEAD_BYTES_MAX {
             return;
         }
-        let give_up_at = Instant::now() + PATIENCE;
+        let give_up_at = Instant::now() + DELAY_MAX;
         while self.lead() > LEAD_BYTES_MAX && Instant::now() < give_up_at {
-            thread::sleep(STEP);
+            thread::sleep(POLL);
             crossbeam_epoch::pin().flush();
         }
     }
 
     fn lead(&self) -> i64 {
-        self.marked - self.released.load(Ordering::Acquire)
+        let lead = self.marked - self.released.load(Ordering::Acquire);
+        debug_assert!(lead >= 0, "only marks are released");
+        lead
     }
 }
 
@@ -64,20 +67,20 @@ mod tests {
 
     use super::*;
 
-    /// Writes so many segments, commit by commit, and returns how long that took.
-    fn write(backpressure: &mut Backpressure, place: &mut i64, segments: i64) -> Duration {
+    /// Lets the log grow by `segments`, commit by commit, and returns how long that took.
+    fn write(backpressure: &mut Backpressure, written: &mut i64, segments: i64) -> Duration {
         let begun = Instant::now();
         for _ in 0..2 * segments {
-            *place += BYTES_PER_MARK;
-            backpressure.keep_up(*place);
+            *written += BYTES_PER_MARK;
+            backpressure.delay(*written);
         }
         begun.elapsed()
     }
 
     #[test]
-    fn commits_wait_while_somebody_reads_for_long_and_not_for_ever() {
+    fn a_long_read_delays_commits_for_a_bounded_time() {
         let mut backpressure = Backpressure::new(0);
-        let mut place = 0;
+        let mut written = 0;
         let (let_go, reader) = channel::<()>();
         let (pinned, is_pinned) = channel();
         let reading = thread::spawn(move || {
@@ -87,14 +90,15 @@ mod tests {
             drop(guard);
         });
         is_pinned.recv().unwrap();
-        write(&mut backpressure, &mut place, LEAD_BYTES_MAX / DATABASE_SEGMENT_BYTES as i64);
-        assert!(write(&mut backpressure, &mut place, 1) >= PATIENCE, "it is too far ahead");
-        assert!(backpressure.lead() > LEAD_BYTES_MAX, "and goes on");
+        write(&mut backpressure, &mut written, LEAD_BYTES_MAX / SEGMENT_BYTES as i64);
+        let took = write(&mut backpressure, &mut written, 1);
+        assert!(took >= DELAY_MAX, "the log is too far ahead");
+        assert!(backpressure.lead() > LEAD_BYTES_MAX, "the commit goes on all the same");
 
         drop(let_go);
         reading.join().unwrap();
         while backpressure.lead() > LEAD_BYTES_MAX {
-            write(&mut backpressure, &mut place, 1);
+            write(&mut backpressure, &mut written, 1);
         }
     }
 }

@@ -1,69 +1,81 @@
-//! sled, made to survive power cuts. It hands its log to the kernel and leaves it there, so that a
-//! disk may keep a later write and lose an earlier one. Three rules make up for that:
+//! sled, made to survive power cuts, by three rules:
 //!
-//! 1. Nothing is acknowledged before `flush` and then `sync_data` on the database file.
-//! 2. When a commit begins, all that was written before it is on the disk. A commit may fill
-//!    several segments of the log. The header of each promises that the log up to the commit's
-//!    beginning is whole, and sled believes it: where that is not so, nothing since the last start
-//!    is recovered. Reading writes too, since sled splits and merges nodes whenever it passes them,
-//!    and so does its background flusher, which is therefore switched off.
-//! 3. No more than a segment is written between two syncs outside a commit, for the same reason; and
-//!    nobody reads between a commit that has opened one and its sync.
+//! 1. A commit is acknowledged after `flush` and then `sync_data` on the database file.
+//! 2. When a commit begins, all that was written before it is on the disk. A commit may open several
+//!    segments, and the header of each promises that the log up to the commit's beginning is whole.
+//! 3. Outside a commit at most one segment is written between two syncs. Nothing reads between a
+//!    commit that has opened a segment and its sync.
 //!
-//! All tables share one tree, each behind a byte of its own: `apply_batch` of one tree is atomic
-//! without the reads (hence writes) that a transaction across trees makes before it begins. Beside
-//! them are the rows of [`compaction`](crate::store::sled::compaction), which mean nothing.
+//! `apply_batch` on the one tree is atomic. Beside the tables, the tree holds the rows of
+//! [`compaction`](crate::store::sled::compaction).
 
 use std::fs::File;
 use std::ops::Bound;
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock};
 
-use sled::{Batch, Db, IVec};
+use sled::{Batch, Db, IVec, Tree};
 
-use crate::model::limits::DATABASE_SEGMENT_BYTES;
 use crate::os::fatal;
-use crate::store::keys;
 use crate::store::sled::backpressure::Backpressure;
 use crate::store::sled::compaction::{Compaction, NO_TABLE};
+use crate::store::sled::{SEGMENT_BYTES, files};
 use crate::store::tables::Table;
+use crate::store::{StorageError, keys};
 
-/// See the module.
+/// The open database.
 pub struct Database {
     sled: Db,
-    /// A handle of our own on sled's file, for the sync that sled leaves out.
+    /// A second handle on sled's log, for `sync_data`.
     file: File,
-    /// Shared by those who read, exclusive from the check of rule 2 until the commit is applied, or
-    /// durable when it has opened a segment.
-    gate: RwLock<()>,
-    /// The place in the log up to which it is on the disk.
+    /// Readers share it. A commit holds it alone from the sync of rule 2 until the batch is applied, and
+    /// until it is durable when it has opened a segment.
+    access: RwLock<()>,
+    /// The log's offset up to which it is on the disk.
     synced: AtomicI64,
-    tidying: Mutex<Tidying>,
+    upkeep: Mutex<Upkeep>,
 }
 
-/// What keeps sled's file small.
-struct Tidying {
+/// Keeps sled's file small.
+struct Upkeep {
     compaction: Compaction,
     backpressure: Backpressure,
 }
 
-/// Rows of one table, by key without the table's byte; or of all, by key with it.
+/// Rows in the order of their keys.
 pub struct Rows<'a> {
     database: &'a Database,
     rows: sled::Iter,
-    /// Bytes of the table at the beginning of keys, which are left out.
+    /// Bytes that are left out at the beginning of each key: the table's byte, or none.
     prefix: usize,
 }
 
 impl Database {
-    /// Takes over a database all of which is on the disk.
-    pub fn new(sled: Db, file: File) -> Self {
-        let synced = AtomicI64::new(sled.context.pagecache.log.stable_offset());
-        let written = synced.load(Ordering::Relaxed);
-        let (compaction, backpressure) = (Compaction::new(written), Backpressure::new(written));
-        let tidying = Mutex::new(Tidying { compaction, backpressure });
-        Self { sled, file, gate: RwLock::new(()), synced, tidying }
+    /// Opens the database in `data_dir`, and makes one when there is none.
+    ///
+    /// # Errors
+    /// When a file cannot be made, opened or synced.
+    pub fn open(data_dir: &Path) -> Result<Self, StorageError> {
+        let (sled, file) = files::open(data_dir)?;
+        let written = sled.context.pagecache.log.stable_offset();
+        let upkeep = Upkeep {
+            compaction: Compaction::new(written),
+            backpressure: Backpressure::new(written),
+        };
+        let synced = AtomicI64::new(written);
+        Ok(Self { sled, file, access: RwLock::new(()), synced, upkeep: Mutex::new(upkeep) })
+    }
+
+    /// A tree of schema 1, for its migration.
+    pub fn tree(&self, name: &str) -> sled::Result<Tree> {
+        self.sled.open_tree(name)
+    }
+
+    /// Drops a tree of schema 1.
+    pub fn drop_tree(&self, name: &str) -> sled::Result<()> {
+        self.sled.drop_tree(name).map(drop)
     }
 
     /// The row at `key`.
@@ -72,7 +84,7 @@ impl Database {
         self.read(|| self.sled.get(key))
     }
 
-    /// The rows from `start` on, up to but without `end`, or to the end of the table.
+    /// The rows from `start` on and before `end`, or to the end of the table.
     pub fn range(&self, table: Table, start: &[u8], end: Option<&[u8]>) -> Rows<'_> {
         let start = keys::of_table(table, start);
         let end = end.map_or_else(|| keys::end_of_table(table), |end| keys::of_table(table, end));
@@ -91,7 +103,7 @@ impl Database {
         self.prefixed(table, &[])
     }
 
-    /// Every row there is, by its key in the database. Not as of one moment, if some change.
+    /// Every row of every table, by its full key. Rows that change meanwhile are read before or after.
     pub fn everything(&self) -> Rows<'_> {
         Rows { database: self, rows: self.sled.range(..[NO_TABLE]), prefix: 0 }
     }
@@ -101,43 +113,43 @@ impl Database {
         self.file.metadata().ok().map(|file| file.blocks().saturating_mul(512))
     }
 
-    /// Applies a batch as a whole and makes it durable. With none, the disk has to prove itself all
-    /// the same.
+    /// Applies a batch as a whole and makes it durable. Without a batch it still syncs the disk.
     ///
     /// # Errors
-    /// When sled or the file system fails; what the disk holds is unknown then.
+    /// When sled or the file system fails; the state of the disk is unknown then.
     pub fn commit(&self, batch: impl Into<Option<Batch>>) -> Result<(), String> {
-        let batch = batch.into().map(|batch| self.tidied(batch)).unwrap_or_default();
-        let exclusive = self.gate.write().unwrap_or_else(PoisonError::into_inner);
+        let batch = batch.into().map(|batch| self.with_compaction(batch)).unwrap_or_default();
+        // Rule 2: readers are out from this sync until the batch is in the log.
+        let exclusive = self.access.write().unwrap_or_else(PoisonError::into_inner);
         self.sync()?;
         self.sled.apply_batch(batch).map_err(|error| error.to_string())?;
         self.sled.flush().map_err(|error| error.to_string())?;
-        // Readers wait for the sync only when the commit has opened a segment: they must not open
-        // another one while that is not on the disk.
+        // Rule 3: readers wait for the sync only when the commit has opened a segment.
         let _exclusive = self.has_opened_segment().then_some(exclusive);
+        // Rule 1.
         self.sync()
     }
 
-    /// `batch`, with what sled needs to tidy up, when it is not too far behind with that.
-    fn tidied(&self, mut batch: Batch) -> Batch {
-        let mut tidying = self.tidying.lock().unwrap_or_else(PoisonError::into_inner);
+    /// `batch` with the rows of compaction, after the delay that backpressure asks for.
+    fn with_compaction(&self, mut batch: Batch) -> Batch {
+        let mut upkeep = self.upkeep.lock().unwrap_or_else(PoisonError::into_inner);
         let written = self.written();
-        tidying.backpressure.keep_up(written);
-        let (keys, value) = tidying.compaction.rows(written);
+        upkeep.backpressure.delay(written);
+        let (keys, value) = upkeep.compaction.rows(written);
         for key in keys {
             batch.insert(&key, &[value]);
         }
         batch
     }
 
-    /// Runs one step of reading, then sees to rule 3.
+    /// Runs one step of reading, then syncs if rule 3 asks for it.
     fn read<T>(&self, step: impl FnOnce() -> T) -> T {
         let result = {
-            let _shared = self.gate.read().unwrap_or_else(PoisonError::into_inner);
+            let _shared = self.access.read().unwrap_or_else(PoisonError::into_inner);
             step()
         };
         if self.has_opened_segment() {
-            let _exclusive = self.gate.write().unwrap_or_else(PoisonError::into_inner);
+            let _exclusive = self.access.write().unwrap_or_else(PoisonError::into_inner);
             if let Err(error) = self.sync() {
                 fatal::stop(&format!("the database cannot be written: {error}"));
             }
@@ -147,22 +159,22 @@ impl Database {
 
     /// Whether the log has moved into a segment that is not on the disk.
     fn has_opened_segment(&self) -> bool {
-        let segment = |place: i64| place / DATABASE_SEGMENT_BYTES as i64;
+        let segment = |offset: i64| offset / SEGMENT_BYTES as i64;
         segment(self.written()) > segment(self.synced.load(Ordering::Acquire))
     }
 
-    /// The place in the log up to which it has been handed to the kernel.
+    /// The log's offset up to which sled has handed it to the kernel.
     fn written(&self) -> i64 {
         self.sled.context.pagecache.log.stable_offset()
     }
 
-    /// Makes all that has been written durable, if anything is not yet.
+    /// Makes all that has been written durable.
     fn sync(&self) -> Result<(), String> {
         self.sled.flush().map_err(|error| error.to_string())?;
         let written = self.written();
         if written > self.synced.load(Ordering::Acquire) {
             self.file.sync_data().map_err(|error| error.to_string())?;
-            // Commits and readers may sync at once: only what is greater tells more.
+            // A reader and a commit may sync at once; the greater offset holds.
             self.synced.fetch_max(written, Ordering::AcqRel);
         }
         Ok(())
@@ -198,35 +210,32 @@ mod tests {
     use std::collections::VecDeque;
 
     use super::*;
-    use crate::store::DataDirectory;
 
     impl Database {
-        /// A new one, and the directory that it lies in.
+        /// A new database and its directory.
         pub fn in_scratch() -> (Self, tempfile::TempDir) {
             let scratch = tempfile::tempdir().unwrap();
-            let directory = DataDirectory::open(scratch.path()).unwrap();
-            let sled = directory.open_database().unwrap();
-            (Self::new(sled, directory.open_database_file().unwrap()), scratch)
+            (Self::open(scratch.path()).unwrap(), scratch)
         }
     }
 
-    /// Lives in all, and those that are kept; for a while far more are.
-    /// An hour and a half at ten runs per second.
+    /// Runs in all: an hour and a half at ten runs per second.
     const LIVES: u64 = 60_000;
+    /// Runs that are kept, except during the surge.
     const KEPT: usize = 1_500;
     const SURGE: std::ops::Range<u64> = 2_000..6_000;
-    /// One body in so many is of so many chunks, each commit of which brings this many.
+    /// One body in so many is large: its chunks, and the chunks per commit.
     const LARGE_ONE_IN: u64 = 100;
     const LARGE_CHUNKS: u32 = 100;
     const SLICE_CHUNKS: usize = 64;
     const VESSELS: u32 = 2;
-    /// Runs that are begun before one gets on.
+    /// Runs that arrive before a run makes its next step.
     const LAG: u64 = 4;
-    /// Runs that are removed at a time, and rows of them.
+    /// Runs that are removed at a time, and rows per commit of their removal.
     const SWEPT: usize = 32;
     const SWEPT_ROWS: usize = 128;
 
-    /// Runs that come, get on and go, as far as a database sees of them.
+    /// The rows of runs that are accepted, executed and removed.
     struct Churn<'a> {
         database: &'a Database,
         kept: VecDeque<u64>,
@@ -304,7 +313,7 @@ mod tests {
         }
     }
 
-    /// Numbers as if by chance, the same each time.
+    /// Numbers that look random and are the same each time.
     fn scattered(life: u64) -> u64 {
         life.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 24
     }
@@ -313,8 +322,8 @@ mod tests {
         if scattered(life).is_multiple_of(LARGE_ONE_IN) { LARGE_CHUNKS } else { 1 }
     }
 
-    /// Keys as runs have them: their ids begin with their time, those of tables by fleet with one of
-    /// five fleets.
+    /// Keys as runs have them: run ids begin with their time, keys of tables by fleet with one of five
+    /// fleets.
     fn key(table: Table, life: u64, number: u32) -> Vec<u8> {
         let run = u128::from(1_700_000_000_000 + 14 * life) << 80 | u128::from(scattered(life));
         let fleet = [(scattered(life) % 5) as u8; 16];
@@ -327,12 +336,12 @@ mod tests {
         keys::of_table(table, &key)
     }
 
-    /// How the file fares when as much goes as comes, after a time when more came. By hand:
+    /// After a surge, as many runs are removed as arrive. By hand:
     /// `cargo test --release --lib file_of_a_busy_server -- --ignored --nocapture`. A week at ten runs
     /// per second is `BOATHOOK_CHURN_LIVES=6048000`, best with TMPDIR in memory.
     #[test]
     #[ignore = "takes half a minute"]
-    fn the_file_of_a_busy_server_stays_as_it_is() {
+    fn the_file_of_a_busy_server_does_not_grow() {
         let lives = std::env::var("BOATHOOK_CHURN_LIVES").ok().and_then(|text| text.parse().ok());
         let lives: u64 = lives.unwrap_or(LIVES);
         let (database, _scratch) = Database::in_scratch();

@@ -1,59 +1,64 @@
-//! Reads the whole database and checks that what belongs together is there: rows decode, payloads
-//! and outputs are as long as their runs say, nothing refers to what is missing. What sled reads
-//! from the disk carries its checksums, so that this checks those as well. Changes nothing.
+//! Reads the whole database, and so checks sled's checksums. Checks that rows decode, that payloads and
+//! outputs have the lengths that their runs say, and that no row refers to a missing one. Changes
+//! nothing.
 //!
-//! A server may be at work meanwhile. There is no snapshot, so whatever seems to be wrong is looked
-//! at again in a moment, and counts when the run it belongs to is still the same. Each row is a read
-//! of its own, which no commit waits for; between steps the caller may pause.
+//! A server may change rows meanwhile. A row that seems damaged is read again, and counts if it is
+//! unchanged. Each row is a read of its own, so that commits do not wait. The caller may pause between
+//! steps.
 
 use std::path::Path;
 
 use serde::de::DeserializeOwned;
 
 use crate::model::change::{HistoryEntry, QueueEntry, ServerRecord};
-use crate::model::fleet::{Fleet, FleetVersion, Organization, Project};
+use crate::model::fleet::{Fleet, Organization, Project};
 use crate::model::ids::{FleetId, RunId, VesselRunId};
-use crate::model::limits::{ROW_BYTES_MAX, VERIFY_DAMAGE_SHOWN_MAX, VERIFY_STEP_ROWS};
+use crate::model::limits::ROW_BYTES_MAX;
 use crate::model::notification::NotificationRecord;
 use crate::model::request::RequestHead;
 use crate::model::run::{OutputPlace, RunRecord, VesselRunRecord};
 use crate::model::webhook::Webhook;
 use crate::store::sled::database::Database;
 use crate::store::tables::{META_ORGANIZATION, META_SERVER, Table};
-use crate::store::{OpenError, Storage, StorageError, codec, keys};
+use crate::store::{DataDirectory, OpenError, Storage, StorageError, codec, keys};
 
-/// How far reading has come.
+/// Rows per step: a few milliseconds.
+const STEP_ROWS: u64 = 256;
+/// Damages that the report names. It counts the others.
+const DAMAGE_NAMED_MAX: usize = 10;
+
+/// The rows read so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct VerifyProgress {
     pub rows: u64,
-    /// Of keys and values.
+    /// Bytes of their keys and values.
     pub bytes: u64,
 }
 
-/// What was found.
+/// The result of a verification.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct VerifyReport {
     pub read: VerifyProgress,
     pub runs: u64,
-    /// How much is damaged.
+    /// Number of damages.
     pub damages: u64,
-    /// The first of it, for a person.
+    /// The first damages, for a person.
     pub damage: Vec<String>,
     /// Payloads that belong to no run.
     pub orphans: u64,
-    /// Somebody had enough before the end was reached.
+    /// The caller ended the verification early.
     pub is_cut_short: bool,
 }
 
-/// What the reading asks of those who know.
+/// What a verification asks its caller.
 pub struct VerifyCallbacks<'a> {
-    /// Called every [`VERIFY_STEP_ROWS`]; false ends the reading.
+    /// Called after each step. `false` ends the verification.
     pub step: &'a mut dyn FnMut(VerifyProgress) -> bool,
-    /// Whether the output of an attempt that went to a file is there.
+    /// Whether the output file of an attempt exists.
     pub has_output_file: &'a dyn Fn(VesselRunId, u32) -> bool,
 }
 
-/// The reading is to end.
+/// Why the verification ends early.
 enum Stop {
     CutShort,
     Failed(sled::Error),
@@ -66,34 +71,26 @@ impl From<sled::Error> for Stop {
 }
 
 impl Storage {
-    /// Reads everything. See the module.
+    /// Verifies the database.
     ///
     /// # Errors
-    /// When the database cannot be read any further.
+    /// When sled fails.
     pub fn verify(&self, watch: &mut VerifyCallbacks<'_>) -> Result<VerifyReport, StorageError> {
         verify(&self.database, watch)
     }
 }
 
-/// Reads everything in the data directory at `path`, which no server may have open. Nothing is
-/// made there, and nothing migrated.
+/// Verifies the database in the data directory at `path`, which no server may have open. Makes and
+/// migrates nothing.
 ///
 /// # Errors
-/// When it is no data directory, in use, of another schema, or cannot be read any further.
+/// When `path` is no data directory, in use or of another schema, or when sled fails.
 pub fn verify_directory(
     path: &Path,
     watch: &mut VerifyCallbacks<'_>,
 ) -> Result<VerifyReport, OpenError> {
-    let directory = super::DataDirectory::open_existing(path)?;
-    let sled = directory.open_database()?;
-    let file = directory.open_database_file()?;
-    sled.flush().map_err(StorageError::from)?;
-    file.sync_all().map_err(|source| StorageError::File {
-        action: "cannot sync",
-        path: path.to_owned(),
-        source,
-    })?;
-    Ok(verify(&Database::new(sled, file), watch)?)
+    let directory = DataDirectory::open_existing(path)?;
+    Ok(verify(&Database::open(directory.path())?, watch)?)
 }
 
 fn verify(
@@ -131,12 +128,12 @@ impl Reading<'_, '_> {
         self.payloads()
     }
 
-    /// Counts a row; ends the reading when nobody wants it any more.
+    /// Counts a row, and ends the verification when the caller asks for it.
     fn count(&mut self, key: &[u8], row: &[u8]) -> Result<(), Stop> {
         let read = &mut self.found.read;
         read.rows += 1;
         read.bytes += (key.len() + row.len()) as u64;
-        if read.rows.is_multiple_of(VERIFY_STEP_ROWS) && !(self.watch.step)(*read) {
+        if read.rows.is_multiple_of(STEP_ROWS) && !(self.watch.step)(*read) {
             return Err(Stop::CutShort);
         }
         Ok(())
@@ -144,7 +141,7 @@ impl Reading<'_, '_> {
 
     fn damaged(&mut self, what: String) {
         self.found.damages += 1;
-        if self.found.damage.len() < VERIFY_DAMAGE_SHOWN_MAX {
+        if self.found.damage.len() < DAMAGE_NAMED_MAX {
             self.found.damage.push(what);
         }
     }
@@ -187,7 +184,7 @@ impl Reading<'_, '_> {
         Ok(())
     }
 
-    /// Versions, each of which is in chunks.
+    /// Joins the chunks of each version and checks it.
     fn versions(&mut self) -> Result<(), Stop> {
         let mut current: Option<(Vec<u8>, Vec<u8>)> = None;
         for row in self.database.all(Table::FleetVersions) {
@@ -213,7 +210,7 @@ impl Reading<'_, '_> {
     }
 
     fn version(&mut self, key: &[u8], bytes: &[u8]) {
-        if let Err(error) = codec::decode::<FleetVersion>(bytes) {
+        if let Err(error) = codec::decode_fleet_version(bytes) {
             let fleet = key.get(..16).and_then(FleetId::from_slice);
             let fleet = fleet.map_or_else(|| "?".to_owned(), |fleet| fleet.to_string());
             let version = keys::last_number(key).unwrap_or_default();
@@ -228,7 +225,7 @@ impl Reading<'_, '_> {
             self.found.runs += 1;
             let Some(run) = self.decode::<RunRecord>("runs", &row) else { continue };
             if let Some(damage) = self.run_damage(&run)?
-                // It may have been removed under our eyes.
+                // Retention may have removed it meanwhile.
                 && self.database.get(Table::Runs, &key)?.is_some()
             {
                 self.damaged(format!("the run {}: {damage}", run.id));
@@ -237,7 +234,7 @@ impl Reading<'_, '_> {
         Ok(())
     }
 
-    /// What retention goes by: every entry stands for a run that is there.
+    /// Checks that the run of each entry exists.
     fn history(&mut self) -> Result<(), Stop> {
         for row in self.database.all(Table::History) {
             let (key, row) = row?;
@@ -252,7 +249,7 @@ impl Reading<'_, '_> {
         Ok(())
     }
 
-    /// Whether `run` has gone, and what is left of it goes now.
+    /// Whether `run` is marked for removal.
     fn is_being_removed(&self, run: &[u8]) -> sled::Result<bool> {
         Ok(self.database.get(Table::Removals, run)?.is_some())
     }
@@ -280,8 +277,7 @@ impl Reading<'_, '_> {
         Ok(None)
     }
 
-    /// Reads the chunks behind `prefix`: how many bytes there are, and whether no chunk is missing
-    /// or short before the last.
+    /// Reads the chunks behind `prefix`: their bytes, and whether each but the last is there and full.
     fn chunks(
         &mut self,
         table: Table,
@@ -334,7 +330,7 @@ impl Reading<'_, '_> {
         }
     }
 
-    /// Payloads that no run has, no upload and no removal: their space is lost.
+    /// Finds payloads of no run, upload or removal. Their space is lost.
     fn payloads(&mut self) -> Result<(), Stop> {
         let mut start = Vec::new();
         loop {
@@ -347,7 +343,7 @@ impl Reading<'_, '_> {
                     || self.is_being_removed(run)?
                     || self.database.get(Table::Runs, run)?.is_some())
             };
-            // Its run may have been accepted, or removed, between two looks.
+            // Its run may have been accepted or removed between two reads.
             if !is_known()?
                 && !is_known()?
                 && self.database.get(Table::Payloads, &key)?.is_some()

@@ -10,7 +10,7 @@ use crate::store;
 const HEAD: &[u8] = b"{}";
 const BODY_BYTES: u64 = 10_000;
 
-/// A database with one run, its payload of three chunks and the output of its vessel.
+/// A database with one run, a payload of three chunks and the output of its vessel.
 fn stored(directory: &Path) -> (Storage, RunId) {
     let (storage, _committer) = store::open(directory).unwrap();
     let id = RunIds::after(None).next(Timestamp::from_millis(1), 7);
@@ -67,7 +67,7 @@ fn verified(storage: &Storage) -> VerifyReport {
     storage.verify(&mut watch).unwrap()
 }
 
-/// The damage that `break_it` does to a whole database.
+/// The report on a database that `break_it` has damaged.
 fn damage(break_it: impl FnOnce(&Storage, RunId, &mut Batch)) -> VerifyReport {
     let directory = tempfile::tempdir().unwrap();
     let (storage, run) = stored(directory.path());
@@ -85,7 +85,7 @@ fn key(table: Table, key: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn what_is_missing_or_short_is_damage() {
+fn missing_and_short_rows_are_damage() {
     for (name, expected, break_it) in [
         (
             "a chunk in the middle",
@@ -147,10 +147,10 @@ fn payloads_without_a_run_or_an_upload_are_orphans() {
 }
 
 #[test]
-fn reading_ends_when_nobody_wants_it_any_more() {
+fn a_verification_ends_when_its_caller_asks_for_it() {
     let directory = tempfile::tempdir().unwrap();
     let (storage, run) = stored(directory.path());
-    let bytes = vec![0; ROW_BYTES_MAX * VERIFY_STEP_ROWS as usize];
+    let bytes = vec![0; ROW_BYTES_MAX * STEP_ROWS as usize];
     storage.commit(vec![Change::PutPayload { run, chunk: 0, bytes }]).wait();
     let mut steps = 0;
     let mut step = |_| {
@@ -163,7 +163,7 @@ fn reading_ends_when_nobody_wants_it_any_more() {
 }
 
 #[test]
-fn a_directory_is_verified_as_it_is() {
+fn verifying_a_directory_makes_and_migrates_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let mut watch = VerifyCallbacks { step: &mut |_| true, has_output_file: &|_, _| false };
     let refused = verify_directory(directory.path(), &mut watch).unwrap_err().to_string();

@@ -1,76 +1,56 @@
-//! Copying all rows while others go on to change them. See [`change_log`](crate::store::backup::change_log) for why the copy
-//! is nevertheless the database as it was at one moment.
+//! Copies all rows into a backup while commits go on.
 
-use std::io::{self, BufReader, Write};
+use std::io::{BufReader, Write};
 
 use crate::model::ids::RunId;
-use crate::model::limits::{BACKUP_FRAME_BYTES, BACKUP_ROWS_PER_CHECK};
-use crate::model::size::format_size;
 use crate::store::backup::change_log::Recording;
-use crate::store::backup::format::{self, RowChange, read_change};
+use crate::store::backup::error::BackupError;
+use crate::store::backup::format::{self, FRAME_BYTES, RowChange, read_change};
 use crate::store::{Storage, StorageError};
 
-/// Why a backup is not made. Those but [`Receiver`](Self::Receiver) are for a person.
-#[derive(Debug, thiserror::Error)]
-pub enum BackupError {
-    #[error("a backup is being made already; try again when it is done")]
-    Busy,
-    #[error("what is committed meanwhile cannot be kept beside the database: {0}")]
-    ChangeLog(io::Error),
-    #[error(
-        "more than {} were committed while its receiver took the rest; make it where it is taken faster, or when less is going on",
-        format_size(crate::model::limits::CHANGE_LOG_BYTES_MAX)
-    )]
-    TooSlow,
-    #[error("too little disk space is left on the server to go on with it")]
-    DiskFull,
-    #[error(transparent)]
-    Storage(#[from] StorageError),
-    #[error("an output file cannot be read: {0}")]
-    Output(io::Error),
-    #[error("nobody takes it: {0}")]
-    Receiver(io::Error),
-}
+/// Rows between two checks whether the backup may go on.
+const ROWS_PER_CHECK: u64 = 1024;
 
 impl Storage {
-    /// Begins a backup: from now on, changes are recorded.
+    /// Begins a backup: from now on the committer notes its changes.
     ///
     /// # Errors
-    /// When one is being made already, or changes cannot be recorded.
+    /// When another backup is under way, or changes cannot be noted.
     pub fn begin_backup(&self) -> Result<Recording, BackupError> {
         self.committer.change_log().record(self.directory.path())
     }
 
-    /// Copies all rows to `archive`: what the database holds at some moment before this returns.
-    /// All that was durable before `recording` began is in it. Returns the greatest run id that may
-    /// be. Every now and then asks whether it `may_go_on`.
+    /// Copies all rows to `backup`: the database as it is at some moment before this returns, with
+    /// all that was durable before `recording` began. Returns the greatest run id that the copy may
+    /// hold. Calls `may_go_on` every [`ROWS_PER_CHECK`] rows.
     ///
     /// # Errors
-    /// When it may not, or rows cannot be read, recorded or written.
+    /// The error of `may_go_on`, or when rows cannot be read, noted or written.
     pub fn copy_rows(
         &self,
         recording: &Recording,
-        archive: &mut format::Writer<impl Write>,
+        backup: &mut format::Writer<impl Write>,
         may_go_on: &dyn Fn() -> Result<(), BackupError>,
     ) -> Result<Option<RunId>, BackupError> {
-        // Half of a group that is not recorded must not be read: those are over now.
-        self.committer.send(Vec::new()).wait();
+        // A commit under way may have begun before the recording. Wait for its end, so that no row
+        // of it is read without the others.
+        self.commit(Vec::new()).wait();
         for (number, row) in (0_u64..).zip(self.database.everything()) {
             let (key, value) = row.map_err(StorageError::Read)?;
             let change = RowChange { key: &key, value: Some(&value) };
-            archive.change(change).map_err(BackupError::Receiver)?;
-            if number.is_multiple_of(BACKUP_ROWS_PER_CHECK) {
+            backup.change(change).map_err(BackupError::Receiver)?;
+            if number.is_multiple_of(ROWS_PER_CHECK) {
                 recording.check()?;
                 may_go_on()?;
             }
         }
-        let mut change_log = BufReader::with_capacity(BACKUP_FRAME_BYTES, recording.end()?);
-        // What was recorded, and may have been read, must be what a crash leaves, too.
-        self.committer.send(Vec::new()).wait();
+        let mut changes = BufReader::with_capacity(FRAME_BYTES, recording.end()?);
+        // A noted change may have been read before it was durable: wait until a crash keeps it.
+        self.commit(Vec::new()).wait();
         let last_run = self.last_run()?;
         let mut change = Vec::new();
-        while read_change(&mut change_log, &mut change).map_err(BackupError::ChangeLog)? {
-            archive.add_change(&change).map_err(BackupError::Receiver)?;
+        while read_change(&mut changes, &mut change).map_err(BackupError::ChangeLog)? {
+            backup.add_change(&change).map_err(BackupError::Receiver)?;
             change.clear();
         }
         Ok(last_run)

@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
@@ -9,12 +10,13 @@ use crate::model::fleet::Organization;
 use crate::model::ids::{FleetId, InstanceId, OrganizationId, RunIds};
 use crate::model::run::{PayloadSize, Trigger};
 use crate::store::backup::format::{Frame, Header, Reader, RowChanges, Writer};
+use crate::store::backup::restore::Restoration;
 use crate::store::tables::Rows;
-use crate::store::{self, Restoration, SCHEMA};
+use crate::store::{self, SCHEMA};
 
 type Database = BTreeMap<Vec<u8>, Vec<u8>>;
 
-/// A world in which everything that commit number `n` changes follows from `n`.
+/// Commits whose changes follow from their number.
 struct Script {
     organization: OrganizationId,
     fleet: FleetId,
@@ -79,8 +81,8 @@ fn apply(database: &mut Database, changes: RowChanges<'_>) {
     }
 }
 
-fn replay(archive: &[u8]) -> Database {
-    let (mut reader, mut database) = (Reader::open(archive).unwrap(), Database::new());
+fn replay(backup: &[u8]) -> Database {
+    let (mut reader, mut database) = (Reader::open(backup).unwrap(), Database::new());
     while let Some(frame) = reader.next_frame().unwrap() {
         if let Frame::Rows(changes) = frame {
             apply(&mut database, changes);
@@ -93,10 +95,9 @@ fn header() -> Header {
     Header::new(SCHEMA, Timestamp::from_millis(1), 0)
 }
 
-/// Another thread commits one after the other, while backups are made that read so slowly that
-/// most of each is read between commits.
+/// A thread commits without a pause, and the backups are so slow that many commits happen during each.
 #[test]
-fn a_backup_beside_commits_is_the_database_as_it_was_after_one_of_them() {
+fn a_backup_beside_commits_equals_the_database_after_one_of_them() {
     let directory = tempfile::tempdir().unwrap();
     let (storage, _committer) = store::open(directory.path()).unwrap();
     let script = Script::new();
@@ -121,9 +122,9 @@ fn a_backup_beside_commits_is_the_database_as_it_was_after_one_of_them() {
                 let recording = storage.begin_backup().unwrap();
                 let mut bytes = Vec::new();
                 let receiver = Slow { bytes: &mut bytes, next: &next, seen: 0 };
-                let mut archive = Writer::begin(receiver, &header()).unwrap();
-                storage.copy_rows(&recording, &mut archive, &|| Ok(())).unwrap();
-                archive.finish().unwrap();
+                let mut backup = Writer::begin(receiver, &header()).unwrap();
+                storage.copy_rows(&recording, &mut backup, &|| Ok(())).unwrap();
+                backup.finish().unwrap();
                 (before, next.load(Ordering::SeqCst), bytes)
             })
             .collect();
@@ -138,7 +139,7 @@ fn a_backup_beside_commits_is_the_database_as_it_was_after_one_of_them() {
     }
 }
 
-/// A receiver that lets commits go by before it takes more.
+/// A receiver that takes each frame after three more commits.
 struct Slow<'a> {
     bytes: &'a mut Vec<u8>,
     next: &'a AtomicU64,
@@ -161,16 +162,16 @@ impl Write for Slow<'_> {
 }
 
 #[test]
-fn what_was_copied_restores_to_the_same_rows() {
+fn a_copy_restores_to_the_same_rows() {
     let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let (storage, _committer) = store::open(from.path()).unwrap();
     let script = Script::new();
     (0..300).for_each(|n| storage.commit(script.commit(n)).wait());
     let recording = storage.begin_backup().unwrap();
     let mut bytes = Vec::new();
-    let mut archive = Writer::begin(&mut bytes, &header()).unwrap();
-    storage.copy_rows(&recording, &mut archive, &|| Ok(())).unwrap();
-    archive.finish().unwrap();
+    let mut backup = Writer::begin(&mut bytes, &header()).unwrap();
+    storage.copy_rows(&recording, &mut backup, &|| Ok(())).unwrap();
+    backup.finish().unwrap();
 
     let target = to.path().join("new");
     let mut restoration = Restoration::begin(&target).unwrap();
@@ -185,7 +186,7 @@ fn what_was_copied_restores_to_the_same_rows() {
         stopped_cleanly: true,
         restored: None,
     };
-    // Until it is finished, it is nobody's data directory.
+    // A server refuses the directory of an unfinished restore.
     let early = store::open(&target).map(drop).unwrap_err().to_string();
     assert!(early.contains("boathook restore"), "{early}");
     restoration.finish(&server, SCHEMA).unwrap();
@@ -202,15 +203,15 @@ fn what_was_copied_restores_to_the_same_rows() {
 }
 
 #[test]
-fn one_backup_at_a_time_and_its_failure_is_its_own() {
+fn one_backup_at_a_time_and_its_failure_leaves_commits_alone() {
     let directory = tempfile::tempdir().unwrap();
     let (storage, _committer) = store::open(directory.path()).unwrap();
     let script = Script::new();
     storage.commit(script.commit(0)).wait();
     let recording = storage.begin_backup().unwrap();
     assert!(matches!(storage.begin_backup(), Err(BackupError::Busy)));
-    let mut archive = Writer::begin(io::sink(), &header()).unwrap();
-    let stopped = storage.copy_rows(&recording, &mut archive, &|| Err(BackupError::DiskFull));
+    let mut backup = Writer::begin(io::sink(), &header()).unwrap();
+    let stopped = storage.copy_rows(&recording, &mut backup, &|| Err(BackupError::DiskFull));
     assert!(matches!(stopped, Err(BackupError::DiskFull)));
     assert!(matches!(storage.begin_backup(), Err(BackupError::Busy)), "until it is dropped");
     drop(recording);

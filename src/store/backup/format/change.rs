@@ -1,4 +1,4 @@
-//! A change of one row as bytes: whether it is put or removed, its key, and what is put.
+//! A change of one row as bytes: put or removed, the key, and the value if it is put.
 
 use std::io::{self, Read};
 
@@ -8,15 +8,16 @@ const PUT: u8 = 1;
 /// A change of one row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RowChange<'a> {
-    /// As it is in the database.
+    /// The full key, with the byte of its table.
     pub key: &'a [u8],
     /// `None`: the row is removed.
     pub value: Option<&'a [u8]>,
 }
 
-/// Adds a change to `out`. Keys have at most 64 KiB, values 4 GiB: far more than any row.
+/// Adds a change to `out`. The format limits keys to 64 KiB and values to 4 GiB, far above any row.
 pub fn write_change(out: &mut Vec<u8>, change: RowChange<'_>) {
     let RowChange { key, value } = change;
+    debug_assert!(u16::try_from(key.len()).is_ok(), "a key is too long");
     out.push(if value.is_some() { PUT } else { REMOVED });
     out.extend_from_slice(&(key.len() as u16).to_le_bytes());
     out.extend_from_slice(key);
@@ -26,11 +27,11 @@ pub fn write_change(out: &mut Vec<u8>, change: RowChange<'_>) {
     }
 }
 
-/// Copies the next change from `source` to the end of `out`, as [`write_change`] wrote it; `false`
-/// when there is none.
+/// Copies the next change from `source` to the end of `out`, as [`write_change`] wrote it. `false` at
+/// the end of `source`.
 ///
 /// # Errors
-/// When it cannot be read, or ends within a change.
+/// When `source` cannot be read, or ends within a change.
 pub fn read_change(source: &mut impl Read, out: &mut Vec<u8>) -> io::Result<bool> {
     let mut head = [0; 3];
     if source.read(&mut head[..1])? == 0 {
@@ -53,12 +54,12 @@ fn copy(source: &mut impl Read, length: u64, out: &mut Vec<u8>) -> io::Result<()
     if copied as u64 == length { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
 }
 
-/// Changes one after the other.
+/// Iterates over consecutive changes.
 #[derive(Clone, Copy, Debug)]
 pub struct RowChanges<'a>(&'a [u8]);
 
 impl<'a> RowChanges<'a> {
-    /// The changes that [`write_change`] wrote one after the other.
+    /// The changes in `bytes`, as [`write_change`] wrote them.
     pub fn of(bytes: &'a [u8]) -> Self {
         Self(bytes)
     }
@@ -85,7 +86,7 @@ impl<'a> RowChanges<'a> {
 }
 
 impl<'a> Iterator for RowChanges<'a> {
-    /// `Err`: the rest is no change, though nothing was altered: whoever wrote it was wrong.
+    /// `Err`: the rest is no change. The digest was right, so its writer was wrong.
     type Item = Result<RowChange<'a>, &'static str>;
 
     fn next(&mut self) -> Option<Self::Item> {

@@ -1,14 +1,14 @@
-//! The file of a backup: what it looks like, and that nothing can be missing from it or altered in it
-//! without being noticed. Knows nothing of databases and what the rows in it mean.
+//! The file format of backups. A reader notices every missing and every altered byte. This module
+//! knows neither databases nor the meaning of rows.
 //!
 //! ```text
 //! "boathook backup\n"
-//! kind (1 byte), length (4, little-endian), content, SHA-256 (32)     a frame, and so on
+//! kind (1 byte), length (4, little-endian), content, SHA-256 (32)     one frame, repeated
 //! ```
 //!
-//! The first frame is the header, the last one says how much there was. Each digest covers the one
-//! before it: no frame can be left out, repeated, moved or taken from another file. It protects
-//! against disks and cut connections, not against forgers, who could reckon digests as well.
+//! The first frame is the header, the last one holds the totals. Each digest covers the one before it,
+//! so that no frame can be left out, repeated, moved or taken from another file. The digests protect
+//! against disks and cut connections, not against forgers, who can compute them as well.
 
 use std::io;
 
@@ -25,29 +25,33 @@ pub use change::{RowChange, RowChanges, read_change, write_change};
 pub use reader::{Frame, Reader};
 pub use writer::Writer;
 
-/// What every backup begins with.
+/// The first bytes of every backup.
 const MAGIC: &[u8; 16] = b"boathook backup\n";
 /// The format that this program writes, and the newest that it reads.
 const FORMAT: u32 = 1;
+/// Bytes from which on a frame is written: few digests, and little memory.
+pub const FRAME_BYTES: usize = 256 * 1024;
+/// Greatest length of a frame, in bytes. A damaged length costs no more memory than this.
+const FRAME_BYTES_MAX: usize = 1 << 20;
 /// Bytes of a frame's kind and length.
 const FRAME_HEAD_BYTES: usize = 5;
 const DIGEST_BYTES: usize = 32;
 
-/// What a frame holds.
+/// The content of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 enum Kind {
     /// [`Header`] as JSON.
     Header = b'H',
-    /// Changes of rows, to be applied in their order.
+    /// Changes of rows, in their order.
     Rows = b'R',
-    /// A file begins: its length (8 bytes, little-endian) and its name.
+    /// The beginning of a file: its length (8 bytes, little-endian) and its name.
     File = b'F',
-    /// More of that file.
+    /// The next bytes of that file.
     Data = b'D',
     /// [`Totals`] as JSON. Nothing follows.
     End = b'E',
-    /// The server has given up, and why. Nothing follows.
+    /// The reason why the server gave the backup up. Nothing follows.
     Abandoned = b'X',
 }
 
@@ -59,17 +63,17 @@ impl Kind {
     }
 }
 
-/// Where a backup comes from.
+/// The origin of a backup.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Header {
-    /// Of the file.
+    /// Format of the file.
     pub format: u32,
-    /// Of the database whose rows are in it.
+    /// Schema of the rows.
     pub schema: u32,
-    /// Of the program that made it.
+    /// Version of the program that made it.
     pub version: String,
     pub created_at: Timestamp,
-    /// About how many bytes it will have; the database may have far fewer rows than its size says.
+    /// Estimated length in bytes. The rows may need far less than the size of the database.
     pub bytes_expected: u64,
 }
 
@@ -81,13 +85,13 @@ impl Header {
     }
 }
 
-/// How much is in a backup.
+/// How much a backup holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Totals {
-    /// Changes of rows: more than there are rows if some changed while the backup was made.
+    /// Changes of rows: more than rows if some changed during the backup.
     pub row_changes: u64,
     pub files: u64,
-    /// Bytes of the contents of all files.
+    /// Bytes of all files.
     pub file_bytes: u64,
 }
 
@@ -110,7 +114,7 @@ pub enum FormatError {
     Read(#[from] io::Error),
 }
 
-/// The digest of a frame that follows the one with the digest `before`.
+/// The digest of a frame whose predecessor has the digest `before`.
 fn digest(before: &[u8; DIGEST_BYTES], head: &[u8], content: &[u8]) -> [u8; DIGEST_BYTES] {
     Sha256::new().chain_update(before).chain_update(head).chain_update(content).finalize().into()
 }

@@ -1,5 +1,5 @@
-//! Reading a backup, frame by frame. What is handed out was checked; whether the backup is whole is
-//! known at its end.
+//! Reads a backup frame by frame. Each frame is checked before it is handed out. The end of the
+//! backup tells whether it is complete.
 
 use std::io::{self, Read};
 
@@ -7,9 +7,10 @@ use serde::de::DeserializeOwned;
 
 use super::change::RowChanges;
 use super::{
-    DIGEST_BYTES, FORMAT, FRAME_HEAD_BYTES, FormatError, Header, Kind, MAGIC, Totals, digest,
+    DIGEST_BYTES, FORMAT, FRAME_BYTES_MAX, FRAME_HEAD_BYTES, FormatError, Header, Kind, MAGIC,
+    Totals, digest,
 };
-use crate::model::limits::BACKUP_FRAME_BYTES_MAX;
+use crate::model::clock::Timestamp;
 
 /// Reads a backup from `R`.
 pub struct Reader<R> {
@@ -17,12 +18,13 @@ pub struct Reader<R> {
     header: Header,
     /// Bytes read so far.
     at: u64,
+    /// Digest of the last frame.
     last: [u8; DIGEST_BYTES],
-    /// The frame that was read last: its content.
+    /// Content of the last frame.
     content: Vec<u8>,
-    /// Bytes of the present file that are yet to come.
+    /// Bytes of the present file that follow.
     file_left: u64,
-    /// What was found so far.
+    /// Totals of the frames so far.
     totals: Totals,
     has_ended: bool,
 }
@@ -30,11 +32,11 @@ pub struct Reader<R> {
 /// A piece of a backup.
 #[derive(Debug)]
 pub enum Frame<'a> {
-    /// Changes of rows, to be applied in this order.
+    /// Changes of rows, in their order.
     Rows(RowChanges<'a>),
-    /// A file begins that has so many bytes.
+    /// The beginning of a file of `length` bytes.
     File { name: &'a str, length: u64 },
-    /// More of the file.
+    /// The next bytes of the file.
     Data(&'a [u8]),
 }
 
@@ -42,7 +44,7 @@ impl<R: Read> Reader<R> {
     /// Reads the header.
     ///
     /// # Errors
-    /// When there is none that this program understands.
+    /// When this program does not understand it.
     pub fn open(mut source: R) -> Result<Self, FormatError> {
         let mut magic = [0; MAGIC.len()];
         match source.read_exact(&mut magic) {
@@ -56,7 +58,7 @@ impl<R: Read> Reader<R> {
         }
         let mut reader = Self {
             source,
-            header: Header::new(0, crate::model::clock::Timestamp::default(), 0),
+            header: Header::new(0, Timestamp::default(), 0),
             at: MAGIC.len() as u64,
             last: [0; DIGEST_BYTES],
             content: Vec::new(),
@@ -81,12 +83,12 @@ impl<R: Read> Reader<R> {
         Ok(reader)
     }
 
-    /// Where the backup comes from.
+    /// The origin of the backup.
     pub fn header(&self) -> &Header {
         &self.header
     }
 
-    /// How much was in what has been read so far.
+    /// Totals of the frames so far.
     pub fn totals(&self) -> Totals {
         self.totals
     }
@@ -96,10 +98,10 @@ impl<R: Read> Reader<R> {
         self.at
     }
 
-    /// The next piece; `None` at the end of a backup that is whole.
+    /// The next piece; `None` at the end of a complete backup.
     ///
     /// # Errors
-    /// When it is damaged or not whole.
+    /// When the backup is damaged or incomplete.
     pub fn next_frame(&mut self) -> Result<Option<Frame<'_>>, FormatError> {
         if self.has_ended {
             return Ok(None);
@@ -160,8 +162,8 @@ impl<R: Read> Reader<R> {
         self.read(&mut head)?;
         let [kind, length @ ..] = head;
         let length = u32::from_le_bytes(length) as usize;
-        // Neither is believed before the digest is checked, but a length is needed to get there.
-        if length > BACKUP_FRAME_BYTES_MAX {
+        // The length is needed to find the digest that protects it.
+        if length > FRAME_BYTES_MAX {
             return Err(self.damaged("a piece of it is too long"));
         }
         let mut content = std::mem::take(&mut self.content);

@@ -15,15 +15,15 @@ fn backup() -> Vec<u8> {
     writer.change(RowChange { key: b"gone", value: None }).unwrap();
     writer.file("short.1", 5).unwrap();
     writer.data(b"short").unwrap();
-    let long = vec![7; crate::model::limits::BACKUP_FRAME_BYTES + 9];
+    let long = vec![7; FRAME_BYTES + 9];
     writer.file("long.2", long.len() as u64).unwrap();
-    long.chunks(crate::model::limits::BACKUP_FRAME_BYTES).for_each(|it| writer.data(it).unwrap());
+    long.chunks(FRAME_BYTES).for_each(|it| writer.data(it).unwrap());
     writer.finish().unwrap();
     bytes
 }
 
 #[test]
-fn what_is_written_reads_back() {
+fn a_written_backup_reads_back() {
     let bytes = backup();
     let mut reader = Reader::open(bytes.as_slice()).unwrap();
     assert_eq!(reader.header(), &header());
@@ -55,7 +55,7 @@ fn verify(bytes: &[u8]) -> Result<(), FormatError> {
 }
 
 #[test]
-fn whatever_is_changed_or_missing_is_noticed() {
+fn every_change_and_every_missing_byte_is_noticed() {
     let whole = backup();
     verify(&whole).unwrap();
     let mut random = fastrand::Rng::with_seed(1);
@@ -89,7 +89,7 @@ fn frames(backup: &[u8]) -> Vec<&[u8]> {
 }
 
 #[test]
-fn a_frame_that_is_whole_but_out_of_place_is_noticed() {
+fn a_missing_or_repeated_frame_is_noticed() {
     let whole = backup();
     let frames = frames(&whole);
     for at in 0..frames.len() {
@@ -103,7 +103,7 @@ fn a_frame_that_is_whole_but_out_of_place_is_noticed() {
 }
 
 #[test]
-fn a_newer_format_and_a_backup_that_was_given_up_say_so() {
+fn the_errors_of_a_newer_format_and_of_an_abandoned_backup_say_why() {
     let mut bytes = Vec::new();
     let newer = Header { format: FORMAT + 1, version: "9.9".to_owned(), ..header() };
     Writer::begin(&mut bytes, &newer).unwrap();
@@ -116,7 +116,7 @@ fn a_newer_format_and_a_backup_that_was_given_up_say_so() {
 }
 
 #[test]
-fn changes_can_be_copied_one_by_one() {
+fn changes_are_copied_one_by_one() {
     let mut written = Vec::new();
     write_change(&mut written, RowChange { key: b"a", value: Some(b"") });
     write_change(&mut written, RowChange { key: b"bc", value: None });

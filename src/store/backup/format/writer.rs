@@ -1,31 +1,27 @@
-//! Writing a backup, frame by frame.
+//! Writes a backup frame by frame.
 
 use std::io::{self, Write};
 
 use serde::Serialize;
 
 use super::change::{RowChange, write_change};
-use super::{DIGEST_BYTES, FRAME_HEAD_BYTES, Header, Kind, MAGIC, Totals, digest};
-use crate::model::limits::BACKUP_FRAME_BYTES;
+use super::{DIGEST_BYTES, FRAME_BYTES, FRAME_HEAD_BYTES, Header, Kind, MAGIC, Totals, digest};
 
-/// Writes a backup to `W`, which is flushed after each frame.
+/// Writes a backup to `W`, and flushes `W` after each frame. Every method fails when `W` does.
 pub struct Writer<W> {
     out: W,
     /// The digest of the last frame.
     last: [u8; DIGEST_BYTES],
-    /// The frame of rows that is being filled: the place of its head, and what it holds so far.
+    /// The frame of rows so far, with room for its head. Empty when no frame is open.
     rows: Vec<u8>,
     totals: Totals,
 }
 
 impl<W: Write> Writer<W> {
     /// Begins a backup.
-    ///
-    /// # Errors
-    /// When it cannot be written. So it is with all that follows.
     pub fn begin(mut out: W, header: &Header) -> io::Result<Self> {
         out.write_all(MAGIC)?;
-        let rows = Vec::with_capacity(BACKUP_FRAME_BYTES);
+        let rows = Vec::with_capacity(FRAME_BYTES);
         let mut writer = Self { out, last: [0; DIGEST_BYTES], rows, totals: Totals::default() };
         writer.json(Kind::Header, header)?;
         Ok(writer)
@@ -37,13 +33,13 @@ impl<W: Write> Writer<W> {
         self.count_change()
     }
 
-    /// Adds a change that is bytes already.
+    /// Adds a change that [`write_change`] has written.
     pub fn add_change(&mut self, change: &[u8]) -> io::Result<()> {
         self.open_rows().extend_from_slice(change);
         self.count_change()
     }
 
-    /// The frame that is being filled.
+    /// The open frame of rows.
     fn open_rows(&mut self) -> &mut Vec<u8> {
         if self.rows.is_empty() {
             self.rows.resize(FRAME_HEAD_BYTES, 0);
@@ -53,7 +49,7 @@ impl<W: Write> Writer<W> {
 
     fn count_change(&mut self) -> io::Result<()> {
         self.totals.row_changes += 1;
-        if self.rows.len() >= BACKUP_FRAME_BYTES { self.end_rows() } else { Ok(()) }
+        if self.rows.len() >= FRAME_BYTES { self.end_rows() } else { Ok(()) }
     }
 
     /// Writes the rows so far.
@@ -67,7 +63,7 @@ impl<W: Write> Writer<W> {
         Ok(())
     }
 
-    /// Begins a file called `name`, of which `length` bytes will follow.
+    /// Begins a file called `name` of `length` bytes.
     pub fn file(&mut self, name: &str, length: u64) -> io::Result<()> {
         self.end_rows()?;
         self.totals.files += 1;
@@ -75,12 +71,12 @@ impl<W: Write> Writer<W> {
         self.frame_of(Kind::File, &[&length.to_le_bytes(), name.as_bytes()])
     }
 
-    /// Adds more of the file: at most [`BACKUP_FRAME_BYTES`].
+    /// Adds the next bytes of the file: at most [`FRAME_BYTES`].
     pub fn data(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.frame_of(Kind::Data, &[bytes])
     }
 
-    /// Ends the backup: only now is it one. Returns how much is in it.
+    /// Completes the backup.
     pub fn finish(mut self) -> io::Result<Totals> {
         self.end_rows()?;
         let totals = self.totals;
@@ -88,7 +84,7 @@ impl<W: Write> Writer<W> {
         Ok(totals)
     }
 
-    /// Ends what will not become a backup, so that its reader learns why.
+    /// Ends an incomplete backup with the reason for its reader.
     pub fn abandon(mut self, why: &str) -> io::Result<()> {
         self.frame_of(Kind::Abandoned, &[why.as_bytes()])
     }
@@ -103,7 +99,7 @@ impl<W: Write> Writer<W> {
         self.frame(kind, &mut frame)
     }
 
-    /// Writes `frame`, which begins with room for its head, in one piece.
+    /// Writes `frame`, which begins with room for its head.
     fn frame(&mut self, kind: Kind, frame: &mut Vec<u8>) -> io::Result<()> {
         let length = u32::try_from(frame.len() - FRAME_HEAD_BYTES).map_err(io::Error::other)?;
         frame[0] = kind as u8;
