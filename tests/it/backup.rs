@@ -1,5 +1,5 @@
-//! Backups of a running server and what becomes of them: nothing of what was acknowledged is
-//! missing, and nothing that is not whole is taken for a backup.
+//! Backups of a running server and their restore. A backup holds every acknowledged run, and an
+//! incomplete file is refused.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -26,7 +26,7 @@ fn fleet_of(script: &str, name: &str) -> Value {
 }
 
 #[test]
-fn a_restored_server_has_what_the_first_one_had() {
+fn a_restored_server_has_the_runs_and_webhooks_of_the_first() {
     let mut server = Server::start();
     let script = "cat; head -c 200000 /dev/zero | tr '\\0' x; [ \"$(wc -c < \"$SHIPYARD_WEBHOOK_BODY_FILE\")\" != 5 ]";
     let (fleet, hook) = server.fleet_with_webhook(&fleet_of(script, "kept"));
@@ -59,12 +59,12 @@ fn a_restored_server_has_what_the_first_one_had() {
     assert!(next > runs[2], "run ids go on increasing");
     api.wait_ended(&next);
     assert_ne!(server.hooks(), old_hooks);
-    // A backup of what was restored is a backup like any other.
+    // The restored server makes backups, too.
     back_up(&server, "again.backup");
 }
 
 #[test]
-fn what_had_not_ended_is_terminated_and_told_to_nobody() {
+fn a_restore_terminates_unfinished_runs_without_notifications() {
     let mut server = Server::builder().setting("workers", "1").start();
     let journal = server.journal("journal");
     let notify =
@@ -101,7 +101,7 @@ fn what_had_not_ended_is_terminated_and_told_to_nobody() {
 }
 
 #[test]
-fn with_resume_runs_they_start_again_but_for_those_that_start_at_most_once() {
+fn resume_runs_restarts_unfinished_runs_except_those_at_most_once() {
     let server = Server::builder().setting("workers", "4").start();
     let journal = server.journal("journal");
     let script = |name: &str| {
@@ -137,7 +137,7 @@ fn with_resume_runs_they_start_again_but_for_those_that_start_at_most_once() {
     assert_eq!(journal.lines().iter().filter(|line| line.starts_with("once")).count(), 1);
 }
 
-/// Senders that note what was acknowledged.
+/// Senders that note the acknowledged runs.
 fn send(
     hook: &Hook,
     address: &str,
@@ -159,7 +159,7 @@ fn send(
 }
 
 #[test]
-fn backups_under_load_hold_all_that_was_acknowledged_and_no_half_of_anything() {
+fn backups_under_load_hold_every_acknowledged_run_whole() {
     let server = Server::builder().setting("workers", "4").start();
     let (_, hook) = server.fleet_with_webhook(&fleet_of("true", "busy"));
     let (books, done) = (Mutex::default(), AtomicBool::new(false));
@@ -233,7 +233,7 @@ fn a_damaged_or_cut_backup_is_refused_with_nothing_changed() {
     }
     fs::write(&damaged, &whole).unwrap();
     assert_eq!(finish(restore_command(&damaged, &target)).0, 0);
-    // Never over what is there, be it a server's or not, be that running or not.
+    // A restore never overwrites: neither a running server's directory nor any other content.
     let occupied = server.scratch().join("occupied");
     fs::create_dir(&occupied).unwrap();
     fs::write(occupied.join("precious"), "").unwrap();
@@ -269,7 +269,7 @@ fn a_backup_of_a_newer_version_is_refused() {
 }
 
 #[test]
-fn a_restore_that_was_killed_is_run_again() {
+fn a_killed_restore_can_be_repeated() {
     let server = Server::start();
     let (_, hook) = server.fleet_with_webhook(&fleet_of("cat > /dev/null", "large"));
     let body = vec![b'q'; 8 << 20];
@@ -299,7 +299,7 @@ fn a_restore_that_was_killed_is_run_again() {
     }
 }
 
-/// A client that takes the first line of a backup's head, and then no more.
+/// A client that reads the first line of a backup's head, and then stops.
 fn begin_and_stop_reading(server: &Server) -> Connection {
     let mut client = Connection::open(server.admin()).unwrap();
     let token = format!("Bearer {}", server.token());
@@ -310,7 +310,7 @@ fn begin_and_stop_reading(server: &Server) -> Connection {
 }
 
 #[test]
-fn a_receiver_that_takes_nothing_holds_up_nobody_and_not_for_ever() {
+fn a_receiver_that_stops_reading_delays_no_commit_and_is_given_up() {
     let server = Server::builder().setting("write_timeout", "2s").start();
     let (_, hook) = server.fleet_with_webhook(&fleet_of("true", "beside"));
     // More than the buffers between server and client hold.
@@ -323,7 +323,7 @@ fn a_receiver_that_takes_nothing_holds_up_nobody_and_not_for_ever() {
         for _ in 0..50 {
             hook.post(server.hooks(), &[], b"meanwhile");
         }
-        // One hangs up, the other one is given up.
+        // One client hangs up. The server gives the other one up.
         let client = (!gives_up).then_some(client);
         server.wait_until("another backup can be made", || {
             let path = server.scratch().join("another.backup");
@@ -335,7 +335,7 @@ fn a_receiver_that_takes_nothing_holds_up_nobody_and_not_for_ever() {
 }
 
 #[test]
-fn a_backup_goes_where_links_and_pipes_lead() {
+fn a_backup_follows_links_and_fills_pipes() {
     let server = Server::start();
     let at = |name: &str| server.scratch().join(name);
     fs::write(at("kept.backup"), "the last one").unwrap();
@@ -359,7 +359,7 @@ fn a_backup_goes_where_links_and_pipes_lead() {
 }
 
 #[test]
-fn a_stream_gets_the_backup_and_nothing_else() {
+fn standard_output_gets_the_backup_and_nothing_else() {
     let server = Server::start();
     let out = server.scratch().join("out");
     symlink("/dev/stdout", server.scratch().join("link")).unwrap();
@@ -379,7 +379,7 @@ fn a_stream_gets_the_backup_and_nothing_else() {
         "\"$0\" backup /dev/fd/3 3>> out",
         "\"$0\" backup /dev/fd/3 3>&1 | cat > out",
         "cat fifo > out & \"$0\" backup fifo && wait",
-        // Messages would be behind it.
+        // Messages would follow the backup.
         "\"$0\" backup - > out 2>&1",
         "\"$0\" backup /dev/stderr 2> out",
     ] {
@@ -395,7 +395,7 @@ fn a_stream_gets_the_backup_and_nothing_else() {
     }
     let (code, _, said) = finish(server.shell("\"$0\" backup /dev/full"));
     assert!(code == 1 && said.contains("cannot write to /dev/full"), "{said}");
-    // The server may not have noticed yet that the one before was given up.
+    // The server may still hold the backup that was given up before.
     server.wait_until("the next backup begins, and cannot be written", || {
         let (code, _, said) = finish(server.shell("\"$0\" backup - > /dev/full"));
         assert_eq!(code, 1, "{said}");
@@ -459,7 +459,7 @@ fn an_interrupted_backup_leaves_nothing_behind() {
     hook.post(server.hooks(), &[], &vec![b'w'; 20 << 20]);
     let directory = server.scratch().join("backups");
     fs::create_dir(&directory).unwrap();
-    // Standard output that nobody reads would hold it up; a pipe as its file does, too.
+    // A standard output without a reader holds it up, and so does a pipe as its file.
     let path = directory.join("kept.backup");
     fs::write(&path, "the last one").unwrap();
     let spawn = || -> Child {
@@ -478,7 +478,7 @@ fn an_interrupted_backup_leaves_nothing_behind() {
     if !status.success() {
         assert_eq!(fs::read(&path).unwrap(), b"the last one");
     }
-    // To standard output it goes as it is, once the server has noticed that nobody takes the first.
+    // Once the server has given up the first backup, the next one goes to standard output.
     server.wait_until("another backup can be made", || {
         let output = server.cli(&["backup", "-"]).output().unwrap();
         fs::write(&path, &output.stdout).unwrap();

@@ -1,5 +1,5 @@
-//! Full disks, for real: a small file system of the test's own that fills up while the server is at
-//! work. Whatever breaks, what was acknowledged is there when space is back.
+//! Full disks: a small file system of the test fills up while the server works. Every acknowledged run
+//! is there when the disk has space again.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -20,7 +20,7 @@ fn health(server: &Server) -> u16 {
 }
 
 #[test]
-fn below_the_floor_nothing_is_accepted_and_above_it_all_is_well_again() {
+fn a_server_accepts_nothing_below_the_floor_and_recovers_above_it() {
     let Some(disk) = SmallDisk::mount(24) else { return };
     let mut server = disk.server().setting("min_free_bytes", "8MiB").start();
     let (_, hook) = server.fleet_with_webhook(&true_fleet("floor"));
@@ -40,7 +40,7 @@ fn below_the_floor_nothing_is_accepted_and_above_it_all_is_well_again() {
     server.stop();
 }
 
-/// What has come of large bodies is not free, for it is copied to the database.
+/// Bytes of large bodies on their way count as used, because the database gets a copy.
 #[test]
 fn bodies_on_their_way_count_for_the_floor() {
     let Some(disk) = SmallDisk::mount(48) else { return };
@@ -56,7 +56,7 @@ fn bodies_on_their_way_count_for_the_floor() {
     );
     slow.send(head.as_bytes()).unwrap();
     slow.send(&vec![b'x'; 6 << 20]).unwrap();
-    // More than the floor, but not if what has come is written once more.
+    // The free space is above the floor, but not without the copy of the body.
     server.wait_until("it has come", || {
         disk.use_up_all_but(11 << 20);
         status() == 503
@@ -70,11 +70,11 @@ fn bodies_on_their_way_count_for_the_floor() {
     server.stop();
 }
 
-/// What a sender knows of its runs: the body of each by its id.
+/// Acknowledged runs: their bodies by their ids.
 type Accepted = HashMap<String, Vec<u8>>;
 
-/// POSTs bodies of `bytes` bytes until the server is gone, or until it has refused many in a row.
-/// Whatever it refuses, it does so with a 503.
+/// POSTs bodies of `bytes` bytes until the server is gone, or has refused many in a row, each with a
+/// 503.
 fn send_until_it_ends(server: &Server, hook: &Hook, bytes: usize, accepted: &mut Accepted) {
     const REFUSALS_MAX: usize = 20;
     let mut random = Random::seeded(bytes as u64);
@@ -99,7 +99,7 @@ fn send_until_it_ends(server: &Server, hook: &Hook, bytes: usize, accepted: &mut
     }
 }
 
-/// Starts the server as a supervisor would, until it stays up.
+/// Starts the server again and again, as a supervisor does, until it stays up.
 fn supervise(server: &mut Server) {
     let up = wait_for(|| server.try_start_again().ok());
     assert!(up.is_some(), "it does not start again\n{}", server.log_tail());
@@ -117,7 +117,7 @@ fn assert_all_there(server: &Server, accepted: &Accepted) {
 
 #[test]
 fn a_disk_that_fills_up_ends_the_server_and_loses_nothing() {
-    // Small rows, a payload within one commit, and payloads in slices, which the gate keeps in
+    // Small rows, a payload within one commit, and payloads in slices, which the listener keeps in
     // files first and refuses when it cannot.
     for bytes in [300, 20_000, 700_000] {
         let Some(disk) = SmallDisk::mount(32) else { return };
@@ -131,7 +131,7 @@ fn a_disk_that_fills_up_ends_the_server_and_loses_nothing() {
         let status = server.wait_exit();
         assert_eq!(status.code(), Some(1), "{bytes}: {status}\n{}", server.log_tail());
         server.wait_until("it says why", || server.log().contains("stopping: the database"));
-        // While there is no space it says so and goes on trying.
+        // Without space the server says so and tries again.
         disk.use_up_all_but(0);
         assert!(server.try_start_again().is_err());
         let said = "No space left on device";
@@ -146,7 +146,7 @@ fn a_disk_that_fills_up_ends_the_server_and_loses_nothing() {
     }
 }
 
-/// Runs of which each writes 30 MB.
+/// Runs that write 30 MB each.
 const LOUD_RUNS: u32 = 20;
 
 #[test]
@@ -158,7 +158,7 @@ fn a_disk_that_fills_up_with_output_loses_no_run() {
     let (_, quiet) = server.fleet_with_webhook(&true_fleet("quiet"));
     disk.use_up_all_but(5 << 20);
     let mut accepted = Accepted::new();
-    // Output fills the disk. Launching pauses then, unless the database has ended the server.
+    // Output fills the disk. Then starts pause, unless the database has ended the server.
     for _ in 0..LOUD_RUNS {
         match hook.try_post(server.hooks(), &[], b"x") {
             Ok(answer) if answer.status == 201 => {
@@ -169,7 +169,7 @@ fn a_disk_that_fills_up_with_output_loses_no_run() {
         }
     }
     assert!(!accepted.is_empty(), "{}", server.log_tail());
-    // What is accepted meanwhile fills what is left.
+    // Runs accepted meanwhile fill the rest of the disk.
     send_until_it_ends(&server, &quiet, 3000, &mut accepted);
     send_until_it_ends(&server, &quiet, 300, &mut accepted);
     let status = server.wait_exit();
@@ -184,7 +184,7 @@ fn a_disk_that_fills_up_with_output_loses_no_run() {
 }
 
 #[test]
-fn a_full_disk_under_the_log_holds_nobody_up() {
+fn a_full_disk_under_the_log_delays_no_request() {
     let mut server =
         Server::builder().setting("log", "debug").after_shell("exec 2>/dev/full").start();
     let (_, hook) = server.fleet_with_webhook(&true_fleet("mute"));
@@ -192,7 +192,7 @@ fn a_full_disk_under_the_log_holds_nobody_up() {
     server.api().wait_status(&run, "Success");
     assert_eq!(hook.try_post(server.hooks(), &[("Content-Length", "x")], b"").unwrap().status, 400);
     server.stop();
-    // Nor does it keep a server from ending that cannot go on.
+    // A server that cannot go on ends all the same.
     let Some(disk) = SmallDisk::mount(8) else { return };
     for level in ["info", "off"] {
         let data_dir = disk.path().join(level);
@@ -210,7 +210,7 @@ fn a_full_disk_under_the_log_holds_nobody_up() {
     }
 }
 
-/// So that a test that would be skipped where it matters does not go unnoticed.
+/// Fails in CI where the tests of this file would be skipped.
 #[test]
 fn ci_can_mount() {
     let is_ci = std::env::var("CI").is_ok_and(|value| value == "true");
@@ -226,7 +226,7 @@ fn ci_can_mount() {
 }
 
 #[test]
-fn a_backup_that_finds_no_room_leaves_nothing_and_neither_does_a_restore() {
+fn a_backup_or_restore_without_room_leaves_nothing_behind() {
     let Some(disk) = SmallDisk::mount(4) else { return };
     let server = Server::start();
     let (_, hook) = server.fleet_with_webhook(&true_fleet("large"));

@@ -1,5 +1,5 @@
-//! Power cuts: the server's every write and sync is recorded, the disk is rebuilt as it may be
-//! after a cut at any moment, and a server started on that must know all that was acknowledged.
+//! Power cuts. A recorder notes every write and sync of a server. The test rebuilds the disk as it may
+//! be after a cut at any moment, and a server on it must know every acknowledged run.
 
 mod churn;
 mod disk;
@@ -103,7 +103,7 @@ fn builder(data_dir: &Path, variables: &[(&str, PathBuf)]) -> ServerBuilder {
     })
 }
 
-/// What the senders know, with how many records there were when they knew it.
+/// Acknowledgements, each with the number of records at its time.
 #[derive(Default)]
 struct Ledger {
     /// (records, run id, hash of the payload)
@@ -162,7 +162,7 @@ fn record(seed: u64) -> Scene {
     Scene { studio, recording, ledger, second_start, hook: (hooked_at, hook), fleet: fleet_id }
 }
 
-/// Posts from several senders at once, and notes what was acknowledged.
+/// Posts from several senders at once, and notes the acknowledgements.
 fn send(server: &Server, hook: &Hook, seed: u64, studio: &Studio, ledger: &Mutex<Ledger>) {
     std::thread::scope(|scope| {
         for sender in 0..SENDERS {
@@ -302,7 +302,7 @@ impl Scene {
 }
 
 #[test]
-fn what_was_acknowledged_survives_a_power_cut() {
+fn every_acknowledged_run_survives_a_power_cut() {
     let seed = Random::seed("power cut");
     let checked = AtomicUsize::new(0);
     let failures = Mutex::new(Vec::new());
@@ -336,7 +336,7 @@ fn what_was_acknowledged_survives_a_power_cut() {
     }
 }
 
-/// Does a bit of everything that the recorder must see, in the current directory.
+/// Makes one change of each kind that the recorder must see, in the current directory.
 const PROGRAM: &str = r#"
 import os
 def put(name, data):
@@ -379,9 +379,9 @@ fn files_below(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     files
 }
 
-/// The test above is worth what the recorder and the rebuilt disk are worth.
+/// Checks the recorder and the rebuilt disk, on which the test above rests.
 #[test]
-fn the_recorder_sees_what_a_program_does() {
+fn the_recorder_sees_every_change_of_a_program() {
     let studio = Studio::new();
     let status = Command::new(Path::new(&python_directory()).join("python3"))
         .args(["-c", PROGRAM])
@@ -404,7 +404,7 @@ fn the_recorder_sees_what_a_program_does() {
     let mut expected = [b"a".repeat(100), b"B".repeat(700), b"a".repeat(2200)].concat();
     assert_eq!(kept[Path::new("append")], b"12345"[..]);
 
-    // What no sync covers can be lost: the last write, the removal, the files never synced.
+    // Changes that no sync covers can be lost: the last write, the removal, the unsynced files.
     let dropped = rebuilt("dropped", Fate::Dropped, Fate::Dropped);
     let names: Vec<&Path> = dropped.keys().map(PathBuf::as_path).collect();
     assert_eq!(names, [Path::new("synced/file"), Path::new("synced/new")]);

@@ -1,5 +1,5 @@
-//! Databases that were left behind, one per schema, the present one included: each must open, with
-//! everything in it. Whoever makes a new schema saves a database of it under tests/data.
+//! Databases of servers that were killed, one per schema, the present one included. Each must open with
+//! all its rows. A change of the schema adds a database under tests/data.
 
 use std::fs;
 use std::path::Path;
@@ -16,7 +16,7 @@ use crate::harness::api::{is_final, vessel_of};
 use crate::harness::server::restored;
 use crate::harness::{Hook, Random, Server};
 
-/// Servers on copies of one data directory take each other's vessels for leftovers of their own.
+/// Servers on copies of one data directory would end each other's vessels as leftovers.
 static TURN: Mutex<()> = Mutex::new(());
 
 struct Left {
@@ -36,7 +36,7 @@ fn left_by_schema(schema: u32, keep_runs: &str) -> Left {
         Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/data/schema-{schema}.tar.gz"));
     let unpacked = Command::new("tar").arg("-xzf").arg(archive).arg("-C").arg(&data_dir).status();
     assert!(unpacked.unwrap().success());
-    // What ended back then stays, however long ago it was.
+    // Retention keeps old runs.
     let builder = Server::builder().data_dir(&data_dir).setting("keep_runs", keep_runs);
     let server = builder.not_started();
     Left { server, _scratch: scratch, _turn: turn }
@@ -46,7 +46,7 @@ fn recorded_schema(server: &Server) -> String {
     fs::read_to_string(server.data_dir().join("schema")).unwrap()
 }
 
-fn assert_all_is_there(server: &Server) {
+fn assert_all_rows_are_there(server: &Server) {
     let api = server.api();
     let runs = api.get("/api/v1/runs").expect(200).data();
     let words = |key: &str| -> Vec<Value> {
@@ -75,8 +75,8 @@ fn databases_of_every_schema_open() {
         let mut left = left_by_schema(schema, "forever");
         let server = &mut left.server;
         server.start_again();
-        assert_all_is_there(server);
-        // What was running when its server was killed goes on.
+        assert_all_rows_are_there(server);
+        // The run that was running goes on.
         let runs = server.api().all_runs();
         server.wait_until("the interrupted run goes on", || {
             let run = server.api().run(runs[2]["id"].as_str().unwrap());
@@ -89,7 +89,7 @@ fn databases_of_every_schema_open() {
 }
 
 #[test]
-fn a_backup_of_an_older_schema_is_brought_along() {
+fn a_restored_backup_of_an_older_schema_is_migrated() {
     let left = left_by_schema(2, "forever");
     let rows = sled::open(left.server.data_dir().join("db")).unwrap();
     let backup = left.server.scratch().join("older.backup");
@@ -104,12 +104,12 @@ fn a_backup_of_an_older_schema_is_brought_along() {
     let mut server = restored(&backup, &[]);
     assert_eq!(recorded_schema(&server), "2\n");
     server.start_again();
-    assert_all_is_there(&server);
+    assert_all_rows_are_there(&server);
     assert_eq!(recorded_schema(&server), format!("{SCHEMA}\n"));
 }
 
 #[test]
-fn what_ended_before_there_was_a_history_goes_when_its_time_is_over() {
+fn retention_removes_runs_that_ended_before_the_table_history() {
     for schema in [1, 2] {
         let mut left = left_by_schema(schema, "1s");
         let server = &mut left.server;
@@ -120,7 +120,7 @@ fn what_ended_before_there_was_a_history_goes_when_its_time_is_over() {
 }
 
 #[test]
-fn a_migration_that_is_killed_goes_on_at_the_next_start() {
+fn the_next_start_repeats_a_killed_migration() {
     let mut random = Random::seeded(Random::seed("killed migrations"));
     for _ in 0..5 {
         let mut left = left_by_schema(1, "forever");
@@ -129,6 +129,6 @@ fn a_migration_that_is_killed_goes_on_at_the_next_start() {
             server.start_and_kill(Duration::from_millis(random.below(60) as u64));
         }
         server.start_again();
-        assert_all_is_there(server);
+        assert_all_rows_are_there(server);
     }
 }

@@ -1,6 +1,6 @@
-//! Power cuts under the database alone: commits of all sizes come and go while others read, so that
-//! the log's segments are filled, rewritten and used again many times over. A process of its own
-//! commits; what it is to have committed follows from the seed.
+//! Power cuts under the database alone. A process commits rows of all sizes and removes them, while
+//! threads read, so that the log's segments are filled, rewritten and reused many times. The commits
+//! follow from a seed.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -44,7 +44,7 @@ fn hash(bytes: &[u8]) -> u64 {
     hasher.finish()
 }
 
-/// What is committed, commit by commit.
+/// The commits, one after the other.
 struct Churn {
     random: Random,
     ids: RunIds,
@@ -103,7 +103,7 @@ fn entry(sequence: u64, run: RunId, length: usize) -> QueueEntry {
     }
 }
 
-/// Reads all that waits.
+/// Reads all waiting runs.
 fn read(storage: &Storage) -> Result<Waiting, String> {
     let mut waiting = Waiting::new();
     for entry in storage.queue() {
@@ -127,7 +127,7 @@ fn commits() {
         let storage = Arc::clone(&storage);
         thread::spawn(move || {
             loop {
-                // What is removed meanwhile cannot be read.
+                // A run that is removed meanwhile cannot be read.
                 let _ = read(&storage);
                 thread::sleep(Duration::from_millis(2));
             }
@@ -144,7 +144,7 @@ fn commits() {
     std::process::exit(0);
 }
 
-/// Records a process that commits. Returns how many records there were when each was durable.
+/// Records a process that commits. Returns the number of records at the durability of each commit.
 fn record(studio: &Studio, seed: u64) -> Vec<usize> {
     let durable = studio.path("durable");
     let status = Command::new(std::env::current_exe().unwrap())
@@ -161,7 +161,7 @@ fn record(studio: &Studio, seed: u64) -> Vec<usize> {
     positions.map(|position| position as usize).collect()
 }
 
-/// What waits after each number of commits.
+/// The waiting runs after each commit.
 fn states(seed: u64) -> Vec<Waiting> {
     let mut churn = Churn::new(seed);
     let after_each = (0..COMMITS).map(|_| {
@@ -171,7 +171,7 @@ fn states(seed: u64) -> Vec<Waiting> {
     std::iter::once(Waiting::new()).chain(after_each).collect()
 }
 
-/// Opens what the disk holds: one of `states`.
+/// Opens the database on `disk`, which must be in one of `states`.
 fn check(disk: &Path, states: &[Waiting]) -> Result<(), String> {
     let (storage, _committer) =
         store::open(&disk.join("data")).map_err(|error| error.to_string())?;
@@ -203,10 +203,10 @@ fn commits_survive_a_power_cut_as_a_whole() {
             };
             let disk = studio.path("after");
             recording.restore(cut, contents, Fate::Kept, &mut random, &disk);
-            // All that is durable is there; the commit that was under way may be.
+            // Every durable commit is there. The commit under way may be.
             let durable = durable.iter().filter(|position| **position <= cut).count();
             let states = &states[durable..(durable + 2).min(states.len())];
-            // sled panics over some of what it cannot read.
+            // sled panics at some damages.
             let checked = thread::scope(|scope| scope.spawn(|| check(&disk, states)).join());
             match checked {
                 Ok(Ok(())) => {}
