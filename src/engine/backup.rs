@@ -1,19 +1,19 @@
-//! Backups of a running server: the rows as of one moment, then the output files. Work directories
-//! are not in it, nor is the admin token: a restored server makes its own.
+//! Backups of a running server: the rows as of one moment, then the output files. A backup holds no
+//! work directories and no admin token: a restored server makes its own.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::engine::{Engine, Refusal};
+use crate::engine::{Engine, EngineError};
 use crate::model::ids::RunId;
 use crate::model::output_name::parse_output_name;
 use crate::store::SCHEMA;
 use crate::store::backup::format::{FRAME_BYTES, Header, Totals, Writer};
 use crate::store::backup::{BackupError, Recording};
 
-/// A backup that has begun: what is committed from now on is in it.
+/// A backup that has begun. Later commits are in it.
 pub struct Backup {
     engine: Arc<Engine>,
     recording: Recording,
@@ -21,17 +21,17 @@ pub struct Backup {
 }
 
 impl Engine {
-    /// Begins a backup. It ends when what this returns is dropped.
+    /// Begins a backup. It ends when the returned value is dropped.
     ///
     /// # Errors
-    /// When one is being made already, or the disk has no room for it.
-    pub fn begin_backup(self: &Arc<Self>) -> Result<Backup, Refusal> {
-        self.check_space().map_err(|error| Refusal::Overloaded(error.to_string()))?;
+    /// When another backup is being made, or the disk has no room for one.
+    pub fn begin_backup(self: &Arc<Self>) -> Result<Backup, EngineError> {
+        self.check_space().map_err(|error| EngineError::Overloaded(error.to_string()))?;
         let recording = self.storage.begin_backup().map_err(|error| match error {
-            BackupError::Busy => Refusal::Conflict(error.to_string()),
-            error => Refusal::Overloaded(error.to_string()),
+            BackupError::Busy => EngineError::Conflict(error.to_string()),
+            error => EngineError::Overloaded(error.to_string()),
         })?;
-        // How much there will be is for orientation only.
+        // The size serves only to show progress.
         let bytes = self.storage.bytes().unwrap_or(0) + self.output_bytes().unwrap_or(0);
         let header = Header::new(SCHEMA, self.now(), bytes);
         Ok(Backup { engine: Arc::clone(self), recording, header })
@@ -52,10 +52,10 @@ impl Engine {
 }
 
 impl Backup {
-    /// Writes it to `out`.
+    /// Writes the backup to `out`.
     ///
     /// # Errors
-    /// When `out` does not take it. What else goes wrong, `out` is told.
+    /// When a write to `out` fails. Other errors are written into `out` and logged.
     pub fn write(self, out: &mut dyn Write) -> io::Result<()> {
         let Self { engine, recording, header } = self;
         let began = Instant::now();
@@ -79,15 +79,15 @@ impl Backup {
                 Ok(())
             }
             Err(error) => {
-                log::warn!(error:%; "a backup ended early: nobody takes it");
+                log::warn!(error:%; "a backup ended early: its receiver is gone");
                 Err(error)
             }
         }
     }
 }
 
-/// Copies the output files of all runs up to `last_run`, as long as they are now: those that are
-/// being written belong to vessels that have not ended.
+/// Copies the output files of all runs up to `last_run`, at their present lengths. Only vessels that
+/// have not ended still write to theirs.
 fn copy_output_files(
     engine: &Engine,
     last_run: Option<RunId>,
@@ -106,7 +106,7 @@ fn copy_output_files(
         }
         match File::open(entry.path()) {
             Ok(file) => copy_file(name, &file, archive)?,
-            // Its run has been removed meanwhile.
+            // The sweeper has removed its run.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(BackupError::Output(error)),
         }

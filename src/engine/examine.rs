@@ -1,5 +1,5 @@
-//! What an operator should know before the next run does: whether what fleets name is there, and
-//! whether what is stored is whole. Reads; decides nothing and starts nothing.
+//! Checks for `boathook doctor`: whether the programs, users and secrets that fleets name exist, and
+//! whether the stored data is whole. Reads only.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -10,18 +10,20 @@ use crate::engine::{Engine, FleetView};
 use crate::model::clock::Timestamp;
 use crate::model::finding::{Finding, Level};
 use crate::model::fleet::{DEFAULT_PROJECT, Program, VesselDefinition};
-use crate::model::limits::FLEET_FINDINGS_MAX;
 use crate::model::variable::{SecretName, VariableValue};
 use crate::runner::Draft;
 use crate::runner::output::has_output;
 use crate::runner::sandbox::Sandbox;
 use crate::store::{StorageError, VerifyCallbacks, VerifyProgress, VerifyReport};
 
+/// Findings about fleets that are listed one by one. More of them share a cause.
+const FLEET_FINDINGS_MAX: usize = 100;
+
 const FLEETS: &str = "fleets";
 const SECRETS: &str = "secrets";
 
 impl Engine {
-    /// Whether every vessel of every fleet could start now, and what would be in its way.
+    /// Whether every vessel of every fleet could start now, and what prevents it.
     pub fn examine_fleets(&self, sandbox: &Sandbox) -> Vec<Finding> {
         let fleets = self.fleets();
         let (mut findings, mut vessels) = (Vec::new(), 0);
@@ -44,7 +46,7 @@ impl Engine {
             };
             return vec![Finding::ok(FLEETS, what)];
         }
-        // The worst first, otherwise in the order of names.
+        // The worst first, then by name.
         findings.sort_by_key(|finding| std::cmp::Reverse(finding.level));
         if findings.len() > FLEET_FINDINGS_MAX {
             let more = findings.len() - FLEET_FINDINGS_MAX;
@@ -71,16 +73,15 @@ impl Engine {
         self.launcher.foresee(&draft, sandbox)
     }
 
-    /// What would be in the way of a program of the operator's, an absolute path.
+    /// What prevents a start of a program of the operator, given by an absolute path.
     pub fn foresee_helper(&self, program: &Program, sandbox: &Sandbox) -> Vec<Finding> {
         let draft = Draft { program, working_directory: None, user: None, environment: &[] };
         self.launcher.foresee(&draft, sandbox)
     }
 
-    /// Whether every secret that a fleet names, or the operator's `others`, has a value, and whether
-    /// it is one.
+    /// Whether every secret that a fleet or a setting (`others`) names has a valid value.
     pub fn examine_secrets(&self, others: &[(&str, &SecretName)]) -> Vec<Finding> {
-        // By secret: whoever uses it first, and the longest name of a variable for it.
+        // By secret: its first user, and the longest name of a variable for it.
         let mut uses: BTreeMap<SecretName, (String, String)> = BTreeMap::new();
         let mut note = |secret: &SecretName, user: String, variable: &str| {
             let (_, longest) = uses.entry(secret.clone()).or_insert((user, String::new()));
@@ -137,16 +138,16 @@ impl Engine {
         }
     }
 
-    /// When the last run was accepted, by the clock of that time.
+    /// When the last run was accepted, by the clock at that time.
     pub fn last_accepted_at(&self) -> Option<Timestamp> {
         self.storage.runs_before(None).next().map(|run| run.queued_at)
     }
 
-    /// Reads everything that is stored, and pauses for as long as each step has taken: others come
-    /// first. `go_on` hears of the progress, and false ends it.
+    /// Reads all stored data. After each step it pauses as long as the step has taken, so that requests
+    /// come first. `go_on` gets the progress and returns false to end the check.
     ///
     /// # Errors
-    /// When the database cannot be read any further.
+    /// When the database cannot be read.
     pub fn verify(
         &self,
         mut go_on: impl FnMut(VerifyProgress) -> bool,
@@ -165,7 +166,7 @@ impl Engine {
     }
 }
 
-/// A vessel of a fleet, or another part of it.
+/// The name of a vessel or another part of a fleet, with project and fleet.
 fn named(fleet: &FleetView, part: &str) -> String {
     let (project, name) = (&fleet.project_name, &fleet.fleet.name);
     match project == DEFAULT_PROJECT {

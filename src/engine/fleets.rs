@@ -1,10 +1,10 @@
-//! The engine's verbs for what is configured: the catalog decides, the committer makes it durable.
+//! Methods for projects, fleets and webhooks: the catalog decides, the committer makes it durable.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::engine::catalog::{Applied, Catalog, Denied, ExpectedVersion, FleetView};
-use crate::engine::{Engine, Refusal};
+use crate::engine::catalog::{AdmitError, Applied, Catalog, ExpectedVersion, FleetView};
+use crate::engine::{Engine, EngineError};
 use crate::fleet_file::FleetFile;
 use crate::model::change::Change;
 use crate::model::client_address::Client;
@@ -28,18 +28,18 @@ impl Engine {
     /// One project.
     ///
     /// # Errors
-    /// [`Refusal::NotFound`].
-    pub fn project(&self, id: ProjectId) -> Result<Project, Refusal> {
+    /// [`EngineError::NotFound`].
+    pub fn project(&self, id: ProjectId) -> Result<Project, EngineError> {
         let catalog = self.catalog();
         let project = catalog.project(id).cloned();
-        project.ok_or_else(|| Refusal::NotFound(format!("there is no project {id}")))
+        project.ok_or_else(|| EngineError::NotFound(format!("there is no project {id}")))
     }
 
     /// Adds a project.
     ///
     /// # Errors
     /// When the name is taken or invalid, or the time zone unknown.
-    pub fn create_project(&self, name: &str, time_zone: &str) -> Result<Project, Refusal> {
+    pub fn create_project(&self, name: &str, time_zone: &str) -> Result<Project, EngineError> {
         self.change(|catalog, now| catalog.save_project(None, name, time_zone, now))
     }
 
@@ -52,7 +52,7 @@ impl Engine {
         id: ProjectId,
         name: &str,
         time_zone: &str,
-    ) -> Result<Project, Refusal> {
+    ) -> Result<Project, EngineError> {
         self.change(|catalog, now| catalog.save_project(Some(id), name, time_zone, now))
     }
 
@@ -60,7 +60,7 @@ impl Engine {
     ///
     /// # Errors
     /// When there is none, or it has fleets.
-    pub fn delete_project(&self, id: ProjectId) -> Result<(), Refusal> {
+    pub fn delete_project(&self, id: ProjectId) -> Result<(), EngineError> {
         self.change(|catalog, _| Ok(((), catalog.delete_project(id)?)))
     }
 
@@ -72,24 +72,24 @@ impl Engine {
     /// One fleet.
     ///
     /// # Errors
-    /// [`Refusal::NotFound`].
-    pub fn fleet(&self, id: FleetId) -> Result<FleetView, Refusal> {
+    /// [`EngineError::NotFound`].
+    pub fn fleet(&self, id: FleetId) -> Result<FleetView, EngineError> {
         self.catalog().fleet(id)
     }
 
     /// The current version of a fleet.
     ///
     /// # Errors
-    /// [`Refusal::NotFound`].
-    pub fn current_version(&self, id: FleetId) -> Result<Arc<FleetVersion>, Refusal> {
+    /// [`EngineError::NotFound`].
+    pub fn current_version(&self, id: FleetId) -> Result<Arc<FleetVersion>, EngineError> {
         self.catalog().current(id).cloned()
     }
 
     /// Adds a fleet.
     ///
     /// # Errors
-    /// When its name is taken, or its user not to be had. So it is with those below.
-    pub fn create_fleet(&self, mut file: FleetFile) -> Result<FleetView, Refusal> {
+    /// When its name is taken, or its user does not exist. The methods below fail for the same reasons.
+    pub fn create_fleet(&self, mut file: FleetFile) -> Result<FleetView, EngineError> {
         self.check_user(&file)?;
         file.id = self.usable_id(file.id);
         self.change(|catalog, now| catalog.create_fleet(file, now))
@@ -98,13 +98,13 @@ impl Engine {
     /// Saves a new version of a fleet.
     ///
     /// # Errors
-    /// When there is none, it is not as expected, or its new name is taken.
+    /// When there is no such fleet, it is not as expected, or its new name is taken.
     pub fn update_fleet(
         &self,
         id: FleetId,
         file: FleetFile,
         expected: &ExpectedVersion,
-    ) -> Result<FleetView, Refusal> {
+    ) -> Result<FleetView, EngineError> {
         Ok(self.save_version(id, file, expected)?.1)
     }
 
@@ -113,7 +113,7 @@ impl Engine {
         id: FleetId,
         file: FleetFile,
         expected: &ExpectedVersion,
-    ) -> Result<(Applied, FleetView), Refusal> {
+    ) -> Result<(Applied, FleetView), EngineError> {
         self.check_user(&file)?;
         self.change(|catalog, now| {
             let (applied, view, changes) = catalog.update_fleet(id, file, expected, now)?;
@@ -129,7 +129,7 @@ impl Engine {
         &self,
         mut file: FleetFile,
         expected: &ExpectedVersion,
-    ) -> Result<(Applied, FleetView), Refusal> {
+    ) -> Result<(Applied, FleetView), EngineError> {
         self.check_user(&file)?;
         file.id = self.usable_id(file.id);
         self.change(|catalog, now| {
@@ -142,20 +142,20 @@ impl Engine {
     ///
     /// # Errors
     /// When there is none, or it is not as expected.
-    pub fn delete_fleet(&self, id: FleetId, expected: &ExpectedVersion) -> Result<(), Refusal> {
+    pub fn delete_fleet(&self, id: FleetId, expected: &ExpectedVersion) -> Result<(), EngineError> {
         self.change(|catalog, _| Ok(((), catalog.delete_fleet(id, expected)?)))
     }
 
-    /// Up to `limit` versions of a fleet, those older than `before` if it is given, newest first.
+    /// Up to `limit` versions of a fleet, newest first; with `before`, only older ones.
     ///
     /// # Errors
-    /// [`Refusal::NotFound`].
+    /// [`EngineError::NotFound`].
     pub fn fleet_versions(
         &self,
         id: FleetId,
         before: Option<u32>,
         limit: usize,
-    ) -> Result<Vec<Arc<FleetVersion>>, Refusal> {
+    ) -> Result<Vec<Arc<FleetVersion>>, EngineError> {
         let current = self.current_version(id)?.version;
         let newest = before.map_or(current, |before| current.min(before.saturating_sub(1)));
         let versions = (1..=newest).rev().filter_map(|version| self.version(id, version));
@@ -165,15 +165,19 @@ impl Engine {
     /// One version of a fleet.
     ///
     /// # Errors
-    /// [`Refusal::NotFound`].
-    pub fn fleet_version(&self, id: FleetId, version: u32) -> Result<Arc<FleetVersion>, Refusal> {
+    /// [`EngineError::NotFound`].
+    pub fn fleet_version(
+        &self,
+        id: FleetId,
+        version: u32,
+    ) -> Result<Arc<FleetVersion>, EngineError> {
         self.current_version(id)?;
         self.version(id, version).ok_or_else(|| {
-            Refusal::NotFound(format!("there is no version {version} of the fleet {id}"))
+            EngineError::NotFound(format!("there is no version {version} of the fleet {id}"))
         })
     }
 
-    /// Makes the definition of an earlier version the newest one, unless it is that already.
+    /// Saves the definition of an earlier version as the newest one, unless it is that already.
     ///
     /// # Errors
     /// When there is no such fleet or version, it is not as expected, or its name has been taken
@@ -183,7 +187,7 @@ impl Engine {
         id: FleetId,
         version: u32,
         expected: &ExpectedVersion,
-    ) -> Result<(Applied, FleetView), Refusal> {
+    ) -> Result<(Applied, FleetView), EngineError> {
         let earlier = self.fleet_version(id, version)?;
         self.save_version(id, FleetFile::of(id, earlier.definition.clone()), expected)
     }
@@ -192,7 +196,7 @@ impl Engine {
     ///
     /// # Errors
     /// When there is no such fleet.
-    pub fn webhook(&self, id: FleetId) -> Result<Option<Webhook>, Refusal> {
+    pub fn webhook(&self, id: FleetId) -> Result<Option<Webhook>, EngineError> {
         self.catalog().webhook(id, self.clock.now())
     }
 
@@ -200,12 +204,16 @@ impl Engine {
     ///
     /// # Errors
     /// When there is no such fleet, or it has one.
-    pub fn add_webhook(&self, id: FleetId, settings: WebhookSettings) -> Result<Webhook, Refusal> {
+    pub fn add_webhook(
+        &self,
+        id: FleetId,
+        settings: WebhookSettings,
+    ) -> Result<Webhook, EngineError> {
         let token = self.new_token()?;
         self.change(|catalog, now| catalog.add_webhook(id, token, settings, now))
     }
 
-    /// Changes whose requests a fleet's webhook takes, and how many.
+    /// Changes the allow list and the rate limit of a fleet's webhook.
     ///
     /// # Errors
     /// When there is no such fleet, or it has no webhook.
@@ -213,58 +221,58 @@ impl Engine {
         &self,
         id: FleetId,
         settings: WebhookSettings,
-    ) -> Result<Webhook, Refusal> {
+    ) -> Result<Webhook, EngineError> {
         self.change(|catalog, now| catalog.set_webhook_settings(id, settings, now))
     }
 
-    /// Gives a fleet's webhook a new URL; the old one is answered for another `grace`.
+    /// Gives a fleet's webhook a new URL. The old URL works for another `grace`.
     ///
     /// # Errors
     /// When there is no such fleet, or it has no webhook.
-    pub fn replace_webhook(&self, id: FleetId, grace: Duration) -> Result<Webhook, Refusal> {
+    pub fn replace_webhook(&self, id: FleetId, grace: Duration) -> Result<Webhook, EngineError> {
         let token = self.new_token()?;
         self.change(|catalog, now| catalog.replace_webhook(id, token, grace, now))
     }
 
-    /// Takes a fleet's webhook away.
+    /// Removes a fleet's webhook.
     ///
     /// # Errors
     /// When there is no such fleet, or it has no webhook.
-    pub fn remove_webhook(&self, id: FleetId) -> Result<(), Refusal> {
+    pub fn remove_webhook(&self, id: FleetId) -> Result<(), EngineError> {
         self.change(|catalog, _| Ok(((), catalog.remove_webhook(id)?)))
     }
 
-    /// Whether `client` may send a request to the webhook of a token now; it counts if it may.
+    /// Admits a request of `client` to the webhook of a token, and counts it against the rate limit.
     ///
     /// # Errors
-    /// See [`Denied`].
-    pub fn admit(&self, hash: &TokenHash, client: Client) -> Result<FleetId, Denied> {
+    /// See [`AdmitError`].
+    pub fn admit(&self, hash: &TokenHash, client: Client) -> Result<FleetId, AdmitError> {
         self.catalog().admit(hash, client, self.clock.now())
     }
 
-    /// The current version of the fleet that a token triggers. Notes the use.
+    /// The current version of the fleet that a token triggers. LastUseBudget the use.
     pub fn fleet_by_token(&self, hash: &TokenHash) -> Option<Arc<FleetVersion>> {
         let catalog = self.catalog();
         let (version, change) = catalog.use_token(hash, self.clock.now())?;
         if let Some(change) = change {
-            // Nobody is promised this; it is on disk before the run that follows is.
+            // Not awaited: the commits are in order, so it is durable before the run that follows.
             drop(self.storage.commit(vec![change]));
         }
         Some(version)
     }
 
-    /// The id that a file asks for, unless it was a deleted fleet's: its versions are still there
-    /// for the runs that hold them, and must not be overwritten.
+    /// The id that a file asks for, unless it was the id of a deleted fleet: the runs of that fleet
+    /// still need its stored versions.
     fn usable_id(&self, id: Option<FleetId>) -> Option<FleetId> {
         id.filter(|id| self.current_version(*id).is_ok() || self.version(*id, 1).is_none())
     }
 
-    /// The version that a run holds.
+    /// The fleet version of a run.
     pub fn version_of(&self, run: &RunRecord) -> Option<Arc<FleetVersion>> {
         self.version(run.fleet_id, run.fleet_version)
     }
 
-    /// Any version of any fleet, also of one that has been deleted.
+    /// Any version of any fleet, deleted fleets included.
     pub(super) fn version(&self, id: FleetId, version: u32) -> Option<Arc<FleetVersion>> {
         if let Ok(current) = self.catalog().current(id)
             && current.version == version
@@ -279,24 +287,24 @@ impl Engine {
             .map(Arc::new)
     }
 
-    /// Whether the vessels of the fleet may run as the user it names. Asked again at every start.
-    fn check_user(&self, file: &FleetFile) -> Result<(), Refusal> {
+    /// Whether the vessels of the fleet may run as its user. Every start checks it again.
+    fn check_user(&self, file: &FleetFile) -> Result<(), EngineError> {
         let Some(user) = &file.definition.user else { return Ok(()) };
         let checked = self.launcher.check_user(user);
-        checked.map_err(|message| Refusal::Invalid(file.refuse_user(message).to_string()))
+        checked.map_err(|message| EngineError::Invalid(file.refuse_user(message).to_string()))
     }
 
-    fn new_token(&self) -> Result<Token, Refusal> {
+    fn new_token(&self) -> Result<Token, EngineError> {
         Token::drawn_from(self.random.as_ref()).map_err(|error| {
-            Refusal::Overloaded(format!("the system has no randomness for a token: {error}"))
+            EngineError::Overloaded(format!("the system has no randomness for a token: {error}"))
         })
     }
 
     /// Decides a change of the catalog and makes it durable.
     fn change<T>(
         &self,
-        decide: impl FnOnce(&mut Catalog, Timestamp) -> Result<(T, Vec<Change>), Refusal>,
-    ) -> Result<T, Refusal> {
+        decide: impl FnOnce(&mut Catalog, Timestamp) -> Result<(T, Vec<Change>), EngineError>,
+    ) -> Result<T, EngineError> {
         let mut catalog = self.catalog_mut();
         let (result, changes) = decide(&mut catalog, self.clock.now())?;
         if changes.is_empty() {

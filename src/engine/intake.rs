@@ -1,11 +1,11 @@
-//! Taking in runs: read the whole body, make run and payload durable, answer with the id. A body
-//! of up to one slice enters the commit of its run; a larger one is committed in slices as it
-//! arrives, its run last, so that what was cut short leaves nothing but chunks to remove.
+//! Accepting runs: read the whole body, make run and payload durable, return the id. A body of up to
+//! one slice enters the commit of its run. A larger body is committed in slices as it arrives, its run
+//! last. An upload that is cut short leaves chunks that this or the next server removes.
 
 use std::io::{self, Read};
 use std::sync::Arc;
 
-use crate::engine::notifications::Admitted;
+use crate::engine::notifications::AdmittedNotifications;
 use crate::engine::{Engine, Phase};
 use crate::model::change::Change;
 use crate::model::clock::Timestamp;
@@ -17,7 +17,7 @@ use crate::model::run::{PayloadSize, RunRecord, Trigger};
 use crate::scheduler::{QueueFull, QueuedRun};
 use crate::store::Ticket;
 
-/// Why a run is not accepted. Nothing of it is kept.
+/// Why a run is not accepted. No part of it is kept.
 #[derive(Debug, thiserror::Error)]
 pub enum AcceptError {
     #[error("the queue is full")]
@@ -46,43 +46,42 @@ impl From<QueueFull> for AcceptError {
     }
 }
 
-/// What comes in, but for its body.
-pub(super) struct Arrival {
+/// A run to be accepted, without its body.
+pub(super) struct NewRun {
     pub version: Arc<FleetVersion>,
     pub trigger: Trigger,
     pub head: RequestHead,
-    /// The run that this one repeats.
+    /// The run that this one replays.
     pub replay_of: Option<RunId>,
 }
 
-/// A run that was taken in and is on its way to the disk. If a crash comes first, it never was.
+/// A run on its way to the disk. A crash before its commit is durable loses it, unacknowledged.
 #[must_use = "the run is accepted only once this has been confirmed"]
-pub struct Pending {
+pub struct PendingRun {
     run: RunId,
     trigger: Trigger,
     ticket: Ticket,
-    /// Runs that gave way to it, and who is to be told.
+    /// Runs that ended with it, and their notifications.
     ended: Vec<RunRecord>,
-    notifications: Admitted,
+    notifications: AdmittedNotifications,
 }
 
 /// A payload on its way into the database.
 struct Upload {
     run: RunId,
-    /// What is not committed yet.
+    /// Bytes that are not committed yet.
     buffer: Vec<u8>,
     /// Chunks committed so far.
     chunks: u32,
 }
 
 impl Engine {
-    /// Accepts a run of `version`: reads `body` to its end and sends run and payload on their way to
-    /// the disk, for which [`confirm`](Self::confirm) waits. Commits are shared, so whoever has several
-    /// of these waits no longer for all than for the last. `announced` is the length the sender
-    /// promised, if it did.
+    /// Accepts a run of `version`: reads `body` to its end and hands run and payload to the committer.
+    /// [`confirm`](Self::confirm) waits until they are durable; a caller that accepts several runs
+    /// confirms them together. `announced` is the length that the sender has announced, if any.
     ///
     /// # Errors
-    /// When the body is too large, incomplete or unreadable, or no more runs can wait.
+    /// When the body is too large, incomplete or unreadable, or the queue is full.
     pub fn accept(
         &self,
         version: &Arc<FleetVersion>,
@@ -90,24 +89,24 @@ impl Engine {
         head: RequestHead,
         body: &mut dyn Read,
         announced: Option<u64>,
-    ) -> Result<Pending, AcceptError> {
-        let arrival = Arrival { version: Arc::clone(version), trigger, head, replay_of: None };
-        self.take_in(arrival, body, announced, self.settings.max_body_bytes)
+    ) -> Result<PendingRun, AcceptError> {
+        let new_run = NewRun { version: Arc::clone(version), trigger, head, replay_of: None };
+        self.accept_run(new_run, body, announced, self.settings.max_body_bytes)
     }
 
-    /// The same, whatever it is that comes in, with a body of up to `limit` bytes.
-    pub(super) fn take_in(
+    /// Accepts a run with a body of up to `limit` bytes.
+    pub(super) fn accept_run(
         &self,
-        arrival: Arrival,
+        new_run: NewRun,
         body: &mut dyn Read,
         announced: Option<u64>,
         limit: u64,
-    ) -> Result<Pending, AcceptError> {
+    ) -> Result<PendingRun, AcceptError> {
         if announced.is_some_and(|length| length > limit) {
             return Err(AcceptError::TooLarge { limit });
         }
-        let (run, queued_at) = self.reserve(arrival.version.fleet_id, announced.unwrap_or(0))?;
-        let Arrival { version, trigger, head, replay_of } = arrival;
+        let (run, queued_at) = self.reserve(new_run.version.fleet_id, announced.unwrap_or(0))?;
+        let NewRun { version, trigger, head, replay_of } = new_run;
         let head = serde_json::to_vec(&head).map_err(io::Error::other)?;
         let head_bytes = u32::try_from(head.len()).map_err(io::Error::other)?;
         let mut upload = Upload { run, buffer: head, chunks: 0 };
@@ -122,7 +121,7 @@ impl Engine {
         accepted
     }
 
-    /// An id for a run of the fleet with a body of `length` bytes, if one more may wait, and the time.
+    /// A run id and the time, if one more run of the fleet with a body of `length` bytes may wait.
     fn reserve(&self, fleet: FleetId, length: u64) -> Result<(RunId, Timestamp), AcceptError> {
         let mut random = [0; 8];
         self.random.fill(&mut random).map_err(io::Error::other)?;
@@ -136,7 +135,7 @@ impl Engine {
         Ok((decisions.run_ids.next(now, u64::from_ne_bytes(random)), now))
     }
 
-    /// Reads the body, committing slices while there is more than one. Returns its length.
+    /// Reads the body, and commits slices of a body of more than one. Returns its length.
     fn receive(
         &self,
         upload: &mut Upload,
@@ -147,7 +146,7 @@ impl Engine {
         let mut length = 0;
         loop {
             let room = SLICE_BYTES.saturating_sub(upload.buffer.len()) as u64;
-            // One byte over the limit is enough to know.
+            // One byte over the limit proves that the body is too large.
             let room = room.min(limit + 1 - length);
             let read = body.take(room).read_to_end(&mut upload.buffer)? as u64;
             length += read;
@@ -167,7 +166,7 @@ impl Engine {
         }
     }
 
-    /// Commits the full chunks of the buffer, up to a slice of them: a head may be longer.
+    /// Commits the full chunks of the buffer, up to one slice. A head may be longer than a slice.
     fn commit_slice(&self, upload: &mut Upload) {
         let whole = upload.buffer.len().min(SLICE_BYTES) / ROW_BYTES_MAX * ROW_BYTES_MAX;
         let rest = upload.buffer.split_off(whole);
@@ -184,8 +183,8 @@ impl Engine {
         upload.chunks += chunks;
     }
 
-    /// Queues the run, with the last of its payload in the same commit.
-    fn submit(&self, run: QueuedRun, upload: &mut Upload) -> Result<Pending, AcceptError> {
+    /// Submits the run, with the rest of its payload in the same commit.
+    fn submit(&self, run: QueuedRun, upload: &mut Upload) -> Result<PendingRun, AcceptError> {
         let bytes = std::mem::take(&mut upload.buffer);
         let trigger = run.trigger;
         let mut decisions = self.decisions();
@@ -203,17 +202,17 @@ impl Engine {
         if decisions.phase == Phase::Serving {
             self.work.notify_one();
         }
-        Ok(Pending { run: upload.run, trigger, ticket, ended: submitted.ended, notifications })
+        Ok(PendingRun { run: upload.run, trigger, ticket, ended: submitted.ended, notifications })
     }
 
-    /// Returns the run's id once the run is on the disk.
-    pub fn confirm(&self, pending: Pending) -> RunId {
-        let Pending { run, trigger, ticket, ended, notifications } = pending;
+    /// Waits until the run is durable, and returns its id.
+    pub fn confirm(&self, pending: PendingRun) -> RunId {
+        let PendingRun { run, trigger, ticket, ended, notifications } = pending;
         ticket.wait();
-        self.instruments.accepted.count(trigger);
+        self.metrics.accepted.count(trigger);
         self.hand_over(notifications);
         for ended in &ended {
-            // It has never started: there is no directory to wipe.
+            // A run that never started has no directory.
             self.note_end(ended);
         }
         run
@@ -228,7 +227,7 @@ impl Engine {
     }
 }
 
-/// How many chunks `bytes` bytes make.
+/// The number of chunks of `bytes` bytes.
 fn chunks_in(bytes: usize) -> u32 {
     u32::try_from(bytes.div_ceil(ROW_BYTES_MAX)).unwrap_or(u32::MAX)
 }

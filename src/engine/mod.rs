@@ -1,10 +1,9 @@
-//! The engine ties the queue, the storage and the launcher together. Whoever wants something of
-//! them calls a verb here: it decides under a lock, hands the changes to the committer before
-//! letting go of it (so that commits happen in the order of decisions), and waits for them to
-//! become durable before it answers or starts anything.
+//! The engine ties scheduler, store and runner together. Each of its methods decides under a lock,
+//! hands the changes to the committer before it releases the lock, so that commits happen in the
+//! order of decisions, and waits until they are durable before it returns or starts anything.
 //!
-//! Locks: `catalog` guards what is configured, `decisions` what runs. Neither is held while
-//! waiting for a commit, and nobody takes one while holding the other. The outbox has one of its own
+//! Locks: `catalog` guards fleets, projects and webhooks, `decisions` the runs. No thread holds both,
+//! and no thread waits for a commit while it holds one. The outbox has its own lock
 //! ([`notifications`]).
 
 use std::collections::HashMap;
@@ -26,14 +25,15 @@ use crate::runner::{Launcher, Unfinished};
 use crate::scheduler::{Depth, Queue};
 use crate::store::{CommitInstruments, FreeSpace, Storage};
 
+mod attempt;
 mod backup;
 mod catalog;
 mod environment;
 mod examine;
 mod fleets;
 mod history;
-mod instruments;
 mod intake;
+mod metrics;
 mod notifications;
 mod outbox;
 mod output;
@@ -48,49 +48,50 @@ mod shutdown;
 mod timer;
 mod worker;
 
+pub use attempt::{AttemptOutcome, FinishedAttempt};
 pub use backup::Backup;
-pub use catalog::{Applied, Denied, ExpectedVersion, FleetView};
+pub use catalog::{AdmitError, Applied, ExpectedVersion, FleetView};
 pub use history::HistorySize;
-pub use instruments::{AttemptEnd, Instruments};
 pub use intake::AcceptError;
+pub use metrics::{AttemptEnd, EngineMetrics};
 pub use output::{OutputChunk, OutputReader};
 pub use overview::{DiskSpace, Gauges, Load};
 pub use recovery::RecoveryError;
 pub use replay::ReplayError;
 pub use runs::{RunFilter, RunPage, RunView};
-pub use worker::{Assignment, HowItWent, Outcome};
+pub use worker::Assignment;
 
 use catalog::Catalog;
 use history::History;
 use outbox::Outbox;
 use pause::Launching;
 
-/// What is around the engine and not its to decide. A simulation replaces all of it.
+/// The engine's surroundings. A simulation replaces all of them.
 pub struct World {
     pub launcher: Box<dyn Launcher>,
     pub clock: Box<dyn Clock>,
-    /// Of run ids and tokens. Other ids order nothing and decide nothing.
+    /// The source of run ids and tokens. Other ids influence no decision.
     pub random: Box<dyn Random>,
-    /// The kernel's id of the time since the machine was booted.
+    /// The kernel's id of this boot of the machine.
     pub boot_id: String,
-    /// Bytes of disk that arriving bodies may still take. They do not count as free.
+    /// Bytes of disk reserved for bodies that are arriving. They do not count as free.
     pub promised_bytes: Arc<AtomicU64>,
-    /// Told why launching is paused when a pause begins or its reason changes, and `None` when it
-    /// ends.
+    /// Called with the reason when launching pauses or the reason changes, and with `None` when
+    /// launching continues.
     pub on_pause: OnPause,
 }
 
 /// See [`World::on_pause`].
 pub type OnPause = Box<dyn Fn(Option<&str>) + Send + Sync>;
 
-/// Why something that was asked for is not done. Each message is for a person.
+/// Why the engine does not do what a client asked for. Each message is for a person.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub enum EngineError {
     #[error("{0}")]
     NotFound(String),
     #[error("{0}")]
     Conflict(String),
-    /// The change was meant for another version.
+    /// The change expects another version of the fleet.
     #[error("{0}")]
     Stale(String),
     #[error("{0}")]
@@ -111,46 +112,47 @@ pub struct Engine {
     launcher: Box<dyn Launcher>,
     clock: Box<dyn Clock>,
     random: Box<dyn Random>,
-    /// Written at every start; the instance goes to every vessel.
+    /// Stored at every start. Each vessel gets its instance id.
     server: ServerRecord,
-    /// The user that vessels run as.
+    /// The name of the server's own user.
     user: String,
     catalog: RwLock<Catalog>,
     decisions: Mutex<Decisions>,
-    /// Attempts under way that are not being recorded.
-    at_work: AtomicUsize,
-    /// Something can be claimed, or the workers are to end.
+    /// Attempts whose programs run.
+    attempts_running: AtomicUsize,
+    /// Wakes a worker: a vessel can be claimed, or the engine drains.
     work: Condvar,
-    /// The next due time has changed, or the timer is to end.
+    /// Wakes the timer: the next due time has changed, or the engine drains.
     retries: Condvar,
-    /// A vessel has ended while the server stops.
+    /// Wakes the shutdown: a vessel has ended.
     idle: Condvar,
-    /// Something may have to be removed earlier than the sweeper waits for, or it is to end.
+    /// Wakes the sweeper: a run may be due earlier, or the engine drains.
     sweeps: Condvar,
-    /// Held while a slice of a large payload, or of a removal, is being committed: an accept waits
-    /// for one slice at most, however many bodies arrive.
+    /// Held while a slice of a large payload or of a removal is committed: an accept waits for one
+    /// slice at most, however many bodies arrive.
     slices: Mutex<()>,
     outbox: Mutex<Outbox>,
-    /// A notification waits that may be due earlier, or nothing is delivered any more.
+    /// Wakes a notifier: a notification may be due earlier, or the outbox is closed.
     notify: Condvar,
-    instruments: Instruments,
+    metrics: EngineMetrics,
     on_pause: OnPause,
-    /// What a crashed server may have left running; `None` once it is being ended.
+    /// What a crashed server may have left running; `None` once [`Engine::end_leftovers`] has taken it.
     leftovers: Mutex<Option<Unfinished>>,
-    /// Whether notifications wait for its end: a command may be left that delivers one.
+    /// Whether notifications wait until the leftovers have ended: one of them may be a command that
+    /// delivers a notification.
     awaits_leftovers: AtomicBool,
 }
 
-/// What runs: the queue, and what only this process knows of it.
+/// What runs: the queue, and the state of this process that is not stored.
 struct Decisions {
     queue: Queue,
     launching: Launching,
     run_ids: RunIds,
     running: HashMap<VesselRunId, Running>,
     history: History,
-    /// What is due is to be reckoned anew.
+    /// The sweeper has to look again.
     sweep_is_due: bool,
-    /// The sweeper waits until something is due.
+    /// The sweeper waits on `sweeps`.
     sweeper_waits: bool,
     phase: Phase,
 }
@@ -158,17 +160,18 @@ struct Decisions {
 /// An attempt that a worker has claimed.
 struct Running {
     attempt: u32,
-    stop: Arc<StopSignal>,
+    /// The signal of its worker; `None` once the end of the attempt is decided.
+    stop: Option<Arc<StopSignal>>,
     output: Arc<LiveOutput>,
 }
 
-/// How far the server has come in stopping.
+/// The phase of the server, from start to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Phase {
     Serving,
-    /// Nothing is claimed any more; runs are still accepted.
+    /// Workers claim nothing more; runs are still accepted.
     Draining,
-    /// Nothing is accepted any more.
+    /// No run is accepted any more.
     Closed,
 }
 
@@ -176,7 +179,7 @@ impl Engine {
     /// Whether a run can be accepted now.
     ///
     /// # Errors
-    /// The reason for which none can.
+    /// Why not.
     pub fn check_room(&self) -> Result<(), AcceptError> {
         if !self.space.is_enough() {
             return Err(AcceptError::DiskFull);
@@ -187,32 +190,32 @@ impl Engine {
         self.decisions().check_room()
     }
 
-    /// Whether the fleet may have one more run that waits, with a body of `length` bytes, beside those
-    /// of others.
+    /// Whether one more run of the fleet, with a body of `length` bytes, fits into the fleet's shares
+    /// of queue and disk.
     ///
     /// # Errors
-    /// The share that it has already.
+    /// The share that is used up.
     pub fn check_share(&self, fleet: FleetId, length: u64) -> Result<(), AcceptError> {
         let left = self.space.left();
         self.decisions().check_share(fleet, length, left)
     }
 
-    /// Whether there is more free disk space than the floor.
+    /// Whether more disk space than `min_free_bytes` is free.
     pub fn has_disk_space(&self) -> bool {
         self.space.is_enough()
     }
 
-    /// What it counts and measures.
-    pub fn instruments(&self) -> &Instruments {
-        &self.instruments
+    /// The metrics of the engine.
+    pub fn metrics(&self) -> &EngineMetrics {
+        &self.metrics
     }
 
-    /// What the committer counts and measures.
+    /// The metrics of the committer.
     pub fn commit_instruments(&self) -> &CommitInstruments {
         self.storage.commit_instruments()
     }
 
-    /// Whether an empty commit gets through `within`.
+    /// Whether an empty commit is durable `within` this time.
     pub fn commits(&self, within: Duration) -> bool {
         self.storage.commits(within)
     }
@@ -247,8 +250,8 @@ impl Decisions {
         Ok(())
     }
 
-    /// Whether the fleet may have one more run, with a body of `length` bytes, while `left` bytes of
-    /// the disk are free.
+    /// Whether one more run of the fleet, with a body of `length` bytes, fits into the fleet's shares
+    /// while `left` bytes of the disk are free.
     fn check_share(&self, fleet: FleetId, length: u64, left: u64) -> Result<(), AcceptError> {
         if !self.queue.has_room_for(fleet) {
             return Err(AcceptError::FleetQueueFull);
@@ -260,8 +263,8 @@ impl Decisions {
     }
 }
 
-/// A thread has panicked half-way through a decision. What is on disk is whole; what is in memory
-/// may not be.
+/// Ends the process: a thread has panicked while it held a lock. The database is whole; the state in
+/// memory may not be.
 fn poisoned() -> ! {
     crate::os::fatal::stop("a thread has panicked while deciding")
 }

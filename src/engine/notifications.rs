@@ -1,43 +1,42 @@
-//! Handing over what has to be told about runs that have ended. A notification becomes durable with
-//! the end of its run, and waits in the [`Outbox`] from then on; whoever delivers takes it from
-//! there and says how it went.
+//! Notifications of finished runs. A notification becomes durable with the end of its run and waits in
+//! the [`Outbox`] from then on. A notifier takes it from there and reports the result.
 //!
-//! The outbox has a lock of its own. It may be taken while holding `decisions`, never the other way
-//! round, and nobody holds it while waiting for anything but it.
+//! The outbox has its own lock. A thread may take it while it holds `decisions`, never the other way
+//! round. No thread waits for a commit while it holds it.
 
 use std::sync::MutexGuard;
 use std::sync::atomic::Ordering;
 
 use crate::engine::outbox::Outbox;
-use crate::engine::{Decisions, Engine, Instruments};
+use crate::engine::{Decisions, Engine, EngineMetrics};
 use crate::model::change::Change;
 use crate::model::ids::{InstanceId, RunId};
 use crate::model::notification::{NotificationRecord, Retry};
 use crate::model::run::RunRecord;
 
-/// Notifications whose change is on its way to the disk.
-#[must_use = "nobody delivers what is not handed over"]
+/// Notifications that the outbox has admitted and whose commit may not be durable yet.
+#[must_use = "a notification that is not handed over is not delivered"]
 #[derive(Default)]
-pub(super) struct Admitted(Vec<NotificationRecord>);
+pub(super) struct AdmittedNotifications(Vec<NotificationRecord>);
 
-impl Admitted {
-    /// Hands over what is durable now, or will be before anybody delivers.
+impl AdmittedNotifications {
+    /// Adds them to the outbox. Their commit is durable, or will be before notifiers start.
     pub(super) fn hand_over(self, outbox: &mut Outbox) {
         self.0.into_iter().for_each(|record| outbox.add(record));
     }
 }
 
 impl Engine {
-    /// Sees to the runs whose end is among `changes`, before these are committed: lets in whom they
-    /// have to be told, and enters the others into the history. Notifications for which there is no
+    /// Admits the notifications of the runs that end in `changes`, and appends the history rows of those
+    /// that have none. Called before `changes` are committed. Notifications for which the outbox has no
     /// room are marked as given up.
     pub(super) fn note_ends(
         &self,
         decisions: &mut Decisions,
         changes: &mut Vec<Change>,
-    ) -> Admitted {
+    ) -> AdmittedNotifications {
         let mut outbox = self.outbox();
-        let admitted = admit(&mut outbox, &self.instruments, changes);
+        let admitted = admit(&mut outbox, &self.metrics, changes);
         let entries: Vec<Change> = told_runs(&outbox, changes)
             .map(|run| decisions.enter_history(run, self.clock.now()))
             .collect();
@@ -47,8 +46,8 @@ impl Engine {
         admitted
     }
 
-    /// Hands over what has been admitted and is durable now.
-    pub(super) fn hand_over(&self, admitted: Admitted) {
+    /// Hands admitted notifications to the notifiers: their commit is durable.
+    pub(super) fn hand_over(&self, admitted: AdmittedNotifications) {
         if admitted.0.is_empty() {
             return;
         }
@@ -56,12 +55,12 @@ impl Engine {
         self.notify.notify_all();
     }
 
-    /// What every process that this server starts carries in its environment.
+    /// The id that every process of this server carries in its environment.
     pub fn instance(&self) -> InstanceId {
         self.server.instance
     }
 
-    /// Waits for a notification that is due; `None` once the engine is closed.
+    /// Waits for a due notification; `None` once the engine is closed.
     pub fn next_notification(&self) -> Option<NotificationRecord> {
         let mut outbox = self.outbox();
         while !outbox.is_closed() {
@@ -81,21 +80,21 @@ impl Engine {
         None
     }
 
-    /// Records that it was delivered, or that there is nothing left to tell.
+    /// Records that the notification was delivered or is obsolete.
     pub fn notification_delivered(&self, record: &NotificationRecord) {
         let (run, number) = (record.run, record.number);
         self.commit_settled(run, Change::RemoveNotification { run, number });
-        self.instruments.notifications_delivered.count();
+        self.metrics.notifications_delivered.count();
     }
 
-    /// Commits `change`, by which one of the notifications of `run` is settled. With the last of
-    /// them the run becomes history.
+    /// Commits `change`, which settles one notification of `run`. The last one moves the run into the
+    /// history.
     fn commit_settled(&self, run: RunId, change: Change) {
-        // It has ended: its row changes no more.
+        // The row of a finished run does not change any more.
         let record = self.storage.run(run);
         let mut changes = vec![change];
         let mut decisions = self.decisions();
-        // Under this lock: whoever settles the last must not commit before who settles another one.
+        // Under this lock, so that the commit of the last notification follows those of the others.
         if self.outbox().settled(run)
             && let Some(record) = record
         {
@@ -107,13 +106,13 @@ impl Engine {
         ticket.wait();
     }
 
-    /// Records that it could not be delivered, why, and whether it is tried again.
+    /// Records a failed delivery, and when it is tried again.
     pub fn notification_failed(&self, record: NotificationRecord, why: &str, retry: Retry) {
         let record = self.outbox().failed(record, why, retry, self.clock.now());
         let change = Change::PutNotification(record.clone());
         if record.given_up {
             self.commit_settled(record.run, change);
-            return note_given_up(&self.instruments, &record);
+            return note_given_up(&self.metrics, &record);
         }
         self.storage.commit(vec![change]).wait();
         log::info!(run:% = record.run, attempts = record.attempts, why; "a notification could not be delivered yet");
@@ -121,12 +120,12 @@ impl Engine {
         self.notify.notify_one();
     }
 
-    /// What of a run's end has not been told.
+    /// The undelivered notifications of a run.
     pub fn notifications_of(&self, run: RunId) -> Vec<NotificationRecord> {
         self.storage.notifications_of(run)
     }
 
-    /// Nothing is delivered any more.
+    /// Ends all deliveries.
     pub(super) fn close_outbox(&self) {
         self.outbox().close();
         self.notify.notify_all();
@@ -137,26 +136,26 @@ impl Engine {
     }
 }
 
-/// Lets in whom the ends among `changes` have to be told. For whom there is no room is marked as
-/// given up.
+/// Admits the notifications among `changes`. Notifications for which the outbox has no room are marked
+/// as given up.
 pub(super) fn admit(
     outbox: &mut Outbox,
-    instruments: &Instruments,
+    metrics: &EngineMetrics,
     changes: &mut [Change],
-) -> Admitted {
-    let mut admitted = Admitted::default();
+) -> AdmittedNotifications {
+    let mut admitted = AdmittedNotifications::default();
     for change in changes {
         let Change::PutNotification(record) = change else { continue };
         outbox.admit(record);
         match record.given_up {
-            true => note_given_up(instruments, record),
+            true => note_given_up(metrics, record),
             false => admitted.0.push(record.clone()),
         }
     }
     admitted
 }
 
-/// The runs whose end is among `changes` and has to be told nobody.
+/// The runs that end in `changes` without notifications to deliver.
 pub(super) fn told_runs<'a>(
     outbox: &Outbox,
     changes: &'a [Change],
@@ -164,14 +163,14 @@ pub(super) fn told_runs<'a>(
     ended_runs(changes).filter(|run| !outbox.awaits(run.id))
 }
 
-fn note_given_up(instruments: &Instruments, record: &NotificationRecord) {
-    instruments.notifications_given_up.count();
+fn note_given_up(metrics: &EngineMetrics, record: &NotificationRecord) {
+    metrics.notifications_given_up.count();
     let (run, attempts) = (record.run, record.attempts);
     let why = record.problem.as_deref().unwrap_or_default();
     log::warn!(run:%, attempts, why; "a notification is given up");
 }
 
-/// The runs whose end is among `changes`.
+/// The runs that end in `changes`.
 pub(super) fn ended_runs(changes: &[Change]) -> impl Iterator<Item = &RunRecord> {
     changes.iter().filter_map(|change| match change {
         Change::PutRun(run) if run.ended_at.is_some() => Some(run),

@@ -1,5 +1,5 @@
-//! The notifications that wait to be delivered: which is due, when the next one is, and when one is
-//! given up. A state machine that takes the time as an argument.
+//! The notifications that wait to be delivered: which is due, when the next one is due, and when one
+//! is given up. A state machine that takes the time as an argument.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
@@ -7,27 +7,35 @@ use std::time::Duration;
 
 use crate::model::clock::Timestamp;
 use crate::model::ids::RunId;
-use crate::model::limits::{
-    NOTIFICATION_ATTEMPTS_MAX, NOTIFICATION_WAIT_MAX, NOTIFICATION_WAIT_MIN, NOTIFICATIONS_MAX,
-};
 use crate::model::notification::{NotificationRecord, Retry};
 use crate::model::run::shorten;
+
+/// Notifications that wait to be delivered. Further ones are given up at once, so that a receiver
+/// that is down for long does not fill the disk.
+const NOTIFICATIONS_MAX: usize = 100_000;
+/// Attempts to deliver a notification. With the waits below they span ten hours, the outage of a
+/// night.
+const NOTIFICATION_ATTEMPTS_MAX: u32 = 10;
+/// The wait after the first failed delivery. Each further wait is three times as long.
+const NOTIFICATION_WAIT_MIN: Duration = Duration::from_secs(5);
+/// The longest wait between two deliveries.
+const NOTIFICATION_WAIT_MAX: Duration = Duration::from_secs(6 * 3600);
 
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Outbox {
-    /// By due time; the rest makes keys unique.
+    /// By due time. Run and number make the keys unique.
     waiting: BTreeMap<(Timestamp, RunId, u32), NotificationRecord>,
-    /// How many of each run have been admitted and neither delivered nor given up.
+    /// Notifications of each run that were admitted and neither delivered nor given up.
     undelivered: HashMap<RunId, u32>,
-    /// As many as these are together; more than `waiting`.
+    /// The sum of `undelivered`. At least as many as `waiting`: some are being delivered.
     undelivered_all: usize,
     is_closed: bool,
 }
 
 impl Outbox {
-    /// Lets `record` in, which is about to become durable. When too many wait already it is given
-    /// up on the spot.
+    /// Admits `record`, which is about to become durable. It is marked as given up at once when too
+    /// many wait already.
     pub fn admit(&mut self, record: &mut NotificationRecord) {
         if self.undelivered_all >= NOTIFICATIONS_MAX {
             record.given_up = true;
@@ -42,26 +50,26 @@ impl Outbox {
         self.undelivered_all += 1;
     }
 
-    /// Whether the end of `run` has to be told somebody yet.
+    /// Whether a notification of `run` is undelivered.
     pub fn awaits(&self, run: RunId) -> bool {
         self.undelivered.contains_key(&run)
     }
 
-    /// A record that has been admitted is durable: it waits for its time.
+    /// Adds an admitted record, which is durable now.
     pub fn add(&mut self, record: NotificationRecord) {
         self.waiting.insert((record.due_at, record.run, record.number), record);
     }
 
-    /// What a former server has left to be delivered.
-    pub fn restore(&mut self, record: NotificationRecord) {
+    /// Adds a record that the last server has left undelivered.
+    pub fn reload(&mut self, record: NotificationRecord) {
         self.count(record.run);
         self.add(record);
     }
 
-    /// Takes what is due at `now`; otherwise, how long until something is.
+    /// Takes a record that is due at `now`.
     ///
     /// # Errors
-    /// `Some` wait, or `None` when nothing waits at all.
+    /// The time until one is due; `None` when the outbox is empty.
     pub fn take_due(&mut self, now: Timestamp) -> Result<NotificationRecord, Option<Duration>> {
         self.bring_near(now);
         loop {
@@ -70,7 +78,7 @@ impl Outbox {
             if ahead.is_zero() {
                 return Ok(first);
             }
-            // Further ahead than the wait that it was given: the clock has stepped back.
+            // Further ahead than its wait: the clock has stepped back.
             let is_astray = ahead > wait;
             if is_astray {
                 first.due_at = now.plus(wait);
@@ -82,8 +90,8 @@ impl Outbox {
         }
     }
 
-    /// Shortens the waits that are longer than any: those of a clock that was ahead. They stand behind
-    /// all others, and would be at the front only when nothing else waits.
+    /// Shortens waits beyond [`NOTIFICATION_WAIT_MAX`], which a clock ahead of time has left. They are
+    /// last in the order, so [`take_due`](Self::take_due) would find them only when no other waits.
     fn bring_near(&mut self, now: Timestamp) {
         while let Some(last) = self.waiting.last_entry()
             && last.get().due_at.since(now) > NOTIFICATION_WAIT_MAX
@@ -94,24 +102,25 @@ impl Outbox {
         }
     }
 
-    /// Those that have been admitted and neither delivered nor given up.
+    /// Records that were admitted and neither delivered nor given up.
     pub fn undelivered(&self) -> usize {
         self.undelivered_all
     }
 
-    /// Lets those who wait for the next one go.
+    /// Ends the waits of the notifiers.
     pub fn close(&mut self) {
         self.is_closed = true;
     }
 
-    /// Whether nothing is delivered any more.
+    /// Whether deliveries have ended.
     pub fn is_closed(&self) -> bool {
         self.is_closed
     }
 
-    /// One of `run` was delivered or given up. Returns whether it was the last.
+    /// Notes that a record of `run` was delivered or given up. Returns whether it was the last one.
     pub fn settled(&mut self, run: RunId) -> bool {
         let Entry::Occupied(mut left) = self.undelivered.entry(run) else { return false };
+        debug_assert!(self.undelivered_all > 0, "the sum is less than its parts");
         self.undelivered_all -= 1;
         *left.get_mut() -= 1;
         let is_last = *left.get() == 0;
@@ -121,7 +130,7 @@ impl Outbox {
         is_last
     }
 
-    /// An attempt to deliver `record` has failed at `now`: what becomes of it.
+    /// The record after a failed delivery at `now`: due again, or given up.
     pub fn failed(
         &self,
         mut record: NotificationRecord,
@@ -132,7 +141,7 @@ impl Outbox {
         record.attempts += 1;
         record.problem = Some(shorten(why));
         record.wait_seconds = match retry {
-            // A receiver that asks for less gets the usual wait.
+            // A receiver may ask for a longer wait than the usual one, not for a shorter one.
             Retry::After(asked) if asked > wait_after(record.attempts) => {
                 Some(asked.min(NOTIFICATION_WAIT_MAX).as_secs())
             }
@@ -153,7 +162,7 @@ fn wait_of(record: &NotificationRecord) -> Duration {
     asked.map_or_else(|| wait_after(record.attempts), |wait| wait.min(NOTIFICATION_WAIT_MAX))
 }
 
-/// How long to wait after so many failed attempts.
+/// The wait after this many failed attempts.
 fn wait_after(attempts: u32) -> Duration {
     match attempts {
         0 => Duration::ZERO,
@@ -187,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_is_tried_again_later_and_later_and_then_given_up() {
+    fn a_failed_delivery_is_repeated_with_growing_waits_and_then_given_up() {
         let mut outbox = Outbox::default();
         let mut next = record(0, at(0));
         outbox.admit(&mut next);
@@ -221,7 +230,7 @@ mod tests {
     fn a_clock_that_steps_back_does_not_prolong_a_wait() {
         let mut outbox = Outbox::default();
         let failed = outbox.failed(record(0, at(0)), "x", Retry::Usual, at(100_000));
-        outbox.restore(failed);
+        outbox.reload(failed);
         assert_eq!(outbox.take_due(at(0)), Err(Some(Duration::from_secs(5))));
         assert!(outbox.take_due(at(5)).is_ok());
     }
@@ -231,8 +240,8 @@ mod tests {
         let mut outbox = Outbox::default();
         let failed = |seconds| outbox.failed(record(0, at(0)), "x", Retry::Usual, at(seconds));
         let (near, far) = (failed(0), failed(1 << 30));
-        outbox.restore(far.clone());
-        outbox.restore(NotificationRecord { number: 1, ..near });
+        outbox.reload(far.clone());
+        outbox.reload(NotificationRecord { number: 1, ..near });
         assert_eq!(outbox.take_due(at(1)), Err(Some(Duration::from_secs(4))));
         assert_eq!(outbox.take_due(at(5)).unwrap().number, 1);
         assert_eq!(outbox.take_due(at(6)).unwrap().number, far.number);
@@ -245,16 +254,16 @@ mod tests {
             let retry = Retry::After(Duration::from_secs(asked));
             let failed = outbox.failed(record(0, at(0)), "later", retry, at(100));
             assert!(!failed.given_up);
-            outbox.restore(failed);
+            outbox.reload(failed);
             assert_eq!(outbox.take_due(at(100)), Err(Some(Duration::from_secs(waits))), "{asked}");
         }
     }
 
     #[test]
-    fn those_due_first_come_first_and_too_many_are_given_up() {
+    fn records_come_by_due_time_and_too_many_are_given_up() {
         let mut outbox = Outbox::default();
         for (number, due) in [(0, 7), (1, 3), (2, 5)] {
-            outbox.restore(NotificationRecord { attempts: 9, ..record(number, at(due)) });
+            outbox.reload(NotificationRecord { attempts: 9, ..record(number, at(due)) });
         }
         let order: Vec<u32> = (0..3).map(|_| outbox.take_due(at(10)).unwrap().number).collect();
         assert_eq!(order, [1, 2, 0]);

@@ -1,5 +1,4 @@
-//! Reading what an attempt has written, wherever it is: in the memory of its worker, in the
-//! database, or in a file.
+//! Reading the output of an attempt: from the memory of its worker, the database or a file.
 
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -13,17 +12,17 @@ use crate::runner::output::{LiveOutput, StoredOutput};
 
 /// The output of one attempt.
 pub enum OutputReader {
-    /// Its worker is capturing it.
+    /// Its worker captures it.
     Live(Arc<LiveOutput>),
     /// It is in a file.
     File(StoredOutput),
-    /// It was small, and is here as a whole.
+    /// Small output, read as a whole.
     Whole(Vec<u8>),
 }
 
 impl OutputReader {
-    /// Bytes from `offset` on, counted as the vessel wrote them. Of a running attempt, waits up to
-    /// `wait` for more. The chunk begins after `offset` when bytes between were left out.
+    /// Bytes from `offset` on, counted after redaction. While the attempt runs, waits up to `wait` for
+    /// more. The chunk begins after `offset` when bytes between were left out.
     ///
     /// # Errors
     /// When the file cannot be read.
@@ -37,8 +36,8 @@ impl OutputReader {
 }
 
 impl Engine {
-    /// The output of an attempt, the latest by default; `None` when there is no such vessel run,
-    /// or it has no such attempt.
+    /// The output of an attempt, by default the latest one. `None` without such a vessel run or
+    /// attempt.
     pub fn output(&self, id: VesselRunId, attempt: Option<u32>) -> Option<OutputReader> {
         {
             let decisions = self.decisions();
@@ -53,11 +52,11 @@ impl Engine {
         };
         let is_gone = || !self.is_stored(id.run());
         if is_gone() {
-            // What is left of a run that is removed is nobody's to see.
+            // The sweeper is removing the run: its remaining rows are not shown.
             return None;
         }
         let Some(record) = record else {
-            // A vessel that has not been decided has no row, and has written nothing.
+            // An undecided vessel has no row and no output.
             let is_known = attempt.is_none() && self.is_vessel_run(id);
             return is_known.then(|| OutputReader::Whole(Vec::new()));
         };
@@ -72,7 +71,7 @@ impl Engine {
             }
             return Some(OutputReader::Whole(bytes));
         }
-        // An attempt that a crash has interrupted has no record of its output, but may have a file.
+        // An attempt that a crash has interrupted may have a file that its record does not name.
         match StoredOutput::open(&self.output_dir, id, record.attempt) {
             Ok(output) => Some(OutputReader::File(output)),
             Err(_) if is_gone() => None,

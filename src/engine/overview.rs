@@ -1,4 +1,4 @@
-//! How the server is doing, at a glance. Reads; decides nothing.
+//! Figures for the overview and the metrics. Reads only.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::model::retention::Retention;
 use crate::model::run::{RunRecord, VesselRunRecord};
 use crate::scheduler::Depth;
 
-/// What is to be done, and how much of it can be.
+/// The depth of the queue and its bounds.
 #[derive(Clone, Copy, Debug)]
 pub struct Load {
     pub depth: Depth,
@@ -18,18 +18,18 @@ pub struct Load {
     pub waiting_max: usize,
 }
 
-/// What an operator watches that is read when asked for.
+/// Figures that are computed on demand.
 #[derive(Clone, Copy, Debug)]
 pub struct Gauges {
-    /// How long the run has waited that was accepted first.
+    /// The age of the oldest waiting run.
     pub oldest_waiting_age: Option<Duration>,
     pub notifications_waiting: usize,
 }
 
-/// Bytes of the file system that the data directory is on.
+/// Bytes of the file system of the data directory.
 #[derive(Clone, Copy, Debug)]
 pub struct DiskSpace {
-    /// What our user may still write.
+    /// Bytes that the server's user may still write.
     pub free: u64,
     pub total: u64,
 }
@@ -49,7 +49,7 @@ impl Engine {
         }
     }
 
-    /// What is not counted all along.
+    /// Figures that are computed on demand.
     pub fn gauges(&self) -> Gauges {
         let oldest = self.decisions().queue.oldest_waiting();
         Gauges {
@@ -70,28 +70,28 @@ impl Engine {
         self.storage.runs_of_fleet_before(fleet, None).take(count).collect()
     }
 
-    /// Every attempt of a vessel run that is on record, oldest first. None when its run waits.
+    /// Every stored attempt of a vessel run, oldest first. Empty while its run waits.
     pub fn attempts(&self, id: VesselRunId) -> Vec<VesselRunRecord> {
         let latest = self.storage.vessel_run(id).map_or(0, |record| record.attempt);
         (1..=latest).filter_map(|attempt| self.storage.attempt(id, attempt)).collect()
     }
 
-    /// How much is kept of runs that have ended.
+    /// Number and bytes of the finished runs that are kept.
     pub fn history_size(&self) -> HistorySize {
         self.decisions().history.size()
     }
 
-    /// Which runs are kept of fleets that do not say so themselves.
+    /// How long finished runs are kept of fleets without a rule of their own.
     pub fn keep_runs(&self) -> Retention {
         self.settings.keep_runs
     }
 
-    /// What the database takes up; `None` when the system does not tell.
+    /// Bytes of the database; `None` if the system cannot tell.
     pub fn database_bytes(&self) -> Option<u64> {
         self.storage.bytes()
     }
 
-    /// The room where output is kept; `None` when the system does not tell.
+    /// The space on the file system of the output files; `None` if the system cannot tell.
     pub fn disk_space(&self) -> Option<DiskSpace> {
         let stat = rustix::fs::statvfs(&self.output_dir).ok()?;
         Some(DiskSpace {

@@ -1,25 +1,29 @@
-//! The pause of launching while the machine lacks what a start takes: room for work directories,
-//! descriptors, processes, memory. Runs wait meanwhile as they would for a free worker; nothing is
-//! counted against them, and nothing is written to the database until the machine has it again.
+//! The pause of launching while the machine lacks something that a start needs: disk space,
+//! descriptors, processes, memory. Runs wait as they would for a free worker. The pause counts against
+//! no run and is not stored.
 //!
-//! The first worker whose start fails so begins the pause, all of them undo their claims. The timer
-//! tries a start out, without a vessel, until that works.
+//! The first worker whose start fails for that reason begins the pause; every such worker undoes its
+//! claim. The timer makes trial starts, without a vessel, until one succeeds.
 
 use std::time::{Duration, Instant};
 
 use crate::engine::worker::Assignment;
 use crate::engine::{Decisions, Engine, Phase};
-use crate::model::limits::{LAUNCH_PAUSE_MAX, LAUNCH_PAUSE_MIN};
 use crate::model::run::shorten;
+
+/// The first pause of launching. Each further pause is twice as long, until a vessel starts.
+const LAUNCH_PAUSE_MIN: Duration = Duration::from_millis(250);
+/// The longest pause of launching.
+const LAUNCH_PAUSE_MAX: Duration = Duration::from_secs(10);
 
 /// A pause of launching.
 #[derive(Debug)]
 pub(super) struct Pause {
-    /// What the machine lacks, for a person.
+    /// What the machine lacks; text for a person.
     reason: String,
-    /// Bytes that the work directory takes whose vessel could not be started.
+    /// Bytes that the largest of the postponed work directories needs.
     bytes: u64,
-    /// When a start is tried out.
+    /// When the next trial start is due.
     check_at: Instant,
 }
 
@@ -27,14 +31,14 @@ pub(super) struct Pause {
 #[derive(Debug, Default)]
 pub(super) struct Launching {
     pause: Option<Pause>,
-    /// How long the next wait for a trial takes; zero after a vessel has started.
+    /// The wait before the last trial start; zero after a vessel has started.
     wait: Duration,
-    /// What a crashed server has left running is being ended.
+    /// Leftovers of a crashed server are being ended.
     awaits_leftovers: bool,
 }
 
 impl Launching {
-    /// Not before leftovers have ended, where `awaits_leftovers`.
+    /// With `awaits_leftovers`, no vessel starts before [`release`](Self::release).
     pub fn new(awaits_leftovers: bool) -> Self {
         Self { awaits_leftovers, ..Self::default() }
     }
@@ -62,13 +66,13 @@ impl Launching {
         self.wait = Duration::ZERO;
     }
 
-    /// When the next trial is due. Each wait is twice as long as the one before.
+    /// The time of the next trial start. Each wait is twice as long as the one before.
     fn next_check(&mut self) -> Instant {
         self.wait = (self.wait * 2).clamp(LAUNCH_PAUSE_MIN, LAUNCH_PAUSE_MAX);
         Instant::now() + self.wait
     }
 
-    /// Begins a pause, or adds to the one there is. Returns whether it is new.
+    /// Begins a pause, or extends the present one. Returns whether it is new.
     fn pause(&mut self, reason: String, bytes: u64) -> bool {
         if let Some(pause) = &mut self.pause {
             pause.bytes = pause.bytes.max(bytes);
@@ -81,28 +85,29 @@ impl Launching {
 }
 
 impl Engine {
-    /// Whether no vessel is started because the machine lacks what a start takes.
+    /// Whether launching is paused.
     pub fn is_paused(&self) -> bool {
         self.decisions().launching.is_paused()
     }
 
-    /// Why no vessel is started at the moment, for a person; `None` while they are.
+    /// Why launching is paused, for a person; `None` while it is not.
     pub fn paused_because(&self) -> Option<String> {
         self.decisions().launching.pause.as_ref().map(|pause| pause.reason.clone())
     }
 
-    /// What a run that waits to start waits for besides its turn.
+    /// The reason shown for a waiting run while launching is paused.
     pub(super) fn waiting_because(&self) -> Option<String> {
         let paused = self.paused_because()?;
-        Some(shorten(&format!("waits, for launching is paused: {paused}")))
+        Some(shorten(&format!("waits because launching is paused: {paused}")))
     }
 
-    /// Undoes the claim of a vessel that could not be started because the machine lacks what
-    /// `reason` says, and begins a pause. False when the vessel is to be settled instead.
+    /// Undoes the claim of a vessel that could not start because the machine lacks what `reason` says,
+    /// and begins a pause. False when the caller has to settle the attempt instead.
     pub(super) fn postpone(&self, assignment: &Assignment, reason: &str) -> bool {
         let claim = assignment.claim();
         let mut decisions = self.decisions();
         let Some(postponed) = decisions.queue.postpone(claim.vessel_run) else { return false };
+        decisions.take_stop_signal(claim.vessel_run);
         let is_new = decisions.launching.pause(reason.to_owned(), claim.run.payload.body_bytes);
         let ticket = self.storage.commit(postponed.changes);
         self.retries.notify_one();
@@ -110,17 +115,17 @@ impl Engine {
         ticket.wait();
         self.release(assignment);
         if postponed.is_waiting {
-            // What there is of its directory takes up room.
+            // A partial directory takes up space.
             self.launcher.wipe_directory(claim.run.id);
         }
         if is_new {
-            log::warn!(reason; "launching is paused, runs wait: the machine lacks what a start takes");
+            log::warn!(reason; "launching is paused, runs wait: the machine lacks something that a start needs");
             (self.on_pause)(Some(reason));
         }
         true
     }
 
-    /// Tries a start out, and ends the pause when that works: what the timer does when it is time.
+    /// Makes a trial start, and ends the pause if it succeeds.
     pub fn check_machine(&self) {
         let bytes = self.decisions().launching.pause.as_ref().map(|pause| pause.bytes);
         let Some(bytes) = bytes else { return };
@@ -144,7 +149,7 @@ impl Engine {
                     self.work.notify_all();
                 }
                 drop(decisions);
-                log::info!("launching goes on: the machine has what a start takes");
+                log::info!("launching goes on: the machine lacks nothing any more");
                 (self.on_pause)(None);
             }
             (_, None) => {}

@@ -1,24 +1,25 @@
-//! Replaying: a run once more, as a new run that names the one it repeats. Same body, headers, query
-//! and overrides, with the fleet as it is now; as a whole, or from one of its vessels on.
+//! Replays: a new run with the body, headers, query and overrides of an earlier one, and the fleet as
+//! it is now. A replay runs the whole fleet, or one vessel and the vessels downstream of it.
 
 use std::io;
 use std::sync::Arc;
 
-use crate::engine::intake::Arrival;
+use crate::engine::intake::NewRun;
 use crate::engine::runs::no_run;
-use crate::engine::{AcceptError, Engine, Refusal, RunView};
+use crate::engine::{AcceptError, Engine, EngineError, RunView};
 use crate::model::fleet::FleetVersion;
 use crate::model::graph::{Graph, Readiness};
 use crate::model::ids::RunId;
 use crate::model::name::find_by_name;
 use crate::model::overrides::Overrides;
 use crate::model::run::{Skip, Status, Trigger, VesselRunRecord};
+use crate::scheduler::graph_of;
 
-/// Why a run is not replayed. Nothing of the new one is kept.
+/// Why a run is not replayed. No part of the new run is kept.
 #[derive(Debug, thiserror::Error)]
 pub enum ReplayError {
     #[error(transparent)]
-    Refused(#[from] Refusal),
+    Refused(#[from] EngineError),
     #[error("what the run was sent cannot be read: {0}")]
     Damaged(String),
     #[error(transparent)]
@@ -26,13 +27,13 @@ pub enum ReplayError {
 }
 
 impl Engine {
-    /// Starts the run `id` once more, and returns the version and the id of the new run. The fleet
-    /// is taken as it is now, or, once deleted, as the run had it. With `from`, only that vessel
-    /// and what is downstream of it run; all others count as they ended in the run `id`.
+    /// Replays the run `id`. Returns the version and the id of the new run. The version is the
+    /// fleet's current one, or that of the run if the fleet is deleted. With `from`, only that vessel
+    /// and the vessels downstream of it run; the others count as they ended in the run `id`.
     ///
     /// # Errors
     /// When there is no such run, `from` is no vessel of the fleet or could not start, the stored
-    /// request is damaged, or no more runs can wait.
+    /// request is damaged, or the queue is full.
     pub fn replay(
         &self,
         id: RunId,
@@ -46,7 +47,7 @@ impl Engine {
         };
         let damaged = |why: String| match self.is_stored(id) {
             true => ReplayError::Damaged(why),
-            // It was kept no longer, and went while it was being read.
+            // The sweeper has removed the run meanwhile.
             false => no_run(id).into(),
         };
         let mut head = self.stored_request(run.id, run.payload).map_err(damaged)?.head;
@@ -54,16 +55,16 @@ impl Engine {
         if let Some(from) = from {
             take_over(&mut head.overrides, &version, &origin, from)?;
         }
-        let arrival = Arrival {
+        let new_run = NewRun {
             version: Arc::clone(&version),
             trigger: Trigger::Replay,
             head,
             replay_of: Some(id),
         };
         let length = run.payload.body_bytes;
-        // What was accepted once is accepted again, also when the limit is lower now.
+        // A body that was accepted is accepted again, even if the limit is lower now.
         let limit = self.settings.max_body_bytes.max(length);
-        let accepted = self.take_in(arrival, &mut self.body(run), Some(length), limit);
+        let accepted = self.accept_run(new_run, &mut self.body(run), Some(length), limit);
         match accepted {
             Ok(replay) => Ok((version, self.confirm(replay))),
             Err(AcceptError::Read(error)) => Err(damaged(error.to_string())),
@@ -76,28 +77,27 @@ impl Engine {
 }
 
 /// Lets every vessel that is neither `from` nor downstream of it count as it ended in `origin`.
-/// Vessels are the same when they have the same name; one that `origin` did not have is Incomplete.
+/// Vessels correspond by name. A vessel that `origin` does not have counts as Incomplete.
 fn take_over(
     overrides: &mut Overrides,
     version: &FleetVersion,
     origin: &RunView,
     from: &str,
-) -> Result<(), Refusal> {
+) -> Result<(), EngineError> {
     let definition = &version.definition;
     let first = definition.vessel_index(from).ok_or_else(|| {
-        Refusal::Invalid(format!(
+        EngineError::Invalid(format!(
             "from: the fleet has no vessel {from:?} in version {}",
             version.version
         ))
     })?;
     if !origin.run.status.is_final() {
-        return Err(Refusal::Conflict(format!(
+        return Err(EngineError::Conflict(format!(
             "the run {} has not ended; wait for its end or stop it, or replay the whole of it",
             origin.run.id
         )));
     }
-    // Checked when the version was saved.
-    let graph = Graph::new(definition.vessels.len(), &definition.paths).unwrap_or_default();
+    let graph = graph_of(version);
     let mut runs = vec![false; definition.vessels.len()];
     for vessel in graph.descendants(first).into_iter().chain([first]) {
         runs[vessel] = true;
@@ -114,7 +114,7 @@ fn take_over(
     };
     let ended = ends(&graph, &runs, |vessel| skip(vessel).status());
     check_start(version, first, &ended)?;
-    // Whoever names a vessel wants to see it run, also where an override had it skipped.
+    // The named vessel runs even if an override of the replayed run skips it.
     overrides.run_in_replay(from);
     for vessel in (0..definition.vessels.len()).filter(|vessel| !runs[*vessel]) {
         overrides.skip_in_replay(&definition.vessels[vessel].name, skip(vessel));
@@ -122,8 +122,8 @@ fn take_over(
     Ok(())
 }
 
-/// How each vessel ends that is not among those that run, if it counts as `counts` when its turn
-/// comes. What runs lies downstream of none of them.
+/// The final status of each vessel that does not run in the replay: `counts` if its paths lead to it,
+/// else Incomplete. No such vessel is downstream of one that runs.
 fn ends(graph: &Graph, runs: &[bool], counts: impl Fn(usize) -> Status) -> Vec<Option<Status>> {
     let mut ended = vec![None; graph.len()];
     loop {
@@ -140,12 +140,12 @@ fn ends(graph: &Graph, runs: &[bool], counts: impl Fn(usize) -> Status) -> Vec<O
     }
 }
 
-/// Refuses a replay in which the vessel it is to begin with would not start.
+/// Refuses a replay whose first vessel would not start.
 fn check_start(
     version: &FleetVersion,
     first: usize,
     ended: &[Option<Status>],
-) -> Result<(), Refusal> {
+) -> Result<(), EngineError> {
     let definition = &version.definition;
     let incoming = definition.paths.iter().filter(|path| usize::from(path.to) == first);
     for path in incoming {
@@ -153,7 +153,7 @@ fn check_start(
         let status = ended[from].unwrap_or(Status::Incomplete);
         if !path.condition.holds(status) {
             let name = |vessel: usize| &definition.vessels[vessel].name;
-            return Err(Refusal::Invalid(format!(
+            return Err(EngineError::Invalid(format!(
                 "from: {:?} would not start, because {:?} counts as {status} as in the replayed \
                  run; replay from a vessel further up",
                 name(first),

@@ -1,4 +1,4 @@
-//! The request that triggered a run, as it is stored: its head, then its body.
+//! The stored request of a run: its head, then its body.
 
 use std::io::Read;
 
@@ -8,8 +8,8 @@ use crate::model::request::RequestHead;
 use crate::model::run::PayloadSize;
 use crate::store::ChunkReader;
 
-/// A request whose head has been read. A body that lies in the same row as the end of the head, as
-/// most do, is not read from the database again.
+/// A stored request with its decoded head. A body in the same row as the end of the head is not read
+/// from the database again; most bodies are.
 pub(super) struct StoredRequest {
     pub head: RequestHead,
     payload: ChunkReader,
@@ -29,7 +29,7 @@ impl StoredRequest {
 }
 
 impl Engine {
-    /// The stored request of `run`, which is of this size.
+    /// The stored request of `run`, of this size.
     ///
     /// # Errors
     /// Why its head cannot be read.

@@ -1,38 +1,45 @@
-//! Removing the runs that are kept no longer: the sweeper's thread, and its steps.
+//! The sweeper removes runs that are kept no longer.
 //!
-//! A removal begins with one commit that takes away the run's row, its place in the indexes and in
-//! the history, and leaves a mark: from then on there is no such run. Files go next, then the other
-//! rows, in commits of a bounded size, and the mark with the last of them. A crash in between leaves
-//! the mark, and with it all that is needed to go on.
+//! 1. One commit removes the run's row, its index entries and its history entry, and adds a mark. From
+//!    then on there is no such run.
+//! 2. Files go next, then the other rows in commits of bounded size.
+//! 3. The mark goes with the last of them. After a crash, the mark tells the next server to continue.
 //!
-//! The sweeper waits for each of its commits, so that whoever accepts a run finds one of them before
-//! them at most.
+//! The sweeper waits for each of its commits, so that an accept waits for one of them at most.
 
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::engine::{Decisions, Engine, Phase, history};
 use crate::model::change::Change;
 use crate::model::clock::Timestamp;
 use crate::model::ids::{FleetId, RunId, VesselRunId};
-use crate::model::limits::{SWEEP_PAUSE, SWEEP_ROWS, SWEEP_RUNS};
 use crate::model::run::{OutputPlace, RunRecord};
 use crate::runner::output::{remove_output, sync_output_directory};
 use crate::store::Ticket;
 
-/// Changes that remove what is left of runs, gathered into commits.
+/// The pause of the sweeper after a removal: at a thousand runs per second the next step removes a
+/// thousand runs, and an idle server writes at most once per pause.
+const SWEEP_PAUSE: Duration = Duration::from_secs(1);
+/// Runs removed in one commit. Each is four rows.
+const SWEEP_RUNS: usize = 32;
+/// Rows in one commit of a removal: one or two milliseconds, the longest wait of an accept for the
+/// sweeper.
+const SWEEP_ROWS: u32 = 128;
+
+/// Changes that remove the remains of runs, gathered into commits.
 struct Sweep<'a> {
     engine: &'a Engine,
     changes: Vec<Change>,
-    /// What the changes touch.
+    /// Rows that `changes` touch.
     rows: u32,
     /// Output files have been removed since the directory was synced.
     has_removed_files: bool,
 }
 
 impl Decisions {
-    /// Enters a run into the history: it has ended, and nobody has to be told any more.
+    /// Enters a finished run without undelivered notifications into the history.
     pub(super) fn enter_history(&mut self, run: &RunRecord, now: Timestamp) -> Change {
         let entered = self.history.enter(run, now);
         self.sweep_is_due |= self.history.is_news(run.fleet_id);
@@ -44,7 +51,7 @@ impl Engine {
     /// Starts the sweeper. It ends once the engine drains.
     ///
     /// # Errors
-    /// When the thread is not to be had.
+    /// When the system has no thread for it.
     pub fn start_sweeper(self: &Arc<Self>) -> std::io::Result<JoinHandle<()>> {
         let engine = Arc::clone(self);
         thread::Builder::new().name("sweeper".into()).spawn(move || engine.sweep_when_due())
@@ -78,7 +85,7 @@ impl Engine {
         }
     }
 
-    /// Lets more fall due, so that it goes together.
+    /// Pauses the sweeper, so that more runs fall due and are removed together.
     fn pause_until(&self, end: Instant) {
         let mut decisions = self.decisions();
         loop {
@@ -91,22 +98,22 @@ impl Engine {
         }
     }
 
-    /// Lets the sweeper look again when something may be due earlier than it waits for.
+    /// Wakes the sweeper if a run may be due earlier than it waits for.
     pub(super) fn wake_sweeper(&self, decisions: &Decisions) {
         if decisions.sweep_is_due && decisions.sweeper_waits {
             self.sweeps.notify_one();
         }
     }
 
-    /// Fleets have changed, and perhaps how long their runs are kept.
+    /// Lets the sweeper read the rules of the fleets again.
     pub(super) fn keep_rules_changed(&self) {
         let mut decisions = self.decisions();
         decisions.sweep_is_due = true;
         self.wake_sweeper(&decisions);
     }
 
-    /// Removes the runs that are due by now, and what an earlier server has left of others: what the
-    /// sweeper does whenever it wakes. Returns whether there was anything.
+    /// Removes the runs that are due, and the remains that an earlier server has left. Returns whether
+    /// there were any. One step of the sweeper.
     pub fn sweep(&self) -> bool {
         self.decisions().sweep_is_due = false;
         let own_rules = self.catalog().keep_rules();
@@ -126,12 +133,12 @@ impl Engine {
         is_serving.then(|| decisions.history.due_fleet(self.clock.now())).flatten()
     }
 
-    /// Takes some runs of `fleet` away that are due.
+    /// Begins the removal of some due runs of `fleet`.
     fn begin_removals(&self, fleet: FleetId) {
         let oldest = || self.storage.history(fleet).take(SWEEP_RUNS).collect::<Vec<_>>();
         let mut found = oldest();
         if found.is_empty() {
-            // Its latest entries may be on their way to the disk.
+            // The entries may be on their way to the disk.
             self.storage.commit(Vec::new()).wait();
             found = oldest();
         }
@@ -147,7 +154,7 @@ impl Engine {
         });
     }
 
-    /// Gives entries that come from a clock which was ahead a time that is not after `now`.
+    /// Sets the times of entries to `now` that a clock ahead of time has left.
     fn set_history_right(&self, fleet: FleetId, now: Timestamp) {
         let mut ahead = history::set_right(self.storage.history(fleet), now);
         loop {
@@ -161,8 +168,8 @@ impl Engine {
         }
     }
 
-    /// Makes one commit of a removal durable, and rests for as long as that has taken: half of the
-    /// time nobody meets the sweeper.
+    /// Makes one commit of a removal durable, and pauses as long as that has taken: accepts have at
+    /// least half of the time without the sweeper.
     fn sweep_step(&self, commit: impl FnOnce() -> Ticket) {
         let began = Instant::now();
         let turn = self.slices.lock().unwrap_or_else(|_| super::poisoned());
@@ -172,7 +179,7 @@ impl Engine {
         thread::sleep(began.elapsed());
     }
 
-    /// Removes what is left of runs that are there no more.
+    /// Removes the remains of all marked runs.
     fn finish_removals(&self) -> bool {
         let mut has_removed = false;
         loop {
@@ -195,7 +202,7 @@ impl Engine {
 }
 
 impl Sweep<'_> {
-    /// Removes all that is left of `run`, and its mark at the end.
+    /// Removes the remains of `run`, its mark last.
     fn remove(&mut self, run: RunId) {
         let engine = self.engine;
         for (vessel_run, attempt, record) in engine.storage.attempts_of(run) {
@@ -217,7 +224,7 @@ impl Sweep<'_> {
         for record in engine.storage.notifications_of(run) {
             self.push(Change::RemoveNotification { run, number: record.number }, 1);
         }
-        // From the end on, so that the last chunk that is there tells how many are left.
+        // From the end, so that the last stored chunk tells how many remain after a crash.
         let mut end = engine.storage.payload_chunks(run).unwrap_or_else(|error| {
             log::error!(run:%, error:%; "a payload cannot be read");
             0

@@ -1,16 +1,19 @@
-//! Looking at runs, and stopping them.
+//! Listing, showing and stopping runs.
 
 use std::io::Read;
 
-use crate::engine::{Decisions, Engine, Refusal};
-use crate::model::change::Change;
+use crate::engine::{Engine, EngineError};
 use crate::model::clock::Timestamp;
 use crate::model::ids::{FleetId, RunId, VesselRunId};
-use crate::model::limits::{LIST_DEFAULT, RUN_IDS_SEARCHED_MAX, RUNS_SCANNED_MAX};
+use crate::model::limits::{LIST_DEFAULT, RUN_IDS_SEARCHED_MAX};
 use crate::model::request::RequestHead;
 use crate::model::run::{RunRecord, Status, Trigger, VesselRunRecord};
 use crate::runner::stop::Stop;
-use crate::scheduler::Stopped;
+use crate::scheduler::{Queue, Stopped};
+
+/// Runs read to fill one page of a filtered list: some tenths of a second. The page names the run
+/// at which the next one continues.
+const RUNS_SCANNED_MAX: usize = 50_000;
 
 /// A run with its vessels, in the order of its fleet version.
 #[derive(Clone, Debug)]
@@ -32,15 +35,15 @@ pub struct RunFilter {
     /// Older than this run.
     pub before: Option<RunId>,
     pub limit: usize,
-    /// How many are looked at to find that many.
+    /// How many runs are read to find that many.
     pub scanned_max: usize,
 }
 
-/// Runs that were looked for.
+/// One page of a list of runs.
 #[derive(Clone, Debug)]
 pub struct RunPage {
     pub runs: Vec<RunView>,
-    /// Where to go on when there may be more: the last run that was looked at.
+    /// The `before` of the next page, if there may be one: the last run that was read.
     pub next_before: Option<RunId>,
 }
 
@@ -69,7 +72,7 @@ impl RunFilter {
 }
 
 impl Engine {
-    /// The runs that `filter` lets through, newest first, as they are on the disk.
+    /// The runs that `filter` matches, newest first, as they are on the disk.
     pub fn runs(&self, filter: &RunFilter) -> RunPage {
         let before = filter.before;
         let runs: Box<dyn Iterator<Item = RunRecord>> = match filter.fleet {
@@ -107,7 +110,7 @@ impl Engine {
     }
 
     /// Up to `limit` runs whose id begins or ends with `fragment`, newest first, and whether all runs
-    /// were searched: it is but the newest [`RUN_IDS_SEARCHED_MAX`] of them.
+    /// were searched. At most [`RUN_IDS_SEARCHED_MAX`] are.
     pub fn find_runs(&self, fragment: &str, limit: usize) -> (Vec<RunId>, bool) {
         let fragment = fragment.to_ascii_lowercase();
         let matches = |id: &RunId| {
@@ -120,7 +123,7 @@ impl Engine {
         (found, searched < RUN_IDS_SEARCHED_MAX)
     }
 
-    /// What came with the request that triggered the run.
+    /// The head of the request that triggered the run.
     pub fn request_head(&self, run: &RunRecord) -> RequestHead {
         let request = self.stored_request(run.id, run.payload);
         request.map(|request| request.head).unwrap_or_else(|error| {
@@ -137,77 +140,82 @@ impl Engine {
         Box::new(self.storage.payload(run.id, payload.head_bytes.into(), payload.body_bytes))
     }
 
-    /// Stops a run. Of one that has ended, nothing changes.
+    /// Stops a run, and returns it as it is then. A run that has ended stays as it is.
     ///
     /// # Errors
     /// When there is none of this id.
-    pub fn stop_run(&self, id: RunId) -> Result<RunView, Refusal> {
+    pub fn stop_run(&self, id: RunId) -> Result<RunView, EngineError> {
         let run = self.storage.run(id).ok_or_else(|| no_run(id))?;
-        self.stop(id, |decisions, now| {
-            decisions.queue.stop_run(id, run.fleet_id, run.sequence, now).unwrap_or_default()
-        })
+        self.stop(id, |queue, now| queue.stop_run(id, run.fleet_id, run.sequence, now))
     }
 
-    /// Stops a vessel of a run, and everything downstream of it. Of one that has ended, nothing
-    /// changes.
+    /// Stops a vessel of a run and every vessel downstream of it, and returns the run as it is then.
+    /// A vessel that has ended stays as it is.
     ///
     /// # Errors
     /// When there is none of this id, or its run waits to start.
-    pub fn stop_vessel_run(&self, id: VesselRunId) -> Result<RunView, Refusal> {
-        let run = id.run();
-        let no_vessel_run = || Refusal::NotFound(format!("there is no vessel run {id}"));
-        let view = self.run(run).ok_or_else(no_vessel_run)?;
-        if id.vessel().is_none_or(|vessel| vessel >= view.vessels.len()) {
+    pub fn stop_vessel_run(&self, id: VesselRunId) -> Result<RunView, EngineError> {
+        let no_vessel_run = || EngineError::NotFound(format!("there is no vessel run {id}"));
+        let run = self.storage.run(id.run()).ok_or_else(no_vessel_run)?;
+        let vessels = self.version_of(&run).map_or(0, |it| it.definition.vessels.len());
+        if id.vessel().is_none_or(|vessel| vessel >= vessels) {
             return Err(no_vessel_run());
         }
-        if view.run.status == Status::Scheduled {
-            return Err(Refusal::Conflict(format!(
-                "the run {run} has not started; stop the run instead"
+        if run.status == Status::Scheduled {
+            return Err(EngineError::Conflict(format!(
+                "the run {} has not started; stop the run instead",
+                run.id
             )));
         }
-        self.stop(run, |decisions, now| {
-            decisions.queue.stop_vessel_run(id, now).unwrap_or_default()
-        })
+        self.stop(run.id, |queue, now| queue.stop_vessel_run(id, now))
     }
 
     fn stop(
         &self,
         run: RunId,
-        decide: impl FnOnce(&mut Decisions, Timestamp) -> Stopped,
-    ) -> Result<RunView, Refusal> {
+        decide: impl FnOnce(&mut Queue, Timestamp) -> Option<Stopped>,
+    ) -> Result<RunView, EngineError> {
+        // 1. Decide which vessels are Terminated and which running ones are to end.
         let mut decisions = self.decisions();
-        let stopped = decide(&mut decisions, self.clock.now());
-        for vessel_run in &stopped.signal {
-            if let Some(running) = decisions.running.get(vessel_run) {
-                running.stop.raise(Stop::Requested);
-            }
-        }
-        let mut changes: Vec<Change> = stopped.changes;
+        let decided = decide(&mut decisions.queue, self.clock.now());
+        let Stopped { mut changes, signal, ended } = decided.unwrap_or_default();
         let notifications = self.note_ends(&mut decisions, &mut changes);
-        let ticket = (!changes.is_empty()).then(|| self.storage.commit(changes));
+        // 2. Make the decision durable. Without changes an earlier stop may be on its way to the disk.
+        let is_decided = !changes.is_empty() || !signal.is_empty();
+        let ticket = is_decided.then(|| self.storage.commit(changes));
         // The end of one run may let another of its fleet start.
-        if decisions.queue.has_claimable() {
+        if decisions.can_claim() {
             self.work.notify_one();
         }
         drop(decisions);
         if let Some(ticket) = ticket {
             ticket.wait();
         }
+        // 3. Signal the vessels: a crash from here on cannot take the stop back. A vessel whose end
+        // was decided meanwhile has no signal any more.
+        let decisions = self.decisions();
+        for running in signal.iter().filter_map(|vessel_run| decisions.running.get(vessel_run)) {
+            if let Some(stop) = &running.stop {
+                stop.raise(Stop::Requested);
+            }
+        }
+        drop(decisions);
+        // 4. The rest follows the durable decision.
         self.hand_over(notifications);
-        if let Some(ended) = &stopped.ended {
+        if let Some(ended) = &ended {
             self.run_ended(ended);
         }
         self.run(run).ok_or_else(|| no_run(run))
     }
 
-    /// Whether there is a run of this id. Whoever has read more of a run than its row asks afterwards
-    /// when it matters: a run that is kept no longer may go meanwhile.
+    /// Whether there is a run of this id. A reader of more rows of a run asks afterwards: the sweeper
+    /// may remove the run meanwhile.
     pub fn is_stored(&self, id: RunId) -> bool {
         self.storage.run(id).is_some()
     }
 
-    /// Whether the run has gone while its vessels were being read: those of one that has ended are
-    /// all decided.
+    /// Whether the run was removed while its vessels were read: a finished run has no undecided
+    /// vessel.
     fn is_torn(&self, view: &RunView) -> bool {
         let is_undecided = |vessel: &VesselRunRecord| !vessel.status.is_final();
         view.run.status.is_final()
@@ -215,7 +223,7 @@ impl Engine {
             && !self.is_stored(view.run.id)
     }
 
-    /// A run with every vessel of its version: those without a row wait to be decided.
+    /// A run with every vessel of its version. A vessel without a row is Scheduled.
     fn view(&self, mut run: RunRecord) -> RunView {
         if run.status == Status::Scheduled && run.reason.is_none() {
             run.reason = self.waiting_because();
@@ -236,6 +244,6 @@ impl Engine {
     }
 }
 
-pub(super) fn no_run(id: RunId) -> Refusal {
-    Refusal::NotFound(format!("there is no run {id}"))
+pub(super) fn no_run(id: RunId) -> EngineError {
+    EngineError::NotFound(format!("there is no run {id}"))
 }

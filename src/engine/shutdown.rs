@@ -1,6 +1,6 @@
-//! Stopping in order: first nothing more is claimed, while runs are still accepted and running
-//! vessels may finish; then what still runs is ended and left to the next server; then nothing
-//! more is accepted, and the last commit says that it was an orderly stop.
+//! The orderly stop. 1. Workers claim nothing more; runs are still accepted, and running vessels may
+//! finish. 2. Vessels that still run are ended, for the next server to resume. 3. No run is accepted
+//! any more. 4. The last commit records the orderly stop.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use crate::model::change::{Change, ServerRecord};
 use crate::runner::stop::Stop;
 
 impl Engine {
-    /// Stops claiming. Workers end with what they are running.
+    /// Stops claiming. Each worker ends after its present attempt.
     pub fn drain(&self) {
         let mut decisions = self.decisions();
         decisions.phase = decisions.phase.max(Phase::Draining);
@@ -19,7 +19,7 @@ impl Engine {
         self.sweeps.notify_all();
     }
 
-    /// Waits up to `timeout` for the vessels that are running. Returns how many still are.
+    /// Waits up to `timeout` for the running vessels. Returns how many still run.
     pub fn await_idle(&self, timeout: Duration) -> usize {
         let deadline = Instant::now() + timeout;
         let mut decisions = self.decisions();
@@ -33,20 +33,21 @@ impl Engine {
         }
     }
 
-    /// Ends the vessels that are running, unsettled: the next server resumes them.
+    /// Ends the running vessels without settling them: the next server resumes them.
     pub fn abandon_running(&self) {
-        for running in self.decisions().running.values() {
-            running.stop.raise(Stop::Abandon);
+        let decisions = self.decisions();
+        for stop in decisions.running.values().filter_map(|running| running.stop.as_ref()) {
+            stop.raise(Stop::Abandon);
         }
     }
 
-    /// Accepts nothing more.
+    /// Stops accepting runs and delivering notifications.
     pub fn close(&self) {
         self.decisions().phase = Phase::Closed;
         self.close_outbox();
     }
 
-    /// Records that the server has stopped in order: the last commit.
+    /// Records the orderly stop. The last commit.
     pub fn record_clean_stop(&self) {
         let server = ServerRecord { stopped_cleanly: true, ..self.server.clone() };
         self.storage.commit(vec![Change::PutServer(server)]).wait();

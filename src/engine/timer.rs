@@ -1,58 +1,72 @@
-//! The timer: wakes when the next retry falls due, or a start is to be tried out in a pause of
-//! launching, and at no other time.
+//! The timer wakes when the next retry falls due or the next trial start of a launching pause, and at
+//! no other time.
 
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
-use crate::engine::{Decisions, Engine, Phase};
+use crate::engine::{Engine, Phase};
 use crate::model::clock::Timestamp;
 
 impl Engine {
     /// Starts the timer. It ends once the engine drains.
     ///
     /// # Errors
-    /// When the thread is not to be had.
+    /// When the system has no thread for it.
     pub fn start_timer(self: &Arc<Self>) -> std::io::Result<JoinHandle<()>> {
         let engine = Arc::clone(self);
-        thread::Builder::new().name("timer".into()).spawn(move || engine.fire_retries())
+        thread::Builder::new().name("timer".into()).spawn(move || engine.run_timer())
     }
 
-    /// Lets the retries that are due by now be claimed: what the timer does whenever it wakes.
-    pub fn fire_due_retries(&self) {
-        self.fire(&mut self.decisions());
+    /// What the timer does. The simulation takes the steps 1 and 2 one at a time.
+    fn run_timer(&self) {
+        loop {
+            // 1. Try a start out, when a pause of launching has lasted long enough.
+            if self.trial_is_due() {
+                self.check_machine();
+            }
+            // 2. Let due retries be claimed.
+            let now = self.fire_due_retries();
+            // 3. Wait for the next retry or trial.
+            if !self.await_next_due(now) {
+                return;
+            }
+        }
     }
 
-    /// Returns the time by which it judged.
-    fn fire(&self, decisions: &mut Decisions) -> Timestamp {
+    /// Lets the retries that are due be claimed. Returns the time by which it judged.
+    pub fn fire_due_retries(&self) -> Timestamp {
+        let mut decisions = self.decisions();
         let now = self.clock.now();
         decisions.queue.fire_due(now);
-        if decisions.queue.has_claimable() {
+        if decisions.can_claim() {
             self.work.notify_one();
         }
         now
     }
 
-    fn fire_retries(&self) {
-        let mut decisions = self.decisions();
-        while decisions.phase == Phase::Serving {
-            let check_at = decisions.launching.check_at();
-            if check_at.is_some_and(|at| at <= Instant::now()) {
-                drop(decisions);
-                self.check_machine();
-                decisions = self.decisions();
-                continue;
-            }
-            let now = self.fire(&mut decisions);
-            let retry = decisions.queue.next_due().map(|due| due.since(now));
-            let check = check_at.map(|at| at.saturating_duration_since(Instant::now()));
-            decisions = match retry.into_iter().chain(check).min() {
-                Some(wait) => {
-                    let waited = self.retries.wait_timeout(decisions, wait);
-                    waited.unwrap_or_else(|_| super::poisoned()).0
-                }
-                None => self.retries.wait(decisions).unwrap_or_else(|_| super::poisoned()),
-            };
+    fn trial_is_due(&self) -> bool {
+        self.decisions().launching.check_at().is_some_and(|at| at <= Instant::now())
+    }
+
+    /// Waits until a retry or a trial start is due, or one of them has changed; false once the engine
+    /// drains. A wait is counted from `now`, when the due times were last compared with the clock: a
+    /// clock that steps back afterwards does not prolong it.
+    fn await_next_due(&self, now: Timestamp) -> bool {
+        let decisions = self.decisions();
+        if decisions.phase != Phase::Serving {
+            return false;
         }
+        let retry = decisions.queue.next_due().map(|due| due.since(now));
+        let trial = decisions.launching.check_at();
+        let trial = trial.map(|at| at.saturating_duration_since(Instant::now()));
+        let decisions = match retry.into_iter().chain(trial).min() {
+            Some(wait) => {
+                let waited = self.retries.wait_timeout(decisions, wait);
+                waited.unwrap_or_else(|_| super::poisoned()).0
+            }
+            None => self.retries.wait(decisions).unwrap_or_else(|_| super::poisoned()),
+        };
+        decisions.phase == Phase::Serving
     }
 }

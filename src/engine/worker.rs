@@ -1,81 +1,36 @@
-//! The workers: each takes a vessel from the queue, runs it to its end, settles it, and takes the
-//! next in the same commit.
+//! The workers. Each claims a vessel, runs an attempt of it ([`attempt`](super::attempt)) and settles
+//! the attempt. A settle claims the worker's next vessel in the same commit.
 
-use std::io::Read;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, MutexGuard};
 use std::thread::{self, JoinHandle};
-use std::time::Instant;
 
-use crate::engine::environment::{Surroundings, environment, own_variables};
-use crate::engine::request::StoredRequest;
-use crate::engine::{AttemptEnd, Decisions, Engine, Phase, Running};
+use crate::engine::{
+    AttemptEnd, AttemptOutcome, Decisions, Engine, FinishedAttempt, Phase, Running,
+};
 use crate::model::change::Change;
-use crate::model::fleet::Delivery;
-use crate::model::limits::ARGUMENT_BYTES_MAX;
+use crate::model::ids::VesselRunId;
 use crate::model::run::{End, OutputPlace, OutputRecord, RunRecord};
 use crate::runner::output::{CapturedOutput, Kept, LiveOutput};
-use crate::runner::shortage::Shortage;
 use crate::runner::stop::StopSignal;
-use crate::runner::{Ended, HowEnded, Launch, Payload};
 use crate::scheduler::Claim;
 use crate::store::COMMIT_SIBLINGS;
 
-/// A vessel that a worker is to run: durable, and known to those who stop and follow.
+/// A claimed vessel. The claim is durable, and the attempt can be stopped and followed.
 pub struct Assignment {
     claim: Claim,
     output: Arc<LiveOutput>,
 }
 
 impl Assignment {
-    /// What was claimed.
+    /// The claim of the scheduler.
     pub fn claim(&self) -> &Claim {
         &self.claim
     }
-}
 
-/// How an attempt came out.
-#[derive(Debug)]
-pub struct Outcome {
-    pub how: HowItWent,
-    pub output: CapturedOutput,
-}
-
-/// What has become of an attempt.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum HowItWent {
-    Ended(End),
-    /// The stopping server has ended it before its time.
-    Abandoned,
-    /// It has not started: the machine lacks what this says.
-    Postponed(String),
-}
-
-impl Outcome {
-    /// Nothing was started; `line` is all that the vessel's log says.
-    fn without_start(assignment: &Assignment, end: End, line: &str) -> Self {
-        assignment.output.append_line(line);
-        Self { how: HowItWent::Ended(end), output: assignment.output.capture() }
-    }
-}
-
-impl From<Ended> for Outcome {
-    fn from(ended: Ended) -> Self {
-        let end = match ended.how {
-            HowEnded::Exited(code) => End::Exited(code),
-            HowEnded::Signaled(signal) => End::Signaled(signal),
-            HowEnded::OutOfMemory { exit_code } => End::OutOfMemory { exit_code },
-            HowEnded::CutOff => End::CutOff,
-            HowEnded::NotStarted(why) => End::NotStarted(why),
-            HowEnded::Abandoned => {
-                return Self { how: HowItWent::Abandoned, output: ended.output };
-            }
-            HowEnded::Postponed(shortage) => {
-                let how = HowItWent::Postponed(shortage.reason);
-                return Self { how, output: ended.output };
-            }
-        };
-        Self { how: HowItWent::Ended(end), output: ended.output }
+    /// The output that the attempt writes.
+    pub(super) fn output(&self) -> &LiveOutput {
+        &self.output
     }
 }
 
@@ -83,7 +38,7 @@ impl Engine {
     /// Starts the workers. They end once the engine drains.
     ///
     /// # Errors
-    /// When a thread or a descriptor is not to be had.
+    /// When the system has no thread or descriptor for them.
     pub fn start_workers(self: &Arc<Self>) -> std::io::Result<Vec<JoinHandle<()>>> {
         (0..self.settings.workers)
             .map(|number| {
@@ -95,222 +50,111 @@ impl Engine {
             .collect()
     }
 
+    /// What a worker does. The simulation takes the steps 2 to 4 one at a time.
     fn work(&self, stop: &Arc<StopSignal>) {
-        let mut assigned = self.await_assignment(stop);
-        while let Some(assignment) = assigned {
-            let outcome = self.execute(&assignment, stop);
-            let next = self.settle(&assignment, outcome, stop);
-            assigned = next.or_else(|| self.await_assignment(stop));
+        // 1. Wait until a vessel can be claimed.
+        while self.await_claimable() {
+            // 2. Claim it, unless another worker was faster.
+            let mut assigned = self.claim(stop);
+            while let Some(assignment) = assigned {
+                // 3. Run the attempt to its end.
+                let finished = self.execute(&assignment, stop);
+                // 4. Settle it, and claim the next vessel in the same commit.
+                assigned = self.settle(&assignment, finished, stop);
+            }
         }
     }
 
-    /// Waits for something to claim; `None` once the engine drains.
-    fn await_assignment(&self, stop: &Arc<StopSignal>) -> Option<Assignment> {
+    /// Waits until a vessel can be claimed; false once the engine drains.
+    fn await_claimable(&self) -> bool {
         let mut decisions = self.decisions();
-        while decisions.phase == Phase::Serving {
-            decisions = match self.assign(decisions, stop) {
-                Ok(assignment) => return Some(assignment),
-                Err(decisions) => self.work.wait(decisions).unwrap_or_else(|_| super::poisoned()),
-            };
+        while decisions.phase == Phase::Serving && !decisions.can_claim() {
+            decisions = self.work.wait(decisions).unwrap_or_else(|_| super::poisoned());
         }
-        None
+        decisions.phase == Phase::Serving
     }
 
-    /// Claims a vessel durably, if one can be had at once. With [`execute`](Self::execute) and
-    /// [`settle`](Self::settle) this is all that a worker does, one step at a time.
-    pub fn try_claim(&self, stop: &Arc<StopSignal>) -> Option<Assignment> {
-        let decisions = self.decisions();
-        if decisions.phase != Phase::Serving {
-            return None;
-        }
-        self.assign(decisions, stop).ok()
-    }
-
-    /// Claims a vessel and waits until that is durable; gives the lock back when there is none.
-    fn assign<'a>(
-        &self,
-        mut decisions: MutexGuard<'a, Decisions>,
-        stop: &Arc<StopSignal>,
-    ) -> Result<Assignment, MutexGuard<'a, Decisions>> {
+    /// Claims a vessel, if there is one, and waits until the claim is durable. `stop` is the worker's
+    /// own signal, by which its attempt is stopped.
+    pub fn claim(&self, stop: &Arc<StopSignal>) -> Option<Assignment> {
         let mut changes = Vec::new();
-        let Some(assignment) = self.claim(&mut decisions, stop, &mut changes) else {
-            return Err(decisions);
-        };
+        let mut decisions = self.decisions();
+        let assignment = self.claim_next(&mut decisions, stop, &mut changes)?;
         let ticket = self.storage.commit(changes);
         drop(decisions);
         ticket.wait();
-        Ok(assignment)
+        Some(assignment)
     }
 
-    /// Claims a vessel, and wakes a fellow when there is more.
-    fn claim(
+    /// Decides on a claim, and wakes another worker when there is more to claim.
+    fn claim_next(
         &self,
         decisions: &mut Decisions,
         stop: &Arc<StopSignal>,
         changes: &mut Vec<Change>,
     ) -> Option<Assignment> {
-        if decisions.launching.is_held() {
+        if !decisions.can_claim() {
             return None;
         }
         let (claim, claimed) = decisions.queue.claim(self.clock.now())?;
         changes.extend(claimed);
         stop.reset();
         let output = Arc::new(LiveOutput::default());
-        let running =
-            Running { attempt: claim.attempt, stop: Arc::clone(stop), output: Arc::clone(&output) };
+        let running = Running {
+            attempt: claim.attempt,
+            stop: Some(Arc::clone(stop)),
+            output: Arc::clone(&output),
+        };
         decisions.running.insert(claim.vessel_run, running);
-        if decisions.queue.has_claimable() {
+        if decisions.can_claim() {
             self.work.notify_one();
         }
         Some(Assignment { claim, output })
     }
 
-    /// Runs an attempt to its end. Where it could not be started, the machine may be to blame.
-    pub fn execute(&self, assignment: &Assignment, stop: &StopSignal) -> Outcome {
-        let mut outcome = self.attempt(assignment, stop);
-        let has_failed = matches!(outcome.how, HowItWent::Ended(End::NotStarted(_)));
-        if has_failed
-            && stop.raised().is_none()
-            && let Some(reason) = self.launcher.shortage(0)
-        {
-            outcome.how = HowItWent::Postponed(reason);
-        }
-        outcome
-    }
-
-    fn attempt(&self, assignment: &Assignment, stop: &StopSignal) -> Outcome {
-        let claim = &assignment.claim;
-        let vessel = &claim.version.definition.vessels[claim.vessel];
-        let request = match self.stored_request(claim.run.id, claim.run.payload) {
-            Ok(request) => request,
-            Err(error) => {
-                let why = format!("the stored request cannot be read: {error}");
-                let line = format!("boathook: {why}");
-                return Outcome::without_start(assignment, End::NotStarted(why), &line);
-            }
-        };
-        let head = &request.head;
-        if let Some(skip) = head.overrides.of(&vessel.name).and_then(|vessel| vessel.skip) {
-            return Outcome::without_start(assignment, End::Skipped(skip), skip.log_line());
-        }
-        let own = match self.secrets.resolve(&own_variables(vessel, head)) {
-            Ok(own) => own,
-            Err(why) => {
-                let line = format!("boathook: {why}");
-                return Outcome::without_start(assignment, End::NotStarted(why), &line);
-            }
-        };
-        let headers_json = (!head.headers.is_empty())
-            .then(|| serde_json::to_string(&head.headers).unwrap_or_default());
-        let payload = StoredPayload { request: &request, headers_json: headers_json.as_deref() };
-        let environment = self.environment(claim, &payload, &own.variables);
-        let notices: Vec<String> = claim.notice.iter().cloned().collect();
-        let launch = Launch {
-            run: claim.run.id,
-            vessel_run: claim.vessel_run,
-            attempt: claim.attempt,
-            program: &vessel.program,
-            working_directory: vessel.working_directory.as_deref(),
-            user: claim.version.definition.user.as_deref(),
-            confinement: &vessel.confinement,
-            environment: &environment,
-            secrets: &own.secrets,
-            payload: &payload,
-            runtime_cutoff: vessel.guardrails.runtime_cutoff,
-            expects_directory: claim.expects_directory,
-            notices: &notices,
-        };
-        let begun = Instant::now();
-        self.at_work.fetch_add(1, Ordering::Relaxed);
-        let ended = self.launcher.launch(&launch, stop, &assignment.output);
-        self.at_work.fetch_sub(1, Ordering::Relaxed);
-        let has_run = !matches!(
-            ended.how,
-            HowEnded::NotStarted(_) | HowEnded::Abandoned | HowEnded::Postponed(_)
-        );
-        if has_run {
-            self.instruments.running.observe_duration(begun.elapsed());
-        }
-        let delivery = claim.version.definition.delivery;
-        match ended {
-            // It may have done something before it was killed.
-            Ended { how: HowEnded::Postponed(Shortage { reason, has_started: true }), output }
-                if delivery == Delivery::AtMostOnce =>
-            {
-                Outcome { how: HowItWent::Ended(End::NotStarted(reason)), output }
-            }
-            ended => Outcome::from(ended),
-        }
-    }
-
-    fn environment(
-        &self,
-        claim: &Claim,
-        payload: &StoredPayload<'_>,
-        own: &[(String, String)],
-    ) -> Vec<(String, String)> {
-        let body_text = payload.body_text();
-        let directory = self.launcher.directory(claim.run.id);
-        let catalog = self.catalog();
-        let project = catalog.project(claim.version.project_id);
-        environment(&Surroundings {
-            organization: &catalog.organization,
-            // A project cannot be deleted while it has fleets, but its fleets can while they run.
-            project: project.unwrap_or(&catalog.no_project),
-            instance: self.server.instance,
-            user: claim.version.definition.user.as_deref().unwrap_or(&self.user),
-            claim,
-            head: &payload.request.head,
-            body_text: body_text.as_deref(),
-            headers_json: payload.headers_json,
-            work_directory: &directory.to_string_lossy(),
-            own,
-        })
-    }
-
-    /// Records the end of an attempt and claims the next in the same commit. What was abandoned is
-    /// left to the next server.
+    /// Records the end of an attempt and claims the worker's next vessel in the same commit.
     pub fn settle(
         &self,
         assignment: &Assignment,
-        outcome: Outcome,
+        finished: FinishedAttempt,
         stop: &Arc<StopSignal>,
     ) -> Option<Assignment> {
         let claim = &assignment.claim;
-        let end = match outcome.how {
-            HowItWent::Ended(end) => end,
-            HowItWent::Abandoned => {
-                self.abandon(assignment, outcome.output);
+        let end = match finished.outcome {
+            AttemptOutcome::Ended(end) => end,
+            AttemptOutcome::Abandoned => {
+                self.abandon(assignment, finished.output);
                 return None;
             }
-            HowItWent::Postponed(reason) if self.postpone(assignment, &reason) => return None,
-            HowItWent::Postponed(reason) => End::NotStarted(reason),
+            AttemptOutcome::Postponed(reason) if self.postpone(assignment, &reason) => return None,
+            // A stop was requested meanwhile: the attempt ends with it.
+            AttemptOutcome::Postponed(reason) => End::NotStarted(reason),
         };
-        let output = outcome.output;
-        let (output, mut changes) = output_changes(claim, output);
+        let (output, mut changes) = output_changes(claim, finished.output);
+        // 1. Decide what follows: a retry, the vessels downstream, the end of the run.
         let mut decisions = self.decisions();
         let due_before = decisions.queue.next_due();
         if !matches!(end, End::NotStarted(_) | End::Skipped(_)) {
             decisions.launching.started();
         }
         let settled = decisions.queue.settle(claim.vessel_run, &end, output, self.clock.now());
+        decisions.take_stop_signal(claim.vessel_run);
         changes.extend(settled.changes);
         let notifications = self.note_ends(&mut decisions, &mut changes);
         if decisions.queue.next_due() != due_before {
             self.retries.notify_one();
         }
-        let mut next = None;
-        if decisions.phase == Phase::Serving {
-            next = self.claim(&mut decisions, stop, &mut changes);
-        }
-        // Where enough others are at work, some may well end soon.
-        let ticket = match self.at_work.load(Ordering::Relaxed) + 1 >= COMMIT_SIBLINGS {
+        // 2. Claim the next vessel.
+        let next = self.claim_next(&mut decisions, stop, &mut changes);
+        // 3. Make both durable. The commit may be delayed while enough attempts run that may share it.
+        let ticket = match self.attempts_running.load(Ordering::Relaxed) + 1 >= COMMIT_SIBLINGS {
             true => self.storage.commit_delayed(changes),
             false => self.storage.commit(changes),
         };
         drop(decisions);
         ticket.wait();
-        self.instruments.attempts.count(AttemptEnd::from(&end));
+        // 4. The rest follows the durable end.
+        self.metrics.attempts.count(AttemptEnd::from(&end));
         self.release(assignment);
         self.hand_over(notifications);
         if let Some(run) = settled.ended {
@@ -319,11 +163,12 @@ impl Engine {
         next
     }
 
-    /// Leaves an attempt for the next server, with what it has written so far.
+    /// Leaves an attempt to the next server, with the output that it has written.
     fn abandon(&self, assignment: &Assignment, output: CapturedOutput) {
         let claim = &assignment.claim;
         let (output, mut changes) = output_changes(claim, output);
         let mut decisions = self.decisions();
+        decisions.take_stop_signal(claim.vessel_run);
         changes.extend(decisions.queue.abandon(claim.vessel_run, output));
         let ticket = self.storage.commit(changes);
         drop(decisions);
@@ -331,12 +176,14 @@ impl Engine {
         self.release(assignment);
     }
 
-    /// The end of the attempt is durable: readers find it in the database from now on.
+    /// Lets readers find a settled attempt in the database: its end is durable.
     pub(super) fn release(&self, assignment: &Assignment) {
-        let claim = &assignment.claim;
+        let vessel_run = assignment.claim.vessel_run;
         let mut decisions = self.decisions();
-        if decisions.running.get(&claim.vessel_run).is_some_and(|it| it.attempt == claim.attempt) {
-            decisions.running.remove(&claim.vessel_run);
+        // The vessel's next attempt may have its entry already.
+        let is_this = |it: &Running| Arc::ptr_eq(&it.output, &assignment.output);
+        if decisions.running.get(&vessel_run).is_some_and(is_this) {
+            decisions.running.remove(&vessel_run);
         }
         if decisions.phase != Phase::Serving {
             self.idle.notify_all();
@@ -345,7 +192,7 @@ impl Engine {
         assignment.output.finish();
     }
 
-    /// A run has ended, durably.
+    /// Follows the durable end of a run: removes its work directory, counts and logs it.
     pub(super) fn run_ended(&self, run: &RunRecord) {
         if !self.settings.keep_workdir.keeps(run.status) {
             self.launcher.wipe_directory(run.id);
@@ -355,7 +202,7 @@ impl Engine {
 
     /// Counts and logs the end of a run.
     pub(super) fn note_end(&self, run: &RunRecord) {
-        self.instruments.ended.count(run.status);
+        self.metrics.ended.count(run.status);
         let (id, fleet, status) = (run.id, run.fleet_name.as_str(), run.status);
         match &run.reason {
             None => log::info!(run:% = id, fleet, status:%; "run ended"),
@@ -364,7 +211,24 @@ impl Engine {
     }
 }
 
-/// The record of captured output, and what it adds to the settle's commit.
+impl Decisions {
+    /// Whether a vessel can be claimed now.
+    pub(super) fn can_claim(&self) -> bool {
+        self.phase == Phase::Serving && !self.launching.is_held() && self.queue.has_claimable()
+    }
+
+    /// Detaches the worker's stop signal from an attempt that is decided: the worker's next attempt
+    /// uses the same signal, and a late stop of this one must not reach it.
+    pub(super) fn take_stop_signal(&mut self, vessel_run: VesselRunId) {
+        let running = self.running.get_mut(&vessel_run);
+        debug_assert!(running.is_some(), "{vessel_run} is settled without an entry");
+        if let Some(running) = running {
+            running.stop = None;
+        }
+    }
+}
+
+/// The record of captured output, and the changes that store it.
 fn output_changes(claim: &Claim, output: CapturedOutput) -> (OutputRecord, Vec<Change>) {
     let (vessel_run, attempt) = (claim.vessel_run, claim.attempt);
     let (place, changes) = match output.kept {
@@ -375,37 +239,4 @@ fn output_changes(claim: &Claim, output: CapturedOutput) -> (OutputRecord, Vec<C
         Kept::File => (OutputPlace::File, Vec::new()),
     };
     (OutputRecord { place, bytes: output.bytes, kept: output.kept_bytes }, changes)
-}
-
-/// What triggered the run, as the vessel gets it.
-struct StoredPayload<'a> {
-    request: &'a StoredRequest,
-    headers_json: Option<&'a str>,
-}
-
-impl StoredPayload<'_> {
-    /// The body, when it is text and short enough to be an environment string.
-    fn body_text(&self) -> Option<String> {
-        let length = self.body_bytes();
-        if length == 0 || length > ARGUMENT_BYTES_MAX as u64 {
-            return None;
-        }
-        let mut bytes = Vec::with_capacity(length as usize);
-        self.open_body().read_to_end(&mut bytes).ok()?;
-        String::from_utf8(bytes).ok()
-    }
-}
-
-impl Payload for StoredPayload<'_> {
-    fn headers_json(&self) -> Option<&[u8]> {
-        self.headers_json.map(str::as_bytes)
-    }
-
-    fn body_bytes(&self) -> u64 {
-        self.request.body_bytes()
-    }
-
-    fn open_body(&self) -> Box<dyn Read + Send + '_> {
-        Box::new(self.request.open_body())
-    }
 }

@@ -56,30 +56,14 @@ pub const LIMIT_MEMORY_BYTES_MIN: u64 = 1 << 20;
 pub const LIMIT_OPEN_FILES_MIN: u32 = 8;
 /// Entries of a fleet's `notify`: each is a delivery per run.
 pub const NOTIFY_ENTRIES_MAX: usize = 20;
-/// Notifications that wait to be delivered. A receiver that is gone for long must not fill the
-/// disk; beyond it they are given up at once, which the log says.
-pub const NOTIFICATIONS_MAX: usize = 100_000;
 /// Threads that deliver notifications: one that hangs on a slow receiver leaves three.
 pub const NOTIFIERS: usize = 4;
-/// How often a notification is tried before it is given up: over some ten hours with the waits
-/// below, a night's outage.
-pub const NOTIFICATION_ATTEMPTS_MAX: u32 = 10;
-/// The wait after the first failure to deliver; three times as long after each further one.
-pub const NOTIFICATION_WAIT_MIN: Duration = Duration::from_secs(5);
-/// The longest wait between two attempts to deliver.
-pub const NOTIFICATION_WAIT_MAX: Duration = Duration::from_secs(6 * 3600);
 /// How long the receiver of a POST or the mail server may take.
 pub const NOTIFICATION_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a notifying command may take: it may well talk to somebody slow itself.
 pub const NOTIFICATION_COMMAND_TIMEOUT: Duration = Duration::from_secs(60);
 /// `priority` of a fleet, either way: enough to tell fleets apart, few enough to remember.
 pub const PRIORITY_MAX: i8 = 10;
-/// Of so many vessels that start, one is of the fleet that has waited longest, whatever its
-/// priority: a low priority means later, not never.
-pub const STARTS_PER_FAIR_START: u64 = 8;
-/// Runs that give way to one arrival under `overlap: replace`. There is one to give way, as a rule;
-/// a long queue that was there before the fleet said `replace` does not go in one huge commit.
-pub const REPLACED_PER_ARRIVAL_MAX: usize = 64;
 
 /// Bytes of one stored row. sled writes a leaf of over about 128 KiB to a blob file that it never
 /// syncs; leaves split at 16 rows, so rows of this size cannot make one.
@@ -94,16 +78,6 @@ pub const KEEP_AGE_RANGE: RangeInclusive<Duration> =
     Duration::from_secs(1)..=Duration::from_secs(36_500 * 24 * 3600);
 /// What `keep_runs` takes for a number of runs: more than a disk holds.
 pub const KEEP_COUNT_MAX: u32 = 1_000_000_000;
-/// How long the sweeper rests when it has removed something: at a thousand runs per second its next
-/// step is a thousand runs, and an idle server does not write more often than that.
-pub const SWEEP_PAUSE: Duration = Duration::from_secs(1);
-/// By how much a run may outlive its age, so that what falls due within a minute goes together.
-pub const SWEEP_SLACK_MAX: Duration = Duration::from_secs(60);
-/// Runs that are removed at a time, each of which is four rows in one commit.
-pub const SWEEP_RUNS: usize = 32;
-/// Rows that one commit of a removal touches: a millisecond or two, which is what an accept may find
-/// before it.
-pub const SWEEP_ROWS: u32 = 128;
 /// Output up to this size is stored with the settle; beyond it moves to a file.
 pub const OUTPUT_INLINE_BYTES_MAX: usize = 64 * 1024;
 /// Output of a vessel that runs longer moves to a file, so that a crash does not take it along.
@@ -116,10 +90,6 @@ pub const KILL_WAIT_MAX: Duration = Duration::from_secs(30);
 pub const LAUNCH_FREE_BYTES_MIN: u64 = 1 << 20;
 /// The same of inodes. A work directory takes one, each file in it another.
 pub const LAUNCH_FREE_INODES_MIN: u64 = 64;
-/// The first pause before a start is tried out when the machine lacked something, and the longest:
-/// each pause is twice as long as the one before until a vessel has started.
-pub const LAUNCH_PAUSE_MIN: Duration = Duration::from_millis(250);
-pub const LAUNCH_PAUSE_MAX: Duration = Duration::from_secs(10);
 /// How long the program that sets up a vessel of another user, or within limits, may take: it makes a
 /// dozen system calls, but one of them enters a directory, which may be on a network.
 pub const SHIM_TIME_MAX: Duration = Duration::from_secs(30);
@@ -225,9 +195,6 @@ pub const PARAMETERS_INLINE_BYTES_MAX: u64 = 1 << 20;
 pub const LIST_DEFAULT: usize = 50;
 /// Entries of a list at most: more than a page or a script's next step needs.
 pub const LIST_MAX: usize = 1_000;
-/// Runs that are looked at to fill one page of a filtered list: some tenths of a second. Whoever asks
-/// is told where to go on.
-pub const RUNS_SCANNED_MAX: usize = 50_000;
 /// Runs among which a part of an id is looked for, newest first. Older ones go by their whole ids.
 pub const RUN_IDS_SEARCHED_MAX: usize = 200_000;
 /// Letters of a run's id that a person may leave it at, as long as only one run has them.
@@ -252,8 +219,6 @@ pub const RATE_BURST_TIME_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 /// Buckets in each of two rows that all senders share: 1 MiB when the limit is on. Of senders that
 /// keep to their rate, one in (this / n)^2 is held up when n others do not.
 pub const SENDER_BUCKETS: usize = 64 * 1024;
-/// Last uses of webhooks that are written down in a second: a hundredth of what is accepted then.
-pub const USES_NOTED_PER_SECOND: u32 = 64;
 /// Networks in the `allow` list of a webhook: with the longest texts they still leave room in its
 /// row.
 pub const ALLOW_NETWORKS_MAX: usize = 64;
@@ -285,8 +250,6 @@ pub const OVERVIEW_LATEST_RUNS: usize = 8;
 pub const OUTPUT_PART_BYTES: usize = 1 << 20;
 /// Letters of the log's last problem that are kept to be shown.
 pub const LAST_PROBLEM_LETTERS_MAX: usize = 500;
-/// Findings about fleets that are listed one by one: beyond them something common is behind them.
-pub const FLEET_FINDINGS_MAX: usize = 100;
 /// Writes that are synced to tell how fast the disk is; the middle one counts.
 pub const SYNC_SAMPLES: usize = 9;
 /// A sync of the disk that takes longer holds up every accept that waits for it.

@@ -1,4 +1,4 @@
-//! A run under way: the state of each of its vessels.
+//! An active run: the state of each of its vessels.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,13 +9,26 @@ use crate::model::fleet::FleetVersion;
 use crate::model::graph::{Graph, Readiness};
 use crate::model::notification::NotificationRecord;
 use crate::model::run::{RunRecord, Skip, Status, VesselRunRecord, shorten};
+use crate::os::fatal;
 
-/// Where a vessel of an active run stands.
+/// The graph of a stored version. It was checked when the version was saved; if it is invalid all the
+/// same, vessels would run in a wrong order, so the process ends.
+pub fn graph_of(version: &FleetVersion) -> Graph {
+    let definition = &version.definition;
+    Graph::new(definition.vessels.len(), &definition.paths).unwrap_or_else(|error| {
+        fatal::stop(&format!(
+            "the graph of version {} of the fleet {:?} ({}) is invalid: {error}; restore a backup",
+            version.version, definition.name, version.fleet_id
+        ))
+    })
+}
+
+/// The state of a vessel of an active run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VesselState {
-    /// Some upstream vessel has not ended.
+    /// An upstream vessel has not ended.
     Waiting,
-    /// It may be claimed.
+    /// A worker may claim it.
     Ready {
         since: Timestamp,
     },
@@ -24,7 +37,7 @@ pub enum VesselState {
     AwaitsRetry {
         due: Timestamp,
     },
-    /// It is decided, and how.
+    /// It is decided.
     Ended(Status),
 }
 
@@ -32,20 +45,20 @@ pub enum VesselState {
 #[derive(Debug)]
 pub struct Vessel {
     pub state: VesselState,
-    /// Its latest attempt, as stored; `None` before the first.
+    /// Its latest attempt, as stored; `None` before the first one.
     pub record: Option<VesselRunRecord>,
-    /// While it is running: since when it was ready, and the attempt before. Undoes a claim.
+    /// While it is running: since when it was ready, and the previous attempt. Undoes a claim.
     before: Option<(Timestamp, Option<VesselRunRecord>)>,
 }
 
 impl Vessel {
-    /// A vessel with the latest attempt that is stored.
+    /// A vessel that is not running, with its latest stored attempt.
     pub fn stored(state: VesselState, record: Option<VesselRunRecord>) -> Self {
         Self { state, record, before: None }
     }
 }
 
-/// A run of which some vessel has been claimed, and not all are decided.
+/// A run with a claimed vessel, not all of whose vessels are decided.
 #[derive(Debug)]
 pub struct ActiveRun {
     pub record: RunRecord,
@@ -57,16 +70,9 @@ pub struct ActiveRun {
 impl ActiveRun {
     /// A run with every vessel waiting.
     pub fn new(record: RunRecord, version: Arc<FleetVersion>) -> Self {
-        let definition = &version.definition;
-        // Stored definitions were checked when they were saved, so this cannot fail; if it did,
-        // vessels without paths would still each run.
-        let graph =
-            Graph::new(definition.vessels.len(), &definition.paths).unwrap_or_else(|error| {
-                log::error!(run:% = record.id, error:% = error; "a stored graph is invalid");
-                Graph::new(definition.vessels.len(), &[]).unwrap_or_default()
-            });
+        let graph = graph_of(&version);
         let waiting = || Vessel::stored(VesselState::Waiting, None);
-        let vessels = definition.vessels.iter().map(|_| waiting()).collect();
+        let vessels = version.definition.vessels.iter().map(|_| waiting()).collect();
         Self { record, version, graph, vessels }
     }
 
@@ -75,15 +81,15 @@ impl ActiveRun {
         self.vessels.iter().filter(|vessel| vessel.state == VesselState::Running).count()
     }
 
-    /// Whether any program of it has been started: without, it has no work directory to miss.
+    /// Whether a program of it has been started. Before that it has no work directory.
     pub fn has_launched(&self) -> bool {
         self.records().any(|record| record.attempt > 0 && record.skip.is_none())
     }
 
-    /// Whether an attempt has run to its end since the run last started at its first vessel. Then
-    /// the work directory was made.
+    /// Whether an attempt has run to its end since the run last started at its first vessel. If so,
+    /// it has a work directory.
     pub fn has_run_programs(&self) -> bool {
-        // What a person has stopped stays so when the run starts again in a fresh directory.
+        // A vessel that a person has stopped stays stopped when the run starts over.
         let has_ended = |vessel: &&Vessel| {
             matches!(vessel.state, VesselState::Ended(status) if status != Status::Terminated)
                 || vessel.record.as_ref().is_some_and(|it| it.status == Status::Retrying)
@@ -95,7 +101,7 @@ impl ActiveRun {
         })
     }
 
-    /// How the vessel ended, if it has.
+    /// The final status of the vessel, if it has ended.
     pub fn ended(&self, vessel: usize) -> Option<Status> {
         match self.vessels[vessel].state {
             VesselState::Ended(status) => Some(status),
@@ -108,15 +114,15 @@ impl ActiveRun {
         (0..self.vessels.len()).all(|vessel| self.ended(vessel).is_some())
     }
 
-    /// How long the vessel waits for its next retry, from the end of the attempt before.
+    /// How long the vessel waits for its next retry after the end of an attempt.
     pub fn retry_wait(&self, vessel: usize) -> Duration {
         let retry = self.vessels[vessel].record.as_ref().map_or(0, |record| record.retries);
         let guardrails = &self.version.definition.vessels[vessel].guardrails;
         guardrails.wait_before(retry, self.record.id.vessel_run(vessel))
     }
 
-    /// Starts the next attempt of a vessel that is ready. Returns its record, and what its log
-    /// should say about why it starts again.
+    /// Starts the next attempt of a ready vessel. Returns its record, and the reason of a start after
+    /// an interruption, for the vessel's log.
     pub fn start(
         &mut self,
         vessel: usize,
@@ -143,8 +149,8 @@ impl ActiveRun {
         Some((record, notice))
     }
 
-    /// Undoes the claim of a running vessel, which has not started: it is ready as before. Returns
-    /// the number of the attempt that there was not.
+    /// Undoes the claim of a vessel whose program has not started: the vessel is ready as before.
+    /// Returns the number of the undone attempt.
     pub fn undo_start(&mut self, vessel: usize) -> Option<u32> {
         let entry = &mut self.vessels[vessel];
         let attempt = entry.record.as_ref()?.attempt;
@@ -153,7 +159,7 @@ impl ActiveRun {
         Some(attempt)
     }
 
-    /// Whether nothing of it has been started or decided.
+    /// Whether no vessel has been started or decided.
     pub fn is_untouched(&self) -> bool {
         self.vessels.iter().all(|vessel| vessel.record.is_none())
     }
@@ -176,8 +182,8 @@ impl ActiveRun {
         Change::PutVesselRun(record)
     }
 
-    /// Follows the paths as far as they are decided: which vessels became ready, and the changes
-    /// for those that can never run.
+    /// Follows the paths as far as they are decided. Returns the vessels that became ready, and the
+    /// changes of those that can never run.
     pub fn follow_paths(&mut self, now: Timestamp) -> (Vec<usize>, Vec<Change>) {
         let (mut ready, mut changes) = (Vec::new(), Vec::new());
         let mut open: Vec<usize> = (0..self.vessels.len()).collect();
@@ -213,7 +219,7 @@ impl ActiveRun {
             .collect()
     }
 
-    /// Brings the status of a run under way up to date: Retrying while some vessel of it is.
+    /// Updates the status of the run: Retrying while a vessel is.
     pub fn note_status(&mut self) -> Option<Change> {
         let is_retrying = self.records().any(|record| record.status == Status::Retrying);
         let status = if is_retrying { Status::Retrying } else { Status::Running };
@@ -222,16 +228,21 @@ impl ActiveRun {
         changes.then(|| Change::PutRun(self.record.clone()))
     }
 
-    /// Ends a run of which nothing has started.
+    /// Ends a run that has not started.
     pub fn dismiss(&mut self, status: Status, reason: &str, now: Timestamp) -> Vec<Change> {
         let mut changes = self.decide_rest(status, reason, now);
         changes.extend(self.end(now));
         changes
     }
 
-    /// Ends the run, all of whose vessels are decided. What it took over from the run that it
-    /// replays did not happen in it, and does not count.
+    /// Ends the run, all of whose vessels are decided. Vessels that count as in the replayed run do
+    /// not contribute to its status.
     pub fn end(&mut self, now: Timestamp) -> Vec<Change> {
+        debug_assert!(
+            self.is_decided(),
+            "the run {} ends with an undecided vessel",
+            self.record.id
+        );
         let has = |status| self.own_records().any(|record| record.status == status);
         self.record.status = [Status::Terminated, Status::Errored, Status::Success]
             .into_iter()
@@ -247,7 +258,7 @@ impl ActiveRun {
         changes
     }
 
-    /// Whom the end of the run is told.
+    /// The notifications of the run's end.
     fn notifications(&self, now: Timestamp) -> Vec<Change> {
         let definition = &self.version.definition;
         let own_end = |vessel: usize| {
@@ -269,7 +280,7 @@ impl ActiveRun {
         records.map(Change::PutNotification).collect()
     }
 
-    /// The records of vessels, but for those that count as in the run that is replayed.
+    /// The records of its vessels, except those that count as in the replayed run.
     fn own_records(&self) -> impl Iterator<Item = &VesselRunRecord> {
         self.records().filter(|record| !matches!(record.skip, Some(Skip::Replay { .. })))
     }
@@ -278,7 +289,8 @@ impl ActiveRun {
         self.vessels.iter().filter_map(|vessel| vessel.record.as_ref())
     }
 
-    /// The first vessel that ended as the run did, and why; of a run that never started, just why.
+    /// The name and reason of the first vessel that ended as the run did. A run that never started
+    /// has a reason without a name.
     fn reason(&self) -> Option<String> {
         if self.record.status == Status::Success {
             return None;

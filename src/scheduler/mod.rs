@@ -1,10 +1,12 @@
-//! The run queue: a pure state machine. Its verbs take the time as an argument, decide, and return
-//! the [`Change`]s that make the decision durable. No I/O, no clock, no threads: recovery puts
-//! stored state back through [`restore`](Queue::restore), simulations drive it step by step.
+//! The run queue: a pure state machine. Its methods take the time as an argument, decide, and return
+//! the [`Change`]s that make the decision durable. There is no I/O, no clock and no thread here.
+//! Recovery reloads stored runs through [`reload`](Queue::reload); simulations take single steps.
 //!
-//! A run waits in its fleet's lane ([`lanes`]) until its first vessel is claimed; from then on it
-//! is active ([`active`]) until all its vessels are decided. The fleets take turns ([`turns`]), vessel
-//! by vessel. Payloads are never here.
+//! A run waits in its fleet's lane ([`lanes`]) until its first vessel is claimed. Then it is active
+//! ([`active`]) until all its vessels are decided. [`fairness`] picks the fleet that starts the next
+//! vessel. A run that was running when the server crashed is *crash-looping* from then on: such runs
+//! run one at a time, apart from the lanes, so that a run that ends the server takes no other run
+//! with it. The queue holds no payloads.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -17,30 +19,31 @@ use crate::model::run::{PayloadSize, RunRecord, Status, Trigger};
 use crate::model::share;
 
 mod active;
+mod fairness;
 mod lanes;
 mod postpone;
-mod restore;
+mod reload;
 mod settle;
 mod stop;
 mod submit;
-mod turns;
 
+pub use active::graph_of;
 pub use postpone::Postponed;
-pub use restore::{Cause, Discard, Interruption, Restored, Started};
+pub use reload::{Discard, Interruption, InterruptionCause, Reloaded, StartedRun};
 pub use settle::Settled;
 pub use stop::Stopped;
 pub use submit::{QueueFull, Submitted};
 
 use active::{ActiveRun, VesselState};
-use lanes::{Lanes, Next};
+use lanes::{Lanes, NextStart};
 
-/// A run as it is handed in, and as it waits: all that is needed to start it but the payload.
+/// A run that is submitted or waits: what its start needs, except the payload.
 #[derive(Clone, Debug)]
 pub struct QueuedRun {
     pub id: RunId,
     pub version: Arc<FleetVersion>,
     pub trigger: Trigger,
-    /// The run that this one repeats.
+    /// The run that this one replays.
     pub replay_of: Option<RunId>,
     pub payload: PayloadSize,
     /// When it was accepted. The time in its id may be later: ids increase also when the clock steps
@@ -49,7 +52,7 @@ pub struct QueuedRun {
 }
 
 impl QueuedRun {
-    /// The row of the run, as it waits.
+    /// The row of the waiting run.
     fn record(&self, sequence: u64) -> RunRecord {
         RunRecord {
             id: self.id,
@@ -86,28 +89,28 @@ impl QueuedRun {
     }
 }
 
-/// One attempt of a vessel that a worker has taken on.
+/// One attempt of a vessel, claimed by a worker.
 #[derive(Clone, Debug)]
 pub struct Claim {
     pub run: RunRecord,
     pub version: Arc<FleetVersion>,
-    /// The vessel's index within the version.
+    /// The vessel's index in the version.
     pub vessel: usize,
     pub vessel_run: VesselRunId,
     pub attempt: u32,
-    /// When the vessel could have started at the earliest.
+    /// When the vessel became ready.
     pub scheduled_at: Timestamp,
     pub started_at: Timestamp,
-    /// Whether a program has run in the run's work directory before, so that it should be there.
+    /// Whether a program of the run has run, so that its work directory must be there.
     pub expects_directory: bool,
-    /// What the vessel's log should say first: why it starts again.
+    /// The first line of the vessel's log: why it starts again.
     pub notice: Option<String>,
 }
 
 /// How full the queue is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Depth {
-    /// Runs of which no vessel has been claimed.
+    /// Runs without a claimed vessel.
     pub waiting: usize,
     /// Runs that have started and not ended.
     pub active: usize,
@@ -117,12 +120,12 @@ pub struct Depth {
     pub retries: usize,
 }
 
-/// A vessel of an active run.
+/// A vessel of an active run, by its index.
 type VesselOfRun = (RunId, usize);
-/// Such vessels by the time at which they are due.
+/// Vessels that wait for a retry, by their due time.
 type Retries = BTreeSet<(Timestamp, RunId, usize)>;
 
-/// The queue. See the module.
+/// See the module.
 #[derive(Debug)]
 pub struct Queue {
     waiting_max: usize,
@@ -130,23 +133,22 @@ pub struct Queue {
     sequence_next: u64,
     lanes: Lanes,
     active: HashMap<RunId, ActiveRun>,
-    /// Vessels of runs with a crash behind them that may start: such runs run one at a time, apart
-    /// from the lanes. May hold some that were stopped meanwhile.
-    ready_suspects: VecDeque<VesselOfRun>,
-    /// Whether the vessel claimed last was one of those: they and the lanes alternate.
-    suspect_was_last: bool,
-    /// The run with a crash behind it that has a vessel running.
-    suspect_running: Option<RunId>,
-    /// Vessels whose next attempt has a due time.
+    /// Vessels of crash-looping runs that may start. Some may have been stopped since.
+    ready_crash_looping: VecDeque<VesselOfRun>,
+    /// Whether the last claim was of a crash-looping run: these and the lanes alternate.
+    crash_looping_was_last: bool,
+    /// The crash-looping run that has a vessel running.
+    crash_looping_running: Option<RunId>,
     retries: Retries,
+    /// Vessels that are running.
     running: usize,
-    /// The latest time it was told, to notice that the clock stepped back.
+    /// The latest time passed in, to notice a clock that steps back.
     now_last: Timestamp,
 }
 
 impl Queue {
-    /// An empty queue that lets `waiting_max` runs wait, to start or to be retried, and gives up a
-    /// run that was running at `crash_attempts_max` unclean ends of the server.
+    /// An empty queue. `waiting_max` runs may wait, to start or to be retried. A run that was running
+    /// in `crash_attempts_max` crashes of the server is given up.
     pub fn new(waiting_max: usize, crash_attempts_max: u32) -> Self {
         Self {
             waiting_max,
@@ -154,16 +156,16 @@ impl Queue {
             sequence_next: 1,
             lanes: Lanes::default(),
             active: HashMap::new(),
-            ready_suspects: VecDeque::new(),
-            suspect_was_last: false,
-            suspect_running: None,
+            ready_crash_looping: VecDeque::new(),
+            crash_looping_was_last: false,
+            crash_looping_running: None,
             retries: BTreeSet::new(),
             running: 0,
             now_last: Timestamp::default(),
         }
     }
 
-    /// How full it is.
+    /// How full the queue is.
     pub fn depth(&self) -> Depth {
         Depth {
             waiting: self.lanes.len(),
@@ -173,22 +175,21 @@ impl Queue {
         }
     }
 
-    /// When the run was accepted that has waited longest. Looks at every fleet that has something
-    /// to do.
+    /// When the oldest waiting run was accepted. Costs a look at every lane.
     pub fn oldest_waiting(&self) -> Option<Timestamp> {
         self.lanes.first_waiting().map(|run| run.queued_at)
     }
 
-    /// Whether another run can be submitted. Runs that wait between two attempts count as well:
-    /// otherwise a fleet that fails and retries for hours would fill the memory with them.
+    /// Whether another run can be submitted. Active runs without a running vessel count as well:
+    /// otherwise a fleet that fails and retries for hours would fill the memory.
     pub fn has_room(&self) -> bool {
-        // A run with several vessels running hides as many idle ones, but workers are few.
+        // A run with several running vessels hides as many idle runs, but workers are few.
         let idle = self.active.len().saturating_sub(self.running);
         self.lanes.len() + idle < self.waiting_max
     }
 
-    /// Whether another run of `fleet` can be submitted beside those of others: one fleet has no more
-    /// than its share of the queue. Counts as [`has_room`](Self::has_room) does.
+    /// Whether another run of `fleet` fits into the fleet's share of the queue. Counts as
+    /// [`has_room`](Self::has_room) does.
     pub fn has_room_for(&self, fleet: FleetId) -> bool {
         let idle = self.active.len().saturating_sub(self.running);
         let left = self.waiting_max.saturating_sub(self.lanes.len() + idle);
@@ -200,26 +201,27 @@ impl Queue {
         self.lanes.payload_bytes(fleet)
     }
 
-    /// Whether [`claim`](Self::claim) would find something.
+    /// Whether [`claim`](Self::claim) may find a vessel.
     pub fn has_claimable(&self) -> bool {
-        self.lanes.has_next() || self.next_suspect().is_some()
+        self.lanes.has_next() || self.next_crash_looping().is_some()
     }
 
-    /// Takes the next vessel to run, fleet after fleet: of a run under way if there is one, else
-    /// the first of the next run that waits. Start it only once the changes are durable.
+    /// Claims the next vessel: of an active run of the next fleet, else the first vessel of the run
+    /// that waits there. The worker starts it when the changes are durable.
     pub fn claim(&mut self, now: Timestamp) -> Option<(Claim, Vec<Change>)> {
         self.now_last = self.now_last.max(now);
-        let suspect = if self.suspect_was_last { None } else { self.claim_suspect(now) };
-        let claimed = suspect.or_else(|| self.claim_in_turn(now));
-        claimed.or_else(|| self.claim_suspect(now))
+        let claimed =
+            if self.crash_looping_was_last { None } else { self.claim_crash_looping(now) };
+        let claimed = claimed.or_else(|| self.claim_in_turn(now));
+        claimed.or_else(|| self.claim_crash_looping(now))
     }
 
-    fn claim_suspect(&mut self, now: Timestamp) -> Option<(Claim, Vec<Change>)> {
-        while let Some(place) = self.next_suspect() {
-            let (run, vessel) = self.ready_suspects.remove(place)?;
+    fn claim_crash_looping(&mut self, now: Timestamp) -> Option<(Claim, Vec<Change>)> {
+        while let Some(place) = self.next_crash_looping() {
+            let (run, vessel) = self.ready_crash_looping.remove(place)?;
             if let Some(claimed) = self.claim_vessel(run, vessel, now) {
-                self.suspect_running = Some(run);
-                self.suspect_was_last = true;
+                self.crash_looping_running = Some(run);
+                self.crash_looping_was_last = true;
                 return Some(claimed);
             }
         }
@@ -229,19 +231,19 @@ impl Queue {
     fn claim_in_turn(&mut self, now: Timestamp) -> Option<(Claim, Vec<Change>)> {
         while let Some((fleet, next)) = self.lanes.take_next() {
             let claimed = match next {
-                Next::Vessel((run, vessel)) => self.claim_vessel(run, vessel, now),
-                Next::Run(sequence, queued) => self.start_run(sequence, queued, now),
+                NextStart::Vessel((run, vessel)) => self.claim_vessel(run, vessel, now),
+                NextStart::Run(sequence, queued) => self.start_run(sequence, queued, now),
             };
             if claimed.is_some() {
                 self.lanes.served(fleet);
-                self.suspect_was_last = false;
+                self.crash_looping_was_last = false;
                 return claimed;
             }
         }
         None
     }
 
-    /// Starts a run that waited with its first vessel.
+    /// Activates a waiting run and claims its first vessel.
     fn start_run(
         &mut self,
         sequence: u64,
@@ -274,8 +276,8 @@ impl Queue {
         self.retries.first().map(|(due, _, _)| *due)
     }
 
-    /// Lets every retry that is due at `now` be claimed. A due time that lies further ahead than
-    /// the vessel's wait means that the clock stepped back: it is brought near again.
+    /// Makes every retry that is due at `now` ready. A due time further ahead than the vessel's wait
+    /// means that the clock stepped back: it is set to `now` plus the wait.
     pub fn fire_due(&mut self, now: Timestamp) {
         if now < self.now_last {
             self.clamp_retries(now);
@@ -309,24 +311,24 @@ impl Queue {
         }
     }
 
-    /// The place of the first vessel in `ready_suspects` that may start now: any while no run with
-    /// a crash behind it is running, else only those of that run.
-    fn next_suspect(&self) -> Option<usize> {
-        let may_run = |run| self.suspect_running.is_none_or(|running| running == run);
-        self.ready_suspects.iter().position(|(run, _)| may_run(*run))
+    /// The index in `ready_crash_looping` of the first vessel that may start now. While a
+    /// crash-looping run has a vessel running, only its own vessels may.
+    fn next_crash_looping(&self) -> Option<usize> {
+        let may_run = |run| self.crash_looping_running.is_none_or(|running| running == run);
+        self.ready_crash_looping.iter().position(|(run, _)| may_run(*run))
     }
 
     fn push_ready(&mut self, run: RunId, vessel: usize) {
         let Some(active) = self.active.get(&run) else { return };
         if active.record.crashes > 0 {
-            self.ready_suspects.push_back((run, vessel));
+            self.ready_crash_looping.push_back((run, vessel));
         } else {
             let priority = active.version.definition.priority;
             self.lanes.push_ready(active.record.fleet_id, (run, vessel), priority);
         }
     }
 
-    /// Starts the next attempt of a vessel; `None` when it is not ready any more.
+    /// Starts the next attempt of a vessel; `None` if the vessel is not ready any more.
     fn claim_vessel(
         &mut self,
         run: RunId,
@@ -352,18 +354,19 @@ impl Queue {
         Some((claim, vec![Change::PutVesselRun(record)]))
     }
 
-    /// Takes a run that has ended out of the queue.
+    /// Takes an active run out of the queue.
     fn finish(&mut self, run: RunId) -> Option<ActiveRun> {
         let ended = self.active.remove(&run)?;
+        debug_assert_eq!(ended.running(), 0, "the run {run} leaves the queue while vessels run");
         self.lanes.finished(ended.record.fleet_id, ended.record.payload);
         Some(ended)
     }
 
-    /// After a vessel of `run` has ended: lets the next run with a crash behind it have its turn.
-    fn release_suspect(&mut self, run: RunId) {
+    /// After a vessel of `run` has ended: lets the next crash-looping run start when none runs.
+    fn release_crash_looping(&mut self, run: RunId) {
         let still_running = self.active.get(&run).is_some_and(|active| active.running() > 0);
-        if self.suspect_running == Some(run) && !still_running {
-            self.suspect_running = None;
+        if self.crash_looping_running == Some(run) && !still_running {
+            self.crash_looping_running = None;
         }
     }
 }

@@ -1,23 +1,23 @@
-//! Undoing a claim whose vessel could not be started for want of something that the machine lacks:
-//! afterwards it is as if the vessel had not been claimed. No attempt, no retry and no crash is
-//! counted, and a run of which nothing else has started waits in its lane as before.
+//! Undoing the claim of a vessel that could not start because the machine lacks something. The undone
+//! claim counts as no attempt, no retry and no crash. A run without any other start waits in its lane
+//! again.
 
 use crate::model::change::Change;
 use crate::model::ids::VesselRunId;
 use crate::model::run::Status;
 use crate::scheduler::{Queue, QueuedRun};
 
-/// What an undone claim leads to.
+/// The effects of an undone claim.
 #[derive(Debug)]
 pub struct Postponed {
     pub changes: Vec<Change>,
-    /// The run waits to start, and has no work directory to keep.
+    /// The run waits to start again, and its work directory is to be removed.
     pub is_waiting: bool,
 }
 
 impl Queue {
-    /// Undoes the claim of a vessel that has not started. `None` when it is not running, or is to be
-    /// stopped: then it is to be settled.
+    /// Undoes the claim of a vessel that has not started. `None` if the vessel is not running or a
+    /// stop was requested: the caller settles it instead.
     pub fn postpone(&mut self, vessel_run: VesselRunId) -> Option<Postponed> {
         let run = vessel_run.run();
         let vessel = vessel_run.vessel()?;
@@ -38,16 +38,16 @@ impl Queue {
             let fleet = active.record.fleet_id;
             let priority = active.version.definition.priority;
             if active.record.crashes > 0 {
-                self.ready_suspects.push_front((run, vessel));
+                self.ready_crash_looping.push_front((run, vessel));
             } else {
                 self.lanes.push_ready_again(fleet, (run, vessel), priority);
             }
-            self.release_suspect(run);
+            self.release_crash_looping(run);
         }
         Some(Postponed { changes, is_waiting })
     }
 
-    /// Puts a run of which nothing has started back into its place in its lane.
+    /// Puts an active run without any start back into its lane.
     fn wait_again(&mut self, vessel_run: VesselRunId, changes: &mut Vec<Change>) {
         let Some(active) = self.finish(vessel_run.run()) else { return };
         let mut record = active.record;

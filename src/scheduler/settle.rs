@@ -1,4 +1,4 @@
-//! What follows when an attempt has ended: a retry, the vessels behind it, the end of the run.
+//! The effects of an attempt's end: a retry, the vessels downstream, the end of the run.
 
 use crate::model::change::Change;
 use crate::model::clock::Timestamp;
@@ -7,16 +7,16 @@ use crate::model::run::{End, OutputRecord, RunRecord, SIGKILL, Status};
 use crate::scheduler::Queue;
 use crate::scheduler::active::{ActiveRun, VesselState};
 
-/// The outcome of a settled attempt.
+/// The effects of a settled attempt.
 #[derive(Debug, Default)]
 pub struct Settled {
     pub changes: Vec<Change>,
-    /// The run, when this was its end.
+    /// The run, if it ended with this attempt.
     pub ended: Option<RunRecord>,
 }
 
 impl Queue {
-    /// Records the end of an attempt that was claimed. Settling what is not running does nothing.
+    /// Records the end of a claimed attempt. Without effect if the vessel is not running.
     pub fn settle(
         &mut self,
         vessel_run: VesselRunId,
@@ -24,7 +24,7 @@ impl Queue {
         output: OutputRecord,
         now: Timestamp,
     ) -> Settled {
-        // A due time is reckoned from `now`: the timer must notice when the clock falls behind it.
+        // The due time of a retry counts from `now`, so the timer compares the clock with it.
         self.now_last = self.now_last.max(now);
         let run = vessel_run.run();
         let settled = vessel_run
@@ -46,12 +46,12 @@ impl Queue {
             self.retries.insert((due, run, vessel));
         }
         let ended = self.advance(run, now, &mut changes);
-        self.release_suspect(run);
+        self.release_crash_looping(run);
         Settled { changes, ended }
     }
 
-    /// Records what an attempt has written that the stopping server has ended before its time. It
-    /// counts as running: the next server resumes it.
+    /// Records the output of an attempt that the stopping server has ended. The attempt stays
+    /// Running, so that the next server resumes the vessel.
     pub fn abandon(&mut self, vessel_run: VesselRunId, output: OutputRecord) -> Vec<Change> {
         let Some(active) = self.active.get_mut(&vessel_run.run()) else { return Vec::new() };
         let vessel = vessel_run.vessel().and_then(|vessel| active.vessels.get_mut(vessel));
@@ -63,7 +63,7 @@ impl Queue {
         vec![Change::PutVesselRun(record.clone()), Change::PutRun(active.record.clone())]
     }
 
-    /// Follows the run's paths after something was decided, and ends it when all is.
+    /// Follows the run's paths after a vessel was decided, and ends the run if it was the last one.
     pub(super) fn advance(
         &mut self,
         run: RunId,
@@ -85,7 +85,8 @@ impl Queue {
     }
 }
 
-/// Enters the end of an attempt into the vessel's record and state. Returns when it is retried.
+/// Enters the end of an attempt into the vessel's record and state. Returns when the vessel is
+/// retried.
 fn settle_vessel(
     active: &mut ActiveRun,
     vessel: usize,
@@ -119,7 +120,7 @@ fn settle_vessel(
         }
         End::OutOfMemory { exit_code: None } => guardrails.retries_signal(SIGKILL),
         End::Signaled(signal) => guardrails.retries_signal(*signal),
-        // It would be skipped again.
+        // A retry would be skipped again.
         End::Skipped(_) => false,
         _ => true,
     };

@@ -1,6 +1,5 @@
-//! Stopping runs and vessels at a person's request. Whether a stop or a natural end came first is
-//! decided here: what was settled before the stop keeps its status, what is settled after it is
-//! Terminated.
+//! Stops of runs and vessels. A vessel that was settled before the stop keeps its status; a vessel
+//! that is settled after it is Terminated.
 
 use crate::model::change::Change;
 use crate::model::clock::Timestamp;
@@ -9,13 +8,13 @@ use crate::model::run::{RunRecord, Status};
 use crate::scheduler::active::{ActiveRun, VesselState};
 use crate::scheduler::{Queue, Retries};
 
-/// What a stop leads to.
+/// The effects of a stop.
 #[derive(Debug, Default)]
 pub struct Stopped {
     pub changes: Vec<Change>,
-    /// The running vessels whose process groups are to be ended.
+    /// The running vessels to be signalled when the changes are durable.
     pub signal: Vec<VesselRunId>,
-    /// The run, when nothing of it was running and this is its end.
+    /// The run, if it ended with the stop.
     pub ended: Option<RunRecord>,
 }
 
@@ -23,8 +22,8 @@ const NOT_STARTED: &str = "stopped before it could start";
 const BETWEEN_ATTEMPTS: &str = "stopped before it could start again";
 
 impl Queue {
-    /// Stops a run, given its fleet and its place in the queue. A run that waits is removed
-    /// without ever starting. `None`: the run has ended already.
+    /// Stops a run of this fleet and sequence number. A waiting run ends without a start. `None` if
+    /// the run has ended already.
     pub fn stop_run(
         &mut self,
         run: RunId,
@@ -47,8 +46,8 @@ impl Queue {
         Some(stopped)
     }
 
-    /// Stops one vessel of an active run, and with it everything downstream of it. `None`: its
-    /// run is not active; nothing is changed when the vessel has ended already.
+    /// Stops a vessel of an active run and every vessel downstream of it. `None` if its run is not
+    /// active. Without effect if the vessel has ended already.
     pub fn stop_vessel_run(&mut self, id: VesselRunId, now: Timestamp) -> Option<Stopped> {
         let run = id.run();
         let active = self.active.get_mut(&run)?;
@@ -78,8 +77,7 @@ fn stop_vessel(
     match active.vessels[vessel].state {
         VesselState::Ended(_) => {}
         VesselState::Running => {
-            // Also for a server that crashes before the vessel has ended: the next one must not
-            // resume it.
+            // Stored, so that after a crash the next server does not resume the vessel.
             if let Some(record) = &mut active.vessels[vessel].record
                 && !record.stop_requested
             {

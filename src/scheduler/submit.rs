@@ -1,24 +1,26 @@
-//! Taking in a run: it waits for its turn, or the `overlap` of its fleet says otherwise.
+//! Accepting a run into the queue, and the `overlap` rule of its fleet.
 
 use crate::model::change::Change;
 use crate::model::clock::Timestamp;
-use crate::model::limits::REPLACED_PER_ARRIVAL_MAX;
 use crate::model::overlap::Overlap;
 use crate::model::run::{RunRecord, Status};
 use crate::scheduler::active::ActiveRun;
 use crate::scheduler::{Queue, QueuedRun};
 
-/// As many runs wait as may wait.
+/// Runs that give way to one new run under `overlap: replace`: the bound of one commit. Usually one
+/// run gives way; a long queue from before the fleet said `replace` goes in several commits.
+pub(super) const REPLACED_PER_ARRIVAL_MAX: usize = 64;
+
+/// The queue has no room for another run.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the queue is full")]
 pub struct QueueFull;
 
-/// What an accepted run leads to.
+/// The effects of an accepted run.
 #[derive(Debug, Default)]
 pub struct Submitted {
     pub changes: Vec<Change>,
-    /// The runs that have ended with this, without ever starting: the run itself, or those that
-    /// gave way to it.
+    /// Runs that ended without a start: the run itself (`skip`) or older ones (`replace`).
     pub ended: Vec<RunRecord>,
 }
 
@@ -26,7 +28,7 @@ impl Queue {
     /// Accepts a run.
     ///
     /// # Errors
-    /// When as many runs wait as may wait.
+    /// When the queue is full.
     pub fn submit(&mut self, run: QueuedRun, now: Timestamp) -> Result<Submitted, QueueFull> {
         if !self.has_room() {
             return Err(QueueFull);

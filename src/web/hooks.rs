@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::config::Settings;
-use crate::engine::{AcceptError, Denied, Engine};
+use crate::engine::{AcceptError, AdmitError, Engine};
 use crate::listener::forwarding::Forwarding;
 use crate::listener::message::{Handler, Outcome, Request, Response};
 use crate::listener::{Framing, Head, Origin, Pass};
@@ -82,8 +82,8 @@ impl HookHandler {
         self.count_sender(client.address)?;
         let Target::Hook(token) = target? else { return Ok(None) };
         let fleet = self.engine.admit(&token.hash(), client).map_err(|denied| match denied {
-            Denied::UnknownToken => unknown(),
-            Denied::NotAllowed => {
+            AdmitError::UnknownToken => unknown(),
+            AdmitError::NotAllowed => {
                 let why = if client.is_disputed {
                     "X-Forwarded-For and Forwarded name different clients; let the proxy remove \
                      the one that it does not write"
@@ -92,7 +92,7 @@ impl HookHandler {
                 };
                 Refused { denial: Denial::NotAllowed, problem: Problem::bad_request(why) }
             }
-            Denied::TooSoon(too_soon) => {
+            AdmitError::TooSoon(too_soon) => {
                 let problem = Problem::too_soon(too_soon);
                 Refused { denial: Denial::WebhookTooOften, problem }
             }

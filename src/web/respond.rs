@@ -3,7 +3,7 @@
 
 use serde::Serialize;
 
-use crate::engine::{AcceptError, Refusal, ReplayError};
+use crate::engine::{AcceptError, EngineError, ReplayError};
 use crate::listener::message::{Body, Response};
 use crate::model::fleet::FleetVersion;
 use crate::model::ids::{OrganizationId, RequestId, RunId};
@@ -62,14 +62,14 @@ impl Problem {
     }
 }
 
-impl From<Refusal> for Problem {
-    fn from(refusal: Refusal) -> Self {
+impl From<EngineError> for Problem {
+    fn from(refusal: EngineError) -> Self {
         let status = match &refusal {
-            Refusal::NotFound(_) => 404,
-            Refusal::Conflict(_) => 409,
-            Refusal::Stale(_) => 412,
-            Refusal::Invalid(_) => 422,
-            Refusal::Overloaded(_) => 503,
+            EngineError::NotFound(_) => 404,
+            EngineError::Conflict(_) => 409,
+            EngineError::Stale(_) => 412,
+            EngineError::Invalid(_) => 422,
+            EngineError::Overloaded(_) => 503,
         };
         Self::new(status, refusal.to_string())
     }
@@ -230,7 +230,7 @@ mod tests {
         };
         let text = String::from_utf8(bytes).unwrap();
         assert_eq!(text, format!(r#"{{"request":{{"id":"{id}"}},"data":null}}"#));
-        let answer = error(id, Refusal::Conflict("taken \u{1}".into()).into());
+        let answer = error(id, EngineError::Conflict("taken \u{1}".into()).into());
         assert_eq!(answer.status, 409);
         assert_eq!(body(&answer)["data"], serde_json::Value::Null);
         assert_eq!(body(&answer)["error"]["code"], "conflict");

@@ -8,7 +8,7 @@ const ROOMS: [(&str, &[&str]); 13] = [
     ("model", &[]),
     ("os", &["model"]),
     ("config", &["model", "os"]),
-    ("scheduler", &["model"]),
+    ("scheduler", &["model", "os"]),
     ("store", &["model", "os"]),
     ("runner", &["config", "model", "os"]),
     ("listener", &["model", "os"]),

@@ -21,7 +21,7 @@ pub struct State {
     pub rows: Rows,
     /// Commits since the log was last taken, durable all.
     log: Vec<Vec<Change>>,
-    /// What is being written.
+    /// The changes that are being written.
     writing: Vec<Change>,
     plan: Option<Plan>,
     sabotage: Option<Sabotage>,
@@ -44,7 +44,7 @@ pub struct Plan {
 pub enum When {
     /// Nothing of the commit is there: a crash or a full disk.
     BeforeWrite,
-    /// All of it is there and nobody was told: a crash or a sync that failed.
+    /// The commit is on the disk but not acknowledged: a crash, or a failed sync.
     AfterSync,
 }
 

@@ -1,5 +1,5 @@
-//! One life: a machine and the servers on it, driven through random steps by a seed. After each
-//! step what the engine says, what is stored and what the model expects must agree.
+//! One life: a machine and the servers on it, driven through random steps by a seed. After each step
+//! the answers of the engine, the stored rows and the model must agree.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use boathook::engine::{Assignment, Engine, Outcome};
+use boathook::engine::{Assignment, Engine, FinishedAttempt};
 use boathook::model::change::Change;
 use boathook::model::fleet::FleetDefinition;
 use boathook::model::ids::{FleetId, RunId, VesselRunId};
@@ -56,7 +56,7 @@ pub struct Life {
     /// What the last server left behind, as far as it was made durable.
     last_boot: Option<String>,
     stopped_cleanly: bool,
-    /// The server has acknowledged what is not there: it ends with this step.
+    /// The server has acknowledged a lost commit: it ends with this step.
     is_doomed: bool,
     pub trace: Vec<String>,
     pub restarts: u32,
@@ -77,7 +77,7 @@ struct Worker {
 /// A vessel that a worker has started.
 struct Flight {
     assignment: Assignment,
-    outcome: Outcome,
+    finished: FinishedAttempt,
 }
 
 struct Fleet {
@@ -260,7 +260,7 @@ impl Life {
         self.engine().check_machine();
         self.note("no more faults".into());
         self.finish_all();
-        // What is accepted while a server stops comes to its end under the next.
+        // Runs that are accepted while a server stops end under the next one.
         self.stop_in_order();
         self.see_to_the_server();
         self.finish_all();

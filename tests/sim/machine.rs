@@ -68,7 +68,7 @@ struct Directory {
 pub struct Launched {
     pub vessel_run: VesselRunId,
     pub attempt: u32,
-    /// Those who wrote to the work directory before.
+    /// The vessels that wrote to the work directory before.
     pub marks: BTreeSet<VesselRunId>,
     pub notices: usize,
 }
@@ -139,7 +139,7 @@ impl State {
         self.processes.clear();
     }
 
-    /// Somebody tidies up: a directory is gone.
+    /// A person removes a work directory.
     pub fn lose_directory(&mut self) {
         let count = self.directories.len();
         if count > 0 {
@@ -149,7 +149,7 @@ impl State {
         }
     }
 
-    /// Some processes that nobody waits for end by themselves.
+    /// Some leftover processes end by themselves.
     pub fn end_some_processes(&mut self) {
         let mut random = self.random.clone();
         self.processes.retain(|_| random.bool());

@@ -1,7 +1,6 @@
-//! The simulation: one number drives the real engine, the real queue and the real database through
-//! a life of submits, ends, failures, stops, edits, clock jumps, crashes at any commit, power losses
-//! and restarts, on one thread, on a simulated machine. A seed that fails is printed and replays
-//! exactly.
+//! The simulation: a seed drives the real engine, scheduler and database through a life of submits,
+//! ends, failures, stops, edits, clock jumps, crashes at any commit, power losses and restarts, on one
+//! thread and a simulated machine. A seed that fails is printed and replays exactly.
 //!
 //! `BOATHOOK_SIM_SEED` replays one seed, `BOATHOOK_SIM_SEEDS` says how many to try, from
 //! `BOATHOOK_SIM_FIRST` on.
@@ -63,9 +62,9 @@ fn every_seed_lives_by_the_rules() {
     let next = AtomicU64::new(first);
     let failure: Mutex<Option<Failure>> = Mutex::new(None);
     let restarts = AtomicU64::new(0);
-    let lanes = thread::available_parallelism().map_or(1, usize::from);
+    let threads = thread::available_parallelism().map_or(1, usize::from);
     thread::scope(|scope| {
-        for _ in 0..lanes {
+        for _ in 0..threads {
             scope.spawn(|| {
                 while failure.lock().is_ok_and(|it| it.is_none()) {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
@@ -77,7 +76,8 @@ fn every_seed_lives_by_the_rules() {
                             restarts.fetch_add(life.restarts.into(), Ordering::Relaxed);
                         }
                         Err(failed) => {
-                            *failure.lock().expect("nobody panics with it") = Some(failed)
+                            *failure.lock().expect("no thread panics while it holds the lock") =
+                                Some(failed)
                         }
                     }
                 }
@@ -108,7 +108,7 @@ fn a_seed_replays_exactly() {
 }
 
 #[test]
-fn whatever_is_broken_on_purpose_is_noticed() {
+fn every_sabotage_is_noticed() {
     for sabotage in Sabotage::ALL {
         let caught = (0..SEEDS_UNTIL_CAUGHT).find_map(|seed| live(seed, Some(sabotage)).err());
         let Some(Failure { seed, why, .. }) = caught else {

@@ -64,7 +64,7 @@ impl Model {
     }
 
     pub fn run(&self, id: RunId) -> &Run {
-        self.get(id).unwrap_or_else(|| panic!("nobody knows the run {id}"))
+        self.get(id).unwrap_or_else(|| panic!("the model has no run {id}"))
     }
 
     /// Every run, the newest first.
@@ -82,7 +82,7 @@ impl Model {
         })
     }
 
-    /// Runs that wait to start, runs under way, and vessels that run.
+    /// Waiting runs, active runs, and running vessels.
     pub fn depth(&self) -> (usize, usize, usize) {
         let waiting = self.unfinished.values().filter(|run| run.is_waiting()).count();
         let active = self.unfinished.values().filter(|run| run.is_active()).count();
@@ -94,7 +94,7 @@ impl Model {
         waiting + active.saturating_sub(running) < waiting_max
     }
 
-    /// Whether the fleet may have one more run that waits beside those of others.
+    /// Whether one more run fits into the fleet's share of the queue.
     pub fn has_room_for(&self, fleet: FleetId, waiting_max: usize) -> bool {
         let (waiting, active, running) = self.depth();
         let left = waiting_max.saturating_sub(waiting + active.saturating_sub(running));
@@ -108,11 +108,11 @@ impl Model {
     /// Runs with a crash behind them run one at a time.
     fn may_go_on(&self, id: RunId) -> bool {
         let run = self.run(id);
-        let other_suspect_runs = || {
+        let other_crash_looping_runs = || {
             let mut others = self.unfinished.iter().filter(|(other, _)| **other != id);
             others.any(|(_, it)| it.crashes > 0 && it.running() > 0)
         };
-        run.is_active() && !(run.crashes > 0 && other_suspect_runs())
+        run.is_active() && !(run.crashes > 0 && other_crash_looping_runs())
     }
 
     /// Whether the run is the next of its fleet, and the fleet may start one more.
@@ -190,9 +190,9 @@ impl Model {
         waits.max().unwrap_or_default()
     }
 
-    pub fn restore(&mut self, id: RunId, interruption: Interruption, now: Timestamp) {
+    pub fn reload(&mut self, id: RunId, interruption: Interruption, now: Timestamp) {
         let crashes_max = self.crashes_max;
-        self.change(id, |run| run.restore(interruption, crashes_max, now));
+        self.change(id, |run| run.reload(interruption, crashes_max, now));
     }
 
     /// The run is kept no longer.

@@ -37,7 +37,7 @@ pub enum Sabotage {
     KeepTooLittle,
     /// Vessels of runs that are removed stay.
     LeaveAttempts,
-    /// Runs are removed without a mark: a crash leaves what is left of them.
+    /// Runs are removed without a mark: a crash leaves their remains.
     ForgetRemovals,
 }
 

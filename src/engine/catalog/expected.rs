@@ -1,28 +1,28 @@
-//! Edits that are meant for one version of a fleet: two people who edit it at once do not overwrite
-//! each other unawares.
+//! Edits that expect a version of a fleet, so that two people who edit it at the same time do not
+//! overwrite each other.
 
-use crate::engine::Refusal;
+use crate::engine::EngineError;
 use crate::model::fleet::Fleet;
 
-/// What a client expects a fleet to be like when its change is made.
+/// The version of a fleet that a client expects its change to meet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum ExpectedVersion {
-    /// Whatever it is.
+    /// Any version, or none.
     #[default]
     Any,
-    /// It exists.
+    /// The fleet exists.
     Existing,
-    /// It exists and is at one of these versions.
+    /// The fleet is at one of these versions.
     OneOf(Vec<u32>),
 }
 
 impl ExpectedVersion {
-    /// Whether `fleet`, as it is now, is what is expected.
+    /// Whether `fleet` is as expected.
     ///
     /// # Errors
-    /// [`Refusal::Stale`].
-    pub fn check(&self, fleet: Option<&Fleet>) -> Result<(), Refusal> {
-        let refused = |message: String| Err(Refusal::Stale(message));
+    /// [`EngineError::Stale`].
+    pub fn check(&self, fleet: Option<&Fleet>) -> Result<(), EngineError> {
+        let refused = |message: String| Err(EngineError::Stale(message));
         match (self, fleet) {
             (Self::Any, _) | (Self::Existing, Some(_)) => Ok(()),
             (Self::OneOf(versions), Some(fleet)) if versions.contains(&fleet.version) => Ok(()),

@@ -1,10 +1,10 @@
-//! What is configured: projects, fleets and webhooks ([`webhooks`]), in memory as a whole. Its verbs
-//! decide and return the changes that make the decision durable; they do no I/O.
+//! Projects, fleets and webhooks ([`webhooks`]), all of them in memory. The methods decide and return
+//! the changes that make the decision durable. They do no I/O.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use crate::engine::Refusal;
+use crate::engine::EngineError;
 use crate::fleet_file::FleetFile;
 use crate::model::change::Change;
 use crate::model::clock::Timestamp;
@@ -23,28 +23,28 @@ mod tests;
 mod webhooks;
 
 pub use expected::ExpectedVersion;
-pub use webhooks::Denied;
-use webhooks::{Notes, WebhookEntry};
+pub use webhooks::AdmitError;
+use webhooks::{LastUseBudget, WebhookEntry};
 
 /// See the module.
 pub struct Catalog {
     pub organization: Organization,
-    /// Stands in for a project that has been deleted under a run.
+    /// Stands in for a deleted project of a run.
     pub no_project: Project,
     projects: HashMap<ProjectId, Project>,
     fleets: HashMap<FleetId, FleetEntry>,
     tokens: HashMap<TokenHash, FleetId>,
-    notes: Notes,
+    last_use_budget: LastUseBudget,
 }
 
-/// A fleet with what is current of it.
+/// A fleet with its current version and webhook.
 struct FleetEntry {
     fleet: Fleet,
     current: Arc<FleetVersion>,
     webhook: Option<WebhookEntry>,
 }
 
-/// A fleet as others see it.
+/// A fleet as clients see it.
 #[derive(Clone, Debug)]
 pub struct FleetView {
     pub fleet: Fleet,
@@ -53,7 +53,7 @@ pub struct FleetView {
     pub has_webhook: bool,
 }
 
-/// What an apply came to.
+/// The result of an apply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Applied {
     Created,
@@ -62,7 +62,7 @@ pub enum Applied {
 }
 
 impl Catalog {
-    /// A catalog of what is stored. Each fleet comes with its current version.
+    /// A catalog of stored rows. Each fleet comes with its current version.
     pub fn new(
         organization: Organization,
         projects: Vec<Project>,
@@ -86,7 +86,7 @@ impl Catalog {
             projects,
             fleets,
             tokens: HashMap::new(),
-            notes: Notes::default(),
+            last_use_budget: LastUseBudget::default(),
         };
         for webhook in webhooks {
             catalog.set_webhook(webhook);
@@ -106,7 +106,7 @@ impl Catalog {
         self.projects.get(&id)
     }
 
-    /// Adds a project, or changes the one that `id` names.
+    /// Adds a project, or changes the one of this `id`.
     ///
     /// # Errors
     /// When the name is taken or not a name, or the time zone unknown.
@@ -116,16 +116,16 @@ impl Catalog {
         name: &str,
         time_zone: &str,
         now: Timestamp,
-    ) -> Result<(Project, Vec<Change>), Refusal> {
+    ) -> Result<(Project, Vec<Change>), EngineError> {
         let stored =
             id.map(|id| self.projects.get(&id).ok_or_else(|| no_project(id))).transpose()?;
-        // A project whose name would be refused today can still be changed otherwise.
+        // A project with a name that is invalid by now can still be changed.
         let name = match stored.is_some_and(|stored| stored.name == name) {
             true => name.to_owned(),
             false => self.free_project_name(name, id)?,
         };
         if stored.is_none_or(|stored| stored.time_zone != time_zone) {
-            time_zone::check(time_zone).map_err(Refusal::Invalid)?;
+            time_zone::check(time_zone).map_err(EngineError::Invalid)?;
         }
         let project = Project {
             id: id.unwrap_or_else(ProjectId::random),
@@ -137,13 +137,13 @@ impl Catalog {
         Ok((project.clone(), vec![Change::PutProject(project)]))
     }
 
-    /// The name that `name` stands for, if no project but `own` has it.
-    fn free_project_name(&self, name: &str, own: Option<ProjectId>) -> Result<String, Refusal> {
+    /// The normalized `name`, if no project except `own` has it.
+    fn free_project_name(&self, name: &str, own: Option<ProjectId>) -> Result<String, EngineError> {
         let name =
-            checked_name(name).map_err(|error| Refusal::Invalid(format!("name: {error}")))?;
+            checked_name(name).map_err(|error| EngineError::Invalid(format!("name: {error}")))?;
         let is_taken = |other: &Project| is_same_name(&other.name, &name) && Some(other.id) != own;
         match self.projects.values().any(is_taken) {
-            true => Err(Refusal::Conflict(format!("there is a project {name:?} already"))),
+            true => Err(EngineError::Conflict(format!("there is a project {name:?} already"))),
             false => Ok(name),
         }
     }
@@ -152,11 +152,11 @@ impl Catalog {
     ///
     /// # Errors
     /// When there is none of this id, or it has fleets.
-    pub fn delete_project(&mut self, id: ProjectId) -> Result<Vec<Change>, Refusal> {
+    pub fn delete_project(&mut self, id: ProjectId) -> Result<Vec<Change>, EngineError> {
         let project = self.projects.get(&id).ok_or_else(|| no_project(id))?;
         let fleets = self.fleets.values().filter(|entry| entry.fleet.project_id == id).count();
         if fleets > 0 {
-            return Err(Refusal::Conflict(format!(
+            return Err(EngineError::Conflict(format!(
                 "the project {:?} has {fleets} fleets; delete or move them first",
                 project.name
             )));
@@ -172,7 +172,7 @@ impl Catalog {
         fleets
     }
 
-    /// Which runs the fleets keep that say so themselves.
+    /// The retention rules of fleets that have their own.
     pub fn keep_rules(&self) -> HashMap<FleetId, Retention> {
         let own = |entry: &FleetEntry| entry.current.definition.keep_runs;
         let rules = self.fleets.iter().map(|(id, entry)| Some((*id, own(entry)?)));
@@ -183,7 +183,7 @@ impl Catalog {
     ///
     /// # Errors
     /// When there is none.
-    pub fn fleet(&self, id: FleetId) -> Result<FleetView, Refusal> {
+    pub fn fleet(&self, id: FleetId) -> Result<FleetView, EngineError> {
         self.entry(id).map(|entry| self.view(entry))
     }
 
@@ -191,7 +191,7 @@ impl Catalog {
     ///
     /// # Errors
     /// When there is no such fleet.
-    pub fn current(&self, id: FleetId) -> Result<&Arc<FleetVersion>, Refusal> {
+    pub fn current(&self, id: FleetId) -> Result<&Arc<FleetVersion>, EngineError> {
         self.entry(id).map(|entry| &entry.current)
     }
 
@@ -203,8 +203,8 @@ impl Catalog {
         &mut self,
         mut file: FleetFile,
         now: Timestamp,
-    ) -> Result<(FleetView, Vec<Change>), Refusal> {
-        file.keep_hidden_values(None).map_err(|error| Refusal::Invalid(error.to_string()))?;
+    ) -> Result<(FleetView, Vec<Change>), EngineError> {
+        file.keep_hidden_values(None).map_err(|error| EngineError::Invalid(error.to_string()))?;
         let name = file.project.as_deref().unwrap_or(DEFAULT_PROJECT);
         let existing = self.project_by_name(name);
         if let Some(project) = existing {
@@ -214,7 +214,9 @@ impl Catalog {
         if let Some(id) = file.id
             && self.fleets.contains_key(&id)
         {
-            return Err(Refusal::Conflict(format!("there is a fleet with the _id {id} already")));
+            return Err(EngineError::Conflict(format!(
+                "there is a fleet with the _id {id} already"
+            )));
         }
         let fleet = Fleet {
             id: file.id.unwrap_or_else(FleetId::random),
@@ -239,20 +241,20 @@ impl Catalog {
         mut file: FleetFile,
         expected: &ExpectedVersion,
         now: Timestamp,
-    ) -> Result<(Applied, FleetView, Vec<Change>), Refusal> {
+    ) -> Result<(Applied, FleetView, Vec<Change>), EngineError> {
         let entry = self.entry(id)?;
         expected.check(Some(&entry.fleet))?;
         if let Some(other) = file.id
             && other != id
         {
-            return Err(Refusal::Conflict(format!(
+            return Err(EngineError::Conflict(format!(
                 "the file's _id {other} is not that of the fleet {id}; remove it, or name the other fleet"
             )));
         }
         let mut fleet = entry.fleet.clone();
         let current = Arc::clone(&entry.current);
         file.keep_hidden_values(Some(&current.definition))
-            .map_err(|error| Refusal::Invalid(error.to_string()))?;
+            .map_err(|error| EngineError::Invalid(error.to_string()))?;
         let (project_id, mut changes) = match file.project.as_deref() {
             Some(name) => {
                 if let Some(project) = self.project_by_name(name) {
@@ -282,7 +284,7 @@ impl Catalog {
         mut file: FleetFile,
         expected: &ExpectedVersion,
         now: Timestamp,
-    ) -> Result<(Applied, FleetView, Vec<Change>), Refusal> {
+    ) -> Result<(Applied, FleetView, Vec<Change>), EngineError> {
         let project = file.project.get_or_insert_with(|| DEFAULT_PROJECT.to_owned());
         let existing = self.fleet_named(project, &file.definition.name);
         expected.check(existing)?;
@@ -291,7 +293,7 @@ impl Catalog {
             && Some(id) != existing
             && (existing.is_some() || self.fleets.contains_key(&id))
         {
-            return Err(Refusal::Conflict(format!(
+            return Err(EngineError::Conflict(format!(
                 "_id {id} does not belong to the fleet {:?}; remove the _id, or update that fleet by its id",
                 file.definition.name
             )));
@@ -313,7 +315,7 @@ impl Catalog {
         &mut self,
         id: FleetId,
         expected: &ExpectedVersion,
-    ) -> Result<Vec<Change>, Refusal> {
+    ) -> Result<Vec<Change>, EngineError> {
         expected.check(Some(&self.entry(id)?.fleet))?;
         let mut changes = self.take_webhook(id);
         self.fleets.remove(&id);
@@ -321,8 +323,8 @@ impl Catalog {
         Ok(changes)
     }
 
-    fn entry(&self, id: FleetId) -> Result<&FleetEntry, Refusal> {
-        self.fleets.get(&id).ok_or_else(|| Refusal::NotFound(format!("there is no fleet {id}")))
+    fn entry(&self, id: FleetId) -> Result<&FleetEntry, EngineError> {
+        self.fleets.get(&id).ok_or_else(|| EngineError::NotFound(format!("there is no fleet {id}")))
     }
 
     fn view(&self, entry: &FleetEntry) -> FleetView {
@@ -351,7 +353,7 @@ impl Catalog {
         &mut self,
         name: &str,
         now: Timestamp,
-    ) -> Result<(ProjectId, Vec<Change>), Refusal> {
+    ) -> Result<(ProjectId, Vec<Change>), EngineError> {
         match self.project_by_name(name) {
             Some(id) => Ok((id, Vec::new())),
             None => {
@@ -366,14 +368,14 @@ impl Catalog {
         project: ProjectId,
         name: &str,
         own: Option<FleetId>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), EngineError> {
         let is_taken = self.fleets.values().any(|entry| {
             entry.fleet.project_id == project
                 && is_same_name(&entry.fleet.name, name)
                 && Some(entry.fleet.id) != own
         });
         if is_taken {
-            return Err(Refusal::Conflict(format!(
+            return Err(EngineError::Conflict(format!(
                 "there is a fleet {name:?} in this project already"
             )));
         }
@@ -407,6 +409,6 @@ impl Catalog {
     }
 }
 
-fn no_project(id: ProjectId) -> Refusal {
-    Refusal::NotFound(format!("there is no project {id}"))
+fn no_project(id: ProjectId) -> EngineError {
+    EngineError::NotFound(format!("there is no project {id}"))
 }

@@ -55,7 +55,7 @@ fn a_stored_name_in_another_encoding_is_found_and_composed() {
         .unwrap();
     assert_eq!(applied, Applied::Unchanged);
     let taken = catalog.create_fleet(file("de\u{301}ploy"), Timestamp::default());
-    assert!(matches!(taken, Err(Refusal::Conflict(_))), "{taken:?}");
+    assert!(matches!(taken, Err(EngineError::Conflict(_))), "{taken:?}");
 }
 
 #[test]
@@ -79,6 +79,6 @@ fn a_project_with_a_name_that_is_refused_today_can_still_be_changed() {
     assert_eq!(save(Some(id), "a\u{a0}b").as_deref(), Ok("a\u{a0}b"));
     assert!(save(None, "c\u{a0}d").is_err());
     assert_eq!(save(Some(id), "e\u{301}").as_deref(), Ok("é"));
-    assert!(matches!(save(None, "é"), Err(Refusal::Conflict(_))));
-    assert!(matches!(save(None, "e\u{301}"), Err(Refusal::Conflict(_))));
+    assert!(matches!(save(None, "é"), Err(EngineError::Conflict(_))));
+    assert!(matches!(save(None, "e\u{301}"), Err(EngineError::Conflict(_))));
 }

@@ -1,26 +1,28 @@
-//! The webhooks of fleets: which token triggers which fleet, who may use it how often, and when it
-//! was last used.
+//! The webhooks of fleets: which token triggers which fleet, from which addresses and how often, and
+//! when it was last used.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 use std::time::Duration;
 
-use crate::engine::Refusal;
+use crate::engine::EngineError;
 use crate::engine::catalog::{Catalog, FleetEntry};
 use crate::model::change::Change;
 use crate::model::client_address::Client;
 use crate::model::clock::Timestamp;
 use crate::model::fleet::FleetVersion;
 use crate::model::ids::FleetId;
-use crate::model::limits::USES_NOTED_PER_SECOND;
 use crate::model::rate_limit::{Bucket, TooSoon};
 use crate::model::webhook::{PreviousToken, Token, TokenHash, Webhook, WebhookSettings};
 
-/// How far the stored time of a webhook's last use lags behind while few are in use.
+/// Last uses of webhooks that are stored per second: a hundredth of the accepts of one machine.
+const USES_STORED_PER_SECOND: u32 = 64;
+
+/// The stored time of a webhook's last use is at most this old while few webhooks are in use.
 const LAST_USED_STEP: Duration = Duration::from_secs(60);
 
-/// A webhook, and what every accept writes under a shared lock: when it was last used, and how much
-/// of its rate limit is left.
+/// A webhook with the state that every accept updates under a shared lock: its last use and the rest
+/// of its rate limit.
 pub(super) struct WebhookEntry {
     webhook: Webhook,
     bucket: Bucket,
@@ -28,29 +30,29 @@ pub(super) struct WebhookEntry {
     stored_millis: AtomicI64,
 }
 
-/// How many last uses were noted in the present second, in all. Nobody is promised them: with
-/// thousands of webhooks in use, each accept would come with a row of its own.
+/// The number of last uses stored in the present second, over all webhooks. Stored last uses are best
+/// effort: with thousands of webhooks in use, each accept would write one more row.
 #[derive(Debug, Default)]
-pub(super) struct Notes {
+pub(super) struct LastUseBudget {
     second: AtomicI64,
     count: AtomicU32,
 }
 
-impl Notes {
-    /// Whether one more may be noted; when two threads see a second begin, a few more than so many.
+impl LastUseBudget {
+    /// Whether one more may be stored. Two threads that see a second begin may exceed the bound a little.
     fn admit(&self, now: Timestamp) -> bool {
         let second = now.as_millis().div_euclid(1000);
         if self.second.swap(second, Ordering::Relaxed) != second {
             self.count.store(0, Ordering::Relaxed);
         }
-        self.count.fetch_add(1, Ordering::Relaxed) < USES_NOTED_PER_SECOND
+        self.count.fetch_add(1, Ordering::Relaxed) < USES_STORED_PER_SECOND
     }
 }
 
-/// Why a request to a webhook is turned away before its body is read.
+/// Why a request to a webhook is refused before its body is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Denied {
-    /// No webhook has this token now.
+pub enum AdmitError {
+    /// No webhook has this token.
     UnknownToken,
     /// The webhook's `allow` list does not have the client's address.
     NotAllowed,
@@ -62,7 +64,7 @@ impl Catalog {
     ///
     /// # Errors
     /// When there is no such fleet.
-    pub fn webhook(&self, id: FleetId, now: Timestamp) -> Result<Option<Webhook>, Refusal> {
+    pub fn webhook(&self, id: FleetId, now: Timestamp) -> Result<Option<Webhook>, EngineError> {
         let entry = self.entry(id)?;
         Ok(entry.webhook.as_ref().map(|entry| entry.current(now)))
     }
@@ -77,9 +79,9 @@ impl Catalog {
         token: Token,
         settings: WebhookSettings,
         now: Timestamp,
-    ) -> Result<(Webhook, Vec<Change>), Refusal> {
+    ) -> Result<(Webhook, Vec<Change>), EngineError> {
         if self.entry(id)?.webhook.is_some() {
-            return Err(Refusal::Conflict(
+            return Err(EngineError::Conflict(
                 "the fleet has a webhook already; show it, or replace it with a new one".into(),
             ));
         }
@@ -95,7 +97,7 @@ impl Catalog {
         Ok((webhook.clone(), vec![Change::PutWebhook(webhook)]))
     }
 
-    /// Changes whose requests a fleet's webhook takes, and how many.
+    /// Changes the allow list and the rate limit of a fleet's webhook.
     ///
     /// # Errors
     /// When there is no such fleet, or it has no webhook.
@@ -104,16 +106,16 @@ impl Catalog {
         id: FleetId,
         settings: WebhookSettings,
         now: Timestamp,
-    ) -> Result<(Webhook, Vec<Change>), Refusal> {
+    ) -> Result<(Webhook, Vec<Change>), EngineError> {
         let webhook = self.webhook(id, now)?.ok_or_else(no_webhook)?;
         let webhook = Webhook { settings, ..webhook };
-        // The row keeps its key; this is for the token of a grace that has passed.
+        // The row keeps its key. This removes the previous token if its grace has passed.
         self.take_webhook(id);
         self.set_webhook(webhook.clone());
         Ok((webhook.clone(), vec![Change::PutWebhook(webhook)]))
     }
 
-    /// Gives a fleet's webhook a new token. The old one is answered for another `grace`.
+    /// Gives a fleet's webhook a new token. The old token works for another `grace`.
     ///
     /// # Errors
     /// When there is no such fleet, or it has no webhook.
@@ -123,7 +125,7 @@ impl Catalog {
         token: Token,
         grace: Duration,
         now: Timestamp,
-    ) -> Result<(Webhook, Vec<Change>), Refusal> {
+    ) -> Result<(Webhook, Vec<Change>), EngineError> {
         let old = self.webhook(id, now)?.ok_or_else(no_webhook)?;
         let previous = (!grace.is_zero())
             .then(|| PreviousToken { token: old.token, valid_until: now.plus(grace) });
@@ -141,50 +143,50 @@ impl Catalog {
         Ok((webhook, changes))
     }
 
-    /// Takes a fleet's webhook away.
+    /// Removes a fleet's webhook.
     ///
     /// # Errors
     /// When there is no such fleet, or it has no webhook.
-    pub fn remove_webhook(&mut self, id: FleetId) -> Result<Vec<Change>, Refusal> {
+    pub fn remove_webhook(&mut self, id: FleetId) -> Result<Vec<Change>, EngineError> {
         if self.entry(id)?.webhook.is_none() {
             return Err(no_webhook());
         }
         Ok(self.take_webhook(id))
     }
 
-    /// Whether `client` may send a request to the webhook of a token now; it counts if it may. Returns
-    /// the fleet of the webhook.
+    /// Admits a request of `client` to the webhook of a token, and counts it against the rate limit.
+    /// Returns the fleet.
     ///
     /// # Errors
-    /// See [`Denied`].
+    /// See [`AdmitError`].
     pub fn admit(
         &self,
         hash: &TokenHash,
         client: Client,
         now: Timestamp,
-    ) -> Result<FleetId, Denied> {
-        let (_, entry) = self.webhook_by_token(hash, now).ok_or(Denied::UnknownToken)?;
+    ) -> Result<FleetId, AdmitError> {
+        let (_, entry) = self.webhook_by_token(hash, now).ok_or(AdmitError::UnknownToken)?;
         let WebhookSettings { allow, rate_limit } = &entry.webhook.settings;
         if !allow.is_empty() && (client.is_disputed || !allow.contains(client.address)) {
-            return Err(Denied::NotAllowed);
+            return Err(AdmitError::NotAllowed);
         }
         if let Some(rate) = rate_limit {
-            entry.bucket.take(*rate, now).map_err(Denied::TooSoon)?;
+            entry.bucket.take(*rate, now).map_err(AdmitError::TooSoon)?;
         }
         Ok(entry.webhook.fleet_id)
     }
 
-    /// The fleet that a token triggers, and the change that stores its use, once in a while.
+    /// The fleet that a token triggers, and sometimes a change that stores the use.
     pub fn use_token(
         &self,
         hash: &TokenHash,
         now: Timestamp,
     ) -> Option<(Arc<FleetVersion>, Option<Change>)> {
         let (entry, webhook) = self.webhook_by_token(hash, now)?;
-        Some((Arc::clone(&entry.current), webhook.note_use(now, &self.notes)))
+        Some((Arc::clone(&entry.current), webhook.note_use(now, &self.last_use_budget)))
     }
 
-    /// The webhook that has this token, as its current one or in the grace of a replaced one.
+    /// The webhook of this token: its current one, or a replaced one within its grace.
     fn webhook_by_token(
         &self,
         hash: &TokenHash,
@@ -224,7 +226,7 @@ impl Catalog {
 }
 
 impl WebhookEntry {
-    /// The webhook as it is now: last use included, a grace that has passed left out.
+    /// The webhook with its last use, without a previous token whose grace has passed.
     fn current(&self, now: Timestamp) -> Webhook {
         let mut webhook = self.webhook.clone();
         let last_used = self.last_used_millis.load(Ordering::Relaxed);
@@ -233,13 +235,13 @@ impl WebhookEntry {
         webhook
     }
 
-    fn note_use(&self, now: Timestamp, notes: &Notes) -> Option<Change> {
+    fn note_use(&self, now: Timestamp, budget: &LastUseBudget) -> Option<Change> {
         self.last_used_millis.store(now.as_millis(), Ordering::Relaxed);
         let stored = self.stored_millis.load(Ordering::Relaxed);
         let step = i64::try_from(LAST_USED_STEP.as_millis()).unwrap_or(i64::MAX);
         let is_behind = now.as_millis().abs_diff(stored) >= step.unsigned_abs();
         let is_mine = is_behind
-            && notes.admit(now)
+            && budget.admit(now)
             && self
                 .stored_millis
                 .compare_exchange(stored, now.as_millis(), Ordering::Relaxed, Ordering::Relaxed)
@@ -248,8 +250,8 @@ impl WebhookEntry {
     }
 }
 
-fn no_webhook() -> Refusal {
-    Refusal::NotFound("the fleet has no webhook; add one first".into())
+fn no_webhook() -> EngineError {
+    EngineError::NotFound("the fleet has no webhook; add one first".into())
 }
 
 #[cfg(test)]
@@ -257,12 +259,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_so_many_uses_are_noted_in_a_second() {
-        let notes = Notes::default();
+    fn stored_uses_per_second_are_bounded() {
+        let budget = LastUseBudget::default();
         let at = |millis: i64| Timestamp::from_millis(1_700_000_000_000 + millis);
-        let admitted = |millis| (0..1000).filter(|_| notes.admit(at(millis))).count();
-        assert_eq!(admitted(0), USES_NOTED_PER_SECOND as usize);
+        let admitted = |millis| (0..1000).filter(|_| budget.admit(at(millis))).count();
+        assert_eq!(admitted(0), USES_STORED_PER_SECOND as usize);
         assert_eq!(admitted(999), 0);
-        assert_eq!(admitted(1000), USES_NOTED_PER_SECOND as usize);
+        assert_eq!(admitted(1000), USES_STORED_PER_SECOND as usize);
     }
 }

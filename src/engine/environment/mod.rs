@@ -1,32 +1,31 @@
-//! What a vessel finds in its environment: a clean one, built from scratch for every attempt.
-//! Pure, so that the whole of it can be checked against a table.
+//! The environment of a vessel, built from scratch for every attempt. Pure: a test compares all of it
+//! with a table.
 
 use crate::model::clock::Timestamp;
 use crate::model::fleet::{FleetVersion, Organization, Program, Project, VesselDefinition};
-use crate::model::graph::Graph;
 use crate::model::ids::{InstanceId, RunId};
 use crate::model::limits::ARGUMENT_BYTES_MAX;
 use crate::model::request::RequestHead;
 use crate::model::source::Origin;
 use crate::model::variable::VariableValue;
 use crate::runner::parameter_file_names;
-use crate::scheduler::Claim;
+use crate::scheduler::{Claim, graph_of};
 
-/// Where programs are looked for when the fleet says nothing else.
+/// The search path of programs, unless the fleet sets its own.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Everything that the environment of one attempt is made from.
-pub struct Surroundings<'a> {
+/// The inputs of the environment of one attempt.
+pub struct EnvironmentInputs<'a> {
     pub organization: &'a Organization,
     pub project: &'a Project,
     pub instance: InstanceId,
-    /// The name of the user that vessels run as.
+    /// The name of the user that the vessel runs as.
     pub user: &'a str,
     pub claim: &'a Claim,
     pub head: &'a RequestHead,
-    /// The body, when it is text that could be an environment string.
+    /// The body, if it is text that fits into an environment string.
     pub body_text: Option<&'a str>,
-    /// The headers as JSON, when there are any.
+    /// The headers as JSON, if there are any.
     pub headers_json: Option<&'a str>,
     pub work_directory: &'a str,
     /// The vessel's own variables ([`own_variables`]) with their values.
@@ -38,12 +37,12 @@ pub struct Surroundings<'a> {
 struct Environment(Vec<(String, String)>);
 
 impl Environment {
-    /// Sets one of our own variables, each of which is set in one place.
+    /// Sets a variable of the server. Each is set in one place.
     fn set(&mut self, name: impl Into<String>, value: impl Into<String>) {
         self.0.push((name.into(), value.into()));
     }
 
-    /// Sets one of the vessel's variables, in the place of ours where that has the name.
+    /// Sets a variable of the vessel. It replaces a variable of the server of the same name.
     fn replace(&mut self, name: &str, value: &str) {
         match self.0.iter_mut().find(|(existing, _)| existing == name) {
             Some(entry) => value.clone_into(&mut entry.1),
@@ -51,16 +50,16 @@ impl Environment {
         }
     }
 
-    /// Sets what came from outside, if it can be an environment string at all.
+    /// Sets a value from the request, if it fits into an environment string.
     fn set_if_fits(&mut self, name: &str, value: &str) {
-        // NAME=value and a NUL that ends it.
+        // NAME=value and a NUL.
         let fits = name.len() + 1 + value.len() <= ARGUMENT_BYTES_MAX;
         if fits && !value.contains('\0') {
             self.set(name, value);
         }
     }
 
-    /// Sets a moment, and the parts of it that scripts ask for.
+    /// Sets a time and its parts.
     fn set_start_time(&mut self, prefix: &str, time: Timestamp) {
         let utc = time.to_jiff().to_zoned_datetime(jiff::tz::TimeZone::UTC);
         self.set(prefix, time.to_string());
@@ -74,7 +73,7 @@ impl Environment {
         self.set(format!("{prefix}_EPOCH"), time.to_jiff().as_second().to_string());
     }
 
-    /// Sets who stands in one direction of the graph.
+    /// Sets the vessels in one direction of the graph.
     fn set_stream(&mut self, name: &str, version: &FleetVersion, run: RunId, vessels: &[usize]) {
         let join = |ids: Vec<String>| ids.join(",");
         let logs = vessels.iter().map(|vessel| run.vessel_run(*vessel).to_string()).collect();
@@ -87,32 +86,32 @@ impl Environment {
 }
 
 /// The environment of the attempt, as (name, value) pairs with unique names.
-pub fn environment(surroundings: &Surroundings<'_>) -> Vec<(String, String)> {
-    let claim = surroundings.claim;
+pub fn environment(inputs: &EnvironmentInputs<'_>) -> Vec<(String, String)> {
+    let claim = inputs.claim;
     let vessel = &claim.version.definition.vessels[claim.vessel];
     let mut environment = Environment(Vec::with_capacity(72));
     environment.set("PATH", PATH);
-    environment.set("HOME", surroundings.work_directory);
+    environment.set("HOME", inputs.work_directory);
     environment.set("LANG", "C.UTF-8");
-    environment.set("TZ", &surroundings.project.time_zone);
-    environment.set("USER", surroundings.user);
-    set_identity(&mut environment, surroundings);
+    environment.set("TZ", &inputs.project.time_zone);
+    environment.set("USER", inputs.user);
+    set_identity(&mut environment, inputs);
     set_graph(&mut environment, claim);
-    set_request(&mut environment, surroundings);
+    set_request(&mut environment, inputs);
     if let Program::Code(code) = &vessel.program
         && let Origin::Git(git) = &code.origin
     {
         let place = git.directory().map(|directory| format!("/{directory}")).unwrap_or_default();
-        let place = format!("{}{place}", surroundings.work_directory);
+        let place = format!("{}{place}", inputs.work_directory);
         environment.set("SHIPYARD_CLONE_LOCATION", place);
     }
-    for (name, value) in surroundings.own {
+    for (name, value) in inputs.own {
         environment.replace(name, value);
     }
     environment.0
 }
 
-/// Where the programs of a vessel are looked for unless a run says otherwise.
+/// The search path of a vessel's programs, unless a run overrides it.
 pub fn search_path(vessel: &VesselDefinition) -> &str {
     let own = vessel.environment.iter().find(|(name, _)| name == "PATH");
     match own {
@@ -121,8 +120,8 @@ pub fn search_path(vessel: &VesselDefinition) -> &str {
     }
 }
 
-/// The vessel's variables as this run has them: those of the fleet but where the run overrides
-/// them, then the run's.
+/// The vessel's variables in this run: those of the fleet that the run does not override, then those
+/// of the run.
 pub fn own_variables(
     vessel: &VesselDefinition,
     head: &RequestHead,
@@ -137,8 +136,8 @@ pub fn own_variables(
     kept.chain(set).collect()
 }
 
-fn set_identity(environment: &mut Environment, surroundings: &Surroundings<'_>) {
-    let Surroundings { organization, project, claim, .. } = surroundings;
+fn set_identity(environment: &mut Environment, inputs: &EnvironmentInputs<'_>) {
+    let EnvironmentInputs { organization, project, claim, .. } = inputs;
     let vessel = &claim.version.definition.vessels[claim.vessel];
     let run = &claim.run;
     environment.set("SHIPYARD_ORG_ID", organization.id.to_string());
@@ -148,7 +147,7 @@ fn set_identity(environment: &mut Environment, surroundings: &Surroundings<'_>) 
     environment.set("SHIPYARD_VESSEL_ID", vessel.id.to_string());
     environment.set("SHIPYARD_VESSEL_NAME", &vessel.name);
     environment.set("SHIPYARD_LOG_ID", claim.vessel_run.to_string());
-    environment.set("SHIPYARD_LOG_WORKDIR", surroundings.work_directory);
+    environment.set("SHIPYARD_LOG_WORKDIR", inputs.work_directory);
     environment.set_start_time("SHIPYARD_VESSEL_START_TIME", claim.started_at);
     environment.set("SHIPYARD_VESSEL_SCHEDULED_TIME", claim.scheduled_at.to_string());
     environment.set("SHIPYARD_FLEET_ID", run.fleet_id.to_string());
@@ -157,16 +156,14 @@ fn set_identity(environment: &mut Environment, surroundings: &Surroundings<'_>) 
     let started_at = run.started_at.unwrap_or(claim.started_at);
     environment.set_start_time("SHIPYARD_FLEET_START_TIME", started_at);
     environment.set("SHIPYARD_FLEET_SCHEDULED_TIME", run.queued_at.to_string());
-    environment.set("BOATHOOK_INSTANCE", surroundings.instance.to_string());
+    environment.set("BOATHOOK_INSTANCE", inputs.instance.to_string());
     environment.set("BOATHOOK_FLEET_RUN_ID", run.id.to_string());
     environment.set("BOATHOOK_TRIGGER", run.trigger.word());
     environment.set("BOATHOOK_ATTEMPT", claim.attempt.to_string());
 }
 
 fn set_graph(environment: &mut Environment, claim: &Claim) {
-    let definition = &claim.version.definition;
-    // Checked when the version was saved.
-    let graph = Graph::new(definition.vessels.len(), &definition.paths).unwrap_or_default();
+    let graph = graph_of(&claim.version);
     if graph.is_empty() {
         return;
     }
@@ -180,10 +177,10 @@ fn set_graph(environment: &mut Environment, claim: &Claim) {
     environment.set("SHIPYARD_FLEET_CURRENTSTREAM_INDEX", index.to_string());
 }
 
-fn set_request(environment: &mut Environment, surroundings: &Surroundings<'_>) {
-    let Surroundings { claim, head, work_directory, .. } = surroundings;
+fn set_request(environment: &mut Environment, inputs: &EnvironmentInputs<'_>) {
+    let EnvironmentInputs { claim, head, work_directory, .. } = inputs;
     let (headers_file, body_file) = parameter_file_names(claim.run.id);
-    if let Some(headers_json) = surroundings.headers_json {
+    if let Some(headers_json) = inputs.headers_json {
         environment
             .set("SHIPYARD_WEBHOOK_HEADERS_FILE", format!("{work_directory}/{headers_file}"));
         environment.set_if_fits("BOATHOOK_WEBHOOK_HEADERS", headers_json);
@@ -191,7 +188,7 @@ fn set_request(environment: &mut Environment, surroundings: &Surroundings<'_>) {
     if claim.run.payload.body_bytes > 0 {
         environment.set("SHIPYARD_WEBHOOK_BODY_FILE", format!("{work_directory}/{body_file}"));
     }
-    if let Some(body) = surroundings.body_text {
+    if let Some(body) = inputs.body_text {
         environment.set_if_fits("BOATHOOK_WEBHOOK_BODY", body);
     }
     environment.set_if_fits("BOATHOOK_WEBHOOK_QUERY", &head.query);

@@ -1,4 +1,4 @@
-//! The whole environment against tables: one vessel's to the letter, and who stands where in graphs
+//! The environment against tables: all variables of one vessel, and the neighbours of vessels in graphs
 //! of every shape.
 
 use std::collections::BTreeMap;
@@ -105,7 +105,7 @@ fn environment_of(
         VariableValue::Secret { .. } => panic!("no secrets here"),
     });
     let own: Vec<_> = own.collect();
-    let pairs = environment(&Surroundings {
+    let pairs = environment(&EnvironmentInputs {
         organization: &Organization {
             id: OrganizationId::from_slice(&[0x03; 16]).unwrap(),
             name: "our house".into(),
@@ -210,7 +210,7 @@ fn the_environment_of_one_vessel_to_the_letter() {
     assert_eq!(lines, DIAMOND_RIGHT);
 }
 
-/// A vessel and who stands around it: (vessel, upstream, currentstream, its index, downstream).
+/// A vessel and its neighbours: (vessel, upstream, currentstream, its index, downstream).
 type Row = (&'static str, &'static str, &'static str, usize, &'static str);
 
 /// (shape, vessels, paths, a row for each vessel)
@@ -256,7 +256,7 @@ const SHAPES: [(&str, &str, &[&str], &[Row]); 7] = [
         ],
     ),
     (
-        // Neighbours come in the order of the connections, those beside in the order of the vessels.
+        // Upstream and downstream vessels are in the order of the connections, the others in that of the vessels.
         "fan-in and fan-out, written backwards",
         "edcba",
         &["ed", "ec", "ca", "ba", "da"],
@@ -284,7 +284,7 @@ const SHAPES: [(&str, &str, &[&str], &[Row]); 7] = [
 ];
 
 #[test]
-fn who_stands_where_in_graphs_of_every_shape() {
+fn neighbours_are_right_in_graphs_of_every_shape() {
     for (shape, vessels, paths, rows) in SHAPES {
         assert_eq!(rows.len(), vessels.len(), "{shape}");
         let version = fleet(vessels, paths);

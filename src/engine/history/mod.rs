@@ -1,10 +1,9 @@
-//! The past of every fleet: which of its runs have ended, how many there are and what they take up,
-//! and which of them are to be kept no longer. A state machine that takes the time as an argument;
-//! the entries themselves are in the database.
+//! The finished runs of every fleet: their number, their bytes, and which of them are kept no longer. A
+//! state machine that takes the time as an argument; the entries are in the database.
 //!
-//! A run enters it once its end is recorded and everybody has been told. Entries are numbered in
-//! that order, and leave it from the oldest on: so the first and the last of them tell their number
-//! and, by the sums in them, their bytes.
+//! A run enters the history when its end is recorded and its notifications are settled. Entries are
+//! numbered in that order and leave from the oldest on. So the first and the last entry tell how many
+//! there are and, by the sums in them, their bytes.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -12,17 +11,19 @@ use std::time::Duration;
 use crate::model::change::{Change, HistoryEntry};
 use crate::model::clock::Timestamp;
 use crate::model::ids::FleetId;
-use crate::model::limits::SWEEP_SLACK_MAX;
 use crate::model::retention::Retention;
 use crate::model::run::RunRecord;
+
+/// A run may outlive its age by this much, so that runs that fall due within a minute go together.
+const SWEEP_SLACK_MAX: Duration = Duration::from_secs(60);
 
 /// See the module.
 #[derive(Debug)]
 pub struct History {
-    /// Of fleets that say nothing of their own, and of those that are deleted.
+    /// The rule of fleets without one of their own, and of deleted fleets.
     rule: Retention,
     own_rules: HashMap<FleetId, Retention>,
-    /// Fleets of which anything is kept.
+    /// Fleets with entries.
     fleets: BTreeMap<FleetId, Past>,
 }
 
@@ -33,18 +34,18 @@ struct Past {
     first: u64,
     /// The number of the next one.
     next: u64,
-    /// Since when the oldest is there; `None` until somebody has looked.
+    /// When the oldest entry was made; `None` until the sweeper has read it.
     since: Option<Timestamp>,
     bytes: u64,
-    /// What the next entry has before it.
+    /// The `bytes_before` of the next entry.
     bytes_before: u64,
 }
 
-/// How much is kept of runs that have ended.
+/// Number and bytes of finished runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HistorySize {
     pub runs: u64,
-    /// Payloads and output.
+    /// Bytes of payloads and output.
     pub bytes: u64,
 }
 
@@ -53,8 +54,8 @@ impl History {
         Self { rule, own_rules: HashMap::new(), fleets: BTreeMap::new() }
     }
 
-    /// What a former server has left of a fleet's past: its oldest and its latest entry.
-    pub fn restore(
+    /// Reloads the history of a fleet from its oldest and its latest entry.
+    pub fn reload(
         &mut self,
         fleet: FleetId,
         (first, oldest): (u64, HistoryEntry),
@@ -71,12 +72,12 @@ impl History {
         self.fleets.insert(fleet, past);
     }
 
-    /// What the fleets themselves say of how long their runs are kept.
+    /// Sets the rules of fleets that have their own.
     pub fn set_rules(&mut self, own_rules: HashMap<FleetId, Retention>) {
         self.own_rules = own_rules;
     }
 
-    /// A run has ended and nobody has to be told any more.
+    /// Enters a finished run without undelivered notifications.
     pub fn enter(&mut self, run: &RunRecord, now: Timestamp) -> Change {
         let past = self.fleets.entry(run.fleet_id).or_default();
         let entry = HistoryEntry {
@@ -95,26 +96,26 @@ impl History {
         Change::PutHistory { fleet: run.fleet_id, number, entry }
     }
 
-    /// Whether what has entered last may have changed when something falls due.
+    /// Whether the latest entry may have changed the next due time.
     pub fn is_news(&self, fleet: FleetId) -> bool {
         self.fleets
             .get(&fleet)
             .is_some_and(|past| past.len() == 1 || self.rule(fleet).has_excess(past))
     }
 
-    /// How long until something is due; zero when something is.
+    /// The time until a run is due; zero if one is.
     pub fn next_due(&self, now: Timestamp) -> Option<Duration> {
         self.fleets.iter().filter_map(|(fleet, past)| self.rule(*fleet).wait(past, now)).min()
     }
 
-    /// A fleet of which something is due.
+    /// A fleet with a due run.
     pub fn due_fleet(&self, now: Timestamp) -> Option<FleetId> {
         let is_due = |fleet, past| self.rule(fleet).wait(past, now) == Some(Duration::ZERO);
         self.fleets.iter().find(|(fleet, past)| is_due(**fleet, past)).map(|(fleet, _)| *fleet)
     }
 
-    /// Takes what is due out of `found`, the oldest entries of `fleet` as they are stored. The runs
-    /// are there no more once the changes are durable.
+    /// Takes the due runs out of `found`, the oldest stored entries of `fleet`. The runs are gone when
+    /// the changes are durable.
     pub fn take_due(
         &mut self,
         fleet: FleetId,
@@ -126,7 +127,7 @@ impl History {
         let mut changes = Vec::new();
         past.since = None;
         for (number, entry) in found {
-            // Entries that cannot be read leave gaps.
+            // Unreadable entries leave gaps.
             past.first = *number;
             past.since = Some(entry.since);
             if rule.has_excess(past) || rule.is_over(entry.since, now) {
@@ -145,7 +146,7 @@ impl History {
         changes
     }
 
-    /// How much there is.
+    /// Number and bytes of all finished runs.
     pub fn size(&self) -> HistorySize {
         self.fleets.values().fold(HistorySize::default(), |size, past| HistorySize {
             runs: size.runs + past.len(),
@@ -181,17 +182,17 @@ impl Past {
 }
 
 impl Retention {
-    /// Whether there are more entries than it keeps.
+    /// Whether there are more entries than the rule keeps.
     fn has_excess(self, past: &Past) -> bool {
         self.count().is_some_and(|count| past.len() > count)
     }
 
-    /// Whether the time of an entry is over.
+    /// Whether the age of an entry is over.
     fn is_over(self, since: Timestamp, now: Timestamp) -> bool {
         self.age().is_some_and(|age| since.plus(age) <= now)
     }
 
-    /// How long until something is due of `past`.
+    /// The time until a run of `past` is due.
     fn wait(self, past: &Past, now: Timestamp) -> Option<Duration> {
         if past.is_empty() {
             return None;
@@ -206,7 +207,7 @@ impl Retention {
         if self.is_over(since, now) {
             return Some(Duration::ZERO);
         }
-        // What falls due soon afterwards goes with it.
+        // Runs that fall due soon afterwards are removed with it.
         let slack = (age / 60).min(SWEEP_SLACK_MAX);
         Some(since.plus(age).plus(slack).since(now))
     }

@@ -49,7 +49,7 @@ impl Past {
         run.id
     }
 
-    /// Removes what is due, a few rows at a time, and returns the runs.
+    /// Removes the due runs, a few rows at a time, and returns them.
     fn sweep(&mut self, now: Timestamp) -> Vec<RunId> {
         let mut removed = Vec::new();
         while let Some(fleet) = self.history.due_fleet(now) {
@@ -93,7 +93,7 @@ impl Past {
         let entry = |(number, entry): (&u64, &HistoryEntry)| (*number, entry.clone());
         let ends = self.rows.iter().next().zip(self.rows.iter().next_back());
         if let Some((oldest, latest)) = ends {
-            self.history.restore(self.fleet, entry(oldest), entry(latest));
+            self.history.reload(self.fleet, entry(oldest), entry(latest));
         }
         self.assert_size();
     }
@@ -117,7 +117,7 @@ fn a_run_goes_when_its_time_is_over() {
 }
 
 #[test]
-fn those_that_ended_last_are_kept_when_there_are_more() {
+fn the_latest_runs_are_kept_when_there_are_more() {
     let mut past = Past::kept("3 runs");
     let runs: Vec<RunId> = (0..8).map(|second| past.end(at(second))).collect();
     assert!(past.history.is_news(past.fleet));

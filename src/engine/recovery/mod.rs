@@ -1,15 +1,15 @@
-//! Opening the engine on what the last server left: who it was, what is configured, which runs are
-//! unfinished, and what of them is still running.
+//! Opening the engine on the data of the last server: its record, the catalog, the unfinished runs, and
+//! the processes that may still run.
 //!
-//! Order matters. Leftovers of a crash are found by what the stored rows say was running, so these
-//! are noted in the database before this server changes a row, until the leftovers have ended; work
-//! directories are judged by the boot that the last server recorded, so they are seen to before,
-//! too. A crash during recovery repeats it.
+//! The order of the steps matters. Rows that say Running lead to the leftovers of a crash, so recovery
+//! stores the ids of these vessel runs before it changes a row. The boot id of the last server tells
+//! whether work directories are whole, so recovery replaces it last. A crash during recovery leads to
+//! the same recovery again.
 //!
-//! Leftovers may take long to end. Runs are accepted meanwhile; only starting vessels and
-//! delivering notifications waits for it ([`Engine::end_leftovers`]).
+//! Leftovers may take long to end. Runs are accepted meanwhile; starts of vessels and deliveries of
+//! notifications wait ([`Engine::end_leftovers`]).
 //!
-//! What comes from a backup has no leftovers and no directories, and most of it ends at once.
+//! Runs of a backup have no leftovers and no directories, and most of them end at once.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -22,7 +22,7 @@ use crate::engine::catalog::Catalog;
 use crate::engine::history::History;
 use crate::engine::outbox::Outbox;
 use crate::engine::pause::Launching;
-use crate::engine::{Decisions, Engine, Instruments, Phase, World};
+use crate::engine::{Decisions, Engine, EngineMetrics, Phase, World};
 use crate::model::change::{Change, QueueEntry, RestoredFrom, ServerRecord};
 use crate::model::clock::Timestamp;
 use crate::model::fleet::{DEFAULT_PROJECT, Delivery, FleetVersion, Organization, Project};
@@ -32,21 +32,22 @@ use crate::model::ids::{
 use crate::model::retention::Retention;
 use crate::model::run::Status;
 use crate::runner::{Launcher, Unfinished};
-use crate::scheduler::{Cause, Discard, Interruption, Queue, Restored, Started};
+use crate::scheduler::{
+    Discard, Interruption, InterruptionCause, Queue, Reloaded, StartedRun, graph_of,
+};
 use crate::store::{Storage, StorageError};
 
-mod ledger;
+mod batch;
 
-use ledger::Ledger;
+use batch::RecoveryBatch;
 
-/// Changes that recovery commits at a time, give or take a run: how many there are depends on how
-/// much was running. Few, so that no transaction grows with it, and that simulated recoveries have
-/// several commits to crash between.
+/// Changes in one commit of a recovery, more or less the changes of a run. Few, so that commits stay
+/// small and a simulated recovery has several commits to crash between.
 const CHANGES_PER_COMMIT: usize = 32;
-/// The same for runs of a backup that end at once: a million of them in some thousand commits.
+/// Changes in one commit that ends runs of a backup: a million runs end in some thousand commits.
 const DISCARDED_PER_COMMIT: usize = 1024;
 
-/// Vessel runs in a row of leftovers: it stays within the bytes of a row.
+/// Vessel runs in a row of leftovers: within the bytes of a row.
 const LEFTOVERS_PER_ROW: usize = 64;
 
 /// Why the engine does not open.
@@ -60,40 +61,40 @@ pub enum RecoveryError {
     MissingVersion { fleet: FleetId, version: u32, run: RunId },
 }
 
-/// What recovery finds.
+/// What recovery has found.
 #[derive(Debug, Default)]
-struct Recovery {
-    /// What the last server left running.
+struct RecoveryFindings {
+    /// Vessel runs and notifications that the last server may have left running.
     unfinished: Unfinished,
-    /// Runs whose work directory is to be removed before any vessel starts.
-    restarted: Vec<RunId>,
+    /// Runs whose work directory must go before any vessel starts.
+    starting_over: Vec<RunId>,
     waiting: usize,
     resumed: usize,
     ended: usize,
 }
 
-/// The state that recovery builds up.
-struct Restoring<'a> {
+/// The state of a recovery.
+struct RecoveryState<'a> {
     storage: &'a Storage,
     launcher: &'a dyn Launcher,
     queue: Queue,
-    recovery: Recovery,
-    /// What belongs together, and must not be torn by a crash.
+    findings: RecoveryFindings,
+    /// Decided changes. Each group enters one commit.
     changes: Vec<Vec<Change>>,
     versions: HashMap<(FleetId, u32), Arc<FleetVersion>>,
-    /// What the last server left behind; `None` on a new data directory.
+    /// The record of the last server; `None` in a new data directory.
     last: Option<ServerRecord>,
     boot_id: String,
     now: Timestamp,
 }
 
 impl Engine {
-    /// Opens the engine: reads what is stored, decides what becomes of interrupted runs, and makes
-    /// the decisions durable. Nothing runs before [`end_leftovers`](Self::end_leftovers) has ended
-    /// what is left of them, and workers are there: see [`start_workers`](Self::start_workers).
+    /// Opens the engine: reads the stored data, decides what becomes of interrupted runs, and makes the
+    /// decisions durable. Vessels start after [`end_leftovers`](Self::end_leftovers) and
+    /// [`start_workers`](Self::start_workers).
     ///
     /// # Errors
-    /// When stored state cannot be read.
+    /// When stored data is unreadable.
     pub fn open(
         settings: Arc<Settings>,
         storage: Storage,
@@ -108,57 +109,60 @@ impl Engine {
             stopped_cleanly: false,
             restored: None,
         };
-        let mut restoring = Restoring {
+        let mut state = RecoveryState {
             storage: &storage,
             launcher: launcher.as_ref(),
             queue: Queue::new(settings.max_queued_runs, settings.max_crash_attempts),
-            recovery: Recovery::default(),
+            findings: RecoveryFindings::default(),
             changes: Vec::new(),
             versions: HashMap::new(),
             last,
             boot_id,
             now,
         };
-        let catalog = restoring.catalog()?;
-        restoring.sweep_uploads()?;
-        restoring.sweep_versions()?;
-        let mut ledger = Ledger {
+        // 1. Load the catalog, and decide on the removal of remains that no row refers to.
+        let catalog = state.catalog()?;
+        state.sweep_uploads()?;
+        state.sweep_versions()?;
+        let mut batch = RecoveryBatch {
             storage: &storage,
             outbox: Outbox::default(),
             history: stored_history(&storage, settings.keep_runs)?,
-            instruments: Instruments::default(),
+            metrics: EngineMetrics::default(),
             commit: Vec::new(),
             now,
         };
-        if restoring.ends_all() {
-            ledger.give_up_notifications()?;
+        // 2. Reload notifications and runs, and decide what becomes of interrupted runs.
+        if state.ends_all() {
+            batch.give_up_notifications()?;
         }
         for record in storage.notifications() {
             let record = record?;
-            restoring.recovery.unfinished.notifications.insert(record.message_id());
-            ledger.outbox.restore(record);
+            state.findings.unfinished.notifications.insert(record.message_id());
+            batch.outbox.reload(record);
         }
         for entry in storage.queue() {
-            restoring.restore(&entry?, &mut ledger)?;
+            state.reload(&entry?, &mut batch)?;
         }
-        let Restoring { queue, mut recovery, changes, .. } = restoring;
-        // Leftovers are found by rows that say Running, and directories are judged by the boot that
-        // the last server recorded: both are seen to before any of that changes.
-        recovery.unfinished.vessel_runs.extend(storage.leftovers()?.into_iter().flatten());
-        ledger.commit.extend(leftovers_rows(&recovery.unfinished));
-        for run in &recovery.restarted {
+        let RecoveryState { queue, mut findings, changes, .. } = state;
+        // 3. Store which processes may be left, and remove directories of runs that start over, before
+        // any row or the boot id changes.
+        findings.unfinished.vessel_runs.extend(storage.leftovers()?.into_iter().flatten());
+        batch.commit.extend(leftovers_rows(&findings.unfinished));
+        for run in &findings.starting_over {
             launcher.wipe_directory(*run);
         }
+        // 4. Make the decisions durable, each run in one commit.
         for changes in changes {
-            ledger.enter(changes);
-            ledger.commit_from(CHANGES_PER_COMMIT);
+            batch.enter(changes);
+            batch.commit_from(CHANGES_PER_COMMIT);
         }
-        // Last: a crash before this repeats the recovery, on what the last server left.
-        ledger.commit.push(Change::PutServer(server.clone()));
-        ledger.commit_from(0);
-        let Ledger { outbox, history, instruments, .. } = ledger;
-        recovery.log();
-        let awaits_leftovers = !recovery.unfinished.is_empty();
+        // 5. Record this server. A crash before this commit repeats the recovery.
+        batch.commit.push(Change::PutServer(server.clone()));
+        batch.commit_from(0);
+        let RecoveryBatch { outbox, history, metrics, .. } = batch;
+        findings.log();
+        let awaits_leftovers = !findings.unfinished.is_empty();
         let space = storage.watch_space(settings.min_free_bytes, promised_bytes);
         let engine = Self {
             space,
@@ -182,7 +186,7 @@ impl Engine {
             random,
             server,
             user: crate::runner::user::own_name(),
-            at_work: AtomicUsize::new(0),
+            attempts_running: AtomicUsize::new(0),
             work: Condvar::new(),
             retries: Condvar::new(),
             idle: Condvar::new(),
@@ -190,29 +194,28 @@ impl Engine {
             slices: Mutex::default(),
             outbox: Mutex::new(outbox),
             notify: Condvar::new(),
-            instruments,
+            metrics,
             on_pause,
             awaits_leftovers: AtomicBool::new(awaits_leftovers),
-            leftovers: Mutex::new(Some(recovery.unfinished)),
+            leftovers: Mutex::new(Some(findings.unfinished)),
         };
         Ok(Arc::new(engine))
     }
 }
 
 impl Engine {
-    /// Starts the thread that ends what a crashed server has left running, so that vessels can be
-    /// started.
+    /// Starts the thread that ends the leftovers of a crashed server.
     ///
     /// # Errors
-    /// When the thread is not to be had.
+    /// When the system has no thread for it.
     pub fn start_recovery(self: &Arc<Self>) -> std::io::Result<JoinHandle<()>> {
         let engine = Arc::clone(self);
         thread::Builder::new().name("recovery".into()).spawn(move || engine.end_leftovers())
     }
 
-    /// Ends what a crashed server has left running and removes the work directories of runs that
-    /// have ended; then lets vessels start. Takes up to the kill grace when leftovers do not end by
-    /// themselves. Once: afterwards it does nothing.
+    /// Ends the leftovers of a crashed server and removes the work directories of finished runs; then
+    /// lets vessels start. Leftovers that ignore SIGTERM take the kill grace. A second call has no
+    /// effect.
     pub fn end_leftovers(&self) {
         let mut leftovers = self.leftovers.lock().unwrap_or_else(|_| super::poisoned());
         let Some(unfinished) = leftovers.take() else { return };
@@ -244,7 +247,7 @@ impl Engine {
     }
 }
 
-/// The rows that note whose processes may be left.
+/// The rows that name the vessel runs whose processes may be left.
 fn leftovers_rows(unfinished: &Unfinished) -> impl Iterator<Item = Change> {
     let mut vessel_runs: Vec<VesselRunId> = unfinished.vessel_runs.iter().copied().collect();
     vessel_runs.sort_unstable();
@@ -253,15 +256,15 @@ fn leftovers_rows(unfinished: &Unfinished) -> impl Iterator<Item = Change> {
     (0..).zip(rows).map(|(row, vessel_runs)| Change::PutLeftovers { row, vessel_runs })
 }
 
-impl Recovery {
+impl RecoveryFindings {
     fn log(&self) {
-        let Recovery { waiting, resumed, ended, .. } = self;
+        let RecoveryFindings { waiting, resumed, ended, .. } = self;
         log::info!(waiting, resumed, ended; "recovered");
     }
 }
 
-impl Restoring<'_> {
-    /// What is configured; on a new data directory, an organization and the default project.
+impl RecoveryState<'_> {
+    /// The stored catalog; in a new data directory an organization and the default project.
     fn catalog(&mut self) -> Result<Catalog, RecoveryError> {
         let organization = match self.storage.organization()? {
             Some(organization) => organization,
@@ -293,14 +296,13 @@ impl Restoring<'_> {
                 table: "fleet_versions",
                 reason: format!("version {} of the fleet {} is missing", fleet.version, fleet.id),
             })?;
-            let version = Arc::new(version);
-            self.versions.insert((fleet.id, fleet.version), Arc::clone(&version));
+            let version = self.checked(version);
             fleets.push((fleet, version));
         }
         Ok(Catalog::new(organization, projects, fleets, self.storage.webhooks()?))
     }
 
-    /// Removes the chunks of payloads that were arriving: their senders were never answered.
+    /// Removes the chunks of unfinished uploads: their senders got no 201.
     fn sweep_uploads(&mut self) -> Result<(), RecoveryError> {
         for run in self.storage.uploads()? {
             let chunks = self.storage.payload_chunks(run)?;
@@ -312,16 +314,16 @@ impl Restoring<'_> {
         Ok(())
     }
 
-    /// Removes the versions of fleets that are gone, once their last run is. Now, while nobody can be
-    /// about to start one: whoever accepts a run holds on to its version for a while without a row.
+    /// Removes the versions of deleted fleets without runs. Only recovery can: later, an accept may hold
+    /// a version for which there is no run yet.
     fn sweep_versions(&mut self) -> Result<(), RecoveryError> {
-        // So far those of the catalog: the current one of each fleet.
+        // So far `versions` holds the current version of each fleet.
         let fleets: HashSet<FleetId> = self.versions.keys().map(|(fleet, _)| *fleet).collect();
         for fleet in self.storage.fleets_with_versions()? {
             if fleets.contains(&fleet) || self.storage.has_runs(fleet) {
                 continue;
             }
-            // The first version goes last: as long as it is there, nobody gets its fleet's id.
+            // The first version goes last: while it exists, no new fleet gets the id of this one.
             let versions = self.storage.version_chunks(fleet)?.into_iter().rev();
             let removals = versions.map(|(version, chunks)| {
                 vec![Change::RemoveFleetVersion { fleet, version, chunks }]
@@ -331,23 +333,23 @@ impl Restoring<'_> {
         Ok(())
     }
 
-    /// The backup that all of this comes from, if no server has run since.
+    /// The backup that the data was restored from, if no server has run since.
     fn restored_from(&self) -> Option<RestoredFrom> {
         self.last.as_ref().and_then(|last| last.restored)
     }
 
-    /// Whether nothing of that backup is to go on.
+    /// Whether all unfinished runs of that backup end.
     fn ends_all(&self) -> bool {
         self.restored_from().is_some_and(|from| !from.resume_runs)
     }
 
-    /// Ends a run of a backup, if it is not to go on.
+    /// Ends a run of a backup if it must not continue. Returns whether it did.
     fn discard(
         &mut self,
         entry: &QueueEntry,
         version: &Arc<FleetVersion>,
-        started: Option<&Started>,
-        ledger: &mut Ledger<'_>,
+        started: Option<&StartedRun>,
+        batch: &mut RecoveryBatch<'_>,
     ) -> bool {
         let Some(RestoredFrom { created_at, resume_runs }) = self.restored_from() else {
             return false;
@@ -355,7 +357,7 @@ impl Restoring<'_> {
         let backup = format!("the backup of {created_at} that this server was restored from");
         let reason = match (resume_runs, version.definition.delivery) {
             (false, _) => format!("it had not ended in {backup}"),
-            // Whether it has started since then, nobody here knows.
+            // The run may have started after the backup was made.
             (true, Delivery::AtMostOnce) => format!(
                 "it had not ended in {backup}; with delivery at_most_once it is not started again"
             ),
@@ -368,39 +370,39 @@ impl Restoring<'_> {
         if resume_runs {
             self.changes.push(changes);
         } else {
-            // What became of it was told, if it was, by the server that the backup was made of.
+            // The server of which the backup was made has sent its notifications, if it ended there.
             changes.retain(|change| !matches!(change, Change::PutNotification(_)));
-            // A million of them must not wait in memory, and there are no leftovers to be found by
-            // the rows that this changes.
-            ledger.enter(changes);
-            ledger.commit_from(DISCARDED_PER_COMMIT);
+            // Committed at once, because a million such runs would fill the memory. A backup has no
+            // leftovers to be found by the changed rows.
+            batch.enter(changes);
+            batch.commit_from(DISCARDED_PER_COMMIT);
         }
-        self.recovery.ended += 1;
+        self.findings.ended += 1;
         true
     }
 
-    fn restore(
+    fn reload(
         &mut self,
         entry: &QueueEntry,
-        ledger: &mut Ledger<'_>,
+        batch: &mut RecoveryBatch<'_>,
     ) -> Result<(), RecoveryError> {
         let version = self.version(entry)?;
         let started = entry.started.then(|| self.started(entry, &version)).transpose()?;
-        if self.discard(entry, &version, started.as_ref(), ledger) {
+        if self.discard(entry, &version, started.as_ref(), batch) {
             return Ok(());
         }
-        let (restored, changes) = self.queue.restore(entry, version, started, self.now);
+        let (reloaded, changes) = self.queue.reload(entry, version, started, self.now);
         if !changes.is_empty() {
             self.changes.push(changes);
         }
-        match restored {
-            Restored::Waiting => self.recovery.waiting += 1,
-            Restored::Resumed => self.recovery.resumed += 1,
-            Restored::Restarted => {
-                self.recovery.resumed += 1;
-                self.recovery.restarted.push(entry.run);
+        match reloaded {
+            Reloaded::Waiting => self.findings.waiting += 1,
+            Reloaded::Resumed => self.findings.resumed += 1,
+            Reloaded::StartsOver => {
+                self.findings.resumed += 1;
+                self.findings.starting_over.push(entry.run);
             }
-            Restored::Ended => self.recovery.ended += 1,
+            Reloaded::Ended => self.findings.ended += 1,
         }
         Ok(())
     }
@@ -412,29 +414,36 @@ impl Restoring<'_> {
         }
         let stored = self.storage.fleet_version(fleet, version)?;
         let missing = RecoveryError::MissingVersion { fleet, version, run: entry.run };
-        let stored = Arc::new(stored.ok_or(missing)?);
-        self.versions.insert((fleet, version), Arc::clone(&stored));
-        Ok(stored)
+        Ok(self.checked(stored.ok_or(missing)?))
     }
 
-    /// The rows of a run that had started, and whether it can go on.
+    /// Keeps a version for the runs that need it. An invalid graph ends the start here, before a run
+    /// is accepted or started.
+    fn checked(&mut self, version: FleetVersion) -> Arc<FleetVersion> {
+        graph_of(&version);
+        let version = Arc::new(version);
+        self.versions.insert((version.fleet_id, version.version), Arc::clone(&version));
+        version
+    }
+
+    /// The rows of a started run, and the state of its work directory.
     fn started(
         &mut self,
         entry: &QueueEntry,
         version: &FleetVersion,
-    ) -> Result<Started, RecoveryError> {
+    ) -> Result<StartedRun, RecoveryError> {
         let vessels = version.definition.vessels.len();
         let (record, vessels) = self.storage.started_run(entry.run, vessels)?;
         for vessel in vessels.iter().flatten() {
             let was_running = matches!(vessel.status, Status::Running | Status::Retrying);
             if was_running && vessel.retry_at.is_none() {
-                self.recovery.unfinished.vessel_runs.insert(vessel.id);
+                self.findings.unfinished.vessel_runs.insert(vessel.id);
             }
         }
         let cause = match &self.last {
-            Some(last) if last.restored.is_some() => Cause::Restore,
-            Some(last) if !last.stopped_cleanly => Cause::Crash,
-            _ => Cause::Stop,
+            Some(last) if last.restored.is_some() => InterruptionCause::BackupRestore,
+            Some(last) if !last.stopped_cleanly => InterruptionCause::Crash,
+            _ => InterruptionCause::Stop,
         };
         let same_boot = self.last.as_ref().is_some_and(|last| last.boot_id == self.boot_id);
         let interruption = Interruption {
@@ -442,18 +451,18 @@ impl Restoring<'_> {
             has_directory: same_boot && self.launcher.has_directory(entry.run),
             is_rebooted: self.last.is_some() && !same_boot,
         };
-        Ok(Started { record, vessels, interruption })
+        Ok(StartedRun { record, vessels, interruption })
     }
 }
 
-/// What is kept of runs that ended under former servers.
+/// The history of the last server.
 fn stored_history(storage: &Storage, keep_runs: Retention) -> Result<History, StorageError> {
     let mut history = History::new(keep_runs);
     for fleet in storage.fleets_with_history()? {
         let oldest = storage.history(fleet).next();
         let latest = storage.history(fleet).next_back();
         if let Some((oldest, latest)) = oldest.zip(latest) {
-            history.restore(fleet, oldest, latest);
+            history.reload(fleet, oldest, latest);
         }
     }
     Ok(history)

@@ -5,7 +5,9 @@ use crate::model::ids::RunIds;
 use crate::model::run::{End, OutputRecord, PayloadSize, Status};
 use crate::scheduler::tests::rows::Rows;
 use crate::scheduler::tests::{Shape, at, queued};
-use crate::scheduler::{Cause, Interruption, Queue, QueueFull, QueuedRun, Restored, Started};
+use crate::scheduler::{
+    Interruption, InterruptionCause, Queue, QueueFull, QueuedRun, Reloaded, StartedRun,
+};
 
 #[test]
 fn stopping_a_finished_run_spares_the_run_that_has_its_sequence_now() {
@@ -49,13 +51,13 @@ fn a_run_whose_last_vessel_was_stopped_does_not_start_again_without_its_director
     // The power fails before the vessel that was told to stop has ended.
     let mut queue = Queue::new(10, 3);
     let interruption =
-        Interruption { cause: Cause::Crash, has_directory: false, is_rebooted: false };
+        Interruption { cause: InterruptionCause::Crash, has_directory: false, is_rebooted: false };
     let vessels = [0, 1].map(|vessel| rows.latest(run.vessel_run(vessel)).cloned()).to_vec();
-    let started = Started { record: rows.runs[&run].clone(), vessels, interruption };
+    let started = StartedRun { record: rows.runs[&run].clone(), vessels, interruption };
     let entry = rows.queue.values().next().unwrap().clone();
-    let (restored, changes) = queue.restore(&entry, version, Some(started), at(5_000));
+    let (reloaded, changes) = queue.reload(&entry, version, Some(started), at(5_000));
     rows.apply(&changes);
-    assert_eq!(restored, Restored::Ended);
+    assert_eq!(reloaded, Reloaded::Ended);
     assert!(queue.claim(at(6_000)).is_none());
     assert_eq!(rows.runs[&run].status, Status::Terminated);
     assert_eq!(rows.latest(run.vessel_run(0)).unwrap().status, Status::Success);
@@ -102,7 +104,7 @@ fn one_fleet_does_not_fill_the_queue_for_others() {
     assert_eq!(queue.payload_bytes(greedy.fleet_id), 750);
     submit(&mut queue, &other);
     assert!(queue.has_room_for(other.fleet_id));
-    // A run that is under way takes no room, but its payload is there until it ends.
+    // An active run takes no room, but its payload is stored until it ends.
     let (claim, _) = queue.claim(at(2_000)).unwrap();
     let fleet = claim.run.fleet_id;
     let expected = if fleet == greedy.fleet_id { 750 } else { 10 };

@@ -18,7 +18,7 @@ enum Act {
 }
 
 #[test]
-fn every_small_graph_runs_what_its_paths_say() {
+fn every_small_graph_runs_as_its_paths_say() {
     let mut checked = 0;
     for vessels in 1..=4 {
         let acts: &[Act] = match vessels {
@@ -124,7 +124,7 @@ fn drive(shape: &Shape, acts: &[Act], last_first: bool) -> (Rows, RunId, Vec<usi
     }
 }
 
-/// What is to become of a vessel.
+/// How a vessel must end.
 #[derive(Clone, Debug, Default)]
 struct Expected {
     ran: bool,

@@ -1,13 +1,13 @@
 //! Tests of the queue as a whole, through its verbs alone: random lives against a model
 //! ([`properties`], [`model`]), every small graph against the definition ([`graphs`]), whose turn it
-//! is ([`turns`]), and single cases worth a name ([`cases`]).
+//! is ([`fairness`]), and single cases worth a name ([`cases`]).
 
 mod cases;
+mod fairness;
 mod graphs;
 mod model;
 mod properties;
 mod rows;
-mod turns;
 
 use std::sync::Arc;
 use std::time::Duration;

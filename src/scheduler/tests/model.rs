@@ -16,7 +16,7 @@ use crate::model::overlap::Overlap;
 use crate::model::run::{End, Skip, Status};
 use crate::scheduler::tests::rows::Rows;
 use crate::scheduler::tests::{EXCLUDED_EXIT_CODE, EXCLUDED_SIGNAL, replay_of};
-use crate::scheduler::{Cause, Claim, Interruption, Restored};
+use crate::scheduler::{Claim, Interruption, InterruptionCause, Reloaded};
 
 #[derive(Clone, Debug, Default)]
 pub struct Model {
@@ -79,7 +79,7 @@ impl Model {
             .collect()
     }
 
-    /// Whether a vessel of a run under way is free to start.
+    /// Whether a vessel of an active run may start.
     fn is_ready(&self, vessel: VesselRunId) -> bool {
         !self.ended.contains_key(&vessel)
             && !self.running.contains(&vessel)
@@ -87,20 +87,20 @@ impl Model {
             && self.paths(vessel).iter().all(|path| *path == Some(true))
     }
 
-    fn is_suspect(&self, run: RunId) -> bool {
+    fn is_crash_looping(&self, run: RunId) -> bool {
         self.crashes.get(&run).is_some_and(|crashes| *crashes > 0)
     }
 
-    pub fn some_suspect_runs(&self) -> bool {
-        self.running.iter().any(|vessel| self.is_suspect(vessel.run()))
+    pub fn some_crash_looping_runs(&self) -> bool {
+        self.running.iter().any(|vessel| self.is_crash_looping(vessel.run()))
     }
 
-    fn other_suspect_runs(&self, run: RunId) -> bool {
-        self.running.iter().any(|it| it.run() != run && self.is_suspect(it.run()))
+    fn other_crash_looping_runs(&self, run: RunId) -> bool {
+        self.running.iter().any(|it| it.run() != run && self.is_crash_looping(it.run()))
     }
 
     fn may_continue(&self, run: RunId) -> bool {
-        self.is_active(run) && !(self.is_suspect(run) && self.other_suspect_runs(run))
+        self.is_active(run) && !(self.is_crash_looping(run) && self.other_crash_looping_runs(run))
     }
 
     /// Whether `run` is the next of its fleet, and its fleet may start one more.
@@ -122,7 +122,7 @@ impl Model {
         })
     }
 
-    /// Runs that wait to start, and runs under way.
+    /// Waiting and active runs.
     pub fn depth(&self) -> (usize, usize) {
         let unfinished: Vec<RunId> =
             self.runs.iter().copied().filter(|run| !self.is_over(*run)).collect();
@@ -293,16 +293,16 @@ impl Model {
     }
 
     /// A new server takes over a run.
-    pub fn restore(
+    pub fn reload(
         &mut self,
         run: RunId,
         interruption: Interruption,
         crashes_max: u32,
         rows: &Rows,
         now: Timestamp,
-    ) -> Restored {
+    ) -> Reloaded {
         if !self.started.contains(&run) {
-            return Restored::Waiting;
+            return Reloaded::Waiting;
         }
         let vessels = self.vessels(run);
         for vessel in &vessels {
@@ -318,7 +318,7 @@ impl Model {
             }
         }
         if self.is_over(run) {
-            return Restored::Ended;
+            return Reloaded::Ended;
         }
         let was_running = self.is_running(run);
         let has_launched = vessels
@@ -326,13 +326,13 @@ impl Model {
             .any(|vessel| self.attempts.contains_key(vessel) && !self.skipped.contains_key(vessel));
         let has_directory = interruption.has_directory || !has_launched;
         let crashes = self.crashes.entry(run).or_default();
-        let was_crash = interruption.cause == Cause::Crash;
+        let was_crash = interruption.cause == InterruptionCause::Crash;
         *crashes += u32::from(was_running && was_crash);
         let is_poison = was_running && was_crash && *crashes >= crashes_max;
         let at_most_once = self.versions[&run].definition.delivery == Delivery::AtMostOnce;
         if is_poison || at_most_once && (was_running || !has_directory) {
             self.give_up(&vessels);
-            return Restored::Ended;
+            return Reloaded::Ended;
         }
         for vessel in &vessels {
             let was_running = self.running.remove(vessel);
@@ -356,9 +356,9 @@ impl Model {
             }
         }
         match has_directory {
-            _ if self.is_over(run) => Restored::Ended,
-            true => Restored::Resumed,
-            false => Restored::Restarted,
+            _ if self.is_over(run) => Reloaded::Ended,
+            true => Reloaded::Resumed,
+            false => Reloaded::StartsOver,
         }
     }
 
@@ -386,7 +386,7 @@ impl Model {
             places.push(entry.run);
         }
         let unfinished = self.runs.iter().copied().filter(|run| !self.is_over(*run));
-        assert_eq!(places, unfinished.collect::<Vec<_>>(), "the queue holds what is unfinished");
+        assert_eq!(places, unfinished.collect::<Vec<_>>(), "the queue holds the unfinished runs");
         for run in &self.runs {
             self.check_run(*run, rows);
         }

@@ -15,7 +15,7 @@ use crate::model::run::{End, OutputRecord, Skip, Status};
 use crate::scheduler::tests::model::Model;
 use crate::scheduler::tests::rows::{Rows, run_of};
 use crate::scheduler::tests::{EXCLUDED_EXIT_CODE, EXCLUDED_SIGNAL, Shape, at, queued};
-use crate::scheduler::{Cause, Interruption, Queue, QueueFull, Started, Stopped};
+use crate::scheduler::{Interruption, InterruptionCause, Queue, QueueFull, StartedRun, Stopped};
 
 const WAITING_MAX: usize = 6;
 const CRASHES_MAX: u32 = 3;
@@ -38,7 +38,7 @@ enum Verb {
         run: usize,
         vessel: usize,
     },
-    /// The clock moves, either way, and what is due fires.
+    /// The clock moves, either way, and due retries fire.
     Tick {
         millis: i64,
     },
@@ -54,7 +54,7 @@ struct Restart {
     directories: u16,
 }
 
-/// What is on disk, and what the model makes of it.
+/// The rows on disk, and the model of them.
 #[derive(Clone, Default)]
 struct Durable {
     rows: Rows,
@@ -113,7 +113,7 @@ impl Life {
         assert_eq!((depth.waiting, depth.active), model.depth());
         assert_eq!(depth.running, model.running.len());
         let (promised, claimable) = (self.queue.has_claimable(), model.has_claimable());
-        assert!(promised || !claimable, "nobody would wake a worker");
+        assert!(promised || !claimable, "no worker would wake");
         assert!(!promised || claimable || self.may_promise, "a worker would wake for nothing");
     }
 
@@ -149,8 +149,8 @@ impl Life {
         let claimed = self.queue.claim(at(self.now));
         assert_eq!(claimed.is_some(), expected);
         let Some((claim, changes)) = claimed else {
-            // Stopped vessels are forgotten when they are met; suspects are only in their turn.
-            self.may_promise &= self.durable.model.some_suspect_runs();
+            // Stopped vessels are forgotten when they are met; crash-looping runs are only in their turn.
+            self.may_promise &= self.durable.model.some_crash_looping_runs();
             return;
         };
         self.apply(claim.run.id, &changes);
@@ -252,21 +252,25 @@ impl Life {
         let Durable { rows, model } = &mut self.durable;
         for (place, entry) in rows.queue.values().enumerate() {
             let interruption = Interruption {
-                cause: if restart.was_crash { Cause::Crash } else { Cause::Stop },
+                cause: if restart.was_crash {
+                    InterruptionCause::Crash
+                } else {
+                    InterruptionCause::Stop
+                },
                 has_directory: restart.directories >> (place % 16) & 1 == 1,
                 is_rebooted: false,
             };
             let vessels = model.vessels(entry.run);
-            let started = entry.started.then(|| Started {
+            let started = entry.started.then(|| StartedRun {
                 record: rows.runs[&entry.run].clone(),
                 vessels: vessels.iter().map(|vessel| rows.latest(*vessel).cloned()).collect(),
                 interruption,
             });
             let version = Arc::clone(&model.versions[&entry.run]);
-            let (restored, changes) = self.queue.restore(entry, version, started, now);
+            let (reloaded, changes) = self.queue.reload(entry, version, started, now);
             assert!(changes.iter().filter_map(run_of).all(|run| run == entry.run));
-            let expected = model.restore(entry.run, interruption, CRASHES_MAX, rows, now);
-            assert_eq!(restored, expected);
+            let expected = model.reload(entry.run, interruption, CRASHES_MAX, rows, now);
+            assert_eq!(reloaded, expected);
             recovered.extend(changes);
         }
         rows.apply(&recovered);

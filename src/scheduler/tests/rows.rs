@@ -34,7 +34,7 @@ impl Rows {
                     }
                 }
                 Change::RemoveQueueEntry { sequence } => {
-                    assert!(self.queue.remove(sequence).is_some(), "what is removed is there");
+                    assert!(self.queue.remove(sequence).is_some(), "a removed row exists");
                 }
                 other => panic!("not for the queue to change: {other:?}"),
             }

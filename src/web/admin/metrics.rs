@@ -67,7 +67,7 @@ fn connections(instruments: &Instruments, text: &mut text::Text) {
 }
 
 fn runs(admin: &AdminHandler, load: &Load, gauges: &Gauges, text: &mut text::Text) {
-    let (engine, instruments) = (&admin.engine, admin.engine.instruments());
+    let (engine, instruments) = (&admin.engine, admin.engine.metrics());
     let is_accepting = u8::from(engine.check_room().is_ok());
     text.gauge("boathook_accepting", "Whether runs are accepted, as /healthz tells.", is_accepting);
     let is_paused = u8::from(engine.is_paused());
@@ -97,7 +97,7 @@ fn runs(admin: &AdminHandler, load: &Load, gauges: &Gauges, text: &mut text::Tex
 }
 
 fn vessels(admin: &AdminHandler, load: &Load, text: &mut text::Text) {
-    let instruments = admin.engine.instruments();
+    let instruments = admin.engine.metrics();
     text.gauge("boathook_workers", "Vessels that may run at once.", load.workers);
     text.gauge("boathook_workers_busy", "Vessels that are running.", load.depth.running);
     text.counters("boathook_vessel_attempts_total", "Attempts that have ended, by how they did.")
@@ -138,7 +138,7 @@ fn storage(admin: &AdminHandler, text: &mut text::Text) {
 }
 
 fn notifications(admin: &AdminHandler, gauges: &Gauges, text: &mut text::Text) {
-    let instruments = admin.engine.instruments();
+    let instruments = admin.engine.metrics();
     let waiting = gauges.notifications_waiting;
     text.gauge("boathook_notifications_waiting", "Notifications to be delivered.", waiting);
     text.counter(

@@ -75,7 +75,7 @@ pub(super) fn get(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
 }
 
 pub(super) fn stop(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
-    let id = run(admin, call)?.run.id;
+    let id = run_id(admin, call)?;
     Reply::ok(&RunJson::from(&admin.engine.stop_run(id)?))
 }
 
@@ -88,7 +88,7 @@ struct ReplayBody {
 
 /// A run once more, as a new run.
 pub(super) fn replay(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
-    let id = run(admin, call)?.run.id;
+    let id = run_id(admin, call)?;
     let body: ReplayBody = call.json()?.unwrap_or_default();
     let (version, replay) = admin.engine.replay(id, body.from.as_deref())?;
     Ok(Reply::Data(201, respond::accepted(&version, admin.organization, replay)))
@@ -104,12 +104,16 @@ pub(super) fn no_run(call: &Call<'_, '_>) -> Problem {
     Problem::not_found(format!("no such run: {:?}", call.segment(0)))
 }
 
-/// The run that the path names, by its id or a part of it that is like no other run's.
+/// The run that the path names.
 pub(super) fn run(admin: &AdminHandler, call: &Call<'_, '_>) -> Result<RunView, Problem> {
+    admin.engine.run(run_id(admin, call)?).ok_or_else(|| no_run(call))
+}
+
+/// The id of the run that the path names: by its id, or by a part of it that no other run's id has.
+fn run_id(admin: &AdminHandler, call: &Call<'_, '_>) -> Result<RunId, Problem> {
     let named = call.segment(0);
-    let none = || no_run(call);
     if let Ok(id) = named.parse::<RunId>() {
-        return admin.engine.run(id).ok_or_else(none);
+        return Ok(id);
     }
     if named.len() < limits::RUN_FRAGMENT_LETTERS_MIN {
         return Err(Problem::bad_request(format!(
@@ -119,12 +123,12 @@ pub(super) fn run(admin: &AdminHandler, call: &Call<'_, '_>) -> Result<RunView, 
     }
     let (found, are_all) = admin.engine.find_runs(&named.to_ascii_lowercase(), 2);
     match found.as_slice() {
-        [] if are_all => Err(none()),
+        [] if are_all => Err(no_run(call)),
         [] => Err(Problem::not_found(format!(
             "no such run among the newest {}: {named:?}; give the whole id",
             limits::RUN_IDS_SEARCHED_MAX
         ))),
-        [id] => admin.engine.run(*id).ok_or_else(none),
+        [id] => Ok(*id),
         [first, second, ..] => Err(Problem::new(
             409,
             format!(

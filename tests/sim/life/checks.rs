@@ -23,8 +23,8 @@ impl Life {
         assert_eq!(rows.queue.len(), self.model.unfinished().count(), "unfinished runs are queued");
         let longest = disk.longest_slice;
         assert!(longest <= SLICE_BYTES, "{longest} bytes of a payload in one piece");
-        assert!(rows.uploads.is_empty(), "uploads of nobody: {:?}", rows.uploads);
-        assert!(rows.arriving.is_empty(), "payloads of nobody: {:?}", rows.arriving);
+        assert!(rows.uploads.is_empty(), "uploads without a sender: {:?}", rows.uploads);
+        assert!(rows.arriving.is_empty(), "payloads without a run: {:?}", rows.arriving);
         let depth = self.engine().depth();
         let depth = (depth.waiting, depth.active, depth.running);
         assert_eq!(depth, self.model.depth(), "(waiting, active, running)");
@@ -100,7 +100,7 @@ impl Life {
         self.check_stored_history(storage);
     }
 
-    /// Somebody looks at a run, at what it was given and at what it has written.
+    /// A person looks at a run, its request and its output.
     pub(super) fn look(&mut self) {
         let all: Vec<RunId> = self.model.newest().collect();
         let Some(id) = self.pick(&all) else { return };

@@ -87,12 +87,12 @@ impl Life {
                 self.fleets[place].webhook = webhook.map(|it| it.token.reveal().to_owned());
             }
             Some(Err(error)) => panic!("{error}"),
-            // Nobody was told; the next server knows what has come of it.
+            // The change was not acknowledged: the next server shows whether it is durable.
             None => self.fleets[place].webhook = Some(String::new()),
         }
     }
 
-    /// What a server must know of what is configured.
+    /// The catalog that a server must have.
     pub(super) fn check_catalog(&mut self) {
         for place in 0..self.fleets.len() {
             let Fleet { id, is_alive, ref versions, ref webhook, .. } = self.fleets[place];

@@ -1,4 +1,4 @@
-//! The servers of a life: how each starts, and how it ends.
+//! The servers of a life: their starts and ends.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
@@ -15,11 +15,11 @@ use super::{BODY_BYTES_MAX, CRASHES_MAX, Life, Server, WAITING_MAX, Worker, run_
 use crate::disk::{Plan, When};
 use crate::model::Interruption;
 
-/// What unwinds instead of ending the process.
+/// The payload of the unwinding that stands in for the end of the process.
 pub struct Died;
 
 impl Life {
-    /// Starts a server on what the last one left, as often as it takes.
+    /// Starts a server on the data of the last one, as often as it takes.
     pub(super) fn open(&mut self) {
         while self.server.is_none() {
             self.try_open();
@@ -86,8 +86,7 @@ impl Life {
         }
     }
 
-    /// What a crashed server has left ends beside a server that accepts already, and that may crash
-    /// before they have.
+    /// Ends the leftovers of a crashed server while the new server accepts runs and may crash.
     fn end_leftovers(&mut self, chance_to_die: u32) {
         if self.random.bool() {
             self.submit();
@@ -113,7 +112,7 @@ impl Life {
         Server { engine, committer, workers: (0..self.temper.workers).map(worker).collect() }
     }
 
-    /// What the end of the last server means for each unfinished run.
+    /// How the end of the last server interrupts each unfinished run.
     fn interruptions(&self) -> Vec<(RunId, Interruption)> {
         let machine = self.machine.lock();
         let is_same_boot = self.last_boot == Some(machine.boot());
@@ -133,11 +132,11 @@ impl Life {
         };
         let is_complete = log.last().is_some_and(says_so);
         let says_so_early = log.iter().rev().skip(1).any(says_so);
-        assert!(!says_so_early, "that a server has started is the last thing its recovery writes");
+        assert!(!says_so_early, "the record of a server is the last change of its recovery");
         let now = self.machine.now();
         for (run, interruption) in interruptions {
             if is_complete || log.iter().flatten().any(|change| run_of(change) == Some(*run)) {
-                self.model.restore(*run, *interruption, now);
+                self.model.reload(*run, *interruption, now);
             }
         }
         if is_complete {
@@ -157,18 +156,18 @@ impl Life {
         }
     }
 
-    /// Forgets the server and all that only it knew, as kill -9 would.
+    /// Drops the server and its memory, as kill -9 would.
     fn abandon_server(&mut self) {
         let Some(Server { engine, committer, workers }) = self.server.take() else { return };
         drop(workers);
-        assert_eq!(Arc::strong_count(&engine), 1, "somebody holds on to the engine");
+        assert_eq!(Arc::strong_count(&engine), 1, "another owner holds the engine");
         drop(engine);
         let _ = committer.join();
         self.disk.plan(None);
         let _ = self.disk.take_log();
     }
 
-    /// What happens to a machine while no server runs on it.
+    /// Events on a machine without a server.
     fn while_it_is_down(&mut self) {
         match self.random.u8(..8) {
             0 | 1 => {
@@ -181,7 +180,7 @@ impl Life {
             }
             3 => self.jump(),
             4 => {
-                self.note("somebody removes a work directory".into());
+                self.note("a work directory is removed".into());
                 self.machine.lock().lose_directory();
             }
             _ => {}
@@ -191,7 +190,7 @@ impl Life {
         self.machine.lock().end_some_processes();
     }
 
-    /// Stops the server as a signal does.
+    /// Stops the server as SIGTERM does.
     pub(super) fn stop_in_order(&mut self) {
         self.note("orderly stop".into());
         self.engine().drain();

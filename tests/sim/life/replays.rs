@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use boathook::engine::{AcceptError, Refusal, ReplayError};
+use boathook::engine::{AcceptError, EngineError, ReplayError};
 use boathook::model::change::Change;
 use boathook::model::ids::RunId;
 use boathook::model::run::Skip;
@@ -43,7 +43,7 @@ impl Life {
             }
             Some(Err(error)) => {
                 let is_right = match error {
-                    ReplayError::Refused(Refusal::Conflict(_) | Refusal::Invalid(_)) => {
+                    ReplayError::Refused(EngineError::Conflict(_) | EngineError::Invalid(_)) => {
                         run.is_none()
                     }
                     ReplayError::NotAccepted(AcceptError::QueueFull) => !has_room,
@@ -67,8 +67,8 @@ impl Life {
         };
         let mut run = Run::new(before.fleet, version, &definition);
         run.replay_of = Some(origin);
-        // What somebody has asked for stays, whatever the replays in between did instead; what was
-        // taken over is not passed on.
+        // Overrides of the request are passed on through all replays; statuses that a replay took over
+        // are not.
         run.asked_for = before.asked_for.clone();
         run.skips = run.asked_for.clone();
         if self.random.bool() {
@@ -78,7 +78,7 @@ impl Life {
         let taken_over: Option<BTreeMap<String, Skip>> =
             before.is_over().then(|| before.taken_over(&definition, &from)).flatten();
         let run = taken_over.map(|taken_over| {
-            // Whoever names a vessel wants to see it run.
+            // A named vessel runs.
             run.skips.remove(&from);
             run.skips.extend(taken_over);
             run

@@ -1,6 +1,6 @@
 //! Stopping runs and vessels, as a person does.
 
-use boathook::engine::Refusal;
+use boathook::engine::EngineError;
 use boathook::model::ids::RunId;
 use boathook::runner::stop::Stop;
 
@@ -41,7 +41,7 @@ impl Life {
         let is_waiting = self.model.run(run).is_waiting();
         let outcome = self.call(|engine| engine.stop_vessel_run(run.vessel_run(vessel)));
         match &outcome.result {
-            Some(Err(Refusal::Conflict(_))) => assert!(is_waiting),
+            Some(Err(EngineError::Conflict(_))) => assert!(is_waiting),
             Some(Err(error)) => panic!("{error}"),
             Some(Ok(_)) => assert!(!is_waiting),
             None => {}

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use boathook::engine::{HistorySize, Refusal, ReplayError};
+use boathook::engine::{EngineError, HistorySize, ReplayError};
 use boathook::model::change::{Change, HistoryEntry};
 use boathook::model::clock::Timestamp;
 use boathook::model::ids::{FleetId, RunId};
@@ -80,13 +80,13 @@ impl Life {
         }
     }
 
-    /// Nobody has heard of the run.
+    /// The engine has no trace of the run.
     fn assert_unknown(&self, run: RunId) {
         let engine = self.engine();
         assert!(engine.run(run).is_none() && engine.output(run.vessel_run(0), None).is_none());
         let replayed = engine.replay(run, None);
-        assert!(matches!(replayed, Err(ReplayError::Refused(Refusal::NotFound(_)))));
-        assert!(matches!(engine.stop_run(run), Err(Refusal::NotFound(_))));
+        assert!(matches!(replayed, Err(ReplayError::Refused(EngineError::NotFound(_)))));
+        assert!(matches!(engine.stop_run(run), Err(EngineError::NotFound(_))));
     }
 
     fn forget(&mut self, run: RunId) {

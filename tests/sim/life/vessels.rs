@@ -1,8 +1,8 @@
-//! What workers do: claim a vessel, start it, and settle it some steps later.
+//! The steps of workers: claim a vessel, execute it, and settle it some steps later.
 
 use std::sync::Arc;
 
-use boathook::engine::{Assignment, HowItWent};
+use boathook::engine::{Assignment, AttemptOutcome};
 use boathook::model::change::Change;
 use boathook::model::clock::Timestamp;
 use boathook::model::ids::VesselRunId;
@@ -19,7 +19,7 @@ const TERM: i32 = 15;
 const KILL: i32 = 9;
 
 impl Life {
-    /// Some worker does its next step.
+    /// A random worker does its next step.
     pub(super) fn work(&mut self) {
         let worker = self.random.usize(..self.temper.workers);
         match self.server().workers[worker].vessel {
@@ -31,20 +31,20 @@ impl Life {
     fn claim(&mut self, worker: usize) {
         let expected = self.model.has_claimable();
         let stop = Arc::clone(&self.server().workers[worker].stop);
-        let outcome = self.call(|engine| engine.try_claim(&stop));
+        let outcome = self.call(|engine| engine.claim(&stop));
         let interrupted = self.observe_claims(&outcome);
         match outcome.result {
             Some(Some(assignment)) => self.launch(worker, assignment, interrupted),
             Some(None) => {
                 let is_paused = self.engine().is_paused();
-                assert!(is_paused || !expected, "nothing is claimed, though something could be");
+                assert!(is_paused || !expected, "a vessel can be claimed and is not");
             }
             None => {}
         }
     }
 
-    /// Tells the model what the engine has claimed. Returns whether it is to say why it starts
-    /// again.
+    /// Tells the model which vessels the engine has claimed. Returns whether the vessel's log must say
+    /// why it starts again.
     fn observe_claims<T>(&mut self, outcome: &Answer<T>) -> bool {
         let mut interrupted = false;
         for change in outcome.changes() {
@@ -71,27 +71,27 @@ impl Life {
             machine.launched = None;
         }
         let stop = Arc::clone(&self.server().workers[worker].stop);
-        let outcome = self.engine().execute(&assignment, &stop);
+        let finished = self.engine().execute(&assignment, &stop);
         let launched = self.machine.lock().launched.take();
         let skip = self.model.run(vessel_run.run()).skip(index(vessel_run));
         if let Some(skip) = skip {
             assert!(launched.is_none(), "{vessel_run} is to be skipped");
-            assert_eq!(outcome.how, HowItWent::Ended(End::Skipped(skip)));
-        } else if let HowItWent::Postponed(_) = outcome.how {
+            assert_eq!(finished.outcome, AttemptOutcome::Ended(End::Skipped(skip)));
+        } else if let AttemptOutcome::Postponed(_) = finished.outcome {
             assert!(self.machine.lock().is_short, "{vessel_run} is postponed for no reason");
         } else {
             let launched =
-                launched.unwrap_or_else(|| panic!("{vessel_run} is not started: {outcome:?}"));
+                launched.unwrap_or_else(|| panic!("{vessel_run} is not started: {finished:?}"));
             assert_eq!((launched.vessel_run, launched.attempt), (vessel_run, attempt));
             assert_eq!(launched.notices > 0, interrupted, "{vessel_run} says why it starts again");
             self.check_directory(&launched);
         }
         if let Some(server) = &mut self.server {
-            server.workers[worker].vessel = Some(Flight { assignment, outcome });
+            server.workers[worker].vessel = Some(Flight { assignment, finished });
         }
     }
 
-    /// A vessel finds what those before it have left in the work directory.
+    /// A vessel finds the files of the vessels upstream in the work directory.
     fn check_directory(&self, launched: &Launched) {
         let vessel_run = launched.vessel_run;
         let run = self.model.run(vessel_run.run());
@@ -103,48 +103,47 @@ impl Life {
         }
     }
 
-    /// The worker's vessel ends; the worker may go on with another.
+    /// The worker's vessel ends. The worker may claim another one with it.
     pub(super) fn settle(&mut self, worker: usize) {
         let Some(server) = &mut self.server else { return };
-        let Some(Flight { assignment, outcome: mut came_out }) =
-            server.workers[worker].vessel.take()
-        else {
+        let Some(Flight { assignment, mut finished }) = server.workers[worker].vessel.take() else {
             return;
         };
         let stop = Arc::clone(&server.workers[worker].stop);
         let (vessel_run, attempt) = (assignment.claim().vessel_run, assignment.claim().attempt);
         let is_decided = matches!(
-            came_out.how,
-            HowItWent::Postponed(_) | HowItWent::Ended(End::NotStarted(_) | End::Skipped(_))
+            finished.outcome,
+            AttemptOutcome::Postponed(_)
+                | AttemptOutcome::Ended(End::NotStarted(_) | End::Skipped(_))
         );
         if !is_decided {
-            came_out.how = self.random_end(vessel_run, stop.raised());
+            finished.outcome = self.random_end(vessel_run, stop.raised());
         }
         self.machine.reap(vessel_run);
         self.note(format!(
             "end of {} of {}: {:?}",
             index(vessel_run),
             vessel_run.run(),
-            came_out.how
+            finished.outcome
         ));
-        let written = match &came_out.output.kept {
+        let written = match &finished.output.kept {
             Kept::Inline(bytes) => bytes.clone(),
             _ => Vec::new(),
         };
-        let how = came_out.how.clone();
+        let decided = finished.outcome.clone();
         let now = self.machine.now();
-        let outcome = self.call(|engine| engine.settle(&assignment, came_out, &stop));
+        let outcome = self.call(|engine| engine.settle(&assignment, finished, &stop));
         let mut interrupted = false;
         if outcome.is_durable() {
             self.outputs.insert((vessel_run, attempt), written);
             let retry_at = retry_at(&outcome, vessel_run, attempt);
-            match how {
-                HowItWent::Abandoned => {}
-                HowItWent::Ended(end) => self.model.settle(vessel_run, &end, retry_at, now),
-                HowItWent::Postponed(_) if self.model.postpone(vessel_run) => {
+            match decided {
+                AttemptOutcome::Abandoned => {}
+                AttemptOutcome::Ended(end) => self.model.settle(vessel_run, &end, retry_at, now),
+                AttemptOutcome::Postponed(_) if self.model.postpone(vessel_run) => {
                     self.outputs.remove(&(vessel_run, attempt));
                 }
-                HowItWent::Postponed(why) => {
+                AttemptOutcome::Postponed(why) => {
                     self.model.settle(vessel_run, &End::NotStarted(why), retry_at, now);
                 }
             }
@@ -155,17 +154,17 @@ impl Life {
         }
     }
 
-    /// How a vessel ends that was asked to stop, or not.
-    fn random_end(&mut self, vessel_run: VesselRunId, stop: Option<Stop>) -> HowItWent {
+    /// A random end of a vessel, stopped or not.
+    fn random_end(&mut self, vessel_run: VesselRunId, stop: Option<Stop>) -> AttemptOutcome {
         let obeys = self.random.u8(..4) > 0;
         match stop {
-            Some(Stop::Requested) if obeys => return HowItWent::Ended(End::Signaled(TERM)),
-            Some(Stop::Abandon) if obeys => return HowItWent::Abandoned,
+            Some(Stop::Requested) if obeys => return AttemptOutcome::Ended(End::Signaled(TERM)),
+            Some(Stop::Abandon) if obeys => return AttemptOutcome::Abandoned,
             _ => {}
         }
         let run = self.model.run(vessel_run.run());
         let has_cutoff = !run.guardrails(index(vessel_run)).runtime_cutoff.is_zero();
-        HowItWent::Ended(match self.random.u8(..20) {
+        AttemptOutcome::Ended(match self.random.u8(..20) {
             0..=11 => End::Exited(0),
             12 => End::Signaled(KILL),
             13 if has_cutoff => End::CutOff,
@@ -183,7 +182,7 @@ impl Life {
     }
 }
 
-/// When the engine tries again, by the row of the attempt that has ended.
+/// When the engine retries, by the row of the ended attempt.
 fn retry_at<T>(outcome: &Answer<T>, vessel_run: VesselRunId, attempt: u32) -> Option<Timestamp> {
     outcome.changes().find_map(|change| match change {
         Change::PutVesselRun(it) if it.id == vessel_run && it.attempt == attempt => it.retry_at,

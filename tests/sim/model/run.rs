@@ -24,7 +24,7 @@ pub struct Run {
     pub queued_at: Timestamp,
     /// Vessels that are not to be started, by name.
     pub skips: BTreeMap<String, Skip>,
-    /// Those that somebody asked for; a replay may have it otherwise.
+    /// The overrides of the request. A replay may differ from them.
     pub asked_for: BTreeMap<String, Skip>,
     pub started: bool,
     pub crashes: u32,
@@ -45,11 +45,11 @@ pub struct Vessel {
     pub stored_due: Option<Timestamp>,
     /// How long before its latest retry it waits.
     pub wait: Duration,
-    /// Its attempt under way follows a failure.
+    /// Its running attempt follows a failure.
     pub is_retry: bool,
     /// An end of the server has made its next attempt necessary: its log says so.
     pub interrupted: bool,
-    /// As it was before its attempt under way was claimed.
+    /// Its state before its running attempt was claimed.
     pub before: Option<Box<Vessel>>,
 }
 
@@ -329,7 +329,7 @@ impl Run {
     }
 
     /// A new server takes the run over.
-    pub fn restore(&mut self, interruption: Interruption, crashes_max: u32, now: Timestamp) {
+    pub fn reload(&mut self, interruption: Interruption, crashes_max: u32, now: Timestamp) {
         if !self.started {
             return;
         }

@@ -1,4 +1,4 @@
-//! Whose turn it is: fleets side by side, priorities, and what a waiting run does to the others.
+//! Fairness: several fleets, priorities, and the effect of a waiting run on the others.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,13 +8,13 @@ use proptest::prelude::*;
 use crate::model::fleet::FleetVersion;
 use crate::model::graph::Condition;
 use crate::model::ids::RunIds;
-use crate::model::limits::{REPLACED_PER_ARRIVAL_MAX, STARTS_PER_FAIR_START};
 use crate::model::overlap::Overlap;
 use crate::model::run::{End, OutputRecord, Status};
+use crate::scheduler::fairness::{Fairness, STARTS_PER_FAIR_START};
+use crate::scheduler::submit::REPLACED_PER_ARRIVAL_MAX;
 use crate::scheduler::tests::rows::Rows;
 use crate::scheduler::tests::{Shape, at, queued};
-use crate::scheduler::turns::Turns;
-use crate::scheduler::{Cause, Claim, Interruption, Queue, Started, Submitted};
+use crate::scheduler::{Claim, Interruption, InterruptionCause, Queue, StartedRun, Submitted};
 
 /// A queue with one worker, as far as it matters here.
 struct Line {
@@ -111,7 +111,7 @@ fn a_fleet_finishes_what_it_has_begun_before_it_begins_more() {
 }
 
 #[test]
-fn who_comes_again_and_again_does_not_get_ahead() {
+fn a_fleet_that_comes_back_does_not_get_ahead() {
     let mut line = Line::new();
     for _ in 0..100 {
         line.submit(&chain(1, 1));
@@ -162,12 +162,16 @@ fn runs_with_a_crash_behind_them_and_the_others_alternate() {
     line.queue = Queue::new(100, 3);
     let entry = line.rows.queue[&1].clone();
     let latest = |vessel| line.rows.latest(run.vessel_run(vessel)).cloned();
-    let started = Started {
+    let started = StartedRun {
         record: line.rows.runs[&run].clone(),
         vessels: (0..20).map(latest).collect(),
-        interruption: Interruption { cause: Cause::Crash, has_directory: true, is_rebooted: false },
+        interruption: Interruption {
+            cause: InterruptionCause::Crash,
+            has_directory: true,
+            is_rebooted: false,
+        },
     };
-    let (_, changes) = line.queue.restore(&entry, version, Some(started), at(5_000));
+    let (_, changes) = line.queue.reload(&entry, version, Some(started), at(5_000));
     line.rows.apply(&changes);
     for _ in 0..10 {
         line.submit(&chain(2, 1));
@@ -233,7 +237,7 @@ proptest! {
     })]
 
     #[test]
-    fn nobody_waits_for_ever(priorities in proptest::collection::vec(-10..=10i8, 1..6)) {
+    fn no_fleet_starves(priorities in proptest::collection::vec(-10..=10i8, 1..6)) {
         let mut line = Line::new();
         let patience = STARTS_PER_FAIR_START as usize * priorities.len();
         for (number, priority) in priorities.iter().enumerate() {
@@ -251,14 +255,14 @@ proptest! {
         }
     }
 
-    /// Whatever comes and goes, the next is who was served longest ago, and nobody is remembered
-    /// who would come first anyway.
+    /// The next fleet is the one served longest ago, and no fleet is remembered that would come first
+    /// anyway.
     #[test]
-    fn turns_go_to_who_was_served_longest_ago(
+    fn turns_go_to_the_fleet_served_longest_ago(
         steps in proptest::collection::vec((0..6u8, 0..4u8), 1..200),
     ) {
         let id = |number: u8| Shape::new(1, &[]).version(number, 1).fleet_id;
-        let mut turns = Turns::default();
+        let mut fairness = Fairness::default();
         let mut served = [0; 6];
         let mut waits = [false; 6];
         let mut starts = 0;
@@ -266,17 +270,17 @@ proptest! {
             let number = usize::from(number);
             match what {
                 0 | 1 => {
-                    turns.set(id(number as u8), Some(0));
+                    fairness.set(id(number as u8), Some(0));
                     waits[number] = true;
                 }
                 2 => {
-                    turns.leave(id(number as u8));
+                    fairness.leave(id(number as u8));
                     waits[number] = false;
                 }
                 _ => {
-                    let Some(next) = turns.next() else { continue };
+                    let Some(next) = fairness.next() else { continue };
                     starts += 1;
-                    turns.served(next);
+                    fairness.served(next);
                     served[usize::from(next.as_bytes()[0])] = starts;
                 }
             }
@@ -286,14 +290,14 @@ proptest! {
                     served[number] = 0;
                 }
             }
-            let next = turns.next().map(|fleet| usize::from(fleet.as_bytes()[0]));
+            let next = fairness.next().map(|fleet| usize::from(fleet.as_bytes()[0]));
             prop_assert_eq!(next.is_some(), oldest.is_some());
             prop_assert!(next.is_none_or(|next| waits[next] && Some(served[next]) == oldest));
-            prop_assert_eq!(turns.is_empty(), next.is_none());
+            prop_assert_eq!(fairness.is_empty(), next.is_none());
         }
         for number in 0..6 {
-            turns.leave(id(number));
+            fairness.leave(id(number));
         }
-        prop_assert_eq!(turns.remembered(), 0);
+        prop_assert_eq!(fairness.remembered(), 0);
     }
 }

@@ -1,7 +1,6 @@
-//! What a recovery keeps account of: the changes that it has decided upon, and what the engine will
-//! know of them without reading.
+//! The changes that a recovery commits, and the state that the engine derives from them.
 
-use crate::engine::Instruments;
+use crate::engine::EngineMetrics;
 use crate::engine::history::History;
 use crate::engine::notifications::{admit, ended_runs, told_runs};
 use crate::engine::outbox::Outbox;
@@ -11,23 +10,23 @@ use crate::model::clock::Timestamp;
 use crate::model::notification::NotificationRecord;
 use crate::store::Storage;
 
-/// Where decisions go: into the database, and into what the engine knows without reading it.
-pub(super) struct Ledger<'a> {
+/// Gathers decided changes into commits and keeps outbox, history and metrics in step with them.
+pub(super) struct RecoveryBatch<'a> {
     pub(super) storage: &'a Storage,
     pub(super) outbox: Outbox,
     pub(super) history: History,
-    pub(super) instruments: Instruments,
-    /// What is not committed yet.
+    pub(super) metrics: EngineMetrics,
+    /// Changes that are not committed yet.
     pub(super) commit: Vec<Change>,
     pub(super) now: Timestamp,
 }
 
-impl Ledger<'_> {
-    /// Takes in what belongs together.
+impl RecoveryBatch<'_> {
+    /// Adds the changes of one commit.
     pub(super) fn enter(&mut self, mut changes: Vec<Change>) {
-        // Nobody delivers before all of this is durable.
-        admit(&mut self.outbox, &self.instruments, &mut changes).hand_over(&mut self.outbox);
-        ended_runs(&changes).for_each(|run| self.instruments.ended.count(run.status));
+        // Notifiers start after the recovery, when all of this is durable.
+        admit(&mut self.outbox, &self.metrics, &mut changes).hand_over(&mut self.outbox);
+        ended_runs(&changes).for_each(|run| self.metrics.ended.count(run.status));
         let ended: Vec<Change> = told_runs(&self.outbox, &changes)
             .map(|run| self.history.enter(run, self.now))
             .collect();
@@ -35,17 +34,17 @@ impl Ledger<'_> {
         self.commit.extend(ended);
     }
 
-    /// Makes durable what was taken in, once it is so many changes.
+    /// Commits and waits, if there are at least this many changes.
     pub(super) fn commit_from(&mut self, changes: usize) {
         if self.commit.len() >= changes {
             self.storage.commit(std::mem::take(&mut self.commit)).wait();
         }
     }
 
-    /// Gives up all that is to be told yet. It comes from a backup, and has surely been told by the
-    /// server that this was made of.
+    /// Gives up all notifications of a backup. The server of which the backup was made has delivered
+    /// them.
     pub(super) fn give_up_notifications(&mut self) -> Result<(), RecoveryError> {
-        // In the order of their runs.
+        // Ordered by run.
         let records: Vec<NotificationRecord> =
             self.storage.notifications().collect::<Result<_, _>>()?;
         for of_run in records.chunk_by(|one, next| one.run == next.run) {

@@ -1,5 +1,5 @@
-//! Putting a stored run back after a restart of the server: it waits, goes on where it was, starts
-//! again, or ends.
+//! Reloading stored runs at the start of a server. A reloaded run waits, is resumed, starts over, or
+//! ends.
 
 use std::sync::Arc;
 
@@ -12,83 +12,83 @@ use crate::scheduler::{Queue, QueuedRun};
 
 /// Why a run was interrupted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cause {
-    /// The last server stopped in order.
+pub enum InterruptionCause {
+    /// The last server has recorded its stop.
     Stop,
-    /// It did not.
+    /// The last server ended without that.
     Crash,
     /// The run comes from a backup.
-    Restore,
+    BackupRestore,
 }
 
-/// How the last server ended, and what it left of a run.
+/// How the last server ended, and whether the work directory of a run is whole.
 #[derive(Clone, Copy, Debug)]
 pub struct Interruption {
-    pub cause: Cause,
-    /// The run's work directory is there, and from this boot of the machine: what vessels wrote
-    /// into it is whole.
+    pub cause: InterruptionCause,
+    /// The run's work directory exists and is from this boot of the machine: its files are whole.
     pub has_directory: bool,
-    /// The machine was booted since the last server ran.
+    /// The machine has booted since the last server ran.
     pub is_rebooted: bool,
 }
 
-/// The rows of a run that has started.
+/// The stored rows of a run that has started.
 #[derive(Clone, Debug)]
-pub struct Started {
+pub struct StartedRun {
     pub record: RunRecord,
     /// The latest attempt of each vessel, by its index.
     pub vessels: Vec<Option<VesselRunRecord>>,
     pub interruption: Interruption,
 }
 
-/// What became of a restored run.
+/// What became of a reloaded run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Restored {
+pub enum Reloaded {
     /// It waits as before.
     Waiting,
-    /// It goes on at the first vessel whose end was not recorded.
+    /// It continues with the vessels whose end is not recorded.
     Resumed,
-    /// It starts again at its first vessel; what is left of its work directory must be removed
-    /// before any vessel starts.
-    Restarted,
-    /// It has ended; so must its work directory.
+    /// It starts again at its first vessel. The caller removes its work directory before any vessel
+    /// starts.
+    StartsOver,
+    /// It has ended. The caller removes its work directory.
     Ended,
 }
 
-/// How a stored run ends that is not put back, and why.
+/// How a stored run ends that is not reloaded, and the reason.
 #[derive(Clone, Copy, Debug)]
 pub enum Discard<'a> {
-    /// What has not ended is Terminated.
+    /// Vessels that have not ended are Terminated.
     Terminated(&'a str),
-    /// What was running, or would have run next, is Errored; the rest never runs.
+    /// Vessels that were running, or the one that would have run next, are Errored; the rest is
+    /// Incomplete.
     GivenUp(&'a str),
 }
 
 impl Queue {
-    /// Puts back a run that was not finished. `started` when any of its vessels had been claimed.
-    pub fn restore(
+    /// Reloads an unfinished run. `started` if a vessel of it had been claimed.
+    pub fn reload(
         &mut self,
         entry: &QueueEntry,
         version: Arc<FleetVersion>,
-        started: Option<Started>,
+        started: Option<StartedRun>,
         now: Timestamp,
-    ) -> (Restored, Vec<Change>) {
+    ) -> (Reloaded, Vec<Change>) {
         self.now_last = self.now_last.max(now);
         self.sequence_next = self.sequence_next.max(entry.sequence + 1);
         let Some(started) = started else {
             self.lanes.push(entry.sequence, queued(entry, version));
-            return (Restored::Waiting, Vec::new());
+            return (Reloaded::Waiting, Vec::new());
         };
         let mut changes = Vec::new();
         let mut active = ActiveRun::new(started.record, version);
         load_vessels(&mut active, started.vessels);
         let limit = self.crash_attempts_max;
-        let restored = interrupt(&mut active, started.interruption, limit, now, &mut changes);
+        let reloaded = interrupt(&mut active, started.interruption, limit, now, &mut changes);
         let run = active.record.id;
         self.lanes.resumed(active.record.fleet_id, active.record.payload);
         for vessel in 0..active.vessels.len() {
             if let VesselState::AwaitsRetry { due } = active.vessels[vessel].state {
-                // A due time further ahead than the wait means that the clock stepped back.
+                // A due time further ahead than the wait: the clock has stepped back.
                 let due = due.min(now.plus(active.retry_wait(vessel)));
                 active.vessels[vessel].state = VesselState::AwaitsRetry { due };
                 self.retries.insert((due, run, vessel));
@@ -96,17 +96,17 @@ impl Queue {
         }
         self.active.insert(run, active);
         match self.advance(run, now, &mut changes) {
-            Some(_) => (Restored::Ended, changes),
-            None => (restored, changes),
+            Some(_) => (Reloaded::Ended, changes),
+            None => (reloaded, changes),
         }
     }
 
-    /// Ends a run that was not finished instead of putting it back: as a stop would, or as given up.
+    /// Ends an unfinished run instead of reloading it.
     pub fn discard(
         &mut self,
         entry: &QueueEntry,
         version: Arc<FleetVersion>,
-        started: Option<Started>,
+        started: Option<StartedRun>,
         discard: Discard<'_>,
         now: Timestamp,
     ) -> Vec<Change> {
@@ -166,14 +166,14 @@ fn load_vessels(active: &mut ActiveRun, records: Vec<Option<VesselRunRecord>>) {
     }
 }
 
-/// Decides what the end of the last server means for the run. Afterwards no vessel is running.
+/// Applies the end of the last server to the run. Afterwards no vessel is running.
 fn interrupt(
     active: &mut ActiveRun,
     interruption: Interruption,
     crash_attempts_max: u32,
     now: Timestamp,
     changes: &mut Vec<Change>,
-) -> Restored {
+) -> Reloaded {
     for vessel in 0..active.vessels.len() {
         let stop_requested =
             active.vessels[vessel].record.as_ref().is_some_and(|record| record.stop_requested);
@@ -182,11 +182,11 @@ fn interrupt(
         }
     }
     if active.is_decided() {
-        // All that was left of it had been stopped: nothing is worth starting the rest again for.
-        return Restored::Ended;
+        // A stop had decided the rest: the run does not start over for it.
+        return Reloaded::Ended;
     }
     let was_running = active.running() > 0;
-    let was_crash = interruption.cause == Cause::Crash;
+    let was_crash = interruption.cause == InterruptionCause::Crash;
     if was_crash && was_running {
         active.record.crashes += 1;
         changes.push(Change::PutRun(active.record.clone()));
@@ -197,37 +197,41 @@ fn interrupt(
     if at_most_once && (was_running || !has_directory) {
         let why = "with delivery at_most_once it is not started again";
         give_up(active, &format!("the server {how} during this run; {why}"), now, changes);
-        return Restored::Ended;
+        return Reloaded::Ended;
     }
     if was_running && was_crash && active.record.crashes >= crash_attempts_max {
         let crashes = active.record.crashes;
         let why = format!("given up: the server crashed {crashes} times while this was running");
         give_up(active, &why, now, changes);
-        return Restored::Ended;
+        return Reloaded::Ended;
     }
     if has_directory {
         let why = format!("the server {how} during attempt");
         set_back(active, &why, changes, |state| state == VesselState::Running);
-        return Restored::Resumed;
+        return Reloaded::Resumed;
     }
     let gone = match interruption.cause {
-        Cause::Restore => "the backup that it was restored from has no work directories".to_owned(),
+        InterruptionCause::BackupRestore => {
+            "the backup that it was restored from has no work directories".to_owned()
+        }
         _ if interruption.is_rebooted => format!("the machine was booted since the server {how}"),
-        Cause::Stop | Cause::Crash => format!("the work directory is gone since the server {how}"),
+        InterruptionCause::Stop | InterruptionCause::Crash => {
+            format!("the work directory is gone since the server {how}")
+        }
     };
     let why = format!("{gone}: the run starts again at its first vessel, after attempt");
-    // What a person has stopped stays so.
+    // A vessel that a person has stopped stays stopped.
     let is_kept = |state| state == VesselState::Ended(Status::Terminated);
     set_back(active, &why, changes, |state| !is_kept(state));
-    Restored::Restarted
+    Reloaded::StartsOver
 }
 
-/// Ends an interrupted run: what was running is Errored, the rest never runs.
+/// Ends an interrupted run: the vessels that were running are Errored, the rest is Incomplete.
 fn give_up(active: &mut ActiveRun, reason: &str, now: Timestamp, changes: &mut Vec<Change>) {
     let running = |vessel: &usize| active.vessels[*vessel].state == VesselState::Running;
     let mut errored: Vec<usize> = (0..active.vessels.len()).filter(running).collect();
     if errored.is_empty() {
-        // Interrupted between two vessels: the next one that would have run bears the reason.
+        // Interrupted between two vessels: the one that would have run next carries the reason.
         let undecided = |vessel: &usize| active.ended(*vessel).is_none();
         errored.extend((0..active.vessels.len()).find(undecided));
     }
@@ -237,7 +241,7 @@ fn give_up(active: &mut ActiveRun, reason: &str, now: Timestamp, changes: &mut V
     changes.extend(active.decide_rest(Status::Incomplete, "the run was given up", now));
 }
 
-/// Sets vessels back to waiting, those whose state `applies` to and that have a record.
+/// Sets the vessels whose state `applies` to back to waiting.
 fn set_back(
     active: &mut ActiveRun,
     why: &str,
@@ -247,7 +251,7 @@ fn set_back(
     for vessel in active.vessels.iter_mut().filter(|vessel| applies(vessel.state)) {
         vessel.state = VesselState::Waiting;
         if let Some(record) = &mut vessel.record {
-            // The next attempt's log begins with this reason.
+            // The log of the next attempt begins with this reason.
             let reason = (record.attempt > 0).then(|| format!("{why} {}", record.attempt));
             record.status = Status::Scheduled;
             record.reason = reason;

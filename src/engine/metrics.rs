@@ -1,11 +1,11 @@
-//! What the engine counts and measures.
+//! The metrics of the engine.
 
 use std::fmt;
 
 use crate::model::metrics::{Counter, Counters, Histogram};
 use crate::model::run::{End, Status, Trigger};
 
-/// Bounds of how long vessels take, in microseconds: from a script of one line to a night's work.
+/// Bounds of the durations of attempts, in microseconds: from a one-line script to a nightly job.
 const VESSEL_BOUNDS: [u64; 14] = [
     10_000,
     50_000,
@@ -23,26 +23,26 @@ const VESSEL_BOUNDS: [u64; 14] = [
     24 * 3_600_000_000,
 ];
 
-/// The statuses that a run may end with.
+/// The final statuses of a run.
 const FINAL: [Status; 4] =
     [Status::Success, Status::Errored, Status::Terminated, Status::Incomplete];
 
 /// See the module.
 #[derive(Debug)]
-pub struct Instruments {
+pub struct EngineMetrics {
     /// Runs that have become durable.
     pub accepted: Counters<Trigger>,
     /// Runs that have ended.
     pub ended: Counters<Status>,
     /// Attempts that have ended.
     pub attempts: Counters<AttemptEnd>,
-    /// How long programs ran, with all that it takes to start and to end them.
+    /// How long programs ran, with their start and end.
     pub running: Histogram,
     pub notifications_delivered: Counter,
     pub notifications_given_up: Counter,
 }
 
-impl Default for Instruments {
+impl Default for EngineMetrics {
     fn default() -> Self {
         Self {
             accepted: Counters::of(&Trigger::ALL),
@@ -55,7 +55,7 @@ impl Default for Instruments {
     }
 }
 
-/// How an attempt has ended.
+/// How an attempt ended: the label of its counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AttemptEnd {
     Zero,
@@ -68,7 +68,7 @@ pub enum AttemptEnd {
 }
 
 impl AttemptEnd {
-    /// All of them.
+    /// All values.
     pub const ALL: [Self; 7] = [
         Self::Zero,
         Self::NonZero,

@@ -1,0 +1,223 @@
+//! One attempt of a vessel: what its program gets, its start, and how it ends.
+
+use std::io::Read;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use crate::config::secrets::Resolved;
+use crate::engine::environment::{EnvironmentInputs, environment, own_variables};
+use crate::engine::request::StoredRequest;
+use crate::engine::{Assignment, Engine};
+use crate::model::fleet::Delivery;
+use crate::model::limits::ARGUMENT_BYTES_MAX;
+use crate::model::run::{End, Skip};
+use crate::runner::output::CapturedOutput;
+use crate::runner::shortage::Shortage;
+use crate::runner::stop::StopSignal;
+use crate::runner::{Ended, HowEnded, Launch, Payload};
+use crate::scheduler::Claim;
+
+/// An attempt that is over but not settled.
+#[derive(Debug)]
+pub struct FinishedAttempt {
+    pub outcome: AttemptOutcome,
+    pub output: CapturedOutput,
+}
+
+/// What became of an attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AttemptOutcome {
+    Ended(End),
+    /// The stopping server has ended it. The next server resumes the vessel.
+    Abandoned,
+    /// It has not started. The text says what the machine lacks.
+    Postponed(String),
+}
+
+/// What the program of an attempt gets, read from the database and the operator's secrets.
+struct PreparedAttempt {
+    request: StoredRequest,
+    /// The headers file; `None` when the request has no headers.
+    headers_json: Option<String>,
+    own: Resolved,
+}
+
+/// Why an attempt ends without a start.
+enum NoStart {
+    Skipped(Skip),
+    Failed(String),
+}
+
+impl Engine {
+    /// Runs an attempt to its end.
+    pub fn execute(&self, assignment: &Assignment, stop: &StopSignal) -> FinishedAttempt {
+        // 1. Gather what the program gets, and start it unless that fails or the run skips it.
+        let mut finished = match self.prepare(assignment.claim()) {
+            Ok(prepared) => self.launch(assignment, &prepared, stop),
+            Err(why) => FinishedAttempt::without_start(assignment, why),
+        };
+        // 2. A failed start counts against the vessel only if the machine lacks nothing.
+        if matches!(finished.outcome, AttemptOutcome::Ended(End::NotStarted(_)))
+            && stop.raised().is_none()
+            && let Some(reason) = self.launcher.shortage(0)
+        {
+            finished.outcome = AttemptOutcome::Postponed(reason);
+        }
+        finished
+    }
+
+    /// Reads what the attempt needs.
+    ///
+    /// # Errors
+    /// When the run skips the vessel, or something it needs cannot be read.
+    fn prepare(&self, claim: &Claim) -> Result<PreparedAttempt, NoStart> {
+        let vessel = &claim.version.definition.vessels[claim.vessel];
+        let request = self.stored_request(claim.run.id, claim.run.payload).map_err(|error| {
+            NoStart::Failed(format!("the stored request cannot be read: {error}"))
+        })?;
+        let head = &request.head;
+        if let Some(skip) = head.overrides.of(&vessel.name).and_then(|vessel| vessel.skip) {
+            return Err(NoStart::Skipped(skip));
+        }
+        let own = self.secrets.resolve(&own_variables(vessel, head));
+        let own = own.map_err(NoStart::Failed)?;
+        let headers_json = match head.headers.is_empty() {
+            true => None,
+            false => Some(serde_json::to_string(&head.headers).map_err(|error| {
+                NoStart::Failed(format!("the headers cannot be written as JSON: {error}"))
+            })?),
+        };
+        Ok(PreparedAttempt { request, headers_json, own })
+    }
+
+    /// Starts the program and waits for its end.
+    fn launch(
+        &self,
+        assignment: &Assignment,
+        prepared: &PreparedAttempt,
+        stop: &StopSignal,
+    ) -> FinishedAttempt {
+        let claim = assignment.claim();
+        let definition = &claim.version.definition;
+        let vessel = &definition.vessels[claim.vessel];
+        let environment = self.environment(claim, prepared);
+        let notices: Vec<String> = claim.notice.iter().cloned().collect();
+        let launch = Launch {
+            run: claim.run.id,
+            vessel_run: claim.vessel_run,
+            attempt: claim.attempt,
+            program: &vessel.program,
+            working_directory: vessel.working_directory.as_deref(),
+            user: definition.user.as_deref(),
+            confinement: &vessel.confinement,
+            environment: &environment,
+            secrets: &prepared.own.secrets,
+            payload: prepared,
+            runtime_cutoff: vessel.guardrails.runtime_cutoff,
+            expects_directory: claim.expects_directory,
+            notices: &notices,
+        };
+        let begun = Instant::now();
+        self.attempts_running.fetch_add(1, Ordering::Relaxed);
+        let ended = self.launcher.launch(&launch, stop, assignment.output());
+        self.attempts_running.fetch_sub(1, Ordering::Relaxed);
+        let has_run = !matches!(
+            ended.how,
+            HowEnded::NotStarted(_) | HowEnded::Abandoned | HowEnded::Postponed(_)
+        );
+        if has_run {
+            self.metrics.running.observe_duration(begun.elapsed());
+        }
+        match ended {
+            // A program that has started may have had effects: `at_most_once` forbids another start.
+            Ended { how: HowEnded::Postponed(Shortage { reason, has_started: true }), output }
+                if definition.delivery == Delivery::AtMostOnce =>
+            {
+                FinishedAttempt { outcome: AttemptOutcome::Ended(End::NotStarted(reason)), output }
+            }
+            ended => FinishedAttempt::from(ended),
+        }
+    }
+
+    fn environment(&self, claim: &Claim, prepared: &PreparedAttempt) -> Vec<(String, String)> {
+        let body_text = prepared.body_text();
+        let directory = self.launcher.directory(claim.run.id);
+        let catalog = self.catalog();
+        let project = catalog.project(claim.version.project_id);
+        environment(&EnvironmentInputs {
+            organization: &catalog.organization,
+            // A project goes only without fleets, but its fleets may go while their runs last.
+            project: project.unwrap_or(&catalog.no_project),
+            instance: self.server.instance,
+            user: claim.version.definition.user.as_deref().unwrap_or(&self.user),
+            claim,
+            head: &prepared.request.head,
+            body_text: body_text.as_deref(),
+            headers_json: prepared.headers_json.as_deref(),
+            work_directory: &directory.to_string_lossy(),
+            own: &prepared.own.variables,
+        })
+    }
+}
+
+impl FinishedAttempt {
+    /// An attempt whose program was not started. The vessel's log says why.
+    fn without_start(assignment: &Assignment, why: NoStart) -> Self {
+        let output = assignment.output();
+        let end = match why {
+            NoStart::Skipped(skip) => {
+                output.append_line(skip.log_line());
+                End::Skipped(skip)
+            }
+            NoStart::Failed(why) => {
+                output.append_line(&format!("boathook: {why}"));
+                End::NotStarted(why)
+            }
+        };
+        Self { outcome: AttemptOutcome::Ended(end), output: output.capture() }
+    }
+}
+
+impl From<Ended> for FinishedAttempt {
+    fn from(ended: Ended) -> Self {
+        let outcome = match ended.how {
+            HowEnded::Exited(code) => AttemptOutcome::Ended(End::Exited(code)),
+            HowEnded::Signaled(signal) => AttemptOutcome::Ended(End::Signaled(signal)),
+            HowEnded::OutOfMemory { exit_code } => {
+                AttemptOutcome::Ended(End::OutOfMemory { exit_code })
+            }
+            HowEnded::CutOff => AttemptOutcome::Ended(End::CutOff),
+            HowEnded::NotStarted(why) => AttemptOutcome::Ended(End::NotStarted(why)),
+            HowEnded::Abandoned => AttemptOutcome::Abandoned,
+            HowEnded::Postponed(shortage) => AttemptOutcome::Postponed(shortage.reason),
+        };
+        Self { outcome, output: ended.output }
+    }
+}
+
+impl PreparedAttempt {
+    /// The body, if it is text and short enough for an environment string.
+    fn body_text(&self) -> Option<String> {
+        let length = self.body_bytes();
+        if length == 0 || length > ARGUMENT_BYTES_MAX as u64 {
+            return None;
+        }
+        let mut bytes = Vec::with_capacity(length as usize);
+        self.open_body().read_to_end(&mut bytes).ok()?;
+        String::from_utf8(bytes).ok()
+    }
+}
+
+impl Payload for PreparedAttempt {
+    fn headers_json(&self) -> Option<&[u8]> {
+        self.headers_json.as_deref().map(str::as_bytes)
+    }
+
+    fn body_bytes(&self) -> u64 {
+        self.request.body_bytes()
+    }
+
+    fn open_body(&self) -> Box<dyn Read + Send + '_> {
+        Box::new(self.request.open_body())
+    }
+}
