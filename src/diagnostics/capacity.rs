@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use rustix::process::{Resource, getrlimit};
 
 use crate::model::finding::Finding;
+use crate::os::control_groups;
 use crate::os::descriptor_budget::{self, Concurrency};
-use crate::runner::sandbox::{control_groups, own_control_groups};
 
 const FILES: &str = "open-files";
 const PROCESSES: &str = "processes";
@@ -21,7 +21,7 @@ pub(super) fn examine(wanted: Concurrency) -> Vec<Finding> {
     // Root is not held to this one (setrlimit(2)).
     let is_root = rustix::process::geteuid().is_root();
     let of_user = (!is_root).then(|| getrlimit(Resource::Nproc).current).flatten();
-    let of_group = group_limit(&own_control_groups(), |it| fs::read_to_string(it).ok());
+    let of_group = group_limit(&control_groups::own(), |it| fs::read_to_string(it).ok());
     let limits = [(of_user, "LimitNPROC="), (of_group, "TasksMax=")];
     let least = limits.into_iter().filter_map(|(limit, name)| Some((limit?, name))).min();
     vec![of_files(descriptor_budget::open_file_limit(), wanted), of_processes(least, wanted)]
@@ -65,7 +65,7 @@ fn of_processes(limit: Option<(u64, &str)>, wanted: Concurrency) -> Finding {
 
 /// The least that a control group of this process, or one above it, allows.
 fn group_limit(cgroup: &str, read: impl Fn(&Path) -> Option<String>) -> Option<u64> {
-    let groups = control_groups(cgroup).filter_map(|(controllers, path)| {
+    let groups = control_groups::parse(cgroup).filter_map(|(controllers, path)| {
         let path = path.trim_start_matches('/');
         match controllers {
             "" => Some(("/sys/fs/cgroup", path)),

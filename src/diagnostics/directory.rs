@@ -8,11 +8,16 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{StatVfs, statvfs};
 
+use super::mounts::{Mount, Mounts};
 use crate::config::Settings;
 use crate::model::finding::Finding;
-use crate::model::limits::{SYNC_SAMPLES, SYNC_SLOW};
-use crate::runner::mounts::{Mount, Mounts};
 use crate::runner::user;
+
+/// Writes that are synced to tell how fast the disk is; the middle one counts.
+const SYNC_SAMPLES: usize = 9;
+
+/// A sync of the disk that takes longer holds up every accept that waits for it.
+const SYNC_SLOW: Duration = Duration::from_millis(50);
 
 const ACCESS: &str = "data-dir";
 const FILE_SYSTEM: &str = "file-system";

@@ -6,16 +6,15 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::config::secrets::SecretStore;
 use crate::config::{self, Settings, UnknownVariable};
-use crate::engine::Engine;
+use crate::engine::{Engine, FleetView};
 use crate::listener::forwarding::Forwarding;
 use crate::model::finding::Finding;
 use crate::model::fleet::Program;
 use crate::notify::rules;
 use crate::os::descriptor_budget::Concurrency;
-use crate::runner::mounts::Mounts;
 use crate::runner::output::has_output;
-use crate::runner::sandbox::Sandbox;
 use crate::runner::user;
 use crate::store::{
     OUTPUT_DIRECTORY, OpenError, VerifyCallbacks, VerifyProgress, verify_directory,
@@ -26,10 +25,18 @@ mod clock;
 mod database;
 mod directory;
 mod exposure;
+mod fleets;
 mod listening;
+mod mounts;
+mod preflight;
+mod sandbox;
+mod secrets;
 mod time_zones;
 
 pub use listening::bind_advice;
+use mounts::Mounts;
+use preflight::{Candidate, preflight};
+use sandbox::Sandbox;
 
 /// What a server knows of itself that its engine does not.
 #[derive(Clone, Debug)]
@@ -53,11 +60,16 @@ pub fn examine(engine: &Engine, facts: &Facts) -> Vec<Finding> {
     findings.extend(variables(config::unknown_variables()));
     findings.push(identity(settings));
     findings.extend(walls(&sandbox));
-    findings.extend(engine.examine_fleets(&sandbox));
-    findings.extend(notifications(engine, settings, &sandbox));
+    let fleets = engine.fleets();
+    findings.extend(fleets::examine(&fleets, &settings.allowed_users, &sandbox));
+    findings.extend(notifications(&fleets, settings, &sandbox));
     let mail = settings.mail.as_ref().and_then(|mail| mail.secret.as_ref());
-    let others: Vec<_> = mail.map(|secret| ("`smtp_secret`", secret)).into_iter().collect();
-    findings.extend(engine.examine_secrets(&others));
+    let store = SecretStore::new(settings.secrets_dir.clone());
+    findings.extend(secrets::examine(
+        &fleets,
+        mail.map(|secret| ("`smtp_secret`", secret)),
+        &store,
+    ));
     findings
 }
 
@@ -139,17 +151,14 @@ fn identity(settings: &Settings) -> Finding {
 /// What holds for whatever the server starts, whether a fleet needs it now or not.
 fn walls(sandbox: &Sandbox) -> Option<Finding> {
     const CHECK: &str = "sandbox";
-    let walls =
-        [sandbox.forbids_privileges(), sandbox.forbids_compilers(), sandbox.forbids_namespaces()];
-    let walls: Vec<String> = walls.into_iter().flatten().map(|obstacle| obstacle.what).collect();
+    let walls = sandbox.walls();
     (!walls.is_empty()).then(|| Finding::ok(CHECK, walls.join("; ")))
 }
 
 /// Whether notifications can be sent, as far as the operator's part goes.
-fn notifications(engine: &Engine, settings: &Settings, sandbox: &Sandbox) -> Vec<Finding> {
+fn notifications(fleets: &[FleetView], settings: &Settings, sandbox: &Sandbox) -> Vec<Finding> {
     const CHECK: &str = "notifications";
-    let fleets = engine.fleets().into_iter();
-    let refused = fleets.flat_map(|fleet| {
+    let refused = fleets.iter().flat_map(|fleet| {
         let name = fleet.fleet.name.clone();
         let warnings = rules::warnings(settings, &fleet.current.definition).into_iter();
         warnings.map(move |warning| {
@@ -158,7 +167,9 @@ fn notifications(engine: &Engine, settings: &Settings, sandbox: &Sandbox) -> Vec
     });
     let commands = settings.notify_commands.iter().flat_map(|command| {
         let program = Program::Command(vec![command.clone()]);
-        let found = engine.foresee_helper(&program, sandbox).into_iter();
+        let candidate =
+            Candidate { program: &program, working_directory: None, user: None, environment: &[] };
+        let found = preflight(&candidate, &[], sandbox).into_iter();
         found.map(|finding| Finding { check: CHECK.to_owned(), ..finding })
     });
     refused.chain(commands).collect()

@@ -51,6 +51,7 @@ mod worker;
 pub use attempt::{AttemptOutcome, FinishedAttempt};
 pub use backup::Backup;
 pub use catalog::{AdmitError, Applied, ExpectedVersion, FleetView};
+pub use environment::search_path;
 pub use history::HistorySize;
 pub use intake::AcceptError;
 pub use metrics::{AttemptEnd, EngineMetrics};

@@ -34,9 +34,6 @@ pub const SECRETS_PER_VESSEL_MAX: usize = 64;
 /// Bytes of a secret that is taken out of output. Shorter ones turn up in other text by chance, and
 /// what is masked there would give them away.
 pub const REDACTED_BYTES_MIN: usize = 8;
-/// Files of Git LFS that are looked at after a checkout, to tell whether they have their content: a
-/// repository that lacks one lacks them all.
-pub const LFS_FILES_EXAMINED_MAX: usize = 1000;
 /// Bytes of an e-mail address (RFC 5321, section 4.5.3.1.3: a path of 256 with its brackets).
 pub const EMAIL_ADDRESS_BYTES_MAX: usize = 254;
 /// Addresses of one list. Mail servers take a hundred in one message (RFC 5321, section
@@ -78,23 +75,6 @@ pub const KEEP_AGE_RANGE: RangeInclusive<Duration> =
     Duration::from_secs(1)..=Duration::from_secs(36_500 * 24 * 3600);
 /// What `keep_runs` takes for a number of runs: more than a disk holds.
 pub const KEEP_COUNT_MAX: u32 = 1_000_000_000;
-/// Output up to this size is stored with the settle; beyond it moves to a file.
-pub const OUTPUT_INLINE_BYTES_MAX: usize = 64 * 1024;
-/// Output of a vessel that runs longer moves to a file, so that a crash does not take it along.
-pub const OUTPUT_INLINE_TIME_MAX: Duration = Duration::from_secs(1);
-/// How long a process may outlive SIGKILL before it is given up: it hangs in the kernel or belongs
-/// to another user, and a worker must not wait for it for ever.
-pub const KILL_WAIT_MAX: Duration = Duration::from_secs(30);
-/// Free bytes where the work directories are, below which no vessel is started again after one could
-/// not be started for want of room. Less on small file systems: a quarter of all.
-pub const LAUNCH_FREE_BYTES_MIN: u64 = 1 << 20;
-/// The same of inodes. A work directory takes one, each file in it another.
-pub const LAUNCH_FREE_INODES_MIN: u64 = 64;
-/// How long the program that sets up a vessel of another user, or within limits, may take: it makes a
-/// dozen system calls, but one of them enters a directory, which may be on a network.
-pub const SHIM_TIME_MAX: Duration = Duration::from_secs(30);
-/// Bytes that are read from or written to a vessel at a time: what a pipe holds (pipe(7)).
-pub const PIPE_BUFFER_BYTES: usize = 64 * 1024;
 /// Bytes of a process's environment that are looked at: more than Linux lets a program start with
 /// (execve(2): three quarters of 8 MiB at the most).
 pub const PROCESS_ENVIRONMENT_BYTES_MAX: u64 = 8 << 20;
@@ -250,10 +230,6 @@ pub const OVERVIEW_LATEST_RUNS: usize = 8;
 pub const OUTPUT_PART_BYTES: usize = 1 << 20;
 /// Letters of the log's last problem that are kept to be shown.
 pub const LAST_PROBLEM_LETTERS_MAX: usize = 500;
-/// Writes that are synced to tell how fast the disk is; the middle one counts.
-pub const SYNC_SAMPLES: usize = 9;
-/// A sync of the disk that takes longer holds up every accept that waits for it.
-pub const SYNC_SLOW: Duration = Duration::from_millis(50);
 /// How far ahead of the clock what has happened may lie before the clock is thought to have been put
 /// back: the last run's acceptance, the replacement of a webhook's URL.
 pub const CLOCK_STEP_MAX: Duration = Duration::from_secs(60);

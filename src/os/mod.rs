@@ -3,6 +3,7 @@
 
 pub mod activation;
 pub mod close_on_exec;
+pub mod control_groups;
 pub mod core_limit;
 pub mod descriptor_budget;
 pub mod fatal;

@@ -7,13 +7,17 @@ use std::path::Path;
 
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 
+use super::last_words::{LAST_WORDS_BYTES, safe_directory_command};
 use super::output::{Kept, LiveOutput};
 use super::shortage::StartError;
 use super::tree::remove_tree;
 use super::{HowEnded, Launch, Payload};
 use crate::model::fleet::Program;
-use crate::model::limits::LFS_FILES_EXAMINED_MAX;
 use crate::model::source::{Code, GitSource, Language, Origin};
+
+/// Files of Git LFS that are looked at after a checkout, to tell whether they have their content: a
+/// repository that lacks one lacks them all.
+const LFS_FILES_EXAMINED_MAX: usize = 1000;
 
 /// Variables by which git would work on another repository than the one it is told.
 const ELSEWHERE: [&str; 5] =
@@ -32,8 +36,6 @@ const FORCED: [(&str, &str); 4] = [
 /// maintenance`, in versions before 2.29 `git gc`.
 const NO_MAINTENANCE: [&str; 4] = ["-c", "maintenance.auto=false", "-c", "gc.auto=0"];
 
-/// Bytes at the end of the log in which git says why it has failed.
-const LAST_WORDS_BYTES: usize = 2048;
 /// Bytes at the beginning of a script that show its line ends.
 const SCRIPT_START_BYTES: usize = 4096;
 /// What a file of Git LFS begins with as long as its content has not been fetched.
@@ -154,13 +156,19 @@ impl<'a> Checkout<'a> {
             HowEnded::Exited(code) => code,
             ended => return Ok(Some(ended)),
         };
-        let advice = foreign_repository(&self.log.end_of(LAST_WORDS_BYTES));
-        Err(format!(
-            "{} could not be cloned: git ended with exit code {code}, and says why above{}",
-            self.source.url(),
-            advice.unwrap_or_default()
-        )
-        .into())
+        let url = self.source.url();
+        let advice = safe_directory_command(&self.log.end_of(LAST_WORDS_BYTES)).map(|command| {
+            format!(
+                ". The repository belongs to another user: run `{command}` as root, or set the \
+                 vessel's variable GIT_CONFIG_GLOBAL to a file with that setting. What git shows \
+                 above changes nothing for a vessel"
+            )
+        });
+        let advice = advice.unwrap_or_default();
+        let reason = format!(
+            "{url} could not be cloned: git ended with exit code {code}, and says why above"
+        );
+        Err(format!("{reason}{advice}").into())
     }
 
     /// Runs git with what it says kept out of the log, and in English: how it ended, and what it
@@ -247,23 +255,6 @@ fn can_be_branch(point: &str) -> bool {
 /// Whether git says that there is no ref of the name that it was asked for.
 fn says_no_such_ref(said: &[u8]) -> bool {
     String::from_utf8_lossy(said).to_ascii_lowercase().contains("couldn't find remote ref")
-}
-
-/// What helps where git refuses a repository of another user. The command that git shows changes
-/// nothing: a vessel has a home of its own, and git hands no settings of its environment on to the
-/// process that reads the repository.
-fn foreign_repository(said: &[u8]) -> Option<String> {
-    let said = String::from_utf8_lossy(said);
-    if !said.contains("dubious ownership") {
-        return None;
-    }
-    let shown = said.lines().find_map(|line| line.trim().strip_prefix("git config --global "));
-    let setting = shown.unwrap_or("--add safe.directory DIRECTORY");
-    Some(format!(
-        ". The repository belongs to another user: run `git config --system {setting}` as root, or set \
-         the vessel's variable GIT_CONFIG_GLOBAL to a file with that setting. What git shows above \
-         changes nothing for a vessel"
-    ))
 }
 
 /// The first bytes of a file.

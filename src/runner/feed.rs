@@ -6,7 +6,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use crate::model::limits::PIPE_BUFFER_BYTES;
+/// Bytes that are read from or written to a vessel at a time: what a pipe holds (pipe(7)).
+pub(super) const PIPE_BUFFER_BYTES: usize = 64 * 1024;
 
 /// A body on its way into a vessel.
 pub(super) struct Feed<'a> {

@@ -18,7 +18,10 @@ use rustix::process::{Pid, Signal, WaitOptions};
 use rustix::process::{kill_process_group, test_kill_process_group, waitpgid};
 
 use super::process_table::processes;
-use crate::model::limits::KILL_WAIT_MAX;
+
+/// How long a process may outlive SIGKILL before it is given up: it hangs in the kernel or belongs
+/// to another user, and a worker must not wait for it for ever.
+const KILL_WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// Pauses between two looks at a group that is ending: short at first, for most groups end within
 /// a millisecond of SIGTERM, and never so long that an end goes unnoticed for a time that matters.

@@ -7,30 +7,26 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::model::confinement::Confinement;
-use crate::model::finding::Finding;
 use crate::model::fleet::Program;
 use crate::model::ids::{InstanceId, RunId, VesselRunId};
 
 mod checkout;
 mod feed;
-mod foresee;
 mod group;
 pub mod helper_process;
-mod hint;
+mod last_words;
 mod mark;
-pub mod mounts;
 mod oom;
 pub mod orphans;
 pub mod output;
 pub mod process;
 mod process_table;
-mod reason;
-mod resolve;
-pub mod sandbox;
+pub mod reason;
+pub mod resolve;
 mod script;
 pub mod shim;
 pub mod shortage;
-mod start_error;
+pub mod start_error;
 pub mod stop;
 mod termination;
 mod tree;
@@ -40,7 +36,6 @@ mod workdir;
 
 use mark::{Mark, Marks};
 use output::{CapturedOutput, LiveOutput};
-use sandbox::Sandbox;
 use shortage::Shortage;
 use stop::StopSignal;
 
@@ -68,12 +63,6 @@ pub trait Launcher: Send + Sync {
     /// Why not, for a person.
     fn check_user(&self, _name: &str) -> Result<(), String> {
         Ok(())
-    }
-
-    /// What would keep a vessel from starting or from its work, as far as can be told without
-    /// starting it. Each with the check `fleets` and a text that does not name the vessel.
-    fn foresee(&self, _draft: &Draft<'_>, _sandbox: &Sandbox) -> Vec<Finding> {
-        Vec::new()
     }
 
     /// What the machine lacks at the moment for a vessel to start whose work directory takes
@@ -141,16 +130,6 @@ pub struct Launch<'a> {
     pub expects_directory: bool,
     /// Lines that go to the vessel's log before anything the vessel writes.
     pub notices: &'a [String],
-}
-
-/// A vessel that might be started, for [`Launcher::foresee`].
-#[derive(Clone, Copy)]
-pub struct Draft<'a> {
-    pub program: &'a Program,
-    pub working_directory: Option<&'a str>,
-    pub user: Option<&'a str>,
-    /// At least `PATH`.
-    pub environment: &'a [(String, String)],
 }
 
 /// The triggering request as a vessel gets it. Read from the database at every start.

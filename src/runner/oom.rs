@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal};
 
 use super::HowEnded;
-use super::sandbox::{control_groups, own_control_groups};
+use crate::os::control_groups;
 
 /// What vessels have where the server has less (proc_pid_oom_score_adj(5)).
 const USUAL_ADJUSTMENT: i32 = 0;
@@ -56,7 +56,7 @@ pub(super) struct OomKills {
 impl OomKills {
     /// The counter of this process's control group, else of the machine.
     pub fn of_process() -> Self {
-        let counter = group_counter(&own_control_groups(), |path| count_in(path).is_some());
+        let counter = group_counter(&control_groups::own(), |path| count_in(path).is_some());
         let counter = counter.unwrap_or_else(|| PathBuf::from("/proc/vmstat"));
         Self { counter, last: Mutex::default() }
     }
@@ -96,7 +96,7 @@ impl OomKills {
 /// The counter of the innermost group of this process, or one above it, that has one: `has_count`
 /// tells. In a container the paths may be those of the machine, and the groups lie above them.
 fn group_counter(cgroup: &str, has_count: impl Fn(&Path) -> bool) -> Option<PathBuf> {
-    let counters = control_groups(cgroup).filter_map(|(controllers, path)| {
+    let counters = control_groups::parse(cgroup).filter_map(|(controllers, path)| {
         let (top, name) = match controllers {
             "" => ("/sys/fs/cgroup", "memory.events"),
             _ if controllers.split(',').any(|it| it == "memory") => {

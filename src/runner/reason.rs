@@ -4,7 +4,7 @@ use std::fmt;
 
 /// See the module. Shown as one line, for the vessel's log.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Reason {
+pub struct Reason {
     pub what: String,
     /// Empty when there is nothing to say.
     pub remedy: String,

@@ -19,7 +19,7 @@ const PATH_DEFAULT: &str = "/bin:/usr/bin";
 
 /// A program as it is executed.
 #[derive(Debug)]
-pub(super) struct Resolved<'a> {
+pub struct Resolved<'a> {
     /// Absolute.
     pub path: PathBuf,
     /// The argument vector, `argv[0]` as the fleet has it.
@@ -31,7 +31,7 @@ pub(super) struct Resolved<'a> {
 ///
 /// # Errors
 /// Why there is none, for the vessel's log.
-pub(super) fn resolve<'a>(
+pub fn resolve<'a>(
     program: &'a Program,
     environment: &[(String, String)],
     directory: &Path,
@@ -79,7 +79,7 @@ fn interpreted<'a>(
 }
 
 /// The name of the program that runs `code`.
-pub(super) fn interpreter_of(code: &Code) -> Cow<'static, str> {
+pub fn interpreter_of(code: &Code) -> Cow<'static, str> {
     match (code.language, &code.version) {
         (Language::Bash, _) => Cow::Borrowed("bash"),
         (Language::Node, _) => Cow::Borrowed("node"),
@@ -116,7 +116,7 @@ fn no_file_to_run(code: &Code, path: &Path) -> Reason {
 }
 
 /// The `PATH` that the vessel will see: of several the last, as for [`std::process::Command`].
-pub(super) fn path_of(environment: &[(String, String)]) -> &str {
+pub fn path_of(environment: &[(String, String)]) -> &str {
     let variables = environment.iter().rev();
     variables
         .filter(|(name, _)| name == "PATH")
@@ -172,7 +172,7 @@ pub(super) fn start_bytes(
 }
 
 /// The interpreter that a file's first line names, with whatever ends the line.
-pub(super) fn interpreter(start: &[u8]) -> Option<&[u8]> {
+pub fn interpreter(start: &[u8]) -> Option<&[u8]> {
     let line = start.strip_prefix(b"#!")?.split(|byte| *byte == b'\n').next()?;
     let line = line.trim_ascii_start();
     let end = line.iter().position(|byte| matches!(byte, b' ' | b'\t')).unwrap_or(line.len());
@@ -180,6 +180,6 @@ pub(super) fn interpreter(start: &[u8]) -> Option<&[u8]> {
 }
 
 /// The path of an `interpreter`, as a start in `directory` takes it.
-pub(super) fn interpreter_path(interpreter: &[u8], directory: &Path) -> PathBuf {
+pub fn interpreter_path(interpreter: &[u8], directory: &Path) -> PathBuf {
     directory.join(OsStr::from_bytes(interpreter))
 }

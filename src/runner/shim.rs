@@ -34,7 +34,10 @@ use super::resolve::Resolved;
 use super::start_error::plain;
 use super::user::{Identity, pass_capabilities_on, remedy_of_failure};
 use crate::model::confinement::{Confinement, Limits};
-use crate::model::limits::SHIM_TIME_MAX;
+
+/// How long the program that sets up a vessel of another user, or within limits, may take: it makes a
+/// dozen system calls, but one of them enters a directory, which may be on a network.
+pub(super) const SHIM_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// The first argument of the shim. Not for people; `boathook help` does not show it.
 const ARGUMENT: &str = "__start-vessel";
@@ -95,7 +98,7 @@ pub(super) enum Step {
     Directory,
     /// Become the program.
     Program,
-    /// All of that within [`SHIM_TIME_MAX`](crate::model::limits::SHIM_TIME_MAX).
+    /// All of that within [`SHIM_TIME_MAX`].
     InTime,
 }
 
@@ -135,7 +138,7 @@ pub(super) fn command(
 ///
 /// # Errors
 /// Why it cannot, for a person.
-pub(super) fn try_to_become(identity: &Identity) -> Result<(), Reason> {
+pub fn try_to_become(identity: &Identity) -> Result<(), Reason> {
     let orders = Orders {
         identity: Some(identity.clone()),
         confinement: Confinement::default(),

@@ -13,7 +13,13 @@ use rustix::io::Errno;
 
 use super::reason::Reason;
 use super::start_error::plain;
-use crate::model::limits::{LAUNCH_FREE_BYTES_MIN, LAUNCH_FREE_INODES_MIN};
+
+/// Free bytes where the work directories are, below which no vessel is started again after one could
+/// not be started for want of room. Less on small file systems: a quarter of all.
+const LAUNCH_FREE_BYTES_MIN: u64 = 1 << 20;
+
+/// The same of inodes. A work directory takes one, each file in it another.
+const LAUNCH_FREE_INODES_MIN: u64 = 64;
 
 /// Descriptors that a vessel takes at most while it is started.
 const DESCRIPTORS: usize = 8;

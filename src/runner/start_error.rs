@@ -13,7 +13,6 @@ use rustix::io::Errno;
 
 use super::reason::Reason;
 use super::resolve::{Resolved, interpreter, interpreter_path, start_bytes};
-use super::sandbox::Sandbox;
 use super::shim::Step;
 use super::user::{Identity, can_see_others};
 use super::{DirectoryError, Launch};
@@ -32,16 +31,12 @@ pub(super) fn reason(
     let says = plain(error);
     let user = VesselUser { name: launch.user, identity };
     if let Some(reason) = directory_error(directory) {
-        return with_obstacle(&reason, directory);
+        return reason.into();
     }
     let path = program.path.display();
     match Errno::from_io_error(error) {
-        Some(Errno::NOENT | Errno::NOTDIR) => {
-            with_obstacle(&missing(&program.path, directory, &says, user), &program.path)
-        }
-        Some(Errno::ACCESS | Errno::PERM) => {
-            with_obstacle(&forbidden(&program.path, &says, user), &program.path)
-        }
+        Some(Errno::NOENT | Errno::NOTDIR) => missing(&program.path, directory, &says, user).into(),
+        Some(Errno::ACCESS | Errno::PERM) => forbidden(&program.path, &says, user).into(),
         Some(Errno::NOEXEC) => {
             let start = first_bytes(&program.path, user);
             unknown_format(&program.path, &says, start.as_deref()).into()
@@ -89,7 +84,7 @@ pub(super) fn shim_error(
         ),
         Step::User => format!("user: {says}: this server cannot become {user}"),
         Step::Directory => match directory_error(directory) {
-            Some(reason) => with_obstacle(&reason, directory),
+            Some(reason) => reason.into(),
             None => {
                 let closed = user.first_closed(directory).unwrap_or(directory);
                 closed_directory(directory, closed, &says, user).into()
@@ -137,7 +132,7 @@ pub(super) fn warn_of_other_users(work_dir: &Path) {
 
 /// The user that a vessel runs as.
 #[derive(Clone, Copy)]
-pub(super) struct VesselUser<'a> {
+pub struct VesselUser<'a> {
     /// `None`: the server's own user.
     pub name: Option<&'a str>,
     /// `None`: the server's own user, or nobody in particular.
@@ -187,7 +182,7 @@ pub(super) fn no_descriptors(error: &io::Error) -> String {
 }
 
 /// What the system says, without Rust's `(os error 2)`.
-pub(super) fn plain(error: &io::Error) -> String {
+pub fn plain(error: &io::Error) -> String {
     let text = error.to_string();
     match text.rfind(" (os error ") {
         Some(at) => text[..at].to_owned(),
@@ -195,16 +190,8 @@ pub(super) fn plain(error: &io::Error) -> String {
     }
 }
 
-/// `reason`, and what of the sandbox is behind it.
-fn with_obstacle(reason: &Reason, path: &Path) -> String {
-    match Sandbox::of_process().hides(path) {
-        Some(obstacle) => format!("{}; {}", reason.what, obstacle.line()),
-        None => reason.to_string(),
-    }
-}
-
 /// What is wrong with the working directory, if anything is.
-pub(super) fn directory_error(directory: &Path) -> Option<Reason> {
+pub fn directory_error(directory: &Path) -> Option<Reason> {
     let shown = directory.display();
     match fs::metadata(directory) {
         Err(error) => Some(Reason::new(
@@ -224,7 +211,7 @@ pub(super) fn directory_error(directory: &Path) -> Option<Reason> {
 }
 
 /// The reason when the directory `closed` keeps `user` from the working directory.
-pub(super) fn closed_directory(
+pub fn closed_directory(
     directory: &Path,
     closed: &Path,
     says: &str,
@@ -242,7 +229,7 @@ pub(super) fn closed_directory(
 
 /// What keeps `user` from the program at `path`, if a directory on the way does. Of the server's own
 /// user the kernel knows better, which looks at capabilities as well.
-pub(super) fn closed_path(path: &Path, says: &str, user: VesselUser<'_>) -> Option<Reason> {
+pub fn closed_path(path: &Path, says: &str, user: VesselUser<'_>) -> Option<Reason> {
     let parent = path.parent().filter(|_| user.identity.is_some())?;
     let (shown, closed) = (path.display(), user.first_closed(parent)?.display());
     Some(Reason::new(
@@ -252,7 +239,7 @@ pub(super) fn closed_path(path: &Path, says: &str, user: VesselUser<'_>) -> Opti
 }
 
 /// ENOENT: the file itself is not there, or what it needs to run is not.
-pub(super) fn missing(path: &Path, directory: &Path, says: &str, user: VesselUser<'_>) -> Reason {
+pub fn missing(path: &Path, directory: &Path, says: &str, user: VesselUser<'_>) -> Reason {
     let shown = path.display();
     if path.symlink_metadata().is_err() {
         return Reason::new(
@@ -293,7 +280,7 @@ pub(super) fn missing(path: &Path, directory: &Path, says: &str, user: VesselUse
 }
 
 /// EACCES: a directory, no permission, or a file system that forbids execution.
-pub(super) fn forbidden(path: &Path, says: &str, user: VesselUser<'_>) -> Reason {
+pub fn forbidden(path: &Path, says: &str, user: VesselUser<'_>) -> Reason {
     if let Some(reason) = closed_path(path, says, user) {
         return reason;
     }
@@ -325,7 +312,7 @@ pub(super) fn forbidden(path: &Path, says: &str, user: VesselUser<'_>) -> Reason
 }
 
 /// ENOEXEC: what the kernel does not take for a program, by its first bytes if they are known.
-pub(super) fn unknown_format(path: &Path, says: &str, start: Option<&[u8]>) -> Reason {
+pub fn unknown_format(path: &Path, says: &str, start: Option<&[u8]>) -> Reason {
     let (why, remedy) = match start {
         Some([]) => ("the file is empty", "put the program there"),
         Some(start) if start.starts_with(b"\x7fELF") => {
@@ -343,7 +330,7 @@ pub(super) fn unknown_format(path: &Path, says: &str, start: Option<&[u8]>) -> R
 
 /// The beginning of a regular file; `None` for anything else, which reading might block on, and of
 /// what `user` may not read.
-pub(super) fn first_bytes(path: &Path, user: VesselUser<'_>) -> Option<Vec<u8>> {
+pub fn first_bytes(path: &Path, user: VesselUser<'_>) -> Option<Vec<u8>> {
     // Before it is opened, for to open a device may do something.
     if !fs::metadata(path).ok()?.is_file() || !user.reads(path) {
         return None;

@@ -46,7 +46,7 @@ static FOR_USERS: LazyLock<Vec<CapabilitySet>> = LazyLock::new(|| {
 
 /// A user as the kernel knows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Identity {
+pub struct Identity {
     pub uid: u32,
     pub gid: u32,
     /// All of its groups.
@@ -84,7 +84,7 @@ impl Identity {
 ///
 /// # Errors
 /// Why they may not, for a person.
-pub(super) fn identity(name: &str, allowed: &[String]) -> Result<Identity, Reason> {
+pub fn identity(name: &str, allowed: &[String]) -> Result<Identity, Reason> {
     if !allowed.iter().any(|allowed| allowed == name) {
         return Err(Reason::new(
             format!("the operator does not let vessels run as `{name}`"),

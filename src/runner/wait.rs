@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitIdStatus, waitid};
 
 use super::HowEnded;
-use super::feed::Feed;
+use super::feed::{Feed, PIPE_BUFFER_BYTES};
 use super::group::{Ending, PAUSE_MAX, PAUSE_MIN, ProcessGroup, Step};
 use super::mark::Mark;
 use super::orphans::living_orphans;
@@ -20,7 +20,6 @@ use super::output::LiveOutput;
 use super::process_table::Process;
 use super::stop::{Stop, StopSignal};
 use super::termination::{Termination, named};
-use crate::model::limits::PIPE_BUFFER_BYTES;
 
 /// Bytes that the first read takes: most vessels write less, and the allocator tidies up whenever
 /// something as large as a pipe is freed.

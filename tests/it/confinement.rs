@@ -1,5 +1,5 @@
-//! Vessels that run as another user or within limits: what they get, what they cannot reach, and
-//! that starting them fails as it does for everybody else.
+//! Vessels that run as another user or within limits: their rights and limits, and the same start
+//! errors as for other vessels.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 use crate::harness::api::vessel_of;
 use crate::harness::{Api, Server, assert_error, processes};
 
-/// A user that every system has, owns nothing and can do nothing.
+/// A user of every system, without files and rights.
 const USER: &str = "nobody";
 
-/// Whether this test can be done at all.
+/// Whether this test can run. Prints that it skips.
 fn is_root() -> bool {
     let is_root = rustix::process::geteuid().is_root();
     if !is_root {
@@ -23,7 +23,7 @@ fn is_root() -> bool {
 
 /// A server whose vessels may run as these `users` and reach their work directories.
 fn start(users: &str) -> Server {
-    // Groups of the server's that nobody else may keep.
+    // Groups of the server that vessels must not keep.
     let groups = "exec setpriv --groups 4,24 \"$0\" \"$@\"";
     let builder = Server::builder().after_shell(groups).setting("allowed_users", users);
     let mut server = builder.not_started();
@@ -43,7 +43,7 @@ fn reason_of(run: &Value, vessel: &str) -> String {
 }
 
 #[test]
-fn a_vessel_of_another_user_is_theirs() {
+fn a_vessel_runs_as_its_user_and_owns_its_files() {
     if !is_root() {
         return;
     }
@@ -210,7 +210,7 @@ fn users_are_refused_unless_the_operator_allows_them() {
     assert_error(&answer, 422);
     assert!(answer.error().contains("there is no user `no-such-user`"), "{}", answer.error());
     let fleet = server.api().apply_yaml(&String::from_utf8(yaml(USER)).unwrap());
-    // What was in order when the fleet was applied need not be so when it starts.
+    // The operator may withdraw a user after the fleet was applied.
     server.stop();
     let data = server.data_dir().to_owned();
     let server = Server::builder().data_dir(&data).start();
@@ -222,7 +222,7 @@ fn users_are_refused_unless_the_operator_allows_them() {
 }
 
 #[test]
-fn what_other_users_cannot_reach_is_named() {
+fn a_directory_that_the_user_may_not_enter_is_named() {
     if !is_root() {
         return;
     }
@@ -241,7 +241,7 @@ fn what_other_users_cannot_reach_is_named() {
 }
 
 #[test]
-fn other_users_see_nothing_of_the_server() {
+fn a_vessel_of_another_user_reads_no_file_of_the_server() {
     if !is_root() {
         return;
     }
@@ -266,7 +266,7 @@ fn other_users_see_nothing_of_the_server() {
 }
 
 #[test]
-fn nothing_that_a_user_plants_is_followed() {
+fn links_that_a_vessel_plants_are_not_followed() {
     if !is_root() {
         return;
     }
@@ -301,7 +301,7 @@ fn nothing_that_a_user_plants_is_followed() {
 }
 
 #[test]
-fn a_crash_leaves_nothing_of_another_user() {
+fn processes_of_another_user_end_after_a_crash() {
     if !is_root() {
         return;
     }
@@ -320,7 +320,7 @@ fn a_crash_leaves_nothing_of_another_user() {
 }
 
 #[test]
-fn limits_are_what_the_fleet_says() {
+fn a_vessel_gets_the_limits_of_its_fleet() {
     let server = Server::start();
     let api = server.api();
     let vessel = json!({
@@ -347,7 +347,7 @@ fn limits_are_what_the_fleet_says() {
 }
 
 #[test]
-fn who_exceeds_a_limit_ends_and_the_reason_tells() {
+fn a_vessel_over_a_limit_ends_by_the_signal_of_the_limit() {
     let server = Server::start();
     let api = server.api();
     for (name, limits, script, signal) in [
@@ -371,9 +371,9 @@ fn who_exceeds_a_limit_ends_and_the_reason_tells() {
     assert!(reason.starts_with("limits.open_files: Operation not permitted: "), "{reason}");
 }
 
-/// Starting a program fails with the same words whichever way it is started.
+/// Start errors have the same text with and without the shim.
 #[test]
-fn the_shim_tells_failures_as_the_direct_way_does() {
+fn start_errors_are_the_same_with_and_without_the_shim() {
     let server = Server::builder().after_shell("ulimit -s 2048").start();
     let api = server.api();
     let here = server.scratch();
@@ -404,17 +404,17 @@ fn the_shim_tells_failures_as_the_direct_way_does() {
             assert_eq!(vessel_of(&run, "v")["exit_code"], Value::Null, "{name}");
             let reason = reason_of(&run, "v");
             assert!(api.output(&run, "v").contains(&reason), "{name}");
-            // Sizes differ by the length of a time or two.
+            // Sizes differ by the length of a timestamp.
             reasons.push(reason.replace(|letter: char| letter.is_ascii_digit(), ""));
         }
         assert_eq!(reasons[0], reasons[1], "{name}");
     }
 }
 
-/// What is set in a vessel's environment is for the vessel: the dynamic loader of a process that is
-/// still privileged must not see it. And nothing of it is lost on the way.
+/// The dynamic loader of the privileged shim must not see the vessel's environment, which arrives
+/// complete.
 #[test]
-fn the_shim_hands_the_environment_through_untouched() {
+fn the_shim_passes_the_environment_on_unchanged() {
     let server = Server::start();
     let api = server.api();
     let environment = json!({
@@ -451,7 +451,7 @@ fn the_shim_hands_the_environment_through_untouched() {
 
 #[test]
 fn vessels_inherit_neither_descriptors_nor_ignored_signals() {
-    /// The signals that the C library keeps to itself, 32 and 33: nobody can change them.
+    /// Signals 32 and 33, which the C library reserves.
     const RESERVED: u64 = 0b11 << 31;
     let commands = "exec 7</dev/null 9>/dev/null; trap '' QUIT USR1 CHLD TSTP";
     let server = Server::builder().after_shell(commands).start();
@@ -471,7 +471,7 @@ fn vessels_inherit_neither_descriptors_nor_ignored_signals() {
     }
     let run = run_fleet(&api, &json!({"name": "inherited", "vessels": vessels}));
     for name in ["direct", "shim"] {
-        // The last one is ls's own, of the directory.
+        // The last one is the directory that ls reads.
         assert_eq!(api.output(&run, &format!("{name} descriptors")), "0\n1\n2\n3\n", "{name}");
         for line in api.output(&run, &format!("{name} signals")).lines() {
             let (_, mask) = line.split_once(":\t").unwrap();

@@ -1,5 +1,6 @@
-//! What a vessel starts in a group or session of its own: a stop, a cutoff, a retry and the start
-//! after a crash end it; after an end of its own it lives on, and the vessel's log says so.
+//! Processes that a vessel starts in other groups or sessions: a stop, a cutoff, a retry and the
+//! start after a crash end them. When the vessel ends by itself they live on, and its log names
+//! them.
 
 use std::fs;
 
@@ -9,17 +10,17 @@ use serde_json::{Value, json};
 use crate::harness::api::vessel_of;
 use crate::harness::{Api, Journal, Server, processes, wait_until};
 
-/// Writes its process id, and does not end for SIGTERM.
+/// A command that writes its process id and ignores SIGTERM.
 const STRAY: &str = "trap \"\" TERM; echo $$ >> $JOURNAL; exec sleep 100000";
 
-/// Whether the process runs that has written its id.
+/// A command that tests whether the process with the written id runs.
 const IS_ALIVE: &str = "grep -q '^State:.[^ZX]' /proc/$(head -n 1 $JOURNAL)/status 2> /dev/null";
 
-/// The way out by su, which ends in the vessel's group and takes its session along.
+/// The escape by su, which itself ends with the vessel's group and ends its session then.
 const BY_SU: &str = "another user";
 
-/// Ways out of the vessel's process group. `$JOURNAL` gets the id of the process that has left.
-/// `@` stands for the command that is started there.
+/// Escapes from the vessel's process group. `$JOURNAL` gets the id of the process that has left.
+/// `@` stands for the command that it runs.
 const ESCAPES: [(&str, &str); 8] = [
     ("setsid", "setsid @ &"),
     ("timeout", "timeout 10000 @ &"),
@@ -35,26 +36,26 @@ subprocess.Popen(sys.argv[1:], start_new_session=True).wait()' @ &",
     (BY_SU, "su -s /bin/sh nobody -c 'trap \"\" TERM; echo $$; exec sleep 100000' >> $JOURNAL &"),
 ];
 
-/// The ways out that this machine has.
+/// The escapes that this machine offers.
 fn escapes() -> impl Iterator<Item = (&'static str, String)> {
     let is_root = rustix::process::geteuid().is_root();
     if !is_root {
         println!("skipped: only root becomes another user");
     }
     let known = ESCAPES.into_iter().filter(move |(name, _)| is_root || *name != BY_SU);
-    // In a variable of its own it needs no quotes within quotes.
+    // A variable avoids quotes within quotes.
     known.map(|(name, way)| {
         (name, format!("stray='{STRAY}'\n{}", way.replace('@', "sh -c \"$stray\"")))
     })
 }
 
-/// What has left a vessel's group. It is killed at the end of a test whatever becomes of it.
+/// A process that has left a vessel's group. The end of the test kills it.
 struct Stray {
     journal: Journal,
 }
 
 impl Stray {
-    /// Of a vessel that writes to this journal.
+    /// The process of a vessel that writes to this journal.
     fn of(server: &Server, name: &str) -> Self {
         let name = name.replace(|letter: char| !letter.is_ascii_alphanumeric(), "-");
         Self { journal: server.journal(&format!("stray-{name}")) }
@@ -103,7 +104,7 @@ fn endless(escape: &str, stray: &Stray) -> Value {
 }
 
 #[test]
-fn a_stop_ends_what_has_left_the_group() {
+fn a_stop_ends_processes_that_left_the_group() {
     let server = Server::start();
     let api = server.api();
     let started: Vec<_> = escapes()
@@ -124,14 +125,14 @@ fn a_stop_ends_what_has_left_the_group() {
 }
 
 #[test]
-fn a_cutoff_ends_what_has_left_the_group() {
+fn a_cutoff_ends_processes_that_left_the_group() {
     let server = Server::start();
     let api = server.api();
     let started: Vec<_> = escapes()
         .map(|(name, escape)| {
             let stray = Stray::of(&server, name);
             let mut vessel = endless(&escape, &stray);
-            // Long enough for the processes to come up on a busy machine.
+            // Long enough for the processes to start on a busy machine.
             vessel["guardrails"] = json!({"runtime_cutoff": "8s"});
             let run = start(&api, name, &vessel);
             (name, stray, run)
@@ -145,7 +146,7 @@ fn a_cutoff_ends_what_has_left_the_group() {
 }
 
 #[test]
-fn a_retry_starts_when_nothing_of_the_attempt_before_is_left() {
+fn a_retry_starts_after_all_processes_of_the_last_attempt_ended() {
     let server = Server::start();
     let api = server.api();
     let started: Vec<_> = escapes()
@@ -209,7 +210,7 @@ fn a_daemon_lives_on_after_a_normal_end_and_the_log_says_so() {
         let lines: Vec<&str> = log.lines().collect();
         assert_eq!((lines.len(), lines[0]), (2, "done"), "{name}: {log}");
         assert!(lines[1].starts_with("boathook: left running"), "{name}: {log}");
-        // What another vessel's attempt has started is not the stopped attempt's.
+        // A stop spares the processes of another vessel.
         stop(&api, &run);
         api.wait_status(&run, "Terminated");
         assert!(stray.lives(), "{name}");
@@ -217,7 +218,7 @@ fn a_daemon_lives_on_after_a_normal_end_and_the_log_says_so() {
 }
 
 #[test]
-fn an_orderly_stop_of_the_server_ends_what_has_left_the_group() {
+fn an_orderly_stop_of_the_server_ends_processes_that_left_the_group() {
     let mut server = Server::builder().setting("shutdown_grace", "1s").start();
     let api = server.api();
     let strays: Vec<_> = escapes()
@@ -237,7 +238,7 @@ fn an_orderly_stop_of_the_server_ends_what_has_left_the_group() {
 }
 
 #[test]
-fn after_a_crash_what_has_left_the_group_ends_before_its_run_goes_on() {
+fn after_a_crash_processes_that_left_the_group_end_before_their_run_goes_on() {
     let mut server = Server::start();
     let api = server.api();
     let started: Vec<_> = escapes()
@@ -269,7 +270,7 @@ fn after_a_crash_what_has_left_the_group_ends_before_its_run_goes_on() {
 }
 
 #[test]
-fn runs_of_concurrency_one_never_overlap_whatever_a_stopped_one_has_started() {
+fn runs_of_concurrency_one_never_overlap_after_a_stop() {
     let server = Server::start();
     let api = server.api();
     for (name, escape) in escapes() {
@@ -295,7 +296,8 @@ fn leftovers_of_a_crash_get_sigterm_once() {
     let mut server = Server::builder().setting("kill_grace", "60s").start();
     let api = server.api();
     let journal = server.journal("journal");
-    // A leader with twenty children, whose cleanup takes a moment and must not be hit.
+    // A leader with twenty children, whose cleanup takes a moment and must not get a second
+    // SIGTERM.
     let script = format!(
         "[ $BOATHOOK_ATTEMPT = 1 ] || exit 0
          n=0; while [ $n -lt 20 ]; do sleep 100000 & n=$((n + 1)); done
@@ -321,7 +323,7 @@ fn children(pid: i32) -> Vec<i32> {
     lists.split_ascii_whitespace().map(|pid| pid.parse().unwrap()).collect()
 }
 
-/// Orphans of many vessels come and go beside vessels whose exit codes count.
+/// Starts vessels that leave orphans beside vessels whose exit codes count.
 fn check_reaping(server: &Server, pid: i32) {
     let api = server.api();
     let orphans = "n=0; while [ $n -lt 100 ]; do (setsid sleep 0.05 &); n=$((n + 1)); done; exit 7";
@@ -360,7 +362,7 @@ fn as_process_1_orphans_are_reaped_and_exit_codes_are_kept() {
     let mut server = Server::builder().after_shell(namespace).start();
     let process_1 = children(server.pid())[0];
     check_reaping(&server, process_1);
-    // unshare hands the signal on to nobody.
+    // unshare does not pass the signal on.
     rustix::process::kill_process(rustix::process::Pid::from_raw(process_1).unwrap(), Signal::TERM)
         .unwrap();
     assert_eq!(server.wait_exit().code(), Some(0));

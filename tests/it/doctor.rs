@@ -1,6 +1,5 @@
-//! `boathook doctor`: what it finds of servers and machines that something is wrong with, and what
-//! vessels are told that meet the walls of a sandbox. Sandboxes are made with namespaces, as systemd
-//! makes them.
+//! `boathook doctor`: its findings on servers and machines with faults, and its part in explaining
+//! a sandbox to vessels that fail in it. The tests make sandboxes with namespaces, as systemd does.
 
 use std::fs;
 use std::net::TcpListener;
@@ -15,7 +14,11 @@ use crate::harness::receiver::Receiver;
 use crate::harness::server::finish;
 use crate::harness::{Server, ServerBuilder, assert_error, python_directory, redacted};
 
-/// What the doctor said.
+/// The line in the log of a vessel that failed in the service's sandbox.
+const SANDBOX_LINE: &str = "boathook: the sandbox of the service may forbid this: `boathook doctor` \
+                            tells what it keeps from vessels, and how to allow it\n";
+
+/// The findings of one examination.
 struct Report {
     code: i32,
     findings: Vec<Value>,
@@ -68,8 +71,8 @@ fn write(path: &Path, content: &str, mode: u32) -> PathBuf {
     path.to_owned()
 }
 
-/// A server in a mount namespace of its own, run as a service is, in which `commands` have been
-/// executed; `None`, loudly, where there are no namespaces to be had.
+/// A server that believes to be a service, in a mount namespace in which `commands` have run.
+/// `None`, with a message, where namespaces cannot be made.
 fn sandboxed(builder: ServerBuilder, commands: &str) -> Option<Server> {
     let tried = Command::new("unshare").args(["-m", "mount", "-t", "tmpfs", "x", "/mnt"]).output();
     if !tried.is_ok_and(|output| output.status.success()) {
@@ -102,7 +105,7 @@ fn a_good_server_gets_no_problems_and_exit_status_zero() {
     for check in ["server", "hooks", "data-dir", "file-system", "space", "sync", "clock", "admin"] {
         assert_eq!(report.only(check)["level"], "ok", "{check}");
     }
-    // Nobody elsewhere can use a loopback address, and that is worth a warning, no more.
+    // Senders on other machines cannot use a loopback address: a warning.
     assert_eq!(report.only("senders")["level"], "warning");
 
     let (code, shown, _) = finish(server.cli(&["doctor"]));
@@ -114,7 +117,7 @@ fn a_good_server_gets_no_problems_and_exit_status_zero() {
 }
 
 #[test]
-fn what_would_keep_vessels_from_starting_is_known_before() {
+fn start_errors_of_vessels_are_found_before_a_run() {
     let files = tempfile::tempdir().unwrap();
     let [place, secrets] = ["place", "secrets"].map(|name| files.path().join(name));
     fs::create_dir(&place).unwrap();
@@ -161,7 +164,7 @@ fn what_would_keep_vessels_from_starting_is_known_before() {
     let text = format!("{:?}", report.findings);
     assert!(!text.contains("the-secret-value"), "names only");
 
-    // What was foreseen is what happens.
+    // The start error of a run has the text of the finding.
     let run = server.api().start(&server.api().apply(&json!({"name": "late", "vessels": {
         "crlf": {"command": [place.join("crlf.sh")]},
     }})));
@@ -172,7 +175,7 @@ fn what_would_keep_vessels_from_starting_is_known_before() {
 }
 
 #[test]
-fn vessels_of_other_users_are_judged_as_they_are() {
+fn vessels_of_other_users_are_judged_by_the_rights_of_these_users() {
     if !rustix::process::geteuid().is_root() {
         println!("SKIPPED: only root can run vessels as others: not tested");
         return;
@@ -197,12 +200,12 @@ fn vessels_of_other_users_are_judged_as_they_are() {
     assert_eq!(level, "problem");
     assert_eq!(report.about("fleets", "site, reader: working directory").0, "warning");
     assert_eq!(report.about("fleets", "the user `nobody` may not execute").0, "problem");
-    // What an author may not read, the server does not read to them.
+    // A finding quotes no file that the vessel's user may not read.
     assert!(!format!("{:?}", report.findings).contains("somebody"), "{:#?}", report.findings);
 }
 
 #[test]
-fn a_sandbox_is_told_by_doctor_and_in_the_vessels_own_log() {
+fn doctor_explains_the_sandbox_that_a_vessels_log_names() {
     let directory = tempfile::tempdir().unwrap();
     let inaccessible = directory.path().join("systemd/inaccessible/dir");
     fs::create_dir_all(&inaccessible).unwrap();
@@ -219,11 +222,15 @@ fn a_sandbox_is_told_by_doctor_and_in_the_vessels_own_log() {
             "key": {"run": "ssh -F none -i /home/somebody/.ssh/id -p 9 -oBatchMode=yes 127.0.0.1"},
             "write": {"run": "test -e /srv/site && date > /srv/site/date 2> /dev/null"},
             "read": {"run": "cat /srv/site/page > /dev/null 2>/tmp/log"},
+            "enter": {"run": "cd /srv/site && echo x > index.html"},
         }),
     );
     let report = Report::of(&server);
-    for (vessel, line) in [("key", "ProtectHome=read-only"), ("write", "ReadWritePaths=/srv/site")]
-    {
+    for (vessel, line) in [
+        ("key", "ProtectHome=read-only"),
+        ("write", "ReadWritePaths=/srv/site"),
+        ("enter", "ReadWritePaths=/srv/site"),
+    ] {
         let (level, remedy) = report.about("fleets", &format!("site, {vessel}: "));
         assert_eq!(level, "warning");
         assert!(remedy.ends_with(&format!("\n[Service]\n{line}")), "{remedy}");
@@ -243,29 +250,38 @@ fn a_sandbox_is_told_by_doctor_and_in_the_vessels_own_log() {
     }))));
     let log = api.output(&run, "deploy");
     assert!(log.contains("ead-only file system"), "{log}");
-    let hint = "boathook: /srv/site is read-only in the service's sandbox; let it with a drop-in: \
-                `systemctl edit boathook`, then `systemctl restart boathook`\n[Service]\n\
-                ReadWritePaths=/srv/site\n";
-    assert!(log.contains(hint), "{log}");
+    assert!(log.ends_with(SANDBOX_LINE), "{log}");
+    let remedy = "let it with a drop-in: `systemctl edit boathook`, then `systemctl restart \
+                  boathook`\n[Service]\nReadWritePaths=/srv/site";
+    let what = "/srv/site/index.html: /srv/site is read-only in the service's sandbox";
+    let report = Report::of(&server);
+    assert_eq!(report.about("fleets", &format!("deploy, deploy: {what}")).1, remedy);
 
-    // A path may be relative to where the program has gone.
+    // A path may be relative to the directory that the script enters.
     let run = api.wait_ended(&api.start(&api.apply(&json!({
         "name": "gone", "vessels": {"v": {"run": "cd /srv/site && echo x > index.html"}},
     }))));
-    assert!(api.output(&run, "v").contains(hint), "{}", api.output(&run, "v"));
+    assert!(api.output(&run, "v").ends_with(SANDBOX_LINE), "{}", api.output(&run, "v"));
+    assert_eq!(Report::of(&server).about("fleets", "gone, v: /srv/site: ").1, remedy);
 
+    // A start that fails over a hidden path, and a program that may not read one.
     let run = api.wait_ended(&api.start(&api.apply(&json!({"name": "home", "vessels": {
         "home": {"command": ["true"], "working_directory": "/home/somebody/site"},
-        "key": {"run": "ssh -F none -i /home/somebody/.ssh/id -p 9 -oBatchMode=yes 127.0.0.1"},
+        "key": {"run": "echo 'Load key /home/somebody/.ssh/id: Permission denied' >&2; exit 255"},
     }}))));
+    let report = Report::of(&server);
     for vessel in ["home", "key"] {
         let log = api.output(&run, vessel);
-        assert!(log.contains("ProtectHome=read-only"), "{vessel}: {log}");
+        assert!(log.ends_with(SANDBOX_LINE), "{vessel}: {log}");
+        let (_, remedy) = report.about("fleets", &format!("home, {vessel}: "));
+        assert!(remedy.ends_with("ProtectHome=read-only"), "{vessel}: {remedy}");
     }
+    let walls = report.only("sandbox")["what"].as_str().unwrap();
+    assert!(walls.contains("hides what is in /home (ProtectHome=)"), "{walls}");
 }
 
 #[test]
-fn privileges_and_compilers_that_are_denied_are_explained() {
+fn doctor_explains_denied_privileges_and_compilers() {
     // As PR_SET_MDWE and PR_SET_NO_NEW_PRIVS of prctl(2): python has no other way to either.
     let deny = "import ctypes, os, sys; prctl = ctypes.CDLL(None).prctl; \
                 done = prctl(65, 1, 0, 0, 0) or prctl(38, 1, 0, 0, 0); \
@@ -303,12 +319,13 @@ fn privileges_and_compilers_that_are_denied_are_explained() {
             "name": "page", "vessels": {"page": {"command": ["node", "-e", "1"]}},
         }))));
         let log = api.output(&run, "page");
-        assert!(log.contains("\n[Service]\nMemoryDenyWriteExecute=no\n"), "{log}");
+        assert!(log.ends_with(SANDBOX_LINE), "{log}");
     }
 }
 
-/// Starts what follows under a filter that refuses capset(2) and unshare(2) with EPERM, as
-/// SystemCallFilter= and RestrictNamespaces= do; exits with 77 where it knows no numbers of them.
+/// Executes its arguments under a filter that refuses capset(2) and unshare(2) with EPERM, as
+/// SystemCallFilter= and RestrictNamespaces= do. Exits with 77 on machines whose call numbers it
+/// lacks.
 const FILTERED: &str = r#"
 import ctypes, os, struct, sys
 numbers = {"x86_64": (126, 272), "aarch64": (91, 97)}.get(os.uname().machine)
@@ -330,7 +347,7 @@ os.execv(sys.argv[1], sys.argv[1:])
 "#;
 
 #[test]
-fn filtered_system_calls_are_told_by_doctor_and_in_the_vessels_log() {
+fn doctor_explains_filtered_system_calls() {
     let python = format!("{}/python3", python_directory());
     let tried = Command::new(&python).args(["-c", FILTERED, "/bin/true"]).status();
     if tried.unwrap().code() == Some(77) {
@@ -344,7 +361,7 @@ fn filtered_system_calls_are_told_by_doctor_and_in_the_vessels_log() {
     let fleet = json!({"name": "site", "vessels": {
         "make": {"run": "unshare --user true"},
         "rise": {"run": "sudo true; echo 'sudo: no new privileges' >&2; exit 1"},
-        "ping": {"run": "echo 'ping: cap_set_proc: Operation not permitted' >&2; exit 2"},
+        "ping": {"run": "ping --help > /dev/null; echo 'ping: cap_set_proc: Operation not permitted' >&2; exit 2"},
         "ip": {"command": [silent, "address"]},
         "fails": {"run": "exit 1"},
     }});
@@ -357,21 +374,27 @@ fn filtered_system_calls_are_told_by_doctor_and_in_the_vessels_log() {
     assert_eq!(level, "warning", "it may never come to it");
     assert!(remedy.ends_with("\n[Service]\nRestrictNamespaces=no"), "{remedy}");
 
-    let run = api.wait_ended(&api.start(&id));
-    for (vessel, line) in [
-        ("make", "RestrictNamespaces=no"),
-        ("ping", "SystemCallFilter=capset"),
-        ("ip", "SystemCallFilter=capset"),
-    ] {
-        let log = api.output(&run, vessel);
-        assert!(log.ends_with(&format!("\n[Service]\n{line}\n")), "{vessel}: {log}");
+    assert!(walls.contains("SystemCallFilter") && walls.contains("ping"), "{walls}");
+    for vessel in ["ping", "ip"] {
+        let (level, remedy) = report.about("fleets", &format!("site, {vessel}: "));
+        assert_eq!(level, "warning", "{vessel}");
+        assert!(remedy.ends_with("\n[Service]\nSystemCallFilter=capset"), "{vessel}: {remedy}");
     }
-    assert_eq!(api.output(&run, "fails"), "");
-    // The long drop-in for sudo can be pasted: each assignment is a line.
-    let log = api.output(&run, "rise");
-    let (_, drop_in) = log.split_once("\n[Service]\n").unwrap_or_else(|| panic!("{log}"));
-    assert!(drop_in.lines().count() > 10, "{log}");
-    assert!(drop_in.lines().all(|line| line.contains('=') && !line.contains(' ')), "{log}");
+    // The drop-in for sudo can be pasted: each assignment is a line.
+    let (_, remedy) = report.about("fleets", "site, rise: sudo: ");
+    let (_, drop_in) = remedy.split_once("\n[Service]\n").unwrap_or_else(|| panic!("{remedy}"));
+    assert!(drop_in.lines().count() > 10, "{remedy}");
+    assert!(drop_in.lines().all(|line| line.contains('=') && !line.contains(' ')), "{remedy}");
+
+    // The log names the doctor when a program reports that an operation is forbidden.
+    let run = api.wait_ended(&api.start(&id));
+    for vessel in ["make", "ping", "rise"] {
+        let log = api.output(&run, vessel);
+        assert!(log.ends_with(SANDBOX_LINE), "{vessel}: {log}");
+    }
+    for vessel in ["ip", "fails"] {
+        assert_eq!(api.output(&run, vessel), "", "{vessel}");
+    }
 }
 
 #[test]
@@ -391,7 +414,7 @@ fn listeners_are_tried_and_a_public_url_followed() {
     assert_eq!(report.only("public-url")["level"], "ok", "{:#?}", report.all("public-url"));
     assert_eq!(report.only("proxies")["level"], "ok");
 
-    // Somebody says for whom it sends on, and nobody has said that it may.
+    // A peer sends X-Forwarded-For, and the operator has not trusted it.
     let forwarded = [("X-Forwarded-For", "203.0.113.7")];
     let (_, hook) =
         server.fleet_with_webhook(&json!({"name": "a", "vessels": {"b": {"run": ":"}}}));
@@ -402,7 +425,7 @@ fn listeners_are_tried_and_a_public_url_followed() {
 }
 
 #[test]
-fn places_that_are_no_good_for_a_database_are_named() {
+fn directories_unfit_for_a_database_are_problems() {
     let Some(disk) = SmallDisk::mount(64) else { return };
     let server = disk.server().setting("min_free_bytes", "40MiB").start();
     let mode = |mode| {
@@ -418,7 +441,7 @@ fn places_that_are_no_good_for_a_database_are_named() {
 }
 
 #[test]
-fn damage_is_found_while_the_server_runs_and_after() {
+fn damage_is_found_with_and_without_a_running_server() {
     let mut server = Server::start();
     let vessels = json!({"talk": {"run": "head -c 100000 /dev/zero | tr \\\\0 x"}});
     let (_, hook) = server.fleet_with_webhook(&json!({"name": "site", "vessels": vessels}));
@@ -429,7 +452,7 @@ fn damage_is_found_while_the_server_runs_and_after() {
     let expected = "the file of its output is missing";
     assert_eq!(Report::of(&server).about("database", expected).0, "problem");
 
-    // The server that has been stopped has left its address behind.
+    // A stopped server leaves the file with its address.
     server.stop();
     let report = Report::of(&server);
     assert_eq!(report.code, 1);
@@ -437,7 +460,7 @@ fn damage_is_found_while_the_server_runs_and_after() {
     assert_eq!(report.about("database", expected).0, "problem");
     assert_eq!(report.about("data-dir", "alone").0, "ok");
 
-    // A page of the log is torn: sled's checksums tell.
+    // sled's checksums detect a torn page of the log.
     let log = server.data_dir().join("db/db");
     let mut bytes = fs::read(&log).unwrap();
     let at = find(&bytes, b"X-Request").or_else(|| find(&bytes, b"\"headers\"")).unwrap();
@@ -476,7 +499,7 @@ fn without_a_server_the_settings_and_addresses_are_tried() {
 }
 
 #[test]
-fn a_database_of_somebody_else_is_left_to_them() {
+fn a_database_of_another_user_is_not_touched() {
     if !rustix::process::geteuid().is_root() {
         println!("SKIPPED: only root may look into the directories of others: not tested");
         return;
@@ -499,7 +522,7 @@ fn a_database_of_somebody_else_is_left_to_them() {
 }
 
 #[test]
-fn the_api_examines_for_its_owner_alone() {
+fn the_doctor_of_the_api_takes_a_token() {
     let server = Server::start();
     let (api, stranger) = (server.api(), server.api().with_token("wrong"));
     for path in ["/api/v1/doctor", "/api/v1/doctor/database"] {
@@ -540,12 +563,12 @@ fn a_webhook_says_when_no_sender_can_reach_it() {
     }
 }
 
-/// The packaged service, as somebody finds it who has just installed it.
+/// The command line of a user who has just installed the package.
 #[test]
-fn the_service_is_found_where_the_package_keeps_it() {
+fn the_command_line_finds_the_service_of_the_package() {
     let builder = Server::builder().data_dir(Path::new("/var/lib/boathook"));
     let Some(server) = sandboxed(builder, "mount -t tmpfs x /var/lib") else { return };
-    // Others must be able to execute it.
+    // Other users must be able to execute it.
     let directory = tempfile::tempdir().unwrap();
     fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let program = directory.path().join("boathook");

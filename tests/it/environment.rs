@@ -1,4 +1,4 @@
-//! What a vessel gets: environment, standard input, files, directory, limits.
+//! The environment, standard input, files, directory and limits of a vessel.
 
 use std::collections::BTreeMap;
 
@@ -28,7 +28,7 @@ fn environment_of(api: &Api, run: &Value, vessel: &str) -> BTreeMap<String, Stri
 const START_TIME_PARTS: [&str; 8] =
     ["YEAR", "MONTH", "DAY", "HOUR", "MINUTE", "SECOND", "MILLISECOND", "EPOCH"];
 
-/// Every name that the contract gives a vessel of a webhook's run.
+/// Every variable of the contract for a run of a webhook.
 fn contract_names() -> Vec<String> {
     let mut names: Vec<String> = [
         "PATH",
@@ -76,7 +76,7 @@ fn contract_names() -> Vec<String> {
     names
 }
 
-/// Fails unless the parts of a start time say what the time itself says.
+/// Fails unless the parts of a start time match the time itself.
 fn check_time_parts(environment: &BTreeMap<String, String>, prefix: &str) {
     let time: jiff::Timestamp = environment[prefix].parse().expect("RFC 3339");
     assert!(environment[prefix].ends_with('Z'), "{}", environment[prefix]);
@@ -131,7 +131,7 @@ fn a_vessel_gets_the_environment_of_the_contract_and_nothing_else() {
         assert!(environment.contains_key(name), "{name} is missing in {environment:#?}");
     }
     for name in environment.keys() {
-        // Leftovers are found by the instance's id (P6); its variable's name is nobody's business.
+        // The variable of the instance's id identifies leftovers and is not part of the contract.
         let known = expected.contains(name) || name.starts_with("BOATHOOK_INSTANCE");
         assert!(known, "{name} does not belong there");
     }
@@ -204,7 +204,7 @@ fn a_run_without_request_has_no_parameters() {
     }
 }
 
-/// One line per fact about the vessel's surroundings.
+/// A script that prints a line for each fact about the vessel's surroundings.
 const SURROUNDINGS: &str = r#"
 echo "umask $(umask)"
 echo "directory $(pwd -P)"
@@ -216,7 +216,7 @@ echo "group $(ps -o pgid= -p $$ 2>/dev/null || cut -d' ' -f5 /proc/$$/stat)"
 echo "self $$"
 "#;
 
-/// Arguments for `grep` that show which signals it has blocked and ignores.
+/// Arguments for `grep` that print its blocked and ignored signals.
 const SIGNALS: [&str; 2] = ["^Sig[BI]", "/proc/self/status"];
 
 #[test]
@@ -244,14 +244,14 @@ fn a_vessel_has_its_own_group_and_a_private_directory() {
     assert_eq!(facts["group"].trim(), facts["self"]);
     let run_id = run["id"].as_str().unwrap();
     assert!(facts["directory"].contains(run_id), "each run has its own: {}", facts["directory"]);
-    // The server may have raised its own limit; vessels get what is usual or what it was given.
+    // The server may have raised its own limit. Vessels get the original one.
     let own = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
     let usual = ["1024".to_owned(), own.map_or("unlimited".to_owned(), |limit| limit.to_string())];
     assert!(usual.iter().any(|limit| limit == facts["descriptors"]), "{}", facts["descriptors"]);
 
-    // The standard streams and what ls opens, whatever this test and its server were started with.
+    // The standard streams and the directory that ls reads, for any descriptors of this test.
     assert_eq!(api.output(&run, "descriptors"), "0\n1\n2\n3\n");
-    // The C library keeps signals 32 and 33 to itself, so nobody can stop ignoring those.
+    // The C library reserves signals 32 and 33.
     let of_library = 0x1_8000_0000_u64;
     for line in api.output(&run, "signals").lines() {
         let (_, mask) = line.split_once(":\t").unwrap();
@@ -311,7 +311,7 @@ fn overrides_set_unset_and_skip() {
     assert_eq!(api.all_runs().len(), 2);
 }
 
-/// Core files of the server and of its clients would hold tokens.
+/// Core files of the server and of its clients would contain tokens.
 #[test]
 fn the_server_writes_no_core_files_and_vessels_keep_their_limit() {
     let server = Server::builder().after_shell("ulimit -c 1000").start();
@@ -319,7 +319,7 @@ fn the_server_writes_no_core_files_and_vessels_keep_their_limit() {
     let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
     assert_eq!(core.split_whitespace().nth(4), Some("0"), "{core}");
     let api = server.api();
-    // A vessel that is started without a helper has the server's limit for a moment.
+    // A vessel that starts without the shim has the server's limit for a moment.
     let show = "until [ \"$(ulimit -Sc)\" != 0 ]; do :; done; ulimit -Sc";
     let fleet = api.apply(&json!({
         "name": "core",
@@ -332,7 +332,7 @@ fn the_server_writes_no_core_files_and_vessels_keep_their_limit() {
     for vessel in ["plain", "shim"] {
         assert_eq!(api.output(&run, vessel), "1000\n", "{vessel}");
     }
-    // A client holds the token as well.
+    // A client has the token in memory as well.
     let mut client = server.cli(&["runs", "logs", "--follow", run["id"].as_str().unwrap()]);
     client.stdin(std::process::Stdio::null());
     let (code, _, said) = crate::harness::server::finish(client);

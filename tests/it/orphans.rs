@@ -1,4 +1,4 @@
-//! No orphans: whatever a vessel leaves in its process group ends with it.
+//! A vessel's process group ends with the vessel.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::harness::api::vessel_of;
 use crate::harness::{Journal, Server, processes, wait_until};
 
-/// Ways to be hard to end. Each writes a line to the journal for every process that is up.
+/// Scripts that are hard to end. Each of their processes writes a line to the journal when it runs.
 const STUBBORN: [(&str, &str); 3] = [
     (
         "ignores SIGTERM",
@@ -24,8 +24,8 @@ const STUBBORN: [(&str, &str); 3] = [
     ),
 ];
 
-/// A fleet whose vessel runs `script` in its first attempt only. Later ones tell whether any
-/// process of the first is still there.
+/// A fleet whose vessel runs `script` in its first attempt. Later attempts report whether a process
+/// of the first is left.
 fn stubborn_fleet(name: &str, script: &str, journal: &Journal, guardrails: &Value) -> Value {
     let script = format!(
         r#"
@@ -48,7 +48,7 @@ export LEFTOVER_OF=$SHIPYARD_LOG_ID
     }}})
 }
 
-/// Waits until both processes of the stubborn vessel are up.
+/// Waits until both processes of the stubborn vessel run.
 fn wait_both_up(journal: &Journal) {
     wait_until("both processes are up", || journal.lines().len() >= 2);
 }
@@ -58,11 +58,11 @@ fn processes_of(run: &str) -> Vec<i32> {
 }
 
 #[test]
-fn what_a_vessel_leaves_behind_ends_with_it() {
+fn background_processes_end_with_their_vessel() {
     let server = Server::start();
     let api = server.api();
     let journal = server.journal("journal");
-    // The children hold the output's pipe open, and one of them ignores SIGTERM.
+    // The children hold the pipe of the output open, and one of them ignores SIGTERM.
     let script = format!(
         "sleep 100000 & sh -c 'trap \"\" TERM; echo up >> {journal}; exec sleep 100000' &
          ( ( sleep 100000 ) & ) &
@@ -96,7 +96,8 @@ fn a_cutoff_ends_the_whole_group() {
     let api = server.api();
     for (name, script) in STUBBORN {
         let journal = server.journal(name.split(' ').next().unwrap());
-        // Long enough for the processes to come up on a busy machine; else it is retried.
+        // Long enough for the processes to start on a busy machine; otherwise the vessel is
+        // retried.
         let guardrails = json!({"runtime_cutoff": "5s"});
         let run = api.start(&api.apply(&stubborn_fleet(name, script, &journal, &guardrails)));
         wait_both_up(&journal);

@@ -1,5 +1,5 @@
-//! Vessels in the hosted system's form: files that the fleet brings along, repositories that git
-//! fetches, and fleet files that come back as they went in.
+//! Vessels in the hosted system's form: code files of the fleet, git repositories, and the round
+//! trip of their fleet files.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ fn node_directory() -> String {
     Path::new(path.trim()).parent().unwrap().display().to_string()
 }
 
-/// A repository in the server's scratch directory, and its bare twin that vessels clone.
+/// A repository in the server's scratch directory, and the bare repository that vessels clone.
 struct Repository {
     tree: PathBuf,
     bare: PathBuf,
@@ -49,7 +49,7 @@ impl Repository {
         String::from_utf8(done.stdout).unwrap().trim().to_owned()
     }
 
-    /// Commits `content` as `file` and pushes everything; the commit's id.
+    /// Commits `content` as `file`, pushes, and returns the commit's id.
     #[track_caller]
     fn commit(&self, file: &str, content: &str) -> String {
         fs::write(self.tree.join(file), content).unwrap();
@@ -208,7 +208,7 @@ fn a_retry_starts_from_a_clean_clone() {
 }
 
 #[test]
-fn what_cannot_be_cloned_or_run_is_errored_and_says_why() {
+fn a_failed_clone_or_a_missing_file_is_errored_with_its_reason() {
     let server = Server::start();
     let api = server.api();
     let repository = Repository::new(&server, "repo");
@@ -257,7 +257,7 @@ fn what_cannot_be_cloned_or_run_is_errored_and_says_why() {
 fn a_crash_during_a_clone_leaves_nothing_and_clones_again() {
     let mut server = Server::start();
     let journal = server.journal("journal");
-    // Hangs where ssh would, in the first attempt; then the host is gone.
+    // ssh hangs in the first attempt. In the next one the host is gone.
     let ssh = format!(
         "sh -c '[ $BOATHOOK_ATTEMPT = 1 ] || exit 1; echo up >> {journal}; exec sleep 100000' --"
     );
@@ -281,7 +281,7 @@ fn a_crash_during_a_clone_leaves_nothing_and_clones_again() {
 }
 
 #[test]
-fn a_version_that_nothing_chooses_is_taken_and_told() {
+fn a_version_without_an_interpreter_of_its_own_is_accepted_with_a_warning() {
     let server = Server::start();
     let answer = server.api().put(
         "/api/v1/fleets?by=name",
@@ -357,7 +357,7 @@ notifications: {emails: [b@example.com], after_on_demand: true}
 }
 
 #[test]
-fn a_mistake_in_one_file_of_a_directory_applies_none() {
+fn an_error_in_one_file_of_a_directory_applies_none() {
     let server = Server::start();
     let directory = server.scratch().join("fleets");
     fs::create_dir(&directory).unwrap();
@@ -406,7 +406,7 @@ fn a_branch_goes_before_a_tag_of_its_name() {
     let commit = repository.commit("run.sh", "echo branched");
     repository.git(&["branch", "both"]);
     repository.commit("other", "what is pushed last");
-    // As fleets that were written for a clone expect it: `git clone --branch` takes the branch.
+    // `git clone --branch` takes the branch as well.
     let clone = server.scratch().join("clone");
     let (url, place) = (repository.url(), clone.to_str().unwrap().to_owned());
     repository.git(&["clone", "--quiet", "--branch", "both", &url, &place]);
@@ -422,7 +422,7 @@ fn a_branch_goes_before_a_tag_of_its_name() {
         let fleet = api.apply(&git_fleet("both", &git, "repo/run.sh", &json!({})));
         let ended = api.wait_status(&api.start(&fleet), "Success");
         let log = api.output(&ended, "v");
-        // Looking for a branch leaves nothing in the log.
+        // The search for a branch leaves no line in the log.
         assert_eq!(log.lines().count(), 2, "{point}: {log}");
         assert!(log.ends_with(&format!("\n{shown}\n")), "{point}: {log}");
     }
@@ -447,7 +447,7 @@ fn a_checkout_starts_no_maintenance_in_the_background() {
 }
 
 #[test]
-fn pointers_of_git_lfs_are_told_and_so_is_a_script_with_crlf() {
+fn the_log_names_pointers_of_git_lfs_and_a_script_with_crlf() {
     let server = Server::start();
     let api = server.api();
     let repository = Repository::new(&server, "repo");
@@ -475,7 +475,7 @@ fn pointers_of_git_lfs_are_told_and_so_is_a_script_with_crlf() {
 }
 
 #[test]
-fn a_repository_of_another_user_is_told_with_what_helps() {
+fn a_repository_of_another_user_is_refused_with_a_remedy_that_works() {
     let server = Server::start();
     let api = server.api();
     let repository = Repository::new(&server, "repo");
@@ -492,7 +492,8 @@ fn a_repository_of_another_user_is_told_with_what_helps() {
     let setting = format!("--add safe.directory {}", repository.bare.display());
     let advice = format!("run `git config --system {setting}` as root");
     assert!(reason.contains(&advice) && reason.contains("GIT_CONFIG_GLOBAL"), "{reason}");
-    // Both do help. The file of the whole machine is another one here, so that it stays as it is.
+    // Both remedies work. A variable replaces the machine's own file, so that the test does not
+    // change it.
     let file = server.scratch().join("gitconfig");
     let (scope, path) = ("GIT_CONFIG_SYSTEM", file.to_str().unwrap());
     let mut arguments = vec!["config", "--system"];

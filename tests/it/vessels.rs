@@ -1,4 +1,4 @@
-//! One vessel's life: starting it, its output, retries, cutoffs and its work directory.
+//! The life of a vessel: start, output, retries, cutoffs, work directory.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -59,13 +59,13 @@ fn a_program_that_cannot_be_started_says_why() {
         assert!(matches(&log), "{name}: log {log:?}");
         assert!(matches(said), "{name}: reason {said:?}");
     }
-    // A log that says nothing about a program that works.
+    // The log of a program that starts has no such line.
     let run = run_vessel(&api, "works", &json!({"command": ["true"]}));
     assert_eq!((run["status"].as_str(), api.output(&run, "v").as_str()), (Some("Success"), ""));
 }
 
 #[test]
-fn exit_codes_and_signals_are_told() {
+fn exit_codes_and_signals_are_reported() {
     let server = Server::start();
     let api = server.api();
     for code in [1, 2, 127, 255] {
@@ -95,7 +95,7 @@ fn output_can_be_followed_while_it_is_written() {
     let view = api.run(&run);
     let mut follower = api.follow(&view, "v");
     assert_eq!(read_until(&mut follower, "first\n"), "first\n");
-    // Without `follow` the answer is what there is so far.
+    // Without `follow` the response is the output so far.
     assert_eq!(api.output(&view, "v"), "first\n");
     fs::write(gate, "").unwrap();
     let mut rest = String::new();
@@ -152,7 +152,7 @@ fn output_is_capped_and_never_stalls_its_vessel() {
     assert_eq!(kept.len(), KEPT + notice.len());
     assert!(kept.starts_with(b"start\nxxxx") && kept.ends_with(b"xxxx\nend\n"));
     assert_eq!(&kept[KEPT / 2..KEPT / 2 + notice.len()], notice.as_bytes());
-    // The tail can be asked for by where it begins, and is found from anywhere in what is left out.
+    // The tail is found from its own offset and from any offset in the gap.
     let tail = api.output_answer(&run, "v", &format!("?offset={}", KEPT));
     assert_eq!(tail.header("x-output-offset"), Some(&*(left_out + KEPT / 2).to_string()));
     assert_eq!(tail.body.len(), KEPT / 2);
@@ -166,7 +166,7 @@ fn output_is_capped_and_never_stalls_its_vessel() {
 }
 
 #[test]
-fn a_vessel_is_retried_as_often_as_it_says() {
+fn a_vessel_is_retried_retry_count_times() {
     let server = Server::start();
     let api = server.api();
     let journal = server.journal("journal");
@@ -334,7 +334,7 @@ fn the_work_directory_is_shared_within_a_run_and_wiped_afterwards() {
     let server = Server::start();
     let api = server.api();
     let journal = server.journal("journal");
-    // What is hard to wipe: read-only directories, a link out, a name that is no UTF-8.
+    // Hard to remove: read-only directories, a link out, a name that is no UTF-8.
     let outside = server.scratch().join("outside");
     fs::write(&outside, "keep me").unwrap();
     let first = format!(
@@ -384,7 +384,7 @@ fn work_directories_are_kept_when_asked_for() {
 }
 
 #[test]
-fn a_program_is_found_where_the_contract_says() {
+fn a_program_is_looked_up_as_the_contract_demands() {
     let server = Server::start();
     let api = server.api();
     let here = server.scratch();

@@ -13,7 +13,6 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::model::ids::VesselRunId;
-use crate::model::limits::{OUTPUT_INLINE_BYTES_MAX, OUTPUT_INLINE_TIME_MAX};
 
 mod file;
 mod redact;
@@ -22,6 +21,12 @@ mod stored;
 use file::OutputFile;
 use redact::Redactor;
 use stored::output_path;
+
+/// Output up to this size is stored with the settle; beyond it moves to a file.
+const OUTPUT_INLINE_BYTES_MAX: usize = 64 * 1024;
+
+/// Output of a vessel that runs longer moves to a file, so that a crash does not take it along.
+const OUTPUT_INLINE_TIME_MAX: Duration = Duration::from_secs(1);
 pub use stored::{StoredOutput, has_output, remove_output, sync_output_directory};
 
 /// Bytes of one chunk: what a reader holds in memory at a time.

@@ -18,16 +18,14 @@ use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, Signal, pidfd_open, prl
 
 use super::checkout::Checkout;
 use super::feed::Feed;
-use super::foresee::foresee;
 use super::group::ProcessGroup;
-use super::hint::{LAST_WORDS_BYTES, hint};
+use super::last_words::{LAST_WORDS_BYTES, explanation, of_start_error};
 use super::mark::Mark;
 use super::oom::{self, OomKills};
 use super::orphans::with_usual_signals;
 use super::output::LiveOutput;
 use super::resolve::{Resolved, resolve};
-use super::sandbox::Sandbox;
-use super::shim::{self, Orders, Step};
+use super::shim::{self, Orders, SHIM_TIME_MAX, Step};
 use super::shortage::{self, Shortage, StartError};
 use super::start_error::{self, VesselUser};
 use super::stop::{Stop, StopSignal};
@@ -35,13 +33,12 @@ use super::termination::{Termination, named};
 use super::user::{Identity, identity, pass_capabilities_on};
 use super::wait::{Bounds, Started, wait};
 use super::workdir::WorkDirectories;
-use super::{DirectoryError, Draft, Ended, HowEnded, Launch, Launcher, Unfinished};
+use super::{DirectoryError, Ended, HowEnded, Launch, Launcher, Unfinished};
 use crate::config::Settings;
 use crate::model::defaults::is_default;
-use crate::model::finding::Finding;
 use crate::model::ids::{InstanceId, RunId};
-use crate::model::limits::SHIM_TIME_MAX;
 use crate::model::metrics::{Histogram, LATENCY_BOUNDS};
+use crate::os::control_groups::Supervisor;
 
 /// Limits that the server was started with and has changed for itself; `None` for those that it
 /// has not.
@@ -71,6 +68,8 @@ pub struct ProcessLauncher {
     /// How long the system takes to start a vessel's program, once it is ready to start.
     spawning: Arc<Histogram>,
     oom_kills: OomKills,
+    /// Whether systemd runs the server, whose unit may have a sandbox.
+    is_service: bool,
 }
 
 impl ProcessLauncher {
@@ -94,8 +93,15 @@ impl ProcessLauncher {
         }
         let work_directories = WorkDirectories::new(settings.work_dir.clone());
         let spawning = Arc::new(Histogram::of_durations(&LATENCY_BOUNDS));
-        let oom_kills = OomKills::of_process();
-        Ok(Self { settings, output_dir, vessel_limits, work_directories, spawning, oom_kills })
+        Ok(Self {
+            settings,
+            output_dir,
+            vessel_limits,
+            work_directories,
+            spawning,
+            oom_kills: OomKills::of_process(),
+            is_service: matches!(Supervisor::of_process(), Supervisor::Service(_)),
+        })
     }
 
     /// How long it takes to start programs.
@@ -163,10 +169,9 @@ impl ProcessLauncher {
         self.spawning.observe_duration(begun.elapsed());
         let how = wait(started, &bounds, stop, output);
         let how = self.oom_kills.explain(how, oom_kills_before);
-        if let Some(hint) =
-            hint(&how, || output.end_of(LAST_WORDS_BYTES), launch.program, &directory)
-        {
-            output.append_line(&format!("boathook: {hint}"));
+        let last_words = || output.end_of(LAST_WORDS_BYTES);
+        if let Some(line) = explanation(&how, last_words, self.is_service) {
+            output.append_line(&format!("boathook: {line}"));
         }
         Ok(how)
     }
@@ -238,6 +243,9 @@ impl Launcher for ProcessLauncher {
         });
         if let HowEnded::NotStarted(reason) | HowEnded::Postponed(Shortage { reason, .. }) = &how {
             output.append_line(&format!("boathook: {reason}"));
+            if let Some(line) = of_start_error(reason, self.is_service) {
+                output.append_line(&format!("boathook: {line}"));
+            }
         }
         Ended { how, output: output.capture() }
     }
@@ -249,10 +257,6 @@ impl Launcher for ProcessLauncher {
     fn check_user(&self, name: &str) -> Result<(), String> {
         let identity = identity(name, &self.settings.allowed_users);
         identity.and_then(|identity| shim::try_to_become(&identity)).map_err(String::from)
-    }
-
-    fn foresee(&self, draft: &Draft<'_>, sandbox: &Sandbox) -> Vec<Finding> {
-        foresee(draft, &self.settings.allowed_users, sandbox)
     }
 
     fn wipe_directory(&self, run: RunId) {

@@ -1,31 +1,29 @@
-//! What would keep a vessel from starting, told without starting it: its user, its working
-//! directory and its program are looked up as at a start, and what the kernel would say is read off
-//! the files. What only a run brings along (its work directory) is not foreseen.
+//! Judges, without a start, whether a vessel could start and do its work: its user, its working
+//! directory and its program are looked up as at a start, files are read in the kernel's place, and
+//! the sandbox is compared with what the program names. What only a run brings along (its work
+//! directory) is not judged.
 
 use std::borrow::Cow;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::Access;
 use rustix::io::Errno;
 
-use super::Draft;
-use super::hint::{existing, named};
-use super::reason::Reason;
-use super::resolve::{interpreter, interpreter_of, interpreter_path, path_of, resolve};
 use super::sandbox::{Obstacle, Sandbox};
-use super::shim::try_to_become;
-use super::start_error::{
-    VesselUser, closed_directory, closed_path, directory_error, first_bytes, forbidden, missing,
-    plain, unknown_format,
-};
-use super::user::{Identity, identity};
 use crate::model::finding::{Finding, Level};
 use crate::model::fleet::Program;
 use crate::model::source::Origin;
+use crate::runner::reason::Reason;
+use crate::runner::resolve::{interpreter, interpreter_of, interpreter_path, path_of, resolve};
+use crate::runner::shim::try_to_become;
+use crate::runner::start_error::{
+    VesselUser, closed_directory, closed_path, directory_error, first_bytes, forbidden, missing,
+    plain, unknown_format,
+};
+use crate::runner::user::{Identity, identity};
 
-/// The word for all of this.
 const CHECK: &str = "fleets";
 /// Programs that gain privileges.
 const PRIVILEGED: [&str; 4] = ["sudo", "su", "doas", "pkexec"];
@@ -35,27 +33,43 @@ const COMPILING: [&str; 9] =
 /// Programs that make namespaces.
 const ISOLATING: [&str; 8] =
     ["unshare", "bwrap", "podman", "buildah", "flatpak", "firejail", "rootlesskit", "chromium"];
-/// Where a vessel in a sandbox finds something else than others do, and can do with that.
+/// Programs that drop capabilities, and end when they cannot.
+const DROPPING: [&str; 5] = ["ip", "tc", "bridge", "devlink", "ping"];
+/// Directories that differ in a sandbox and serve a vessel as well.
 const OWN_PLACES: [&str; 4] = ["/tmp", "/var/tmp", "/dev", "/proc"];
-/// What the kernel says to a file that is none of its programs (ENOEXEC).
+/// The kernel's text for ENOEXEC.
 const NOT_A_PROGRAM: &str = "Exec format error";
 const SETUID: u32 = 0o4000;
 
-/// See [`Launcher::foresee`](super::Launcher::foresee). Vessels may run as `allowed` users.
-pub(super) fn foresee(draft: &Draft<'_>, allowed: &[String], sandbox: &Sandbox) -> Vec<Finding> {
+/// A program that might be started: of a vessel, or of a notification.
+#[derive(Clone, Copy)]
+pub(super) struct Candidate<'a> {
+    pub program: &'a Program,
+    pub working_directory: Option<&'a str>,
+    pub user: Option<&'a str>,
+    /// Holds at least `PATH`, unless the program has an absolute path.
+    pub environment: &'a [(String, String)],
+}
+
+/// The findings about `candidate`, which do not name it. Vessels may run as the `allowed` users.
+pub(super) fn preflight(
+    candidate: &Candidate<'_>,
+    allowed: &[String],
+    sandbox: &Sandbox,
+) -> Vec<Finding> {
     let able = |identity: Identity| try_to_become(&identity).map(|()| identity);
-    let identity = draft.user.map(|name| identity(name, allowed).and_then(able)).transpose();
+    let identity = candidate.user.map(|name| identity(name, allowed).and_then(able)).transpose();
     let identity = match identity {
         Ok(identity) => identity,
         Err(Reason { what, remedy }) => {
             return vec![Finding::problem(CHECK, format!("user: {what}"), remedy)];
         }
     };
-    let user = VesselUser { name: draft.user, identity: identity.as_ref() };
-    let vessel = Vessel { draft, user, sandbox };
+    let user = VesselUser { name: candidate.user, identity: identity.as_ref() };
+    let preflight = Preflight { candidate, user, sandbox };
     let mut findings = Vec::new();
-    if let Some(directory) = vessel.known_directory()
-        && let Some(finding) = vessel.directory(directory)
+    if let Some(directory) = preflight.known_directory()
+        && let Some(finding) = preflight.directory(directory)
     {
         let is_final = finding.level == Level::Problem;
         findings.push(finding);
@@ -63,45 +77,45 @@ pub(super) fn foresee(draft: &Draft<'_>, allowed: &[String], sandbox: &Sandbox) 
             return findings;
         }
     }
-    for program in programs(draft.program) {
-        findings.extend(vessel.program(&program));
+    for program in programs(candidate.program) {
+        findings.extend(preflight.program(&program));
     }
-    findings.extend(vessel.commands());
-    findings.extend(vessel.places());
+    findings.extend(preflight.commands());
+    findings.extend(preflight.places());
     findings
 }
 
-/// A vessel, and what it would find.
-struct Vessel<'a> {
-    draft: &'a Draft<'a>,
+struct Preflight<'a> {
+    candidate: &'a Candidate<'a>,
     user: VesselUser<'a>,
     sandbox: &'a Sandbox,
 }
 
-impl Vessel<'_> {
-    /// The directory it starts in, unless that is for a run to make.
+impl Preflight<'_> {
+    /// The working directory, unless it depends on the run.
     fn known_directory(&self) -> Option<&Path> {
-        self.draft.working_directory.map(Path::new).filter(|path| path.is_absolute())
+        self.candidate.working_directory.map(Path::new).filter(|path| path.is_absolute())
     }
 
     fn directory(&self, path: &Path) -> Option<Finding> {
         let shown = path.display();
-        if let Some(reason) = directory_error(path) {
-            let Reason { what, mut remedy } = reason;
-            if self.sandbox.is_container() && !path.exists() {
-                remedy = format!("{remedy}; or {}", self.sandbox.mounting(path, "").text());
+        if let Some(Reason { what, mut remedy }) = directory_error(path) {
+            if !path.exists()
+                && let Some(mount_it) = self.sandbox.remedy_of_container(path)
+            {
+                remedy = format!("{remedy}; or {mount_it}");
             }
-            return Some(self.refused(Reason { what, remedy }, path));
+            return Some(self.unusable(Reason { what, remedy }, path));
         }
         let user = self.user;
-        // The server's own user has tried.
+        // For the server's own user directory_error() has asked the kernel.
         if let Some(closed) = user.identity.and_then(|_| user.first_closed(path)) {
             let reason = closed_directory(path, closed, &plain(&Errno::ACCESS.into()), user);
             return Some(problem(reason));
         }
         if let Some(Obstacle { what, remedy }) = self.sandbox.protects(path) {
             let what = format!("working directory {shown} cannot be written to: {what}");
-            return Some(Finding::warning(CHECK, what, remedy.text()));
+            return Some(Finding::warning(CHECK, what, remedy));
         }
         let may_write = match user.identity {
             None => rustix::fs::access(path, Access::WRITE_OK).is_ok(),
@@ -115,13 +129,13 @@ impl Vessel<'_> {
         })
     }
 
-    /// What is wrong with a program, and with what it says it needs.
+    /// The first fault of `program`, of its interpreter, or of the program that its first line names.
     fn program(&self, program: &Program) -> Option<Finding> {
-        // In place of a run's work directory, of which nothing is known.
+        // Stands for a run's work directory.
         let unknown = Path::new("/nonexistent");
         let directory = self.known_directory().unwrap_or(unknown);
         let depends_on_run = self.known_directory().is_none() && self.is_relative(program);
-        let resolved = match resolve(program, self.draft.environment, directory, unknown) {
+        let resolved = match resolve(program, self.candidate.environment, directory, unknown) {
             Ok(resolved) => resolved,
             Err(_) if depends_on_run => return None,
             Err(reason) => return Some(problem(reason)),
@@ -130,34 +144,35 @@ impl Vessel<'_> {
             return None;
         }
         if let Err(reason) = self.executable(&resolved.path, directory) {
-            return Some(self.refused(reason, &resolved.path));
+            return Some(self.unusable(reason, &resolved.path));
         }
         let mode = fs::metadata(&resolved.path).map_or(0, |found| found.permissions().mode());
-        let obstacle = (mode & SETUID != 0).then(|| self.sandbox.forbids_privileges());
-        obstacle.flatten().map(|obstacle| blocked(&resolved.path.display().to_string(), &obstacle))
+        let obstacle = self.sandbox.forbids_privileges().filter(|_| mode & SETUID != 0);
+        obstacle.map(|obstacle| blocked(&resolved.path.display().to_string(), obstacle))
     }
 
-    /// That `path` cannot be used: because the sandbox hides it, or else for this `reason`.
-    fn refused(&self, reason: Reason, path: &Path) -> Finding {
+    /// `path` cannot be used: the sandbox hides it, or else for this `reason`.
+    fn unusable(&self, reason: Reason, path: &Path) -> Finding {
         match self.sandbox.hides(path) {
-            Some(obstacle) => blocked(&reason.what, &obstacle),
+            Some(obstacle) => blocked(&reason.what, obstacle),
             None => problem(reason),
         }
     }
 
-    /// Whether where `program` is found depends on the directory it is started in.
+    /// Whether the file that `program` names depends on the working directory.
     fn is_relative(&self, program: &Program) -> bool {
         let Program::Command(command) = program else { return false };
         let name = command.first().map_or("", String::as_str);
         match name.contains('/') {
             true => !name.starts_with('/'),
-            false => path_of(self.draft.environment).split(':').any(|it| !it.starts_with('/')),
+            false => path_of(self.candidate.environment).split(':').any(|it| !it.starts_with('/')),
         }
     }
 
     /// Whether the kernel would execute the file at `path`.
     fn executable(&self, path: &Path, directory: &Path) -> Result<(), Reason> {
         let (user, denied) = (self.user, plain(&Errno::ACCESS.into()));
+        // The file and the way to it.
         let found = fs::metadata(path).map_err(|error| {
             match Errno::from_io_error(&error) == Some(Errno::ACCESS) {
                 true => forbidden(path, &denied, user),
@@ -174,7 +189,7 @@ impl Vessel<'_> {
         if !found.is_file() || rustix::fs::access(path, Access::EXEC_OK).is_err() {
             return Err(forbidden(path, &denied, user));
         }
-        // A program may be executable and not to be read.
+        // Its format. A program may be executable and not readable.
         let Some(start) = first_bytes(path, user) else { return Ok(()) };
         let Some(named) = interpreter(&start) else {
             return match is_text(&start) {
@@ -182,6 +197,7 @@ impl Vessel<'_> {
                 false => Ok(()),
             };
         };
+        // Its interpreter.
         let interpreter = interpreter_path(named, directory);
         if !interpreter.exists() {
             return Err(missing(path, directory, &plain(&Errno::NOENT.into()), user));
@@ -193,14 +209,14 @@ impl Vessel<'_> {
         self.asked_of_env(path, &start)
     }
 
-    /// Whether the mode of the file at `path` keeps its user, who is not the server's, from
-    /// executing it.
+    /// Whether the mode of the file at `path` keeps a vessel's user from executing it. The kernel
+    /// answers for the server's own user.
     fn denies(&self, path: &Path) -> bool {
         let found = fs::metadata(path);
         self.user.identity.is_some_and(|it| found.is_ok_and(|found| !it.may(&found, 1)))
     }
 
-    /// `#!/usr/bin/env NAME`: whether NAME can be found, and none of its letters is a line end.
+    /// `#!/usr/bin/env NAME`: whether NAME can be found, and does not end in CR.
     fn asked_of_env(&self, path: &Path, start: &[u8]) -> Result<(), Reason> {
         let text = String::from_utf8_lossy(start);
         // A longer line is not known whole.
@@ -218,7 +234,7 @@ impl Vessel<'_> {
             return Ok(());
         }
         let directory = self.known_directory().unwrap_or(Path::new("/"));
-        match resolve(&program, self.draft.environment, directory, directory) {
+        match resolve(&program, self.candidate.environment, directory, directory) {
             Ok(_) => Ok(()),
             Err(Reason { what, remedy }) => {
                 let what = format!("{}: its first line asks for {name}: {what}", path.display());
@@ -227,51 +243,60 @@ impl Vessel<'_> {
         }
     }
 
-    /// What of the places that the program names the sandbox hides, or keeps from what is written
-    /// there. Whether the program comes to them, nobody knows.
+    /// The first path of the program's text that the sandbox hides or makes read-only. A warning:
+    /// the program may never reach it.
     fn places(&self) -> Option<Finding> {
         let is_own = |path: &Path| OWN_PLACES.iter().any(|place| path.starts_with(place));
-        let hidden = named(self.draft.program)
+        let hidden = named(self.candidate.program)
             .filter(|path| !is_own(path))
             .find_map(|path| Some((self.sandbox.hides(&path)?, path)));
         let written = || {
-            let Program::Script(script) = self.draft.program else { return None };
-            let mut written = written_by(script).filter(|path| !is_own(path));
+            let Program::Script(script) = self.candidate.program else { return None };
+            let mut written =
+                written_by(script).chain(entered_by(script)).filter(|path| !is_own(path));
             written.find_map(|path| Some((self.sandbox.protects(existing(path)?)?, path.into())))
         };
         let (obstacle, path) = hidden.or_else(written)?;
-        let found = blocked(&path.display().to_string(), &obstacle);
+        let found = blocked(&path.display().to_string(), obstacle);
         Some(Finding { level: Level::Warning, ..found })
     }
 
-    /// What the sandbox would do to programs that are known by their names.
+    /// The first program, known by its name, that the sandbox keeps from its work.
     fn commands(&self) -> Option<Finding> {
-        let (names, is_certain) = match self.draft.program {
-            Program::Script(script) => (commands_of(script), false),
+        let (commands, is_script) = match self.candidate.program {
+            Program::Script(script) => (commands_of(script), true),
             Program::Command(command) => {
-                (command.iter().take(1).map(String::as_str).collect(), true)
+                (command.iter().take(1).map(String::as_str).collect(), false)
             }
             Program::Code(code) => match interpreter_of(code) {
-                Cow::Borrowed(name) => (vec![name], true),
+                Cow::Borrowed(name) => (vec![name], false),
                 Cow::Owned(_) => return None,
             },
         };
-        let name =
-            |name: &&str| Path::new(name).file_name().and_then(|it| it.to_str()).map(str::to_owned);
-        let names: Vec<String> = names.iter().filter_map(name).collect();
-        let uses = |known: &[&str]| names.iter().find(|name| known.contains(&name.as_str()));
-        let privileged = uses(&PRIVILEGED).filter(|_| !is_certain);
-        let privileged = privileged.zip(self.sandbox.forbids_privileges());
-        let compiling = || uses(&COMPILING).zip(self.sandbox.forbids_compilers());
-        let isolating = || uses(&ISOLATING).zip(self.sandbox.forbids_namespaces());
-        let (name, obstacle) = privileged.or_else(compiling).or_else(isolating)?;
-        // A word in a script may stand in a part that never runs.
-        let level = if is_certain { Level::Problem } else { Level::Warning };
-        Some(Finding { level, ..blocked(name, &obstacle) })
+        let names: Vec<&str> = commands
+            .into_iter()
+            .filter_map(|command| Path::new(command).file_name()?.to_str())
+            .collect();
+        // The bare name of a command says nothing of privileges: program() reads the mode.
+        let privileges = self.sandbox.forbids_privileges().filter(|_| is_script);
+        let walls = [
+            (&PRIVILEGED[..], privileges, true),
+            (&COMPILING, self.sandbox.forbids_compilers(), true),
+            (&ISOLATING, self.sandbox.forbids_namespaces(), true),
+            // As root, some of these keep their capabilities.
+            (&DROPPING, self.sandbox.forbids_capset(), false),
+        ];
+        walls.into_iter().find_map(|(known, obstacle, is_certain)| {
+            let name = names.iter().find(|name| known.contains(name))?;
+            let found = blocked(name, obstacle?);
+            // A word in a script may stand in a part that never runs.
+            let level = if is_certain && !is_script { Level::Problem } else { Level::Warning };
+            Some(Finding { level, ..found })
+        })
     }
 }
 
-/// What must be there for `program`: itself, or what runs it and what fetches it.
+/// The programs that `program` needs: itself, or its interpreter, and git for a repository.
 fn programs(program: &Program) -> Vec<Cow<'_, Program>> {
     let Program::Code(code) = program else { return vec![Cow::Borrowed(program)] };
     let by_name = |name: &str| Cow::Owned(Program::Command(vec![name.to_owned()]));
@@ -279,15 +304,48 @@ fn programs(program: &Program) -> Vec<Cow<'_, Program>> {
     git.into_iter().chain([by_name(&interpreter_of(code))]).collect()
 }
 
+/// The absolute paths in the text of a program: its script, its arguments or its code.
+fn named(program: &Program) -> impl Iterator<Item = PathBuf> {
+    let texts = match program {
+        Program::Script(script) => std::slice::from_ref(script),
+        Program::Command(command) => command.get(1..).unwrap_or_default(),
+        Program::Code(code) => match &code.origin {
+            Origin::File { content, .. } => std::slice::from_ref(content),
+            Origin::Git(_) => &[],
+        },
+    };
+    let ends = |letter: char| letter.is_whitespace() || "'\"`‘’“”():;,=[]<>".contains(letter);
+    let words = texts.iter().flat_map(move |text| text.split(ends));
+    words.filter(|word| word.len() > 1 && word.starts_with('/')).map(PathBuf::from)
+}
+
+/// The nearest directory at `path` or above it that exists.
+fn existing(path: &Path) -> Option<&Path> {
+    path.ancestors().find(|place| place.is_dir())
+}
+
 /// The lines of a shell script that are no comments.
 fn lines_of(script: &str) -> impl Iterator<Item = &str> {
     script.lines().filter(|line| !line.trim_start().starts_with('#'))
 }
 
-/// The names of the programs that a shell script seems to start.
+/// The commands of a shell script, with their arguments, as far as punctuation tells.
+fn parts_of(script: &str) -> impl Iterator<Item = &str> {
+    lines_of(script).flat_map(|line| line.split(['|', '&', ';', '(', ')', '`']))
+}
+
+/// The programs that a shell script seems to start.
 fn commands_of(script: &str) -> Vec<&str> {
-    let parts = lines_of(script).flat_map(|line| line.split(['|', '&', ';', '(', '`']));
+    let parts = parts_of(script);
     parts.filter_map(|part| part.split_whitespace().find(|word| !word.contains('='))).collect()
+}
+
+/// The absolute paths of the directories that a shell script enters.
+fn entered_by(script: &str) -> impl Iterator<Item = &Path> {
+    let targets = parts_of(script).filter_map(|part| part.trim_start().strip_prefix("cd "));
+    let targets = targets.filter_map(|text| text.split_whitespace().next());
+    let targets = targets.map(|path| path.trim_matches(['"', '\'']));
+    targets.filter(|path| path.starts_with('/')).map(Path::new)
 }
 
 /// The absolute paths that a shell script sends output to.
@@ -299,7 +357,7 @@ fn written_by(script: &str) -> impl Iterator<Item = &Path> {
     targets.filter(|path| path.starts_with('/')).map(Path::new)
 }
 
-/// Whether a file that begins like this is for people to read, and no program of any system.
+/// Whether a file that begins with `start` is text, which no system executes without `#!`.
 fn is_text(start: &[u8]) -> bool {
     !start.contains(&0) && std::str::from_utf8(start).is_ok()
 }
@@ -308,8 +366,8 @@ fn problem(reason: Reason) -> Finding {
     Finding::problem(CHECK, reason.what, reason.remedy)
 }
 
-fn blocked(what: &str, obstacle: &Obstacle) -> Finding {
-    Finding::problem(CHECK, format!("{what}: {}", obstacle.what), obstacle.remedy.text())
+fn blocked(what: &str, obstacle: Obstacle) -> Finding {
+    Finding::problem(CHECK, format!("{what}: {}", obstacle.what), obstacle.remedy)
 }
 
 #[cfg(test)]
@@ -320,25 +378,43 @@ mod tests {
     use super::*;
 
     #[test]
-    fn scripts_tell_where_they_write() {
+    fn paths_that_a_script_writes_to_are_found() {
         let script =
             "# > /no\necho a >/srv/a; make 2>> '/srv/b c' | tee >(cat) > \"/srv/d\" 2>&1\n";
         let written: Vec<_> = written_by(script).collect();
         assert_eq!(written, ["/srv/a", "/srv/b", "/srv/d"].map(Path::new));
+        let script = "set -e; cd '/srv/site' && make\n(cd /opt)\necho cd /no\ncd relative";
+        let entered: Vec<_> = entered_by(script).collect();
+        assert_eq!(entered, ["/srv/site", "/opt"].map(Path::new));
+    }
+
+    #[test]
+    fn paths_in_scripts_arguments_and_code_are_found() {
+        let of = |program: Program| named(&program).collect::<Vec<_>>();
+        let script = "cd /srv/site && ./build > /dev/null # a/b";
+        let expected = ["/srv/site", "/dev/null"].map(PathBuf::from);
+        assert_eq!(of(Program::Script(script.into())), expected);
+        let command = ["/usr/bin/ssh", "-i", "/home/me/.ssh/id", "host:/srv"];
+        let command = Program::Command(command.map(String::from).to_vec());
+        assert_eq!(of(command), ["/home/me/.ssh/id", "/srv"].map(PathBuf::from));
     }
 
     fn found(command: &[&str], working_directory: Option<&str>, path: &str) -> Option<String> {
         let program = Program::Command(command.iter().map(|it| (*it).to_owned()).collect());
         let environment = [("PATH".to_owned(), path.to_owned())];
-        let draft =
-            Draft { program: &program, working_directory, user: None, environment: &environment };
-        let findings = foresee(&draft, &[], &Sandbox::of_process());
+        let candidate = Candidate {
+            program: &program,
+            working_directory,
+            user: None,
+            environment: &environment,
+        };
+        let findings = preflight(&candidate, &[], &Sandbox::of_process());
         let first = findings.into_iter().next()?;
         Some(format!("{}: {}", first.what, first.remedy.unwrap_or_default()))
     }
 
     #[test]
-    fn what_cannot_start_is_told_from_what_can() {
+    fn programs_that_cannot_start_are_found_without_a_start() {
         let directory = tempfile::tempdir().unwrap();
         let place = directory.path().to_str().unwrap();
         let file = |name: &str, content: &str, mode| {
@@ -385,7 +461,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_run_brings_along_is_not_foreseen() {
+    fn programs_that_depend_on_the_run_are_not_judged() {
         for (command, working_directory, path) in [
             ("./build.sh", None, "/usr/bin"),
             ("bin/x", Some("checkout"), "/usr/bin"),
@@ -397,7 +473,7 @@ mod tests {
     }
 
     #[test]
-    fn scripts_are_read_for_the_names_of_programs() {
+    fn names_of_programs_are_found_in_scripts() {
         let script = "# sudo not this\nFOO=1 sudo x | node y; (su -c z)\necho ok && pkexec w";
         assert_eq!(commands_of(script), ["sudo", "node", "su", "echo", "pkexec"]);
     }

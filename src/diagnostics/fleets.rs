@@ -1,0 +1,69 @@
+//! Whether every vessel of every fleet could start now, and what would be in its way.
+
+use super::preflight::{Candidate, preflight};
+use super::sandbox::Sandbox;
+use crate::engine::{FleetView, search_path};
+use crate::model::finding::{Finding, Level};
+use crate::model::fleet::{DEFAULT_PROJECT, VesselDefinition};
+
+const CHECK: &str = "fleets";
+/// Findings that are listed one by one. More have a common cause.
+const FINDINGS_MAX: usize = 100;
+
+/// Vessels may run as the `allowed` users.
+pub(super) fn examine(fleets: &[FleetView], allowed: &[String], sandbox: &Sandbox) -> Vec<Finding> {
+    let (mut findings, mut vessels) = (Vec::new(), 0);
+    for fleet in fleets {
+        for vessel in &fleet.current.definition.vessels {
+            vessels += 1;
+            let found = examine_vessel(fleet, vessel, allowed, sandbox).into_iter();
+            findings.extend(found.map(|finding| {
+                let what = format!("{}: {}", part_of(fleet, &vessel.name), finding.what);
+                Finding { what, ..finding }
+            }));
+        }
+    }
+    if findings.iter().all(|finding| finding.level == Level::Ok) {
+        let what = match (vessels, fleets.len()) {
+            (0, _) => "there are none yet".to_owned(),
+            (1, _) => "one vessel, which can start".to_owned(),
+            (vessels, 1) => format!("{vessels} vessels, which can start"),
+            (vessels, fleets) => format!("{vessels} vessels of {fleets} fleets, all can start"),
+        };
+        return vec![Finding::ok(CHECK, what)];
+    }
+    // The worst first, otherwise in the order of names.
+    findings.sort_by_key(|finding| std::cmp::Reverse(finding.level));
+    if findings.len() > FINDINGS_MAX {
+        let more = findings.len() - FINDINGS_MAX;
+        findings.truncate(FINDINGS_MAX);
+        let what = format!("{more} more findings like these");
+        findings.push(Finding::warning(CHECK, what, "see to these first, then look again"));
+    }
+    findings
+}
+
+fn examine_vessel(
+    fleet: &FleetView,
+    vessel: &VesselDefinition,
+    allowed: &[String],
+    sandbox: &Sandbox,
+) -> Vec<Finding> {
+    let environment = [("PATH".to_owned(), search_path(vessel).to_owned())];
+    let candidate = Candidate {
+        program: &vessel.program,
+        working_directory: vessel.working_directory.as_deref(),
+        user: fleet.current.definition.user.as_deref(),
+        environment: &environment,
+    };
+    preflight(&candidate, allowed, sandbox)
+}
+
+/// The name of a vessel, or of another part of a fleet, with its fleet and project.
+pub(super) fn part_of(fleet: &FleetView, part: &str) -> String {
+    let (project, name) = (&fleet.project_name, &fleet.fleet.name);
+    match project == DEFAULT_PROJECT {
+        true => format!("{name}, {part}"),
+        false => format!("{project}/{name}, {part}"),
+    }
+}
