@@ -1,4 +1,4 @@
-//! Limits that the system sets: open files, and processes with their threads.
+//! The system's limits of open files and of processes, which include threads.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,14 +11,14 @@ use crate::os::descriptor_budget::{self, Concurrency};
 
 const FILES: &str = "open-files";
 const PROCESSES: &str = "processes";
-/// Processes and threads of one vessel, for a guess: a shell, and what it starts.
+/// An estimate of the processes and threads of one vessel: a shell and its children.
 const PER_VESSEL: usize = 4;
-/// Threads besides workers, connections and links.
+/// Threads besides those of workers, connections and handlers.
 const BASE: usize = 32;
 
-/// Whether there is enough of them for what was `wanted`.
+/// Whether the limits suffice for `wanted`.
 pub(super) fn examine(wanted: Concurrency) -> Vec<Finding> {
-    // Root is not held to this one (setrlimit(2)).
+    // The kernel does not apply RLIMIT_NPROC to root (setrlimit(2)).
     let is_root = rustix::process::geteuid().is_root();
     let of_user = (!is_root).then(|| getrlimit(Resource::Nproc).current).flatten();
     let of_group = group_limit(&control_groups::own(), |it| fs::read_to_string(it).ok());
@@ -63,7 +63,7 @@ fn of_processes(limit: Option<(u64, &str)>, wanted: Concurrency) -> Finding {
     }
 }
 
-/// The least that a control group of this process, or one above it, allows.
+/// The lowest limit of this process's control groups and of the groups above them.
 fn group_limit(cgroup: &str, read: impl Fn(&Path) -> Option<String>) -> Option<u64> {
     let groups = control_groups::parse(cgroup).filter_map(|(controllers, path)| {
         let path = path.trim_start_matches('/');
@@ -91,7 +91,7 @@ mod tests {
         Concurrency { workers: 8, connections: 1024, hook_links: 64, admin_links: 72 };
 
     #[test]
-    fn limits_are_compared_with_what_is_wanted() {
+    fn limits_below_the_need_are_warnings() {
         assert_eq!(of_files(ASKED.needed(), ASKED).level, Level::Ok);
         let short = of_files(1024, ASKED);
         assert_eq!(short.level, Level::Warning);
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn the_narrowest_group_counts() {
+    fn the_lowest_limit_of_all_groups_counts() {
         let read = |path: &Path| match path.to_str().unwrap() {
             "/sys/fs/cgroup/a.slice/b.service/pids.max" => Some("max\n".to_owned()),
             "/sys/fs/cgroup/a.slice/pids.max" => Some("700\n".to_owned()),

@@ -1,4 +1,4 @@
-//! What reading the whole database has shown.
+//! The result of a check of the whole database.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use crate::store::{DirectoryError, VerifyReport};
 const CHECK: &str = "database";
 const RESTORE: &str = "restore a backup; the rest can be read and served meanwhile";
 
-/// What to make of it.
+/// The findings of a check that read the database to its end, or was cut short.
 pub(super) fn judge(verified: &VerifyReport) -> Vec<Finding> {
     let VerifyReport { read, runs, damages, damage, orphans, is_cut_short } = verified;
     let mut findings: Vec<Finding> =
@@ -35,14 +35,14 @@ pub(super) fn judge(verified: &VerifyReport) -> Vec<Finding> {
     findings
 }
 
-/// It cannot be read to its end.
+/// The finding when the database cannot be read to its end.
 pub(super) fn unreadable(error: &str) -> Finding {
     let what = format!("it cannot be read to its end: {error}");
     let remedy = "look at the disk (dmesg, smartctl), then restore a backup";
     Finding::problem(CHECK, what, remedy)
 }
 
-/// It is not opened, and stays as it is.
+/// The finding when the database was not opened.
 pub(super) fn not_opened(error: &DirectoryError) -> Finding {
     match error {
         DirectoryError::InUse { path, holder } => {
@@ -72,7 +72,7 @@ pub(super) fn not_opened(error: &DirectoryError) -> Finding {
     }
 }
 
-/// Only its owner may open it.
+/// The finding when another user owns the database, whose files a check may not make.
 pub(super) fn not_ours(data_dir: &Path, owner: &str) -> Finding {
     let what =
         format!("not read: {} belongs to {owner}, as must what a look leaves", data_dir.display());
@@ -87,7 +87,7 @@ mod tests {
     use crate::model::finding::Level;
 
     #[test]
-    fn damage_is_a_problem_and_what_is_lost_in_space_is_not() {
+    fn damage_is_a_problem_and_lost_space_a_warning() {
         let levels = |verified: VerifyReport| -> Vec<Level> {
             judge(&verified).into_iter().map(|finding| finding.level).collect()
         };

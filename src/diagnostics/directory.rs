@@ -1,4 +1,4 @@
-//! The data directory: whose it is, what it is on, how much room there is and how fast that syncs.
+//! The data directory: its owner, its file system, its free space, and the speed of a sync.
 
 use std::fs;
 use std::io::{self, Write};
@@ -13,27 +13,27 @@ use crate::config::Settings;
 use crate::model::finding::Finding;
 use crate::runner::user;
 
-/// Writes that are synced to tell how fast the disk is; the middle one counts.
+/// Writes that are synced to measure the disk. The median counts.
 const SYNC_SAMPLES: usize = 9;
 
-/// A sync of the disk that takes longer holds up every accept that waits for it.
+/// A slower sync delays every accept noticeably.
 const SYNC_SLOW: Duration = Duration::from_millis(50);
 
 const ACCESS: &str = "data-dir";
 const FILE_SYSTEM: &str = "file-system";
 const SPACE: &str = "space";
 const SYNC: &str = "sync";
-/// In memory, gone with the next boot.
+/// File systems in memory, which a boot empties.
 const VOLATILE: [&str; 2] = ["tmpfs", "ramfs"];
-/// Of other machines, or of other systems: what they promise of locks and syncs varies.
+/// File systems of other machines or systems, whose locks and syncs vary.
 const FOREIGN: [&str; 14] = [
     "nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "ceph", "afs", "virtiofs", "vboxsf", "fuseblk",
     "exfat", "vfat", "prl_fs",
 ];
-/// Options that let a disk reorder what was synced.
+/// Options that let a disk reorder synced writes.
 const WITHOUT_BARRIERS: [&str; 2] = ["nobarrier", "barrier=0"];
 
-/// All of it, for the directories of `settings`.
+/// The checks of the directories in `settings`.
 pub(super) fn examine(settings: &Settings, mounts: &Mounts) -> Vec<Finding> {
     let data_dir = &settings.data_dir;
     let found = match fs::metadata(data_dir) {
@@ -60,7 +60,7 @@ pub(super) fn examine(settings: &Settings, mounts: &Mounts) -> Vec<Finding> {
 
 const LOOK_AT_DISK: &str = "look at the disk: dmesg, smartctl";
 
-/// The name of the owner of `path`, when that is somebody else.
+/// The name of the owner of `path`, when that is another user.
 pub(super) fn other_owner(path: &Path) -> Option<String> {
     let owner = fs::metadata(path).ok()?.uid();
     (owner != rustix::process::geteuid().as_raw()).then(|| name_of(owner))
@@ -70,7 +70,7 @@ fn name_of(uid: u32) -> String {
     user::name_of(uid).unwrap_or_else(|| uid.to_string())
 }
 
-/// `owner`: the directory's, and who asks.
+/// `owner`: the user ids of the directory and of this process.
 fn access(path: &Path, mode: u32, owner: (u32, u32), is_passable: bool) -> Finding {
     let shown = path.display();
     let (theirs, ours) = owner;
@@ -128,7 +128,7 @@ fn space(stat: &StatVfs, floor: u64, stored: u64) -> Finding {
     let free = stat.f_bavail.saturating_mul(stat.f_frsize);
     let (shown, least, stored) = (rounded(free), rounded(floor), rounded(stored));
     let remedy = "make room; or lower `min_free_bytes`, though a full disk ends the server";
-    // Some file systems do not say how large they are, others not how many files they take.
+    // Some file systems report neither their size nor their number of files.
     if stat.f_blocks > 0 && free < floor {
         let what = format!("{shown} free, and below {least} (`min_free_bytes`) senders get 503");
         return Finding::problem(SPACE, what, remedy);
@@ -148,7 +148,7 @@ fn space(stat: &StatVfs, floor: u64, stored: u64) -> Finding {
     Finding::ok(SPACE, format!("{shown} free, {stored} taken by the database"))
 }
 
-/// Bytes on the disk of what is in the database's directory.
+/// Bytes that the database's directory takes on the disk.
 fn stored_bytes(data_dir: &Path) -> u64 {
     const BLOCK_BYTES: u64 = 512;
     let entries = fs::read_dir(data_dir.join("db")).into_iter().flatten().flatten();
@@ -156,7 +156,7 @@ fn stored_bytes(data_dir: &Path) -> u64 {
     blocks.sum::<u64>() * BLOCK_BYTES
 }
 
-/// How long it takes to write a little and have it on the disk, a few times.
+/// The durations of a few small synced writes.
 fn samples(directory: &Path) -> io::Result<Vec<Duration>> {
     let mut file = tempfile::tempfile_in(directory)?;
     let times = (0..SYNC_SAMPLES).map(|_| {
@@ -184,13 +184,13 @@ fn sync(samples: io::Result<Vec<Duration>>) -> Finding {
         format!("{} (the slowest of {}: {})", millis(median), samples.len(), millis(slowest));
     if median > SYNC_SLOW {
         let what = format!("{what}: every accept waits for one");
-        let remedy = "use a faster disk, or find out who else keeps this one busy (iostat -x 1)";
+        let remedy = "use a faster disk, or find out what else keeps this one busy (iostat -x 1)";
         return Finding::warning(SYNC, what, remedy);
     }
     Finding::ok(SYNC, what)
 }
 
-/// For people, to a digit.
+/// A size with one decimal, for people.
 pub(super) fn rounded(bytes: u64) -> String {
     const UNITS: [(&str, u64); 4] =
         [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
@@ -208,7 +208,7 @@ mod tests {
     use crate::model::finding::Level;
 
     #[test]
-    fn only_the_servers_user_may_look_inside() {
+    fn directories_that_other_users_may_read_are_problems() {
         let level =
             |mode, owner, is_passable| access(Path::new("/x"), mode, owner, is_passable).level;
         assert_eq!(level(0o700, (7, 7), false), Level::Ok);
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn file_systems_are_told_apart() {
+    fn volatile_and_foreign_file_systems_are_found() {
         let level = |kind: &str, options: &str| {
             let mount = Mount {
                 root: PathBuf::from("/"),
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn room_is_judged_by_the_floor() {
+    fn free_space_is_compared_with_min_free_bytes() {
         let level = |free_blocks, f_favail| {
             let stat = StatVfs {
                 f_bsize: 4096,
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn the_middle_sample_counts() {
+    fn the_median_of_the_syncs_counts() {
         let of = |millis: [u64; 3]| sync(Ok(millis.map(Duration::from_millis).to_vec()));
         assert_eq!(of([1, 900, 2]).level, Level::Ok);
         assert_eq!(of([60, 1, 70]).level, Level::Warning);

@@ -1,4 +1,4 @@
-//! Who can reach the listeners, over what, and whose word about clients counts.
+//! The reach of the listeners, their encryption, and trust in proxies.
 
 use std::fs;
 use std::net::{IpAddr, SocketAddr, TcpListener};
@@ -18,7 +18,7 @@ const SENDERS: &str = "senders";
 const PROXIES: &str = "proxies";
 const TLS: &str = "tls";
 
-/// All of it.
+/// The checks of a running server.
 pub(super) fn examine(facts: &Facts, is_container: bool) -> Vec<Finding> {
     let settings = &facts.settings;
     let has_tls = settings.tls.is_some();
@@ -36,7 +36,7 @@ pub(super) fn examine(facts: &Facts, is_container: bool) -> Vec<Finding> {
     findings
 }
 
-/// Whether a server could listen where `settings` say.
+/// Whether a server could listen on the addresses in `settings`.
 pub(super) fn free_addresses(settings: &Settings) -> Vec<Finding> {
     let addresses = [
         (HOOKS, "hooks_listen", settings.hooks_listen),
@@ -58,12 +58,12 @@ fn admin(address: SocketAddr, is_container: bool) -> Finding {
         return Finding::ok(ADMIN, format!("{address}, for this machine alone"));
     }
     let what = format!(
-        "{address} is open to the network without TLS: whoever listens in there has the token, and \
+        "{address} is open to the network without TLS: an eavesdropper there gets the token, and \
          with it everything that the server may do"
     );
     let remedy = "set `admin_listen` to 127.0.0.1:9001 and come by `ssh -L 9001:127.0.0.1:9001 HOST`, \
                   or put a proxy with TLS in front of that";
-    // Within a container, who can reach it is decided outside.
+    // The host of a container decides about the reach.
     if is_container && ip.is_unspecified() || Reach::of_address(ip) == Reach::Network {
         return Finding::warning(ADMIN, what, remedy);
     }
@@ -97,7 +97,7 @@ fn senders(address: SocketAddr, has_tls: bool, public: Option<&HttpUrl>) -> Find
 
 fn in_clear(base: &str) -> Finding {
     let what = format!(
-        "{base} is not encrypted: its URLs are secrets, and whoever listens in on the way has them"
+        "{base} is not encrypted: its URLs are secrets, and an eavesdropper on the way gets them"
     );
     Finding::warning(
         SENDERS,
@@ -106,7 +106,7 @@ fn in_clear(base: &str) -> Finding {
     )
 }
 
-/// `is_behind_one`: TLS is somebody else's, so there must be a proxy.
+/// `is_behind_one`: senders use TLS and the listener does not, so that there must be a proxy.
 fn proxies(trusted: &Networks, seen: &Forwarding, is_behind_one: bool) -> Finding {
     let believe = |address: IpAddr| format!("trusted_proxies = [\"{address}\"]");
     if trusted.has_everybody() {
@@ -119,7 +119,7 @@ fn proxies(trusted: &Networks, seen: &Forwarding, is_behind_one: bool) -> Findin
              lists, rate limits and the log all its requests come from {address}"
         );
         let remedy = format!(
-            "if that is your proxy: {}; if not, somebody tries what does not work",
+            "if that is your proxy: {}; if not, a sender claims a false address, without effect",
             believe(address)
         );
         return Finding::warning(PROXIES, what, remedy);
@@ -147,7 +147,7 @@ fn proxies(trusted: &Networks, seen: &Forwarding, is_behind_one: bool) -> Findin
     }
 }
 
-/// The private key of the certificate: who else may read it.
+/// Whether other users may read the private key of the certificate.
 fn key(path: &Path) -> Option<Finding> {
     let shown = path.display();
     match fs::metadata(path) {

@@ -1,15 +1,15 @@
-//! Why a socket cannot be bound: each errno of bind(2) has a cause and a remedy of its own.
+//! Advice for each errno of bind(2).
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
 use rustix::io::Errno;
 
-/// The first port that needs no privilege, where the kernel does not say (ip(7),
+/// The first port without privilege, where the kernel does not tell (ip(7),
 /// ip_unprivileged_port_start).
 const UNPRIVILEGED_PORT_MIN: u16 = 1024;
 
-/// What to do after binding `address`, the value of `setting`, has failed with `error`.
+/// The remedy when `address`, the value of `setting`, could not be bound.
 pub fn bind_advice(error: &io::Error, address: SocketAddr, setting: &str) -> String {
     let (ip, port) = (address.ip(), address.port());
     match Errno::from_io_error(error) {
@@ -51,7 +51,7 @@ pub fn bind_advice(error: &io::Error, address: SocketAddr, setting: &str) -> Str
     }
 }
 
-/// The address of the same kind as `ip` that stands for all of a machine.
+/// The unspecified address of the kind of `ip`.
 fn all_addresses(ip: IpAddr) -> &'static str {
     if ip.is_ipv6() { "[::]" } else { "0.0.0.0" }
 }

@@ -1,7 +1,7 @@
-//! Examines a server and the machine it is on, and says what to do about what it finds. Each matter
-//! has a module that looks (thin) and judges (pure, from what was seen). Most of it is done in the
-//! server's process: what it may read, execute and reach is the question, not what whoever asks may.
-//! Changes nothing but for a temporary file to sync.
+//! `boathook doctor`: examines a server and its machine, and gives a remedy with each finding. A
+//! module for each check reads facts (thin) and judges them (pure). Most checks run in the server's
+//! process, since its permissions and its sandbox count, not those of the caller. They change
+//! nothing, but for a temporary file to sync.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -38,7 +38,7 @@ use mounts::Mounts;
 use preflight::{Candidate, preflight};
 use sandbox::Sandbox;
 
-/// What a server knows of itself that its engine does not.
+/// Facts about a server that its engine does not know.
 #[derive(Clone, Debug)]
 pub struct Facts {
     pub settings: Arc<Settings>,
@@ -47,7 +47,7 @@ pub struct Facts {
     pub forwarding: Arc<Forwarding>,
 }
 
-/// Everything but the content of the database, as the server sees it.
+/// All checks of a running server, except that of the database's content.
 pub fn examine(engine: &Engine, facts: &Facts) -> Vec<Finding> {
     let sandbox = Sandbox::of_process();
     let settings = &facts.settings;
@@ -73,8 +73,8 @@ pub fn examine(engine: &Engine, facts: &Facts) -> Vec<Finding> {
     findings
 }
 
-/// The content of the database, all of it, which may take a while: `go_on` hears of the progress,
-/// and false ends it.
+/// The whole content of the database, which takes a while. `go_on` gets the progress; it returns
+/// false to end the check.
 pub fn examine_database(
     engine: &Engine,
     go_on: impl FnMut(VerifyProgress) -> bool,
@@ -85,7 +85,7 @@ pub fn examine_database(
     }
 }
 
-/// What can be told without a server: the directory and where it would listen.
+/// The checks that need no server.
 pub fn examine_without_server(settings: &Settings) -> Vec<Finding> {
     let mut findings = directory::examine(settings, &Mounts::of_process());
     findings.push(clock::examine(
@@ -99,13 +99,13 @@ pub fn examine_without_server(settings: &Settings) -> Vec<Finding> {
     findings
 }
 
-/// The content of a database that no server has open; see [`examine_database`].
+/// [`examine_database`] for a database that no server has open.
 pub fn examine_database_in(
     data_dir: &Path,
     mut go_on: impl FnMut(VerifyProgress) -> bool,
 ) -> Vec<Finding> {
     if let Some(owner) = directory::other_owner(data_dir) {
-        // What sled leaves would be ours, and the server could not read it.
+        // sled would leave files that the server could not read.
         return vec![database::not_ours(data_dir, &owner)];
     }
     let output_dir = data_dir.join(OUTPUT_DIRECTORY);
@@ -118,14 +118,14 @@ pub fn examine_database_in(
     }
 }
 
-/// Where what the other findings advise to set is written.
+/// The file for the settings that other findings name.
 fn settings_file(settings: &Settings) -> Finding {
     let file = settings.file.display();
     let there = if settings.file.exists() { "" } else { ", which is not there yet" };
     Finding::ok("settings", format!("read from the environment and {file}{there}"))
 }
 
-/// Variables of the environment that begin like a setting and are none.
+/// Environment variables with the prefix of settings that are no settings.
 fn variables(unknown: Vec<UnknownVariable>) -> impl Iterator<Item = Finding> {
     unknown.into_iter().map(|variable| {
         let what = format!("the variable {} is no setting and changes nothing", variable.name);
@@ -133,7 +133,7 @@ fn variables(unknown: Vec<UnknownVariable>) -> impl Iterator<Item = Finding> {
     })
 }
 
-/// Who the server is, since its vessels are the same.
+/// The user of the server, and so of its vessels.
 fn identity(settings: &Settings) -> Finding {
     const CHECK: &str = "user";
     let name = user::own_name();
@@ -148,14 +148,15 @@ fn identity(settings: &Settings) -> Finding {
     Finding::ok(CHECK, format!("vessels run as {name}{others}"))
 }
 
-/// What holds for whatever the server starts, whether a fleet needs it now or not.
+/// The limits of the sandbox for every vessel.
 fn walls(sandbox: &Sandbox) -> Option<Finding> {
     const CHECK: &str = "sandbox";
     let walls = sandbox.walls();
     (!walls.is_empty()).then(|| Finding::ok(CHECK, walls.join("; ")))
 }
 
-/// Whether notifications can be sent, as far as the operator's part goes.
+/// Whether the settings allow the notifications of fleets, and whether the allowed commands could
+/// start.
 fn notifications(fleets: &[FleetView], settings: &Settings, sandbox: &Sandbox) -> Vec<Finding> {
     const CHECK: &str = "notifications";
     let refused = fleets.iter().flat_map(|fleet| {

@@ -1,17 +1,17 @@
-//! The file systems that this process sees, and how: /proc/self/mountinfo (proc_pid_mountinfo(5)).
+//! The mounts of this process, from /proc/self/mountinfo (proc_pid_mountinfo(5)).
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-/// Every mount, in the order in which they were made.
+/// All mounts, in the order in which they were made.
 #[derive(Clone, Debug, Default)]
 pub struct Mounts(Vec<Mount>);
 
-/// One of them.
+/// A mount.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mount {
-    /// Which directory of the file system is seen here.
+    /// The directory of the file system that is mounted.
     pub root: PathBuf,
     pub point: PathBuf,
     /// `ext4`, `tmpfs`, `nfs4`, `fuse.sshfs`, ...
@@ -21,7 +21,7 @@ pub struct Mount {
 }
 
 impl Mounts {
-    /// Those of this process; none when the system does not tell.
+    /// The mounts of this process; none when they cannot be read.
     pub fn of_process() -> Self {
         Self::parse(&std::fs::read("/proc/self/mountinfo").unwrap_or_default())
     }
@@ -30,7 +30,7 @@ impl Mounts {
         Self(text.split(|byte| *byte == b'\n').filter_map(Mount::parse).collect())
     }
 
-    /// The mount that `path`, which is absolute, is on, whether it exists or not.
+    /// The mount of `path`, which is absolute and need not exist.
     pub fn of(&self, path: &Path) -> Option<&Mount> {
         let real = path.ancestors().find_map(|known| {
             let rest = path.strip_prefix(known).ok()?;
@@ -38,7 +38,7 @@ impl Mounts {
         });
         let path = real.as_deref().unwrap_or(path);
         let above = self.0.iter().filter(|mount| path.starts_with(&mount.point));
-        // Of those at one point, the last hides the others.
+        // The last mount at a point hides the others.
         above.max_by_key(|mount| mount.point.components().count())
     }
 }
@@ -59,18 +59,17 @@ impl Mount {
         })
     }
 
-    /// Whether one of its options is `option`.
+    /// Whether its options contain `option`.
     pub fn has(&self, option: &str) -> bool {
         self.options.split(',').any(|given| given == option)
     }
 
-    /// Whether nothing on it can be changed.
     pub fn is_read_only(&self) -> bool {
         self.has("ro")
     }
 }
 
-/// A path without its octal escapes: blanks and backslashes have them.
+/// A path with its octal escapes (blanks, backslashes) decoded.
 fn unescaped(field: &[u8]) -> PathBuf {
     let mut path = Vec::with_capacity(field.len());
     let mut rest = field;
@@ -117,7 +116,7 @@ garbage
     }
 
     #[test]
-    fn this_process_has_a_root() {
+    fn the_mounts_of_this_process_have_a_root() {
         assert_eq!(Mounts::of_process().of(Path::new("/")).unwrap().point, Path::new("/"));
     }
 }

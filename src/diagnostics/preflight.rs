@@ -129,7 +129,8 @@ impl Preflight<'_> {
         })
     }
 
-    /// The first fault of `program`, of its interpreter, or of the program that its first line names.
+    /// The first fault of `program`, of its interpreter, or of the program that its first line
+    /// names.
     fn program(&self, program: &Program) -> Option<Finding> {
         // Stands for a run's work directory.
         let unknown = Path::new("/nonexistent");

@@ -1,5 +1,5 @@
-//! What the server's surroundings forbid to vessels, which are its children, and how to allow it: by
-//! lines of a drop-in where systemd runs the server (systemd.exec(5)).
+//! What the server's surroundings forbid to vessels, which are its children, and how to allow it:
+//! by lines of a drop-in where systemd runs the server (systemd.exec(5)).
 
 use std::path::Path;
 use std::process::{Command, Stdio};

@@ -1,4 +1,4 @@
-//! Time zones: whether this machine knows those of the projects.
+//! Whether this machine knows the time zones of the projects.
 
 use crate::model::finding::Finding;
 use crate::model::fleet::Project;
@@ -6,7 +6,7 @@ use crate::model::time_zone::{has_database, is_known};
 
 const CHECK: &str = "time zones";
 
-/// `projects` are none where no server can be asked.
+/// `projects` is empty without a server.
 pub(super) fn examine(projects: &[Project]) -> Vec<Finding> {
     judge(projects, has_database(), is_known)
 }

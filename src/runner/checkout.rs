@@ -1,6 +1,6 @@
-//! Puts a git repository into the work directory before the vessel's program starts, by git itself.
-//! Decides which commands do that; they run as the vessel does, in its environment and under its
-//! bounds, and their output is the beginning of its log.
+//! Clones a git repository into the work directory before the vessel's program starts. The git
+//! commands run as the vessel does, in its environment and within its bounds, and their output
+//! begins its log.
 
 use std::io::Read;
 use std::path::Path;
@@ -15,16 +15,15 @@ use super::{HowEnded, Launch, Payload};
 use crate::model::fleet::Program;
 use crate::model::source::{Code, GitSource, Language, Origin};
 
-/// Files of Git LFS that are looked at after a checkout, to tell whether they have their content: a
-/// repository that lacks one lacks them all.
+/// Files of Git LFS that are checked for their content after a checkout. A repository that lacks
+/// one lacks all.
 const LFS_FILES_EXAMINED_MAX: usize = 1000;
 
-/// Variables by which git would work on another repository than the one it is told.
+/// Variables that direct git to another repository.
 const ELSEWHERE: [&str; 5] =
     ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY"];
 
-/// Variables that keep git from asking anybody for anything, and to the protocols that a fleet
-/// file can name (git(1)).
+/// Variables that keep git from prompts, and from protocols that a fleet file cannot name (git(1)).
 const FORCED: [(&str, &str); 4] = [
     ("GIT_TERMINAL_PROMPT", "0"),
     ("GIT_ASKPASS", "/bin/false"),
@@ -36,16 +35,16 @@ const FORCED: [(&str, &str); 4] = [
 /// maintenance`, in versions before 2.29 `git gc`.
 const NO_MAINTENANCE: [&str; 4] = ["-c", "maintenance.auto=false", "-c", "gc.auto=0"];
 
-/// Bytes at the beginning of a script that show its line ends.
+/// Bytes of a script that are checked for line ends.
 const SCRIPT_START_BYTES: usize = 4096;
-/// What a file of Git LFS begins with as long as its content has not been fetched.
+/// The beginning of a file of Git LFS whose content has not been fetched.
 const LFS_POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
 
-/// Runs one program to its end, and has it write into an output.
+/// Runs one program, which writes to the output.
 pub(super) type Run<'r> =
     &'r mut dyn FnMut(&Launch<'_>, &LiveOutput) -> Result<HowEnded, StartError>;
 
-/// A repository that is to be put into a work directory.
+/// A clone of a repository into a work directory.
 pub(super) struct Checkout<'a> {
     code: &'a Code,
     source: &'a GitSource,
@@ -56,7 +55,7 @@ pub(super) struct Checkout<'a> {
 }
 
 impl<'a> Checkout<'a> {
-    /// What the vessel's program needs in `work`; `None` when it is not from a repository.
+    /// The clone that the vessel's program needs in `work`; `None` without a repository.
     pub fn of(launch: &'a Launch<'a>, work: &'a Path, log: &'a LiveOutput) -> Option<Self> {
         let Program::Code(code) = launch.program else { return None };
         match &code.origin {
@@ -65,12 +64,11 @@ impl<'a> Checkout<'a> {
         }
     }
 
-    /// Fetches the repository anew, whatever an earlier attempt has left of it. Not by `git clone`,
-    /// which takes neither a commit nor a directory that is not empty. Returns how the vessel ended
-    /// if it was ended meanwhile.
+    /// Fetches the repository anew. `git clone` accepts neither a commit nor a directory that is
+    /// not empty. Returns the end of the vessel if it was stopped or cut off meanwhile.
     ///
     /// # Errors
-    /// Why there is no repository to start with.
+    /// Why the clone failed.
     pub fn run(&self, run: Run<'_>) -> Result<Option<HowEnded>, StartError> {
         self.clear()?;
         let directory = self.directory();
@@ -79,7 +77,7 @@ impl<'a> Checkout<'a> {
             ["-c", "init.defaultBranch=main", "init", "--quiet", "--template=", "--", directory];
         let remote = ["-C", directory, "remote", "add", "--", "origin", &url];
         for arguments in [init.as_slice(), &remote] {
-            if let Some(ended) = self.must(arguments, run)? {
+            if let Some(ended) = self.run_logged(arguments, run)? {
                 return Ok(Some(ended));
             }
         }
@@ -90,62 +88,50 @@ impl<'a> Checkout<'a> {
         let checkout = ["checkout", "--force", "--detach", "FETCH_HEAD"];
         let checkout =
             [["-C", directory, "-c", quiet].as_slice(), &["-c", whole], &checkout].concat();
-        if let Some(ended) = self.must(&checkout, run)? {
+        if let Some(ended) = self.run_logged(&checkout, run)? {
             return Ok(Some(ended));
         }
         self.note_crlf();
         self.note_lfs_pointers(run)
     }
 
-    /// Where the repository goes, relative to the work directory.
+    /// The directory of the repository, relative to the work directory.
     fn directory(&self) -> &str {
         self.source.directory().unwrap_or(".")
     }
 
-    /// Removes what the place holds of a repository. In the work directory itself that is git's
-    /// own directory: the rest belongs to other vessels as well.
+    /// Removes an earlier clone. In the work directory itself only `.git`: other vessels share the
+    /// rest.
     fn clear(&self) -> Result<(), StartError> {
         let path = self.work.join(self.source.directory().unwrap_or(".git"));
         remove_tree(&path)
             .map_err(|error| StartError::of(&error, format!("clear {}: {error}", path.display())))
     }
 
-    /// Fetches the checkout point: the branch of that name before the tag, as `git clone --branch`
-    /// does. Asked for a bare name, `git fetch` would take the tag.
+    /// Fetches the checkout point: a branch before a tag of that name, as `git clone --branch`
+    /// does. For a bare name `git fetch` would prefer the tag.
     fn fetch(&self, run: Run<'_>) -> Result<Option<HowEnded>, StartError> {
         let point = self.source.checkout_point.as_deref();
         if let Some(name) = point.filter(|point| can_be_branch(point)) {
             let (ended, said) =
-                self.aside(&self.fetch_arguments(&format!("refs/heads/{name}")), run)?;
+                self.run_unlogged(&self.fetch_arguments(&format!("refs/heads/{name}")), run)?;
             let is_missing = matches!(ended, HowEnded::Exited(1..)) && says_no_such_ref(&said);
             if !is_missing {
                 self.log.append(&said);
                 return self.expect_success(ended);
             }
         }
-        self.must(&self.fetch_arguments(point.unwrap_or("HEAD")), run)
+        self.run_logged(&self.fetch_arguments(point.unwrap_or("HEAD")), run)
     }
 
-    /// Without the maintenance that git would begin afterwards, and leave running in the background.
-    fn fetch_arguments<'p>(&'p self, point: &'p str) -> [&'p str; 12] {
-        [
-            "-C",
-            self.directory(),
-            "-c",
-            "maintenance.auto=false",
-            "-c",
-            "gc.auto=0",
-            "fetch",
-            "--quiet",
-            "--no-recurse-submodules",
-            "--",
-            "origin",
-            point,
-        ]
+    fn fetch_arguments<'p>(&'p self, point: &'p str) -> [&'p str; 8] {
+        let directory = self.directory();
+        ["-C", directory, "fetch", "--quiet", "--no-recurse-submodules", "--", "origin", point]
     }
 
-    /// Runs git, which must succeed. How the vessel ended if it was ended meanwhile.
-    fn must(&self, arguments: &[&str], run: Run<'_>) -> Result<Option<HowEnded>, StartError> {
+    /// Runs git, which must succeed. Returns the end of the vessel if it was stopped or cut off
+    /// meanwhile.
+    fn run_logged(&self, arguments: &[&str], run: Run<'_>) -> Result<Option<HowEnded>, StartError> {
         let ended = self.git(arguments, &[], self.log, run)?;
         self.expect_success(ended)
     }
@@ -171,9 +157,12 @@ impl<'a> Checkout<'a> {
         Err(format!("{reason}{advice}").into())
     }
 
-    /// Runs git with what it says kept out of the log, and in English: how it ended, and what it
-    /// said.
-    fn aside(&self, arguments: &[&str], run: Run<'_>) -> Result<(HowEnded, Vec<u8>), StartError> {
+    /// Runs git outside of the log and in English. Returns its end and its output.
+    fn run_unlogged(
+        &self,
+        arguments: &[&str],
+        run: Run<'_>,
+    ) -> Result<(HowEnded, Vec<u8>), StartError> {
         let output = LiveOutput::default();
         let ended = self.git(arguments, &[("LC_ALL", "C")], &output, run)?;
         match output.capture().kept {
@@ -201,7 +190,7 @@ impl<'a> Checkout<'a> {
         run(&launch, output)
     }
 
-    /// Says so in the log if a shell is about to read a script with line ends that it does not know.
+    /// Notes in the log that a shell is about to read a script with CRLF line ends.
     fn note_crlf(&self) {
         let file = &self.code.file_to_run;
         let is_shell = self.code.language == Language::Bash;
@@ -213,14 +202,14 @@ impl<'a> Checkout<'a> {
         }
     }
 
-    /// Says so in the log if files of the checkout are pointers of Git LFS instead of content. Returns
-    /// how the vessel ended if it was ended meanwhile.
+    /// Notes in the log that files of the checkout are pointers of Git LFS. Returns the end of the
+    /// vessel if it was stopped or cut off meanwhile.
     fn note_lfs_pointers(&self, run: Run<'_>) -> Result<Option<HowEnded>, StartError> {
         let directory = self.directory();
         let list = ["-C", directory, "ls-files", "-z", "--", ":(attr:filter=lfs)"];
-        let listed = match self.aside(&list, run)? {
+        let listed = match self.run_unlogged(&list, run)? {
             (HowEnded::Exited(0), listed) => listed,
-            // A git that is too old to be asked.
+            // This git is too old for the query.
             (HowEnded::Exited(_), _) => return Ok(None),
             (ended, _) => return Ok(Some(ended)),
         };
@@ -246,13 +235,13 @@ impl<'a> Checkout<'a> {
     }
 }
 
-/// Whether a branch can have this name: not what names a commit or a ref of any kind.
+/// Whether `point` can be the name of a branch: no commit id and no full ref.
 fn can_be_branch(point: &str) -> bool {
     let is_id = matches!(point.len(), 40 | 64) && point.bytes().all(|it| it.is_ascii_hexdigit());
     !is_id && point != "HEAD" && !point.starts_with("refs/")
 }
 
-/// Whether git says that there is no ref of the name that it was asked for.
+/// Whether git's output says that the requested ref does not exist.
 fn says_no_such_ref(said: &[u8]) -> bool {
     String::from_utf8_lossy(said).to_ascii_lowercase().contains("couldn't find remote ref")
 }
@@ -267,22 +256,22 @@ impl Start {
     }
 }
 
-/// The first `bytes_max` bytes of the regular file at `path`, none where there is no such file. No
-/// link is followed, and nothing waits for a writer.
+/// The first `bytes_max` bytes of the regular file at `path`; none without such a file. Follows no
+/// link and waits for no writer.
 fn start_of(path: &Path, bytes_max: usize) -> Start {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let mut start = Vec::new();
     if let Ok(file) = rustix::fs::openat(CWD, path, flags, Mode::empty())
         && rustix::fs::fstat(&file).is_ok_and(|it| FileType::from_raw_mode(it.st_mode).is_file())
     {
-        // What cannot be read is as good as absent: it is only remarked upon.
+        // A file that cannot be read counts as missing: the result is only a note in the log.
         let _ = std::fs::File::from(file).take(bytes_max as u64).read_to_end(&mut start);
     }
     Start(start)
 }
 
-/// What git gets of the vessel's environment: credentials and proxies that the fleet has set, and
-/// the marks by which leftovers of a crash are found. `more` goes before all of it.
+/// The environment of git: that of the vessel (with credentials, proxies and the marks that
+/// identify leftovers of a crash), then the forced variables, then `more`. Later variables win.
 fn environment(vessel: &[(String, String)], more: &[(&str, &str)]) -> Vec<(String, String)> {
     let chooses_ssh =
         vessel.iter().any(|(name, _)| matches!(name.as_str(), "GIT_SSH_COMMAND" | "GIT_SSH"));
@@ -296,7 +285,7 @@ fn environment(vessel: &[(String, String)], more: &[(&str, &str)]) -> Vec<(Strin
         .collect()
 }
 
-/// Git gets nothing to read.
+/// The empty input of git.
 struct NoPayload;
 
 impl Payload for NoPayload {

@@ -1,4 +1,4 @@
-//! A vessel's standard input: the body, written as fast as the vessel reads it and never faster.
+//! A vessel's standard input: the body, written as fast as the vessel reads it.
 
 use std::io::{self, PipeReader, PipeWriter, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -6,15 +6,15 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-/// Bytes that are read from or written to a vessel at a time: what a pipe holds (pipe(7)).
+/// Bytes of one read from or write to a vessel: the capacity of a pipe (pipe(7)).
 pub(super) const PIPE_BUFFER_BYTES: usize = 64 * 1024;
 
 /// A body on its way into a vessel.
 pub(super) struct Feed<'a> {
-    /// `None` when the body has ended or nobody reads it any more.
+    /// `None` when the body has ended or the vessel has closed its input.
     pipe: Option<OwnedFd>,
     body: Box<dyn Read + Send + 'a>,
-    /// Bytes that `body` has still to give.
+    /// Bytes that are left in `body`.
     bytes_left: u64,
     buffer: Vec<u8>,
     written: usize,
@@ -22,8 +22,8 @@ pub(super) struct Feed<'a> {
 }
 
 impl<'a> Feed<'a> {
-    /// A pipe for `body` of `bytes` bytes: the end for the vessel, and what feeds the other.
-    /// `buffer` holds the first bytes of the body when they were read before.
+    /// A pipe for `body` of `bytes` bytes: the vessel's end, and the feed of the other end.
+    /// `buffer` holds the first bytes of the body if they were read before.
     pub fn new(
         body: Box<dyn Read + Send + 'a>,
         bytes: u64,
@@ -31,7 +31,7 @@ impl<'a> Feed<'a> {
     ) -> io::Result<(PipeReader, Self)> {
         let (reader, writer): (PipeReader, PipeWriter) = io::pipe()?;
         let pipe = OwnedFd::from(writer);
-        // Only our end: the vessel gets a pipe like any other.
+        // Only on this end: the vessel gets a blocking pipe.
         rustix::fs::fcntl_setfl(&pipe, OFlags::NONBLOCK)?;
         let bytes_left = bytes.saturating_sub(buffer.len() as u64);
         Ok((
@@ -40,20 +40,20 @@ impl<'a> Feed<'a> {
         ))
     }
 
-    /// What to wait for to be writable; `None` when nothing is left to write.
+    /// The descriptor to poll for room; `None` when nothing is left to write.
     pub fn wants(&self) -> Option<BorrowedFd<'_>> {
         self.pipe.as_ref().filter(|_| !self.is_paused).map(AsFd::as_fd)
     }
 
-    /// Stops feeding without telling the vessel that its input has ended.
+    /// Stops feeding, and keeps the input open.
     pub fn pause(&mut self) {
         self.is_paused = true;
     }
 
-    /// Writes what the pipe takes without waiting, up to one buffer.
+    /// Writes up to one buffer without waiting.
     ///
     /// # Errors
-    /// When the body cannot be read: the vessel must not take what it got for the whole.
+    /// When the body cannot be read. The vessel must not take the part for the whole.
     pub fn pump(&mut self) -> io::Result<()> {
         let Some(pipe) = &self.pipe else { return Ok(()) };
         if self.written == self.buffer.len() {
@@ -63,7 +63,7 @@ impl<'a> Feed<'a> {
         match rustix::io::write(pipe, &self.buffer[self.written..]) {
             Ok(bytes) => self.written += bytes,
             Err(Errno::AGAIN | Errno::INTR) => return Ok(()),
-            // EPIPE: the vessel does not care for the rest, which is its right.
+            // EPIPE: the vessel does not read the rest.
             Err(_) => self.pipe = None,
         }
         if self.written == self.buffer.len() && self.bytes_left == 0 {
@@ -73,7 +73,7 @@ impl<'a> Feed<'a> {
     }
 }
 
-/// Reads the next bytes of a body of which `bytes_left` are left, as many as fit in a buffer.
+/// Reads up to one buffer of a body that has `bytes_left` left.
 ///
 /// # Errors
 /// Those of `body`; `UnexpectedEof` when it ends early.

@@ -1,15 +1,14 @@
-//! A vessel's process group: signalling it, and finding out whether anybody is left in it.
+//! A vessel's process group: its signals, and whether it has members left.
 //!
-//! Why signalling by number is safe. Linux gives a process id to nobody else while it is the id of
-//! a process (zombies included), of a process group or of a session (kernel/pid.c: the number is
-//! freed with its last use). So the group's id is ours
-//! - while its leader has not been reaped, which only we can do, and
-//! - afterwards for as long as a member lives.
+//! Signalling by number is safe. Linux does not reuse a number while it is the id of a process
+//! (zombies included), of a process group or of a session (kernel/pid.c). So the id belongs to the
+//! group
+//! - until the leader is reaped, which only this process does, and
+//! - afterwards while a member lives.
 //!
-//! When the last member has gone after the leader was reaped, the number is free, and
-//! [`ProcessGroup::is_gone`] says so with the next call. Numbers are handed out in a cycle over all
-//! of them (32,768 at the least), so within the milliseconds between two calls the number cannot
-//! come round again. No signal is sent but right after a call has found members.
+//! After that, [`ProcessGroup::is_gone`] is true at the next call. The kernel hands numbers out in
+//! a cycle over at least 32,768, so that a number is not reused within the milliseconds between two
+//! calls. A signal is sent only right after a call has found members.
 
 use std::time::{Duration, Instant};
 
@@ -20,11 +19,10 @@ use rustix::process::{kill_process_group, test_kill_process_group, waitpgid};
 use super::process_table::processes;
 
 /// How long a process may outlive SIGKILL before it is given up: it hangs in the kernel or belongs
-/// to another user, and a worker must not wait for it for ever.
+/// to another user. A worker must not wait forever.
 const KILL_WAIT_MAX: Duration = Duration::from_secs(30);
-
-/// Pauses between two looks at a group that is ending: short at first, for most groups end within
-/// a millisecond of SIGTERM, and never so long that an end goes unnoticed for a time that matters.
+/// The pauses between two looks at a group that is ending grow between these bounds. Most groups
+/// end within a millisecond of SIGTERM.
 pub(super) const PAUSE_MIN: Duration = Duration::from_millis(1);
 pub(super) const PAUSE_MAX: Duration = Duration::from_millis(100);
 
@@ -41,33 +39,33 @@ impl ProcessGroup {
         self.0.as_raw_pid()
     }
 
-    /// Sends `signal` to every member. That nobody is left, or that none of them may be
-    /// signalled (set-user-id programs), is found out by [`ProcessGroup::is_gone`].
+    /// Sends `signal` to every member. Errors (no member left, a set-user-id program) show in
+    /// [`ProcessGroup::is_gone`].
     pub fn signal(self, signal: Signal) {
         let _ = kill_process_group(self.0, signal);
     }
 
-    /// Whether no member is left. One system call, unless somebody is.
+    /// Whether no member is left. Takes one system call when that is so.
     pub fn is_gone(self) -> bool {
         if test_kill_process_group(self.0) == Err(Errno::SRCH) {
             return true;
         }
-        // Orphans of the vessel are the server's children, which nobody else reaps at once.
+        // Orphans of the vessel are children of this process. The reaper takes a while.
         while let Ok(Some(_)) = waitpgid(self.0, WaitOptions::NOHANG) {}
         test_kill_process_group(self.0) == Err(Errno::SRCH)
     }
 
-    /// Whether only zombies are left: members that have ended, but that a parent outside the
-    /// group, or a process 1 that never reaps, does not let go. Looks at every process there is.
+    /// Whether only zombies are left: ended members that a parent outside of the group, or a
+    /// process 1, does not reap. Reads all of /proc.
     pub fn is_only_zombies(self) -> bool {
         processes().is_ok_and(|all| all.iter().all(|it| it.group != self.id() || it.is_zombie))
     }
 }
 
-/// How far the ending of processes has come: asked to end, killed, given up.
+/// The stages by which processes are ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ending {
-    /// Nobody has asked for it.
+    /// No signal was sent.
     NotAsked,
     Asked {
         kill_at: Instant,
@@ -75,11 +73,11 @@ pub(super) enum Ending {
     Killed {
         give_up_at: Instant,
     },
-    /// Not even SIGKILL ended them: they hang in the kernel or belong to somebody else.
+    /// SIGKILL did not end them: they hang in the kernel or belong to another user.
     GivenUp,
 }
 
-/// What is to be sent now.
+/// The next action of an [`Ending`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
     Wait,
@@ -88,12 +86,12 @@ pub(super) enum Step {
 }
 
 impl Ending {
-    /// SIGTERM is being sent at `now`.
+    /// The stage after SIGTERM was sent at `now`.
     pub fn asked(now: Instant, kill_grace: Duration) -> Self {
         Self::Asked { kill_at: now + kill_grace }
     }
 
-    /// What is due at `now`; moves on accordingly.
+    /// Advances to the stage at `now` and returns its action.
     pub fn advance(&mut self, now: Instant) -> Step {
         match *self {
             Self::Asked { kill_at } if now >= kill_at => {
@@ -109,7 +107,7 @@ impl Ending {
         }
     }
 
-    /// When the next step is due.
+    /// The time of the next stage.
     pub fn due_at(&self) -> Option<Instant> {
         match *self {
             Self::NotAsked | Self::GivenUp => None,

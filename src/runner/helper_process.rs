@@ -1,5 +1,5 @@
-//! Programs that the server itself has something to say to: started like a vessel, but with no work
-//! directory and no log of its own. What they read is theirs alone.
+//! Programs that the server runs for itself, such as notifying commands: started like a vessel,
+//! without a work directory and without a log.
 
 use std::io::Read;
 use std::path::Path;
@@ -18,19 +18,19 @@ use crate::model::fleet::Program;
 use crate::model::ids::{InstanceId, RunId};
 use crate::model::text::without_cut_start;
 
-/// Where such programs start.
+/// The working directory of helper processes.
 const DIRECTORY: &str = "/";
-/// Bytes of what a program wrote that are shown when it has failed: its last words.
+/// Bytes at the end of the output that an error shows.
 const LAST_WORDS_BYTES: usize = 300;
 
-/// A program to run, and what it reads.
+/// A program to run, and its input.
 pub struct HelperProcess<'a> {
-    /// The server that it runs for.
+    /// The server that runs it.
     pub instance: InstanceId,
-    /// The run that it is about.
+    /// The run that the notification is about.
     pub run: RunId,
-    /// The notification that it delivers. By instance and notification the next server finds it
-    /// after a crash.
+    /// The notification that it delivers. Instance and notification identify the process after a
+    /// crash.
     pub notification: &'a str,
     /// Begins with an absolute path.
     pub command: &'a [String],
@@ -41,10 +41,10 @@ pub struct HelperProcess<'a> {
 }
 
 impl HelperProcess<'_> {
-    /// Runs the program to its end. True when it exited with 0; false when `stop` ended it.
+    /// Runs the program. True when it exited with 0, false when `stop` ended it.
     ///
     /// # Errors
-    /// How else it ended, or why it could not be started, with the last it wrote.
+    /// Its end, or why it could not be started, with the end of its output.
     pub fn run(&self, stop: &StopSignal) -> Result<bool, String> {
         if stop.raised().is_some() {
             return Ok(false);

@@ -1,7 +1,7 @@
-//! The line that a failed vessel's log gets when the cause may lie outside of the vessel: the kernel's
-//! out-of-memory killer, the sandbox of the service, or git's check of a repository's owner.
-//! The line about the sandbox is the same for every vessel: `boathook doctor` knows the fleet and the
-//! unit, explains, and writes the drop-in.
+//! The line that a failed vessel's log gets when the cause may lie outside of the vessel: the
+//! kernel's out-of-memory killer, the sandbox of the service, or git's check of a repository's
+//! owner. The line about the sandbox is the same for every vessel: `boathook doctor` knows the
+//! fleet and the unit, explains, and writes the drop-in.
 
 use super::HowEnded;
 

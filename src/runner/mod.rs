@@ -1,5 +1,6 @@
-//! Starts vessels as local processes and sees them to their end: the only place that starts
-//! processes, owns work directories or captures output. Knows nothing of the queue or the database.
+//! Runs vessels as local processes: work directories, programs, output, limits, and the end of
+//! everything that an attempt has started. The only room that starts vessels. Knows neither the
+//! scheduler nor the database.
 
 use std::collections::HashSet;
 use std::io::{self, Read};
@@ -47,58 +48,56 @@ pub trait Launcher: Send + Sync {
     /// Whether the work directory of `run` exists.
     fn has_directory(&self, run: RunId) -> bool;
 
-    /// Runs one attempt of a vessel to its end and returns how it ended. Blocks meanwhile.
+    /// Runs one attempt of a vessel and returns its end. Blocks meanwhile.
     ///
-    /// `output` receives what the vessel writes, as it writes it; the caller finishes it once the
-    /// end is settled. When `stop` is raised or the cutoff is due, all that the attempt has
-    /// started gets SIGTERM, whatever group or session it is in, and after the grace SIGKILL; when
-    /// this returns, nothing of it is left. When the vessel ends by itself, its process group is
-    /// ended with it; the log names what it has left running elsewhere. That is ended before the
-    /// next attempt starts.
+    /// `output` receives the vessel's bytes as they arrive. The caller finishes it when the end is
+    /// settled. When `stop` is raised or the cutoff is due, all processes of the attempt, in any
+    /// group or session, get SIGTERM and after the grace SIGKILL; none is left when this returns.
+    /// When the vessel ends by itself, its process group ends with it, and the log names processes
+    /// in other groups. These end before the next attempt starts.
     fn launch(&self, launch: &Launch<'_>, stop: &StopSignal, output: &LiveOutput) -> Ended;
 
-    /// Whether vessels may run as the user called `name`, as far as can be told before one does.
+    /// Whether vessels may run as the user `name`. Tried out without a vessel.
     ///
     /// # Errors
-    /// Why not, for a person.
+    /// The reason, for a person.
     fn check_user(&self, _name: &str) -> Result<(), String> {
         Ok(())
     }
 
-    /// What the machine lacks at the moment for a vessel to start whose work directory takes
-    /// `bytes`, for a person; `None` when it lacks nothing. Tries it out, without a vessel.
+    /// What the machine lacks, for a person, to start a vessel whose work directory takes `bytes`.
+    /// Tried out without a vessel. `None` when nothing is missing.
     fn shortage(&self, _bytes: u64) -> Option<String> {
         None
     }
 
-    /// Removes the work directory of `run`, if there is one. Failures are logged.
+    /// Removes the work directory of `run`, if it exists. Logs failures.
     fn wipe_directory(&self, run: RunId);
 
-    /// Removes the work directory of every run that `is_done`: what a crash left behind. Others may
-    /// keep things in the same place, so what nobody vouches for stays.
+    /// Removes the work directory of every run that `is_done`, after a crash. Other entries of the
+    /// directory stay.
     fn sweep_directories(&self, is_done: &dyn Fn(RunId) -> bool);
 
-    /// Ends every process that carries the mark of something unfinished, its descendants, and its
-    /// process group where all of that is of one user: SIGTERM once, the grace, SIGKILL. Returns how
-    /// many there were, once none is left. Blocks meanwhile; any thread may call it.
+    /// Ends every process that carries a mark of `unfinished`, its descendants, and its process
+    /// group where one user owns all of that: SIGTERM once, the grace, SIGKILL. Returns how many
+    /// there were when none is left. Blocks meanwhile; any thread may call it.
     fn end_leftovers(&self, instance: InstanceId, unfinished: &Unfinished) -> usize;
 }
 
-/// What a server may have been running when it came to its end.
+/// The vessel runs and notifications that a server may have been running when it ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Unfinished {
     pub vessel_runs: HashSet<VesselRunId>,
-    /// The ids that their receivers know them by.
+    /// The ids that receivers see.
     pub notifications: HashSet<String>,
 }
 
 impl Unfinished {
-    /// Whether there was nothing.
     pub fn is_empty(&self) -> bool {
         self.vessel_runs.is_empty() && self.notifications.is_empty()
     }
 
-    /// The marks that the server called `instance` has given to the processes.
+    /// The marks that the server `instance` has given to their processes.
     fn marks(&self, instance: InstanceId) -> Marks {
         let vessel_runs = self.vessel_runs.iter().map(|id| Mark::of_vessel_run(instance, *id));
         let notifications = self.notifications.iter();
@@ -120,19 +119,19 @@ pub struct Launch<'a> {
     pub confinement: &'a Confinement,
     /// The whole environment.
     pub environment: &'a [(String, String)],
-    /// The values in `environment` that must not show in the output.
+    /// The values in `environment` to mask in the output.
     pub secrets: &'a [String],
     pub payload: &'a dyn Payload,
     /// The longest the attempt may take; zero: no cutoff.
     pub runtime_cutoff: Duration,
-    /// Whether the work directory was made for an earlier attempt or vessel of the run. When it is
-    /// not there the vessel's log says so.
+    /// Whether an earlier attempt or vessel of the run has used the work directory. If it is
+    /// missing then, the vessel's log says so.
     pub expects_directory: bool,
-    /// Lines that go to the vessel's log before anything the vessel writes.
+    /// The first lines of the vessel's log.
     pub notices: &'a [String],
 }
 
-/// The triggering request as a vessel gets it. Read from the database at every start.
+/// The request that triggered the run. Read from the database at every start.
 pub trait Payload: Send + Sync {
     /// The content of the headers file; `None` when there are no headers.
     fn headers_json(&self) -> Option<&[u8]>;
@@ -156,27 +155,27 @@ pub struct Ended {
 pub enum HowEnded {
     /// The program exited with this code.
     Exited(i32),
-    /// A signal ended it, of its own or as the end of a stop.
+    /// A signal ended it, sent by any process or by a stop.
     Signaled(i32),
-    /// The kernel ended it for want of memory, or a process of it: then its shell exited with this
-    /// code.
+    /// The kernel's out-of-memory killer ended it, or a process of its shell, which then exited
+    /// with this code.
     OutOfMemory { exit_code: Option<i32> },
-    /// It ran into its `runtime_cutoff` and was ended.
+    /// It reached its `runtime_cutoff`.
     CutOff,
-    /// The server stops: it was ended before its time and is to be resumed.
+    /// The server stopped it to stop itself. The next server resumes it.
     Abandoned,
-    /// It could not be started; the reason is in its log, too.
+    /// It could not be started. The reason is in its log as well.
     NotStarted(String),
-    /// The machine lacks what a start takes: it is to be started when the machine has it again.
+    /// The machine lacks resources for a start. It is started when they are there again.
     Postponed(Shortage),
 }
 
-/// File names, within the work directory, of what the triggering request left: (headers, body).
+/// The names of the headers file and the body file in the work directory.
 pub fn parameter_file_names(run: RunId) -> (String, String) {
     (format!("{run}.webhook_headers"), format!("{run}.webhook_body"))
 }
 
-/// Why a work directory could not be made ready; [`start_error::no_work_directory`] puts it into words.
+/// Why a work directory could not be prepared. [`start_error::no_work_directory`] is its text.
 #[derive(Debug)]
 struct DirectoryError {
     action: &'static str,

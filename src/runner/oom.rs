@@ -1,5 +1,5 @@
-//! Vessels and the kernel's out-of-memory killer: which of our processes it should take, and whether
-//! it has taken one. It counts the processes that it has ended for each control group and for the
+//! The kernel's out-of-memory killer: makes vessels its victims before the server, and tells
+//! whether it has ended one. The kernel counts its victims for each control group and for the
 //! machine.
 
 use std::fs;
@@ -12,17 +12,16 @@ use rustix::process::{Pid, Signal};
 use super::HowEnded;
 use crate::os::control_groups;
 
-/// What vessels have where the server has less (proc_pid_oom_score_adj(5)).
+/// The adjustment of vessels where the server has a lower one (proc_pid_oom_score_adj(5)).
 const USUAL_ADJUSTMENT: i32 = 0;
-/// How old a count may be that a vessel starts with. The machine's counter costs as much to read as
-/// a twentieth of a start; under load it is read once in this time.
+/// The greatest age of the count that a vessel starts with. To read the machine's counter costs a
+/// twentieth of a start; under load it is read once in this time.
 const COUNT_AGE_MAX: Duration = Duration::from_secs(1);
-/// Exit code of a shell one of whose processes SIGKILL has ended.
+/// Exit code of a shell after SIGKILL has ended a process of it.
 const EXIT_KILLED: i32 = 128 + Signal::KILL.as_raw();
 
-/// Makes a process that has just been started, and what it has started since, as likely a victim as
-/// any other process, where the server itself is a less likely one: children inherit its adjustment,
-/// and posix_spawn cannot set another.
+/// Gives a new process and its descendants the usual adjustment where the server has a lower one.
+/// Children inherit the adjustment, and posix_spawn cannot set another.
 pub(super) fn expose(leader: Pid) {
     static IS_SHIELDED: LazyLock<bool> = LazyLock::new(|| adjustment("self") < USUAL_ADJUSTMENT);
     if !*IS_SHIELDED {
@@ -30,7 +29,7 @@ pub(super) fn expose(leader: Pid) {
     }
     let mut processes = vec![leader.as_raw_pid().to_string()];
     while let Some(process) = processes.pop() {
-        // A process that has ended needs none. What comes of it later inherits what is set here.
+        // Later descendants inherit the value. A process that has ended needs none.
         let path = format!("/proc/{process}/oom_score_adj");
         if let Err(error) = fs::write(path, USUAL_ADJUSTMENT.to_string()) {
             log::debug!(process, error:%; "a vessel keeps the server's oom_score_adj");
@@ -49,19 +48,19 @@ fn adjustment(process: &str) -> i32 {
 #[derive(Debug)]
 pub(super) struct OomKills {
     counter: PathBuf,
-    /// What it was last, and when.
+    /// The last count, and the time of its reading.
     last: Mutex<Option<(Instant, u64)>>,
 }
 
 impl OomKills {
-    /// The counter of this process's control group, else of the machine.
+    /// The counter of this process's control group, or that of the machine.
     pub fn of_process() -> Self {
         let counter = group_counter(&control_groups::own(), |path| count_in(path).is_some());
         let counter = counter.unwrap_or_else(|| PathBuf::from("/proc/vmstat"));
         Self { counter, last: Mutex::default() }
     }
 
-    /// What the counter was a moment ago.
+    /// The count, at most [`COUNT_AGE_MAX`] old.
     pub fn before(&self) -> u64 {
         let last = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
         match last {
@@ -77,9 +76,9 @@ impl OomKills {
         count
     }
 
-    /// `how` a vessel has ended that started when the counter was at `before`, with the kernel's part
-    /// in it. A vessel counts as a victim when SIGKILL has ended it, or a process that its shell
-    /// waited for, and the counter has moved since.
+    /// The end of a vessel that ended like `how` and started when the counter was `before`. The
+    /// vessel is a victim when the counter has grown and SIGKILL has ended the vessel, or a process
+    /// that its shell waited for.
     pub fn explain(&self, how: HowEnded, before: u64) -> HowEnded {
         let exit_code = match how {
             HowEnded::Signaled(signal) if signal == Signal::KILL.as_raw() => None,
@@ -93,8 +92,9 @@ impl OomKills {
     }
 }
 
-/// The counter of the innermost group of this process, or one above it, that has one: `has_count`
-/// tells. In a container the paths may be those of the machine, and the groups lie above them.
+/// The counter of the innermost group, of those that contain this process, for which `has_count` is
+/// true. In a container the paths may be those of the machine, and only the groups above them
+/// exist.
 fn group_counter(cgroup: &str, has_count: impl Fn(&Path) -> bool) -> Option<PathBuf> {
     let counters = control_groups::parse(cgroup).filter_map(|(controllers, path)| {
         let (top, name) = match controllers {
@@ -115,7 +115,7 @@ fn count_in(path: &Path) -> Option<u64> {
     count(&fs::read_to_string(path).ok()?)
 }
 
-/// The processes ended so far, by memory.events, memory.oom_control or vmstat.
+/// The count in memory.events, memory.oom_control or vmstat.
 fn count(text: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
 }
@@ -125,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counts_are_read_of_every_kind_of_file() {
+    fn counts_are_read_from_every_kind_of_file() {
         let events = "low 0\nhigh 0\nmax 57\noom 4\noom_kill 3\noom_group_kill 9\n";
         assert_eq!(count(events), Some(3));
         assert_eq!(count("oom_kill_disable 1\nunder_oom 0\noom_kill 2\n"), Some(2));

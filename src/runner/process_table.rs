@@ -15,14 +15,14 @@ pub(super) struct Process {
     /// 0 when the parent is outside of the PID namespace.
     pub parent: i32,
     pub group: i32,
-    /// In clock ticks since boot. Together with the id it names a process for good.
+    /// In clock ticks since boot. With the id it identifies a process uniquely.
     pub started_at: u64,
-    /// Whether nothing of it runs any more: it only waits for its parent to reap it.
+    /// Whether it has ended and its parent has not reaped it.
     pub is_zombie: bool,
 }
 
 impl Process {
-    /// The process called `pid`, if there is one.
+    /// The process `pid`, if it exists.
     pub fn read(pid: Pid) -> Option<Self> {
         let stat = fs::read(format!("/proc/{}/stat", pid.as_raw_pid())).ok()?;
         Self::parse(pid, &stat)
@@ -37,26 +37,26 @@ impl Process {
         let group = fields.next()?.parse().ok()?;
         let threads: u32 = fields.nth(14)?.parse().ok()?;
         let started_at = fields.nth(1)?.parse().ok()?;
-        // A process whose first thread has ended looks like a zombie while other threads run.
+        // A process whose first thread has ended is in state Z while its other threads run.
         let is_zombie = matches!(state, b'Z' | b'X') && threads <= 1;
         Some(Self { pid, parent, group, started_at, is_zombie })
     }
 
-    /// A descriptor for exactly this process; `None` when it has gone.
+    /// A descriptor for this process; `None` when it has ended.
     pub fn hold(&self) -> Option<OwnedFd> {
         let held = pidfd_open(self.pid, PidfdFlags::empty()).ok()?;
-        // The id may have been given to another process before it was held.
+        // Another process may have got the id before it was held.
         let is_same = Self::read(self.pid).is_some_and(|now| now.started_at == self.started_at);
         is_same.then_some(held)
     }
 
-    /// The effective user. Unlike the files in it, the directory of a process shows that of any
-    /// process (proc_pid(5)).
+    /// The effective user: the owner of the directory in /proc, which is readable for every process
+    /// (proc_pid(5)).
     pub fn user(&self) -> Option<u32> {
         fs::metadata(format!("/proc/{}", self.pid.as_raw_pid())).ok().map(|found| found.uid())
     }
 
-    /// The name of its program, cut to 15 bytes by the kernel, with its id: for people.
+    /// Its name, which the kernel cuts to 15 bytes, and its id, for messages.
     pub fn shown(&self) -> String {
         let pid = self.pid.as_raw_pid();
         let name = fs::read(format!("/proc/{pid}/comm")).unwrap_or_default();
@@ -76,7 +76,7 @@ pub(super) fn processes() -> io::Result<Vec<Process>> {
     Ok(pids.filter_map(Process::read).collect())
 }
 
-/// Whether the process that the descriptor holds has ended.
+/// Whether the process behind the descriptor has ended.
 pub(super) fn has_ended(process: &OwnedFd) -> bool {
     poll(&mut [PollFd::new(process, PollFlags::IN)], Some(&Timespec::default())) != Ok(0)
 }

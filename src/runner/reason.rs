@@ -1,4 +1,4 @@
-//! Why a vessel does not start: what is the matter, and what to do about it.
+//! Why a vessel does not start, and what to do about it.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use std::fmt;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reason {
     pub what: String,
-    /// Empty when there is nothing to say.
+    /// May be empty.
     pub remedy: String,
 }
 

@@ -1,6 +1,6 @@
-//! Finds the file to execute. We do it, not the C library: given anything but an absolute path, the
-//! standard library forks a whole daemon's memory instead of using posix_spawn, and the vessel's
-//! `PATH` counts, not ours.
+//! Finds the file to execute. The C library cannot do that: for a relative path the standard
+//! library forks the daemon's memory instead of using posix_spawn, and the `PATH` of the vessel
+//! counts, not that of the server.
 
 use std::borrow::Cow;
 use std::ffi::OsStr;
@@ -14,7 +14,7 @@ use super::script::normalized;
 use crate::model::fleet::Program;
 use crate::model::source::{Code, Language, Origin};
 
-/// What execvp(3) searches when there is no `PATH`.
+/// The directories that execvp(3) searches without a `PATH`.
 const PATH_DEFAULT: &str = "/bin:/usr/bin";
 
 /// A program as it is executed.
@@ -26,11 +26,11 @@ pub struct Resolved<'a> {
     pub arguments: Vec<Cow<'a, str>>,
 }
 
-/// Finds the file that `program` names for a vessel with this environment, started in
-/// `directory`. Its code, if it has any, is in `work`. Both are absolute paths.
+/// Finds the file of `program` for a vessel with this environment, started in `directory`. Its
+/// code, if it has any, is in `work`. Both paths are absolute.
 ///
 /// # Errors
-/// Why there is none, for the vessel's log.
+/// The reason, for the vessel's log.
 pub fn resolve<'a>(
     program: &'a Program,
     environment: &[(String, String)],
@@ -68,7 +68,7 @@ fn interpreted<'a>(
     if !path.is_file() {
         return Err(no_file_to_run(code, &path));
     }
-    // As it was written where that leads to it, for the sake of the program's own messages.
+    // The program's own messages show this path: it is short where the directory allows that.
     let file = match directory == work {
         true => Cow::Borrowed(code.file_to_run.as_str()),
         false => Cow::Owned(path.to_string_lossy().into_owned()),
@@ -115,7 +115,7 @@ fn no_file_to_run(code: &Code, path: &Path) -> Reason {
     }
 }
 
-/// The `PATH` that the vessel will see: of several the last, as for [`std::process::Command`].
+/// The vessel's `PATH`: the last one, as for [`std::process::Command`].
 pub fn path_of(environment: &[(String, String)]) -> &str {
     let variables = environment.iter().rev();
     variables
@@ -158,8 +158,8 @@ fn search(name: &str, search_path: &str, directory: &Path) -> Result<PathBuf, Re
     })
 }
 
-/// Bytes that `arguments` and `environment` take when the program starts, and of the longest of
-/// them; each with its NUL (execve(2)).
+/// Bytes that `arguments` and `environment` take at a start, and bytes of the longest of them, each
+/// with its NUL (execve(2)).
 pub(super) fn start_bytes(
     arguments: &[Cow<'_, str>],
     environment: &[(String, String)],
@@ -171,7 +171,7 @@ pub(super) fn start_bytes(
     })
 }
 
-/// The interpreter that a file's first line names, with whatever ends the line.
+/// The interpreter in the first line of a file. A CR at the end of the line is part of it.
 pub fn interpreter(start: &[u8]) -> Option<&[u8]> {
     let line = start.strip_prefix(b"#!")?.split(|byte| *byte == b'\n').next()?;
     let line = line.trim_ascii_start();
@@ -179,7 +179,7 @@ pub fn interpreter(start: &[u8]) -> Option<&[u8]> {
     Some(&line[..end])
 }
 
-/// The path of an `interpreter`, as a start in `directory` takes it.
+/// The path of `interpreter` at a start in `directory`.
 pub fn interpreter_path(interpreter: &[u8], directory: &Path) -> PathBuf {
     directory.join(OsStr::from_bytes(interpreter))
 }

@@ -1,13 +1,12 @@
-//! Scripts as interpreters read them. An editor may save a script with the line ends of another
-//! system or a byte order mark in front of it. A shell takes both for parts of its commands:
-//! `set -e` fails, and the script goes on without it.
+//! Line ends and byte order marks of scripts. A shell takes CR and a mark for parts of its
+//! commands: `set -e` fails, and the script goes on without it.
 
 use std::borrow::Cow;
 
 use crate::os::text_file::MARK;
 
-/// `script` without a byte order mark, and with line ends that are LF alone. Python and JavaScript
-/// read both forms alike (also inside multi-line strings), so that only shells see the difference.
+/// `script` without a byte order mark, and with LF as its line ends. Python and JavaScript read
+/// both forms alike, also inside multi-line strings.
 pub(super) fn normalized(script: &str) -> Cow<'_, str> {
     let script = script.strip_prefix(MARK).unwrap_or(script);
     if !script.contains("\r\n") && !script.ends_with('\r') {

@@ -1,15 +1,15 @@
-//! The way of vessels that ask for more than posix_spawn can do: another user, limits, a niceness, a
-//! umask. The server starts its own program again with [`ARGUMENT`]; that process, the shim, sets
-//! itself up and becomes the vessel's program. So the server never forks its own memory.
+//! Starts vessels that need more than posix_spawn offers: another user, limits, a niceness, a
+//! umask. The server starts its own program with [`ARGUMENT`]. That process, the shim, sets itself
+//! up and executes the vessel's program, so that the server never forks its own memory.
 //!
-//! What may go wrong in between is reported through a pipe that takes the place of the shim's
-//! standard output. The shim moves it out of the way, marked close-on-exec: when the pipe ends
-//! without a word the program has been started.
+//! The shim reports failures through a pipe that replaces its standard output. It moves the pipe to
+//! another descriptor, marked close-on-exec: a pipe that ends without a report means that the
+//! program has started.
 //!
-//! The shim is privileged until it has become another user, and the vessel's environment is not to
-//! be trusted before: the dynamic loader would obey an `LD_PRELOAD` in it. So the first byte of
-//! each name is masked on the way through. Names that only the server may set stay: should it crash
-//! in this moment, the next one finds the shim by them.
+//! The shim is privileged until it has become another user. The vessel's environment cannot be
+//! trusted before: the dynamic loader would obey an `LD_PRELOAD` in it. So the first byte of each
+//! name is masked on the way. Names that only the server may set stay: after a crash the next
+//! server finds the shim by them.
 
 use std::ffi::{CString, OsString};
 use std::io::{PipeReader, Read, Write};
@@ -34,25 +34,24 @@ use super::resolve::Resolved;
 use super::start_error::plain;
 use super::user::{Identity, pass_capabilities_on, remedy_of_failure};
 use crate::model::confinement::{Confinement, Limits};
-
-/// How long the program that sets up a vessel of another user, or within limits, may take: it makes a
-/// dozen system calls, but one of them enters a directory, which may be on a network.
+/// How long the shim may take. It makes a dozen system calls, one of which enters a directory that
+/// may be on a network.
 pub(super) const SHIM_TIME_MAX: Duration = Duration::from_secs(30);
 
-/// The first argument of the shim. Not for people; `boathook help` does not show it.
+/// The first argument of the shim. `boathook help` does not show it.
 const ARGUMENT: &str = "__start-vessel";
-/// Our own program, also after its file was replaced by a newer one.
+/// The running program, also after an update has replaced its file.
 const OWN_PROGRAM: &str = "/proc/self/exe";
-/// Exit code of a shim whose program was not started. Nobody goes by it.
+/// Exit code of a shim that has failed. The report counts, not the code.
 const EXIT_NOT_STARTED: u8 = 127;
-/// Set in the first byte of a masked name. Names of variables are ASCII.
+/// The bit that is set in the first byte of a masked name. Names of variables are ASCII.
 const MASK: u8 = 0x80;
-/// Prefixes of names that stay as they are: a fleet cannot set them.
+/// Prefixes of names that are not masked: a fleet cannot set them.
 const NOT_MASKED: [&str; 2] = ["SHIPYARD_", "BOATHOOK_"];
-/// Bytes of a report at most: a step and a number.
+/// Bytes of a report: a step and a number.
 const REPORT_BYTES_MAX: usize = 1024;
 
-/// What the shim is to do.
+/// The setup that the shim performs.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Orders {
     /// The user to become; `None`: the server's own.
@@ -63,18 +62,18 @@ pub(super) struct Orders {
     pub descriptors: Option<(Option<u64>, Option<u64>)>,
     /// The same of core files.
     pub core: Option<(Option<u64>, Option<u64>)>,
-    /// What the program is recognised by.
+    /// Identifies the program's processes.
     pub mark: Option<Mark>,
 }
 
 impl Orders {
     fn text(&self) -> String {
-        // Numbers and options alone: this cannot fail.
+        // Numbers and options serialize without errors.
         serde_json::to_string(self).unwrap_or_default()
     }
 }
 
-/// How far the shim came, and what the system said.
+/// The step at which the shim failed.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Failure {
     pub step: Step,
@@ -82,10 +81,10 @@ pub(super) struct Failure {
     pub errno: i32,
 }
 
-/// What the shim does, in this order.
+/// The steps of the shim, in their order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Step {
-    /// Understand its orders.
+    /// Parse its orders.
     Orders,
     /// Leave the server's session.
     Session,
@@ -108,9 +107,9 @@ impl Failure {
     }
 }
 
-/// The command that starts `program` by way of a shim, in a process group of its own once
-/// [`report`] has ended; its standard output must be the pipe that that reads, its standard error
-/// the vessel's output.
+/// The command that starts `program` through a shim, in a process group of its own when [`report`]
+/// has returned. Its standard output must be the pipe that `report` reads, its standard error the
+/// vessel's output.
 pub(super) fn command(
     program: &Resolved<'_>,
     directory: &Path,
@@ -133,11 +132,11 @@ pub(super) fn command(
     command
 }
 
-/// Whether a shim can become `identity`: one tries, and starts nothing. What it takes is more than
-/// capabilities: a filter of system calls, a namespace or a security module may forbid it.
+/// Whether a shim can become `identity`, tried out by a shim that starts nothing. Besides missing
+/// capabilities, a filter of system calls, a namespace or a security module may forbid it.
 ///
 /// # Errors
-/// Why it cannot, for a person.
+/// The reason, for a person.
 pub fn try_to_become(identity: &Identity) -> Result<(), Reason> {
     let orders = Orders {
         identity: Some(identity.clone()),
@@ -158,7 +157,7 @@ pub fn try_to_become(identity: &Identity) -> Result<(), Reason> {
     command.arg0("boathook").arg(ARGUMENT).arg(orders.text()).arg("/").env_clear();
     command.stdin(Stdio::null()).stdout(for_report).stderr(Stdio::null());
     let mut child = command.spawn().map_err(|error| failed(&error))?;
-    // Closes the shim's end of the report on our side.
+    // Closes the shim's end of the pipe in this process.
     drop(command);
     let report = report(pipe, SHIM_TIME_MAX);
     // Mostly it has ended already.
@@ -167,7 +166,10 @@ pub fn try_to_become(identity: &Identity) -> Result<(), Reason> {
     report.map_err(|failure| failed(&std::io::Error::from_raw_os_error(failure.errno)))
 }
 
-/// Waits until the program has been started, for up to `within`; otherwise, why it was not.
+/// Waits up to `within` until the program has started.
+///
+/// # Errors
+/// The step at which the shim failed.
 pub(super) fn report(mut pipe: PipeReader, within: Duration) -> Result<(), Failure> {
     let (deadline, mut report) = (Instant::now() + within, Vec::new());
     loop {
@@ -194,8 +196,8 @@ pub(super) fn report(mut pipe: PipeReader, within: Duration) -> Result<(), Failu
     Err(failure.unwrap_or_else(|_| Failure::at(Step::Orders, Errno::PROTO)))
 }
 
-/// In a process that was started as a shim: does what it is for, and returns only when that fails.
-/// `None` in every other process. To be called before anything else.
+/// In a shim: becomes the vessel's program, and returns only on failure. `None` in every other
+/// process. Must be called before anything else.
 pub fn take_over() -> Option<ExitCode> {
     let mut arguments = std::env::args_os().skip(1);
     if arguments.next()? != ARGUMENT {
@@ -212,8 +214,8 @@ pub fn take_over() -> Option<ExitCode> {
     Some(ExitCode::from(EXIT_NOT_STARTED))
 }
 
-/// Keeps the pipe for the report until the program starts, and gives the program one pipe for both
-/// of its output streams.
+/// Moves the pipe of the report to a descriptor that closes at exec, and makes standard error both
+/// output streams of the program.
 fn set_status_aside() -> rustix::io::Result<OwnedFd> {
     const FIRST_FREE: i32 = 3;
     let (stdout, stderr) = (std::io::stdout(), std::io::stderr());
@@ -222,8 +224,8 @@ fn set_status_aside() -> rustix::io::Result<OwnedFd> {
     Ok(status)
 }
 
-/// Sets this process up and becomes the program. Returns what kept it from that, and at all only then,
-/// unless there is no program to become.
+/// Sets this process up and executes the program. Returns only on failure, or when no program is
+/// named.
 fn start(mut arguments: impl Iterator<Item = OsString>) -> Result<(), Failure> {
     let orders = arguments.next().and_then(|text| serde_json::from_slice(text.as_bytes()).ok());
     let (Some(orders), Some(directory)) = (orders, arguments.next()) else {
@@ -248,12 +250,12 @@ fn prepare(orders: &Orders, directory: &Path) -> Result<(), Failure> {
     let Orders { identity, confinement, descriptors, core, mark } = orders;
     let Confinement { limits, nice, umask } = confinement;
     if let Some(mark) = mark {
-        // Where this fails the environment is still there.
+        // The environment identifies the process as well.
         let _ = setrlimit(Resource::Locks, mark.limit());
     }
     if identity.is_some() {
-        // A group of its own as well. What shares a terminal with the server could type into it
-        // (TIOCSTI, ioctl_tty(2)), and so into the shell of whoever started the server.
+        // A session of its own, and so a group. A process that shares the server's terminal could
+        // type into the shell behind it (TIOCSTI, ioctl_tty(2)).
         rustix::process::setsid().map_err(|errno| Failure::at(Step::Session, errno))?;
     }
     if let Some(nice) = nice {
@@ -273,15 +275,15 @@ fn prepare(orders: &Orders, directory: &Path) -> Result<(), Failure> {
     if let Some(umask) = umask {
         rustix::process::umask(Mode::from_raw_mode(*umask));
     }
-    // As the user: what it may not enter it may not start in.
+    // As the user, who must be allowed to enter it.
     rustix::process::chdir(directory).map_err(|errno| Failure::at(Step::Directory, errno))?;
     forget_ignored_signal().map_err(|errno| Failure::at(Step::Program, errno))?;
-    // Last, for it holds for this process, too.
+    // Last, since it limits this process as well.
     limit(Resource::As, limits.memory, "memory")
 }
 
 fn set_limits(limits: &Limits) -> Result<(), Failure> {
-    // To raise a limit takes a privilege that the user does not have.
+    // The user lacks the privilege to raise a limit.
     if let Some(memory) = limits.memory
         && getrlimit(Resource::As).maximum.is_some_and(|maximum| memory > maximum)
     {
@@ -300,7 +302,7 @@ fn limit(resource: Resource, value: Option<u64>, name: &str) -> Result<(), Failu
     set_limit(resource, Rlimit { current: value, maximum: value }, name)
 }
 
-/// At the soft limit the kernel sends SIGXCPU, which says what happened; at the hard one SIGKILL.
+/// The kernel sends SIGXCPU, which names the cause, at the soft limit, and SIGKILL at the hard one.
 fn limit_cpu_time(seconds: Option<u64>) -> Result<(), Failure> {
     const GRACE_SECONDS: u64 = 5;
     let Some(current) = seconds else { return Ok(()) };
@@ -313,7 +315,7 @@ fn set_limit(resource: Resource, limit: Rlimit, name: &str) -> Result<(), Failur
     setrlimit(resource, limit).map_err(|errno| Failure::at(Step::Limit(name.to_owned()), errno))
 }
 
-/// Becomes the user for good. These calls change the calling thread alone; it is the only one.
+/// Becomes the user for good. These calls change the calling thread, the only one of the shim.
 fn become_user(identity: &Identity) -> rustix::io::Result<()> {
     let (uid, gid) = (Uid::from_raw(identity.uid), Gid::from_raw(identity.gid));
     let groups: Vec<Gid> = identity.groups.iter().map(|group| Gid::from_raw(*group)).collect();
@@ -330,15 +332,15 @@ fn become_user(identity: &Identity) -> rustix::io::Result<()> {
     Ok(())
 }
 
-/// Rust has every program ignore SIGPIPE, and what is ignored stays so in the next one (execve(2)).
-/// What is caught does not.
+/// Rust ignores SIGPIPE, and an ignored signal stays ignored after execve(2). A caught one does
+/// not.
 fn forget_ignored_signal() -> rustix::io::Result<()> {
     signal_hook::flag::register(signal_hook::consts::SIGPIPE, Arc::default())
         .map(drop)
         .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::INVAL))
 }
 
-/// The name as it passes through the shim.
+/// The name with its first byte masked, unless it has a prefix of [`NOT_MASKED`].
 fn masked(name: &str) -> OsString {
     let mut bytes = name.as_bytes().to_vec();
     if let Some(first) = bytes.first_mut()
@@ -349,7 +351,7 @@ fn masked(name: &str) -> OsString {
     OsString::from_vec(bytes)
 }
 
-/// The `NAME=value` that was masked.
+/// The original of a masked `NAME=value`.
 fn unmasked(mut variable: Vec<u8>) -> Vec<u8> {
     if let Some(first) = variable.first_mut() {
         *first &= !MASK;
@@ -357,7 +359,7 @@ fn unmasked(mut variable: Vec<u8>) -> Vec<u8> {
     variable
 }
 
-/// The pipe for the report: our end, and the shim's standard output.
+/// The pipe of the report: the server's end, and the shim's standard output.
 pub(super) fn report_pipe() -> std::io::Result<(std::io::PipeReader, Stdio)> {
     let (reader, writer) = std::io::pipe()?;
     Ok((reader, writer.into()))
@@ -368,7 +370,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_loader_knows_a_masked_name() {
+    fn masked_names_mean_nothing_to_the_dynamic_loader() {
         for name in
             ["LD_PRELOAD", "LD_LIBRARY_PATH", "GLIBC_TUNABLES", "_RJEM_MALLOC_CONF", "PATH", "a"]
         {
@@ -377,14 +379,14 @@ mod tests {
             assert_ne!(bytes, name.as_bytes());
             assert_eq!(unmasked(bytes), name.as_bytes());
         }
-        // By these a crashed server's shim is found.
+        // These identify the shim of a crashed server.
         for name in ["BOATHOOK_INSTANCE", "SHIPYARD_LOG_ID"] {
             assert_eq!(masked(name).into_vec(), name.as_bytes());
         }
     }
 
     #[test]
-    fn silence_is_success_and_everything_else_is_not() {
+    fn an_empty_report_is_success_and_any_other_a_failure() {
         let report = |said: &[u8]| {
             let (reader, mut writer) = std::io::pipe().unwrap();
             writer.write_all(said).unwrap();
@@ -401,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shim_that_hangs_is_not_waited_for() {
+    fn a_shim_that_hangs_is_given_up() {
         let (reader, _writer) = std::io::pipe().unwrap();
         let failure = report(reader, Duration::from_millis(20)).unwrap_err();
         assert_eq!(failure.step, Step::InTime);

@@ -1,6 +1,6 @@
-//! What a start takes of the machine: room and inodes for the work directory, descriptors, memory
-//! and processes. A start that fails for want of these fails through no fault of its vessel: it is
-//! a [`Shortage`], and the vessel is tried again when [`find`] finds none any more.
+//! The resources of the machine that a start takes: room and inodes for the work directory,
+//! descriptors, memory and processes. A start that lacks them is a [`Shortage`] and no fault of its
+//! vessel, which starts when [`find`] finds no shortage any more.
 
 use std::io::{self, ErrorKind};
 use std::os::unix::process::CommandExt;
@@ -14,19 +14,19 @@ use rustix::io::Errno;
 use super::reason::Reason;
 use super::start_error::plain;
 
-/// Free bytes where the work directories are, below which no vessel is started again after one could
-/// not be started for want of room. Less on small file systems: a quarter of all.
+/// After a start has failed for lack of room: free bytes below which no vessel is started again. On
+/// small file systems a quarter of all bytes.
 const LAUNCH_FREE_BYTES_MIN: u64 = 1 << 20;
 
-/// The same of inodes. A work directory takes one, each file in it another.
+/// The same for inodes. A work directory takes one, each file in it another.
 const LAUNCH_FREE_INODES_MIN: u64 = 64;
 
-/// Descriptors that a vessel takes at most while it is started.
+/// The most descriptors that the start of a vessel takes.
 const DESCRIPTORS: usize = 8;
-/// A start is tried with this directory. No run's directory has this name.
+/// The directory of a trial. No run's directory has this name.
 const TRIAL_DIRECTORY: &str = ".boathook-trial";
 
-/// What the machine lacked at a start.
+/// A resource that the machine lacked at a start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shortage {
     /// For a person, with a remedy.
@@ -38,14 +38,13 @@ pub struct Shortage {
 /// Why a vessel could not be started.
 #[derive(Debug)]
 pub(super) enum StartError {
-    /// For want of something of its own, or by its own fault.
+    /// The cause is the vessel's own.
     Vessel(String),
     Machine(Shortage),
 }
 
 impl StartError {
-    /// The error of a start that failed with `error`, for `reason`: the machine's where the machine
-    /// is short of something.
+    /// A start failed with `error`, for `reason`: the machine's when `error` is a shortage.
     pub fn of(error: &io::Error, reason: String) -> Self {
         match is_shortage(error) {
             true => Self::machine(reason),
@@ -76,8 +75,8 @@ impl From<Reason> for StartError {
     }
 }
 
-/// Whether `error` says that the machine is short of something: space, inodes, quota of the server's
-/// user, a file system that can be written to, descriptors, memory, processes.
+/// Whether `error` is a shortage of the machine: space, inodes, quota of the server's user, a
+/// writable file system, descriptors, memory, processes.
 pub(super) fn is_shortage(error: &io::Error) -> bool {
     let shortages = [
         Errno::NOSPC,
@@ -93,9 +92,8 @@ pub(super) fn is_shortage(error: &io::Error) -> bool {
     Errno::from_io_error(error).is_some_and(|errno| shortages.contains(&errno))
 }
 
-/// What the machine lacks at the moment for a vessel to start whose work directory takes `bytes`;
-/// `None` when it lacks nothing. Tries a start without a vessel: a directory with a file, descriptors,
-/// a process.
+/// What the machine lacks to start a vessel whose work directory takes `bytes`; `None` when nothing
+/// is missing. Tries a directory with a file, descriptors, and a process.
 pub(super) fn find(work_dir: &Path, bytes: u64) -> Option<String> {
     lack_of_room(work_dir, bytes)
         .or_else(|| try_directory(work_dir).err().map(|error| in_directory(work_dir, &error)))
@@ -105,7 +103,7 @@ pub(super) fn find(work_dir: &Path, bytes: u64) -> Option<String> {
         .or_else(|| try_process().err().map(|error| no_process(&error)))
 }
 
-/// Whether `bytes` can never fit below `work_dir`, however much of it is free.
+/// Whether the file system of `work_dir` is smaller than `bytes`.
 pub(super) fn never_fits(work_dir: &Path, bytes: u64) -> bool {
     rustix::fs::statvfs(work_dir).is_ok_and(|stat| {
         let total = stat.f_blocks.saturating_mul(stat.f_frsize);
@@ -117,9 +115,8 @@ fn lack_of_room(work_dir: &Path, bytes: u64) -> Option<String> {
     let stat = rustix::fs::statvfs(work_dir).ok()?;
     let (total, free) =
         (stat.f_blocks.saturating_mul(stat.f_frsize), stat.f_bavail.saturating_mul(stat.f_frsize));
-    // A small file system need not have as much free as a large one.
     let least = LAUNCH_FREE_BYTES_MIN.min(total / 4).saturating_add(bytes).min(total);
-    // Some file systems count neither.
+    // Some file systems count neither bytes nor inodes.
     if total > 0 && free < least {
         return Some(in_directory(work_dir, &Errno::NOSPC.into()));
     }
@@ -161,7 +158,7 @@ fn try_descriptors() -> rustix::io::Result<()> {
     held.map(drop)
 }
 
-/// Starts a process that ends at once. That its program is missing is not the machine's matter.
+/// Starts a process that ends at once. A missing program is no shortage.
 fn try_process() -> io::Result<()> {
     let mut command = Command::new("/bin/sh");
     command.args(["-c", ":"]).env_clear().process_group(0);
@@ -186,7 +183,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn errors_of_the_machine_are_told_from_those_of_a_vessel() {
+    fn errors_of_the_machine_are_shortages_and_errors_of_a_vessel_are_not() {
         let shortage = |errno: Errno| is_shortage(&errno.into());
         for errno in [Errno::NOSPC, Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::AGAIN] {
             assert!(shortage(errno), "{errno}");
@@ -198,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_with_room_lacks_nothing_and_keeps_no_trace_of_the_trial() {
+    fn a_trial_on_a_machine_with_room_finds_nothing_and_leaves_nothing() {
         let directory = tempfile::tempdir().unwrap();
         assert_eq!(find(directory.path(), 1), None);
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);

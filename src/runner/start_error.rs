@@ -1,6 +1,5 @@
-//! Why the system would not start a program, in words that help. The system's own reason is a
-//! single number for a dozen causes; this looks at the files concerned to tell them apart. Runs
-//! after a start has failed, and where one is to be foreseen.
+//! The texts of start errors: from errno, and from a look at the files concerned, since one errno
+//! has many causes. `diagnostics::preflight` uses them for vessels that have not started.
 
 use std::fmt;
 use std::fs::{self, OpenOptions};
@@ -17,10 +16,10 @@ use super::shim::Step;
 use super::user::{Identity, can_see_others};
 use super::{DirectoryError, Launch};
 
-/// Bytes of a first line that Linux reads (BINPRM_BUF_SIZE).
+/// Bytes of a program that Linux reads for its first line (BINPRM_BUF_SIZE).
 const FIRST_LINE_BYTES: u64 = 256;
 
-/// The reason for `error`, which starting `program` in `directory` ended with.
+/// The reason for the `error` of a start of `program` in `directory`.
 pub(super) fn reason(
     error: &io::Error,
     program: &Resolved<'_>,
@@ -62,7 +61,7 @@ pub(super) fn reason(
     }
 }
 
-/// The reason when the shim came no further than `step`.
+/// The reason when the shim failed at `step`.
 pub(super) fn shim_error(
     step: &Step,
     error: &io::Error,
@@ -112,12 +111,12 @@ pub(super) fn no_work_directory(error: &DirectoryError) -> String {
     }
 }
 
-/// The reason when our own program does not start again, as the shim.
+/// The reason when the shim does not start.
 pub(super) fn no_shim(error: &io::Error) -> String {
     format!("the program that sets the vessel up does not start: {}", plain(error))
 }
 
-/// Tells an operator who allows vessels of other users what they will miss.
+/// Warns an operator of what vessels of other users will miss.
 pub(super) fn warn_of_other_users(work_dir: &Path) {
     if let Some(closed) = OTHER_USERS.first_closed(work_dir) {
         let (work_dir, closed) = (work_dir.display(), closed.display());
@@ -135,15 +134,15 @@ pub(super) fn warn_of_other_users(work_dir: &Path) {
 pub struct VesselUser<'a> {
     /// `None`: the server's own user.
     pub name: Option<&'a str>,
-    /// `None`: the server's own user, or nobody in particular.
+    /// `None`: the server's own user, or any other user.
     pub identity: Option<&'a Identity>,
 }
 
-/// Nobody in particular.
+/// Users that are neither owners nor members of a group of anything.
 const OTHER_USERS: VesselUser<'static> = VesselUser { name: None, identity: None };
 
 impl VesselUser<'_> {
-    /// The first directory on the way to `path` that they may not pass through.
+    /// The first directory on the way to `path` that the user may not pass through.
     pub fn first_closed(self, path: &Path) -> Option<&Path> {
         path.ancestors().filter(|directory| !self.may(directory, 0o1)).last()
     }
@@ -155,8 +154,8 @@ impl VesselUser<'_> {
         })
     }
 
-    /// Whether a server that may read everything may look into the file for them. A link that a
-    /// vessel has made may lead anywhere, and what is said of the file goes into its log.
+    /// Whether the user may read the file at `path`. The server, which may read more, must not: a
+    /// link of a vessel may lead anywhere, and the reason goes into the vessel's log.
     fn reads(self, path: &Path) -> bool {
         if self.identity.is_none() {
             return true;
@@ -181,7 +180,7 @@ pub(super) fn no_descriptors(error: &io::Error) -> String {
     format!("{}: raise the limit of open files of the server (LimitNOFILE=)", plain(error))
 }
 
-/// What the system says, without Rust's `(os error 2)`.
+/// The system's text, without Rust's `(os error 2)`.
 pub fn plain(error: &io::Error) -> String {
     let text = error.to_string();
     match text.rfind(" (os error ") {
@@ -190,7 +189,7 @@ pub fn plain(error: &io::Error) -> String {
     }
 }
 
-/// What is wrong with the working directory, if anything is.
+/// The fault of the working directory, if it has one.
 pub fn directory_error(directory: &Path) -> Option<Reason> {
     let shown = directory.display();
     match fs::metadata(directory) {
@@ -227,8 +226,8 @@ pub fn closed_directory(
     )
 }
 
-/// What keeps `user` from the program at `path`, if a directory on the way does. Of the server's own
-/// user the kernel knows better, which looks at capabilities as well.
+/// The reason when a directory on the way keeps `user` from the program at `path`. Not for the
+/// server's own user: the kernel considers its capabilities as well.
 pub fn closed_path(path: &Path, says: &str, user: VesselUser<'_>) -> Option<Reason> {
     let parent = path.parent().filter(|_| user.identity.is_some())?;
     let (shown, closed) = (path.display(), user.first_closed(parent)?.display());
@@ -238,7 +237,7 @@ pub fn closed_path(path: &Path, says: &str, user: VesselUser<'_>) -> Option<Reas
     ))
 }
 
-/// ENOENT: the file itself is not there, or what it needs to run is not.
+/// ENOENT: the file is missing, or its interpreter or loader is.
 pub fn missing(path: &Path, directory: &Path, says: &str, user: VesselUser<'_>) -> Reason {
     let shown = path.display();
     if path.symlink_metadata().is_err() {
@@ -311,7 +310,7 @@ pub fn forbidden(path: &Path, says: &str, user: VesselUser<'_>) -> Reason {
     }
 }
 
-/// ENOEXEC: what the kernel does not take for a program, by its first bytes if they are known.
+/// ENOEXEC: the file is no program; `start` holds its first bytes, if they are known.
 pub fn unknown_format(path: &Path, says: &str, start: Option<&[u8]>) -> Reason {
     let (why, remedy) = match start {
         Some([]) => ("the file is empty", "put the program there"),
@@ -328,10 +327,10 @@ pub fn unknown_format(path: &Path, says: &str, start: Option<&[u8]>) -> Reason {
     Reason::new(format!("{}: {says}: {why}", path.display()), remedy)
 }
 
-/// The beginning of a regular file; `None` for anything else, which reading might block on, and of
-/// what `user` may not read.
+/// The beginning of a regular file that `user` may read; `None` for anything else. A read of other
+/// files might block.
 pub fn first_bytes(path: &Path, user: VesselUser<'_>) -> Option<Vec<u8>> {
-    // Before it is opened, for to open a device may do something.
+    // Checked before the open: the open of a device may have effects.
     if !fs::metadata(path).ok()?.is_file() || !user.reads(path) {
         return None;
     }
@@ -355,7 +354,7 @@ mod tests {
     const OWN: VesselUser<'static> = VesselUser { name: None, identity: None };
 
     #[test]
-    fn nothing_is_read_that_might_block_or_be_somebody_elses() {
+    fn only_regular_files_that_the_user_may_read_are_read() {
         let directory = tempfile::tempdir().unwrap();
         fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).unwrap();
         let at = |name: &str| directory.path().join(name);

@@ -1,4 +1,4 @@
-//! The signal by which a running vessel is asked to end.
+//! The signal that asks a running vessel to end.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -23,7 +23,7 @@ pub struct StopSignal {
 }
 
 impl StopSignal {
-    /// A signal that is not raised.
+    /// A signal that has not been raised.
     ///
     /// # Errors
     /// When the process is out of descriptors.
@@ -35,7 +35,7 @@ impl StopSignal {
     /// Raises the signal. The first kind raised stays.
     pub fn raise(&self, stop: Stop) {
         let _ = self.kind.compare_exchange(0, stop as u8, Ordering::SeqCst, Ordering::SeqCst);
-        // An eventfd refuses a write only when its counter is full: then it is readable as well.
+        // A write fails only when the counter is full, and then the eventfd is readable.
         let _ = rustix::io::write(&self.event, &1u64.to_ne_bytes());
     }
 

@@ -1,5 +1,5 @@
-//! Removes directory trees, whatever a vessel has made of them: directories without permissions,
-//! symbolic links (removed, never followed), trees deeper than any path or stack is long.
+//! Removes directory trees of vessels: directories without permissions, symbolic links (never
+//! followed), and trees deeper than a path or a stack.
 
 use std::ffi::{CStr, CString};
 use std::io;
@@ -9,17 +9,17 @@ use std::path::Path;
 use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags};
 use rustix::io::Errno;
 
-/// How often a directory may turn out not to be empty after it was emptied: processes that left
-/// their group may still write to it.
+/// How often a directory may be refilled while it is emptied: processes outside of the vessel's
+/// group may still write to it.
 const REFILLS_MAX: u32 = 100;
 
-/// Removes what is at `path`, a directory tree or anything else. Nothing there is fine.
+/// Removes the directory tree or file at `path`, if it exists.
 ///
-/// Directories within directories are moved up to the top before they are emptied. So it takes
-/// two descriptors and no recursion, however deep the tree is.
+/// Nested directories are moved to the top before they are emptied, which takes two descriptors and
+/// no recursion for any depth.
 ///
 /// # Errors
-/// The first failure that kept something from being removed.
+/// The first failure.
 pub(super) fn remove_tree(path: &Path) -> io::Result<()> {
     let mut refills = 0;
     while refills < REFILLS_MAX {
@@ -78,7 +78,7 @@ fn remove_files(
         }
         match rustix::fs::unlinkat(directory, name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => {}
-            // Linux says EISDIR of directories, POSIX and some file systems EPERM.
+            // For a directory Linux returns EISDIR, POSIX and some file systems EPERM.
             Err(Errno::ISDIR | Errno::PERM) if is_directory(directory, name) => {
                 directories.push(name.to_owned());
             }
@@ -98,18 +98,18 @@ fn move_up(
     loop {
         let up = format!("boathook-wipe-{moved}");
         *moved += 1;
-        // To move a directory its own permissions matter too, for it gets another `..`.
+        // A move changes `..`, which takes write permission for the directory itself.
         open_directory(directory.as_fd(), name)?;
         match rustix::fs::renameat(directory, name, top, up.as_str()) {
             Ok(()) => return Ok(()),
-            // Replacing an empty directory would be fine; anything else keeps its name.
+            // The name is taken.
             Err(Errno::NOTEMPTY | Errno::EXIST | Errno::NOTDIR | Errno::ISDIR) => {}
             Err(error) => return Err(error),
         }
     }
 }
 
-/// Opens a directory for reading, and makes sure that its owner may do everything in it.
+/// Opens a directory for reading, and gives its owner all permissions.
 fn open_directory<P: rustix::path::Arg + Copy>(
     parent: BorrowedFd<'_>,
     name: P,
@@ -124,11 +124,11 @@ fn open_directory<P: rustix::path::Arg + Copy>(
     {
         return opened.ok_or(Errno::ACCESS);
     }
-    // chmod by the descriptor's path: unlike chmod by name it cannot be led astray by a link.
+    // chmod by the descriptor's path follows no link of the vessel.
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let handle = rustix::fs::openat(parent, name, flags, Mode::empty())?;
     let link = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&handle));
-    // A directory of somebody else may still be readable enough.
+    // A directory of another user may be readable without the change.
     match (rustix::fs::chmod(link, Mode::RWXU), opened) {
         (Err(_), Some(directory)) => return Ok(directory),
         (result, _) => result?,

@@ -1,5 +1,5 @@
-//! The users that vessels run as: who is meant by a name, who may be, and whether this server can
-//! become somebody else at all. Asked anew at every start, for users come and go.
+//! The users that vessels run as: their ids, the operator's permission, and the capabilities that
+//! the server needs to become another user. Looked up at every start, since users change.
 
 use std::ffi::CString;
 use std::fs::Metadata;
@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use super::reason::Reason;
 
-/// What it takes to run a vessel as another user and to see it to its end: become it, own and
-/// remove its files, signal it (capabilities(7)).
+/// The capabilities to run a vessel as another user: become the user, own and remove its files,
+/// signal its processes (capabilities(7)).
 const NEEDED: [(CapabilitySet, &str); 6] = [
     (CapabilitySet::SETUID, "CAP_SETUID"),
     (CapabilitySet::SETGID, "CAP_SETGID"),
@@ -24,17 +24,17 @@ const NEEDED: [(CapabilitySet, &str); 6] = [
     (CapabilitySet::KILL, "CAP_KILL"),
 ];
 
-/// How a server gets them.
+/// How a server gets the capabilities.
 const GRANTING: &str = "start it as root, or give it these in both AmbientCapabilities= and \
                         CapabilityBoundingSet= of its unit: `boathook help security` has the drop-in";
-/// How it gets to use them.
+/// How a server that has them can use them.
 const LETTING: &str = "let its system calls pass (SystemCallFilter=@setuid capset in its unit): \
                        `boathook help security` has the drop-in";
 
 /// Lets a server see the environment of other users' processes, by which it finds leftovers.
 const SYS_PTRACE: (CapabilitySet, &str) = (CapabilitySet::SYS_PTRACE, "CAP_SYS_PTRACE");
-/// The capabilities that this server has been given for `user:`: its ambient ones, when they are all
-/// that it takes. Asked before a thread changes its own.
+/// The ambient capabilities that this server was given for `user:`; empty unless they are complete.
+/// Read before a thread changes its own.
 static FOR_USERS: LazyLock<Vec<CapabilitySet>> = LazyLock::new(|| {
     let ambient = ambient();
     let known = NEEDED.iter().chain([&SYS_PTRACE]).map(|(capability, _)| *capability);
@@ -44,18 +44,18 @@ static FOR_USERS: LazyLock<Vec<CapabilitySet>> = LazyLock::new(|| {
     }
 });
 
-/// A user as the kernel knows it.
+/// The ids of a user.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
     pub uid: u32,
     pub gid: u32,
-    /// All of its groups.
+    /// All groups of the user.
     pub groups: Vec<u32>,
 }
 
 impl Identity {
-    /// Whether the mode of what was `found` lets them do `wanted` with it: read 4, write 2, execute
-    /// or pass through 1.
+    /// Whether the mode of `found` permits `wanted` to the user: 4 to read, 2 to write, 1 to
+    /// execute or pass through.
     pub fn may(&self, found: &Metadata, wanted: u32) -> bool {
         let mode = found.mode();
         if self.uid == 0 {
@@ -69,7 +69,7 @@ impl Identity {
         granted & wanted == wanted
     }
 
-    /// Makes the open `file` theirs.
+    /// Makes the user own the open `file`.
     ///
     /// # Errors
     /// Those of fchown(2).
@@ -80,10 +80,10 @@ impl Identity {
     }
 }
 
-/// The user of this machine called `name`, when vessels may run as it.
+/// The user `name` of this machine, if vessels may run as it.
 ///
 /// # Errors
-/// Why they may not, for a person.
+/// The reason, for a person.
 pub fn identity(name: &str, allowed: &[String]) -> Result<Identity, Reason> {
     if !allowed.iter().any(|allowed| allowed == name) {
         return Err(Reason::new(
@@ -105,7 +105,7 @@ pub fn identity(name: &str, allowed: &[String]) -> Result<Identity, Reason> {
     let user = user.ok_or_else(|| {
         Reason::new(format!("there is no user `{name}` on this machine"), "make it with useradd")
     })?;
-    // Whoever allowed another name did not mean this one.
+    // The operator has not allowed root.
     if user.uid.is_root() && name != "root" {
         return Err(Reason::new(
             format!("`{name}` is another name of root"),
@@ -120,39 +120,39 @@ pub fn identity(name: &str, allowed: &[String]) -> Result<Identity, Reason> {
     Ok(Identity { uid: user.uid.as_raw(), gid: user.gid.as_raw(), groups })
 }
 
-/// What to do about a server that has the capabilities and still cannot become another user.
+/// The remedy when a server that has the capabilities cannot become another user.
 pub(super) fn remedy_of_failure() -> &'static str {
-    // What it starts inherits the ambient ones, unless it is root or the file brings its own.
+    // Children inherit ambient capabilities. A server of root needs none.
     let passes_on =
         Uid::effective().is_root() || missing_capabilities(&NEEDED, ambient()).is_empty();
     if passes_on { LETTING } else { GRANTING }
 }
 
-/// Whether what other users' vessels leave behind at a crash can be found: by their environment,
-/// which the kernel shows to few (proc_pid_environ(5)).
+/// Whether the server may read the environment of other users' processes, by which it finds
+/// leftovers of a crash (proc_pid_environ(5)).
 pub(super) fn can_see_others() -> bool {
     missing_capabilities(&[SYS_PTRACE], held()).is_empty()
 }
 
-/// The name of the user that this process runs as; its number when this machine knows no name, as
-/// in a container that is started with another user's number.
+/// The name of the user that this process runs as; its number when it has no name, as in some
+/// containers.
 pub fn own_name() -> String {
     let uid = Uid::effective().as_raw();
     name_of(uid).unwrap_or_else(|| uid.to_string())
 }
 
-/// The name of the user `uid`, when this machine knows one.
+/// The name of the user `uid`, if it has one.
 pub fn name_of(uid: u32) -> Option<String> {
     User::from_uid(Uid::from_raw(uid)).ok().flatten().map(|user| user.name)
 }
 
-/// The capabilities that this thread uses.
+/// The effective capabilities of this thread.
 fn held() -> CapabilitySet {
     rustix::thread::capabilities(None)
         .map_or(CapabilitySet::empty(), |capabilities| capabilities.effective)
 }
 
-/// Those that pass to the programs it starts.
+/// The ambient capabilities of this thread, which its children inherit.
 fn ambient() -> CapabilitySet {
     let is_ambient =
         |it: &CapabilitySet| rustix::thread::capability_is_in_ambient_set(*it).unwrap_or(false);
@@ -160,8 +160,8 @@ fn ambient() -> CapabilitySet {
     known.filter(is_ambient).collect()
 }
 
-/// Whether the programs that this thread starts from now on inherit the capabilities that the server
-/// has for `user:`. Only the shim needs them; a vessel that had them could do as much as root.
+/// Sets whether programs that this thread starts inherit the capabilities for `user:`. Only the
+/// shim needs them; a vessel that had them could do as much as root.
 ///
 /// # Errors
 /// Those of `PR_CAP_AMBIENT_RAISE` (prctl(2)).
@@ -171,7 +171,7 @@ pub(super) fn pass_capabilities_on(passes: bool) -> rustix::io::Result<()> {
     })
 }
 
-/// The names of those that are `needed` and not `held`.
+/// The names of the `needed` capabilities that are not `held`.
 fn missing_capabilities(needed: &[(CapabilitySet, &str)], held: CapabilitySet) -> String {
     let missing = needed.iter().filter(|(capability, _)| !held.contains(*capability));
     missing.map(|(_, name)| *name).collect::<Vec<_>>().join(", ")
@@ -182,15 +182,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_who_is_listed_is_looked_up() {
-        let refusal = |name: &str, allowed: &[&str]| {
+    fn only_allowed_users_are_looked_up() {
+        let reason = |name: &str, allowed: &[&str]| {
             let allowed: Vec<String> = allowed.iter().map(|&name| name.to_owned()).collect();
             identity(name, &allowed).unwrap_err().to_string()
         };
-        assert!(refusal("root", &[]).contains("add it to the setting `allowed_users`"));
-        assert!(refusal("daemon", &["root", "nobody"]).contains("`daemon`"));
+        assert!(reason("root", &[]).contains("add it to the setting `allowed_users`"));
+        assert!(reason("daemon", &["root", "nobody"]).contains("`daemon`"));
         if Uid::effective().is_root() {
-            let missing = refusal("boathook-nobody", &["boathook-nobody"]);
+            let missing = reason("boathook-nobody", &["boathook-nobody"]);
             assert!(missing.contains("there is no user `boathook-nobody`"), "{missing}");
             assert_eq!(identity("root", &["root".to_owned()]).unwrap().uid, 0);
         }

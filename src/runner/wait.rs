@@ -1,7 +1,7 @@
-//! Sees a started vessel to its end: one loop that waits for the leader's exit, the vessel's
-//! output, room in its input, the stop signal and the deadlines, all at once. Afterwards its process
-//! group is empty. After a stop or a cutoff nothing else that it has started is left either; after
-//! an end of its own its log names what lives on.
+//! Supervises a started vessel: one loop waits for the leader's exit, output, room in the input,
+//! the stop signal and the deadlines. Afterwards the process group is empty. After a stop or a
+//! cutoff, no other process of the attempt is left; after another end the log names those that live
+//! on.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -21,18 +21,18 @@ use super::process_table::Process;
 use super::stop::{Stop, StopSignal};
 use super::termination::{Termination, named};
 
-/// Bytes that the first read takes: most vessels write less, and the allocator tidies up whenever
-/// something as large as a pipe is freed.
+/// Bytes of the first read. Most vessels write less, and to free a buffer of a pipe's size costs
+/// the allocator more.
 const FIRST_READ_BYTES: usize = 4096;
 
-/// A vessel that has started: its leader and what connects us to it.
+/// A started vessel: its leader and the pipes to it.
 pub(super) struct Started<'a> {
     pub leader: OwnedFd,
     pub pid: Pid,
-    /// What its processes are recognised by; `None` when its environment names no vessel run.
+    /// Identifies its processes; `None` when its environment names no vessel run.
     pub mark: Option<Mark>,
     pub pipe: OwnedFd,
-    /// `None` when its input has been written already.
+    /// `None` when its input is complete.
     pub feed: Option<Feed<'a>>,
 }
 
@@ -42,8 +42,8 @@ pub(super) struct Bounds {
     pub kill_grace: Duration,
 }
 
-/// Waits for the end of a vessel and of its whole process group; after a stop or a cutoff, for that
-/// of all that it has started.
+/// Waits for the end of a vessel and of its process group; after a stop or a cutoff, for the end of
+/// all processes of the attempt.
 pub(super) fn wait(
     started: Started<'_>,
     bounds: &Bounds,
@@ -72,7 +72,7 @@ pub(super) fn wait(
     attempt.heed_late_stop(stop);
     attempt.await_termination();
     attempt.drain();
-    attempt.tell_what_is_left();
+    attempt.log_leftovers();
     match (attempt.cause, status) {
         (Cause::CutOff, _) => HowEnded::CutOff,
         (Cause::Stop(Stop::Abandon), _) => HowEnded::Abandoned,
@@ -102,7 +102,7 @@ struct Attempt<'a> {
     bounds: &'a Bounds,
     cause: Cause,
     ending: Ending,
-    /// Ends all of the attempt, when it has not ended by itself.
+    /// Ends all processes of the attempt after a stop or a cutoff.
     termination: Option<Termination>,
 }
 
@@ -115,8 +115,7 @@ struct Ready {
 }
 
 impl Attempt<'_> {
-    /// Waits until the leader has ended; it is a zombie then. False when it would not, whatever
-    /// was done.
+    /// Waits until the leader is a zombie. False when SIGKILL does not end it.
     fn await_leader(&mut self, stop: &StopSignal) -> bool {
         loop {
             let now = Instant::now();
@@ -134,7 +133,7 @@ impl Attempt<'_> {
             }
             let until = [self.output.move_when_due(now), self.ending.due_at(), cutoff_at];
             let until = until.into_iter().flatten().min();
-            // A stop stays raised: once it has been heard it would only keep the loop spinning.
+            // A stop stays raised. Polled again, it would keep the loop spinning.
             let stop_heard = self.ending != Ending::NotAsked;
             let ready = self.poll(Some(self.leader.as_fd()), (!stop_heard).then_some(stop), until);
             if ready.pipe {
@@ -154,7 +153,7 @@ impl Attempt<'_> {
         }
     }
 
-    /// Asks all that the attempt has started to end, unless that was done before.
+    /// Sends SIGTERM to all processes of the attempt, once.
     fn ask(&mut self, cause: Cause, now: Instant) {
         if self.ending == Ending::NotAsked {
             self.termination = Some(Termination::of_attempt(self.mark, self.pid));
@@ -163,7 +162,7 @@ impl Attempt<'_> {
         }
     }
 
-    /// Kills all that was asked to end, or else what is in the group.
+    /// Sends SIGKILL to the group and to all processes that got SIGTERM.
     fn kill(&mut self) {
         self.group.signal(Signal::KILL);
         if let Some(termination) = &mut self.termination {
@@ -171,11 +170,10 @@ impl Attempt<'_> {
         }
     }
 
-    /// Ends what the leader, now a zombie, left in its group, and returns how it ended itself.
+    /// Ends the group of the leader, which is a zombie, and returns the leader's wait status.
     ///
-    /// The zombie pins the group's id, so SIGTERM goes out before it is reaped; mostly nobody is
-    /// there to receive it. Then the reaping, and one more call tells whether anybody is left. If
-    /// so the members pin the id themselves (see [`super::group`]).
+    /// The zombie reserves the group's id, so SIGTERM is sent before it is reaped. Members that are
+    /// left afterwards reserve the id themselves (see [`super::group`]).
     fn end_group(&mut self) -> Option<WaitIdStatus> {
         self.feed = None;
         if self.ending == Ending::NotAsked {
@@ -187,7 +185,7 @@ impl Attempt<'_> {
         }
         let status = waitid(WaitId::PidFd(self.leader.as_fd()), WaitIdOptions::EXITED);
         let status = status.unwrap_or_else(|errno| {
-            log::error!(error:% = errno; "vessel's exit status is lost: somebody else reaped it");
+            log::error!(error:% = errno; "vessel's exit status is lost: another thread reaped it");
             None
         });
         if !self.group.is_gone() {
@@ -197,7 +195,7 @@ impl Attempt<'_> {
         status
     }
 
-    /// Waits for the group's members to end; kills those that do not within the grace.
+    /// Waits for the group's members to end, and kills them after the grace.
     fn await_group(&mut self) {
         let mut pause = PAUSE_MIN;
         loop {
@@ -217,7 +215,8 @@ impl Attempt<'_> {
         }
     }
 
-    /// Ends what else the attempt has started when a stop has come while it was ending by itself.
+    /// Ends the other processes of the attempt when a stop has come while the vessel ended by
+    /// itself.
     fn heed_late_stop(&mut self, stop: &StopSignal) {
         if self.termination.is_none()
             && stop.raised() == Some(Stop::Requested)
@@ -228,7 +227,7 @@ impl Attempt<'_> {
         }
     }
 
-    /// Waits for all that was asked to end, in whatever group; kills what does not within the grace.
+    /// Waits for all processes that got SIGTERM, in any group, and kills them after the grace.
     fn await_termination(&mut self) {
         let mut pause = PAUSE_MIN;
         while self.termination.as_mut().is_some_and(|it| !it.is_over()) {
@@ -242,9 +241,9 @@ impl Attempt<'_> {
         }
     }
 
-    /// Says in the log what of the attempt lives on: a daemon after an end of its own, and what
-    /// could not be ended.
-    fn tell_what_is_left(&mut self) {
+    /// Names in the log the processes of the attempt that live on: daemons of a vessel that ended
+    /// by itself, and processes that could not be ended.
+    fn log_leftovers(&mut self) {
         if let Some(termination) = &self.termination {
             if let Some(line) = termination.report().what_is_left() {
                 self.output.append_line(&line);
@@ -261,7 +260,7 @@ impl Attempt<'_> {
         }
     }
 
-    /// Hands on what is written within `time`.
+    /// Reads output for `time`.
     fn read_for(&mut self, time: Duration) {
         let until = Instant::now() + time;
         while Instant::now() < until {
@@ -271,8 +270,8 @@ impl Attempt<'_> {
         }
     }
 
-    /// Takes what the group has left in the pipe. Processes that left the group may hold it open
-    /// and go on writing: they are not waited for.
+    /// Reads the bytes that are in the pipe now. Processes outside of the group may hold it open
+    /// and go on writing; nothing waits for them.
     fn drain(&mut self) {
         let Some(pipe) = &self.pipe else { return };
         let mut bytes_left = rustix::io::ioctl_fionread(pipe).unwrap_or(0);
@@ -284,7 +283,7 @@ impl Attempt<'_> {
         }
     }
 
-    /// Hands on what one read gives; returns how many bytes that was.
+    /// Reads once, and returns the number of bytes.
     fn read_pipe(&mut self) -> usize {
         let Some(pipe) = &self.pipe else { return 0 };
         let wanted = match self.buffer.capacity() {
@@ -306,8 +305,8 @@ impl Attempt<'_> {
     fn pump(&mut self, now: Instant) {
         let pumped = self.feed.as_mut().map_or(Ok(()), Feed::pump);
         if let Err(error) = pumped {
-            // With its input closed the vessel would take half a body for the whole. The input
-            // stays open until the vessel has ended.
+            // A closed input would make the vessel take half a body for the whole. It stays open
+            // until the vessel has ended.
             let reason = format!("the request's body could not be read: {error}");
             self.ask(Cause::InputFailed(reason), now);
             self.kill();
@@ -345,7 +344,7 @@ impl Attempt<'_> {
             Ok(_) => {}
             Err(Errno::INTR) => return Ready::default(),
             Err(errno) => {
-                // Out of kernel memory at worst. The vessel is still to be seen to its end.
+                // The kernel is out of memory. The vessel still has to be supervised.
                 log::error!(error:% = errno; "vessel cannot be waited for at the moment");
                 std::thread::sleep(PAUSE_MAX);
                 return Ready::default();
@@ -358,7 +357,7 @@ impl Attempt<'_> {
     }
 }
 
-/// How the leader ended, by its wait status.
+/// The end of the leader by its wait status.
 fn own_end(status: Option<WaitIdStatus>) -> HowEnded {
     let Some(status) = status else { return HowEnded::Signaled(Signal::KILL.as_raw()) };
     match status.exit_status() {

@@ -1,6 +1,5 @@
-//! Work directories: one per run, shared by its vessels, with the parameter files and the code of
-//! the vessel that starts in it. Making them is on the path of every vessel that starts, so it costs
-//! no system call too many.
+//! Work directories: one for each run, shared by its vessels, with the parameter files and the code
+//! of the vessel that starts. Every start prepares one, so that system calls count.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -19,9 +18,9 @@ use crate::model::fleet::Program;
 use crate::model::ids::RunId;
 use crate::model::source::Origin;
 
-/// The mode of parameter files: they are the server's user's alone.
+/// The mode of parameter files.
 const PRIVATE: Mode = Mode::RUSR.union(Mode::WUSR);
-/// Temporary names that are tried before a directory full of planted ones is given up.
+/// Temporary names that are tried in a directory in which a vessel has taken some.
 const TEMPORARY_NAMES_MAX: u32 = 100;
 
 /// The directory that holds the work directories.
@@ -33,9 +32,9 @@ pub(super) struct WorkDirectories {
 /// The work directory of a run, ready for a vessel.
 pub(super) struct WorkDirectory {
     pub path: PathBuf,
-    /// Whether it was not there.
+    /// Whether it was made just now.
     pub is_new: bool,
-    /// The first bytes of the body, if it was read for its file. Spares reading them again.
+    /// The whole body, if it fits in one buffer and was read for its file; otherwise empty.
     pub body_start: Vec<u8>,
 }
 
@@ -56,11 +55,11 @@ impl WorkDirectories {
             .is_ok_and(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode).is_dir())
     }
 
-    /// Makes the directory where it is missing, and the files in it anew: a vessel may have altered
-    /// them.
+    /// Makes the directory where it is missing, and writes its files anew: a vessel may have
+    /// changed them.
     ///
-    /// With an `owner`, directory and files become theirs. That is done by descriptor, never by
-    /// name: once the directory is theirs so is every name in it.
+    /// An `owner` gets directory and files. That is done by descriptor, never by name: the owner of
+    /// a directory controls every name in it.
     pub fn prepare(
         &self,
         launch: &Launch<'_>,
@@ -73,7 +72,7 @@ impl WorkDirectories {
             Err(errno) => return Err(failed("make", &path, errno.into())),
         };
         let written = match write_files(&path, is_new, launch, owner) {
-            // An earlier vessel may have locked its own directory.
+            // An earlier vessel may have removed the permissions of its directory.
             Err(error) if !is_new && error.source.kind() == io::ErrorKind::PermissionDenied => {
                 rustix::fs::chmod(&path, Mode::RWXU)
                     .map_err(|errno| failed("make writable", &path, errno.into()))?;
@@ -88,10 +87,10 @@ impl WorkDirectories {
         Ok(WorkDirectory { path, is_new, body_start })
     }
 
-    /// Removes the work directory of `run`, if there is one.
+    /// Removes the work directory of `run`, if it exists.
     pub fn wipe(&self, run: RunId) {
         let path = self.path(run);
-        // Most vessels leave nothing but the files they were given.
+        // Most vessels leave only the files that they were given.
         if remove_as_made(&path, run) {
             return;
         }
@@ -101,8 +100,7 @@ impl WorkDirectories {
         }
     }
 
-    /// Removes the work directories of all runs but those in `keep`. Leaves alone what is not
-    /// named like a run.
+    /// Removes the work directories of the runs that are done. Other entries stay.
     pub fn sweep(&self, is_done: &dyn Fn(RunId) -> bool) {
         let entries = match std::fs::read_dir(&self.parent) {
             Ok(entries) => entries,
@@ -145,14 +143,14 @@ fn open_directory(path: &Path) -> rustix::io::Result<OwnedFd> {
     rustix::fs::openat(CWD, path, flags, Mode::empty())
 }
 
-/// Opens a work directory to change its owner or mode. Its parent is ours alone, so that nobody can
-/// have put anything else in its place.
+/// Opens a work directory to change its owner or mode. Only the server may write to its parent, so
+/// that it cannot have been replaced.
 fn open_to_change(path: &Path) -> rustix::io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     rustix::fs::openat(CWD, path, flags, Mode::empty())
 }
 
-/// Makes `owner` own the directory, and unlocks it where an earlier vessel has locked it.
+/// Makes `owner` own the directory, with all permissions.
 fn hand_over(path: &Path, owner: &Identity) -> rustix::io::Result<()> {
     let directory = open_to_change(path)?;
     let found = rustix::fs::fstat(&directory)?;
@@ -165,32 +163,32 @@ fn hand_over(path: &Path, owner: &Identity) -> rustix::io::Result<()> {
     owner.take(&directory)
 }
 
-/// Removes the directory if nothing is in it but the parameter files. False when it is still there,
-/// for there is more in it or it cannot be entered.
+/// Removes the directory if it holds only the parameter files. False when it holds more or cannot
+/// be entered.
 fn remove_as_made(path: &Path, run: RunId) -> bool {
     let Ok(directory) = open_directory(path) else { return false };
     let (headers_name, body_name) = parameter_file_names(run);
     for name in [headers_name, body_name] {
-        // Where one is left, the directory is not empty.
+        // A file that is left fails rmdir.
         let _ = rustix::fs::unlinkat(&directory, name, AtFlags::empty());
     }
     rustix::fs::rmdir(path).is_ok()
 }
 
-/// Shuts others out of the directory before it is removed: what has left the process group of its
-/// vessel must not go on filling it.
+/// Makes the server own the directory before it is removed: processes outside of the vessel's group
+/// must not go on filling it.
 fn take_back(path: &Path) {
     let Ok(directory) = open_to_change(path) else { return };
     let ours = rustix::process::geteuid();
     if rustix::fs::fstat(&directory).is_ok_and(|found| found.st_uid != ours.as_raw()) {
-        // Where this fails the removal says so.
+        // A failure shows in the removal.
         let _ = rustix::fs::fchown(&directory, Some(ours), None);
         let _ = rustix::fs::fchmod(&directory, Mode::RWXU);
     }
 }
 
-/// Writes the parameter files of a run, and the file that the vessel is to run, into the run's
-/// directory at `path`; returns the body when it fits in one buffer.
+/// Writes the parameter files and the vessel's code file into the directory at `path`. Returns the
+/// body when it fits in one buffer.
 fn write_files(
     path: &Path,
     is_new: bool,
@@ -218,7 +216,7 @@ fn write_files(
         written.map_err(|source| failed("write", &path.join(&body_name), source))?;
     }
     if let Some((name, content)) = code {
-        // Executable, so that other programs of the run can call it by its name.
+        // Executable, so that other programs of the run can start it.
         let write = |file: OwnedFd| write_all(&file, normalized(content).as_bytes());
         let written = target.replace_file(name, Mode::RWXU, write);
         written.map_err(|source| failed("write", &path.join(name), source))?;
@@ -226,7 +224,7 @@ fn write_files(
     Ok(body_start)
 }
 
-/// Name and content of the file that `program` consists of, if it does.
+/// Name and content of the code file of `program`, if it has one.
 fn code_file(program: &Program) -> Option<(&str, &str)> {
     let Program::Code(code) = program else { return None };
     match &code.origin {
@@ -235,7 +233,7 @@ fn code_file(program: &Program) -> Option<(&str, &str)> {
     }
 }
 
-/// Where files go.
+/// The directory that gets files.
 struct Target<'a> {
     directory: BorrowedFd<'a>,
     path: &'a Path,
@@ -245,11 +243,11 @@ struct Target<'a> {
 }
 
 impl Target<'_> {
-    /// Writes a file called `name`, whatever is there by that name.
+    /// Writes the file `name`, and replaces anything of that name.
     ///
-    /// A directory that was just made is empty, so the file can be made in place. In one that
-    /// existed the vessel of a parallel branch may be reading the same file, and an earlier vessel
-    /// may have left anything by its name: there it is written under another name and moved over.
+    /// In a new directory the file is created in place. In an older one, a vessel of a parallel
+    /// branch may read the same file, and an earlier vessel may have left anything by that name:
+    /// there the file is written under a temporary name and renamed.
     fn replace_file(
         &self,
         name: &str,
@@ -261,12 +259,12 @@ impl Target<'_> {
                 Ok(file) => {
                     let written = write(file);
                     if written.is_err() {
-                        // Half a file takes up room that may be missing.
+                        // Half a file takes room that may be scarce.
                         let _ = rustix::fs::unlinkat(self.directory, name, AtFlags::empty());
                     }
                     return written;
                 }
-                // A parallel branch was quicker.
+                // A parallel branch has made it.
                 Err(Errno::EXIST) => {}
                 Err(errno) => return Err(errno.into()),
             }
@@ -285,7 +283,7 @@ impl Target<'_> {
         replaced
     }
 
-    /// Makes a file that was not there; a symbolic link by its name is not followed.
+    /// Creates a file. Follows no symbolic link of that name.
     fn create(&self, name: &str, mode: Mode) -> rustix::io::Result<OwnedFd> {
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -313,7 +311,7 @@ impl Target<'_> {
     }
 }
 
-/// Writes the body to `file`. Leaves its first bytes in `start` when they are all of it.
+/// Writes the body to `file`. Leaves it in `start` when it fits in one buffer.
 fn write_body(file: &OwnedFd, launch: &Launch<'_>, start: &mut Vec<u8>) -> io::Result<()> {
     let mut body = launch.payload.open_body();
     let mut bytes_left = launch.payload.body_bytes();

@@ -1,5 +1,5 @@
-//! The file of an attempt's output: a head, and a ring that keeps the tail, behind a header that
-//! always tells how much was written. Owns the layout; decides nothing.
+//! The layout of an output file: a header that counts the bytes written, a head, and a ring that
+//! keeps the tail.
 //!
 //! ```text
 //! 0      magic, bytes written, size of head, size of tail, length of notice, notice
@@ -8,8 +8,8 @@
 //! ```
 //!
 //! Bytes are written before the header counts them, so that a killed server loses none. The ring
-//! is larger than the tail it keeps by one write: what a write in flight overwrites is never among
-//! the bytes that the header promises.
+//! exceeds the tail by one write: a write in flight never overwrites bytes that the header counts
+//! as kept.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -20,16 +20,16 @@ use super::CHUNK_BYTES_MAX;
 use crate::model::text::{without_cut_end, without_cut_start};
 
 const MAGIC: u64 = u64::from_le_bytes(*b"BHOUT\0\0\x01");
-/// A page: the notice within is on disk from the start, also when the disk is full later.
+/// A page. It reserves the room of the notice, which may be written when the disk is full.
 const HEADER_BYTES: u64 = 4096;
 const FIELDS_BYTES: usize = 40;
 const TOTAL_AT: u64 = 8;
 const NOTICE_LENGTH_AT: u64 = 32;
 const NOTICE_BYTES_MAX: usize = 512;
-/// Bytes of one write into the ring, and by how much the ring exceeds the tail.
+/// Bytes of one write into the ring, by which the ring exceeds the tail.
 const WRITE_BYTES_MAX: u64 = 64 * 1024;
 
-/// How much of head and tail a file keeps.
+/// The sizes of head and tail.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Layout {
     head: u64,
@@ -43,13 +43,13 @@ pub(super) struct OutputFile {
     layout: Layout,
 }
 
-/// What the header of a file says.
+/// The counts in the header of a file.
 pub(super) struct Header {
     pub total: u64,
     pub notice: Vec<u8>,
 }
 
-/// Where a run of kept bytes is: `bytes` of them, the first at `offset` of the output.
+/// A run of kept bytes: `bytes` from `offset` of the output, at `position` in the file.
 struct Extent {
     offset: u64,
     bytes: u64,
@@ -66,7 +66,7 @@ impl Layout {
         self.tail.saturating_add(WRITE_BYTES_MAX)
     }
 
-    /// Where the byte at `offset` is written, and how many can follow it there.
+    /// The position of the byte at `offset`, and how many bytes can follow in one piece.
     fn slot(&self, offset: u64) -> (u64, u64) {
         if offset < self.head {
             return (HEADER_BYTES + offset, self.head - offset);
@@ -85,7 +85,7 @@ impl Layout {
         Extent { offset, bytes: total.saturating_sub(offset).min(room), position }
     }
 
-    /// Whether the byte at `offset` has not been overwritten by an output of `total` bytes.
+    /// Whether an output of `total` bytes has left the byte at `offset` in place.
     pub fn still_holds(&self, total: u64, offset: u64) -> bool {
         offset < self.head || total - offset.min(total) <= self.ring()
     }
@@ -124,8 +124,7 @@ impl OutputFile {
         Ok(Self { file, layout })
     }
 
-    /// Opens a file that was left, with what its header says. A file that a power loss emptied
-    /// reads as an empty output.
+    /// Opens a file of an earlier attempt. A file that a power loss has emptied is an empty output.
     pub fn open(path: &Path) -> io::Result<(Self, Header)> {
         let file = File::open(path)?;
         let length = file.metadata()?.len();
@@ -170,8 +169,8 @@ impl OutputFile {
         Ok(())
     }
 
-    /// Leaves `notice` in the header, cut to the room there; what cannot be written is only shown
-    /// to those who follow now.
+    /// Writes `notice` into the header, cut to the room there. When that fails, only current
+    /// followers see it.
     pub fn write_notice(&self, notice: &mut Vec<u8>) {
         if notice.len() > NOTICE_BYTES_MAX {
             notice.truncate(without_cut_end(&notice[..NOTICE_BYTES_MAX]).len());
@@ -183,8 +182,8 @@ impl OutputFile {
         }
     }
 
-    /// At most [`CHUNK_BYTES_MAX`] bytes kept at or after `offset`, and where they begin. Where bytes
-    /// were dropped between the head and the tail, no character is cut.
+    /// At most [`CHUNK_BYTES_MAX`] bytes kept at or after `offset`, and their offset. No character
+    /// is cut at the gap between head and tail.
     pub fn read(&self, total: u64, offset: u64) -> io::Result<(u64, Vec<u8>)> {
         let extent = self.layout.find(total, offset);
         let mut bytes = vec![0; extent.bytes.min(CHUNK_BYTES_MAX as u64) as usize];
@@ -231,7 +230,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_ring_is_said_to_hold_it_holds() {
+    fn the_ring_holds_every_byte_that_the_layout_claims() {
         let directory = tempfile::tempdir().unwrap();
         let file = OutputFile::create(&directory.path().join("output"), 1000).unwrap();
         let byte = |at: u64| (at / 251 + at) as u8;

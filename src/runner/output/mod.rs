@@ -1,11 +1,11 @@
-//! What a vessel writes, while it writes it and afterwards: [`LiveOutput`] for an attempt that
-//! runs, [`StoredOutput`] for the file of one that has ended or was interrupted. Does not read the
-//! vessel's pipe and knows nothing of the database that holds small outputs.
+//! The output of vessels: [`LiveOutput`] of an attempt that runs, [`StoredOutput`] in the file of
+//! an attempt that has ended or was interrupted. This module neither reads the vessel's pipe nor
+//! knows the database, which holds small outputs.
 //!
-//! Offsets count the bytes of the log: those the vessel wrote, after its secrets were taken out of
-//! them (`redact`), and our own lines. Of an output larger than its cap the first and the
-//! last half of the cap are kept; a chunk that begins later than it was asked for says so by its
-//! `offset`.
+//! Offsets count the bytes of the log: those of the vessel, after `redact` has masked its secrets,
+//! and the lines of Boathook. Of an output that exceeds its cap, the first and the last half of the
+//! cap are kept. The `offset` of a chunk is larger than the requested one where bytes in between
+//! are gone.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -21,18 +21,17 @@ mod stored;
 use file::OutputFile;
 use redact::Redactor;
 use stored::output_path;
-
-/// Output up to this size is stored with the settle; beyond it moves to a file.
-const OUTPUT_INLINE_BYTES_MAX: usize = 64 * 1024;
-
-/// Output of a vessel that runs longer moves to a file, so that a crash does not take it along.
-const OUTPUT_INLINE_TIME_MAX: Duration = Duration::from_secs(1);
 pub use stored::{StoredOutput, has_output, remove_output, sync_output_directory};
 
-/// Bytes of one chunk: what a reader holds in memory at a time.
+/// Bytes of one chunk, which a reader holds in memory.
 pub const CHUNK_BYTES_MAX: usize = 64 * 1024;
+/// Output up to this size is stored in the commit that settles the vessel. Larger output moves to a
+/// file.
+const OUTPUT_INLINE_BYTES_MAX: usize = 64 * 1024;
+/// Output of a vessel that runs longer moves to a file, so that a crash does not take it along.
+const OUTPUT_INLINE_TIME_MAX: Duration = Duration::from_secs(1);
 
-/// The output of one attempt, shared between the worker that captures it and those who follow.
+/// The output of one attempt, shared by the worker that captures it and its followers.
 ///
 /// It begins in memory. [`LiveOutput::begin`] gives it a file to move to when it grows.
 #[derive(Default)]
@@ -50,9 +49,9 @@ struct State {
     file: Option<Arc<OutputFile>>,
     /// Bytes written so far.
     total: u64,
-    /// Why nothing is kept any more: follows the last byte kept.
+    /// The line after the last byte kept, which says why nothing more is kept.
     notice: Option<Vec<u8>>,
-    /// No file could be made when it was time to; it is tried again when memory is full.
+    /// No file could be made when it was due. The next attempt follows when memory is full.
     early_file_failed: bool,
     ends_line: bool,
     ended: bool,
@@ -60,7 +59,7 @@ struct State {
     waiting: usize,
 }
 
-/// Where an output goes that does not stay in memory.
+/// The file to which the output moves, and its bounds.
 #[derive(Debug)]
 struct Place {
     path: PathBuf,
@@ -68,12 +67,12 @@ struct Place {
     file_due_at: Instant,
 }
 
-/// What is left of an attempt's output when it has ended.
+/// The output of an attempt that has ended.
 #[derive(Debug, Default)]
 pub struct CapturedOutput {
-    /// Bytes the attempt wrote, kept or not.
+    /// Bytes that the attempt wrote, kept or not.
     pub bytes: u64,
-    /// Those of them that are kept.
+    /// Bytes that are kept.
     pub kept_bytes: u64,
     pub kept: Kept,
 }
@@ -83,7 +82,7 @@ pub struct CapturedOutput {
 pub enum Kept {
     #[default]
     Nothing,
-    /// Small enough to be stored with the settle.
+    /// Goes into the commit that settles the vessel.
     Inline(Vec<u8>),
     /// In a file, synced.
     File,
@@ -92,23 +91,23 @@ pub enum Kept {
 /// A piece of output.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutputChunk {
-    /// Where the bytes begin. Greater than asked for when bytes were left out by the cap.
+    /// The offset of the first byte. Larger than the requested one where the cap left bytes out.
     pub offset: u64,
     /// At most [`CHUNK_BYTES_MAX`].
     pub bytes: Vec<u8>,
-    /// Nothing will follow these bytes.
+    /// Whether these bytes are the last.
     pub ended: bool,
 }
 
 impl OutputChunk {
-    /// The chunk at `offset` of an output that is known whole, as the database stores small ones.
+    /// The chunk at `offset` of a complete output.
     pub fn of_whole(output: &[u8], offset: u64) -> Self {
         let rest = usize::try_from(offset).ok().and_then(|at| output.get(at..)).unwrap_or_default();
         let bytes = &rest[..rest.len().min(CHUNK_BYTES_MAX)];
         Self { offset, bytes: bytes.to_vec(), ended: bytes.len() == rest.len() }
     }
 
-    /// Where the next chunk begins.
+    /// The offset of the next chunk.
     pub fn next_offset(&self) -> u64 {
         self.offset + self.bytes.len() as u64
     }
@@ -117,25 +116,24 @@ impl OutputChunk {
 impl LiveOutput {
     /// Gives the output a file below `directory` to move to, and a cap of `bytes_max` bytes kept.
     ///
-    /// Without this it keeps what fits in memory, which is enough for launchers that start no
-    /// processes.
+    /// Without this, output beyond [`OUTPUT_INLINE_BYTES_MAX`] is dropped.
     pub fn begin(&self, directory: &Path, vessel_run: VesselRunId, attempt: u32, bytes_max: u64) {
         let path = output_path(directory, vessel_run, attempt);
         let file_due_at = Instant::now() + OUTPUT_INLINE_TIME_MAX;
         self.lock().place = Some(Place { path, bytes_max, file_due_at });
     }
 
-    /// From here on, `secrets` are taken out of whatever is appended.
+    /// Masks `secrets` in everything that is appended from now on.
     pub fn hide(&self, secrets: &[String]) {
         self.lock().redactor = Redactor::new(secrets);
     }
 
-    /// `text` without the secrets that the output hides.
+    /// `text` with the same secrets masked.
     pub fn without_secrets(&self, text: &str) -> String {
         self.lock().without_secrets(text)
     }
 
-    /// Appends what the vessel wrote. Never fails: what cannot be kept is dropped, with a notice.
+    /// Appends bytes of the vessel. Bytes that cannot be kept are dropped, and a notice says so.
     pub fn append(&self, bytes: &[u8]) {
         let mut state = self.lock();
         if state.redactor.is_idle() {
@@ -148,7 +146,7 @@ impl LiveOutput {
         self.wake(&state);
     }
 
-    /// Appends a line of the launcher's own, on a line of its own.
+    /// Appends a line of Boathook, after a line end.
     pub fn append_line(&self, line: &str) {
         let mut state = self.lock();
         let line = state.without_secrets(line);
@@ -162,8 +160,8 @@ impl LiveOutput {
         self.wake(&state);
     }
 
-    /// Moves the output to its file when the attempt has run long enough and has written
-    /// something. Returns when to call this again if nothing is written until then.
+    /// Moves the output to its file when the attempt has run for [`OUTPUT_INLINE_TIME_MAX`] and has
+    /// written something. Returns the time of the next call, unless bytes arrive before.
     pub fn move_when_due(&self, now: Instant) -> Option<Instant> {
         let mut state = self.lock();
         if state.file.is_some() || state.early_file_failed || state.inline.is_empty() {
@@ -181,14 +179,14 @@ impl LiveOutput {
         None
     }
 
-    /// Readers get what is left and then the end: the attempt is settled.
+    /// Marks the end for readers: the attempt is settled.
     pub fn finish(&self) {
         let mut state = self.lock();
         state.ended = true;
         self.wake(&state);
     }
 
-    /// What is left of the output now that the vessel has ended. What is in a file is synced.
+    /// The output of the vessel, which has ended. A file is synced.
     pub fn capture(&self) -> CapturedOutput {
         let mut state = self.lock();
         state.end_stream();
@@ -202,7 +200,7 @@ impl LiveOutput {
             return CapturedOutput { bytes, kept_bytes: bytes, kept };
         };
         let kept_bytes = bytes.min(state.place.as_ref().map_or(bytes, |place| place.bytes_max));
-        // Readers shall not wait for the disk.
+        // Readers must not wait for the disk.
         let path = state.place.as_ref().map(|place| place.path.clone());
         drop(state);
         if let Err(error) = file.sync(path.as_deref().and_then(Path::parent)) {
@@ -211,8 +209,8 @@ impl LiveOutput {
         CapturedOutput { bytes, kept_bytes, kept: Kept::File }
     }
 
-    /// Reads from `offset`. When nothing is there yet, waits up to `wait` for bytes or the end; a
-    /// chunk that is neither then is empty.
+    /// Reads from `offset`, and waits up to `wait` for bytes or the end. The chunk is empty when
+    /// neither came.
     ///
     /// # Errors
     /// When the file cannot be read.
@@ -225,8 +223,8 @@ impl LiveOutput {
                 && let Some(file) = state.file.clone()
             {
                 let total = state.total;
-                // The vessel's pipe must not wait for a reader: read without the lock, and look
-                // afterwards whether the ring has come round meanwhile.
+                // The worker must not wait for a reader. So the file is read without the lock, and
+                // the bytes count only if the ring has not overwritten them meanwhile.
                 drop(state);
                 let (offset, bytes) = file.read(total, from)?;
                 state = self.lock();
@@ -234,7 +232,7 @@ impl LiveOutput {
                     let ended = state.ended && offset + bytes.len() as u64 == state.end();
                     return Ok(OutputChunk { offset, bytes, ended });
                 }
-                // The oldest bytes are the first to go: leave a head start to the next try.
+                // The oldest bytes are overwritten first: the next read begins further on.
                 from = file.layout().middle_of_tail(state.total);
                 continue;
             }
@@ -257,7 +255,7 @@ impl LiveOutput {
         }
     }
 
-    /// What can be read of the last `bytes_max` bytes, up to a chunk; nothing when that fails.
+    /// The last `bytes_max` bytes, up to a chunk; none when they cannot be read.
     pub fn end_of(&self, bytes_max: usize) -> Vec<u8> {
         let end = self.lock().end();
         let read = self.read(end.saturating_sub(bytes_max as u64), Duration::ZERO);
@@ -276,7 +274,7 @@ impl LiveOutput {
 }
 
 impl State {
-    /// Appends what the redactor still holds: nothing more comes that could make it a secret.
+    /// Appends the bytes that the redactor still holds: no further byte can make them a secret.
     fn end_stream(&mut self) {
         let mut held = Vec::new();
         self.redactor.finish(&mut held);
@@ -330,7 +328,7 @@ impl State {
         let file = OutputFile::create(&place.path, place.bytes_max)?;
         let mut total = 0;
         if let Err(error) = file.append(&mut total, &self.inline) {
-            // Memory still holds all of it; half a file would contradict that.
+            // Memory still holds the whole output; half a file would contradict it.
             let _ = std::fs::remove_file(&place.path);
             return Err(error);
         }
@@ -339,9 +337,9 @@ impl State {
         Ok(())
     }
 
-    /// Drops what comes from here on: a full disk must not hurt the vessel.
+    /// Drops further bytes: a full disk must not stop the vessel.
     fn give_up(&mut self, error: &io::Error) {
-        // Without a place nobody has asked for more than what fits in memory.
+        // Without a place, only what fits in memory was wanted.
         if self.place.is_some() {
             let path = self.shown_path();
             log::error!(path, error:%; "output is dropped: its file cannot be written");
@@ -368,12 +366,13 @@ impl State {
         self.place.as_ref().map_or_else(String::new, |place| place.path.display().to_string())
     }
 
-    /// The offset after the last byte there is.
+    /// The offset after the last byte.
     fn end(&self) -> u64 {
         self.total + self.notice.as_ref().map_or(0, |notice| notice.len() as u64)
     }
 
-    /// What memory holds at `offset`: the whole output or, beside a file, the notice.
+    /// The chunk at `offset` of the bytes in memory: the whole output or, beside a file, the
+    /// notice.
     fn read_memory(&self, offset: u64) -> OutputChunk {
         let (held, start) = match (&self.file, &self.notice) {
             (None, _) => (self.inline.as_slice(), 0),

@@ -1,21 +1,20 @@
-//! Takes secrets out of a stream of bytes: a pure component, fed in pieces of any size, that gives
-//! the same output however the stream is cut.
+//! Masks secrets in a stream of bytes. Pure: the result does not depend on how the stream is cut
+//! into pieces.
 //!
-//! Every byte that belongs to an occurrence of a secret is taken out, also where occurrences
-//! overlap or touch; each run of such bytes becomes one [`MASK`]. A byte is held back only while it
-//! may still turn out to belong to one: as long as it is part of what the stream ends with and a
-//! secret begins with.
+//! Every byte of an occurrence of a secret is removed, also where occurrences overlap or touch;
+//! each run of such bytes becomes one [`MASK`]. A byte is held back only while it can still belong
+//! to an occurrence: while the stream ends with a beginning of a secret that contains it.
 //!
-//! All secrets are searched at once, by the automaton of Aho and Corasick (1975): its state tells the
-//! very number that is needed here and that libraries for searching do not give, how much of a
-//! secret the stream ends with. A byte costs the same however many secrets there are, so that each
-//! line of a long one can be a secret of its own.
+//! The automaton of Aho and Corasick (1975) searches all secrets at once. Its state holds the
+//! length of the beginning that the stream ends with, which search libraries do not expose. A byte
+//! costs the same for any number of secrets, so that each line of a long secret can be a secret of
+//! its own.
 
 use std::collections::VecDeque;
 
 use crate::model::limits::REDACTED_BYTES_MIN;
 
-/// What stands in place of a secret.
+/// Replaces a secret.
 pub(super) const MASK: &str = "••••";
 
 /// See the module.
@@ -24,9 +23,9 @@ pub(super) struct Redactor {
     automaton: Automaton,
     /// The state of `automaton` at the end of the stream.
     state: u32,
-    /// Bytes that are not decided, and whether each is known to be secret.
+    /// Bytes that are held back, and whether each is known to be secret.
     held: VecDeque<(u8, bool)>,
-    /// The byte before `held` was secret: its run has its mask already.
+    /// Whether the byte before `held` was secret, so that its run has a mask already.
     in_run: bool,
 }
 
@@ -38,41 +37,41 @@ struct Automaton {
     first: Vec<u32>,
 }
 
-/// A beginning of a secret: where the stream stands when it ends with these bytes.
+/// A beginning of a secret: the state of a stream that ends with it.
 #[derive(Clone, Copy, Default)]
 struct Node {
     byte: u8,
-    /// Its children form a list, 0 ends it.
+    /// Children form a list that ends in 0.
     first_child: u32,
     next_sibling: u32,
-    /// The longest other beginning of a secret that this one ends with.
+    /// The longest shorter beginning that this one ends with.
     fallback: u32,
     /// Its length.
     depth: u32,
     /// The length of the longest whole secret that it ends with, 0 for none.
     secret: u32,
-    /// The length of the longest beginning that it ends with and that can still grow to a secret.
+    /// The length of the longest beginning that it ends with and that can grow to a secret.
     open: u32,
 }
 
 impl Redactor {
-    /// A redactor of those `secrets` that are long enough to be told from other text.
+    /// A redactor of the `secrets` of at least [`REDACTED_BYTES_MIN`] bytes.
     pub fn new(secrets: &[String]) -> Self {
         let secrets = secrets.iter().map(|secret| secret.as_bytes());
         let long: Vec<_> = secrets.filter(|secret| secret.len() >= REDACTED_BYTES_MIN).collect();
         Self { automaton: Automaton::new(&long), ..Self::default() }
     }
 
-    /// Whether there is nothing to take out.
+    /// Whether there are no secrets.
     pub fn is_idle(&self) -> bool {
         self.automaton.nodes.is_empty()
     }
 
-    /// Takes the next bytes of the stream and adds to `out` what is decided.
+    /// Takes the next bytes of the stream and appends decided bytes to `out`.
     pub fn push(&mut self, mut bytes: &[u8], out: &mut Vec<u8>) {
         loop {
             if self.open() == 0 {
-                // Nothing has begun, so nothing is held: all is plain up to where a secret may.
+                // Nothing is held: bytes up to a possible beginning of a secret are plain.
                 let begins = bytes.iter().position(|byte| self.automaton.first_child(*byte) != 0);
                 let (plain, rest) = bytes.split_at(begins.unwrap_or(bytes.len()));
                 out.extend_from_slice(plain);
@@ -85,15 +84,14 @@ impl Redactor {
         }
     }
 
-    /// The stream ends: what was held back has turned out to be no secret. The next byte begins
-    /// another stream.
+    /// Ends the stream: held bytes are no secret. The next byte begins another stream.
     pub fn finish(&mut self, out: &mut Vec<u8>) {
         self.state = 0;
         self.release(out);
         self.in_run = false;
     }
 
-    /// The most that the stream ends with of any secret.
+    /// The length of the longest beginning that the stream ends with and that can grow to a secret.
     fn open(&self) -> usize {
         self.automaton.nodes.get(self.state as usize).map_or(0, |node| node.open as usize)
     }
@@ -103,12 +101,12 @@ impl Redactor {
         self.state = self.automaton.next(self.state, byte);
         let node = self.automaton.nodes.get(self.state as usize);
         let secret = node.map_or(0, |node| node.secret as usize);
-        // More than is held when the beginning was secret already, and is out.
+        // Exceeds the held bytes when the beginning was released as secret already.
         self.held.iter_mut().rev().take(secret).for_each(|(_, is_secret)| *is_secret = true);
         self.release(out);
     }
 
-    /// Lets go of what is decided: secret bytes, and those that are out of reach of every match.
+    /// Releases secret bytes, and bytes that no occurrence can contain any more.
     fn release(&mut self, out: &mut Vec<u8>) {
         let open = self.open();
         while let Some(&(byte, is_secret)) = self.held.front() {
@@ -173,8 +171,7 @@ impl Automaton {
         child
     }
 
-    /// Fills in what a node takes from the shorter beginning that it ends with. Shorter ones come
-    /// first.
+    /// Completes each node from its fallback. Shorter beginnings come first.
     fn link(&mut self) {
         let mut queue = VecDeque::from([0]);
         while let Some(index) = queue.pop_front() {
@@ -265,17 +262,17 @@ mod tests {
     }
 
     #[test]
-    fn nothing_waits_longer_than_it_must() {
+    fn bytes_are_released_as_soon_as_they_are_decided() {
         let secrets = ["hunter2hunter2!", "hunter2h"];
         // A whole secret is out at once, though a longer one may follow.
         assert_eq!(
             redact_pieces(&["a hun", "t ", "hunter2h", "unter2", "!", "x"], &secrets),
             ["a ", "hunt ", "••••", "", "", "x", ""]
         );
-        // The beginning that comes to nothing.
+        // A beginning that does not grow to a secret.
         assert_eq!(redact_pieces(&["a hunter2", "\n"], &secrets), ["a ", "hunter2\n", ""]);
         assert_eq!(redact_pieces(&["a hunter2"], &secrets), ["a ", "hunter2"]);
-        // What is too short to be told from other text stays.
+        // A secret of fewer than eight bytes stays.
         assert_eq!(
             redact_pieces(&["1234567 12345678"], &["1234567", "12345678"])[0],
             "1234567 ••••"

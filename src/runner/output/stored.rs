@@ -15,13 +15,13 @@ pub(super) fn output_path(directory: &Path, vessel_run: VesselRunId, attempt: u3
     directory.join(output_name(vessel_run, attempt))
 }
 
-/// Whether there is a file of an attempt's output.
+/// Whether the file of an attempt's output exists.
 pub fn has_output(directory: &Path, vessel_run: VesselRunId, attempt: u32) -> bool {
     output_path(directory, vessel_run, attempt).symlink_metadata().is_ok()
 }
 
-/// Removes the file of an attempt's output. Returns whether there was one; that it is gone is
-/// durable once the directory has been synced.
+/// Removes the file of an attempt's output. Returns whether there was one. The removal is durable
+/// after [`sync_output_directory`].
 ///
 /// # Errors
 /// When the file is there and cannot be removed.
@@ -41,7 +41,7 @@ pub fn sync_output_directory(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
 
-/// An output file that nobody writes to any more.
+/// The complete output file of an attempt.
 #[derive(Debug)]
 pub struct StoredOutput {
     file: OutputFile,
@@ -60,7 +60,7 @@ impl StoredOutput {
         Ok(Self { file, total, notice })
     }
 
-    /// Bytes the attempt wrote, kept or not.
+    /// Bytes that the attempt wrote, kept or not.
     pub fn bytes(&self) -> u64 {
         self.total + self.notice.len() as u64
     }

@@ -1,5 +1,5 @@
-//! [`ProcessLauncher`]: vessels as processes of this machine. Puts the pieces together: work
-//! directory, program, pipes, spawn; the waiting is done in [`super::wait`].
+//! [`ProcessLauncher`]: prepares the work directory, the program and the pipes of a vessel, and
+//! starts it. [`super::wait`] supervises it.
 
 use std::borrow::Cow;
 use std::io::{self, PipeReader};
@@ -40,8 +40,7 @@ use crate::model::ids::{InstanceId, RunId};
 use crate::model::metrics::{Histogram, LATENCY_BOUNDS};
 use crate::os::control_groups::Supervisor;
 
-/// Limits that the server was started with and has changed for itself; `None` for those that it
-/// has not.
+/// The original values of the limits that the server has changed for itself; `None` for the others.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct VesselLimits {
     pub open_files: Option<Rlimit>,
@@ -49,23 +48,23 @@ pub struct VesselLimits {
 }
 
 impl VesselLimits {
-    /// Those that differ from the server's own.
+    /// The limits that differ from the server's own.
     fn changed(self) -> impl Iterator<Item = (Resource, Rlimit)> {
         let named = [(Resource::Nofile, self.open_files), (Resource::Core, self.core)];
         named.into_iter().filter_map(|(resource, limit)| Some((resource, limit?)))
     }
 }
 
-/// Starts vessels as processes. Nothing else in this process may wait for children, and SIGCHLD
+/// Starts vessels as processes. No other code of this process may wait for children, and SIGCHLD
 /// must not be ignored: exit statuses would be lost.
 #[derive(Debug)]
 pub struct ProcessLauncher {
     settings: Arc<Settings>,
-    /// Holds a file per attempt whose output does not stay small.
+    /// Holds a file for each attempt whose output is not small.
     output_dir: PathBuf,
     vessel_limits: VesselLimits,
     work_directories: WorkDirectories,
-    /// How long the system takes to start a vessel's program, once it is ready to start.
+    /// The durations of spawns.
     spawning: Arc<Histogram>,
     oom_kills: OomKills,
     /// Whether systemd runs the server, whose unit may have a sandbox.
@@ -104,7 +103,7 @@ impl ProcessLauncher {
         })
     }
 
-    /// How long it takes to start programs.
+    /// The durations of spawns.
     pub fn spawning(&self) -> Arc<Histogram> {
         Arc::clone(&self.spawning)
     }
@@ -176,7 +175,7 @@ impl ProcessLauncher {
         Ok(how)
     }
 
-    /// Ends what earlier attempts of the vessel have left running.
+    /// Ends processes that earlier attempts of the vessel have left.
     fn end_earlier_attempts(&self, launch: &Launch<'_>, output: &LiveOutput) {
         if launch.attempt <= 1 {
             return;
@@ -194,8 +193,8 @@ impl ProcessLauncher {
         }
     }
 
-    /// The server owns the place of the work directories, so that no vessel is to blame when one
-    /// cannot be made there. Quotas of other users are theirs.
+    /// The error of a start without a work directory. It is the machine's, unless the vessel's
+    /// files can never fit or the quota of the vessel's user is exhausted.
     fn no_work_directory(&self, error: &DirectoryError, launch: &Launch<'_>) -> StartError {
         let reason = start_error::no_work_directory(error);
         let is_full = error.source.kind() == io::ErrorKind::StorageFull;
@@ -281,33 +280,33 @@ impl Launcher for ProcessLauncher {
     }
 }
 
-/// Lets other users pass through the directory that holds the work directories, each of which is
-/// its user's alone.
+/// Lets other users pass through the directory of the work directories. Each work directory is
+/// private to its user.
 fn open_to_others(work_dir: &Path) -> io::Result<()> {
     let found = std::fs::metadata(work_dir)?;
     let mode = found.permissions().mode();
     if mode & 0o022 != 0 || found.uid() != rustix::process::geteuid().as_raw() {
-        // Somebody else could put something in the place of a work directory.
+        // Another user could replace a work directory.
         return Err(io::Error::other(
-            "with allowed_users, work_dir must be a directory that the server owns and nobody else \
-             may write to",
+            "with allowed_users, work_dir must be a directory that the server owns and no other \
+             user may write to",
         ));
     }
     std::fs::set_permissions(work_dir, std::fs::Permissions::from_mode(mode | 0o011))
 }
 
-/// A program on its way into a process group of its own.
+/// The start of a program in a process group of its own.
 pub(super) struct Start<'a, 'l> {
     pub launch: &'a Launch<'l>,
     pub program: &'a Resolved<'a>,
     pub directory: &'a Path,
-    /// The limits that it gets unless its fleet says otherwise.
+    /// The limits unless the fleet sets others.
     pub limits: VesselLimits,
 }
 
 impl<'a> Start<'a, '_> {
-    /// Starts it as `identity`, the server's own user without one, with `body_start` as the first
-    /// bytes of its input if they have been read.
+    /// Starts the program as `identity`, by default the server's own user. `body_start` holds the
+    /// first bytes of its input if they were read before.
     ///
     /// # Errors
     /// Why it could not be started.
@@ -319,7 +318,7 @@ impl<'a> Start<'a, '_> {
         let (pipe, output) = output_pipe().map_err(|error| no_descriptors(&error))?;
         let (stdin, feed) = input(self.launch, body_start)?;
         if let Some(identity) = &identity {
-            // To open /dev/stdin or /dev/stderr is to open the pipe anew, which its owner may.
+            // An open of /dev/stdin or /dev/stderr opens the pipe anew, which takes its owner.
             let mut pipes = stdin.iter().map(AsFd::as_fd).chain([output.as_fd()]);
             let taken = pipes.try_for_each(|pipe| identity.take(pipe));
             taken.map_err(|errno| format!("user: its pipes cannot be handed over: {errno}"))?;
@@ -328,7 +327,7 @@ impl<'a> Start<'a, '_> {
         pass_capabilities_on(identity.is_some())
             .map_err(|errno| format!("user: capabilities cannot be passed on: {errno}"))?;
         let confinement = self.launch.confinement;
-        // Kept for the descriptor of the process: once it has started it must be watched.
+        // Reserves a descriptor: a process that has started must be watched.
         let reserve = eventfd(0, EventfdFlags::CLOEXEC);
         let reserve = reserve.map_err(|errno| no_descriptors(&errno.into()))?;
         let mark = Mark::in_environment(self.launch.environment);
@@ -404,10 +403,10 @@ impl<'a> Start<'a, '_> {
                 }
                 _ => StartError::of(&error, self.reason(&error, None)),
             })?;
-        // Closes the shim's end of the report on our side.
+        // Closes the shim's end of the pipe in this process.
         drop(command);
         let Err(failure) = shim::report(report, SHIM_TIME_MAX) else { return Ok(child) };
-        // Mostly it has ended already.
+        // The shim has usually ended already.
         let _ = child.kill();
         let _ = child.wait();
         let error = io::Error::from_raw_os_error(failure.errno);
@@ -419,7 +418,7 @@ impl<'a> Start<'a, '_> {
                 start_error::shim_error(step, &error, directory, user)
             }
         };
-        // By now the limits are the vessel's own. Only these are the whole machine's.
+        // The limits are the vessel's own now. These errors are the machine's.
         let is_of_machine = match Errno::from_raw_os_error(failure.errno) {
             Errno::NFILE | Errno::IO => true,
             Errno::NOMEM => orders.confinement.limits.memory.is_none(),
@@ -437,7 +436,7 @@ impl<'a> Start<'a, '_> {
     }
 }
 
-/// Holds on to a vessel that was started, so that it can be seen to its end.
+/// A descriptor of the started process.
 fn watch(mut child: Child) -> Result<(OwnedFd, Pid), StartError> {
     let leader = Pid::from_child(&child);
     pidfd_open(leader, PidfdFlags::empty()).map(|held| (held, leader)).map_err(|errno| {
@@ -449,21 +448,21 @@ fn watch(mut child: Child) -> Result<(OwnedFd, Pid), StartError> {
     })
 }
 
-/// The error of a start for which no pipe or other descriptor could be made.
+/// The error of a start without a pipe or another descriptor.
 fn no_descriptors(error: &io::Error) -> StartError {
     StartError::of(error, start_error::no_descriptors(error))
 }
 
-/// One pipe for both output streams, so that their order is kept: our end, and the vessel's. Our
-/// end does not block, for the vessel could read from the pipe as well.
+/// One pipe for both output streams, which keeps their order: the server's end and the vessel's.
+/// The server's end does not block, since the vessel could read from the pipe as well.
 fn output_pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     let (reader, writer) = io::pipe()?;
     rustix::fs::fcntl_setfl(&reader, OFlags::NONBLOCK)?;
     Ok((reader.into(), writer.into()))
 }
 
-/// The vessel's input if it has any, and what feeds it. The input of a body that fits in a pipe is
-/// complete before the vessel starts.
+/// The vessel's input and its feed. A body that fits in a pipe is written before the vessel starts
+/// and needs no feed.
 fn input<'a>(
     launch: &'a Launch<'_>,
     body_start: Vec<u8>,

@@ -1,4 +1,4 @@
-//! Real processes: what a vessel gets, how its end is told, and that nobody survives it.
+//! Real processes: the surroundings of a vessel, its end, and the end of its process group.
 
 mod code;
 mod directories;
