@@ -110,7 +110,7 @@ fn in_clear(base: &str) -> Finding {
 fn proxies(trusted: &Networks, seen: &Forwarding, is_behind_one: bool) -> Finding {
     let believe = |address: IpAddr| format!("trusted_proxies = [\"{address}\"]");
     if trusted.has_everybody() {
-        let what = "everybody is a trusted proxy: any sender can claim any address";
+        let what = "every address is a trusted proxy: any sender can claim any address";
         return Finding::problem(PROXIES, what, "name the proxy alone in `trusted_proxies`");
     }
     if let Some(address) = seen.not_believed() {
@@ -156,7 +156,7 @@ fn key(path: &Path) -> Option<Finding> {
             Some(Finding::warning(TLS, what, "let the server's user read it"))
         }
         Ok(found) if found.permissions().mode() & 0o007 != 0 => {
-            let what = format!("everybody may read the private key {shown}");
+            let what = format!("every user may read the private key {shown}");
             Some(Finding::problem(TLS, what, format!("chmod o= {shown}")))
         }
         Ok(_) => None,

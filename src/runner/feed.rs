@@ -56,6 +56,7 @@ impl<'a> Feed<'a> {
     /// When the body cannot be read. The vessel must not take the part for the whole.
     pub fn pump(&mut self) -> io::Result<()> {
         let Some(pipe) = &self.pipe else { return Ok(()) };
+        debug_assert!(self.written <= self.buffer.len());
         if self.written == self.buffer.len() {
             self.written = 0;
             read_slice(&mut *self.body, &mut self.bytes_left, &mut self.buffer)?;

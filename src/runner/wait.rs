@@ -175,6 +175,7 @@ impl Attempt<'_> {
     /// The zombie reserves the group's id, so SIGTERM is sent before it is reaped. Members that are
     /// left afterwards reserve the id themselves (see [`super::group`]).
     fn end_group(&mut self) -> Option<WaitIdStatus> {
+        // SIGTERM for the members, while the zombie reserves the id.
         self.feed = None;
         if self.ending == Ending::NotAsked {
             self.group.signal(Signal::TERM);
@@ -183,11 +184,13 @@ impl Attempt<'_> {
         if let Some(termination) = &mut self.termination {
             termination.forget_leader();
         }
+        // The leader is reaped.
         let status = waitid(WaitId::PidFd(self.leader.as_fd()), WaitIdOptions::EXITED);
         let status = status.unwrap_or_else(|errno| {
             log::error!(error:% = errno; "vessel's exit status is lost: another thread reaped it");
             None
         });
+        // Members that are left reserve the id.
         if !self.group.is_gone() {
             self.group.signal(Signal::CONT);
             self.await_group();

@@ -159,6 +159,7 @@ impl OutputFile {
         while !bytes.is_empty() {
             let (position, room) = self.layout.slot(*total);
             let fits = room.min(WRITE_BYTES_MAX).min(bytes.len() as u64) as usize;
+            debug_assert!(fits > 0);
             let (now, later) = bytes.split_at(fits);
             self.file.write_all_at(now, position)?;
             let counted = *total + fits as u64;

@@ -297,6 +297,7 @@ impl State {
         if self.notice.is_some() {
             return;
         }
+        debug_assert!(self.file.is_none() || self.inline.is_empty());
         self.ends_line = *last == b'\n';
         let result = match &self.file {
             None if self.inline.len() + bytes.len() <= self.inline_bytes_max() => {

@@ -72,6 +72,7 @@ impl Redactor {
         loop {
             if self.open() == 0 {
                 // Nothing is held: bytes up to a possible beginning of a secret are plain.
+                debug_assert!(self.held.is_empty());
                 let begins = bytes.iter().position(|byte| self.automaton.first_child(*byte) != 0);
                 let (plain, rest) = bytes.split_at(begins.unwrap_or(bytes.len()));
                 out.extend_from_slice(plain);

@@ -15,14 +15,14 @@ fn begun(directory: &Path, bytes_max: u64) -> LiveOutput {
     output
 }
 
-/// What the launcher and the engine do at the end of an attempt.
+/// Ends an output as the launcher and the engine do.
 fn finish(output: &LiveOutput) -> CapturedOutput {
     let captured = output.capture();
     output.finish();
     captured
 }
 
-/// Bytes that tell their offset.
+/// Bytes that depend on their offset.
 fn pattern(from: u64, bytes: usize) -> Vec<u8> {
     (from..from + bytes as u64).map(|at| (at / 251 + at) as u8).collect()
 }
@@ -96,7 +96,7 @@ fn larger_output_moves_to_a_file_and_reads_back_whole() {
 }
 
 #[test]
-fn of_more_than_the_cap_head_and_tail_stay() {
+fn head_and_tail_of_more_than_the_cap_are_kept() {
     let directory = tempfile::tempdir().unwrap();
     for (bytes_max, piece) in [(20_000, 4_096), (20_001, 65_536), (200_000, 10_007), (7, 3), (0, 5)]
     {
@@ -130,7 +130,7 @@ fn of_more_than_the_cap_head_and_tail_stay() {
 }
 
 #[test]
-fn an_interrupted_attempt_leaves_all_it_wrote() {
+fn an_interrupted_attempt_leaves_its_whole_output() {
     let directory = tempfile::tempdir().unwrap();
     let output = begun(directory.path(), 1 << 20);
     output.append(b"before the crash");
@@ -147,7 +147,7 @@ fn an_interrupted_attempt_leaves_all_it_wrote() {
 }
 
 #[test]
-fn silence_needs_no_file_and_no_waking() {
+fn an_empty_output_has_no_file() {
     let directory = tempfile::tempdir().unwrap();
     let output = begun(directory.path(), 1 << 20);
     assert_eq!(output.move_when_due(Instant::now() + Duration::from_secs(3600)), None);
@@ -155,7 +155,7 @@ fn silence_needs_no_file_and_no_waking() {
 }
 
 #[test]
-fn what_a_power_loss_left_of_a_file_can_be_read() {
+fn a_file_after_a_power_loss_can_be_read() {
     let directory = tempfile::tempdir().unwrap();
     let output = begun(directory.path(), 1 << 20);
     output.append(&pattern(0, 100_000));
@@ -173,7 +173,7 @@ fn what_a_power_loss_left_of_a_file_can_be_read() {
 }
 
 #[test]
-fn without_a_file_output_is_dropped_with_a_notice() {
+fn output_is_dropped_with_a_notice_when_no_file_can_be_made() {
     let directory = tempfile::tempdir().unwrap();
     let blocked = directory.path().join("a file");
     std::fs::write(&blocked, "").unwrap();
@@ -189,9 +189,9 @@ fn without_a_file_output_is_dropped_with_a_notice() {
     assert!(notice.starts_with("\nboathook: output after this could not be kept: "), "{notice}");
 }
 
-/// The notice goes to a part of the file that was there before the disk was full.
+/// The notice goes to the header, which was on the disk before the disk was full.
 #[test]
-fn a_disk_that_fills_up_costs_the_rest_of_the_output_only() {
+fn a_full_disk_drops_only_the_rest_of_the_output() {
     let directory = tempfile::tempdir().unwrap();
     let output = begun(directory.path(), 1 << 20);
     output.append(&pattern(0, 100_000));
@@ -231,7 +231,7 @@ fn followers_are_woken_by_bytes_and_by_the_end() {
 }
 
 #[test]
-fn a_follower_of_a_racing_ring_reads_no_byte_in_a_wrong_place() {
+fn a_follower_reads_no_byte_that_the_ring_has_overwritten() {
     let directory = tempfile::tempdir().unwrap();
     let output = Arc::new(begun(directory.path(), 40_000));
     let follower = {

@@ -118,6 +118,7 @@ impl ProcessLauncher {
         stop: &StopSignal,
         output: &LiveOutput,
     ) -> Result<HowEnded, StartError> {
+        // Nothing of an earlier attempt may run any more. That takes time, in which a stop may come.
         self.end_earlier_attempts(launch, output);
         match stop.raised() {
             Some(Stop::Abandon) => return Ok(HowEnded::Abandoned),
@@ -126,6 +127,7 @@ impl ProcessLauncher {
             }
             None => {}
         }
+        // The user, and the directory that it owns.
         let allowed = &self.settings.allowed_users;
         let identity = launch.user.map(|name| identity(name, allowed)).transpose();
         let identity = identity.map_err(|why| format!("user: {why}"))?;
@@ -137,6 +139,7 @@ impl ProcessLauncher {
                  files that earlier vessels have left in it",
             );
         }
+        // The cutoff covers clone and program.
         let cutoff_at = match launch.runtime_cutoff {
             Duration::ZERO => None,
             cutoff => Instant::now().checked_add(cutoff),
@@ -152,11 +155,12 @@ impl ProcessLauncher {
                 let started = start.spawn(identity.clone(), Vec::new())?;
                 Ok(wait(started, &bounds, stop, output))
             })?;
-            // A clone that was stopped or cut off ends the vessel just as the program would.
+            // A stop or a cutoff of the clone ends the vessel.
             if let Some(how) = git {
                 return Ok(self.oom_kills.explain(how, oom_kills_before));
             }
         }
+        // The program, which sees the directory as the clone has left it.
         let directory = match launch.working_directory {
             None => Cow::Borrowed(work.path.as_path()),
             Some(directory) => Cow::Owned(work.path.join(directory)),
@@ -232,7 +236,7 @@ impl Launcher for ProcessLauncher {
         for notice in launch.notices {
             output.append_line(notice);
         }
-        // Reasons go into the vessel's record as well.
+        // The reason also goes into the vessel's record, where no secret may show.
         let how = self.run(launch, stop, output).unwrap_or_else(|error| match error {
             StartError::Vessel(reason) => HowEnded::NotStarted(output.without_secrets(&reason)),
             StartError::Machine(Shortage { reason, has_started }) => {

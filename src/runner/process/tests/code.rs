@@ -1,4 +1,4 @@
-//! Vessels whose code the fleet brings along or git fetches, and what their log does not show.
+//! Vessels with code of their fleet or of a repository, and secrets in their logs.
 
 use super::*;
 use crate::model::source::{Argument, CloneLocation, Code, GitSource, Language, Origin};
@@ -30,7 +30,7 @@ impl Fixture {
 }
 
 #[test]
-fn the_file_is_ours_whatever_was_planted() {
+fn the_code_file_replaces_whatever_has_its_name() {
     let mut fixture = Fixture::new(GRACE);
     let script = "stat -c '%a %F' main.code; echo altered > main.code; mkfifo other";
     let expected = (HowEnded::Exited(0), "700 regular file\n".to_owned());
@@ -51,7 +51,7 @@ fn the_file_is_ours_whatever_was_planted() {
 }
 
 #[test]
-fn arguments_come_in_their_order() {
+fn arguments_keep_their_order() {
     let mut fixture = Fixture::new(GRACE);
     let mut code = file(Language::Bash, "printf '<%s>' \"$0\" \"$@\"");
     let text = |text: &str| Some(text.to_owned());
@@ -62,7 +62,7 @@ fn arguments_come_in_their_order() {
         Argument { key: None, value: text("*") },
     ];
     assert_eq!(fixture.code(code.clone()).1, "<main.code><--columns><3 4><--split><><*>");
-    // Started elsewhere it still finds its file.
+    // The file is found from another working directory.
     fixture.working_directory = Some("/".to_owned());
     let shown = fixture.code(code).1;
     let path = fixture.work().join("main.code");
@@ -70,7 +70,7 @@ fn arguments_come_in_their_order() {
 }
 
 #[test]
-fn the_interpreter_is_the_one_in_the_vessels_path() {
+fn the_interpreter_comes_from_the_vessels_path() {
     let mut fixture = Fixture::new(GRACE);
     let bin = fixture.root.path().join("bin");
     fs::create_dir(&bin).unwrap();
@@ -96,7 +96,7 @@ fn the_interpreter_is_the_one_in_the_vessels_path() {
 }
 
 #[test]
-fn a_file_that_is_not_there_is_named() {
+fn a_missing_file_to_run_is_named() {
     let mut fixture = Fixture::new(GRACE);
     let code = Code { file_to_run: "other".to_owned(), ..file(Language::Bash, "x") };
     let (_, log) = fixture.code(code);
@@ -106,7 +106,7 @@ fn a_file_that_is_not_there_is_named() {
 #[test]
 fn a_clone_that_hangs_is_stopped_and_cut_off_like_a_program() {
     let mut fixture = Fixture::new(GRACE);
-    // What git starts to reach the host never answers.
+    // The program that git starts to reach the host hangs.
     let ssh = "sh -c 'echo $$ >&2; exec sleep 1000' --".to_owned();
     fixture.environment.push(("GIT_SSH_COMMAND".to_owned(), ssh));
     fixture.environment.push(("GIT_SSH_VARIANT".to_owned(), "ssh".to_owned()));
@@ -134,7 +134,7 @@ fn a_clone_that_hangs_is_stopped_and_cut_off_like_a_program() {
 }
 
 #[test]
-fn git_asks_nobody_and_works_where_it_is_told() {
+fn git_never_prompts_and_ignores_variables_of_other_repositories() {
     let mut fixture = Fixture::new(GRACE);
     let bin = fixture.root.path().join("bin");
     fs::create_dir(&bin).unwrap();
@@ -169,7 +169,7 @@ fn secrets_stay_out_of_the_log_and_of_the_reason() {
                   its path";
     assert_eq!(how, HowEnded::NotStarted(reason.to_owned()));
     assert_eq!(log, format!("boathook: {reason}\n"));
-    // Offsets count what can be read.
+    // Offsets count masked bytes.
     fixture.program = Program::Script(
         "i=0; while [ $i -lt 9000 ]; do echo correct horse; i=$((i+1)); done".to_owned(),
     );

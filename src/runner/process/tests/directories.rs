@@ -1,9 +1,9 @@
-//! Work directories: what vessels have made of them, and that nothing of it stays.
+//! Work directories: changes that vessels make to them, and their removal.
 
 use super::*;
 
 #[test]
-fn parameter_files_are_ours_whatever_was_planted() {
+fn parameter_files_replace_whatever_has_their_names() {
     let mut fixture = Fixture::new(GRACE);
     fixture.request = Request { headers: Some(b"{\"A\":[]}".to_vec()), body: b"body".to_vec() };
     let (headers, body) = parameter_file_names(fixture.run);
@@ -27,7 +27,7 @@ fn parameter_files_are_ours_whatever_was_planted() {
 }
 
 #[test]
-fn directories_are_wiped_and_swept_whatever_is_in_them() {
+fn directories_are_removed_with_any_content() {
     let fixture = Fixture::new(GRACE);
     let other = RunIds::after(Some(fixture.run)).next(Timestamp::from_millis(1_700_000_000_001), 2);
     let victim = fixture.root.path().join("victim");
@@ -57,7 +57,7 @@ fn directories_are_wiped_and_swept_whatever_is_in_them() {
 }
 
 #[test]
-fn directories_are_wiped_whatever_has_become_of_the_parameter_files() {
+fn directories_are_removed_with_any_state_of_the_parameter_files() {
     let fixture = Fixture::new(GRACE);
     let (headers, body) = parameter_file_names(fixture.run);
     let victim = fixture.root.path().join("victim");
@@ -83,10 +83,10 @@ fn directories_are_wiped_whatever_has_become_of_the_parameter_files() {
 }
 
 #[test]
-fn a_tree_deeper_than_any_path_is_wiped() {
+fn a_tree_deeper_than_any_path_is_removed() {
     let fixture = Fixture::new(GRACE);
     fs::create_dir(fixture.work()).unwrap();
-    // Deeper than PATH_MAX and than the usual limit of descriptors.
+    // Deeper than PATH_MAX and than the usual limit of descriptors allow.
     let mut at = OwnedFd::from(fs::File::open(fixture.work()).unwrap());
     for _ in 0..3_000 {
         rustix::fs::mkdirat(&at, "deeper", rustix::fs::Mode::RWXU).unwrap();

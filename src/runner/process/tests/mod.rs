@@ -45,7 +45,7 @@ impl Payload for Request {
     }
 }
 
-/// A launcher in a directory of its own, and one attempt to launch with it.
+/// A launcher in a directory of its own, and an attempt.
 struct Fixture {
     root: tempfile::TempDir,
     launcher: ProcessLauncher,
@@ -102,7 +102,7 @@ impl Fixture {
         self.launcher.launch(&launch, &self.stop, &self.output)
     }
 
-    /// How `script` ends and what it writes.
+    /// The end and the output of `script`.
     fn script(&mut self, script: &str) -> (HowEnded, String) {
         self.program = Program::Script(script.to_owned());
         self.end()
@@ -135,7 +135,7 @@ impl Fixture {
         path
     }
 
-    /// Launches and, once the vessel has written `word`, does `act`.
+    /// Launches `script`, and calls `act` when the vessel has written `word`.
     fn launch_and(&mut self, script: &str, word: &str, act: impl FnOnce(&Self)) -> Ended {
         self.program = Program::Script(script.to_owned());
         self.output = Arc::default();
@@ -153,7 +153,7 @@ impl Fixture {
     }
 }
 
-/// Whether the process is no more, or only its parent's business.
+/// Whether the process has ended; a zombie has.
 fn is_gone(pid: &str) -> bool {
     match fs::read_to_string(format!("/proc/{}/stat", pid.trim())) {
         Ok(stat) => stat.rsplit(')').next().is_some_and(|rest| rest.starts_with(" Z")),
@@ -168,7 +168,7 @@ fn not_started(ended: &(HowEnded, String)) -> &str {
 }
 
 #[test]
-fn exit_codes_and_signals_are_told_apart() {
+fn exit_codes_and_signals_are_distinguished() {
     let mut fixture = Fixture::new(GRACE);
     assert_eq!(fixture.script("exit 0"), (HowEnded::Exited(0), String::new()));
     assert_eq!(fixture.script("exit 255").0, HowEnded::Exited(255));
@@ -243,7 +243,7 @@ impl Payload for FailingBody {
 }
 
 #[test]
-fn half_a_body_is_never_taken_for_the_whole() {
+fn a_vessel_with_half_a_body_is_not_started() {
     let fixture = Fixture::new(GRACE);
     for was_opened in [false, true] {
         let launch = Launch {
@@ -277,7 +277,7 @@ fn both_streams_arrive_in_order() {
 }
 
 #[test]
-fn of_endless_output_head_and_tail_are_kept() {
+fn head_and_tail_of_endless_output_are_kept() {
     let mut fixture = Fixture::new(GRACE);
     fixture.program = Program::Script("echo start; head -c 6000000 /dev/zero; echo end".to_owned());
     let ended = fixture.launch();
@@ -294,7 +294,7 @@ fn of_endless_output_head_and_tail_are_kept() {
 #[test]
 fn followers_see_output_before_the_vessel_ends() {
     let mut fixture = Fixture::new(GRACE);
-    // The vessel waits for a file that is only made when its output was seen.
+    // The vessel waits for a file that the test makes when it has seen the output.
     let script = "echo ready; while [ ! -e go ]; do sleep 0.01; done; echo gone";
     let ended = fixture.launch_and(script, "ready", |fixture| {
         fs::write(fixture.work().join("go"), "").unwrap();
@@ -304,12 +304,12 @@ fn followers_see_output_before_the_vessel_ends() {
 }
 
 #[test]
-fn what_a_vessel_leaves_in_its_group_ends_with_it() {
+fn background_processes_end_with_their_vessel() {
     let mut fixture = Fixture::new(GRACE);
     let (how, pid) = fixture.script("sleep 1000 & echo $!");
     assert_eq!(how, HowEnded::Exited(0));
     assert!(is_gone(&pid), "{pid}");
-    // Deaf to SIGTERM, stopped, or twice forked: the same.
+    // Processes that ignore SIGTERM, are stopped, or were forked twice.
     let mut fixture = Fixture::new(SHORT);
     let (_, pids) = fixture.script(
         "(trap '' TERM; : > deaf; while :; do sleep 1000; done) & echo $!; \
@@ -323,7 +323,7 @@ fn what_a_vessel_leaves_in_its_group_ends_with_it() {
 }
 
 #[test]
-fn what_left_the_group_and_holds_the_pipe_is_not_waited_for() {
+fn a_process_outside_of_the_group_that_holds_the_pipe_delays_nothing() {
     let mut fixture = Fixture::new(GRACE);
     let (how, pid) = fixture.script(
         "setsid sh -c 'echo $$; : > up; exec sleep 1000' & \
@@ -333,7 +333,7 @@ fn what_left_the_group_and_holds_the_pipe_is_not_waited_for() {
     assert!(!is_gone(&pid), "it left the group: {pid}");
     let pid = Pid::from_raw(pid.trim().parse().unwrap()).unwrap();
     rustix::process::kill_process(pid, Signal::KILL).unwrap();
-    // One that never stops writing ends with the pipe, and is not waited for either.
+    // A process that writes forever gets SIGPIPE and delays nothing.
     fixture.program = Program::Script(
         "setsid sh -c ': > up; exec yes' & while [ ! -e up ]; do sleep 0.01; done; exit 4".into(),
     );
@@ -343,7 +343,7 @@ fn what_left_the_group_and_holds_the_pipe_is_not_waited_for() {
 }
 
 #[test]
-fn a_stop_ends_the_vessel_and_tells_how() {
+fn a_stop_ends_the_vessel_by_sigterm() {
     let mut fixture = Fixture::new(GRACE);
     let ended = fixture.launch_and("sleep 1000 & echo $!; wait", "\n", |fixture| {
         fixture.stop.raise(Stop::Requested);
@@ -358,12 +358,12 @@ fn a_stop_ends_the_vessel_and_tells_how() {
     fixture.stop.reset();
     let ended = fixture.launch_and(polite, "ready", |fixture| fixture.stop.raise(Stop::Abandon));
     assert_eq!(ended.how, HowEnded::Abandoned);
-    // Still raised: the next one does not start at all.
+    // The stop is still raised: the next attempt does not start.
     assert_eq!(fixture.script("echo started"), (HowEnded::Abandoned, String::new()));
 }
 
 #[test]
-fn a_vessel_deaf_to_sigterm_is_killed_after_the_grace() {
+fn a_vessel_that_ignores_sigterm_is_killed_after_the_grace() {
     let mut fixture = Fixture::new(SHORT);
     let deaf = "trap '' TERM; echo ready; while :; do sleep 1000; done";
     let ended = fixture.launch_and(deaf, "ready", |fixture| fixture.stop.raise(Stop::Requested));
@@ -371,11 +371,11 @@ fn a_vessel_deaf_to_sigterm_is_killed_after_the_grace() {
 }
 
 #[test]
-fn the_cutoff_ends_what_takes_too_long() {
+fn a_vessel_ends_at_its_cutoff() {
     let mut fixture = Fixture::new(SHORT);
     fixture.runtime_cutoff = SHORT;
     assert_eq!(fixture.script("exec sleep 1000").0, HowEnded::CutOff);
-    // Also what never lets the loop rest.
+    // A vessel that writes without a pause as well.
     fixture.program = Program::Script("trap '' TERM; while :; do echo y; done".to_owned());
     fixture.output = Arc::default();
     assert_eq!(fixture.launch().how, HowEnded::CutOff);
@@ -384,7 +384,7 @@ fn the_cutoff_ends_what_takes_too_long() {
 }
 
 #[test]
-fn a_program_that_cannot_start_says_why() {
+fn a_program_that_cannot_start_has_a_reason() {
     let mut fixture = Fixture::new(GRACE);
     fixture.working_directory = Some(fixture.root.path().display().to_string());
     fixture.file("plain", b"echo hi\n", 0o644);
@@ -422,7 +422,7 @@ fn a_program_that_cannot_start_says_why() {
 }
 
 #[test]
-fn too_large_an_environment_says_how_large() {
+fn the_reason_for_a_large_environment_has_its_size() {
     let mut fixture = Fixture::new(GRACE);
     fixture.environment.push(("BIG".to_owned(), "x".repeat(140_000)));
     let ended = fixture.script("echo hi");

@@ -1,4 +1,4 @@
-//! How many vessels start in a second.
+//! Measures how many vessels start in a second.
 
 use super::*;
 
