@@ -16,6 +16,7 @@ use crate::model::change::Change;
 use crate::model::clock::Timestamp;
 use crate::model::ids::{FleetId, RunId, VesselRunId};
 use crate::model::run::{OutputPlace, RunRecord};
+use crate::os::threads;
 use crate::runner::output::{remove_output, sync_output_directory};
 use crate::store::Ticket;
 
@@ -54,7 +55,7 @@ impl Engine {
     /// When the system has no thread for it.
     pub fn start_sweeper(self: &Arc<Self>) -> std::io::Result<JoinHandle<()>> {
         let engine = Arc::clone(self);
-        thread::Builder::new().name("sweeper".into()).spawn(move || engine.sweep_when_due())
+        threads::vital("sweeper").spawn(move || engine.sweep_when_due())
     }
 
     fn sweep_when_due(&self) {

@@ -2,11 +2,12 @@
 //! no other time.
 
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::Instant;
 
 use crate::engine::{Engine, Phase};
 use crate::model::clock::Timestamp;
+use crate::os::threads;
 
 impl Engine {
     /// Starts the timer. It ends once the engine drains.

@@ -11,6 +11,7 @@ use crate::engine::{
 use crate::model::change::Change;
 use crate::model::ids::VesselRunId;
 use crate::model::run::{End, OutputPlace, OutputRecord, RunRecord};
+use crate::os::threads;
 use crate::runner::output::{CapturedOutput, Kept, LiveOutput};
 use crate::runner::stop::StopSignal;
 use crate::scheduler::Claim;
@@ -45,7 +46,7 @@ impl Engine {
                 let engine = Arc::clone(self);
                 let stop = Arc::new(StopSignal::new()?);
                 let name = format!("worker-{number}");
-                thread::Builder::new().name(name).spawn(move || engine.work(&stop))
+                threads::vital(name).spawn(move || engine.work(&stop))
             })
             .collect()
     }

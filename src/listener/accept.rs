@@ -9,7 +9,7 @@ use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::{Builder, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
@@ -24,6 +24,7 @@ use super::reserve::{Job, Reserve};
 use super::socket::{Socket, Transport};
 use super::{Reason, Refusal, Shared};
 use crate::model::limits;
+use crate::os::threads;
 
 /// What a client that speaks TLS is told before it is done with its handshake: a fatal alert,
 /// internal_error (RFC 8446 6.2).
@@ -81,7 +82,7 @@ impl Acceptor {
             shared,
         };
         let name = format!("{}-accept", accepting.shared.name);
-        let thread = Builder::new().name(name).spawn(move || accepting.run())?;
+        let thread = threads::vital(name).spawn(move || accepting.run())?;
         Ok((Self { is_stopping, wake }, thread))
     }
 
@@ -171,8 +172,7 @@ impl Accepting {
         let take =
             |job: &Mutex<Option<Job>>| job.lock().unwrap_or_else(PoisonError::into_inner).take();
         let of_thread = Arc::clone(&job);
-        let spawned = Builder::new()
-            .name(format!("{}-conn", self.shared.name))
+        let spawned = threads::serving(format!("{}-conn", self.shared.name))
             .stack_size(limits::CONNECTION_STACK_BYTES)
             .spawn(move || take(&of_thread).map(|job| job()));
         let Err(error) = spawned else { return Ok(()) };

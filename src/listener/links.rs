@@ -10,6 +10,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::passage::{Link, Passage};
 use super::{Reason, Refusal};
+use crate::os::threads;
 
 /// Links whose threads the library starts with, but for one that announces.
 const LINKS_WITH_THREADS: usize = 3;
@@ -116,7 +117,7 @@ impl Links {
         // Behind a link is a thread. The library has some from the start, and panics when it gets no
         // more.
         if self.pool().links > LINKS_WITH_THREADS {
-            std::thread::Builder::new().spawn(|| ())?;
+            threads::vital("trial").spawn(|| ())?;
         }
         Link::open(&self.passage, self.patience)
     }

@@ -3,11 +3,11 @@
 
 use std::cell::Cell;
 use std::io;
-use std::thread::Builder;
 
 use crossbeam_channel::{Sender, TrySendError, bounded};
 
 use crate::model::limits;
+use crate::os::threads;
 
 /// What a thread does for a connection.
 pub(super) type Job = Box<dyn FnOnce() + Send>;
@@ -25,7 +25,7 @@ impl Reserve {
         let (sender, jobs) = bounded::<Job>(0);
         for _ in 0..limits::RESERVED_THREADS {
             let jobs = jobs.clone();
-            let named = Builder::new().name(format!("{name}-conn"));
+            let named = threads::serving(format!("{name}-conn"));
             named.stack_size(limits::CONNECTION_STACK_BYTES).spawn(move || {
                 IS_RESERVE.set(true);
                 jobs.iter().for_each(|job| job());

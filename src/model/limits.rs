@@ -1,5 +1,5 @@
-//! Every bound in one place, each with its reason. What an operator may change is a default here
-//! and a setting in `config`.
+//! Bounds of the data model, each with its reason, and tuning constants that several rooms share. The
+//! defaults of settings stand in `config/defaults.rs`.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -84,16 +84,10 @@ pub const HOOK_HANDLERS: usize = 4;
 /// Webhooks that are with a handler, being stored in slices or waiting for their commit: commits are
 /// shared, so this is also how many accepts one commit can carry.
 pub const HOOK_LINKS: usize = 64;
-/// Longest grace of a replaced webhook URL: whoever needs more does not want it replaced.
-pub const REPLACE_GRACE_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 /// Threads that answer admin requests, besides the followers.
 pub const ADMIN_HANDLERS: usize = 8;
 /// Threads of each listener that exist from the start, for connections when no thread can be had.
 pub const RESERVED_THREADS: usize = 4;
-/// Threads that a server has from the start besides its workers, handlers and reserves: the
-/// libraries' (database 8, HTTP 5 a listener), the committer, timers, signals, the watchdog, and some
-/// to start with.
-pub const OTHER_THREADS: usize = 40;
 /// Retry-After of a 503, or of a 429 for too many connections, in seconds: a full queue does not
 /// empty at once.
 pub const RETRY_AFTER_SECONDS: u32 = 5;
@@ -120,17 +114,9 @@ pub const ACCEPT_BACKLOG_MAX: usize = 4096;
 pub const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 /// How often trouble that does not end is logged.
 pub const COMPLAINT_INTERVAL: Duration = Duration::from_secs(60);
-/// The time in which journald counts the lines of a service (journald.conf(5),
-/// RateLimitIntervalSec=).
-pub const JOURNAL_INTERVAL: Duration = Duration::from_secs(30);
-/// Lines from one place in the source that the journal gets in that time; further ones are counted.
-/// Ten such places together stay below the 10,000 lines that journald takes of a service.
-pub const JOURNAL_LINES_MAX: u64 = 1000;
 /// Refusals of one reason that a listener logs in [`COMPLAINT_INTERVAL`], each on a line: enough to see what is
 /// going on, whoever sends how many.
 pub const REFUSALS_LOGGED_MAX: u64 = 20;
-/// Reasons that are told apart then: several times what there are.
-pub const REFUSAL_REASONS_MAX: usize = 64;
 /// Bytes of a request line: twice what most servers and proxies take, so that even 10 KB of a
 /// wrong token get the answer that every wrong token gets.
 pub const REQUEST_LINE_BYTES_MAX: usize = 16 * 1024;
@@ -169,8 +155,6 @@ pub const LINGER_TIME_MAX: Duration = Duration::from_secs(10);
 /// How long connections are kept open for one more request, which is answered with the word that it
 /// was the last, when the server stops: a busy sender loses nothing then.
 pub const CLOSING_NOTICE: Duration = Duration::from_millis(250);
-/// Bytes of a body shown as part of "webhook parameters"; the whole of it is a download away.
-pub const PARAMETERS_INLINE_BYTES_MAX: u64 = 1 << 20;
 /// Entries of a list when the request does not say how many.
 pub const LIST_DEFAULT: usize = 50;
 /// Entries of a list at most: more than a page or a script's next step needs.
@@ -179,18 +163,12 @@ pub const LIST_MAX: usize = 1_000;
 pub const RUN_IDS_SEARCHED_MAX: usize = 200_000;
 /// Letters of a run's id that a person may leave it at, as long as only one run has them.
 pub const RUN_FRAGMENT_LETTERS_MIN: usize = 1;
-/// How long a follower waits for output before it looks whether the server is stopping.
-pub const FOLLOW_WAIT: Duration = Duration::from_secs(1);
 /// Bytes of one answer of the admin API that the command line reads into memory: a fleet's
 /// versions with their files are the largest.
 pub const CLIENT_ANSWER_BYTES_MAX: u64 = 256 * 1024 * 1024;
-/// Entries that the command line asks for at a time: what the API gives at most.
-pub const CLIENT_PAGE: usize = 1000;
 /// Versions of a fleet that it asks for at a time: each comes with its file, of up to
 /// [`FLEET_FILE_BYTES_MAX`].
 pub const CLIENT_VERSIONS_PAGE: usize = 50;
-/// Vessels whose output one `--follow` streams at a time; the server's followers are shared.
-pub const CLIENT_STREAMS_MAX: usize = 16;
 
 /// Requests in a period of a rate limit: a thousand times what one machine accepts in a second.
 pub const RATE_COUNT_MAX: u32 = 1_000_000;
@@ -208,8 +186,6 @@ pub const SESSIONS_MAX: usize = 64;
 pub const SESSION_IDLE_MAX: Duration = Duration::from_secs(12 * 3600);
 /// How long a session lasts at most.
 pub const SESSION_AGE_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
-/// One-time links that wait to be followed.
-pub const SIGN_IN_LINKS_MAX: usize = 16;
 /// How long a one-time link works: as long as it takes to copy it into a browser.
 pub const SIGN_IN_LINK_AGE_MAX: Duration = Duration::from_secs(120);
 /// Bytes of what one signs in with: several times a token in JSON. It is all that a stranger can have

@@ -6,7 +6,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
@@ -17,12 +17,12 @@ use crate::engine::{Engine, RunView};
 use crate::model::clock::Timestamp;
 use crate::model::fleet::FleetVersion;
 use crate::model::ids::InstanceId;
-use crate::model::limits::{NOTIFICATION_COMMAND_TIMEOUT, NOTIFIERS};
 use crate::model::mail::MailServer;
 use crate::model::notification::{
     EmailNotifications, Format, NotificationRecord, Recipient, Retry, Target,
 };
 use crate::model::variable::{SecretName, VariableValue};
+use crate::os::threads;
 use crate::runner::helper_process::HelperProcess;
 use crate::runner::process::VesselLimits;
 use crate::runner::stop::{Stop, StopSignal};
@@ -32,6 +32,13 @@ mod mail;
 mod post;
 pub mod rules;
 mod text;
+
+/// Threads that deliver notifications: one that hangs on a slow receiver leaves three.
+pub const NOTIFIERS: usize = 4;
+/// How long a notifying command may take: it may well talk to somebody slow itself.
+const NOTIFICATION_COMMAND_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long the receiver of a POST or the mail server may take.
+const NOTIFICATION_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Delivers notifications by the means that the settings allow.
 struct Deliverer {
@@ -92,13 +99,12 @@ impl Notifier {
             let (engine, deliverer) = (Arc::clone(engine), Arc::clone(&deliverer));
             let stop = Arc::new(StopSignal::new()?);
             let (heard, alive) = (Arc::clone(&stop), alive.clone());
-            let thread =
-                thread::Builder::new().name(format!("notifier-{number}")).spawn(move || {
-                    let _alive = alive;
-                    while let Some(record) = engine.next_notification() {
-                        deliverer.deliver(&engine, record, &heard);
-                    }
-                })?;
+            let thread = threads::vital(format!("notifier-{number}")).spawn(move || {
+                let _alive = alive;
+                while let Some(record) = engine.next_notification() {
+                    deliverer.deliver(&engine, record, &heard);
+                }
+            })?;
             Ok((thread, stop))
         });
         Ok(Self { threads: threads.collect::<io::Result<_>>()?, ended })
@@ -140,7 +146,7 @@ impl Deliverer {
         };
         let delivery = Delivery { record: &record, run: &run, version: &version, stop };
         // The HTTP client looks names up on threads of its own and panics without.
-        let thread = thread::Builder::new().spawn(|| ());
+        let thread = threads::vital("trial").spawn(|| ());
         let delivered = match thread {
             Ok(_) => self.try_to(engine, &delivery),
             Err(error) => Err(Failed::for_now(format!("no thread can be started: {error}"))),

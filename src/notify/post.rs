@@ -9,7 +9,7 @@ use ureq::Body;
 use ureq::http::{Response, Uri};
 
 use super::Failed;
-use crate::model::limits::NOTIFICATION_TIMEOUT;
+use super::NOTIFICATION_TIMEOUT;
 use crate::model::mac;
 use crate::model::notification::Retry;
 use crate::os::tls_roots::{tls_cause_of_request, tls_config};

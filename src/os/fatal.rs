@@ -1,26 +1,24 @@
-//! Fail-stop: the end of the process when what it would go on with cannot be trusted. Nothing that
-//! was acknowledged is lost by it, and nothing more is acknowledged.
+//! Fail-stop: ends the process when its state cannot be trusted. No acknowledged run is lost, and no
+//! further one is acknowledged.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::{self, Write};
 use std::panic;
 use std::sync::{Once, OnceLock};
-use std::thread;
 
-use crate::os::logging;
+use crate::os::{logging, threads};
 
-/// What [`stop`] does instead of ending the process, if anything.
+/// Replaces the end of the process in [`stop`], for simulations.
 static ENDING: OnceLock<fn(&str) -> !> = OnceLock::new();
 
-/// Ends the process with exit status 1, saying why.
+/// Logs `why` and ends the process with exit status 1.
 pub fn stop(why: &str) -> ! {
     if let Some(end) = ENDING.get() {
         end(why);
     }
     log::error!("stopping: {why}");
     if !log::log_enabled!(log::Level::Error) {
-        // Silence is for what happens while it runs, not for its end. Who cannot be told does not
-        // keep it from ending: `eprintln!` would panic on a full disk.
+        // The reason is printed even with `log = "off"`. `eprintln!` would panic on a full disk.
         let line = format!("boathook: stopping: {why}");
         let line = match logging::writes_to_journal() {
             true => logging::for_journal(log::Level::Error, &line),
@@ -32,32 +30,32 @@ pub fn stop(why: &str) -> ! {
     std::process::exit(1)
 }
 
-/// Lets `end` take the place of the end of the process, for simulations, which outlive the servers
-/// they end: it unwinds the thread that cannot go on. The first call counts.
+/// Lets [`stop`] call `end` instead of ending the process: a simulation outlives its servers. The
+/// first call counts.
 pub fn end_with(end: fn(&str) -> !) {
     let _ = ENDING.set(end);
 }
 
-/// Makes a panic end the process, unless it is in a thread that serves connections or answers
-/// requests: those see to their own, and tiny_http's have no names.
+/// Makes the panic of a vital thread end the process; see [`threads`]. The main thread calls this.
 pub fn stop_on_panics() {
+    threads::mark_main();
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let report = panic::take_hook();
         panic::set_hook(Box::new(move |panic| {
             match logging::writes_to_journal() {
-                // The usual report has no priority, and warnings are looked for by that.
+                // The standard report has no priority, by which the journal is searched.
                 true => log::error!("{panic}{}", backtrace()),
                 false => report(panic),
             }
-            if is_vital(thread::current().name()) || is_for_want_of_threads(panic) {
+            if threads::is_vital() || is_for_want_of_threads(panic) {
                 stop("a thread has panicked");
             }
         }));
     });
 }
 
-/// Where the thread is, when `RUST_BACKTRACE` asks for it.
+/// The backtrace of the calling thread, when `RUST_BACKTRACE` asks for it.
 fn backtrace() -> String {
     let backtrace = Backtrace::capture();
     match backtrace.status() {
@@ -66,40 +64,9 @@ fn backtrace() -> String {
     }
 }
 
-/// Whether the standard library has panicked because there was no thread: what accepts for a library
-/// ends with that.
+/// Whether the standard library has panicked because the system had no thread. Such a panic ends the
+/// accepting thread of a library, whichever thread it is in.
 fn is_for_want_of_threads(panic: &panic::PanicHookInfo<'_>) -> bool {
     let why = panic.payload().downcast_ref::<String>();
     why.is_some_and(|why| why.starts_with("failed to spawn thread"))
-}
-
-/// Whether the server cannot go on without the thread of this name.
-fn is_vital(name: Option<&str>) -> bool {
-    let answers = |name: &str| {
-        ["hooks", "admin"].iter().any(|listener| name.starts_with(listener))
-            && !name.ends_with("-accept")
-    };
-    name.is_some_and(|name| name != "main" && !answers(name))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_panic_of_an_answer_is_survived() {
-        for (name, vital) in [
-            (Some("committer"), true),
-            (Some("worker-3"), true),
-            (Some("sled-io-0"), true),
-            (Some("hooks-12"), false),
-            (Some("admin-1"), false),
-            (Some("hooks-conn"), false),
-            (Some("hooks-accept"), true),
-            (Some("main"), false),
-            (None, false),
-        ] {
-            assert_eq!(is_vital(name), vital, "{name:?}");
-        }
-    }
 }

@@ -5,6 +5,8 @@ use std::io;
 use std::panic::resume_unwind;
 use std::thread;
 
+use crate::os::threads;
+
 /// Niceness taken off the threads that accept (see nice(2)).
 const ADVANTAGE: i32 = -10;
 
@@ -17,7 +19,7 @@ const ADVANTAGE: i32 = -10;
 /// When there is no thread to be had for it.
 pub fn with_precedence<T: Send>(start: impl FnOnce() -> T + Send) -> io::Result<T> {
     thread::scope(|scope| {
-        let starter = thread::Builder::new().name("starter".into()).spawn_scoped(scope, || {
+        let starter = threads::vital("starter").spawn_scoped(scope, || {
             if let Err(error) = rustix::process::nice(ADVANTAGE) {
                 log::debug!(error:%; "accepting has no precedence over vessels");
             }

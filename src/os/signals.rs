@@ -1,11 +1,12 @@
 //! The signals that a server obeys, as events on a channel: handlers themselves do nothing.
 
 use std::io;
-use std::thread;
 
 use crossbeam_channel::{Receiver, unbounded};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+
+use crate::os::threads;
 
 /// What a signal asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,7 +24,7 @@ pub enum Event {
 pub fn listen() -> io::Result<Receiver<Event>> {
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     let (events, received) = unbounded();
-    thread::Builder::new().name("signals".into()).spawn(move || {
+    threads::vital("signals").spawn(move || {
         for signal in signals.forever() {
             let event = if signal == SIGHUP { Event::Reload } else { Event::Stop };
             if events.send(event).is_err() {

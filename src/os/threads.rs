@@ -1,13 +1,81 @@
-//! Threads that the system gives this process: whether there are enough for a server, and which
-//! limit keeps them from it.
+//! The threads of this process: every one is started here, as vital or as serving. [`try_out`] finds
+//! out whether the system has enough for a server, and which limit is too low.
 
+use std::cell::Cell;
 use std::fs;
 use std::io;
-use std::thread::Builder;
+use std::thread::{Builder, JoinHandle, Scope, ScopedJoinHandle};
 
 use rustix::process::{Resource, getrlimit};
 
-/// Stack of a thread that does nothing.
+thread_local! {
+    static IS_VITAL: Cell<bool> = const { Cell::new(true) };
+}
+
+/// A thread to be started.
+pub struct Thread {
+    builder: Builder,
+    is_vital: bool,
+}
+
+/// A thread without which the server cannot go on: its panic ends the process
+/// ([`super::fatal::stop_on_panics`]). Threads of libraries count as vital, too.
+pub fn vital(name: impl Into<String>) -> Thread {
+    Thread { builder: Builder::new().name(name.into()), is_vital: true }
+}
+
+/// A thread that serves one connection or request at a time: its panic costs no more than that.
+pub fn serving(name: impl Into<String>) -> Thread {
+    Thread { is_vital: false, ..vital(name) }
+}
+
+impl Thread {
+    /// Gives the thread a stack of so many bytes.
+    pub fn stack_size(self, bytes: usize) -> Self {
+        Self { builder: self.builder.stack_size(bytes), ..self }
+    }
+
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// When the system has no thread.
+    pub fn spawn<T: Send + 'static>(
+        self,
+        body: impl FnOnce() -> T + Send + 'static,
+    ) -> io::Result<JoinHandle<T>> {
+        self.builder.spawn(move || run(self.is_vital, body))
+    }
+
+    /// Starts the thread within `scope`.
+    ///
+    /// # Errors
+    /// When the system has no thread.
+    pub fn spawn_scoped<'scope, T: Send + 'scope>(
+        self,
+        scope: &'scope Scope<'scope, '_>,
+        body: impl FnOnce() -> T + Send + 'scope,
+    ) -> io::Result<ScopedJoinHandle<'scope, T>> {
+        self.builder.spawn_scoped(scope, move || run(self.is_vital, body))
+    }
+}
+
+fn run<T>(is_vital: bool, body: impl FnOnce() -> T) -> T {
+    IS_VITAL.set(is_vital);
+    body()
+}
+
+/// Whether the calling thread is vital.
+pub(super) fn is_vital() -> bool {
+    IS_VITAL.get()
+}
+
+/// Takes the calling thread for the main thread, whose panic ends the process in any case, and runs
+/// destructors first.
+pub(super) fn mark_main() {
+    IS_VITAL.set(false);
+}
+
+/// Bytes of the stack of a thread that only waits.
 const TRIAL_STACK_BYTES: usize = 16 * 1024;
 
 /// The system does not give a server its threads.
@@ -34,7 +102,7 @@ pub fn try_out(needed: usize) -> Result<(), TooFewThreads> {
         let wait_until_done = move || {
             let _ = wait.recv();
         };
-        match Builder::new().stack_size(TRIAL_STACK_BYTES).spawn(wait_until_done) {
+        match vital("trial").stack_size(TRIAL_STACK_BYTES).spawn(wait_until_done) {
             Ok(thread) => threads.push(thread),
             Err(_) => return Err(TooFewThreads { had, needed }),
         }
@@ -91,4 +159,17 @@ fn cgroup_limit() -> Option<(u64, String)> {
         Some((limit, file.replace("//", "/")))
     });
     limits.min()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_is_vital_unless_it_serves() {
+        let of = |thread: Thread| thread.spawn(is_vital).unwrap().join().unwrap();
+        assert!(of(vital("committer")));
+        assert!(!of(serving("hooks-conn")));
+        assert!(std::thread::spawn(is_vital).join().unwrap(), "a library's");
+    }
 }

@@ -20,6 +20,7 @@ use rustix::process::{getpid, kill_process, set_child_subreaper, waitid};
 
 use super::mark::Mark;
 use super::process_table::Process;
+use crate::os::threads;
 
 /// The least time between two rounds of reaping. Vessels that end in quick succession wake the
 /// reaper ten times a second; while nothing ends it does not wake.
@@ -49,7 +50,7 @@ pub fn adopt() -> io::Result<()> {
     ended.thread_block()?;
     set_child_subreaper(Some(own))?;
     let adopted = ADOPTED.get_or_init(|| Adopted { children, marks: Mutex::default() });
-    thread::Builder::new().name("reaper".into()).spawn(move || {
+    threads::vital("reaper").spawn(move || {
         loop {
             adopted.reap();
             let _ = ended.wait();

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::num::NonZero;
 use std::panic::resume_unwind;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::{self, Builder, JoinHandle};
+use std::thread::{self, JoinHandle};
 use std::vec;
 
 use crossbeam_channel::{Receiver, Sender, bounded, never};
@@ -57,7 +57,7 @@ impl Backlog {
             let (database, cursor) = (Arc::clone(database), Arc::clone(&cursor));
             let sender = sender.clone();
             let reader = move || read_spans(&database, &cursor, &sender);
-            Builder::new().name(format!("backlog-{number}")).spawn(reader)
+            threads::vital(format!("backlog-{number}")).spawn(reader)
         };
         let readers: Result<Vec<_>, _> = (0..count).map(spawn).collect();
         let (readers, failed) = match readers {

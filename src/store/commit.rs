@@ -14,6 +14,7 @@ use crate::model::change::Change;
 use crate::model::limits::SLICE_BYTES;
 use crate::model::metrics::{Histogram, LATENCY_BOUNDS};
 use crate::os::fatal;
+use crate::os::threads;
 use crate::store::backup::change_log::ChangeLog;
 use crate::store::faults::Faults;
 use crate::store::sled::database::Database;
@@ -219,7 +220,7 @@ impl Committer {
             delay_max,
             last_commit: delay_max,
         };
-        let thread = thread::Builder::new().name("committer".into()).spawn(move || work.run())?;
+        let thread = threads::vital("committer").spawn(move || work.run())?;
         Ok((Self { requests, progress, instruments, change_log }, thread))
     }
 

@@ -15,6 +15,19 @@ use std::time::{Duration, Instant};
 use crate::model::limits;
 use crate::model::webhook::{Token, TokenHash};
 
+/// Sessions of the pages that are open at a time: more than one person has browsers.
+const SESSIONS_MAX: usize = 64;
+/// How long a session lasts that nobody uses. An open page uses it.
+const SESSION_IDLE_MAX: Duration = Duration::from_secs(12 * 3600);
+/// One-time links that wait to be followed.
+const SIGN_IN_LINKS_MAX: usize = 16;
+/// Wrong tokens that one address may send within `SIGN_IN_WINDOW`: typing errors, not guesses.
+const SIGN_IN_FAILURES_MAX: u32 = 10;
+/// After this long an address's wrong tokens are forgotten.
+const SIGN_IN_WINDOW: Duration = Duration::from_secs(60);
+/// Addresses whose wrong tokens are counted.
+const SIGN_IN_ADDRESSES_MAX: usize = 1024;
+
 /// See the module. Secrets are kept by their hashes, as the comparison of these tells nothing.
 #[derive(Debug, Default)]
 pub struct Sessions(Mutex<State>);
@@ -36,7 +49,7 @@ struct Session {
 
 impl Session {
     fn is_alive(&self, now: Instant) -> bool {
-        now.saturating_duration_since(self.used_at) < limits::SESSION_IDLE_MAX
+        now.saturating_duration_since(self.used_at) < SESSION_IDLE_MAX
             && now.saturating_duration_since(self.opened_at) < limits::SESSION_AGE_MAX
     }
 }
@@ -58,7 +71,7 @@ struct Failures {
 
 impl Failures {
     fn are_over(&self, now: Instant) -> bool {
-        now.saturating_duration_since(self.since) >= limits::SIGN_IN_WINDOW
+        now.saturating_duration_since(self.since) >= SIGN_IN_WINDOW
     }
 }
 
@@ -71,7 +84,7 @@ impl Sessions {
         let (cookie, key) = (Token::random()?, Token::random()?);
         let mut state = self.lock();
         state.sessions.retain(|_, session| session.is_alive(now));
-        if state.sessions.len() >= limits::SESSIONS_MAX {
+        if state.sessions.len() >= SESSIONS_MAX {
             let oldest = state.sessions.iter().min_by_key(|(_, session)| session.used_at);
             if let Some(hash) = oldest.map(|(hash, _)| *hash) {
                 state.sessions.remove(&hash);
@@ -113,7 +126,7 @@ impl Sessions {
         let secret = Token::random()?;
         let mut state = self.lock();
         state.links.retain(|_, made_at| is_fresh(*made_at, now));
-        if state.links.len() >= limits::SIGN_IN_LINKS_MAX {
+        if state.links.len() >= SIGN_IN_LINKS_MAX {
             let oldest = state.links.iter().min_by_key(|(_, made_at)| **made_at);
             if let Some(hash) = oldest.map(|(hash, _)| *hash) {
                 state.links.remove(&hash);
@@ -134,9 +147,9 @@ impl Sessions {
     pub fn wait_of(&self, address: IpAddr, now: Instant) -> Option<Duration> {
         let state = self.lock();
         let failures = state.failures.get(&address)?;
-        let is_over = failures.are_over(now) || failures.count < limits::SIGN_IN_FAILURES_MAX;
+        let is_over = failures.are_over(now) || failures.count < SIGN_IN_FAILURES_MAX;
         let passed = now.saturating_duration_since(failures.since);
-        (!is_over).then(|| limits::SIGN_IN_WINDOW.saturating_sub(passed))
+        (!is_over).then(|| SIGN_IN_WINDOW.saturating_sub(passed))
     }
 
     /// Notes a wrong token from `address`.
@@ -145,7 +158,7 @@ impl Sessions {
         state.failures.retain(|_, failures| !failures.are_over(now));
         // Beyond this it is somebody with a network of addresses, whom no count per address stops;
         // the token's 256 bits do.
-        if state.failures.len() < limits::SIGN_IN_ADDRESSES_MAX {
+        if state.failures.len() < SIGN_IN_ADDRESSES_MAX {
             let failures =
                 state.failures.entry(address).or_insert(Failures { since: now, count: 0 });
             failures.count = failures.count.saturating_add(1);
@@ -179,12 +192,12 @@ mod tests {
         // Used often enough, it lasts until it is old.
         while now.duration_since(start) < limits::SESSION_AGE_MAX {
             assert!(admits(&opened, now));
-            now += limits::SESSION_IDLE_MAX - SECOND;
+            now += SESSION_IDLE_MAX - SECOND;
         }
         assert!(!admits(&opened, start + limits::SESSION_AGE_MAX));
 
         let idle = sessions.open(start).unwrap();
-        assert!(!admits(&idle, start + limits::SESSION_IDLE_MAX));
+        assert!(!admits(&idle, start + SESSION_IDLE_MAX));
         let closed = sessions.open(start).unwrap();
         sessions.close(closed.cookie.reveal());
         assert!(!admits(&closed, start));
@@ -222,7 +235,7 @@ mod tests {
             sessions.admits(opened.cookie.reveal(), opened.key.reveal(), now)
         };
         assert!(admits(&first, start + 2 * SECOND));
-        for _ in 2..=limits::SESSIONS_MAX {
+        for _ in 2..=SESSIONS_MAX {
             sessions.open(start + 3 * SECOND).unwrap();
         }
         assert!(admits(&first, start + 4 * SECOND));
@@ -251,7 +264,7 @@ mod tests {
         let sessions = Sessions::default();
         let start = Instant::now();
         let first = sessions.make_link(start).unwrap();
-        for _ in 0..limits::SIGN_IN_LINKS_MAX {
+        for _ in 0..SIGN_IN_LINKS_MAX {
             sessions.make_link(start + SECOND).unwrap();
         }
         assert!(!sessions.redeem_link(first.reveal(), start + SECOND));
@@ -262,15 +275,12 @@ mod tests {
         let sessions = Sessions::default();
         let start = Instant::now();
         let guesser = IpAddr::from([192, 0, 2, 1]);
-        for _ in 0..limits::SIGN_IN_FAILURES_MAX {
+        for _ in 0..SIGN_IN_FAILURES_MAX {
             assert_eq!(sessions.wait_of(guesser, start), None);
             sessions.note_failure(guesser, start);
         }
-        assert_eq!(
-            sessions.wait_of(guesser, start + SECOND),
-            Some(limits::SIGN_IN_WINDOW - SECOND)
-        );
+        assert_eq!(sessions.wait_of(guesser, start + SECOND), Some(SIGN_IN_WINDOW - SECOND));
         assert_eq!(sessions.wait_of([192, 0, 2, 2].into(), start), None);
-        assert_eq!(sessions.wait_of(guesser, start + limits::SIGN_IN_WINDOW), None);
+        assert_eq!(sessions.wait_of(guesser, start + SIGN_IN_WINDOW), None);
     }
 }

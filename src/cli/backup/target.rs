@@ -6,12 +6,13 @@ use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::thread;
 
 use anyhow::{Context, bail};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tempfile::NamedTempFile;
+
+use crate::os::threads;
 
 /// Links that are followed to find out what a path names: as many as the kernel follows.
 const LINKS_MAX: usize = 40;
@@ -167,7 +168,7 @@ fn directory_of(path: &Path) -> &Path {
 
 /// Removes `path` when a signal ends this process.
 fn remove_when_interrupted(mut signals: Signals, path: PathBuf) -> io::Result<()> {
-    thread::Builder::new().name("signals".into()).spawn(move || {
+    threads::vital("signals").spawn(move || {
         if let Some(signal) = signals.forever().next() {
             let _ = std::fs::remove_file(&path);
             // As a shell reports a process that a signal has ended.

@@ -14,13 +14,16 @@ use ureq::unversioned::resolver::DefaultResolver;
 use ureq::{Agent, Body, SendBody};
 
 use super::locate::{Located, Outlook};
-use crate::model::limits::{CLIENT_ANSWER_BYTES_MAX, CLIENT_PAGE};
+use crate::model::limits::CLIENT_ANSWER_BYTES_MAX;
 
 mod connection;
 mod proof;
 
 use connection::ProvenConnector;
 pub use proof::Unproved;
+
+/// Entries that the command line asks for at a time: what the API gives at most.
+const CLIENT_PAGE: usize = 1000;
 
 /// The header of a list that tells the `before` of the next page.
 const NEXT_BEFORE: &str = "X-Next-Before";

@@ -6,8 +6,14 @@ use crate::config::Settings;
 use crate::listener::service::Doors;
 use crate::listener::{GateSettings, Spool};
 use crate::model::limits;
+use crate::notify::NOTIFIERS;
 use crate::os::descriptor_budget::{self, Concurrency, OpenFileLimit};
 use crate::os::threads::{self, TooFewThreads};
+
+/// Threads that a server has from the start besides its workers, handlers and reserves: the
+/// libraries' (database 8, HTTP 5 a listener), the committer, timers, signals, the watchdog, and some
+/// to start with.
+const OTHER_THREADS: usize = 40;
 
 /// Links behind the admin listener that are not for followers.
 const OTHER_ADMIN_LINKS: usize = limits::ADMIN_HANDLERS + limits::BACKUPS_MAX;
@@ -48,9 +54,9 @@ impl Capacity {
 
 /// Tries whether the system has the threads that a server needs from its start.
 pub(super) fn try_out_threads(settings: &Settings) -> Result<(), TooFewThreads> {
-    let handlers = limits::HOOK_HANDLERS + limits::ADMIN_HANDLERS + limits::NOTIFIERS;
+    let handlers = limits::HOOK_HANDLERS + limits::ADMIN_HANDLERS + NOTIFIERS;
     let reserves = 2 * limits::RESERVED_THREADS;
-    threads::try_out(settings.workers + handlers + reserves + limits::OTHER_THREADS)
+    threads::try_out(settings.workers + handlers + reserves + OTHER_THREADS)
 }
 
 /// The limits of both listeners.

@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -212,7 +212,7 @@ impl Daemon {
     fn watch_for_second_stop(&self) -> io::Result<Sender<Receiver<Event>>> {
         let engine = Arc::clone(&self.engine);
         let (hand, handed) = bounded::<Receiver<Event>>(1);
-        thread::Builder::new().name("second-stop".into()).spawn(move || {
+        threads::vital("second-stop").spawn(move || {
             let events = handed.recv().into_iter().flatten();
             for _ in events.filter(|event| *event == Event::Stop) {
                 // The vessels end, and with them the wait.

@@ -1,14 +1,17 @@
 //! Tries the webhook listener, and the public URL, from here.
 
 use serde::Deserialize;
+use std::time::Duration;
 use ureq::tls::TlsConfig;
 use ureq::{Agent, Body};
 
 use crate::cli::client::agent_config;
 use crate::cli::locate::from_here;
 use crate::model::finding::Finding;
-use crate::model::limits::PROBE_TIMEOUT;
 use crate::os::tls_roots::{tls_cause_of_request, tls_config, unverified_tls_config};
+
+/// How long an examined listener may take to answer.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Bytes of an answer that are looked at: all of one of ours.
 const ANSWER_BYTES_MAX: u64 = 4096;

@@ -2,7 +2,7 @@
 //! hands them to the [`Printer`].
 
 use std::io::{self, Read, Write};
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
@@ -12,12 +12,15 @@ use super::api::{Run, VesselRun};
 use super::client::{Client, ClientError, reader};
 use super::output::{BOLD, printable, styled, styled_status};
 use super::time;
-use crate::model::limits::CLIENT_STREAMS_MAX;
 use crate::model::run::Status;
+use crate::os::threads;
 
 mod printer;
 
 pub use printer::Printer;
+
+/// Vessels whose output one `--follow` streams at a time; the server's followers are shared.
+const CLIENT_STREAMS_MAX: usize = 16;
 
 /// How often the state of the run is asked for: soon enough to feel live, seldom enough to cost
 /// nothing.
@@ -157,8 +160,7 @@ impl<W: Write> Following<'_, W> {
                     let sender = self.sender.clone();
                     let client = self.client.clone();
                     let path = output_path(&vessel.id, attempt, offset);
-                    let reader = thread::Builder::new()
-                        .name("follow".to_owned())
+                    let reader = threads::vital("follow")
                         .spawn(move || read_stream(&client, &path, index, offset, &sender))
                         .context("cannot start a thread")?;
                     stream.phase = Phase::Live(reader);

@@ -14,7 +14,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, RwLock};
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 
 use crate::config::Settings;
 use crate::config::secrets::SecretStore;
@@ -31,6 +31,7 @@ use crate::model::ids::{
 };
 use crate::model::retention::Retention;
 use crate::model::run::Status;
+use crate::os::threads;
 use crate::runner::{Launcher, Unfinished};
 use crate::scheduler::{
     Discard, Interruption, InterruptionCause, Queue, Reloaded, StartedRun, graph_of,
@@ -210,7 +211,7 @@ impl Engine {
     /// When the system has no thread for it.
     pub fn start_recovery(self: &Arc<Self>) -> std::io::Result<JoinHandle<()>> {
         let engine = Arc::clone(self);
-        thread::Builder::new().name("recovery".into()).spawn(move || engine.end_leftovers())
+        threads::vital("recovery").spawn(move || engine.end_leftovers())
     }
 
     /// Ends the leftovers of a crashed server and removes the work directories of finished runs; then

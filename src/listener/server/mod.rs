@@ -20,7 +20,7 @@ use std::os::unix::net::UnixListener;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
-use std::thread::{Builder, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Sender, unbounded};
@@ -28,6 +28,7 @@ use crossbeam_channel::{Sender, unbounded};
 use crate::listener::Passage;
 use crate::listener::message::Handler;
 use crate::os::fatal;
+use crate::os::threads;
 
 use exchange::Due;
 
@@ -93,7 +94,7 @@ impl Server {
     ) -> io::Result<()> {
         let shared = Arc::clone(&self.shared);
         let running = shared.running.enter();
-        let thread = Builder::new().name(name).spawn(move || {
+        let thread = threads::serving(name).spawn(move || {
             let _running = running;
             work(&shared);
         })?;
@@ -165,7 +166,7 @@ impl Shared {
         // Where it can be taken back from.
         let answer = Arc::new(Mutex::new(Some(answer)));
         let of_thread = Arc::clone(&answer);
-        let spawned = Builder::new().name(format!("{}-long", self.name)).spawn(move || {
+        let spawned = threads::serving(format!("{}-long", self.name)).spawn(move || {
             let _running = running;
             let answer = lock(&of_thread).take();
             if let Some(answer) = answer {

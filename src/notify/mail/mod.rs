@@ -11,8 +11,8 @@ use lettre::{Message, SmtpTransport, Transport};
 
 use super::{Failed, text};
 use crate::engine::RunView;
-use crate::model::limits::NOTIFICATION_TIMEOUT;
 use crate::model::mail::{MailServer, Security};
+use crate::notify::NOTIFICATION_TIMEOUT;
 use crate::os::tls_roots::tls_cause;
 
 mod hello;

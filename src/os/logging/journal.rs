@@ -4,11 +4,17 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 use std::time::Instant;
 
 use log::{Level, Record};
 
-use crate::model::limits::{JOURNAL_INTERVAL, JOURNAL_LINES_MAX};
+/// The time in which journald counts the lines of a service (journald.conf(5),
+/// RateLimitIntervalSec=).
+const JOURNAL_INTERVAL: Duration = Duration::from_secs(30);
+/// Lines from one place in the source that the journal gets in that time; further ones are counted.
+/// Ten such places together stay below the 10,000 lines that journald takes of a service.
+const JOURNAL_LINES_MAX: u64 = 1000;
 
 /// Whether standard error is the journal: `JOURNAL_STREAM` names its device and inode
 /// (systemd.exec(5)). Standard error that was redirected since is something else.

@@ -9,13 +9,15 @@ use std::sync::{LazyLock, Mutex, PoisonError};
 use log::kv::{Error, Key, Value, VisitSource};
 
 use crate::model::clock::{Clock, SystemClock, Timestamp};
-use crate::model::limits;
 use crate::os::terminal;
 
 mod journal;
 mod repeats;
 
 pub use repeats::Repeats;
+
+/// Letters of the log's last problem that are kept to be shown.
+const LAST_PROBLEM_LETTERS_MAX: usize = 500;
 
 /// A warning or an error that was logged.
 #[derive(Clone, Debug)]
@@ -34,7 +36,7 @@ pub fn last_problem() -> Option<LoggedProblem> {
 }
 
 fn keep(at: Timestamp, level: log::Level, line: &str) {
-    let message = line.chars().take(limits::LAST_PROBLEM_LETTERS_MAX).collect();
+    let message = line.chars().take(LAST_PROBLEM_LETTERS_MAX).collect();
     let problem = LoggedProblem { at, level, message };
     *LAST_PROBLEM.lock().unwrap_or_else(PoisonError::into_inner) = Some(problem);
 }

@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use crate::model::limits::{COMPLAINT_INTERVAL, REFUSAL_REASONS_MAX, REFUSALS_LOGGED_MAX};
+use crate::model::limits::{COMPLAINT_INTERVAL, REFUSALS_LOGGED_MAX};
+
+/// Reasons that are told apart then: several times what there are.
+const REFUSAL_REASONS_MAX: usize = 64;
 
 /// Counts the refusals of one listener by reason.
 #[derive(Debug)]

@@ -2,13 +2,14 @@
 //! not come to an end, feeds nothing, and systemd starts the server anew.
 
 use std::io;
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use sd_notify::NotifyState;
 
 use super::tell;
+use crate::os::threads;
 
 /// Checks, and pauses between them, in one interval. A check that uses up its time is followed by
 /// its pause and by another one before the interval is over.
@@ -30,7 +31,7 @@ impl Watchdog {
         check: impl FnMut(Duration) -> Result<(), String> + Send + 'static,
     ) -> io::Result<Self> {
         let (stop, stopped) = bounded(0);
-        let thread = thread::Builder::new().name("watchdog".into()).spawn(move || {
+        let thread = threads::vital("watchdog").spawn(move || {
             watch(interval, check, || tell(&[NotifyState::Watchdog]), &stopped);
         })?;
         Ok(Self { stop, thread })
@@ -66,6 +67,7 @@ fn watch(
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc::channel;
+    use std::thread;
 
     use super::*;
 

@@ -10,6 +10,9 @@ use crate::model::limits;
 use crate::model::run::{RunRecord, Trigger};
 use crate::web::respond::Problem;
 
+/// Bytes of a body shown as part of "webhook parameters"; the whole of it is a download away.
+const PARAMETERS_INLINE_BYTES_MAX: u64 = 1 << 20;
+
 /// `{"headers":{...},"body":...}` of a run that a webhook (or a test of one) started.
 pub(super) fn parameters(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
     let run = run(admin, call)?.run;
@@ -37,10 +40,10 @@ fn parameters_of(admin: &AdminHandler, run: RunRecord) -> Outcome {
     admin
         .engine
         .body(&run)
-        .take(limits::PARAMETERS_INLINE_BYTES_MAX)
+        .take(PARAMETERS_INLINE_BYTES_MAX)
         .read_to_end(&mut bytes)
         .map_err(unreadable)?;
-    let is_whole = run.payload.body_bytes <= limits::PARAMETERS_INLINE_BYTES_MAX;
+    let is_whole = run.payload.body_bytes <= PARAMETERS_INLINE_BYTES_MAX;
     let headers =
         serde_json::to_string(&head.headers).map_err(io::Error::from).map_err(unreadable)?;
     let body = shown(&bytes, is_whole);

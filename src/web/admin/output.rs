@@ -7,8 +7,13 @@ use super::places::{Place, Places};
 use super::{AdminHandler, Call, Outcome, Reply};
 use crate::engine::OutputChunk;
 use crate::listener::message::Response;
-use crate::model::limits;
 use crate::web::respond::Problem;
+
+/// How long a follower waits for output before it looks whether the server is stopping.
+const FOLLOW_WAIT: Duration = Duration::from_secs(1);
+/// Bytes from which on a part of an output is long enough to be sent: a page shows 10 MiB after ten
+/// of them.
+const OUTPUT_PART_BYTES: usize = 1 << 20;
 
 /// Bytes from `offset` on; with `follow`, until the attempt is settled.
 pub(super) fn get(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
@@ -29,7 +34,7 @@ pub(super) fn get(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
     }
     // What is not all here may take as long as its reader likes.
     let place = if first.ended { None } else { Some(admin.followers.enter()?) };
-    let wait = (follows && !first.ended).then_some(limits::FOLLOW_WAIT);
+    let wait = (follows && !first.ended).then_some(FOLLOW_WAIT);
     let is_lasting = place.is_some();
     let answer = Reply::stream("text/plain; charset=utf-8", None, is_lasting, move |out| {
         let _place = place;
@@ -42,7 +47,7 @@ pub(super) fn get(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
 /// whether there will be one. For those who come back for more instead of holding a thread.
 fn part(mut read: impl FnMut(u64) -> io::Result<OutputChunk>, chunk: OutputChunk) -> Response {
     let (begins_at, mut bytes, mut ended) = (chunk.offset, chunk.bytes, chunk.ended);
-    while !ended && !bytes.is_empty() && bytes.len() < limits::OUTPUT_PART_BYTES {
+    while !ended && !bytes.is_empty() && bytes.len() < OUTPUT_PART_BYTES {
         let next_at = begins_at + bytes.len() as u64;
         // What cannot be read now is asked for again, and refused then.
         match read(next_at) {

@@ -12,6 +12,11 @@ use crate::model::retention::Retention;
 use crate::model::run::Status;
 use crate::os::logging;
 
+/// Runs that the overview counts as accepted lately: 10,000 ids are read within milliseconds.
+const OVERVIEW_ACCEPTED_MAX: usize = 10_000;
+/// Runs of each fleet whose statuses the overview shows.
+const OVERVIEW_LATEST_RUNS: usize = 8;
+
 /// What "lately" means of accepted runs.
 const LATELY: Duration = Duration::from_secs(60);
 
@@ -104,9 +109,8 @@ pub(super) fn get(admin: &AdminHandler, _: &mut Call<'_, '_>) -> Outcome {
         runs_active: load.depth.active,
         vessels_running: load.depth.running,
         workers: load.workers,
-        accepted_last_minute: engine
-            .accepted_since(now.minus(LATELY), limits::OVERVIEW_ACCEPTED_MAX),
-        accepted_counted_max: limits::OVERVIEW_ACCEPTED_MAX,
+        accepted_last_minute: engine.accepted_since(now.minus(LATELY), OVERVIEW_ACCEPTED_MAX),
+        accepted_counted_max: OVERVIEW_ACCEPTED_MAX,
         disk_free_bytes: disk.map(|disk| disk.free),
         disk_total_bytes: disk.map(|disk| disk.total),
         history_runs: history.runs,
@@ -121,7 +125,7 @@ pub(super) fn get(admin: &AdminHandler, _: &mut Call<'_, '_>) -> Outcome {
 fn fleets(admin: &AdminHandler) -> Vec<FleetJson> {
     let fleets = admin.engine.fleets().into_iter().take(limits::LIST_MAX);
     let shown = fleets.map(|view| {
-        let latest = admin.engine.latest_runs(view.fleet.id, limits::OVERVIEW_LATEST_RUNS);
+        let latest = admin.engine.latest_runs(view.fleet.id, OVERVIEW_LATEST_RUNS);
         FleetJson {
             id: view.fleet.id,
             name: view.fleet.name,

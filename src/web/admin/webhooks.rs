@@ -7,11 +7,16 @@ use serde_json::Number;
 
 use super::fleets::fleet_id;
 use super::{AdminHandler, Call, Outcome, Reply};
-use crate::model::limits;
 use crate::model::network::Networks;
 use crate::model::webhook::{Webhook, WebhookSettings};
 use crate::web::respond::Problem;
 use crate::web::view::WebhookJson;
+
+/// Longest grace of a replaced webhook URL: whoever needs more does not want it replaced.
+const REPLACE_GRACE_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
+/// Networks in the `allow` list of a webhook: with the longest texts they still leave room in its
+/// row.
+const ALLOW_NETWORKS_MAX: usize = 64;
 
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -43,8 +48,8 @@ impl SettingsBody {
         let allow = self.allow.unwrap_or_default();
         let allow = Networks::parse(allow.iter().map(String::as_str))
             .map_err(|error| Problem::invalid(format!("allow: {error}")))?;
-        if allow.len() > limits::ALLOW_NETWORKS_MAX {
-            let most = limits::ALLOW_NETWORKS_MAX;
+        if allow.len() > ALLOW_NETWORKS_MAX {
+            let most = ALLOW_NETWORKS_MAX;
             return Err(Problem::invalid(format!("allow: at most {most} networks")));
         }
         let rate_limit = self.rate_limit.map(|rate| rate.parse()).transpose();
@@ -84,8 +89,8 @@ pub(super) fn replace(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome 
     let fleet = fleet_id(call)?;
     let body: ReplaceBody = call.json()?.unwrap_or_default();
     let grace = Duration::from_secs(body.grace_seconds);
-    if grace > limits::REPLACE_GRACE_MAX {
-        let most = limits::REPLACE_GRACE_MAX.as_secs();
+    if grace > REPLACE_GRACE_MAX {
+        let most = REPLACE_GRACE_MAX.as_secs();
         return Err(Problem::invalid(format!("grace_seconds: at most {most}")));
     }
     let webhook = admin.engine.replace_webhook(fleet, grace)?;
