@@ -1,5 +1,5 @@
-//! Variables of the environment that look like settings and are none: a slip in a name would
-//! otherwise leave the default in force without a word.
+//! Finds environment variables that look like settings and are none: a misspelt name would silently leave
+//! the default in force.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use super::Sources;
 use crate::model::suggest::closest;
 
 const PREFIX: &str = "BOATHOOK_";
-/// Variables that tell the command line something and are no settings of a server.
+/// Variables of the command line that are no settings of a server.
 const OF_CLIENTS: [&str; 3] = ["CONFIG", "TOKEN", "URL"];
 /// Variables that vessels and notification commands get. A server that a vessel starts inherits
 /// them.
@@ -20,7 +20,7 @@ const OF_VESSELS: [&str; 7] = [
     "NOTIFICATION_ID",
     "REMOTE_ADDR",
     "TRIGGER",
-    // With all that begins with it.
+    // A prefix.
     "WEBHOOK_",
 ];
 
@@ -28,7 +28,7 @@ const OF_VESSELS: [&str; 7] = [
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnknownVariable {
     pub name: String,
-    /// The variable that was probably meant.
+    /// The known variable with the most similar name.
     pub meant: Option<String>,
 }
 
@@ -42,7 +42,7 @@ impl UnknownVariable {
     }
 }
 
-/// The variables of this process that begin like a setting and are none.
+/// The variables of this process that begin like settings and are none.
 pub fn unknown_variables() -> Vec<UnknownVariable> {
     let names = std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned());
     unknown(names)
@@ -65,7 +65,7 @@ fn unknown(names: impl Iterator<Item = String>) -> Vec<UnknownVariable> {
     unknown
 }
 
-/// The part of `name` behind the prefix, in whatever case that is written.
+/// The part of `name` after the prefix, in upper or lower case.
 fn own_part(name: &str) -> Option<&str> {
     let (prefix, own) = name.split_at_checked(PREFIX.len())?;
     prefix.eq_ignore_ascii_case(PREFIX).then_some(own)

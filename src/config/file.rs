@@ -1,4 +1,4 @@
-//! The configuration file: finding it, reading it, and saying where in it a mistake is.
+//! Finds and reads the configuration file. Errors name the line.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::{ConfigError, FILE_NAME, SYSTEM_DATA_DIRECTORY, SYSTEM_DIRECTORY, Sources};
 use crate::os::text_file;
 
-/// What the first file says that is there: `boathook.toml` in the data directory, else in `system`.
+/// The settings in the first file that exists: `boathook.toml` in the data directory, else in `system`.
 pub(super) fn read_default_file(
     data_dir: Option<&Path>,
     system: &Path,
@@ -14,8 +14,8 @@ pub(super) fn read_default_file(
     if let Some(data_dir) = data_dir {
         let path = data_dir.join(FILE_NAME);
         if let Some(sources) = read_file(&path)? {
-            // Who starts a server there finds the file, and with it the other directory; who
-            // starts it on the other one does not. One directory cannot be run in two ways.
+            // A server that is started on the other directory would not read this file: one
+            // directory would have two configurations.
             if sources.data_dir.as_deref().is_some_and(|named| named != data_dir) {
                 return Err(ConfigError::Misplaced { path, data_dir: data_dir.to_owned() });
             }
@@ -25,15 +25,15 @@ pub(super) fn read_default_file(
     Ok(read_file(&system.join(FILE_NAME))?.unwrap_or_default())
 }
 
-/// The file that a server on `data_dir` reads when it is given none: the one that is there, else the
-/// one to be made.
+/// The file that a server on `data_dir` reads when it is given none: the one that exists, else the one
+/// to make.
 pub fn settings_file(data_dir: &Path) -> PathBuf {
     let [own, system] = [data_dir, Path::new(SYSTEM_DIRECTORY)].map(|it| it.join(FILE_NAME));
     let is_service = data_dir == Path::new(SYSTEM_DATA_DIRECTORY);
     if own.exists() || !is_service && !system.exists() { own } else { system }
 }
 
-/// What the file says; `None` when there is no such file.
+/// The settings in the file; `None` when there is no such file.
 pub(super) fn read_file(path: &Path) -> Result<Option<Sources>, ConfigError> {
     match text_file::read(path) {
         Ok(text) => parse_file(path, &text).map(Some),
@@ -49,7 +49,7 @@ pub(super) fn parse_file(path: &Path, text: &str) -> Result<Sources, ConfigError
         let line_index = before.matches('\n').count();
         let line_text = text.lines().nth(line_index).unwrap_or_default();
         let mut message = error.message().trim().replace('\n', "; ");
-        // The file is flat: what stands in front of the equals sign is the setting.
+        // The file is flat: the name of the setting stands before the equals sign.
         if let Some((key, _)) = line_text.split_once('=')
             && !message.contains(&format!("`{}`", key.trim()))
         {

@@ -1,4 +1,4 @@
-//! The settings of a server and where they come from: a flag, else the environment, else
+//! The settings of a server and their sources: a flag, else the environment, else
 //! `boathook.toml`, else its default ([`defaults`]). A server has one [`Settings`], which all rooms
 //! that need settings share.
 //!
@@ -41,12 +41,12 @@ pub use values::{
 
 /// The name of the configuration file, in the data directory and in [`SYSTEM_DIRECTORY`].
 pub const FILE_NAME: &str = "boathook.toml";
-/// Where a configuration file for the whole machine is looked for.
+/// The directory of the configuration file for the whole machine.
 pub const SYSTEM_DIRECTORY: &str = "/etc/boathook";
-/// Where the packaged service keeps its data.
+/// The data directory of the packaged service.
 pub const SYSTEM_DATA_DIRECTORY: &str = "/var/lib/boathook";
 
-/// One source of settings: what the command line and environment say, or what the file says. The
+/// One source of settings: the command line with the environment, or the file. The
 /// help texts name the [`defaults`]; a test compares the two.
 #[derive(Clone, Debug, Default, clap::Args, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -224,7 +224,7 @@ pub struct Sources {
 /// The settings of a server, complete and checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// The file that they were read from, or would be.
+    /// The configuration file; may not exist.
     pub file: PathBuf,
     /// Absolute; may not exist yet.
     pub data_dir: PathBuf,
@@ -274,14 +274,14 @@ pub struct Settings {
     pub log: log::LevelFilter,
 }
 
-/// What TLS on the webhook listener needs. Both absolute.
+/// The files for TLS on the webhook listener. Both paths are absolute.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsFiles {
     pub certificate: PathBuf,
     pub key: PathBuf,
 }
 
-/// Why there are no settings. Each message says where to look.
+/// Why settings cannot be loaded. Each message names the file or the setting.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     #[error("cannot read {}: {source}", path.display())]
@@ -438,10 +438,10 @@ pub fn default_data_directory(
     environment: impl Fn(&str) -> Option<OsString>,
     home: Option<PathBuf>,
 ) -> Option<PathBuf> {
-    // Both variables are required to be absolute by those who define them; others are ignored.
+    // The specifications of both variables require absolute paths; others are ignored.
     let absolute = |path: PathBuf| path.is_absolute().then_some(path);
     let of_service = environment("STATE_DIRECTORY").and_then(|paths| {
-        // A unit with several state directories gets them all, separated by colons.
+        // systemd separates several state directories by colons.
         std::env::split_paths(&paths).next().and_then(absolute)
     });
     of_service.or_else(|| {
@@ -452,7 +452,7 @@ pub fn default_data_directory(
     })
 }
 
-/// Where systemd has put the credentials of the service (systemd.exec(5), LoadCredential=).
+/// The directory of the service's credentials (systemd.exec(5), LoadCredential=).
 pub fn credentials_directory() -> Option<PathBuf> {
     std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from)
 }
@@ -461,7 +461,7 @@ fn absolute(path: &Path) -> Result<PathBuf, ConfigError> {
     std::path::absolute(path).map_err(ConfigError::CurrentDirectory)
 }
 
-/// Refuses what could never be what a fleet asks for.
+/// Refuses hosts and commands that no notification of a fleet can match.
 fn check_notify(hosts: &[String], commands: &[String]) -> Result<(), ConfigError> {
     let refused = |key, message| Err(ConfigError::Value { key, message });
     let is_host = |host: &str| {

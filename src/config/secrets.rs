@@ -1,6 +1,6 @@
-//! Secrets: files in a directory that belongs to the operator (`secrets_dir`, or what systemd hands
-//! over as credentials). They are read whenever a vessel starts, so that a changed file counts from
-//! the next start on, and kept nowhere.
+//! Secrets: files in a directory of the operator (`secrets_dir`, or the credentials from systemd). They
+//! are read at every start of a vessel, so a changed file counts from the next start on. The server keeps
+//! no copy.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read};
@@ -16,22 +16,22 @@ use crate::os::text_file::{MARK, NotText, without_mark};
 /// The admin token, in the data directory and as a credential.
 pub const ADMIN_TOKEN_FILE: &str = "admin.token";
 
-/// Where secrets are.
+/// The directory of secrets.
 #[derive(Clone, Debug)]
 pub struct SecretStore {
     directory: Option<PathBuf>,
 }
 
-/// The variables of a vessel with all values in place. Has no `Debug`: nothing shall print it.
+/// The variables of a vessel with the values of secrets. Has no `Debug`, so that nothing prints it.
 #[derive(Default)]
 pub struct Resolved {
     pub variables: Vec<(String, String)>,
-    /// What must not show of the values among them that are secret: the values and the forms in
-    /// which a program is likely to write them.
+    /// The values of secrets among them, and the forms in which programs are likely to print them, for
+    /// the redactor.
     pub secrets: Vec<String>,
 }
 
-/// Why a secret has no value. Names the secret, never what is in it.
+/// Why a secret has no value. Names the secret, never its content.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
     #[error(
@@ -89,7 +89,7 @@ impl SecretStore {
         Ok(resolved)
     }
 
-    /// The value of a secret that is for no variable.
+    /// The value of a secret that goes into no variable.
     ///
     /// # Errors
     /// Why it has none.
@@ -116,7 +116,7 @@ impl SecretStore {
     /// secret's.
     fn read(&self, variable: &str, secret: &SecretName) -> Result<String, SecretError> {
         let directory = self.directory.as_deref().ok_or(SecretError::NoDirectory)?;
-        // The service manager puts it where it puts the secrets of fleets.
+        // systemd puts it into the directory of the fleets' secrets.
         if secret.as_str() == ADMIN_TOKEN_FILE {
             return Err(SecretError::AdminToken);
         }
@@ -155,14 +155,14 @@ fn add_forms(value: &str, forms: &mut Vec<String>) {
     }
 }
 
-/// The first `bytes_max` bytes of a regular file. Links are followed: whoever fills the directory
-/// may keep the values elsewhere.
+/// The first `bytes_max` bytes of a regular file. Links are followed: the operator may keep the values
+/// elsewhere.
 fn read_file(path: &Path, bytes_max: u64) -> Result<Vec<u8>, SecretError> {
     let failed = |source: io::Error| match source.kind() {
         io::ErrorKind::NotFound => SecretError::Missing(path.to_owned()),
         _ => SecretError::Read { path: path.to_owned(), source },
     };
-    // Opening a FIFO that nobody writes to would wait for ever.
+    // Opening a FIFO without a writer would block for ever.
     let flags = OFlags::NONBLOCK.bits().cast_signed();
     let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(failed)?;
     if !file.metadata().map_err(failed)?.is_file() {

@@ -1,4 +1,4 @@
-//! Values of settings that are written as text, the same way in flags, environment and file.
+//! Types of settings, which are written the same way in flags, environment and file.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -15,7 +15,7 @@ use crate::model::network::{NetworkError, Networks};
 use crate::model::run::Status;
 use crate::model::size::parse_size;
 
-/// How many of something there may be: a whole number from 1.
+/// A whole number from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Count(NonZeroUsize);
 
@@ -153,8 +153,8 @@ impl FromStr for ListenAddress {
     }
 }
 
-/// Proxies that are believed about whom they speak for: in a flag or variable separated by commas,
-/// in the file a list, too.
+/// Proxies whose forwarding headers count: in a flag or variable separated by commas, in the file also a
+/// list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TrustedProxies(pub Networks);
 
@@ -182,7 +182,7 @@ impl<'de> Deserialize<'de> for TrustedProxies {
     }
 }
 
-/// Names of hosts, without ports: `boat.example.com,boat.lan`; in the file a list, too.
+/// Names of hosts, without ports: `boat.example.com,boat.lan`; in the file also a list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HostNames(pub Vec<String>);
 
@@ -214,7 +214,7 @@ impl<'de> Deserialize<'de> for HostNames {
     }
 }
 
-/// How much to log.
+/// The least important level that is logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogLevel(pub log::LevelFilter);
 
@@ -228,7 +228,7 @@ impl FromStr for LogLevel {
     }
 }
 
-/// When the work directory of a run that has ended stays.
+/// Which work directories stay after the end of their runs.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize,
 )]
@@ -236,7 +236,7 @@ impl FromStr for LogLevel {
 #[value(rename_all = "snake_case")]
 pub enum KeepWorkdir {
     Never,
-    /// Of runs that did not end as Success.
+    /// Those of runs that did not end as Success.
     OnFailure,
     Always,
 }

@@ -16,7 +16,7 @@ impl Engine {
     /// When the system has no thread for it.
     pub fn start_timer(self: &Arc<Self>) -> std::io::Result<JoinHandle<()>> {
         let engine = Arc::clone(self);
-        thread::Builder::new().name("timer".into()).spawn(move || engine.run_timer())
+        threads::vital("timer").spawn(move || engine.run_timer())
     }
 
     /// What the timer does. The simulation takes the steps 1 and 2 one at a time.

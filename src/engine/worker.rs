@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 
 use crate::engine::{
     AttemptEnd, AttemptOutcome, Decisions, Engine, FinishedAttempt, Phase, Running,

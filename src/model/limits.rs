@@ -53,12 +53,6 @@ pub const LIMIT_MEMORY_BYTES_MIN: u64 = 1 << 20;
 pub const LIMIT_OPEN_FILES_MIN: u32 = 8;
 /// Entries of a fleet's `notify`: each is a delivery per run.
 pub const NOTIFY_ENTRIES_MAX: usize = 20;
-/// Threads that deliver notifications: one that hangs on a slow receiver leaves three.
-pub const NOTIFIERS: usize = 4;
-/// How long the receiver of a POST or the mail server may take.
-pub const NOTIFICATION_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a notifying command may take: it may well talk to somebody slow itself.
-pub const NOTIFICATION_COMMAND_TIMEOUT: Duration = Duration::from_secs(60);
 /// `priority` of a fleet, either way: enough to tell fleets apart, few enough to remember.
 pub const PRIORITY_MAX: i8 = 10;
 
@@ -177,13 +171,6 @@ pub const RATE_BURST_TIME_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 /// Buckets in each of two rows that all senders share: 1 MiB when the limit is on. Of senders that
 /// keep to their rate, one in (this / n)^2 is held up when n others do not.
 pub const SENDER_BUCKETS: usize = 64 * 1024;
-/// Networks in the `allow` list of a webhook: with the longest texts they still leave room in its
-/// row.
-pub const ALLOW_NETWORKS_MAX: usize = 64;
-/// Sessions of the pages that are open at a time: more than one person has browsers.
-pub const SESSIONS_MAX: usize = 64;
-/// How long a session lasts that nobody uses. An open page uses it.
-pub const SESSION_IDLE_MAX: Duration = Duration::from_secs(12 * 3600);
 /// How long a session lasts at most.
 pub const SESSION_AGE_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 /// How long a one-time link works: as long as it takes to copy it into a browser.
@@ -191,25 +178,8 @@ pub const SIGN_IN_LINK_AGE_MAX: Duration = Duration::from_secs(120);
 /// Bytes of what one signs in with: several times a token in JSON. It is all that a stranger can have
 /// the admin listener take in.
 pub const SIGN_IN_BODY_BYTES_MAX: u64 = 4096;
-/// Wrong tokens that one address may send within `SIGN_IN_WINDOW`: typing errors, not guesses.
-pub const SIGN_IN_FAILURES_MAX: u32 = 10;
-/// After this long an address's wrong tokens are forgotten.
-pub const SIGN_IN_WINDOW: Duration = Duration::from_secs(60);
-/// Addresses whose wrong tokens are counted.
-pub const SIGN_IN_ADDRESSES_MAX: usize = 1024;
-/// Runs that the overview counts as accepted lately: 10,000 ids are read within milliseconds.
-pub const OVERVIEW_ACCEPTED_MAX: usize = 10_000;
-/// Runs of each fleet whose statuses the overview shows.
-pub const OVERVIEW_LATEST_RUNS: usize = 8;
-/// Bytes from which on a part of an output is long enough to be sent: a page shows 10 MiB after ten
-/// of them.
-pub const OUTPUT_PART_BYTES: usize = 1 << 20;
-/// Letters of the log's last problem that are kept to be shown.
-pub const LAST_PROBLEM_LETTERS_MAX: usize = 500;
 /// How far ahead of the clock what has happened may lie before the clock is thought to have been put
 /// back: the last run's acceptance, the replacement of a webhook's URL.
 pub const CLOCK_STEP_MAX: Duration = Duration::from_secs(60);
-/// How long an examined listener may take to answer.
-pub const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Answers of the admin API that last beside its followers: the one backup that may be made.
 pub const BACKUPS_MAX: usize = 1;

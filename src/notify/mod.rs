@@ -1,8 +1,8 @@
-//! Tells others how runs have ended: takes what is due from the engine and delivers it by command,
-//! POST or e-mail. Threads of its own do that, so that nothing slow out there holds up a run; what
-//! fails is tried again, across restarts. At least once: a crash after a delivery repeats it.
+//! Delivers the notifications of runs that ended, by command, POST or e-mail. The notifiers take due
+//! notifications from the engine on threads of their own, so that a slow receiver delays no run. A failed
+//! delivery is tried again, also after a restart. Delivery is at least once: a crash after it repeats it.
 //!
-//! Nothing goes anywhere that the operator's settings do not allow ([`rules`]).
+//! The operator's settings decide which receivers are allowed ([`rules`]).
 
 use std::io;
 use std::sync::Arc;
@@ -33,9 +33,9 @@ mod post;
 pub mod rules;
 mod text;
 
-/// Threads that deliver notifications: one that hangs on a slow receiver leaves three.
+/// Threads that deliver notifications: when one waits for a slow receiver, three are left.
 pub const NOTIFIERS: usize = 4;
-/// How long a notifying command may take: it may well talk to somebody slow itself.
+/// How long a command may take: it may wait for a slow service itself.
 const NOTIFICATION_COMMAND_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long the receiver of a POST or the mail server may take.
 const NOTIFICATION_TIMEOUT: Duration = Duration::from_secs(10);
@@ -57,14 +57,14 @@ pub fn check_sender(server: &MailServer) -> Result<(), String> {
     mail::check_sender(&server.from)
 }
 
-/// The threads that deliver.
+/// The threads that deliver notifications.
 pub struct Notifier {
     threads: Vec<(JoinHandle<()>, Arc<StopSignal>)>,
-    /// Disconnected when the last of them has ended.
+    /// Disconnected when the last thread has ended.
     ended: Receiver<()>,
 }
 
-/// Why something was not delivered.
+/// Why a notification was not delivered.
 struct Failed {
     /// For a person. Names neither secrets nor the path of a URL, which may be one.
     why: String,
@@ -82,10 +82,10 @@ impl Failed {
 }
 
 impl Notifier {
-    /// Begins to deliver what `engine` hands out, until that is closed.
+    /// Begins to deliver the notifications of `engine`, until that is closed.
     ///
     /// # Errors
-    /// When a thread or a descriptor is not to be had.
+    /// When the system has no thread or descriptor.
     pub fn start(
         engine: &Arc<Engine>,
         settings: Arc<Settings>,
@@ -110,14 +110,14 @@ impl Notifier {
         Ok(Self { threads: threads.collect::<io::Result<_>>()?, ended })
     }
 
-    /// Ends the commands that run, and waits for what is on its way, up to `patience`: what takes
-    /// longer is told again by the next server. The engine is closed.
+    /// Ends running commands and waits up to `patience` for deliveries under way; the next server
+    /// repeats those that take longer. Close the engine first.
     pub fn stop(self, patience: Duration) {
         for (_, stop) in &self.threads {
             stop.raise(Stop::Abandon);
         }
         if self.ended.recv_timeout(patience) == Err(RecvTimeoutError::Timeout) {
-            log::warn!("a notification is still on its way; it will be repeated");
+            log::warn!("a notification is still being delivered; the next server repeats it");
             return;
         }
         for (thread, _) in self.threads {
@@ -126,7 +126,7 @@ impl Notifier {
     }
 }
 
-/// One notification on its way.
+/// One notification that is being delivered.
 struct Delivery<'a> {
     record: &'a NotificationRecord,
     run: &'a RunView,
@@ -141,11 +141,11 @@ impl Deliverer {
             Some((run, version))
         });
         let Some((run, version)) = version else {
-            // Its history has been removed meanwhile.
+            // The run was removed from the history meanwhile.
             return engine.notification_delivered(&record);
         };
         let delivery = Delivery { record: &record, run: &run, version: &version, stop };
-        // The HTTP client looks names up on threads of its own and panics without.
+        // The HTTP client resolves names on its own threads, and panics without them.
         let thread = threads::vital("trial").spawn(|| ());
         let delivered = match thread {
             Ok(_) => self.try_to(engine, &delivery),
@@ -153,13 +153,13 @@ impl Deliverer {
         };
         match delivered {
             Ok(true) => engine.notification_delivered(&record),
-            // The server stops: the next one delivers it.
+            // The server stops; the next one delivers it.
             Ok(false) => {}
             Err(Failed { why, retry }) => engine.notification_failed(record, &why, retry),
         }
     }
 
-    /// Delivers it. False when that was given up for the stop of the server.
+    /// Delivers a notification. False when the server stopped before the end.
     fn try_to(&self, engine: &Engine, delivery: &Delivery<'_>) -> Result<bool, Failed> {
         let definition = &delivery.version.definition;
         let address = |of: &Option<EmailNotifications>, email: u16| {
@@ -256,7 +256,7 @@ impl Deliverer {
         mail::send(server, password, &letter).map(|()| true)
     }
 
-    /// The event as JSON, as Standard Webhooks lays it out.
+    /// The event as JSON, in the layout of Standard Webhooks.
     fn payload(&self, delivery: &Delivery<'_>) -> String {
         let run = &delivery.run.run;
         let ended_at: Timestamp = run.ended_at.unwrap_or(run.queued_at);

@@ -1,4 +1,4 @@
-//! The end of a run in words, for mail and chats.
+//! Texts about the end of a run, for mail and chats.
 
 use std::fmt::Write;
 
@@ -13,7 +13,7 @@ pub(super) fn subject(run: &RunView, vessel: Option<usize>) -> String {
     }
 }
 
-/// The run and its vessels, a line for each thing.
+/// The text of a mail: the run and its vessels, one fact per line.
 pub(super) fn body(run: &RunView) -> String {
     let RunView { run, vessels } = run;
     let mut body = format!("The run {} of the fleet {} ended.\n\n", run.id, run.fleet_name);
@@ -43,7 +43,7 @@ pub(super) fn body(run: &RunView) -> String {
     body
 }
 
-/// What a chat shows: the subject, each vessel that did not end well, and where to look.
+/// The text of a chat message: the subject, each vessel with a reason, and the command that shows logs.
 pub(super) fn brief(run: &RunView) -> String {
     let mut text = subject(run, None);
     let RunView { run, vessels } = run;

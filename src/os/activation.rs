@@ -1,5 +1,5 @@
-//! Sockets that whoever started the server has opened for it (sd_listen_fds(3)). They stay open
-//! while the server restarts, so the kernel queues connections meanwhile and nobody is refused.
+//! Socket activation (sd_listen_fds(3)): listening sockets that systemd hands over. They stay open while
+//! the server restarts, and the kernel queues connections meanwhile.
 
 use std::io;
 use std::net::TcpListener;
@@ -7,18 +7,18 @@ use std::net::TcpListener;
 use listenfd::ListenFd;
 use rustix::net::sockopt::socket_acceptconn;
 
-/// The names that sockets may have: `FileDescriptorName=` in their units.
+/// The names of the sockets: `FileDescriptorName=` in their units.
 const HOOKS: &str = "hooks";
 const ADMIN: &str = "admin";
 
-/// The listeners that were handed over. What is `None` is still to be bound.
+/// The sockets that were handed over. The server binds those that are `None`.
 #[derive(Debug, Default)]
 pub struct ActivatedSockets {
     pub hooks: Option<TcpListener>,
     pub admin: Option<TcpListener>,
 }
 
-/// Why what was handed over cannot be used.
+/// Why the sockets that were handed over cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ActivationError {
     #[error(
@@ -33,11 +33,10 @@ pub enum ActivationError {
     NotListening { name: &'static str, source: io::Error },
 }
 
-/// Takes what was handed over and removes it from the environment. To be called before there are
-/// threads.
+/// Takes the sockets and removes them from the environment. Call this before the process has threads.
 ///
 /// # Errors
-/// See [`ActivationError`]; the sockets are left to the end of the process.
+/// See [`ActivationError`]. The sockets then stay open until the process ends.
 pub fn take() -> Result<ActivatedSockets, ActivationError> {
     let names = std::env::var("LISTEN_FDNAMES").ok();
     let mut handed_over = ListenFd::from_env();
@@ -53,7 +52,7 @@ pub fn take() -> Result<ActivatedSockets, ActivationError> {
     Ok(inherited)
 }
 
-/// Which listener each of `count` sockets is for: by name when they have ours, else by order.
+/// Assigns `count` sockets to listeners: by name when a name is ours, else by order.
 fn assign(count: usize, names: Option<&str>) -> Result<Vec<&'static str>, ActivationError> {
     let by_order = [HOOKS, ADMIN];
     if count > by_order.len() {
@@ -74,7 +73,7 @@ fn assign(count: usize, names: Option<&str>) -> Result<Vec<&'static str>, Activa
 }
 
 fn take_listener(handed_over: &mut ListenFd, index: usize) -> io::Result<TcpListener> {
-    // Sets close-on-exec, so that no vessel gets it.
+    // This sets close-on-exec: no vessel inherits the socket.
     let listener = handed_over.take_tcp_listener(index)?;
     let listener = listener.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
     if !socket_acceptconn(&listener)? {

@@ -1,5 +1,5 @@
-//! What this process was given by whoever started it and must not pass on to vessels: descriptors
-//! that stay open in every program, and signals that stay ignored in it (execve(2)).
+//! Keeps vessels from inheriting what the parent of this process left open or ignored: descriptors
+//! without close-on-exec, and ignored signals (execve(2)).
 
 use std::fs;
 use std::io;
@@ -9,7 +9,7 @@ use std::sync::Arc;
 use rustix::io::FdFlags;
 use signal_hook::consts::{FORBIDDEN, SIGPIPE};
 
-/// Keeps it to ourselves. To be called before the first vessel starts.
+/// Call this before the first vessel starts.
 pub fn protect_vessels() {
     if let Err(error) = close_on_exec() {
         log::warn!(error:%; "descriptors that this server was started with may reach vessels");
@@ -19,8 +19,8 @@ pub fn protect_vessels() {
     }
 }
 
-/// Marks every descriptor but the standard streams. That changes nothing for us: also sockets that
-/// a supervisor has passed on remain open here.
+/// Sets close-on-exec on every descriptor but the standard streams. The descriptors stay open in this
+/// process, also sockets that a supervisor has handed over.
 fn close_on_exec() -> io::Result<()> {
     for entry in fs::read_dir("/proc/self/fd")? {
         let number = entry?.file_name().to_str().and_then(|name| name.parse::<RawFd>().ok());
@@ -30,20 +30,20 @@ fn close_on_exec() -> io::Result<()> {
         // descriptor is neither read, written nor closed.
         #[expect(unsafe_code, reason = "nothing owns what was inherited")]
         let descriptor = unsafe { BorrowedFd::borrow_raw(number) };
-        // The descriptor of the list itself has gone by the time its turn comes.
+        // The listing's own descriptor may be closed by now.
         let _ = rustix::io::fcntl_setfd(descriptor, FdFlags::CLOEXEC);
     }
     Ok(())
 }
 
-/// Replaces the ignoring of signals by catching them and doing nothing: the same for us, but what
-/// is caught is not passed on. SIGPIPE is seen to where processes are started.
+/// Installs empty handlers for ignored signals: programs inherit an ignored signal, not a handler. The
+/// runner resets SIGPIPE.
 fn catch_ignored_signals() -> io::Result<()> {
     let status = fs::read_to_string("/proc/self/status")?;
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
     for signal in ignored(mask).filter(|signal| !FORBIDDEN.contains(signal)) {
-        // The C library keeps two real-time signals to itself and refuses them.
+        // The C library reserves two real-time signals and refuses them.
         let _ = signal_hook::flag::register(signal, Arc::default());
     }
     Ok(())

@@ -1,15 +1,15 @@
-//! Core files of this program would hold tokens and secrets, so it writes none. Vessels keep the
-//! limit that the server was started with.
+//! The server writes no core files: they would hold tokens and secrets. Vessels keep the limit with which
+//! the server was started.
 
 use std::sync::OnceLock;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// The limit that this process was started with.
+/// The limit with which this process was started.
 static GIVEN: OnceLock<Rlimit> = OnceLock::new();
 
 /// Lowers the limit of core files to 0 for this process. The hard limit stays, so that vessels can
-/// have theirs back. To be called before anything secret is read.
+/// have theirs back. Call this before the process reads a secret.
 pub fn lower() {
     let given = getrlimit(Resource::Core);
     if GIVEN.set(given).is_ok() {
@@ -18,7 +18,7 @@ pub fn lower() {
     }
 }
 
-/// The limit that vessels get; `None` when it is this process's own.
+/// The limit of vessels; `None` when it is the same as this process's.
 pub fn of_vessels() -> Option<Rlimit> {
     GIVEN.get().copied().filter(|given| given.current != Some(0))
 }

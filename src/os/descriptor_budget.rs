@@ -1,5 +1,5 @@
-//! File descriptors: how many the process may have, and who gets how many of them. Vessels and the
-//! database come first; however many clients connect, a vessel must be able to start.
+//! File descriptors (LimitNOFILE=): raises the limit of open files, and divides it. Vessels and the
+//! database come first: a vessel can start however many clients connect.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -8,18 +8,18 @@ use crate::model::limits::{GIVEN_UP_CONNECTIONS, LEAVING_CONNECTIONS};
 /// Listeners and the lane, the database, the log, files of the moment, connections that were turned
 /// away or have given way.
 const BASE: usize = 64 + 2 * (LEAVING_CONNECTIONS + GIVEN_UP_CONNECTIONS);
-/// A worker's: the pipes, the pidfd and the files of its vessel.
+/// For one worker: the pipes, the pidfd and the files of its vessel.
 const PER_WORKER: usize = 8;
-/// A connection's: its socket, and the file of a large body.
+/// For one connection: its socket, and the file of a large body.
 const PER_CONNECTION: usize = 2;
 /// Of a link between gate and handlers: one end, and the other one twice.
 const PER_LINK: usize = 3;
 
-/// What a server could use at most.
+/// How much a server does at a time. Each of these takes descriptors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Concurrency {
     pub workers: usize,
-    /// To each listener.
+    /// Connections to each listener.
     pub connections: usize,
     /// Links behind the webhook listener.
     pub hook_links: usize,
@@ -32,21 +32,21 @@ impl Concurrency {
         self.workers.saturating_mul(PER_WORKER).saturating_add(BASE)
     }
 
-    fn of_clients(self) -> usize {
+    fn for_clients(self) -> usize {
         let connections = self.connections.saturating_mul(2 * PER_CONNECTION);
         let links = self.hook_links.saturating_add(self.admin_links).saturating_mul(PER_LINK);
         connections.saturating_add(links)
     }
 
-    /// How many descriptors all of it takes.
+    /// The descriptors that all of it takes.
     pub fn needed(self) -> usize {
-        self.fixed().saturating_add(self.of_clients())
+        self.fixed().saturating_add(self.for_clients())
     }
 
-    /// As much of it as there are descriptors for when there are `limit`: clients share what vessels
-    /// leave, and there are always some.
+    /// The part of it for which `limit` descriptors are enough. Only clients give way, and a few are
+    /// always left.
     pub fn within(self, limit: usize) -> Self {
-        let (left, wanted) = (limit.saturating_sub(self.fixed()), self.of_clients());
+        let (left, wanted) = (limit.saturating_sub(self.fixed()), self.for_clients());
         if left >= wanted {
             return self;
         }
@@ -66,13 +66,13 @@ impl Concurrency {
 /// The limit of open files that the process has.
 #[derive(Clone, Copy, Debug)]
 pub struct OpenFileLimit {
-    /// Now.
+    /// The limit that holds now.
     pub current: usize,
-    /// What the process was started with, if that is something else: what vessels get.
+    /// The limit with which the process was started, if it differs. Vessels get it.
     pub given: Option<Rlimit>,
 }
 
-/// Raises the limit of open files, if it must and may, to what `wanted` takes.
+/// Raises the limit of open files to what `wanted` takes, as far as the hard limit allows.
 pub fn raise_limit(wanted: Concurrency) -> OpenFileLimit {
     let given = getrlimit(Resource::Nofile);
     let needed = wanted.needed();
@@ -90,7 +90,7 @@ pub fn raise_limit(wanted: Concurrency) -> OpenFileLimit {
     }
 }
 
-/// How many files the process may have open now.
+/// The files that the process may have open now.
 pub fn open_file_limit() -> usize {
     as_count(getrlimit(Resource::Nofile).current)
 }
@@ -113,11 +113,11 @@ mod tests {
         assert_eq!(ASKED.within(whole), ASKED);
         for limit in [256, 300, 1024, 4096, whole - 1] {
             let granted = ASKED.within(limit);
-            assert!(granted.fixed() + granted.of_clients() <= limit, "{limit}: {granted:?}");
+            assert!(granted.fixed() + granted.for_clients() <= limit, "{limit}: {granted:?}");
             assert!((8..=ASKED.connections).contains(&granted.connections), "{granted:?}");
             assert!(granted.hook_links >= 4, "{granted:?}");
         }
-        // Too few for anything: it still tries.
+        // Too few for anything; the server tries all the same.
         assert!(ASKED.within(64).connections == 8);
         assert_eq!(Concurrency { connections: 3, ..ASKED }.within(64).connections, 3);
     }

@@ -1,10 +1,9 @@
-//! What the allocator goes by, and what memory may be used for.
+//! The settings of the allocator, and whether memory may become code.
 
-/// What jemalloc reads when it starts. Arenas keep for a while what was freed in them: by default
-/// there are four for each core, but threads by the hundred gain nothing from more than a few, and
-/// after a second it goes back to the system, not after ten. Each thread, hence each connection,
-/// keeps up to 32 of all sizes up to a page, not 200 of up to eight pages: 36 KB instead of 47. Huge
-/// pages: most of one would lie idle.
+/// jemalloc reads this when it starts. Arenas: eight instead of four per core, and freed memory goes back
+/// to the system after one second instead of ten. Each thread, hence each connection, caches up to 32
+/// blocks of each size up to a page instead of 200 up to eight pages: 36 KB instead of 47. No huge pages:
+/// most of one would be idle.
 #[expect(unsafe_code, reason = "the name under which jemalloc looks for it")]
 // SAFETY: jemalloc declares a pointer to characters, ended by a zero, that it only reads, and for
 // others to define. A reference to an array of a known length is such a pointer.

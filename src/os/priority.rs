@@ -1,5 +1,5 @@
-//! Accepting goes before running: somebody waits for a 201, and senders give up after seconds, while
-//! vessels that use all processors are in no hurry.
+//! Gives the threads that accept requests precedence over vessels: a sender gives up after seconds, also
+//! when vessels use all processors.
 
 use std::io;
 use std::panic::resume_unwind;
@@ -11,12 +11,11 @@ use crate::os::threads;
 const ADVANTAGE: i32 = -10;
 
 /// Runs `start` so that all threads that it starts, those of libraries included, have precedence
-/// over vessels: they inherit it from the thread that starts them. Without the privilege (root,
-/// `CAP_SYS_NICE`, or `LimitNICE=` in the unit) nothing changes, and nothing is lost but speed under
-/// load.
+/// over vessels: a thread inherits the niceness of the thread that starts it. Without the privilege
+/// (root, `CAP_SYS_NICE`, or `LimitNICE=` in the unit) nothing changes.
 ///
 /// # Errors
-/// When there is no thread to be had for it.
+/// When the system has no thread.
 pub fn with_precedence<T: Send>(start: impl FnOnce() -> T + Send) -> io::Result<T> {
     thread::scope(|scope| {
         let starter = threads::vital("starter").spawn_scoped(scope, || {

@@ -1,4 +1,4 @@
-//! The signals that a server obeys, as events on a channel: handlers themselves do nothing.
+//! The signals that a server obeys, as events on a channel.
 
 use std::io;
 
@@ -11,9 +11,9 @@ use crate::os::threads;
 /// What a signal asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// SIGTERM or SIGINT: stop; the second time, without grace.
+    /// SIGTERM or SIGINT: stop. A second one stops without grace.
     Stop,
-    /// SIGHUP: read the configuration again.
+    /// SIGHUP: read the settings again.
     Reload,
 }
 

@@ -12,6 +12,7 @@ use std::vec;
 use crossbeam_channel::{Receiver, Sender, bounded, never};
 
 use crate::model::change::QueueEntry;
+use crate::os::threads;
 use crate::store::sled::database::Database;
 use crate::store::tables::Table;
 use crate::store::{StorageError, codec, damaged, keys};

@@ -1,6 +1,5 @@
-//! Counting and measuring: what any thread may add to at any time without a lock or an allocation,
-//! and the text in which a Prometheus server reads it ([`text`]). Whoever does something counts it;
-//! what it is called is decided in one place, `http/admin/metrics.rs`.
+//! Counters and histograms that any thread adds to without a lock or an allocation, and the text format of
+//! Prometheus ([`text`]). The code that does something counts it; `web/admin/metrics.rs` gives it its name.
 
 pub mod process;
 pub mod text;
@@ -8,14 +7,13 @@ pub mod text;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Bounds for what should take milliseconds, in microseconds: from a sync of a good disk to what no
-/// sender waits for.
+/// Bounds of latencies, in microseconds: from a sync of a fast disk to longer than a sender waits.
 pub const LATENCY_BOUNDS: [u64; 16] = [
     100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000,
     1_000_000, 2_500_000, 5_000_000, 10_000_000,
 ];
 
-/// Grows only.
+/// A number that only grows.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
 
@@ -31,7 +29,7 @@ impl Counter {
     }
 }
 
-/// A counter for each kind of something.
+/// One counter for each kind.
 #[derive(Debug)]
 pub struct Counters<K: 'static> {
     kinds: &'static [K],
@@ -44,7 +42,7 @@ impl<K: Copy + PartialEq> Counters<K> {
         Self { kinds, counters: kinds.iter().map(|_| Counter::default()).collect() }
     }
 
-    /// One more of `kind`. What is none of the kinds is not counted.
+    /// One more of `kind`. An unknown kind is not counted.
     pub fn count(&self, kind: K) {
         let place = self.kinds.iter().position(|known| *known == kind);
         if let Some(counter) = place.and_then(|place| self.counters.get(place)) {
@@ -58,31 +56,31 @@ impl<K: Copy + PartialEq> Counters<K> {
     }
 }
 
-/// What a [`Histogram`] is of.
+/// The unit of a [`Histogram`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
-    /// Whole things.
+    /// Whole numbers.
     Count,
-    /// Microseconds, which Prometheus is told in seconds.
+    /// Microseconds; Prometheus gets seconds.
     Micros,
 }
 
-/// How often something was of which size.
+/// How many observations fell into each range of values.
 #[derive(Debug)]
 pub struct Histogram {
     unit: Unit,
-    /// Of each bucket but the last, the largest value in it; ascending.
+    /// The largest value of each bucket but the last, ascending.
     bounds: &'static [u64],
-    /// Not cumulative, so that one observation is one addition here.
+    /// Not cumulative: one observation is one addition.
     buckets: Box<[AtomicU64]>,
     sum: AtomicU64,
 }
 
-/// A histogram at one moment, as Prometheus has them.
+/// A histogram at one moment, in the form of Prometheus.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Reading {
     pub unit: Unit,
-    /// Each bound, and how many observations were not above it.
+    /// Each bound, and the number of observations up to it.
     pub buckets: Vec<(u64, u64)>,
     /// All observations.
     pub count: u64,
@@ -90,12 +88,12 @@ pub struct Reading {
 }
 
 impl Histogram {
-    /// Of whole things, with buckets up to each of `bounds`.
+    /// A histogram of whole numbers, with buckets up to each of `bounds`.
     pub fn of_counts(bounds: &'static [u64]) -> Self {
         Self::new(Unit::Count, bounds)
     }
 
-    /// Of durations, with buckets up to each of `bounds`, in microseconds.
+    /// A histogram of durations, with buckets up to each of `bounds`, in microseconds.
     pub fn of_durations(bounds: &'static [u64]) -> Self {
         Self::new(Unit::Micros, bounds)
     }
@@ -119,7 +117,7 @@ impl Histogram {
         self.observe(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX));
     }
 
-    /// What was observed by now. The count is that of the buckets, whoever is adding meanwhile.
+    /// The observations by now. The count is the sum of the buckets, also while threads add.
     pub fn read(&self) -> Reading {
         let mut count = 0;
         let mut cumulative = self.buckets.iter().map(|bucket| {
@@ -137,7 +135,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_as_large_as_a_bound_is_below_it() {
+    fn a_value_equal_to_a_bound_is_in_the_bucket_of_that_bound() {
         let histogram = Histogram::of_counts(&[1, 10]);
         for value in [0, 1, 2, 10, 11, 1_000] {
             histogram.observe(value);
@@ -148,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_lost_between_threads() {
+    fn observations_of_several_threads_are_all_counted() {
         let histogram = Histogram::of_durations(&LATENCY_BOUNDS);
         std::thread::scope(|scope| {
             for _ in 0..4 {

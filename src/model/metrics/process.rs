@@ -1,11 +1,10 @@
-//! What the kernel tells about this process (proc(5)), under the names that Prometheus's own
-//! libraries use.
+//! Metrics of this process from proc(5), with the names that Prometheus's own libraries use.
 
 use std::fs;
 
 use super::text::Text;
 
-/// The fields of `/proc/self/stat` that are told.
+/// The fields of `/proc/self/stat` that become metrics.
 #[derive(Debug, PartialEq, Eq)]
 struct Stat {
     /// Clock ticks, in user and in kernel mode.
@@ -17,7 +16,7 @@ struct Stat {
     resident_pages: u64,
 }
 
-/// Writes what can be found out; the rest is left out.
+/// Writes the metrics that the system gives; the others are left out.
 pub fn write(text: &mut Text) {
     if let Some(stat) = read("/proc/self/stat").as_deref().and_then(parse_stat) {
         let ticks_per_second = rustix::param::clock_ticks_per_second().max(1);
@@ -35,7 +34,7 @@ pub fn write(text: &mut Text) {
         }
     }
     if let Ok(open) = fs::read_dir("/proc/self/fd") {
-        // Less the one that the list itself is read by.
+        // Without the descriptor of the listing itself.
         let open = open.count().saturating_sub(1);
         text.gauge("process_open_fds", "File descriptors in use.", open);
     }

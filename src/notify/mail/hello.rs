@@ -1,5 +1,5 @@
-//! By what name this machine greets a mail server. Many servers refuse mail from clients that greet
-//! as `localhost` or by a name without a domain (RFC 5321 4.1.1.1).
+//! The name in the EHLO to a mail server. Many servers refuse clients that greet as `localhost` or with a
+//! name without a domain (RFC 5321 4.1.1.1).
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
@@ -21,7 +21,7 @@ pub(super) fn client_id(server: &MailServer) -> ClientId {
     }
 }
 
-/// `hello` is a name or, in brackets, an address; the settings have seen to that.
+/// `hello` is a name or, in brackets, an address; the settings are checked already.
 fn parsed(hello: &str) -> ClientId {
     let address = hello.strip_prefix('[').and_then(|it| it.strip_suffix(']'));
     let address = address.map(|it| it.strip_prefix("IPv6:").unwrap_or(it));
@@ -38,7 +38,7 @@ fn literal(address: IpAddr) -> ClientId {
     }
 }
 
-/// `hostname` with its domain, which it has itself or which the line of `hosts` that names it has.
+/// `hostname` with its domain: as it is, or from the line of `hosts` that names it.
 fn full_name(hostname: &str, hosts: &str) -> Option<String> {
     let is_full =
         |name: &&str| name.trim_matches('.').contains('.') && !name.starts_with("localhost.");
@@ -52,7 +52,7 @@ fn full_name(hostname: &str, hosts: &str) -> Option<String> {
     })
 }
 
-/// The address by which this machine reaches `server`. Nothing is sent.
+/// The address from which this machine reaches `server`. Sends nothing.
 fn own_address(server: &MailServer) -> Option<IpAddr> {
     let unspecified: [IpAddr; 2] = [Ipv6Addr::UNSPECIFIED.into(), Ipv4Addr::UNSPECIFIED.into()];
     unspecified.into_iter().find_map(|any| {

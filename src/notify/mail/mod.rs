@@ -1,4 +1,4 @@
-//! Notifications as e-mail, through the operator's own mail server, in terms of lettre.
+//! Notifications as e-mail through the operator's mail server. The only module that knows lettre.
 
 use std::error::Error;
 
@@ -17,12 +17,12 @@ use crate::os::tls_roots::tls_cause;
 
 mod hello;
 
-/// What is sent.
+/// One message.
 pub(super) struct Letter<'a> {
     pub id: &'a str,
     pub to: &'a str,
     pub run: &'a RunView,
-    /// The vessel that it is about; `None`: the run as a whole.
+    /// The vessel that ended; `None`: the run as a whole.
     pub vessel: Option<usize>,
 }
 
@@ -72,7 +72,7 @@ fn message(server: &MailServer, hello: &ClientId, letter: &Letter<'_>) -> Result
     let from: Mailbox = address(&server.from)?;
     let domain = match hello {
         ClientId::Domain(name) => name.clone(),
-        // The address of a machine makes no good name (RFC 5322 3.6.4).
+        // A Message-ID needs a domain (RFC 5322 3.6.4).
         _ => from.email.domain().to_owned(),
     };
     Message::builder()
@@ -88,7 +88,7 @@ fn message(server: &MailServer, hello: &ClientId, letter: &Letter<'_>) -> Result
         .map_err(|error| error.to_string())
 }
 
-/// Tells automatic answers, such as those of people on holiday, not to come (RFC 3834 5).
+/// Suppresses automatic replies, such as vacation notices (RFC 3834 5).
 #[derive(Clone)]
 struct AutoSubmitted;
 

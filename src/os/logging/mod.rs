@@ -1,6 +1,6 @@
-//! The log: one line per event on stderr, `time LEVEL message key=value ...`. Values that would
-//! break the line are quoted, and further lines of a message are indented, so that nothing from
-//! outside can forge one. In the systemd journal a line has its priority in place of the time.
+//! The log: one line per event on stderr, `time LEVEL message key=value ...`. Values that would break the
+//! line are quoted and further lines of a message are indented: no input can forge a line. In the systemd
+//! journal a line begins with its priority instead of the time.
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write as _};
@@ -16,7 +16,7 @@ mod repeats;
 
 pub use repeats::Repeats;
 
-/// Letters of the log's last problem that are kept to be shown.
+/// Letters of the last problem that are kept for the overview.
 const LAST_PROBLEM_LETTERS_MAX: usize = 500;
 
 /// A warning or an error that was logged.
@@ -41,12 +41,12 @@ fn keep(at: Timestamp, level: log::Level, line: &str) {
     *LAST_PROBLEM.lock().unwrap_or_else(PoisonError::into_inner) = Some(problem);
 }
 
-/// Begins to log what is at least as important as `level`.
+/// Begins to log events of `level` and above.
 pub fn start(level: log::LevelFilter) {
     let started = env_logger::Builder::new()
-        // The level can be changed while the server runs, so it is left to `log` itself.
+        // `log` filters by level: SIGHUP changes the level while the server runs.
         .filter_level(log::LevelFilter::Trace)
-        // sled tells its developers about its inner life.
+        // sled logs for its own developers.
         .filter_module("sled", log::LevelFilter::Error)
         .format(|out, record| {
             let mut pairs = Pairs(String::new());
@@ -85,11 +85,11 @@ pub fn for_journal(level: log::Level, text: &str) -> String {
     format!("{prefix}{}", indented(text, prefix))
 }
 
-/// Writes how many lines were counted instead of logged, before the process ends.
+/// Logs the counts of lines that were not logged. Call this before the process ends.
 pub fn finish() {
     for summary in JOURNAL_BUDGET.rest() {
         let line = for_journal(summary.level, &format!("{:<5} {}", summary.level, summary.line()));
-        // There is nowhere else to say so.
+        // No other place is left for an error.
         let _ = writeln!(io::stderr(), "{line}");
     }
 }

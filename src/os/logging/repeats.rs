@@ -1,5 +1,5 @@
-//! Lines about refused requests: strangers decide how many requests there are, but not how long the
-//! log gets. Of each reason the first are logged, and then only how many more there were.
+//! Bounds the log lines about refused requests, since strangers choose the number of requests. The first
+//! refusals of each reason get a line each; the others are counted, and the count is logged.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use crate::model::limits::{COMPLAINT_INTERVAL, REFUSALS_LOGGED_MAX};
 
-/// Reasons that are told apart then: several times what there are.
+/// Reasons that are counted apart: several times as many as exist.
 const REFUSAL_REASONS_MAX: usize = 64;
 
 /// Counts the refusals of one listener by reason.
@@ -24,16 +24,17 @@ struct Counts {
     by_reason: BTreeMap<(u16, String), u64>,
 }
 
-/// How many refusals were not logged.
+/// Refusals of one status and reason that were not logged.
 type Unlogged = ((u16, String), u64);
 
 impl Repeats {
-    /// None yet, of the listener of this name.
+    /// No refusals yet. `listener` is a name for the log.
     pub fn new(listener: &'static str) -> Self {
         Self { listener, counts: Mutex::default() }
     }
 
-    /// Counts a refusal. Returns whether it gets a line of its own; says itself what others did not.
+    /// Counts a refusal, and logs the counts of the last interval when that is over. Returns whether the
+    /// refusal gets a line of its own.
     pub fn admit(&self, status: u16, reason: &str) -> bool {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let (count, unlogged) = counts.add(Instant::now(), status, reason);
@@ -51,8 +52,8 @@ impl Repeats {
 }
 
 impl Counts {
-    /// Counts a refusal. Returns the how-manieth of its reason it is, and what was not logged of the
-    /// time that it is the first one after.
+    /// Counts a refusal. Returns its number among those of its reason, and, when an interval is over,
+    /// the refusals of that interval that were not logged.
     fn add(&mut self, now: Instant, status: u16, reason: &str) -> (u64, Vec<Unlogged>) {
         let mut unlogged = Vec::new();
         if self.begun.is_none_or(|begun| now.duration_since(begun) >= COMPLAINT_INTERVAL) {
@@ -78,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_reason_has_its_first_lines_and_the_rest_is_a_number() {
+    fn the_first_refusals_of_each_reason_are_logged_and_the_others_counted() {
         let (mut counts, begin) = (Counts::default(), Instant::now());
         for number in 1..=REFUSALS_LOGGED_MAX + 7 {
             assert_eq!(counts.add(begin, 400, "unknown"), (number, vec![]));

@@ -1,8 +1,8 @@
-//! What systemd, or whoever has started the server in its stead, is told of it (sd_notify(3)), and
-//! the watchdog that it may ask for. Without anybody to tell, all of this does nothing.
+//! Tells the service manager, usually systemd, how the server is (sd_notify(3)), and feeds its watchdog.
+//! Without a service manager all of this does nothing.
 //!
-//! Vessels cannot speak in the server's name: they get an environment without `NOTIFY_SOCKET`, and
-//! the unit takes messages of the main process only (`NotifyAccess=main`).
+//! Vessels cannot notify in the server's name: their environment has no `NOTIFY_SOCKET`, and the unit
+//! takes messages of the main process only (`NotifyAccess=main`).
 
 mod self_check;
 mod watchdog;
@@ -15,7 +15,7 @@ use sd_notify::NotifyState;
 pub use self_check::SelfCheck;
 pub use watchdog::Watchdog;
 
-/// The line for `systemctl status`: of what the server is at, unless something is amiss.
+/// The line for `systemctl status`: the trouble, if there is one, else the usual line.
 #[derive(Default)]
 struct StatusLine {
     usual: String,
@@ -30,13 +30,13 @@ pub fn ready(status: &str) {
     tell(&[NotifyState::Ready, NotifyState::Status(&status)]);
 }
 
-/// The server is still at something that `status` says.
+/// The server starts or stops; `status` is a line for `systemctl status`.
 pub fn busy(status: &str) {
     let status = with_status(|line| line.usual = status.to_owned());
     tell(&[NotifyState::Status(&status)]);
 }
 
-/// Something is amiss that keeps the server from its work, or `None` when it is so no longer.
+/// The trouble that keeps the server from its work; `None` when it is over.
 pub fn trouble(trouble: Option<&str>) {
     let status = with_status(|line| line.trouble = trouble.map(str::to_owned));
     tell(&[NotifyState::Status(&status)]);
@@ -50,11 +50,11 @@ fn with_status(change: impl FnOnce(&mut StatusLine)) -> String {
     line.trouble.clone().unwrap_or_else(|| line.usual.clone())
 }
 
-/// The server reads its settings again; [`ready`] is to follow.
+/// The server reads its settings again. Call [`ready`] afterwards.
 pub fn reloading() {
     let status = NotifyState::Status("Reading its settings again");
     match NotifyState::monotonic_usec_now() {
-        // systemd 253 and later wants to know when, where it knows of reloads by itself.
+        // systemd 253 and later expects the time of a reload.
         Ok(now) => tell(&[NotifyState::Reloading, now, status]),
         Err(_) => tell(&[NotifyState::Reloading, status]),
     }
@@ -65,13 +65,13 @@ pub fn stopping(status: &str) {
     tell(&[NotifyState::Stopping, NotifyState::Status(status)]);
 }
 
-/// How long the watchdog waits to be fed, if there is one (`WatchdogSec=`).
+/// The interval of the watchdog, if the unit has one (`WatchdogSec=`).
 pub fn watchdog_interval() -> Option<Duration> {
     sd_notify::watchdog_enabled().filter(|interval| !interval.is_zero())
 }
 
 fn tell(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
-        log::warn!(error:%; "systemd cannot be told how the server is");
+        log::warn!(error:%; "cannot notify systemd");
     }
 }

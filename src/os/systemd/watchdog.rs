@@ -1,5 +1,5 @@
-//! Feeds systemd's watchdog for as long as the server is found to work. A check that fails, or does
-//! not come to an end, feeds nothing, and systemd starts the server anew.
+//! Feeds systemd's watchdog after each self-check that succeeds. When checks fail or hang, systemd
+//! restarts the server.
 
 use std::io;
 use std::thread::JoinHandle;
@@ -11,18 +11,18 @@ use sd_notify::NotifyState;
 use super::tell;
 use crate::os::threads;
 
-/// Checks, and pauses between them, in one interval. A check that uses up its time is followed by
-/// its pause and by another one before the interval is over.
+/// Checks and pauses in one interval, together: after a check that takes its whole time, a second one
+/// fits into the interval.
 const STEPS: u32 = 4;
 
-/// The thread that feeds it.
+/// The thread that feeds the watchdog.
 pub struct Watchdog {
     stop: Sender<()>,
     thread: JoinHandle<()>,
 }
 
 impl Watchdog {
-    /// Begins to check. `check` gets the time that it may take, and says what is wrong.
+    /// Begins to check. `check` gets the time that it may take, and returns the fault that it finds.
     ///
     /// # Errors
     /// When the thread cannot be started.
@@ -37,7 +37,7 @@ impl Watchdog {
         Ok(Self { stop, thread })
     }
 
-    /// Ends it: a server that stops is not watched.
+    /// Ends the thread: a server that stops is not watched.
     pub fn stop(self) {
         drop(self.stop);
         let _ = self.thread.join();
@@ -55,7 +55,7 @@ fn watch(
         match check(step) {
             Ok(()) => feed(),
             Err(why) => {
-                log::error!(why; "the self-check has failed; if it goes on like this, systemd restarts the server")
+                log::error!(why; "the self-check has failed; when further ones fail, systemd restarts the server")
             }
         }
         if stopped.recv_timeout(step) != Err(RecvTimeoutError::Timeout) {

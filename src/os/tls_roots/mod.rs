@@ -1,4 +1,4 @@
-//! The certificates that this machine trusts, for requests of our own over ureq.
+//! The root certificates that this machine trusts, for requests that the server sends with ureq.
 
 use std::sync::{Arc, LazyLock};
 
@@ -9,7 +9,7 @@ mod words;
 
 pub use words::{tls_cause, tls_cause_of_request, tls_words};
 
-/// TLS by which servers are known by the system's certificates.
+/// TLS that verifies servers by the root certificates of the system.
 pub fn tls_config() -> TlsConfig {
     static ROOTS: LazyLock<Arc<Vec<Certificate<'static>>>> = LazyLock::new(|| {
         let loaded = rustls_native_certs::load_native_certs();
@@ -25,8 +25,8 @@ pub fn tls_config() -> TlsConfig {
         .build()
 }
 
-/// TLS with whoever answers: for a server of our own that is asked by its address, which no
-/// certificate names, and told nothing.
+/// TLS without verification, for `boathook doctor`: it asks a server by its address, which no certificate
+/// names, and sends it nothing secret.
 pub fn unverified_tls_config() -> TlsConfig {
     TlsConfig::builder()
         .unversioned_rustls_crypto_provider(provider())

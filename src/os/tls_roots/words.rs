@@ -1,4 +1,4 @@
-//! The usual failures of TLS in plain words. rustls names most of them by the variants of its types.
+//! The usual failures of TLS in plain words. rustls gives most of them only the names of its variants.
 
 use std::error::Error;
 use std::io;
@@ -52,7 +52,7 @@ const CERTIFICATES: [(&str, &str); 22] = [
     ("NameConstraintViolation", "the authority may not issue certificates for this name"),
 ];
 
-/// Alerts of the other side (RFC 8446 6) in the words of who gets them.
+/// Alerts of the peer (RFC 8446 6), and their meaning for its receiver.
 const ALERTS: [(AlertDescription, &str); 6] = [
     (AlertDescription::HandshakeFailure, "no version of TLS or method of encryption in common"),
     (AlertDescription::ProtocolVersion, "no version of TLS in common; 1.2 and 1.3 are spoken here"),
@@ -102,7 +102,7 @@ fn certificate_words(error: &CertificateError) -> String {
     }
 }
 
-/// The failure of TLS that is behind `error`, in plain words; `None` when it is none of TLS.
+/// The failure of TLS that caused `error`, in plain words; `None` when another failure did.
 pub fn tls_cause(error: &(dyn Error + 'static)) -> Option<String> {
     let mut next = Some(error);
     while let Some(error) = next {
@@ -115,7 +115,7 @@ pub fn tls_cause(error: &(dyn Error + 'static)) -> Option<String> {
     None
 }
 
-/// The failure of TLS that has ended a request, in plain words; `None` when it was something else.
+/// The failure of TLS that ended a request, in plain words; `None` when another failure did.
 pub fn tls_cause_of_request(error: &ureq::Error) -> Option<String> {
     match error {
         ureq::Error::Rustls(error) => Some(tls_words(error)),
