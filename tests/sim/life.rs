@@ -187,6 +187,7 @@ impl Life {
         self.open();
         for _ in 0..3 {
             self.create_fleet();
+            self.see_to_the_server();
         }
         for _ in 0..steps {
             self.step();
