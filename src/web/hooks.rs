@@ -157,7 +157,8 @@ impl Handler for HookHandler {
         let client = client_of(peer.ip(), headers.clone(), trusted_proxies);
         self.forwarding.note(peer.ip(), headers.map(|(name, _)| name), trusted_proxies);
         let length = match head.framing {
-            Framing::Length(length) => length,
+            // What is too long is refused for its length, however much room there is.
+            Framing::Length(length) => length.min(self.settings.max_body_bytes),
             Framing::Chunked => 0,
         };
         let fleet = self

@@ -3,6 +3,8 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -226,14 +228,14 @@ fn each_refusal_is_counted_by_its_reason() {
 fn connections_without_a_place_are_counted() {
     let server = Server::builder().setting("max_connections", "1").start();
     let (_, hook) = server.fleet_with_webhook(&true_fleet("held"));
-    let head = format!("POST {} HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n", hook.target());
-    // Uploads do not give way. They hold the one place, and those in reserve.
+    // An upload, which does not give way, has the one place. Those in reserve last for a second each.
+    let mut upload = TcpStream::connect(server.hooks()).unwrap();
+    let headers = "Host: x\r\nContent-Length: 5\r\nExpect: 100-continue";
+    write!(upload, "POST {} HTTP/1.1\r\n{headers}\r\n\r\n", hook.target()).unwrap();
+    upload.read_exact(&mut [0; 25]).unwrap();
     let mut held = Vec::new();
     server.wait_until("one is turned away", || {
-        let mut upload = Connection::open(server.hooks()).unwrap();
-        // The server may have turned it away already.
-        let _ = upload.send(head.as_bytes());
-        held.push(upload);
+        held.push(Connection::open(server.hooks()).unwrap());
         let scrape = Scrape::of(&server.api());
         scrape.value(r#"boathook_connections_turned_away_total{listener="hooks"}"#) > 0.0
     });
