@@ -10,9 +10,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use boathook::config::defaults;
-use boathook::listener::message::{Handler, Outcome, Request, Response};
-use boathook::listener::service::{Doors, Listener, Options};
-use boathook::listener::{GateSettings, Head, Pass, Spool};
+use boathook::listener::{
+    Admitted, Doors, GateSettings, Handled, Handler, Head, Listener, Options, Request, Response,
+    Spool,
+};
 use boathook::model::limits;
 
 use crate::client::{Address, Connection, body, load, post};
@@ -91,9 +92,9 @@ fn served(server: tiny_http::Server, address: Address, handlers: usize, who: &st
 struct Idle;
 
 impl Handler for Idle {
-    fn admit(&self, _: &Head, peer: SocketAddr) -> Result<Pass, Response> {
+    fn admit(&self, _: &Head, peer: SocketAddr) -> Result<Admitted, Response> {
         let body_bytes_max = 1 << 20;
-        Ok(Pass {
+        Ok(Admitted {
             remote_addr: peer,
             body_bytes_max,
             fleet: None,
@@ -102,9 +103,8 @@ impl Handler for Idle {
         })
     }
 
-    fn handle(&self, request: &mut Request<'_>) -> Outcome {
-        let mut body = Vec::new();
-        request.body.read_to_end(&mut body).expect("a body");
+    fn handle(&self, request: Request) -> Handled {
+        request.body_bytes().expect("a body");
         Response::new(200, "text/plain", ANSWER).into()
     }
 
@@ -116,9 +116,8 @@ impl Handler for Idle {
 fn gated() -> f64 {
     let socket = TcpListener::bind("127.0.0.1:0").expect("a port");
     let handlers = limits::HOOK_HANDLERS;
-    let lasting = limits::HOOK_LINKS - handlers;
-    let options =
-        Options { name: "bench", handlers, lasting, has_lane: true, counters: Arc::default() };
+    let under_way_max = limits::HOOK_LINKS;
+    let options = Options { name: "bench", handlers, under_way_max, counters: Arc::default() };
     let settings = GateSettings {
         max_connections: defaults::MAX_CONNECTIONS,
         max_connections_per_ip: defaults::MAX_CONNECTIONS_PER_IP,

@@ -19,8 +19,8 @@ use rustix::net::{RecvFlags, SendFlags};
 use super::census::{NoSeat, Seat};
 use super::connection::{Connection, no_place};
 use super::inbox::Inbox;
-use super::reply::Persistence;
 use super::reserve::{Job, Reserve};
+use super::response::Persistence;
 use super::socket::{Socket, Transport};
 use super::{Reason, Refusal, Shared};
 use crate::model::limits;
@@ -142,7 +142,7 @@ impl Accepting {
     /// Gives a connection a seat and a thread.
     fn welcome(&mut self, stream: TcpStream, peer: SocketAddr) {
         let (shared, stream) = (&self.shared, Arc::new(stream));
-        let origin = shared.admission.origin(peer.ip());
+        let origin = shared.handler.origin(peer.ip());
         let seat = match shared.census.seat(&stream, peer.ip(), origin) {
             Ok(seat) => seat,
             Err(why) => return self.turn_away(stream, why),
@@ -299,7 +299,7 @@ fn turn_away(shared: &Shared, stream: &TcpStream, why: NoSeat) {
     shared.counters.refused.count(refusal.reason);
     let bytes = match shared.settings.tls {
         None => {
-            let reply = shared.admission.refuse(refusal.status(), refusal.why);
+            let reply = shared.handler.refuse(refusal.status(), refusal.why);
             reply.to_bytes(Persistence::Closed, false)
         }
         // There is no time to agree upon keys.

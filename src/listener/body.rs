@@ -5,13 +5,14 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, BufWriter, Cursor, Read, Seek, Write};
+use std::io::{self, BufWriter, Read, Write};
 use std::net::IpAddr;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use super::{Pass, Reason, Refusal};
+use super::{Admitted, Reason, Refusal};
 use crate::model::ids::FleetId;
 use crate::model::limits::BODY_INLINE_BYTES_MAX;
 use crate::model::network::sender_of;
@@ -116,14 +117,10 @@ impl Draft<'_> {
     /// 503 when there is no room for the last of it, or it cannot be read back.
     pub fn finish(self) -> Result<Body, Refusal> {
         let content = match self.file {
-            Some(file) => {
-                let mut file = file.into_inner().map_err(|it| no_room(it.into_error()))?;
-                file.rewind().map_err(no_room)?;
-                Content::File(file)
-            }
-            None => Content::Memory(Cursor::new(self.memory)),
+            Some(file) => Content::File(file.into_inner().map_err(|it| no_room(it.into_error()))?),
+            None => Content::Memory(self.memory),
         };
-        Ok(Body { content, length: self.length, _space: self.space })
+        Ok(Body { content, length: self.length, _space: Some(self.space) })
     }
 
     fn reserve(&mut self, length: u64) -> Result<(), Refusal> {
@@ -155,33 +152,59 @@ fn no_room(error: io::Error) -> Refusal {
     Refusal::new(Reason::NoRoomForBody, "there is no room for the body; try again later")
 }
 
-/// A complete body, to read once.
+/// A complete body, which can be read more than once.
 #[derive(Debug)]
 pub struct Body {
     content: Content,
     length: u64,
-    _space: Reservation,
+    _space: Option<Reservation>,
 }
 
 #[derive(Debug)]
 enum Content {
-    Memory(Cursor<Vec<u8>>),
+    Memory(Vec<u8>),
     File(File),
 }
 
 impl Body {
-    /// Its bytes, read or not.
+    /// A body without a byte.
+    pub fn empty() -> Self {
+        Self { content: Content::Memory(Vec::new()), length: 0, _space: None }
+    }
+
+    /// Its bytes.
     pub fn length(&self) -> u64 {
         self.length
     }
+
+    /// Whether it is in a file, because it is large.
+    pub fn is_in_file(&self) -> bool {
+        matches!(self.content, Content::File(_))
+    }
+
+    /// Reads it from its first byte on, independently of other readers.
+    pub fn reader(&self) -> BodyReader<'_> {
+        BodyReader { body: self, at: 0 }
+    }
 }
 
-impl Read for Body {
+/// Reads a body from its beginning.
+#[derive(Debug)]
+pub struct BodyReader<'a> {
+    body: &'a Body,
+    at: u64,
+}
+
+impl Read for BodyReader<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match &mut self.content {
-            Content::Memory(bytes) => bytes.read(buffer),
-            Content::File(file) => file.read(buffer),
-        }
+        let read = match &self.body.content {
+            Content::Memory(bytes) => {
+                bytes.get(self.at as usize..).unwrap_or_default().read(buffer)?
+            }
+            Content::File(file) => file.read_at(buffer, self.at)?,
+        };
+        self.at += read as u64;
+        Ok(read)
     }
 }
 
@@ -194,8 +217,8 @@ pub struct Holders {
 
 impl Holders {
     /// Those of a request that was let in.
-    pub fn of(pass: Pass) -> Self {
-        Self { address: sender_of(pass.remote_addr.ip()), fleet: pass.fleet }
+    pub fn of(admitted: Admitted) -> Self {
+        Self { address: sender_of(admitted.remote_addr.ip()), fleet: admitted.fleet }
     }
 
     fn each(self) -> impl Iterator<Item = Holder> {
@@ -310,9 +333,11 @@ mod tests {
         Spool::new(std::env::temp_dir(), memory, disk)
     }
 
-    fn read(mut body: Body) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        body.read_to_end(&mut bytes).unwrap();
+    fn read(body: Body) -> Vec<u8> {
+        let (mut bytes, mut again) = (Vec::new(), Vec::new());
+        body.reader().read_to_end(&mut bytes).unwrap();
+        body.reader().read_to_end(&mut again).unwrap();
+        assert!(bytes == again, "the second reader sees what the first one saw");
         assert_eq!(bytes.len() as u64, body.length());
         bytes
     }

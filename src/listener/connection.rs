@@ -3,22 +3,21 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
+use super::answer::{self, Client, Event, Filled};
 use super::census::Seat;
 use super::eviction::Activity;
+use super::handler::Admitted;
 use super::head::{Framing, Head};
 use super::inbox::Inbox;
-use super::links::Place;
-use super::passage::{Link, Parcel};
-use super::relay::{self, Failure, Form};
-use super::reply::{Persistence, Reply};
+use super::request::Request;
 use super::reserve::is_of_reserve;
+use super::response::{self, Persistence, Response};
 use super::scan::Scanner;
-use super::shortcut::{Shortcut, Waited};
 use super::socket::Transport;
-use super::{Body, Pass, Reason, Refusal, Shared, Verdict, receive};
+use super::{Body, Reason, Refusal, Shared, receive, stream};
 use crate::model::limits;
 
 /// See the module.
@@ -72,7 +71,7 @@ impl Connection<'_> {
             End::Answered => self.linger(),
             End::Refused(refusal) => {
                 self.shared.counters.refused.count(refusal.reason);
-                let reply = self.shared.admission.refuse(refusal.status(), refusal.why);
+                let reply = self.shared.handler.refuse(refusal.status(), refusal.why);
                 if self.shared.refusals.admit(refusal.status(), refusal.why) {
                     log::info!(
                         listener = self.shared.name, request = reply.id(),
@@ -91,20 +90,20 @@ impl Connection<'_> {
     fn serve_one(&mut self) -> Result<(), End> {
         let head = self.read_head()?;
         self.shared.counters.requests.count();
-        let pass = match self.shared.admission.admit(&head, self.peer) {
-            Verdict::Response(reply) => return self.answer_unread(&head, &reply),
-            Verdict::Pass(pass) if self.seat.is_reserved() && !pass.is_urgent => {
+        let admitted = match self.shared.handler.admit(&head, self.peer) {
+            Err(response) => return self.answer_unread(&head, &response),
+            Ok(admitted) if self.seat.is_reserved() && !admitted.is_urgent => {
                 return Err(no_place().into());
             }
-            Verdict::Pass(pass) => pass,
+            Ok(admitted) => admitted,
         };
-        if pass.has_token {
+        if admitted.has_token {
             self.seat.presence().show_token();
         }
-        let body = receive::receive(self, &head, pass)?;
+        let body = receive::receive(self, &head, admitted)?;
         self.inbox.shrink();
         self.seat.presence().enter(Activity::Serving);
-        self.hand_over(head, pass, body)
+        self.hand_over(head, admitted, body)
     }
 
     /// The next head. On a connection that is kept there may be nothing to read for a while; as soon
@@ -179,7 +178,7 @@ impl Connection<'_> {
 
     /// Answers a request of which only the head was looked at. A small body is skipped, so that the
     /// connection can be kept.
-    fn answer_unread(&mut self, head: &Head, reply: &Reply) -> Result<(), End> {
+    fn answer_unread(&mut self, head: &Head, response: &Response) -> Result<(), End> {
         let unread = match head.framing {
             Framing::Length(length) if length <= limits::SKIPPED_BODY_BYTES_MAX => Some(length),
             _ => None,
@@ -189,73 +188,96 @@ impl Connection<'_> {
         let is_kept = head.keeps_alive && unread.is_some();
         let persistence = persistence(self.shared, self.seat, head.is_old, is_kept);
         self.seat.presence().enter(Activity::Answering);
-        self.send(reply, persistence)?;
+        self.send(response, persistence)?;
         match unread {
-            Some(length) if persistence != Persistence::Closed => self.skip(length),
+            Some(length) if persistence.is_kept() => self.skip(length),
             _ => Err(End::Answered),
         }
     }
 
-    /// Hands a complete request to the handlers and sees to its answer.
-    fn hand_over(&mut self, head: Head, pass: Pass, body: Body) -> Result<(), End> {
-        let (shared, seat) = (self.shared, self.seat);
-        let received_at = Instant::now();
-        let Head { keeps_alive, is_old, .. } = head;
-        let form = Form {
-            is_head: self.is_head,
-            is_old,
-            persistence: &|| persistence(shared, seat, is_old, keeps_alive),
-        };
-        let (place, link) = shared.links.take()?;
-        let line = link.line();
-        let parcel = Parcel {
-            head,
-            remote_addr: pass.remote_addr,
-            body,
-            received_at,
-            line: Arc::clone(&line),
-            shortcut: None,
-        };
-        let outlook = (form.persistence)();
-        let may_be_short = self.transport.is_plain() && self.inbox.filled().is_empty();
-        if outlook == Persistence::Closed || !may_be_short {
-            link.forward(parcel).map_err(|_| failed())?;
-            return self.relay((place, link), form);
-        }
-        let presence = seat.presence().clone();
-        let shortcut = Shortcut::new(presence, self.is_head, outlook, (place, link));
-        let parcel = Parcel { shortcut: Some(Arc::clone(&shortcut)), ..parcel };
-        shortcut.forward(parcel).map_err(|_| failed())?;
-        match shortcut.wait(line, shared.settings.idle_timeout)? {
-            Waited::Written => {
+    /// Hands a complete request to the handlers, and sees to its response.
+    fn hand_over(&mut self, head: Head, admitted: Admitted, body: Body) -> Result<(), End> {
+        let shared = self.shared;
+        let terms = Terms { is_old: head.is_old, keeps_alive: head.keeps_alive };
+        let permit = shared.permits.take()?;
+        // 1. The request goes to the table, with a slot for its response.
+        let persistence = self.persistence(terms);
+        let may_send =
+            self.transport.is_plain() && self.inbox.filled().is_empty() && persistence.is_kept();
+        let presence = self.seat.presence().clone();
+        let client = Client { presence, is_head: self.is_head, persistence, may_send };
+        let (answer, slot) = answer::slot(client, permit);
+        shared.handoff.submit(Request::new(head, admitted.remote_addr, body), slot)?;
+        // 2. A handler fills the slot, or sends a small response itself.
+        let (filled, permit) = match answer.wait(shared.settings.idle_timeout)? {
+            Event::Sent => {
                 self.is_heard = true;
-                Ok(())
+                return Ok(());
             }
-            Waited::Idle => Err(End::Silent),
-            Waited::Begun(rest) => Ok(self.transport.write_all(&rest)?),
-            Waited::Relay(place, link) => self.relay((place, link), form),
-        }
+            Event::Idle => return Err(End::Silent),
+            Event::Filled(filled, permit) => (filled, permit),
+        };
+        // 3. This thread writes everything else.
+        let response = match filled {
+            Filled::Rest(bytes) => {
+                drop(permit);
+                return Ok(self.transport.write_all(&bytes)?);
+            }
+            Filled::Response(response) => Some(response),
+            Filled::Work(work) => catch_unwind(AssertUnwindSafe(work)).ok(),
+            Filled::Nothing => None,
+        };
+        let response = response.unwrap_or_else(|| self.failure());
+        // A client that is slow to take a large response holds its permit: that bounds the memory of
+        // all of them. A small one keeps no other request waiting.
+        let _permit = (!response.is_small()).then_some(permit);
+        self.respond(response, terms)
     }
 
-    /// Relays the answer that comes over a link.
-    fn relay(&mut self, link: (Place, Link), form: Form<'_>) -> Result<(), End> {
-        match relay::relay(link, &mut *self.transport, form) {
-            Ok(Persistence::Closed) => Err(End::Answered),
-            Ok(_) => Ok(()),
-            Err(Failure::NoAnswer) => Err(failed().into()),
-            Err(Failure::Incomplete) => {
-                if form.is_old {
-                    // The end of the connection would look like the end of the answer.
+    /// The response to a request whose handler has failed.
+    fn failure(&self) -> Response {
+        let reason = Reason::Failed;
+        self.shared.counters.refused.count(reason);
+        let message = "the server failed at this request; its log says more";
+        self.shared.handler.refuse(reason.status(), message)
+    }
+
+    /// Writes a response, its body included.
+    fn respond(&mut self, response: Response, terms: Terms) -> Result<(), End> {
+        let is_unbounded =
+            matches!(&response.body, response::Body::Stream(stream) if stream.length.is_none());
+        let persistence = match self.persistence(terms) {
+            _ if is_unbounded && terms.is_old => Persistence::ClosedOld,
+            persistence => persistence,
+        };
+        self.send(&response, persistence)?;
+        if let response::Body::Stream(stream) = response.body
+            && !self.is_head
+        {
+            let connections = &self.shared.census;
+            let is_chunked = is_unbounded && !terms.is_old;
+            let is_stopping = || connections.is_closing();
+            if let Err(error) =
+                stream::write(&mut *self.transport, stream, is_chunked, &is_stopping)
+            {
+                log::debug!(listener = self.shared.name, error:% = error; "a stream ended early");
+                if terms.is_old {
+                    // The end of the connection would look like the end of the response.
                     self.transport.socket().reset_on_close();
                 }
-                Err(End::Silent)
+                return Err(End::Silent);
             }
-            Err(Failure::Gone(error)) => Err(error.into()),
         }
+        if persistence.is_kept() { Ok(()) } else { Err(End::Answered) }
     }
 
-    fn send(&mut self, reply: &Reply, persistence: Persistence) -> io::Result<()> {
-        self.transport.write_all(&reply.to_bytes(persistence, self.is_head))?;
+    /// What becomes of the connection after the next response.
+    fn persistence(&self, terms: Terms) -> Persistence {
+        persistence(self.shared, self.seat, terms.is_old, terms.keeps_alive)
+    }
+
+    fn send(&mut self, response: &Response, persistence: Persistence) -> io::Result<()> {
+        self.transport.write_all(&response.to_bytes(persistence, self.is_head))?;
         self.transport.flush()
     }
 
@@ -297,6 +319,15 @@ impl Connection<'_> {
     }
 }
 
+/// What the head of a request says about its response.
+#[derive(Clone, Copy)]
+struct Terms {
+    /// The client speaks HTTP/1.0.
+    is_old: bool,
+    /// It asks for the connection to stay open.
+    keeps_alive: bool,
+}
+
 /// What becomes of a connection whose client, of HTTP/1.0 if it `is_old`, has one more request.
 fn persistence(shared: &Shared, seat: &Seat, is_old: bool, is_kept: bool) -> Persistence {
     let is_last =
@@ -311,8 +342,4 @@ fn persistence(shared: &Shared, seat: &Seat, is_old: bool, is_kept: bool) -> Per
 /// The refusal of a connection that has no place, or had to leave it to another one.
 pub(super) fn no_place() -> Refusal {
     Refusal::new(Reason::TooManyConnections, "there are too many connections; try again later")
-}
-
-fn failed() -> Refusal {
-    Refusal::new(Reason::Failed, "the server failed at this request; its log says more")
 }

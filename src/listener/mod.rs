@@ -1,42 +1,42 @@
-//! The gate in front of a listener: the only place that reads what strangers send. It accepts
-//! connections, holds them to limits and deadlines, and lets complete, valid, bounded requests
-//! through to the handlers; everything else it answers itself.
+//! The listeners: the only room that reads the bytes of strangers. A listener accepts connections,
+//! holds them to limits and deadlines, and lets complete, valid, bounded requests through to its
+//! handlers; it refuses everything else itself.
 //!
-//! A connection has a thread of its own and blocks it; what it holds beyond that is small until its
-//! request is complete. A request takes this way:
+//! Each connection has a thread, which blocks on it and holds little memory until its request is
+//! complete. A request takes this way:
 //!
 //! ```text
-//! accept ─ head ─ admit ─ body ─ passage ═ (Unix socket) ═ handlers
-//!                      relay ◄═ (likewise, or a shortcut) ═ answer
+//! accept ─ head ─ admit ─ body ─ permit ─ handoff: id ── tiny_http ── handler thread
+//! client ◄─────────── connection thread ◄──────────────── answer slot ◄──────┘
 //! ```
 //!
-//! The request itself stays in this process, in the [`passage`]'s table: over the Unix socket goes
-//! nothing but the id it waits under. Who may come in is not decided here, but by the listener's
-//! [`Admission`], as soon as the head is there.
+//! The request stays in this process, in the table of the [`handoff`]; tiny_http, which hands requests
+//! to the threads in [`handlers`], sees nothing but an id. The [`Handler`] decides which requests come
+//! in, as soon as their heads are complete.
 
 mod accept;
-pub mod body;
+mod answer;
+mod body;
 mod census;
 mod chunked;
 mod connection;
 mod counters;
 mod eviction;
 pub mod forwarding;
-pub mod head;
+mod handler;
+mod handlers;
+mod handoff;
+mod head;
 mod inbox;
-pub mod links;
-pub mod message;
-pub mod passage;
+mod permits;
 mod receive;
 mod refusal;
-mod relay;
-pub mod reply;
+mod request;
 mod reserve;
+mod response;
 mod scan;
-mod server;
-pub mod service;
-mod shortcut;
-pub mod socket;
+mod socket;
+mod stream;
 mod tls;
 
 use std::io;
@@ -48,19 +48,21 @@ use std::time::Duration;
 pub use body::{Body, Spool};
 pub use chunked::Decoder;
 pub use counters::Counters;
+pub use handler::{Admitted, Handled, Handler};
 pub use head::{Framing, Head};
-pub use links::Links;
-pub use passage::{GREETING, Line, Parcel, Passage, Waiting};
 pub use refusal::{Reason, Refusal};
-pub use reply::Reply;
+pub use request::Request;
+pub use response::{Body as ResponseBody, Response, Stream, StreamWriter};
 pub use scan::Scanner;
-pub use shortcut::Shortcut;
+pub use socket::widen_backlog;
 pub use tls::{Tls, TlsError};
 
 use accept::Acceptor;
 use census::{Census, Limits};
+use handlers::Handlers;
+use handoff::Handoff;
+use permits::Permits;
 
-use crate::model::ids::FleetId;
 use crate::model::limits;
 use crate::os::logging::Repeats;
 
@@ -86,22 +88,6 @@ pub struct GateSettings {
     pub tls: Option<Arc<Tls>>,
 }
 
-/// Who may come in. One is shared by all connections of a listener.
-pub trait Admission: Send + Sync {
-    /// Decides on a request whose head is complete, before anything of its body is read.
-    fn admit(&self, head: &Head, peer: SocketAddr) -> Verdict;
-
-    /// The answer, in the form this listener gives its refusals, to a request that goes no further.
-    /// `why` is for a person.
-    fn refuse(&self, status: u16, why: &str) -> Reply;
-
-    /// What `peer` is to this listener.
-    fn origin(&self, peer: IpAddr) -> Origin;
-
-    /// Whether there is more free disk space than the floor, for bodies that are arriving.
-    fn has_disk_space(&self) -> bool;
-}
-
 /// Where a connection comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
@@ -121,84 +107,92 @@ impl Origin {
     }
 }
 
-/// What becomes of a request.
-#[derive(Debug)]
-pub enum Verdict {
-    /// It goes to a handler, once its body is there.
-    Pass(Pass),
-    /// It is answered right here, which takes no handler.
-    Response(Reply),
+/// How one listener is served.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Begins the names of its threads and tells its log lines apart; at most 8 bytes.
+    pub name: &'static str,
+    /// Threads that answer.
+    pub handlers: usize,
+    /// Requests under way at once: with a handler, waiting for a commit, or being answered.
+    pub under_way_max: usize,
+    pub counters: Arc<Counters>,
 }
 
-/// On what terms a request goes to a handler.
-#[derive(Clone, Copy, Debug)]
-pub struct Pass {
-    /// Who it is from.
-    pub remote_addr: SocketAddr,
-    /// The largest body it may have; beyond it: 413.
-    pub body_bytes_max: u64,
-    /// The fleet that it is for, among which budgets are shared.
-    pub fleet: Option<FleetId>,
-    /// Whether it has shown a valid token: its connection does not give way while it is under way,
-    /// and afterwards only after those of strangers.
-    pub has_token: bool,
-    /// Whether it is served also on one of the places that are kept for when all others are taken.
-    pub is_urgent: bool,
+/// What the listeners of a server have in common.
+#[derive(Clone, Debug)]
+pub struct Doors {
+    pub settings: GateSettings,
+    pub spool: Arc<Spool>,
 }
 
-/// What all connections of a gate share.
+impl Doors {
+    /// The same, with TLS if there is any.
+    pub fn with_tls(mut self, tls: Option<Arc<Tls>>) -> Self {
+        self.settings.tls = tls;
+        self
+    }
+}
+
+/// What all connections of a listener share.
 struct Shared {
     name: &'static str,
     settings: GateSettings,
-    admission: Arc<dyn Admission>,
+    handler: Arc<dyn Handler>,
     spool: Arc<Spool>,
-    links: Arc<Links>,
+    permits: Arc<Permits>,
+    handoff: Arc<Handoff>,
     census: Census,
     counters: Arc<Counters>,
     refusals: Repeats,
 }
 
-/// A listener with a gate in front.
-pub struct Gate {
+/// A listener that is being served.
+pub struct Listener {
     shared: Arc<Shared>,
     address: SocketAddr,
     acceptor: Acceptor,
-    thread: JoinHandle<()>,
+    accepting: JoinHandle<()>,
+    handlers: Handlers,
 }
 
-impl Gate {
-    /// Begins to accept on `listener`. `name` begins the names of the threads and tells log lines
-    /// apart; at most 8 bytes. `counters` are told what is going on.
+impl Listener {
+    /// Serves `socket` with `handler`.
     ///
     /// # Errors
-    /// When the listener is unusable or a thread cannot be started.
+    /// When a socket is unusable or a thread cannot be started.
     pub fn start(
-        name: &'static str,
-        listener: TcpListener,
-        settings: GateSettings,
-        admission: Arc<dyn Admission>,
-        spool: Arc<Spool>,
-        links: Links,
-        counters: Arc<Counters>,
+        socket: TcpListener,
+        options: Options,
+        handler: Arc<dyn Handler>,
+        doors: &Doors,
     ) -> io::Result<Self> {
-        let address = listener.local_addr()?;
+        let Options { name, handlers, under_way_max, counters } = options;
+        let Doors { settings, spool } = doors.clone();
+        let address = socket.local_addr()?;
+        let (inner, handoff) = Handoff::open(spool.directory())?;
+        let of_handlers = (Arc::clone(&handoff), Arc::clone(&handler));
+        let handlers = Handlers::start(name, inner, of_handlers.0, of_handlers.1, handlers)?;
         let census = Census::new(Limits {
             connections: settings.max_connections,
             per_address: settings.max_connections_per_ip,
             reserved: limits::RESERVED_CONNECTIONS,
         });
+        let permits =
+            Permits::new(under_way_max, limits::WAITING_REQUESTS_MAX, limits::HANDLER_WAIT);
         let shared = Arc::new(Shared {
             name,
             settings,
-            admission,
+            handler,
             spool,
-            links: Arc::new(links),
+            permits,
+            handoff,
             census,
             counters,
             refusals: Repeats::new(name),
         });
-        let (acceptor, thread) = Acceptor::start(listener, Arc::clone(&shared))?;
-        Ok(Self { shared, address, acceptor, thread })
+        let (acceptor, accepting) = Acceptor::start(socket, Arc::clone(&shared))?;
+        Ok(Self { shared, address, acceptor, accepting, handlers })
     }
 
     /// Where it listens.
@@ -211,24 +205,27 @@ impl Gate {
         self.shared.census.count()
     }
 
-    /// Accepts no more connections, lets those that have a request under way be answered for up to
-    /// `within`, and ends the others. Returns how many had to be cut.
-    pub fn stop(self, within: Duration) -> usize {
-        let census = &self.shared.census;
-        // From here on each answer tells its client not to send another request.
+    /// Accepts no more connections, lets the requests under way be answered for up to `within`, ends
+    /// the connections, and then the handlers. A thread that hangs is left to the end of the process.
+    pub fn stop(self, within: Duration) {
+        let (name, census) = (self.shared.name, &self.shared.census);
+        // From here on each response is the last on its connection, and streams end.
         census.close();
         self.acceptor.stop();
-        if self.thread.join().is_err() {
-            log::error!(listener = self.shared.name; "the thread that accepts has panicked");
+        if self.accepting.join().is_err() {
+            log::error!(listener = name; "the thread that accepts has panicked");
         }
         census.await_empty(limits::CLOSING_NOTICE.min(within));
         census.dismiss_idle();
         let left = census.await_empty(within);
         if left > 0 {
-            log::warn!(listener = self.shared.name, connections = left; "requests are still under way; they go unanswered");
+            log::warn!(listener = name, connections = left; "requests are still under way; they go unanswered");
             census.dismiss_all();
             census.await_empty(limits::CLOSING_NOTICE);
         }
-        left
+        self.handlers.stop(within);
     }
 }
+
+#[cfg(test)]
+mod tests;

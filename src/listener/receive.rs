@@ -9,7 +9,7 @@ use super::body::{Draft, Holders};
 use super::chunked::Decoder;
 use super::connection::{Connection, End, no_place};
 use super::head::{Framing, Head};
-use super::{Body, GateSettings, Pass, Reason, Refusal, Shared};
+use super::{Admitted, Body, GateSettings, Reason, Refusal, Shared};
 use crate::model::limits;
 
 /// The most by which the size of a body prolongs its timeout.
@@ -20,15 +20,15 @@ const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 pub(super) fn receive(
     connection: &mut Connection<'_>,
     head: &Head,
-    pass: Pass,
+    admitted: Admitted,
 ) -> Result<Body, End> {
-    let (shared, bytes_max) = (connection.shared, pass.body_bytes_max);
+    let (shared, bytes_max) = (connection.shared, admitted.body_bytes_max);
     let announced = match head.framing {
         Framing::Length(length) if length > bytes_max => return Err(too_large().into()),
         Framing::Length(length) => Some(length),
         Framing::Chunked => None,
     };
-    let mut draft = shared.spool.draft(announced, Holders::of(pass))?;
+    let mut draft = shared.spool.draft(announced, Holders::of(admitted))?;
     // Whoever has begun to send does not wait.
     if head.expects_continue && head.has_body() && connection.inbox.filled().is_empty() {
         connection.transport.write_all(CONTINUE)?;
@@ -72,7 +72,7 @@ pub(super) fn receive(
 fn take(shared: &Shared, draft: &mut Draft<'_>, bytes: &[u8]) -> Result<(), Refusal> {
     draft.push(bytes)?;
     // Bodies that were let in while there was space must not use up the floor together.
-    match draft.is_on_disk() && !bytes.is_empty() && !shared.admission.has_disk_space() {
+    match draft.is_on_disk() && !bytes.is_empty() && !shared.handler.has_disk_space() {
         true => Err(Refusal::new(
             Reason::NoRoomForBody,
             "the server has too little free disk space; try again later",

@@ -62,7 +62,7 @@ impl Reason {
         Self::Failed,
     ];
 
-    fn status(self) -> u16 {
+    pub(super) fn status(self) -> u16 {
         match self {
             Self::Malformed => 400,
             Self::TimedOut => 408,

@@ -25,7 +25,7 @@ impl Reserve {
         let (sender, jobs) = bounded::<Job>(0);
         for _ in 0..limits::RESERVED_THREADS {
             let jobs = jobs.clone();
-            let named = threads::serving(format!("{name}-conn"));
+            let named = threads::serving(format!("{name}-spare"));
             named.stack_size(limits::CONNECTION_STACK_BYTES).spawn(move || {
                 IS_RESERVE.set(true);
                 jobs.iter().for_each(|job| job());

@@ -131,13 +131,10 @@ pub const BODIES_IN_MEMORY_BYTES_MAX: u64 = 64 * 1024 * 1024;
 pub const SHARE_OF_REST: u64 = 3;
 /// How far a body may lag behind the pace that its time allows: a lost packet may be sent again twice.
 pub const BODY_LAG_MAX: Duration = Duration::from_secs(5);
-/// Requests that may wait for a link to the handlers: one for each connection.
+/// Requests that may wait for a permit: one for each connection.
 pub const WAITING_REQUESTS_MAX: usize = 1024;
-/// How long a request may wait for a link to the handlers: longer, and senders would give up.
+/// How long a request may wait for a permit: longer, and senders would give up.
 pub const HANDLER_WAIT: Duration = Duration::from_secs(5);
-/// Bytes of the body of an answer that a handler sends itself. What its client does not take at once
-/// stays in memory.
-pub const SHORTCUT_BYTES_MAX: usize = 16 * 1024;
 /// Bytes of the body of a refused request that are read so that its connection can be kept.
 pub const SKIPPED_BODY_BYTES_MAX: u64 = 64 * 1024;
 /// Bytes by which a refused body may exceed `max_body_bytes` and still be read to its end, so that

@@ -7,8 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::config::Settings;
 use crate::engine::{AcceptError, AdmitError, Engine};
 use crate::listener::forwarding::Forwarding;
-use crate::listener::message::{Handler, Outcome, Request, Response};
-use crate::listener::{Framing, Head, Origin, Pass};
+use crate::listener::{Admitted, Framing, Handled, Handler, Head, Origin, Request, Response};
 use crate::model::client_address::{Client, client_of};
 use crate::model::clock::{Clock, SystemClock};
 use crate::model::ids::{FleetId, OrganizationId, RequestId};
@@ -118,16 +117,17 @@ impl HookHandler {
         &self,
         id: RequestId,
         token: &Token,
-        request: &mut Request<'_>,
-    ) -> Result<Outcome, Refused> {
+        request: &mut Request,
+    ) -> Result<Handled, Refused> {
         // Once more: it may have been replaced while the body was on its way.
         let version = self.engine.fleet_by_token(&token.hash()).ok_or_else(unknown)?;
-        let (head, length) = (request.take_head(&[]), Some(request.length));
+        let (head, length) = (request.take_head(&[]), Some(request.body.length()));
         let trigger = Trigger::Webhook;
-        let run = self.engine.accept(&version, trigger, head, request.body, length)?;
+        let body = &mut request.body.reader();
+        let run = self.engine.accept(&version, trigger, head, body, length)?;
         let (engine, instruments) = (Arc::clone(&self.engine), Arc::clone(&self.instruments));
         let (organization, received_at) = (self.organization, request.received_at);
-        Ok(Outcome::Later(Box::new(move || {
+        Ok(Handled::AfterCommit(Box::new(move || {
             let run = engine.confirm(run);
             instruments.accepting.observe_duration(received_at.elapsed());
             respond::data(id, 201, &respond::accepted(&version, organization, run))
@@ -147,7 +147,7 @@ impl HookHandler {
 }
 
 impl Handler for HookHandler {
-    fn admit(&self, head: &Head, peer: SocketAddr) -> Result<Pass, Response> {
+    fn admit(&self, head: &Head, peer: SocketAddr) -> Result<Admitted, Response> {
         let target = target(&head.method, &head.path);
         if let Ok(Target::Health) = target {
             return Err(respond::health(&self.engine.check_room(), self.engine.is_paused()));
@@ -156,10 +156,11 @@ impl Handler for HookHandler {
         let trusted_proxies = &self.settings.trusted_proxies;
         let client = client_of(peer.ip(), headers.clone(), trusted_proxies);
         self.forwarding.note(peer.ip(), headers.map(|(name, _)| name), trusted_proxies);
+        // A body over the limit is refused as that, whatever shares have room for.
+        let body_bytes_max = self.settings.max_body_bytes;
         let length = match head.framing {
-            // What is too long is refused for its length, however much room there is.
-            Framing::Length(length) => length.min(self.settings.max_body_bytes),
-            Framing::Chunked => 0,
+            Framing::Length(length) if length <= body_bytes_max => length,
+            Framing::Length(_) | Framing::Chunked => 0,
         };
         let fleet = self
             .check(target, client, length)
@@ -167,8 +168,7 @@ impl Handler for HookHandler {
         // Nobody knows the port of a client behind a proxy.
         let is_peer = client.address == peer.ip().to_canonical();
         let remote_addr = SocketAddr::new(client.address, if is_peer { peer.port() } else { 0 });
-        let body_bytes_max = self.settings.max_body_bytes;
-        Ok(Pass { remote_addr, body_bytes_max, fleet, has_token: true, is_urgent: false })
+        Ok(Admitted { remote_addr, body_bytes_max, fleet, has_token: true, is_urgent: false })
     }
 
     fn origin(&self, peer: IpAddr) -> Origin {
@@ -179,13 +179,13 @@ impl Handler for HookHandler {
         self.engine.has_disk_space()
     }
 
-    fn handle(&self, request: &mut Request<'_>) -> Outcome {
+    fn handle(&self, mut request: Request) -> Handled {
         let id = RequestId::random();
         let accepted = match target(&request.method, &request.path) {
             Ok(Target::Health) => {
                 return respond::health(&self.engine.check_room(), self.engine.is_paused()).into();
             }
-            Ok(Target::Hook(token)) => self.accept(id, &token, request),
+            Ok(Target::Hook(token)) => self.accept(id, &token, &mut request),
             Err(refused) => Err(refused),
         };
         accepted

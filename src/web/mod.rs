@@ -22,7 +22,7 @@ use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
 
-use crate::listener::service::{Doors, Listener, Options};
+use crate::listener::{Doors, Listener, Options};
 use crate::model::limits;
 use crate::web::admin::AdminHandler;
 use crate::web::hooks::HookHandler;
@@ -39,8 +39,7 @@ pub fn serve_hooks(
 ) -> io::Result<Listener> {
     let counters = Arc::clone(&handler.instruments.hooks);
     let handlers = under_way_max.min(limits::HOOK_HANDLERS);
-    let lasting = under_way_max - handlers;
-    let options = Options { name: "hooks", handlers, lasting, has_lane: true, counters };
+    let options = Options { name: "hooks", handlers, under_way_max, counters };
     Listener::start(socket, options, Arc::new(handler), doors)
 }
 
@@ -56,6 +55,7 @@ pub fn serve_admin(
     let lasting = handler.settings.max_followers.saturating_add(limits::BACKUPS_MAX);
     let counters = Arc::clone(&handler.instruments.admin);
     let handlers = limits::ADMIN_HANDLERS;
-    let options = Options { name: "admin", handlers, lasting, has_lane: false, counters };
+    let under_way_max = handlers.saturating_add(lasting);
+    let options = Options { name: "admin", handlers, under_way_max, counters };
     Listener::start(socket, options, Arc::new(handler), doors)
 }

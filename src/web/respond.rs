@@ -4,7 +4,7 @@
 use serde::Serialize;
 
 use crate::engine::{AcceptError, EngineError, ReplayError};
-use crate::listener::message::{Body, Response};
+use crate::listener::{Response, ResponseBody};
 use crate::model::fleet::FleetVersion;
 use crate::model::ids::{OrganizationId, RequestId, RunId};
 use crate::model::limits;
@@ -140,7 +140,7 @@ pub fn error(id: RequestId, problem: Problem) -> Response {
     let error = Error { code: code(problem.status), message: &problem.message };
     let error = serde_json::to_string(&error).unwrap_or_else(|_| "null".to_owned());
     let mut answer = bare(id, problem);
-    answer.body = Body::Bytes(
+    answer.body = ResponseBody::Bytes(
         format!(r#"{{"request":{{"id":"{id}"}},"data":null,"error":{error}}}"#).into_bytes(),
     );
     answer
@@ -200,7 +200,7 @@ mod tests {
     use super::*;
 
     fn body(answer: &Response) -> serde_json::Value {
-        let Body::Bytes(bytes) = &answer.body else { panic!("a stream") };
+        let ResponseBody::Bytes(bytes) = &answer.body else { panic!("a stream") };
         serde_json::from_slice(bytes).unwrap()
     }
 
@@ -225,7 +225,8 @@ mod tests {
     #[test]
     fn refusals_have_the_shape_of_their_listener() {
         let id = RequestId::random();
-        let Body::Bytes(bytes) = bare(id, Problem::bad_request("unknown token")).body else {
+        let ResponseBody::Bytes(bytes) = bare(id, Problem::bad_request("unknown token")).body
+        else {
             panic!("a stream")
         };
         let text = String::from_utf8(bytes).unwrap();

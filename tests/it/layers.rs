@@ -66,7 +66,7 @@ fn imports_point_one_way() {
 fn libraries_stay_behind_their_walls() {
     for (library, wall) in [
         ("sled::", "src/store"),
-        ("tiny_http::", "src/listener/server"),
+        ("tiny_http::", "src/listener/handlers"),
         ("lettre::", "src/notify/mail"),
         ("hmac::", "src/model/mac"),
         ("sd_notify::", "src/os/systemd"),

@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use crate::config::Settings;
-use crate::listener::service::Doors;
-use crate::listener::{GateSettings, Spool};
+use crate::listener::{Doors, GateSettings, Spool};
 use crate::model::limits;
 use crate::notify::NOTIFIERS;
 use crate::os::descriptor_budget::{self, Concurrency, OpenFileLimit};

@@ -4,7 +4,7 @@ use std::net::{SocketAddr, TcpListener};
 
 use super::StartError;
 use crate::config::Settings;
-use crate::listener::socket::widen_backlog;
+use crate::listener::widen_backlog;
 use crate::os::activation::ActivatedSockets;
 
 /// Two listening sockets.

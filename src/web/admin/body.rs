@@ -14,7 +14,7 @@ use crate::web::respond::Problem;
 const PARAMETERS_INLINE_BYTES_MAX: u64 = 1 << 20;
 
 /// `{"headers":{...},"body":...}` of a run that a webhook (or a test of one) started.
-pub(super) fn parameters(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
+pub(super) fn parameters(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     let run = run(admin, call)?.run;
     let id = run.id;
     let shown = parameters_of(admin, run);
@@ -52,7 +52,7 @@ fn parameters_of(admin: &AdminHandler, run: RunRecord) -> Outcome {
 }
 
 /// The body, byte for byte, as something to save.
-pub(super) fn download(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
+pub(super) fn download(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     let run = run(admin, call)?.run;
     let name = format!("attachment; filename=\"{}.body\"", run.id);
     let length = run.payload.body_bytes;
@@ -60,7 +60,7 @@ pub(super) fn download(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome
     // A short one goes at once, a long one as fast as its reader takes it in.
     let is_long = length > limits::BODY_INLINE_BYTES_MAX as u64;
     let place = if is_long { Some(admin.followers.enter()?) } else { None };
-    let answer = Reply::stream("application/octet-stream", Some(length), is_long, move |out| {
+    let answer = Reply::stream("application/octet-stream", Some(length), move |out| {
         let _place = place;
         let mut body = Stored { bytes: engine.body(&run).take(length), run: run.id };
         let written = io::copy(&mut body, out)?;

@@ -42,17 +42,17 @@ enum Line<'a> {
 }
 
 /// Everything but the content of the database.
-pub(super) fn get(admin: &AdminHandler, _: &mut Call<'_, '_>) -> Outcome {
+pub(super) fn get(admin: &AdminHandler, _: &mut Call<'_>) -> Outcome {
     let _under_way = admin.examination.begin()?;
     Reply::ok(&diagnostics::examine(&admin.engine, &admin.facts))
 }
 
 /// The content of the database: a JSON object per line, the last with the findings.
-pub(super) fn database(admin: &AdminHandler, _: &mut Call<'_, '_>) -> Outcome {
+pub(super) fn database(admin: &AdminHandler, _: &mut Call<'_>) -> Outcome {
     let under_way = admin.examination.begin()?;
     let follower = admin.followers.enter()?;
     let engine = Arc::clone(&admin.engine);
-    Ok(Reply::Plain(Reply::stream("application/x-ndjson", None, true, move |out| {
+    Ok(Reply::Plain(Reply::stream("application/x-ndjson", None, move |out| {
         let _held = (under_way, follower);
         let mut sent_at: Option<Instant> = None;
         let mut gone = None;

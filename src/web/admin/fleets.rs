@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::{AdminHandler, Call, Outcome, Reply, media_type, unsupported};
 use crate::engine::{Applied, ExpectedVersion, FleetView};
 use crate::fleet_file::{self, FleetFile, FleetFileError};
-use crate::listener::message::Response;
+use crate::listener::Response;
 use crate::model::fleet::{FleetVersion, Program, VesselDefinition};
 use crate::model::ids::FleetId;
 use crate::model::source::Language;
@@ -18,20 +18,20 @@ const YAML: &str = "application/yaml";
 /// A fleet file in JSON, other than what the API shows of a fleet.
 const FILE_JSON: &str = "application/vnd.boathook.fleet+json";
 
-pub(super) fn list(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
+pub(super) fn list(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     let position = |view: &FleetView| Position::new(&view.fleet.name, view.fleet.id);
     let page = call.query.page(admin.engine.fleets(), position)?;
     Reply::page(&page.items.iter().map(FleetJson::from).collect::<Vec<_>>(), page.next)
 }
 
-pub(super) fn create(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
+pub(super) fn create(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     let view = admin.engine.create_fleet(fleet_file(call)?)?;
     let shown = FleetJson::from(&view).with_warnings(warnings(admin, &view));
     Ok(Reply::created(&shown)?.with_version(&view))
 }
 
 /// `fleet apply`: the fleet of this name is made what the body says.
-pub(super) fn apply(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
+pub(super) fn apply(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     if call.query.get("by") != Some("name") {
         return Err(Problem::bad_request(
             "query parameter \"by\": say by=name, or put the fleet's id into the path",
@@ -45,7 +45,7 @@ pub(super) fn apply(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
     Ok(Reply::with_status(status, &shown)?.with_version(&view))
 }
 
-pub(super) fn get(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
+pub(super) fn get(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     let view = admin.engine.fleet(fleet_id(call)?)?;
     let accept = call.request.header("Accept").unwrap_or_default();
     let mut ranges = accept.split(|byte| *byte == b',').map(media_type);
@@ -59,7 +59,7 @@ pub(super) fn get(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
     Ok(reply.with_version(&view))
 }
 
-pub(super) fn update(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
+pub(super) fn update(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     let id = fleet_id(call)?;
     let (file, expected) = (fleet_file(call)?, expected_version(call));
     let view = admin.engine.update_fleet(id, file, &expected)?;
@@ -67,12 +67,12 @@ pub(super) fn update(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
     Ok(Reply::ok(&shown)?.with_version(&view))
 }
 
-pub(super) fn delete(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
+pub(super) fn delete(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     admin.engine.delete_fleet(fleet_id(call)?, &expected_version(call))?;
     Reply::gone()
 }
 
-pub(super) fn versions(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
+pub(super) fn versions(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     let view = admin.engine.fleet(fleet_id(call)?)?;
     let query = &call.query;
     query.allow_only(&["limit", "before"])?;
@@ -86,14 +86,14 @@ pub(super) fn versions(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome
     Reply::page(&shown, next)
 }
 
-pub(super) fn version(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
+pub(super) fn version(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     let view = admin.engine.fleet(fleet_id(call)?)?;
     let version = admin.engine.fleet_version(view.fleet.id, call.id(1, "version")?)?;
     Reply::ok(&version_json(&view, &version))
 }
 
 /// Makes a new version with the content of an old one: 201, or 200 if the newest has it already.
-pub(super) fn revert(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
+pub(super) fn revert(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     let (id, version, expected) = (fleet_id(call)?, call.id(1, "version")?, expected_version(call));
     let (applied, view) = admin.engine.revert_fleet(id, version, &expected)?;
     let status = if matches!(applied, Applied::Unchanged) { 200 } else { 201 };
@@ -108,7 +108,7 @@ impl Reply {
 }
 
 /// What `If-Match` asks for (RFC 9110 13.1.1). A tag that is no version of a fleet never matches.
-fn expected_version(call: &Call<'_, '_>) -> ExpectedVersion {
+fn expected_version(call: &Call<'_>) -> ExpectedVersion {
     let given =
         call.request.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("If-Match"));
     let tags: Vec<&[u8]> = given
@@ -156,7 +156,7 @@ fn program_warning(vessel: &VesselDefinition) -> Option<String> {
     }
 }
 
-pub(super) fn fleet_id(call: &Call<'_, '_>) -> Result<FleetId, Problem> {
+pub(super) fn fleet_id(call: &Call<'_>) -> Result<FleetId, Problem> {
     call.id(0, "fleet")
 }
 
@@ -187,7 +187,7 @@ enum Checked<'a> {
 
 /// Reads a fleet file and changes nothing. A file with an error is a good question, so the answer
 /// is 200 either way.
-pub(super) fn check(_: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
+pub(super) fn check(_: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     match parsed(call)? {
         Ok(file) => Reply::ok(&Checked::Definition(DefinitionJson::from(&file.definition))),
         Err(FleetFileError::Syntax { line, column, message }) => {
@@ -200,13 +200,13 @@ pub(super) fn check(_: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
     }
 }
 
-fn fleet_file(call: &mut Call<'_, '_>) -> Result<FleetFile, Problem> {
+fn fleet_file(call: &mut Call<'_>) -> Result<FleetFile, Problem> {
     parsed(call)?.map_err(file_problem)
 }
 
 /// The body as a fleet, in the format that its Content-Type names. Without one, a text that begins
 /// with `{` is JSON and any other is YAML.
-fn parsed(call: &mut Call<'_, '_>) -> Result<Result<FleetFile, FleetFileError>, Problem> {
+fn parsed(call: &mut Call<'_>) -> Result<Result<FleetFile, FleetFileError>, Problem> {
     let content_type = call.content_type();
     let is_json = match content_type.as_str() {
         yaml if is_yaml(yaml) => Some(false),

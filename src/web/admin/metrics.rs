@@ -4,14 +4,14 @@
 use super::{AdminHandler, Call, Outcome, Reply};
 use crate::engine::{Gauges, Load};
 use crate::listener;
-use crate::listener::message::Response;
+use crate::listener::Response;
 use crate::model::metrics::{process, text};
 use crate::web::instruments::Instruments;
 
 /// Reads one of a gate's counters.
 type CountOf = fn(&listener::Counters) -> u64;
 
-pub(super) fn get(admin: &AdminHandler, _: &mut Call<'_, '_>) -> Outcome {
+pub(super) fn get(admin: &AdminHandler, _: &mut Call<'_>) -> Outcome {
     let mut text = text::Text::default();
     text.gauges("boathook_build_info", "Which version runs: always 1.")
         .sample(&[("version", env!("CARGO_PKG_VERSION"))], 1);

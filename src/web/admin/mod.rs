@@ -29,8 +29,9 @@ use serde::de::DeserializeOwned;
 use crate::config::Settings;
 use crate::diagnostics::Facts;
 use crate::engine::Engine;
-use crate::listener::message::{self, Body, Handler, Request, Response, Stream, StreamWriter};
-use crate::listener::{Head, Pass};
+use crate::listener::{
+    Admitted, Handled, Handler, Head, Request, Response, ResponseBody, Stream, StreamWriter,
+};
 use crate::model::clock::Timestamp;
 use crate::model::ids::{OrganizationId, RequestId};
 use crate::model::limits;
@@ -69,7 +70,7 @@ pub struct AdminHandler {
 }
 
 /// What answers a route.
-type Endpoint = fn(&AdminHandler, &mut Call<'_, '_>) -> Outcome;
+type Endpoint = fn(&AdminHandler, &mut Call<'_>) -> Outcome;
 /// What comes of a request.
 type Outcome = Result<Reply, Problem>;
 
@@ -174,27 +175,26 @@ impl Reply {
     fn stream(
         content_type: &str,
         length: Option<u64>,
-        is_lasting: bool,
         write: impl FnOnce(&mut dyn Write) -> std::io::Result<()> + Send + 'static,
     ) -> Response {
         let write: StreamWriter = Box::new(write);
         let mut answer = Response::new(200, content_type, Vec::new());
-        answer.body = Body::Stream(Stream { length, is_lasting, write });
+        answer.body = ResponseBody::Stream(Stream { length, write });
         // nginx would hold the pieces back until its buffers are full or the stream has ended.
         answer.with_header("X-Accel-Buffering", "no")
     }
 }
 
 /// A request on its way through an endpoint.
-struct Call<'c, 'r> {
-    request: &'c mut Request<'r>,
+struct Call<'c> {
+    request: &'c mut Request,
     /// The segments of the path that vary.
     segments: Vec<String>,
     /// The parameters of the query string; of a test run, none.
     query: Query,
 }
 
-impl Call<'_, '_> {
+impl Call<'_> {
     /// The segment of the path at `index`.
     fn segment(&self, index: usize) -> &str {
         self.segments.get(index).map_or("", String::as_str)
@@ -213,10 +213,9 @@ impl Call<'_, '_> {
 
     /// The whole body as text.
     fn text(&mut self) -> Result<String, Problem> {
-        let mut bytes = Vec::new();
-        self.request
-            .body
-            .read_to_end(&mut bytes)
+        let bytes = self
+            .request
+            .body_bytes()
             .map_err(|error| Problem::new(500, format!("the body cannot be read: {error}")))?;
         decode(bytes).map_err(|error| Problem::bad_request(format!("the body: {error}")))
     }
@@ -369,7 +368,7 @@ impl AdminHandler {
         Some(Response::new(403, "text/plain; charset=utf-8", UNKNOWN_HOST))
     }
 
-    fn outcome(&self, request: &mut Request<'_>) -> Outcome {
+    fn outcome(&self, request: &mut Request) -> Outcome {
         match route::find(ROUTES, &request.method, &request.path) {
             Found::Endpoint { endpoint, segments } => {
                 // A test run takes whatever a webhook takes.
@@ -384,7 +383,7 @@ impl AdminHandler {
 }
 
 impl Handler for AdminHandler {
-    fn admit(&self, head: &Head, peer: SocketAddr) -> Result<Pass, Response> {
+    fn admit(&self, head: &Head, peer: SocketAddr) -> Result<Admitted, Response> {
         if head.path == respond::HEALTH {
             return Err(self.health(&head.method));
         }
@@ -409,16 +408,22 @@ impl Handler for AdminHandler {
         };
         let has_token = head.path != SESSION || self.is_authorised(head);
         // Strangers may have taken all other places.
-        Ok(Pass { remote_addr: peer, body_bytes_max, fleet: None, has_token, is_urgent: has_token })
+        Ok(Admitted {
+            remote_addr: peer,
+            body_bytes_max,
+            fleet: None,
+            has_token,
+            is_urgent: has_token,
+        })
     }
 
     fn has_disk_space(&self) -> bool {
         self.engine.has_disk_space()
     }
 
-    fn handle(&self, request: &mut Request<'_>) -> message::Outcome {
+    fn handle(&self, mut request: Request) -> Handled {
         let id = RequestId::random();
-        let answer = match self.outcome(request) {
+        let answer = match self.outcome(&mut request) {
             Ok(Reply::Data(status, data)) => respond::data(id, status, &data),
             Ok(Reply::WithHeader(status, data, (name, value))) => {
                 respond::data(id, status, &data).with_header(name, value)

@@ -1,11 +1,11 @@
 //! The description of this API, for programs: OpenAPI 3.1, written by hand, as it is beside this file.
 
 use super::{AdminHandler, Call, Outcome, Reply};
-use crate::listener::message::Response;
+use crate::listener::Response;
 
 const DESCRIPTION: &str = include_str!("openapi.json");
 
-pub(super) fn get(_: &AdminHandler, _: &mut Call<'_, '_>) -> Outcome {
+pub(super) fn get(_: &AdminHandler, _: &mut Call<'_>) -> Outcome {
     Ok(Reply::Plain(Response::new(200, "application/json", DESCRIPTION)))
 }
 

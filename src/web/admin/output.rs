@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::places::{Place, Places};
 use super::{AdminHandler, Call, Outcome, Reply};
 use crate::engine::OutputChunk;
-use crate::listener::message::Response;
+use crate::listener::Response;
 use crate::web::respond::Problem;
 
 /// How long a follower waits for output before it looks whether the server is stopping.
@@ -16,7 +16,7 @@ const FOLLOW_WAIT: Duration = Duration::from_secs(1);
 const OUTPUT_PART_BYTES: usize = 1 << 20;
 
 /// Bytes from `offset` on; with `follow`, until the attempt is settled.
-pub(super) fn get(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
+pub(super) fn get(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     let query = &call.query;
     query.allow_only(&["follow", "part", "offset", "attempt"])?;
     let offset = query.parsed("offset")?.unwrap_or(0);
@@ -35,8 +35,7 @@ pub(super) fn get(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
     // What is not all here may take as long as its reader likes.
     let place = if first.ended { None } else { Some(admin.followers.enter()?) };
     let wait = (follows && !first.ended).then_some(FOLLOW_WAIT);
-    let is_lasting = place.is_some();
-    let answer = Reply::stream("text/plain; charset=utf-8", None, is_lasting, move |out| {
+    let answer = Reply::stream("text/plain; charset=utf-8", None, move |out| {
         let _place = place;
         copy(|offset, wait| output.read(offset, wait), first, wait, out)
     });
@@ -116,7 +115,7 @@ impl Followers {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::listener::message::Body;
+    use crate::listener::ResponseBody;
 
     fn chunk(offset: u64, bytes: &[u8], ended: bool) -> OutputChunk {
         OutputChunk { offset, bytes: bytes.to_vec(), ended }
@@ -162,7 +161,7 @@ mod tests {
                 let found = answer.headers.iter().find(|(given, _)| *given == name);
                 found.map(|(_, value)| value.as_str()).unwrap()
             };
-            let Body::Bytes(bytes) = &answer.body else { panic!("a stream") };
+            let ResponseBody::Bytes(bytes) = &answer.body else { panic!("a stream") };
             let seen = (
                 std::str::from_utf8(bytes).unwrap(),
                 header("X-Output-Offset"),

@@ -83,7 +83,7 @@ struct LatestJson {
     queued_at: Timestamp,
 }
 
-pub(super) fn get(admin: &AdminHandler, _: &mut Call<'_, '_>) -> Outcome {
+pub(super) fn get(admin: &AdminHandler, _: &mut Call<'_>) -> Outcome {
     let engine = &admin.engine;
     let now = engine.now();
     let load = engine.load();

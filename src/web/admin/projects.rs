@@ -17,30 +17,30 @@ struct ProjectBody {
     time_zone: Option<String>,
 }
 
-pub(super) fn organization(admin: &AdminHandler, _: &mut Call<'_, '_>) -> Outcome {
+pub(super) fn organization(admin: &AdminHandler, _: &mut Call<'_>) -> Outcome {
     Reply::ok(&OrganizationJson::from(admin.engine.organization()))
 }
 
-pub(super) fn list(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
+pub(super) fn list(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     let position = |project: &Project| Position::new(&project.name, project.id);
     let page = call.query.page(admin.engine.projects(), position)?;
     let shown: Vec<_> = page.items.into_iter().map(ProjectJson::from).collect();
     Reply::page(&shown, page.next)
 }
 
-pub(super) fn create(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
+pub(super) fn create(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     let body: ProjectBody = call.json()?.unwrap_or_default();
     let name = body.name.ok_or_else(|| Problem::invalid("name: a project needs one"))?;
     let time_zone = body.time_zone.as_deref().unwrap_or("UTC");
     Reply::created(&ProjectJson::from(admin.engine.create_project(&name, time_zone)?))
 }
 
-pub(super) fn get(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
+pub(super) fn get(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     Reply::ok(&ProjectJson::from(admin.engine.project(project_id(call)?)?))
 }
 
 /// What the body leaves out stays as it is.
-pub(super) fn update(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
+pub(super) fn update(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     let current = admin.engine.project(project_id(call)?)?;
     let body: ProjectBody = call.json()?.unwrap_or_default();
     let name = body.name.unwrap_or(current.name);
@@ -48,11 +48,11 @@ pub(super) fn update(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
     Reply::ok(&ProjectJson::from(admin.engine.update_project(current.id, &name, &time_zone)?))
 }
 
-pub(super) fn delete(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
+pub(super) fn delete(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     admin.engine.delete_project(project_id(call)?)?;
     Reply::gone()
 }
 
-fn project_id(call: &Call<'_, '_>) -> Result<ProjectId, Problem> {
+fn project_id(call: &Call<'_>) -> Result<ProjectId, Problem> {
     call.id(0, "project")
 }

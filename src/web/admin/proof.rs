@@ -4,7 +4,7 @@
 
 use super::AdminHandler;
 use crate::listener::Head;
-use crate::listener::message::Response;
+use crate::listener::Response;
 use crate::model::ids::RequestId;
 use crate::model::server_proof::{Nonce, Proof};
 use crate::web::query::Query;

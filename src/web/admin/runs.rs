@@ -22,7 +22,7 @@ const ADMIN_HEADERS: [&str; 5] =
     ["Authorization", "Cookie", "Host", origin::PAGE_HEADER, origin::SESSION_HEADER];
 
 /// The API trigger, or an on-demand run.
-pub(super) fn start(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
+pub(super) fn start(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     let version = admin.engine.current_version(fleet_id(call)?)?;
     let trigger = match call.query.parsed("trigger")? {
         None => Trigger::Api,
@@ -42,15 +42,17 @@ pub(super) fn start(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
 }
 
 /// A run as a webhook would start it.
-pub(super) fn test(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
+pub(super) fn test(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     let version = admin.engine.current_version(fleet_id(call)?)?;
-    let (head, length) = (call.request.take_head(&ADMIN_HEADERS), Some(call.request.length));
-    let run = admin.engine.accept(&version, Trigger::Webhook, head, call.request.body, length)?;
+    let head = call.request.take_head(&ADMIN_HEADERS);
+    let length = Some(call.request.body.length());
+    let body = &mut call.request.body.reader();
+    let run = admin.engine.accept(&version, Trigger::Webhook, head, body, length)?;
     let run = admin.engine.confirm(run);
     Ok(Reply::Data(201, respond::accepted(&version, admin.organization, run)))
 }
 
-pub(super) fn list(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
+pub(super) fn list(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     let query = &call.query;
     let known = ["fleet", "status", "trigger", "since", "until", "before", "limit"];
     query.allow_only(&known)?;
@@ -68,13 +70,13 @@ pub(super) fn list(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
     Reply::page(&shown, page.next_before.map(|last| last.to_string()))
 }
 
-pub(super) fn get(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
+pub(super) fn get(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     let view = run(admin, call)?;
     let notifications = admin.engine.notifications_of(view.run.id);
     Reply::ok(&RunJson::from(&view).with_notifications(&notifications))
 }
 
-pub(super) fn stop(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
+pub(super) fn stop(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     let id = run_id(admin, call)?;
     Reply::ok(&RunJson::from(&admin.engine.stop_run(id)?))
 }
@@ -87,30 +89,30 @@ struct ReplayBody {
 }
 
 /// A run once more, as a new run.
-pub(super) fn replay(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
+pub(super) fn replay(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     let id = run_id(admin, call)?;
     let body: ReplayBody = call.json()?.unwrap_or_default();
     let (version, replay) = admin.engine.replay(id, body.from.as_deref())?;
     Ok(Reply::Data(201, respond::accepted(&version, admin.organization, replay)))
 }
 
-pub(super) fn stop_vessel(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
+pub(super) fn stop_vessel(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     let view = admin.engine.stop_vessel_run(call.id(0, "vessel run")?)?;
     Reply::ok(&RunJson::from(&view))
 }
 
 /// The run that is named is not there.
-pub(super) fn no_run(call: &Call<'_, '_>) -> Problem {
+pub(super) fn no_run(call: &Call<'_>) -> Problem {
     Problem::not_found(format!("no such run: {:?}", call.segment(0)))
 }
 
 /// The run that the path names.
-pub(super) fn run(admin: &AdminHandler, call: &Call<'_, '_>) -> Result<RunView, Problem> {
+pub(super) fn run(admin: &AdminHandler, call: &Call<'_>) -> Result<RunView, Problem> {
     admin.engine.run(run_id(admin, call)?).ok_or_else(|| no_run(call))
 }
 
 /// The id of the run that the path names: by its id, or by a part of it that no other run's id has.
-fn run_id(admin: &AdminHandler, call: &Call<'_, '_>) -> Result<RunId, Problem> {
+fn run_id(admin: &AdminHandler, call: &Call<'_>) -> Result<RunId, Problem> {
     let named = call.segment(0);
     if let Ok(id) = named.parse::<RunId>() {
         return Ok(id);

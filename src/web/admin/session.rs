@@ -37,7 +37,7 @@ struct LinkJson {
 
 /// Opens a session. The one endpoint that needs no authorisation; that it is a page of ours that
 /// asks was seen at the door.
-pub(super) fn open(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
+pub(super) fn open(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     let is_secure = origin::is_secure(call.request.header("Origin"));
     let address = call.request.remote_addr.ip();
     let now = Instant::now();
@@ -78,7 +78,7 @@ fn refusal(admin: &AdminHandler, address: IpAddr, is_link: bool, now: Instant) -
 }
 
 /// Ends the session that the request came with.
-pub(super) fn close(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
+pub(super) fn close(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     if let Some(secret) = origin::cookie(call.request.header("Cookie"), &admin.cookie_name) {
         admin.sessions.close(secret);
     }
@@ -87,7 +87,7 @@ pub(super) fn close(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
 }
 
 /// Makes a link that signs in once.
-pub(super) fn link(admin: &AdminHandler, _: &mut Call<'_, '_>) -> Outcome {
+pub(super) fn link(admin: &AdminHandler, _: &mut Call<'_>) -> Outcome {
     let secret = admin.sessions.make_link(Instant::now()).map_err(no_randomness)?;
     Reply::created(&LinkJson {
         path: format!("/sign-in#link={}", secret.reveal()),

@@ -16,7 +16,7 @@ struct AttemptsJson<'a> {
     attempts: Vec<VesselRunJson<'a>>,
 }
 
-pub(super) fn get(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
+pub(super) fn get(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     let id: VesselRunId = call.id(0, "vessel run")?;
     let view = admin.engine.run(id.run());
     let vessel = view.iter().flat_map(|view| &view.vessels).find(|vessel| vessel.id == id);

@@ -59,21 +59,21 @@ impl SettingsBody {
     }
 }
 
-pub(super) fn get(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
+pub(super) fn get(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     match admin.engine.webhook(fleet_id(call)?)? {
         Some(webhook) => Reply::ok(&shown(admin, &webhook)),
         None => Err(Problem::not_found("this fleet has no webhook; add one first")),
     }
 }
 
-pub(super) fn add(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
+pub(super) fn add(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     let fleet = fleet_id(call)?;
     let body: SettingsBody = call.json()?.unwrap_or_default();
     let webhook = admin.engine.add_webhook(fleet, body.checked()?)?;
     Reply::created(&shown(admin, &webhook))
 }
 
-pub(super) fn set(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
+pub(super) fn set(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     let fleet = fleet_id(call)?;
     let body: Option<SettingsBody> = call.json()?;
     let body = body.ok_or_else(|| {
@@ -85,7 +85,7 @@ pub(super) fn set(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
     Reply::ok(&shown(admin, &webhook))
 }
 
-pub(super) fn replace(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
+pub(super) fn replace(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     let fleet = fleet_id(call)?;
     let body: ReplaceBody = call.json()?.unwrap_or_default();
     let grace = Duration::from_secs(body.grace_seconds);
@@ -97,7 +97,7 @@ pub(super) fn replace(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome 
     Reply::created(&shown(admin, &webhook))
 }
 
-pub(super) fn remove(admin: &AdminHandler, call: &mut Call<'_, '_>) -> Outcome {
+pub(super) fn remove(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     admin.engine.remove_webhook(fleet_id(call)?)?;
     Reply::gone()
 }

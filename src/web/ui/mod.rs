@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use data_encoding::HEXLOWER;
 use sha2::{Digest, Sha256};
 
-use crate::listener::message::Response;
+use crate::listener::Response;
 
 /// Nothing from elsewhere, nothing inline, nothing that makes text into script.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
@@ -97,10 +97,10 @@ fn names_etag(header: &[u8], etag: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::listener::message::Body;
+    use crate::listener::ResponseBody;
 
     fn text(answer: &Response) -> String {
-        let Body::Bytes(bytes) = &answer.body else { panic!("a stream") };
+        let ResponseBody::Bytes(bytes) = &answer.body else { panic!("a stream") };
         String::from_utf8(bytes.clone()).unwrap()
     }
 

@@ -6,10 +6,10 @@ use boathook::model::limits::RESERVED_THREADS;
 
 use super::{wait_for, wait_until};
 
-/// What comes and goes between the gate of a server and its handlers, whoever connects: a few links
-/// that are kept once they are open, and threads that serve them.
-const DESCRIPTORS_OF_LINKS: usize = 12;
-const THREADS_OF_LINKS: usize = 6;
+/// What a listener keeps beside its connections once it was needed: permits, each with a descriptor, and
+/// threads of tiny_http's pool.
+const DESCRIPTORS_KEPT: usize = 12;
+const THREADS_KEPT: usize = 6;
 
 /// What a server holds for its clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,8 +49,8 @@ impl Holdings {
         wait_until(&format!("{:?} are {self:?} again", Self::of(pid)), || {
             let now = Self::of(pid);
             now.connections == 0
-                && now.threads <= self.threads + THREADS_OF_LINKS
-                && now.descriptors <= self.descriptors + DESCRIPTORS_OF_LINKS
+                && now.threads <= self.threads + THREADS_KEPT
+                && now.descriptors <= self.descriptors + DESCRIPTORS_KEPT
         });
     }
 }

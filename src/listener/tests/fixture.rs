@@ -1,15 +1,13 @@
 //! A listener over real sockets, with a handler that does what the path says.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread;
 use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use super::super::*;
-use crate::listener::Pass;
-use crate::listener::message::{Outcome, Request, Stream};
 
 pub const MIB: u64 = 1024 * 1024;
 
@@ -31,11 +29,11 @@ pub struct Toy {
 }
 
 impl Handler for Toy {
-    fn admit(&self, head: &Head, peer: SocketAddr) -> Result<Pass, Response> {
+    fn admit(&self, head: &Head, peer: SocketAddr) -> Result<Admitted, Response> {
         match head.path.as_str() {
             "/health" => Err(Response::new(200, "text/plain", "healthy")),
             "/unknown" => Err(self.refuse(400, "unknown")),
-            _ => Ok(Pass {
+            _ => Ok(Admitted {
                 remote_addr: peer,
                 body_bytes_max: 25 * MIB,
                 fleet: None,
@@ -45,9 +43,9 @@ impl Handler for Toy {
         }
     }
 
-    fn handle(&self, request: &mut Request<'_>) -> Outcome {
-        let read = io::copy(request.body, &mut io::sink()).unwrap();
-        let seen = Seen { path: request.path.clone(), length: request.length, read };
+    fn handle(&self, request: Request) -> Handled {
+        let read = io::copy(&mut request.body.reader(), &mut io::sink()).unwrap();
+        let seen = Seen { path: request.path.clone(), length: request.body.length(), read };
         let _ = self.seen.send(seen);
         let answer = match request.path.as_str() {
             "/panic" => panic!("as the test wants it"),
@@ -57,7 +55,7 @@ impl Handler for Toy {
             }
             path @ ("/later" | "/later-panic") => {
                 let (go_on, panics) = (self.go_on.clone(), path == "/later-panic");
-                return Outcome::Later(Box::new(move || {
+                return Handled::AfterCommit(Box::new(move || {
                     let _ = go_on.recv();
                     assert!(!panics, "as the test wants it");
                     Response::new(200, "text/plain", "later")
@@ -88,8 +86,8 @@ impl Toy {
             out.write_all(b"two")?;
             if length.is_some() { Err(io::Error::other("the disk is gone")) } else { Ok(()) }
         });
-        let stream = Stream { length, is_lasting: true, write };
-        Response { status: 200, headers: Vec::new(), body: Body::Stream(stream) }
+        let stream = Stream { length, write };
+        Response { status: 200, headers: Vec::new(), body: ResponseBody::Stream(stream) }
     }
 }
 
@@ -110,8 +108,8 @@ impl Fixture {
         let (go_on, go_on_out) = unbounded();
         let toy = Toy { seen: seen_in, go_on: go_on_out };
         let socket = TcpListener::bind("127.0.0.1:0").unwrap();
-        let (handlers, lasting, counters) = (1, 2, Arc::default());
-        let options = Options { name: "toy", handlers, lasting, has_lane: true, counters };
+        let (handlers, under_way_max, counters) = (1, 3, Arc::default());
+        let options = Options { name: "toy", handlers, under_way_max, counters };
         let mut settings = GateSettings {
             max_connections: 100,
             max_connections_per_ip: 100,
@@ -147,7 +145,7 @@ impl Fixture {
     /// Waits until nobody is connected.
     pub fn await_no_connections(&self) {
         let deadline = Instant::now() + PATIENCE;
-        while self.listener.gate().connections() > 0 {
+        while self.listener.connections() > 0 {
             assert!(Instant::now() < deadline, "connections do not end");
             thread::sleep(Duration::from_millis(2));
         }

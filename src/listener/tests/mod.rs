@@ -229,7 +229,7 @@ fn streams_are_sent_as_they_come_and_occupy_no_handler() {
 #[test]
 fn an_answer_that_fails_does_not_look_complete() {
     let fixture = Fixture::new();
-    // More often than there are links: each is replaced by a new one.
+    // More often than there are permits.
     for _ in 0..5 {
         let mut client = fixture.connect();
         client.send("GET /short HTTP/1.1\r\nHost: x\r\n\r\n");
@@ -309,7 +309,7 @@ fn requests_wait_for_a_handler_in_order() {
 fn who_reads_no_answers_keeps_nobody_from_the_handlers() {
     let fixture = Fixture::new();
     let request = format!("GET /{} HTTP/1.1\r\nHost: x\r\n\r\n", "a".repeat(12 * 1024));
-    // One more than there are links. Each sends until nothing more is taken from it, since nothing
+    // One more than there are permits. Each sends until nothing more is taken from it, since nothing
     // more can be sent to it.
     let mut crowd: Vec<Client> = (0..4).map(|_| fixture.connect()).collect();
     for client in &mut crowd {

@@ -1,0 +1,69 @@
+//! What a listener asks of the code that answers its requests.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::Origin;
+use super::head::Head;
+use super::request::Request;
+use super::response::Response;
+use crate::model::ids::FleetId;
+
+/// Answers the requests of one listener. All threads of the listener share one handler.
+pub trait Handler: Send + Sync {
+    /// Decides on a request whose head is complete, before any of its body is read. A request that
+    /// needs no handler thread (a refusal, the health check) is answered here.
+    ///
+    /// # Errors
+    /// The response to a request that goes no further. Its body is in memory.
+    fn admit(&self, head: &Head, peer: SocketAddr) -> Result<Admitted, Response>;
+
+    /// Answers a request that was admitted.
+    fn handle(&self, request: Request) -> Handled;
+
+    /// The response, in this listener's form, to a request that no handler sees or that a handler
+    /// failed at. `message` is for a person.
+    fn refuse(&self, status: u16, message: &str) -> Response;
+
+    /// What `peer` is to this listener.
+    fn origin(&self, peer: IpAddr) -> Origin {
+        Origin::of(peer)
+    }
+
+    /// Whether there is more free disk space than the floor, for bodies that are arriving.
+    fn has_disk_space(&self) -> bool {
+        true
+    }
+}
+
+/// The terms on which a request goes to a handler.
+#[derive(Clone, Copy, Debug)]
+pub struct Admitted {
+    /// The client, as [`Request::remote_addr`].
+    pub remote_addr: SocketAddr,
+    /// The largest body it may have, in bytes; a larger one is refused with 413.
+    pub body_bytes_max: u64,
+    /// The fleet that it is for, among which budgets are shared.
+    pub fleet: Option<FleetId>,
+    /// Whether it has shown a valid token: its connection does not give way while it is under way,
+    /// and afterwards only after those of strangers.
+    pub has_token: bool,
+    /// Whether it is served also on one of the places that are kept for when all others are taken.
+    pub is_urgent: bool,
+}
+
+/// What a handler makes of a request.
+pub enum Handled {
+    Answered(Response),
+    /// The response has to wait for a commit. The closure waits for it, on a thread that runs such
+    /// closures in the order in which they came: commits end in the order of their requests.
+    AfterCommit(AfterCommit),
+}
+
+/// Waits for a commit and makes the response.
+pub type AfterCommit = Box<dyn FnOnce() -> Response + Send>;
+
+impl From<Response> for Handled {
+    fn from(response: Response) -> Self {
+        Self::Answered(response)
+    }
+}

@@ -1,0 +1,220 @@
+//! The way from the connections to the handlers. A complete request waits in a table of this process
+//! under an id of 128 random bits; tiny_http is sent nothing but that id, over one private Unix
+//! connection. A handler takes the request by the id that tiny_http hands to it.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::io::{self, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use rustix::fs::{Mode, OFlags};
+
+use super::answer::AnswerSlot;
+use super::request::Request;
+use super::socket::widen_backlog;
+use crate::os::fatal;
+
+/// See the module.
+pub(super) struct Handoff {
+    /// The socket's file, whose name is gone: no other process can connect to it.
+    socket: OwnedFd,
+    /// Carries the announcements, one line of a request each.
+    announcements: UnixStream,
+    table: Mutex<Table>,
+}
+
+/// A request and the slot for its response.
+type Waiting = (Request, AnswerSlot);
+
+#[derive(Default)]
+struct Table {
+    waiting: HashMap<u128, Waiting>,
+    /// The handlers have ended.
+    is_closed: bool,
+}
+
+impl Handoff {
+    /// Opens the private connection. Returns its inner end, for tiny_http. `directory` holds the
+    /// socket's name for a moment; it should be private.
+    ///
+    /// # Errors
+    /// When the socket cannot be made.
+    pub(super) fn open(directory: &Path) -> io::Result<(UnixListener, Arc<Self>)> {
+        // A path through the directory's descriptor is short, however long the directory's own path
+        // is: a socket's address has 108 bytes (unix(7)).
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = rustix::fs::open(directory, flags, Mode::empty())?;
+        let name = format!(".handoff-{:016x}", random()? >> 64);
+        let path = format!("/proc/self/fd/{}/{name}", directory.as_raw_fd());
+        let listener = UnixListener::bind(&path)?;
+        widen_backlog(&listener)?;
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let socket = rustix::fs::open(&path, flags, Mode::empty());
+        std::fs::remove_file(&path)?;
+        let socket = socket?;
+        let announcements = connect(&socket)?;
+        Ok((listener, Arc::new(Self { socket, announcements, table: Mutex::default() })))
+    }
+
+    /// Lets a request wait and announces it. A request that comes after [`close`](Self::close) is
+    /// dropped, which its slot tells the client.
+    pub(super) fn submit(&self, request: Request, slot: AnswerSlot) -> io::Result<()> {
+        let id = random()?;
+        {
+            let mut table = self.table();
+            if table.is_closed {
+                return Ok(());
+            }
+            let before = table.waiting.insert(id, (request, slot));
+            assert!(before.is_none(), "an id of 128 random bits came twice");
+        }
+        // So short a message reaches the kernel whole, whichever threads write beside this one.
+        let announcement = format!("POST /{id:032x} HTTP/1.1\r\nHost: boathook\r\n\r\n");
+        if let Err(error) = (&self.announcements).write_all(announcement.as_bytes()) {
+            // No request reaches a handler from here on.
+            fatal::stop(&format!("the connection to the handlers is broken: {error}"));
+        }
+        Ok(())
+    }
+
+    /// Takes the request that waits under the id in `path`, the path of an announcement.
+    pub(super) fn take(&self, path: &str) -> Option<Waiting> {
+        let id = u128::from_str_radix(path.strip_prefix('/')?, 16).ok()?;
+        self.table().waiting.remove(&id)
+    }
+
+    /// Drops the requests that wait, now and later: no handler takes them any more.
+    pub(super) fn close(&self) {
+        let left = {
+            let mut table = self.table();
+            table.is_closed = true;
+            std::mem::take(&mut table.waiting)
+        };
+        drop(left);
+    }
+
+    /// Makes tiny_http's accepting thread look up, and see that its server has ended.
+    pub(super) fn nudge(&self) {
+        let _ = connect(&self.socket);
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        // No panic leaves the table half changed.
+        self.table.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+impl fmt::Debug for Handoff {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Handoff(…)")
+    }
+}
+
+/// Connects to a socket that has no name, through its descriptor.
+fn connect(socket: &OwnedFd) -> io::Result<UnixStream> {
+    UnixStream::connect(format!("/proc/self/fd/{}", socket.as_raw_fd()))
+}
+
+fn random() -> io::Result<u128> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(io::Error::other)?;
+    Ok(u128::from_ne_bytes(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::net::{TcpListener, TcpStream};
+    use std::time::{Duration, Instant};
+
+    use super::super::answer::{self, Client, Event, Filled};
+    use super::super::census::{Census, Limits};
+    use super::super::permits::Permits;
+    use super::super::response::Persistence;
+    use super::super::{Body, Origin};
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    fn request() -> Request {
+        Request {
+            method: "GET".into(),
+            path: "/".into(),
+            query: String::new(),
+            headers: Vec::new(),
+            remote_addr: ([127, 0, 0, 1], 1).into(),
+            received_at: Instant::now(),
+            body: Body::empty(),
+        }
+    }
+
+    fn slot() -> (answer::Answer, AnswerSlot) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = Arc::new(TcpStream::connect(listener.local_addr().unwrap()).unwrap());
+        let census = Census::new(Limits { connections: 1, per_address: 1, reserved: 0 });
+        let presence = census
+            .seat(&stream, [192, 0, 2, 1].into(), Origin::Stranger)
+            .unwrap()
+            .presence()
+            .clone();
+        let persistence = Persistence::Kept;
+        let client = Client { presence, is_head: false, persistence, may_send: false };
+        answer::slot(client, Permits::new(1, 0, PATIENCE).take().unwrap())
+    }
+
+    /// The path of the next announcement.
+    fn announced(mut inner: &UnixStream) -> String {
+        let (mut line, mut byte) = (Vec::new(), [0]);
+        while !line.ends_with(b"\r\n\r\n") {
+            inner.read_exact(&mut byte).unwrap();
+            line.extend(byte);
+        }
+        String::from_utf8(line).unwrap().split(' ').nth(1).unwrap().to_owned()
+    }
+
+    #[test]
+    fn a_request_is_taken_once_by_the_id_that_was_announced() {
+        let directory = tempfile::tempdir().unwrap();
+        let (listener, handoff) = Handoff::open(directory.path()).unwrap();
+        let (inner, _) = listener.accept().unwrap();
+        let (_answer, slot) = slot();
+        handoff.submit(request(), slot).unwrap();
+        let path = announced(&inner);
+        for other in ["", "/", "/0", "/zz", "0", "/00000000000000000000000000000000", "/+1"] {
+            assert!(handoff.take(other).is_none(), "{other}");
+        }
+        assert!(handoff.take(&path).is_some());
+        assert!(handoff.take(&path).is_none(), "only once");
+    }
+
+    #[test]
+    fn requests_that_no_handler_takes_are_answered_as_failed() {
+        let directory = tempfile::tempdir().unwrap();
+        let (_listener, handoff) = Handoff::open(directory.path()).unwrap();
+        let (before, slot_before) = slot();
+        handoff.submit(request(), slot_before).unwrap();
+        handoff.close();
+        let (after, slot_after) = slot();
+        handoff.submit(request(), slot_after).unwrap();
+        for answer in [before, after] {
+            let event = answer.wait(PATIENCE).unwrap();
+            assert!(matches!(event, Event::Filled(Filled::Nothing, _)));
+        }
+    }
+
+    #[test]
+    fn a_socket_without_a_name_is_reached_through_its_descriptor() {
+        // Longer than a socket's address may be.
+        let scratch = tempfile::tempdir().unwrap();
+        let directory = scratch.path().join("d".repeat(200));
+        std::fs::create_dir(&directory).unwrap();
+        let (listener, handoff) = Handoff::open(&directory).unwrap();
+        assert_eq!(std::fs::read_dir(&directory).unwrap().count(), 0);
+        let _announcements = listener.accept().unwrap();
+        handoff.nudge();
+        listener.accept().unwrap();
+    }
+}
