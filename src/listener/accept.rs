@@ -276,7 +276,7 @@ fn serve(shared: &Shared, seat: &Seat, stream: Arc<TcpStream>, peer: SocketAddr)
                 peer,
                 transport,
                 inbox,
-                is_fresh: true,
+                requests: 0,
                 is_heard: false,
                 is_head: false,
             };

@@ -20,6 +20,10 @@ use super::socket::Transport;
 use super::{Body, Reason, Refusal, Shared, receive, stream};
 use crate::model::limits;
 
+/// Requests of a connection that is served on a reserved place or thread: the command line asks the
+/// server to prove itself before it asks for anything else.
+const CONSTRAINED_REQUESTS_MAX: u64 = 2;
+
 /// See the module.
 pub(super) struct Connection<'a> {
     pub(super) shared: &'a Shared,
@@ -27,8 +31,8 @@ pub(super) struct Connection<'a> {
     pub(super) peer: SocketAddr,
     pub(super) transport: Box<dyn Transport>,
     pub(super) inbox: Inbox,
-    /// Nothing was asked yet.
-    pub(super) is_fresh: bool,
+    /// Requests whose heads have been read.
+    pub(super) requests: u64,
     /// Something has come that was not read yet.
     pub(super) is_heard: bool,
     /// The answer that is due must not have a body.
@@ -124,7 +128,7 @@ impl Connection<'_> {
                 let head =
                     Head::parse(self.inbox.filled().get(..end).unwrap_or_default(), &scanner);
                 self.inbox.consume(end);
-                self.is_fresh = false;
+                self.requests += 1;
                 return Ok(head?);
             }
             scanned = self.inbox.filled().len();
@@ -142,7 +146,7 @@ impl Connection<'_> {
                     return Err(Refusal::new(Reason::Malformed, "the head is not complete").into());
                 }
                 Ok(0) => return Err(End::Silent),
-                Ok(_) if is_idle && !self.is_fresh => deadline = self.head_deadline(false),
+                Ok(_) if is_idle && self.requests > 0 => deadline = self.head_deadline(false),
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::TimedOut && scanner.has_begun() => {
                     return Err(Refusal::new(Reason::TimedOut, "the head took too long").into());
@@ -162,14 +166,14 @@ impl Connection<'_> {
     /// From here on the connection waits for its client.
     fn await_client(&mut self) {
         let presence = self.seat.presence();
-        presence.enter(if self.is_fresh { Activity::Silent } else { Activity::Idle });
+        presence.enter(if self.requests == 0 { Activity::Silent } else { Activity::Idle });
         self.transport.socket().announce_to(presence.clone());
     }
 
     fn head_deadline(&self, is_idle: bool) -> Instant {
         let settings = &self.shared.settings;
         Instant::now()
-            + match (self.seat.is_reserved(), is_idle && !self.is_fresh) {
+            + match (self.is_constrained(), is_idle && self.requests > 0) {
                 (true, _) => limits::RESERVED_TIME_MAX.min(settings.head_timeout),
                 (false, true) => settings.idle_timeout,
                 (false, false) => settings.head_timeout,
@@ -186,7 +190,7 @@ impl Connection<'_> {
         // Whoever waits for `100 Continue` may send the body or not (RFC 9110 10.1.1).
         let unread = unread.filter(|length| *length == 0 || !head.expects_continue);
         let is_kept = head.keeps_alive && unread.is_some();
-        let persistence = persistence(self.shared, self.seat, head.is_old, is_kept);
+        let persistence = self.persistence(Terms { is_old: head.is_old, keeps_alive: is_kept });
         self.seat.presence().enter(Activity::Answering);
         self.send(response, persistence)?;
         match unread {
@@ -273,7 +277,20 @@ impl Connection<'_> {
 
     /// What becomes of the connection after the next response.
     fn persistence(&self, terms: Terms) -> Persistence {
-        persistence(self.shared, self.seat, terms.is_old, terms.keeps_alive)
+        let is_last = self.seat.is_given_up()
+            || self.shared.census.is_closing()
+            || (self.is_constrained() && self.requests >= CONSTRAINED_REQUESTS_MAX);
+        match terms.keeps_alive && !is_last {
+            false => Persistence::Closed,
+            true if terms.is_old => Persistence::KeptOld,
+            true => Persistence::Kept,
+        }
+    }
+
+    /// Whether it is served on one of the few places or threads that are kept for when all others are
+    /// taken.
+    fn is_constrained(&self) -> bool {
+        self.seat.is_reserved() || is_of_reserve()
     }
 
     fn send(&mut self, response: &Response, persistence: Persistence) -> io::Result<()> {
@@ -326,17 +343,6 @@ struct Terms {
     is_old: bool,
     /// It asks for the connection to stay open.
     keeps_alive: bool,
-}
-
-/// What becomes of a connection whose client, of HTTP/1.0 if it `is_old`, has one more request.
-fn persistence(shared: &Shared, seat: &Seat, is_old: bool, is_kept: bool) -> Persistence {
-    let is_last =
-        seat.is_reserved() || seat.is_given_up() || is_of_reserve() || shared.census.is_closing();
-    match is_kept && !is_last {
-        false => Persistence::Closed,
-        true if is_old => Persistence::KeptOld,
-        true => Persistence::Kept,
-    }
 }
 
 /// The refusal of a connection that has no place, or had to leave it to another one.

@@ -24,7 +24,8 @@ use super::answer::AnswerSlot;
 use super::handler::{AfterCommit, Handled, Handler};
 use super::handoff::Handoff;
 use super::request::Request;
-use crate::os::{fatal, threads};
+use crate::os::fatal;
+use crate::os::threads;
 
 /// The handler threads of one listener.
 pub(super) struct Handlers {

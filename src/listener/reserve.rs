@@ -40,7 +40,7 @@ impl Reserve {
     }
 }
 
-/// Whether this thread is of a reserve: its connection ends with the first answer.
+/// Whether this thread is of a reserve: its connection ends after few requests.
 pub(super) fn is_of_reserve() -> bool {
     IS_RESERVE.get()
 }
