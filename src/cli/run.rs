@@ -19,7 +19,7 @@ use super::output::{
 };
 use super::runs::status_line;
 use super::session::Session;
-use crate::model::limits::FLEET_FILE_BYTES_MAX;
+use crate::fleet_file::FLEET_FILE_BYTES_MAX;
 use crate::os::text_file;
 
 /// Arguments of `run`.

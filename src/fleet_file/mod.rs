@@ -7,6 +7,7 @@
 
 mod cursor;
 mod json;
+mod keys;
 mod node;
 mod overrides;
 mod read;
@@ -17,12 +18,15 @@ use std::fmt;
 
 use crate::model::fleet::FleetDefinition;
 use crate::model::ids::FleetId;
-use crate::model::limits::FLEET_FILE_BYTES_MAX;
 use crate::model::variable::VariableValue;
 
+pub use keys::Shown;
 pub use node::Position;
 pub use overrides::parse_overrides;
 pub use write::to_yaml;
+
+/// Bytes of a fleet file: large enough for scripts within, small enough to hold many versions in memory.
+pub const FLEET_FILE_BYTES_MAX: usize = 1 << 20;
 
 /// A fleet as a file describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,7 +5,12 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use super::FleetFileError;
-use crate::model::limits::{FLEET_FILE_DEPTH_MAX, FLEET_FILE_NODES_MAX, NAME_BYTES_MAX};
+use crate::model::name::NAME_BYTES_MAX;
+
+/// Nesting of a fleet file. A fleet needs six levels; the walk over the tree is recursive.
+pub const DEPTH_MAX: usize = 32;
+/// Values in a fleet file: more than any fleet of a megabyte needs, and some 10 MB of memory.
+const NODES_MAX: usize = 100_000;
 
 /// A place in the text, counted from 1; columns count characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,13 +141,12 @@ impl Bounds {
         position: Position,
     ) -> Result<(), FleetFileError> {
         self.nodes += 1;
-        if self.nodes > FLEET_FILE_NODES_MAX {
-            let message =
-                format!("the file has more than {FLEET_FILE_NODES_MAX} values; split the fleet");
+        if self.nodes > NODES_MAX {
+            let message = format!("the file has more than {NODES_MAX} values; split the fleet");
             return Err(path.invalid(position, message));
         }
-        if depth >= FLEET_FILE_DEPTH_MAX {
-            let message = format!("nested more than {FLEET_FILE_DEPTH_MAX} levels deep");
+        if depth >= DEPTH_MAX {
+            let message = format!("nested more than {DEPTH_MAX} levels deep");
             return Err(path.invalid(position, message));
         }
         Ok(())

@@ -3,8 +3,7 @@
 
 use super::cursor::{Cursor, Fields};
 use super::read::environment::{check_name, check_value};
-use super::read::expected_word;
-use super::{FleetFileError, json};
+use super::{FleetFileError, json, keys};
 use crate::model::fleet::FleetDefinition;
 use crate::model::overrides::{Overrides, VesselOverride};
 use crate::model::run::Skip;
@@ -94,11 +93,7 @@ fn skip(value: &Cursor<'_>) -> Result<Option<Skip>, FleetFileError> {
     if value.is_null() {
         return Ok(None);
     }
-    let word = value.text()?;
-    match STATUSES.into_iter().find(|(status, _)| *status == word) {
-        Some((_, exit_code)) => Ok(Some(Skip::Override { exit_code })),
-        None => Err(value.invalid(expected_word(word, &STATUSES.map(|(status, _)| status)))),
-    }
+    Ok(Some(Skip::Override { exit_code: keys::word(value, &STATUSES)? }))
 }
 
 #[cfg(test)]

@@ -3,16 +3,11 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
-use std::time::Duration;
 
-use crate::model::confinement::{Confinement, Limits};
-use crate::model::duration::format_duration;
-use crate::model::fleet::{Delivery, FleetDefinition, Program, VesselDefinition};
-use crate::model::graph::Condition;
-use crate::model::guardrails::{Backoff, ExitCodes, Guardrails};
+use super::keys::{self, Key};
+use crate::model::fleet::{FleetDefinition, Program, VesselDefinition};
 use crate::model::ids::FleetId;
 use crate::model::notification::{EmailNotifications, Format, Notify, Target};
-use crate::model::size::format_size;
 use crate::model::source::{Argument, Code, Origin};
 use crate::model::variable::VariableValue;
 
@@ -31,26 +26,9 @@ pub fn to_yaml(definition: &FleetDefinition, project: &str, id: Option<FleetId>)
         out.vessel(vessel, id.is_some());
     }
     out.connections(definition);
-    if let Some(concurrency) = definition.concurrency {
-        out.line(0, "concurrency", &concurrency.to_string());
-    }
-    if definition.overlap != Default::default() {
-        out.line(0, "overlap", definition.overlap.word());
-    }
-    if definition.priority != 0 {
-        out.line(0, "priority", &definition.priority.to_string());
-    }
-    if definition.delivery == Delivery::AtMostOnce {
-        out.line(0, "delivery", "at_most_once");
-    }
-    if let Some(user) = &definition.user {
-        out.text(0, "user", user);
-    }
+    out.keys(0, keys::FLEET, definition);
     out.notifications(0, definition.notifications.as_ref());
     out.notify(&definition.notify);
-    if let Some(keep_runs) = definition.keep_runs {
-        out.line(0, "keep_runs", &keep_runs.to_string());
-    }
     out.0
 }
 
@@ -77,8 +55,9 @@ impl Writer {
                 self.value(3, name, value);
             }
         }
-        self.guardrails(&vessel.guardrails);
-        self.confinement(&vessel.confinement);
+        self.block(2, "guardrails", keys::GUARDRAILS, &vessel.guardrails);
+        self.block(2, "limits", keys::LIMITS, &vessel.confinement.limits);
+        self.keys(2, keys::VESSEL, &vessel.confinement);
         self.notifications(2, vessel.notifications.as_ref());
     }
 
@@ -161,16 +140,7 @@ impl Writer {
             match target {
                 Target::Command(command) => self.list(2, "command", command),
                 Target::Url { url, secret, format } => {
-                    match url {
-                        VariableValue::Literal(url) => self.text(2, "url", url),
-                        VariableValue::Secret { secret } => {
-                            self.line(
-                                2,
-                                "url",
-                                &format!("{{secret: {}}}", scalar(secret.as_str())),
-                            );
-                        }
-                    }
+                    self.value(2, "url", url);
                     if let Some(secret) = secret {
                         self.line(2, "secret", &scalar(secret.as_str()));
                     }
@@ -182,56 +152,30 @@ impl Writer {
         }
     }
 
-    fn confinement(&mut self, confinement: &Confinement) {
-        let Confinement { limits, nice, umask } = confinement;
-        if *limits != Limits::default() {
-            self.heading(2, "limits");
-        }
-        let seconds = |seconds| format_duration(Duration::from_secs(seconds));
-        for (key, value) in [
-            ("memory", limits.memory.map(format_size)),
-            ("cpu_time", limits.cpu_time.map(seconds)),
-            ("open_files", limits.open_files.map(|number| number.to_string())),
-            ("processes", limits.processes.map(|number| number.to_string())),
-            ("file_size", limits.file_size.map(format_size)),
-        ] {
-            if let Some(value) = value {
-                self.line(3, key, &value);
-            }
-        }
-        if let Some(nice) = nice {
-            self.line(2, "nice", &nice.to_string());
-        }
-        if let Some(umask) = umask {
-            // Quoted, or other readers of YAML take it for a number.
-            self.line(2, "umask", &format!("\"{umask:03o}\""));
+    /// A block of keys, unless all of them have their defaults.
+    fn block<T: Default + PartialEq>(
+        &mut self,
+        level: usize,
+        key: &str,
+        table: &[Key<T>],
+        block: &T,
+    ) {
+        if *block != T::default() {
+            self.heading(level, key);
+            self.keys(level + 1, table, block);
         }
     }
 
-    fn guardrails(&mut self, guardrails: &Guardrails) {
-        if *guardrails == Guardrails::default() {
-            return;
-        }
-        self.heading(2, "guardrails");
-        if guardrails.retry_count > 0 {
-            self.line(3, "retry_count", &guardrails.retry_count.to_string());
-        }
-        if !guardrails.retry_wait.is_zero() {
-            self.line(3, "retry_wait", &format_duration(guardrails.retry_wait));
-        }
-        if guardrails.retry_backoff == Backoff::Exponential {
-            self.line(3, "retry_backoff", "exponential");
-        }
-        if !guardrails.runtime_cutoff.is_zero() {
-            self.line(3, "runtime_cutoff", &format_duration(guardrails.runtime_cutoff));
-        }
-        if !guardrails.exclude_exit_code_ranges.is_empty() {
-            let shown = |codes: &ExitCodes| match codes {
-                ExitCodes { first, last } if first == last => first.to_string(),
-                ExitCodes { first, last } => format!("\"{first}-{last}\""),
-            };
-            let ranges: Vec<_> = guardrails.exclude_exit_code_ranges.iter().map(shown).collect();
-            self.line(3, "exclude_exit_code_ranges", &format!("[{}]", ranges.join(", ")));
+    /// The keys in `table` whose values are not their defaults, but for those that are written by hand.
+    fn keys<T: Default>(&mut self, level: usize, table: &[Key<T>], block: &T) {
+        let default = T::default();
+        for key in table {
+            match key.yaml(block) {
+                Some(value) if key.yaml(&default).as_ref() != Some(&value) => {
+                    self.line(level, key.name, &value);
+                }
+                _ => {}
+            }
         }
     }
 
@@ -250,7 +194,7 @@ impl Writer {
             self.heading(1, from);
             for path in definition.paths.iter().filter(|path| path.from == first.from) {
                 if let Some(to) = name(path.to) {
-                    self.line(2, to, word(path.condition));
+                    self.line(2, to, path.condition.word());
                 }
             }
         }
@@ -308,14 +252,6 @@ impl Writer {
     }
 }
 
-fn word(condition: Condition) -> &'static str {
-    match condition {
-        Condition::Success => "SUCCESS",
-        Condition::Errored => "ERRORED",
-        Condition::Completed => "COMPLETED",
-    }
-}
-
 /// How a literal block has to end to hold exactly `text`; `None` when a block cannot: a single
 /// line, a first line that would set the indentation, or characters that a block cannot carry.
 fn block_chomping(text: &str) -> Option<&'static str> {
@@ -345,7 +281,7 @@ fn is_shown(character: char) -> bool {
 }
 
 /// A scalar on one line, for a key, a value or an item of a list.
-fn scalar(text: &str) -> String {
+pub fn scalar(text: &str) -> String {
     if is_plain(text) { text.to_owned() } else { double_quoted(text) }
 }
 

@@ -63,7 +63,7 @@ pub struct FleetVersion {
 
 /// What a fleet does: the content of a fleet file. Names of vessels are unique; `paths` refer to
 /// `vessels` by index and form no cycle (see [`crate::model::graph::Graph::new`]).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FleetDefinition {
     pub name: String,
     pub vessels: Vec<VesselDefinition>,
@@ -137,6 +137,16 @@ pub enum Delivery {
     AtLeastOnce,
     /// It ends as Errored: no vessel ever starts twice. Requires `retry_count` 0 throughout.
     AtMostOnce,
+}
+
+impl Delivery {
+    /// The word of fleet files.
+    pub fn word(self) -> &'static str {
+        match self {
+            Delivery::AtLeastOnce => "at_least_once",
+            Delivery::AtMostOnce => "at_most_once",
+        }
+    }
 }
 
 impl FleetDefinition {

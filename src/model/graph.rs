@@ -26,6 +26,17 @@ pub enum Condition {
 }
 
 impl Condition {
+    pub const ALL: [Condition; 3] = [Condition::Success, Condition::Errored, Condition::Completed];
+
+    /// The word of fleet files.
+    pub fn word(self) -> &'static str {
+        match self {
+            Condition::Success => "SUCCESS",
+            Condition::Errored => "ERRORED",
+            Condition::Completed => "COMPLETED",
+        }
+    }
+
     /// Whether an upstream vessel that ended as `end` satisfies the path. Neither a vessel that
     /// never ran nor one that was stopped satisfies any.
     pub fn holds(self, end: Status) -> bool {

@@ -1,5 +1,6 @@
 //! The guardrails of a vessel: when it is retried, and when an attempt is cut off.
 
+use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -59,6 +60,15 @@ pub struct ExitCodes {
     pub last: u8,
 }
 
+impl fmt::Display for ExitCodes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.first == self.last {
+            true => write!(f, "{}", self.first),
+            false => write!(f, "{}-{}", self.first, self.last),
+        }
+    }
+}
+
 /// How the waits between attempts develop.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -69,6 +79,16 @@ pub enum Backoff {
     /// `retry_wait` doubles with every retry, up to [`RETRY_WAIT_MAX`]; of each wait, between half
     /// and all is waited, so that vessels that failed together do not come back together.
     Exponential,
+}
+
+impl Backoff {
+    /// The word of fleet files.
+    pub fn word(self) -> &'static str {
+        match self {
+            Backoff::Constant => "constant",
+            Backoff::Exponential => "exponential",
+        }
+    }
 }
 
 impl Guardrails {

@@ -1,60 +1,17 @@
 //! Bounds of the data model, each with its reason, and tuning constants that several rooms share. The
 //! defaults of settings stand in `config/defaults.rs`.
 
-use std::ops::RangeInclusive;
 use std::time::Duration;
 
 /// Vessels in one fleet. The vessel's index has ten bits of its run's id (see `model::ids`), and
 /// a graph of a thousand programs is past what a person can follow.
 pub const VESSELS_PER_FLEET_MAX: usize = 1_000;
-/// Paths in one fleet: every stored and drawn graph stays small enough to show.
-pub const PATHS_PER_FLEET_MAX: usize = 10_000;
-/// Bytes of a fleet's, vessel's or project's name. Rows that carry names stay far below a
-/// storage row.
-pub const NAME_BYTES_MAX: usize = 200;
-/// Bytes of a fleet definition as it is sent: large enough for scripts within, small enough to
-/// hold many versions in memory.
-pub const FLEET_FILE_BYTES_MAX: usize = 1 << 20;
-/// Nesting of a fleet file. A fleet needs six levels; the walk over the tree is recursive.
-pub const FLEET_FILE_DEPTH_MAX: usize = 32;
-/// Values in a fleet file: more than any fleet of a megabyte needs, and some 10 MB of memory.
-pub const FLEET_FILE_NODES_MAX: usize = 100_000;
-/// Bytes of an environment variable's name. YAML ends a key at 1,024 characters, and no program
-/// asks for such a name.
-pub const ENVIRONMENT_NAME_BYTES_MAX: usize = 255;
-/// Bytes of the name of a secret: what systemd takes for a credential, and a file for its name.
-pub const SECRET_NAME_BYTES_MAX: usize = 255;
-/// Bytes of a file's name (NAME_MAX of Linux), less what the name of its temporary copy adds.
-pub const FILE_NAME_BYTES_MAX: usize = 150;
-/// Bytes of a git repository's URL or of the name of a branch: more than any host has.
-pub const GIT_NAME_BYTES_MAX: usize = 1_000;
-/// Secrets of one vessel: each is a file to read at every start, and a search in all that the
-/// vessel writes.
-pub const SECRETS_PER_VESSEL_MAX: usize = 64;
 /// Bytes of a secret that is taken out of output. Shorter ones turn up in other text by chance, and
 /// what is masked there would give them away.
 pub const REDACTED_BYTES_MIN: usize = 8;
-/// Bytes of an e-mail address (RFC 5321, section 4.5.3.1.3: a path of 256 with its brackets).
-pub const EMAIL_ADDRESS_BYTES_MAX: usize = 254;
-/// Addresses of one list. Mail servers take a hundred in one message (RFC 5321, section
-/// 4.5.3.1.8); more are a mailing list's business.
-pub const EMAIL_RECIPIENTS_MAX: usize = 100;
-/// Bytes of a working directory: PATH_MAX of Linux, without its NUL.
-pub const WORKING_DIRECTORY_BYTES_MAX: usize = 4_095;
 /// Bytes of one argument, environment string or `run` script. Linux refuses longer ones when
 /// the program is started (MAX_ARG_STRLEN, execve(2): 131,072 with its NUL).
 pub const ARGUMENT_BYTES_MAX: usize = 131_071;
-/// Bytes of a user's name: what useradd(8) takes is 32, directories of users may have more.
-pub const USER_NAME_BYTES_MAX: usize = 255;
-/// Least `memory` limit of a vessel: below it the kernel cannot even map a program, and ends it
-/// without a reason.
-pub const LIMIT_MEMORY_BYTES_MIN: u64 = 1 << 20;
-/// Least `open_files` limit of a vessel: standard streams, the program and its libraries.
-pub const LIMIT_OPEN_FILES_MIN: u32 = 8;
-/// Entries of a fleet's `notify`: each is a delivery per run.
-pub const NOTIFY_ENTRIES_MAX: usize = 20;
-/// `priority` of a fleet, either way: enough to tell fleets apart, few enough to remember.
-pub const PRIORITY_MAX: i8 = 10;
 
 /// Bytes of one stored row. sled writes a leaf of over about 128 KiB to a blob file that it never
 /// syncs; leaves split at 16 rows, so rows of this size cannot make one.
@@ -63,12 +20,6 @@ pub const ROW_BYTES_MAX: usize = 4096;
 /// between other commits, so that no accept waits for somebody else's upload.
 pub const SLICE_BYTES: usize = 256 * 1024;
 
-/// What `keep_runs` takes for an age: nobody could look at what is gone within a second, and whoever
-/// means more than a century means for ever.
-pub const KEEP_AGE_RANGE: RangeInclusive<Duration> =
-    Duration::from_secs(1)..=Duration::from_secs(36_500 * 24 * 3600);
-/// What `keep_runs` takes for a number of runs: more than a disk holds.
-pub const KEEP_COUNT_MAX: u32 = 1_000_000_000;
 /// Bytes of a process's environment that are looked at: more than Linux lets a program start with
 /// (execve(2): three quarters of 8 MiB at the most).
 pub const PROCESS_ENVIRONMENT_BYTES_MAX: u64 = 8 << 20;
@@ -126,9 +77,6 @@ pub const TRAILER_BYTES_MAX: usize = 8 * 1024;
 pub const BODY_INLINE_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of all bodies in memory: one for each connection. One address, and one fleet, has its share.
 pub const BODIES_IN_MEMORY_BYTES_MAX: u64 = 64 * 1024 * 1024;
-/// How many times what is left of a budget one holder (an address, a fleet) may have: with three, one
-/// alone may have three quarters, and a quarter is left for others.
-pub const SHARE_OF_REST: u64 = 3;
 /// How far a body may lag behind the pace that its time allows: a lost packet may be sent again twice.
 pub const BODY_LAG_MAX: Duration = Duration::from_secs(5);
 /// Requests that may wait for a permit: one for each connection.
@@ -158,16 +106,9 @@ pub const RUN_FRAGMENT_LETTERS_MIN: usize = 1;
 /// versions with their files are the largest.
 pub const CLIENT_ANSWER_BYTES_MAX: u64 = 256 * 1024 * 1024;
 /// Versions of a fleet that it asks for at a time: each comes with its file, of up to
-/// [`FLEET_FILE_BYTES_MAX`].
+/// `FLEET_FILE_BYTES_MAX`.
 pub const CLIENT_VERSIONS_PAGE: usize = 50;
 
-/// Requests in a period of a rate limit: a thousand times what one machine accepts in a second.
-pub const RATE_COUNT_MAX: u32 = 1_000_000;
-/// How long the burst of a rate limit may take to be there again. Whoever needs more wants no limit.
-pub const RATE_BURST_TIME_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
-/// Buckets in each of two rows that all senders share: 1 MiB when the limit is on. Of senders that
-/// keep to their rate, one in (this / n)^2 is held up when n others do not.
-pub const SENDER_BUCKETS: usize = 64 * 1024;
 /// How long a session lasts at most.
 pub const SESSION_AGE_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 /// How long a one-time link works: as long as it takes to copy it into a browser.

@@ -6,7 +6,9 @@ use std::borrow::Cow;
 use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc_quick};
 use uuid::Uuid;
 
-use crate::model::limits::NAME_BYTES_MAX;
+/// Bytes of a fleet's, vessel's or project's name. Rows that carry names stay far below a
+/// storage row.
+pub const NAME_BYTES_MAX: usize = 200;
 
 /// Why a text cannot be a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

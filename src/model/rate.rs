@@ -6,7 +6,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize, de};
 
-use crate::model::limits::{RATE_BURST_TIME_MAX, RATE_COUNT_MAX};
+/// Requests in a period of a rate limit: a thousand times what one machine accepts in a second.
+pub const RATE_COUNT_MAX: u32 = 1_000_000;
+
+/// How long the burst of a rate limit may take to be there again. Whoever needs more wants no limit.
+pub const RATE_BURST_TIME_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 
 /// So many requests in a period, of which at most a burst may come at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,9 +8,12 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use crate::model::clock::Timestamp;
-use crate::model::limits::SENDER_BUCKETS;
 use crate::model::network::sender_of;
 use crate::model::rate::Rate;
+
+/// Buckets in each of two rows that all senders share: 1 MiB when the limit is on. Of senders that
+/// keep to their rate, one in (this / n)^2 is held up when n others do not.
+pub const SENDER_BUCKETS: usize = 64 * 1024;
 
 /// A request came too soon; after this long the next one is let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

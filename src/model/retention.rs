@@ -2,13 +2,21 @@
 //! `90d, 1000 runs`, or `forever`.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize, de};
 
 use crate::model::duration::{format_duration, parse_duration};
-use crate::model::limits::{KEEP_AGE_RANGE, KEEP_COUNT_MAX};
+
+/// What `keep_runs` takes for an age: nobody could look at what is gone within a second, and whoever
+/// means more than a century means for ever.
+pub const KEEP_AGE_RANGE: RangeInclusive<Duration> =
+    Duration::from_secs(1)..=Duration::from_secs(36_500 * 24 * 3600);
+
+/// What `keep_runs` takes for a number of runs: more than a disk holds.
+pub const KEEP_COUNT_MAX: u32 = 1_000_000_000;
 
 const FOREVER: &str = "forever";
 const DAY: Duration = Duration::from_secs(24 * 3600);

@@ -1,6 +1,8 @@
 //! How a budget is shared: by one rule for connections' bodies, the queue and the disk.
 
-use crate::model::limits::SHARE_OF_REST;
+/// How many times what is left of a budget one holder (an address, a fleet) may have: with three, one
+/// alone may have three quarters, and a quarter is left for others.
+pub const SHARE_OF_REST: u64 = 3;
 
 /// Whether somebody who holds `held` of a budget may have `more` of it while `left` is free: not more
 /// in all than three times what is left. So one alone may have three quarters, several have less each,

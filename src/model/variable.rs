@@ -3,7 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::limits::SECRET_NAME_BYTES_MAX;
+/// Bytes of the name of a secret: what systemd takes for a credential, and a file for its name.
+pub const SECRET_NAME_BYTES_MAX: usize = 255;
 
 /// What a variable of a vessel is set to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

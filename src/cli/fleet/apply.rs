@@ -15,9 +15,9 @@ use crate::cli::output::{
     BAD, DIM, GOOD, NOTABLE, advise, command, print, print_json, printable, styled,
 };
 use crate::cli::session::Session;
+use crate::fleet_file::FLEET_FILE_BYTES_MAX;
 use crate::fleet_file::{FleetFile, parse_json, parse_yaml};
 use crate::model::fleet::DEFAULT_PROJECT;
-use crate::model::limits::FLEET_FILE_BYTES_MAX;
 use crate::model::name::name_key;
 use crate::os::text_file::{self, STDIN};
 

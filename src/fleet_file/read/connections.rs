@@ -3,21 +3,21 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use super::expected_word;
-use crate::fleet_file::FleetFileError;
 use crate::fleet_file::cursor::Cursor;
 use crate::fleet_file::node::excerpt;
+use crate::fleet_file::{FleetFileError, keys};
 use crate::model::fleet::VesselDefinition;
 use crate::model::graph::{Condition, Graph, GraphError, Path};
-use crate::model::limits::PATHS_PER_FLEET_MAX;
 use crate::model::name::name_key;
 use crate::model::suggest::closest;
 
+/// Paths in one fleet: every stored and drawn graph stays small enough to show.
+const PATHS_PER_FLEET_MAX: usize = 10_000;
 /// Vessels that a message about a cycle names; a longer one is cut in the middle.
 const CYCLE_NAMES_MAX: usize = 10;
 
 /// The paths in the order of the file. They form no cycle.
-pub(super) fn paths(
+pub fn paths(
     cursor: &Cursor<'_>,
     vessels: &[VesselDefinition],
 ) -> Result<Vec<Path>, FleetFileError> {
@@ -65,16 +65,10 @@ pub(super) fn paths(
 }
 
 fn condition(cursor: &Cursor<'_>) -> Result<Condition, FleetFileError> {
-    const KNOWN: [&str; 3] = ["SUCCESS", "ERRORED", "COMPLETED"];
     if cursor.is_null() {
-        return Err(cursor.invalid(expected_word("", &KNOWN)));
+        return Err(cursor.invalid(keys::expected_word("", &Condition::ALL.map(Condition::word))));
     }
-    match cursor.text()? {
-        "SUCCESS" => Ok(Condition::Success),
-        "ERRORED" => Ok(Condition::Errored),
-        "COMPLETED" => Ok(Condition::Completed),
-        other => Err(cursor.invalid(expected_word(other, &KNOWN))),
-    }
+    keys::word(cursor, &Condition::ALL.map(|condition| (condition.word(), condition)))
 }
 
 /// The cycle as one walks it: `a -> b -> a`.

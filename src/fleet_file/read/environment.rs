@@ -5,10 +5,14 @@ use std::collections::BTreeSet;
 
 use crate::fleet_file::cursor::Cursor;
 use crate::fleet_file::{FleetFileError, HiddenValue};
-use crate::model::limits::{
-    ARGUMENT_BYTES_MAX, ENVIRONMENT_NAME_BYTES_MAX, SECRETS_PER_VESSEL_MAX,
-};
+use crate::model::limits::ARGUMENT_BYTES_MAX;
 use crate::model::variable::{SecretName, VariableValue};
+
+/// Bytes of a variable's name. YAML ends a key at 1,024 characters, and no program asks for such a name.
+const ENVIRONMENT_NAME_BYTES_MAX: usize = 255;
+/// Secrets of one vessel: each is a file to read at every start, and a search in all that the vessel
+/// writes.
+const SECRETS_PER_VESSEL_MAX: usize = 64;
 
 /// Prefixes of the variables that every vessel gets from the server.
 const RESERVED_PREFIXES: [&str; 2] = ["SHIPYARD_", "BOATHOOK_"];
@@ -20,8 +24,8 @@ const HIDDEN: &str = "SHIPYARD_HIDDEN";
 type Variables = Vec<(String, VariableValue)>;
 
 /// A mapping of names to values, or the hosted system's list of `{name, value}`. Adds to `hidden`
-/// what the file does not show of the vessel called `vessel`.
-pub(super) fn environment(
+/// the variables of the vessel `vessel` whose values the file does not show.
+pub fn environment(
     cursor: &Cursor<'_>,
     vessel: &str,
     hidden: &mut Vec<HiddenValue>,
@@ -106,8 +110,8 @@ fn checked_value(name: &str, cursor: &Cursor<'_>) -> Result<VariableValue, Fleet
     Ok(VariableValue::Literal(value.to_owned()))
 }
 
-/// Checks the name of a variable that somebody wants a vessel to have. The error is for a person.
-pub(in crate::fleet_file) fn check_name(name: &str) -> Result<(), String> {
+/// Checks the name of a variable. The error is for a person.
+pub fn check_name(name: &str) -> Result<(), String> {
     let first = |byte: u8| byte.is_ascii_alphabetic() || byte == b'_';
     let well_formed = name.bytes().next().is_some_and(first)
         && name.bytes().all(|byte| first(byte) || byte.is_ascii_digit());
@@ -128,7 +132,7 @@ pub(in crate::fleet_file) fn check_name(name: &str) -> Result<(), String> {
 }
 
 /// Checks that a program can be given the variable. The error is for a person.
-pub(in crate::fleet_file) fn check_value(name: &str, value: &str) -> Result<(), String> {
+pub fn check_value(name: &str, value: &str) -> Result<(), String> {
     if value.contains('\0') {
         return Err("contains a NUL, which no variable can; remove it".to_owned());
     }

@@ -1,52 +1,29 @@
 //! The meaning of a fleet file: from the tree to a definition, every rule checked on the way.
 
-mod confinement;
 mod connections;
-pub(super) mod environment;
+pub mod environment;
 mod notifications;
-mod notify;
 mod places;
-mod retention;
 mod source;
-mod triggers;
-mod turns;
 mod vessel;
 
 use std::collections::BTreeSet;
 
 use super::cursor::{Cursor, Fields};
 use super::node::Node;
-use super::{FleetFile, FleetFileError, HiddenValue};
+use super::{FleetFile, FleetFileError, HiddenValue, keys};
 use crate::model::fleet::{Delivery, FleetDefinition, VesselDefinition};
 use crate::model::limits::VESSELS_PER_FLEET_MAX;
 use crate::model::name::{checked_name, name_key};
-use crate::model::suggest::closest;
-
-const FLEET_KEYS: &[&str] = &[
-    "_id",
-    "name",
-    "project",
-    "vessels",
-    "connections",
-    "concurrency",
-    "overlap",
-    "priority",
-    "delivery",
-    "notifications",
-    "triggers",
-    "user",
-    "notify",
-    "keep_runs",
-];
 
 /// The fleet that the tree describes.
-pub(super) fn fleet(root: &Node) -> Result<FleetFile, FleetFileError> {
+pub fn fleet(root: &Node) -> Result<FleetFile, FleetFileError> {
     let root = Cursor::root(root);
-    let fields = root.fields(FLEET_KEYS)?;
+    let fields = root.fields(&keys::names(keys::FLEET))?;
     let name = fields.get("name").ok_or_else(|| {
         root.missing("name", "missing; give the fleet a name, as in `name: demo`")
     })?;
-    let name = name_of(name)?;
+    let mut fleet = FleetDefinition { name: name_of(name)?, ..FleetDefinition::default() };
     let id = match fields.get("_id") {
         Some(id) => Some(id.text()?.parse().map_err(|_| {
             id.invalid("not a UUID; remove `_id` to have the fleet found by its name")
@@ -54,72 +31,47 @@ pub(super) fn fleet(root: &Node) -> Result<FleetFile, FleetFileError> {
         None => None,
     };
     let project = fields.get("project").map(name_of).transpose()?;
-    let delivery = delivery(&fields)?;
-    let mut hidden = Vec::new();
-    let vessels = vessels(&root, &fields, delivery, &mut hidden)?;
-    let paths = match fields.get("connections") {
-        Some(connections) => connections::paths(connections, &vessels)?,
-        None => Vec::new(),
-    };
-    places::check(&vessels, &paths, &fields)?;
-    let (concurrency, overlap) = turns::concurrency(&fields)?;
-    let priority = turns::priority(&fields)?;
-    let notifications = match fields.get("notifications") {
-        Some(notifications) => notifications::notifications(notifications)?,
-        None => None,
-    };
-    if let Some(triggers) = fields.get("triggers") {
-        triggers::refuse_schedules(triggers)?;
+    keys::read(keys::FLEET, &fields, &mut fleet)?;
+    if fields.get("overlap").is_some() {
+        fleet.concurrency.get_or_insert(1);
     }
-    let notify = match fields.get("notify") {
-        Some(notify) => notify::notify(notify)?,
-        None => Vec::new(),
-    };
-    let keep_runs = match fields.get("keep_runs") {
-        Some(keep_runs) => retention::keep_runs(keep_runs)?,
-        None => None,
-    };
-    let user = fields.get("user");
-    let user_position = user.map(Cursor::position);
-    let user = user.map(confinement::user).transpose()?;
-    let definition = FleetDefinition {
-        name,
-        vessels,
-        paths,
-        concurrency,
-        overlap,
-        priority,
-        delivery,
-        user,
-        notifications,
-        notify,
-        keep_runs,
-    };
-    Ok(FleetFile { id, project, definition, hidden, user_position })
+    let mut hidden = Vec::new();
+    fleet.vessels = vessels(&root, &fields, fleet.delivery, &mut hidden)?;
+    if let Some(connections) = fields.get("connections") {
+        fleet.paths = connections::paths(connections, &fleet.vessels)?;
+    }
+    places::check(&fleet.vessels, &fleet.paths, &fields)?;
+    if let Some(notifications) = fields.get("notifications") {
+        fleet.notifications = notifications::emails(notifications)?;
+    }
+    if let Some(notify) = fields.get("notify") {
+        fleet.notify = notifications::notify(notify)?;
+    }
+    if let Some(triggers) = fields.get("triggers") {
+        refuse_schedules(triggers)?;
+    }
+    let user_position = fields.get("user").map(Cursor::position);
+    Ok(FleetFile { id, project, definition: fleet, hidden, user_position })
 }
 
 fn name_of(cursor: &Cursor<'_>) -> Result<String, FleetFileError> {
     checked_name(cursor.text()?).map_err(|error| cursor.invalid(error.to_string()))
 }
 
-fn delivery(fields: &Fields<'_>) -> Result<Delivery, FleetFileError> {
-    let Some(delivery) = fields.get("delivery") else { return Ok(Delivery::default()) };
-    match delivery.text()? {
-        "at_least_once" => Ok(Delivery::AtLeastOnce),
-        "at_most_once" => Ok(Delivery::AtMostOnce),
-        other => {
-            let known = ["at_least_once", "at_most_once"];
-            Err(delivery.invalid(expected_word(other, &known)))
-        }
+/// Refuses a `triggers` block with schedules: the hosted system keeps them there, and this server has
+/// none.
+fn refuse_schedules(triggers: &Cursor<'_>) -> Result<(), FleetFileError> {
+    if triggers.is_null() {
+        return Ok(());
     }
-}
-
-/// The message for a value that is none of the `known` words.
-pub(super) fn expected_word(found: &str, known: &[&str]) -> String {
-    let expected = format!("expected one of {}", known.join(", "));
-    match closest(found, known.iter().copied()) {
-        Some(meant) => format!("{expected}; did you mean {meant}?"),
-        None => expected,
+    match triggers.fields(&["schedules"])?.get("schedules") {
+        Some(schedules) if !schedules.is_null() && !schedules.sequence()?.is_empty() => {
+            Err(schedules.invalid_key(
+                "`schedules` are not supported; remove them, and have cron or a systemd timer call \
+                 `boathook run`",
+            ))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -18,7 +18,7 @@ enum Content<'a> {
 }
 
 /// Refuses vessels that get into each other's way.
-pub(super) fn check(
+pub fn check(
     vessels: &[VesselDefinition],
     paths: &[Path],
     fields: &Fields<'_>,

@@ -1,14 +1,17 @@
 //! A vessel's `source`: its program in the form of the hosted system. What that system has and this
 //! one does not is refused by name, with what to do instead.
 
-use super::expected_word;
-use super::vessel::check_argument;
-use crate::fleet_file::FleetFileError;
+use super::vessel::{PATH_BYTES_MAX, check_argument};
 use crate::fleet_file::cursor::{Cursor, Fields};
+use crate::fleet_file::{FleetFileError, keys};
 use crate::model::fleet::Program;
-use crate::model::limits::{FILE_NAME_BYTES_MAX, GIT_NAME_BYTES_MAX, WORKING_DIRECTORY_BYTES_MAX};
 use crate::model::network::split_port;
 use crate::model::source::{Argument, CloneLocation, Code, GitSource, Language, Origin};
+
+/// Bytes of a file's name (NAME_MAX of Linux), less what the name of its temporary copy adds.
+const FILE_NAME_BYTES_MAX: usize = 150;
+/// Bytes of a git repository's URL or of the name of a branch: more than any host has.
+const GIT_NAME_BYTES_MAX: usize = 1_000;
 
 const SOURCE_KEYS: &[&str] = &[
     "type",
@@ -26,9 +29,7 @@ const SOURCE_KEYS: &[&str] = &[
 ];
 
 /// The program that `cursor` describes, and where its `environment` stands.
-pub(super) fn source<'a>(
-    cursor: &Cursor<'a>,
-) -> Result<(Program, Option<Cursor<'a>>), FleetFileError> {
+pub fn source<'a>(cursor: &Cursor<'a>) -> Result<(Program, Option<Cursor<'a>>), FleetFileError> {
     let fields = cursor.fields(SOURCE_KEYS)?;
     check_type(cursor, &fields)?;
     refuse_packages(&fields)?;
@@ -98,14 +99,14 @@ fn refuse_packages(fields: &Fields<'_>) -> Result<(), FleetFileError> {
 
 fn language(source: &Cursor<'_>, fields: &Fields<'_>) -> Result<Language, FleetFileError> {
     const KNOWN: [Language; 3] = [Language::Bash, Language::Python, Language::Node];
-    let words = KNOWN.map(Language::word);
-    let Some(cursor) = fields.get("language") else {
-        let message = format!("missing; {}", expected_word("", &words));
-        return Err(source.missing("language", &message));
-    };
-    let word = cursor.text()?;
-    let found = KNOWN.into_iter().find(|language| language.word() == word);
-    found.ok_or_else(|| cursor.invalid(expected_word(word, &words)))
+    match fields.get("language") {
+        Some(cursor) => keys::word(cursor, &KNOWN.map(|language| (language.word(), language))),
+        None => {
+            let message =
+                format!("missing; {}", keys::expected_word("", &KNOWN.map(Language::word)));
+            Err(source.missing("language", &message))
+        }
+    }
 }
 
 /// Python has a program per version (`python3.9`). Of the others `PATH` leads to one, which is taken
@@ -179,7 +180,7 @@ fn relative_path(cursor: &Cursor<'_>) -> Result<String, FleetFileError> {
         "expected the path of a file, such as script.sh or repo/script.sh"
     } else if path.chars().any(char::is_control) {
         "contains a control character; rename it"
-    } else if path.len() > WORKING_DIRECTORY_BYTES_MAX {
+    } else if path.len() > PATH_BYTES_MAX {
         "longer than Linux allows a path to be; shorten it"
     } else {
         return Ok(path.to_owned());
@@ -299,7 +300,5 @@ fn checkout_point(cursor: &Cursor<'_>) -> Result<String, FleetFileError> {
 
 fn clone_location(cursor: &Cursor<'_>) -> Result<CloneLocation, FleetFileError> {
     const KNOWN: [CloneLocation; 2] = [CloneLocation::RepoName, CloneLocation::Cwd];
-    let word = cursor.text()?;
-    let found = KNOWN.into_iter().find(|location| location.word() == word);
-    found.ok_or_else(|| cursor.invalid(expected_word(word, &KNOWN.map(CloneLocation::word))))
+    keys::word(cursor, &KNOWN.map(|location| (location.word(), location)))
 }

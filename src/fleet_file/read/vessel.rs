@@ -1,46 +1,27 @@
 //! One vessel of a fleet file: what it runs, where, and its guardrails.
 
-use std::time::Duration;
-
-use super::confinement::confinement;
 use super::environment::environment;
-use super::expected_word;
-use super::notifications::notifications;
+use super::notifications::emails;
 use super::source::source;
 use crate::fleet_file::cursor::{Cursor, Fields};
-use crate::fleet_file::{FleetFileError, HiddenValue};
-use crate::model::duration::{format_duration, parse_duration};
+use crate::fleet_file::{FleetFileError, HiddenValue, keys};
+use crate::model::confinement::Confinement;
 use crate::model::fleet::{Delivery, Program, VesselDefinition};
-use crate::model::guardrails::{
-    Backoff, ExitCodes, Guardrails, RETRY_COUNT_MAX, RETRY_WAIT_MAX, RUNTIME_CUTOFF_MAX,
-};
+use crate::model::guardrails::{Backoff, Guardrails};
 use crate::model::ids::VesselId;
-use crate::model::limits::{ARGUMENT_BYTES_MAX, WORKING_DIRECTORY_BYTES_MAX};
+use crate::model::limits::ARGUMENT_BYTES_MAX;
 
-const VESSEL_KEYS: &[&str] = &[
-    "_id",
-    "command",
-    "run",
-    "source",
-    "working_directory",
-    "environment",
-    "guardrails",
-    "notifications",
-    "limits",
-    "nice",
-    "umask",
-];
-const GUARDRAIL_KEYS: &[&str] =
-    &["retry_count", "retry_wait", "retry_backoff", "runtime_cutoff", "exclude_exit_code_ranges"];
+/// Bytes of a path: PATH_MAX of Linux, without its NUL.
+pub const PATH_BYTES_MAX: usize = 4_095;
 
 /// The vessel `name` that `cursor` describes.
-pub(super) fn vessel(
+pub fn vessel(
     name: String,
     cursor: &Cursor<'_>,
     delivery: Delivery,
     hidden: &mut Vec<HiddenValue>,
 ) -> Result<VesselDefinition, FleetFileError> {
-    let fields = cursor.fields(VESSEL_KEYS)?;
+    let fields = cursor.fields(&keys::names(keys::VESSEL))?;
     // The hosted system's ids of vessels mean nothing here unless they are UUIDs; the name is what
     // identifies a vessel within its fleet.
     let id = match fields.get("_id") {
@@ -72,7 +53,7 @@ pub(super) fn vessel(
         },
         confinement: confinement(&fields)?,
         notifications: match fields.get("notifications") {
-            Some(cursor) => notifications(cursor)?,
+            Some(cursor) => emails(cursor)?,
             None => None,
         },
         name,
@@ -112,7 +93,7 @@ fn script(run: &Cursor<'_>) -> Result<String, FleetFileError> {
     Ok(script.to_owned())
 }
 
-pub(super) fn arguments(command: &Cursor<'_>) -> Result<Vec<String>, FleetFileError> {
+pub fn arguments(command: &Cursor<'_>) -> Result<Vec<String>, FleetFileError> {
     if !command.is_sequence() {
         let message = "expected a list such as [./build.sh, --prod]; for a line of shell use `run`";
         return Err(command.invalid(message));
@@ -132,7 +113,7 @@ pub(super) fn arguments(command: &Cursor<'_>) -> Result<Vec<String>, FleetFileEr
     Ok(arguments)
 }
 
-pub(super) fn check_argument(text: &str) -> Result<(), String> {
+pub fn check_argument(text: &str) -> Result<(), String> {
     if text.contains('\0') {
         return Err("contains a NUL, which no program can be given; remove it".to_owned());
     }
@@ -159,14 +140,14 @@ fn working_directory(cursor: &Cursor<'_>) -> Result<String, FleetFileError> {
     if directory.contains('\0') {
         return Err(cursor.invalid("contains a NUL, which no path can; remove it"));
     }
-    if directory.len() > WORKING_DIRECTORY_BYTES_MAX {
-        let message =
-            format!("longer than {WORKING_DIRECTORY_BYTES_MAX} bytes, which Linux refuses");
+    if directory.len() > PATH_BYTES_MAX {
+        let message = format!("longer than {PATH_BYTES_MAX} bytes, which Linux refuses");
         return Err(cursor.invalid(message));
     }
     Ok(directory.to_owned())
 }
 
+/// The guardrails of the vessel called `vessel`.
 fn guardrails(
     cursor: &Cursor<'_>,
     vessel: &str,
@@ -176,66 +157,35 @@ fn guardrails(
     if cursor.is_null() {
         return Ok(guardrails);
     }
-    let fields = cursor.fields(GUARDRAIL_KEYS)?;
-    if let Some(count) = fields.get("retry_count") {
-        guardrails.retry_count = count.number(0..=RETRY_COUNT_MAX)?;
-        if delivery == Delivery::AtMostOnce && guardrails.retry_count > 0 {
-            return Err(count.invalid(format!(
-                "delivery at_most_once never starts a vessel twice; set retry_count of `{vessel}` \
-                 to 0"
-            )));
-        }
+    let fields = cursor.fields(&keys::names(keys::GUARDRAILS))?;
+    keys::read(keys::GUARDRAILS, &fields, &mut guardrails)?;
+    if let Some(count) = fields.get("retry_count")
+        && delivery == Delivery::AtMostOnce
+        && guardrails.retry_count > 0
+    {
+        return Err(count.invalid(format!(
+            "delivery at_most_once never starts a vessel twice; set retry_count of `{vessel}` to 0"
+        )));
     }
-    if let Some(wait) = fields.get("retry_wait") {
-        guardrails.retry_wait = duration(wait, RETRY_WAIT_MAX)?;
-    }
-    if let Some(backoff) = fields.get("retry_backoff") {
-        guardrails.retry_backoff = retry_backoff(backoff, guardrails.retry_wait)?;
-    }
-    if let Some(cutoff) = fields.get("runtime_cutoff") {
-        guardrails.runtime_cutoff = duration(cutoff, RUNTIME_CUTOFF_MAX)?;
-    }
-    if let Some(ranges) = fields.get("exclude_exit_code_ranges") {
-        guardrails.exclude_exit_code_ranges = match ranges.is_null() {
-            true => Vec::new(),
-            false => ranges.one_or_more(exit_codes)?,
-        };
+    if let Some(backoff) = fields.get("retry_backoff")
+        && guardrails.retry_backoff == Backoff::Exponential
+        && guardrails.retry_wait.is_zero()
+    {
+        return Err(backoff.invalid(
+            "exponential doubles `retry_wait` with every retry, and that is 0; set it, as in \
+             `retry_wait: 1s`",
+        ));
     }
     Ok(guardrails)
 }
 
-fn retry_backoff(cursor: &Cursor<'_>, retry_wait: Duration) -> Result<Backoff, FleetFileError> {
-    match cursor.text()? {
-        "constant" => Ok(Backoff::Constant),
-        "exponential" if retry_wait.is_zero() => Err(cursor.invalid(
-            "exponential doubles `retry_wait` with every retry, and that is 0; set it, as in \
-             `retry_wait: 1s`",
-        )),
-        "exponential" => Ok(Backoff::Exponential),
-        other => Err(cursor.invalid(expected_word(other, &["constant", "exponential"]))),
+/// The `limits`, `nice` and `umask` of a vessel.
+fn confinement(fields: &Fields<'_>) -> Result<Confinement, FleetFileError> {
+    let mut confinement = Confinement::default();
+    keys::read(keys::VESSEL, fields, &mut confinement)?;
+    if let Some(limits) = fields.get("limits").filter(|limits| !limits.is_null()) {
+        let fields = limits.fields(&keys::names(keys::LIMITS))?;
+        keys::read(keys::LIMITS, &fields, &mut confinement.limits)?;
     }
-}
-
-fn duration(cursor: &Cursor<'_>, max: Duration) -> Result<Duration, FleetFileError> {
-    let duration = parse_duration(cursor.text()?).map_err(|message| cursor.invalid(message))?;
-    if duration > max {
-        return Err(cursor.invalid(format!("longer than {}", format_duration(max))));
-    }
-    Ok(duration)
-}
-
-fn exit_codes(cursor: &Cursor<'_>) -> Result<ExitCodes, FleetFileError> {
-    let text = cursor.text()?;
-    let code = |text: &str| {
-        let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-        text.parse::<u8>().ok().filter(|_| digits)
-    };
-    let (first, last) = text.split_once('-').unwrap_or((text, text));
-    match (code(first), code(last)) {
-        (Some(first), Some(last)) if first <= last => Ok(ExitCodes { first, last }),
-        (Some(first), Some(last)) => {
-            Err(cursor.invalid(format!("the range runs backwards; write \"{last}-{first}\"")))
-        }
-        _ => Err(cursor.invalid("expected an exit code from 0 to 255 or a range such as \"3-5\"")),
-    }
+    Ok(confinement)
 }

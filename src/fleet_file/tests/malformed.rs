@@ -1,9 +1,9 @@
 //! Texts that are not YAML or JSON, use more of YAML than a fleet file may, or are out of bounds.
 
 use super::*;
-use crate::model::limits::{
-    FLEET_FILE_BYTES_MAX, FLEET_FILE_DEPTH_MAX, NAME_BYTES_MAX, VESSELS_PER_FLEET_MAX,
-};
+use crate::fleet_file::node::DEPTH_MAX;
+use crate::model::limits::VESSELS_PER_FLEET_MAX;
+use crate::model::name::NAME_BYTES_MAX;
 
 #[test]
 fn malformed_text_is_a_syntax_error_and_names_line_and_key() {
@@ -125,11 +125,7 @@ fn files_that_are_larger_than_they_look() {
 #[test]
 fn bounds() {
     let deep = |open: &str, close: &str| {
-        format!(
-            "{}{}",
-            open.repeat(FLEET_FILE_DEPTH_MAX + 1),
-            close.repeat(FLEET_FILE_DEPTH_MAX + 1)
-        )
+        format!("{}{}", open.repeat(DEPTH_MAX + 1), close.repeat(DEPTH_MAX + 1))
     };
     assert!(refusal(&deep("[", "]")).contains("nested more than 32 levels deep"));
     let error = parse_json(&format!("{{\"a\": {}}}", deep("[", "]"))).unwrap_err();

@@ -1,5 +1,6 @@
 //! What a fleet file may say, and what each mistake in one is answered with.
 
+mod descriptions;
 mod malformed;
 mod refusals;
 mod round_trip;

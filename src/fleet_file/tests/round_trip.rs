@@ -5,16 +5,16 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
+use super::keys::PRIORITY_MAX;
 use super::*;
 use crate::model::confinement::{Confinement, Limits};
 use crate::model::fleet::{FleetDefinition, VesselDefinition};
 use crate::model::guardrails::{Backoff, Guardrails};
 use crate::model::ids::VesselId;
-use crate::model::limits::{KEEP_COUNT_MAX, PRIORITY_MAX};
 use crate::model::name::checked_name;
 use crate::model::notification::{EmailNotifications, Format, Notify, Target};
 use crate::model::overlap::Overlap;
-use crate::model::retention::Retention;
+use crate::model::retention::{KEEP_COUNT_MAX, Retention};
 use crate::model::run::Status;
 use crate::model::source::{Argument, CloneLocation, Code, GitSource, Language, Origin};
 use crate::model::variable::{SecretName, VariableValue};

@@ -29,6 +29,7 @@ use serde::de::DeserializeOwned;
 use crate::config::Settings;
 use crate::diagnostics::Facts;
 use crate::engine::Engine;
+use crate::fleet_file;
 use crate::listener::{
     Admitted, Handled, Handler, Head, Request, Response, ResponseBody, Stream, StreamWriter,
 };
@@ -404,7 +405,7 @@ impl Handler for AdminHandler {
         let body_bytes_max = match head.path.as_str() {
             SESSION => limits::SIGN_IN_BODY_BYTES_MAX,
             path if is_test(path) => self.settings.max_body_bytes,
-            _ => limits::FLEET_FILE_BYTES_MAX as u64,
+            _ => fleet_file::FLEET_FILE_BYTES_MAX as u64,
         };
         let has_token = head.path != SESSION || self.is_authorised(head);
         // Strangers may have taken all other places.

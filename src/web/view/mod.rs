@@ -5,21 +5,20 @@ use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
 use crate::engine::{FleetView, RunView};
+use crate::fleet_file::Shown;
 use crate::model::clock::Timestamp;
-use crate::model::confinement::Limits;
+use crate::model::confinement::{Confinement, Limits};
 use crate::model::fleet::{
-    Delivery, FleetDefinition, FleetVersion, Organization, Program, Project, VesselDefinition,
+    FleetDefinition, FleetVersion, Organization, Program, Project, VesselDefinition,
 };
 use crate::model::graph::Condition;
-use crate::model::guardrails::{Backoff, ExitCodes, Guardrails};
+use crate::model::guardrails::Guardrails;
 use crate::model::ids::{FleetId, OrganizationId, ProjectId, RunId, VesselId, VesselRunId};
 use crate::model::network::Networks;
 use crate::model::notification::{
     EmailNotifications, Format, NotificationRecord, Notify, Recipient, Target,
 };
-use crate::model::overlap::Overlap;
 use crate::model::rate::Rate;
-use crate::model::retention::Retention;
 use crate::model::run::{Status, Trigger, VesselRunRecord};
 use crate::model::variable::{SecretName, VariableValue};
 use crate::model::webhook::Webhook;
@@ -71,13 +70,9 @@ pub struct FleetJson<'a> {
     webhook: bool,
     vessels: Vec<VesselJson<'a>>,
     connections: Vec<ConnectionJson<'a>>,
-    concurrency: Option<u32>,
-    overlap: Overlap,
-    priority: i8,
-    delivery: Delivery,
-    user: Option<&'a str>,
+    #[serde(flatten)]
+    keys: Shown<'a, FleetDefinition>,
     notifications: Option<&'a EmailNotifications>,
-    keep_runs: Option<Retention>,
     notify: Vec<NotifyJson<'a>>,
     /// Whether `PUT ?by=name` changed anything; absent elsewhere.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -113,13 +108,8 @@ impl<'a> From<&'a FleetView> for FleetJson<'a> {
             webhook: view.has_webhook,
             vessels: definition.vessels.iter().map(VesselJson::from).collect(),
             connections: connections(definition),
-            concurrency: definition.concurrency,
-            overlap: definition.overlap,
-            priority: definition.priority,
-            delivery: definition.delivery,
-            user: definition.user.as_deref(),
+            keys: Shown::from(definition),
             notifications: definition.notifications.as_ref(),
-            keep_runs: definition.keep_runs,
             notify: definition.notify.iter().map(NotifyJson::from).collect(),
             changed: None,
             warnings: Vec::new(),
@@ -158,12 +148,11 @@ struct VesselJson<'a> {
     source: Option<SourceJson<'a>>,
     working_directory: Option<&'a str>,
     environment: EnvironmentJson<'a>,
-    guardrails: GuardrailsJson,
+    guardrails: Shown<'a, Guardrails>,
     /// Without those that are not set.
     limits: Limits,
-    nice: Option<i32>,
-    /// In octal.
-    umask: Option<String>,
+    #[serde(flatten)]
+    keys: Shown<'a, Confinement>,
     notifications: Option<&'a EmailNotifications>,
 }
 
@@ -183,10 +172,9 @@ impl<'a> From<&'a VesselDefinition> for VesselJson<'a> {
             source,
             working_directory: vessel.working_directory.as_deref(),
             environment: EnvironmentJson(&vessel.environment),
-            guardrails: GuardrailsJson::from(&vessel.guardrails),
+            guardrails: Shown::from(&vessel.guardrails),
             limits: vessel.confinement.limits,
-            nice: vessel.confinement.nice,
-            umask: vessel.confinement.umask.map(|umask| format!("{umask:03o}")),
+            keys: Shown::from(&vessel.confinement),
             notifications: vessel.notifications.as_ref(),
         }
     }
@@ -203,37 +191,6 @@ impl Serialize for EnvironmentJson<'_> {
             map.serialize_entry(name, value)?;
         }
         map.end()
-    }
-}
-
-#[derive(Serialize)]
-struct GuardrailsJson {
-    retry_count: u32,
-    retry_wait_ms: u64,
-    retry_backoff: Backoff,
-    /// 0: no cutoff.
-    runtime_cutoff_ms: u64,
-    exclude_exit_code_ranges: Vec<String>,
-}
-
-impl From<&Guardrails> for GuardrailsJson {
-    fn from(guardrails: &Guardrails) -> Self {
-        let millis =
-            |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-        Self {
-            retry_count: guardrails.retry_count,
-            retry_wait_ms: millis(guardrails.retry_wait),
-            retry_backoff: guardrails.retry_backoff,
-            runtime_cutoff_ms: millis(guardrails.runtime_cutoff),
-            exclude_exit_code_ranges: guardrails
-                .exclude_exit_code_ranges
-                .iter()
-                .map(|codes| match codes {
-                    ExitCodes { first, last } if first == last => first.to_string(),
-                    ExitCodes { first, last } => format!("{first}-{last}"),
-                })
-                .collect(),
-        }
     }
 }
 

@@ -1,11 +1,11 @@
 use super::*;
 use serde_json::{Value, json};
 
-use crate::model::confinement::Confinement;
+use crate::model::fleet::Delivery;
+use crate::model::guardrails::ExitCodes;
 use crate::model::ids::RunIds;
-use crate::model::notification::Format;
+use crate::model::overlap::Overlap;
 use crate::model::run::{PayloadSize, RunRecord};
-use crate::model::variable::SecretName;
 use crate::model::webhook::{PreviousToken, Token};
 
 fn at(millis: i64) -> Timestamp {

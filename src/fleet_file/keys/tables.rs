@@ -1,0 +1,221 @@
+//! The tables of keys, in the order in which messages name them.
+
+use super::values;
+use super::{Key, Kind};
+use crate::model::confinement::{Confinement, Limits};
+use crate::model::fleet::{Delivery, FleetDefinition};
+use crate::model::guardrails::{
+    Backoff, Guardrails, RETRY_COUNT_MAX, RETRY_WAIT_MAX, RUNTIME_CUTOFF_MAX,
+};
+use crate::model::overlap::Overlap;
+
+/// Highest `priority`, either way: enough to tell fleets apart, few enough to remember.
+pub const PRIORITY_MAX: i8 = 10;
+/// Least `memory` limit: below it the kernel cannot even map a program, and ends it without a reason.
+const MEMORY_BYTES_MIN: u64 = 1 << 20;
+/// Least `open_files` limit: standard streams, the program and its libraries.
+const OPEN_FILES_MIN: u32 = 8;
+/// Highest limit of a number. The kernel's own ends for files (`fs.nr_open`) and processes
+/// (`kernel.pid_max`) are far below.
+const COUNT_MAX: u32 = 1 << 30;
+
+/// A key that the code of its block reads, writes and shows.
+const fn by_hand<T>(name: &'static str) -> Key<T> {
+    Key { name, kind: Kind::ByHand }
+}
+
+/// The keys of a fleet.
+pub static FLEET: &[Key<FleetDefinition>] = &[
+    by_hand("_id"),
+    by_hand("name"),
+    by_hand("project"),
+    by_hand("vessels"),
+    by_hand("connections"),
+    Key {
+        name: "concurrency",
+        kind: Kind::Number {
+            min: 1,
+            max: u32::MAX,
+            get: |it| it.concurrency.map(u64::from),
+            set: |it, runs| it.concurrency = Some(runs),
+        },
+    },
+    Key {
+        name: "overlap",
+        kind: Kind::Word {
+            words: &[
+                ("queue", |it| it.overlap = Overlap::Queue),
+                ("skip", |it| it.overlap = Overlap::Skip),
+                ("replace", |it| it.overlap = Overlap::Replace),
+            ],
+            get: |it| it.overlap.word(),
+        },
+    },
+    Key {
+        name: "priority",
+        kind: Kind::Signed {
+            max: PRIORITY_MAX,
+            get: |it| it.priority,
+            set: |it, priority| it.priority = priority,
+        },
+    },
+    Key {
+        name: "delivery",
+        kind: Kind::Word {
+            words: &[
+                ("at_least_once", |it| it.delivery = Delivery::AtLeastOnce),
+                ("at_most_once", |it| it.delivery = Delivery::AtMostOnce),
+            ],
+            get: |it| it.delivery.word(),
+        },
+    },
+    by_hand("notifications"),
+    by_hand("triggers"),
+    Key {
+        name: "user",
+        kind: Kind::Special {
+            read: |value, it| values::user(value).map(|user| it.user = Some(user)),
+            yaml: |it| it.user.as_deref().map(values::scalar),
+            json: |it| it.user.as_deref().into(),
+        },
+    },
+    by_hand("notify"),
+    Key {
+        name: "keep_runs",
+        kind: Kind::Special {
+            read: |value, it| values::keep_runs(value).map(|kept| it.keep_runs = kept),
+            yaml: |it| it.keep_runs.map(|kept| kept.to_string()),
+            json: |it| it.keep_runs.map(|kept| kept.to_string()).into(),
+        },
+    },
+];
+
+/// The keys of a vessel.
+pub static VESSEL: &[Key<Confinement>] = &[
+    by_hand("_id"),
+    by_hand("command"),
+    by_hand("run"),
+    by_hand("source"),
+    by_hand("working_directory"),
+    by_hand("environment"),
+    by_hand("guardrails"),
+    by_hand("notifications"),
+    by_hand("limits"),
+    Key {
+        name: "nice",
+        kind: Kind::Special {
+            read: |value, it| values::nice(value).map(|nice| it.nice = Some(nice)),
+            yaml: |it| it.nice.map(|nice| nice.to_string()),
+            json: |it| it.nice.into(),
+        },
+    },
+    Key {
+        name: "umask",
+        kind: Kind::Special {
+            read: |value, it| values::umask(value).map(|mask| it.umask = Some(mask)),
+            // Quoted, or other readers of YAML take it for a number.
+            yaml: |it| it.umask.map(|mask| format!("\"{mask:03o}\"")),
+            json: |it| it.umask.map(|mask| format!("{mask:03o}")).into(),
+        },
+    },
+];
+
+/// The keys of a vessel's `guardrails`.
+pub static GUARDRAILS: &[Key<Guardrails>] = &[
+    Key {
+        name: "retry_count",
+        kind: Kind::Number {
+            min: 0,
+            max: RETRY_COUNT_MAX,
+            get: |it| Some(it.retry_count.into()),
+            set: |it, count| it.retry_count = count,
+        },
+    },
+    Key {
+        name: "retry_wait",
+        kind: Kind::Duration {
+            max: RETRY_WAIT_MAX,
+            get: |it| it.retry_wait,
+            set: |it, wait| it.retry_wait = wait,
+        },
+    },
+    Key {
+        name: "retry_backoff",
+        kind: Kind::Word {
+            words: &[
+                ("constant", |it| it.retry_backoff = Backoff::Constant),
+                ("exponential", |it| it.retry_backoff = Backoff::Exponential),
+            ],
+            get: |it| it.retry_backoff.word(),
+        },
+    },
+    Key {
+        name: "runtime_cutoff",
+        kind: Kind::Duration {
+            max: RUNTIME_CUTOFF_MAX,
+            get: |it| it.runtime_cutoff,
+            set: |it, cutoff| it.runtime_cutoff = cutoff,
+        },
+    },
+    Key {
+        name: "exclude_exit_code_ranges",
+        kind: Kind::Special {
+            read: |value, it| {
+                values::exit_codes(value).map(|codes| it.exclude_exit_code_ranges = codes)
+            },
+            yaml: |it| Some(values::exit_codes_yaml(&it.exclude_exit_code_ranges)),
+            json: |it| {
+                it.exclude_exit_code_ranges
+                    .iter()
+                    .map(ToString::to_string)
+                    .collect::<Vec<_>>()
+                    .into()
+            },
+        },
+    },
+];
+
+/// The keys of a vessel's `limits`. The API shows those that are set.
+pub static LIMITS: &[Key<Limits>] = &[
+    Key {
+        name: "memory",
+        kind: Kind::Size {
+            min: MEMORY_BYTES_MIN,
+            get: |it| it.memory,
+            set: |it, bytes| it.memory = Some(bytes),
+        },
+    },
+    Key {
+        name: "cpu_time",
+        kind: Kind::Seconds {
+            get: |it| it.cpu_time,
+            set: |it, seconds| it.cpu_time = Some(seconds),
+        },
+    },
+    Key {
+        name: "open_files",
+        kind: Kind::Number {
+            min: OPEN_FILES_MIN,
+            max: COUNT_MAX,
+            get: |it| it.open_files,
+            set: |it, files| it.open_files = Some(files.into()),
+        },
+    },
+    Key {
+        name: "processes",
+        kind: Kind::Number {
+            min: 1,
+            max: COUNT_MAX,
+            get: |it| it.processes,
+            set: |it, processes| it.processes = Some(processes.into()),
+        },
+    },
+    Key {
+        name: "file_size",
+        kind: Kind::Size {
+            min: 0,
+            get: |it| it.file_size,
+            set: |it, bytes| it.file_size = Some(bytes),
+        },
+    },
+];

@@ -1,0 +1,91 @@
+//! Values with a form of their own.
+
+use crate::fleet_file::FleetFileError;
+use crate::fleet_file::cursor::Cursor;
+use crate::model::duration::parse_duration;
+use crate::model::guardrails::ExitCodes;
+use crate::model::retention::{KEEP_COUNT_MAX, Retention};
+
+pub use crate::fleet_file::write::scalar;
+
+/// Bytes of a user's name: useradd(8) takes 32, directories of users may have more.
+const USER_NAME_BYTES_MAX: usize = 255;
+
+/// The name of a user. Whether the machine has such a user, and whether the operator allows it, is not
+/// checked here.
+pub fn user(cursor: &Cursor<'_>) -> Result<String, FleetFileError> {
+    let name = cursor.text()?;
+    let plain = |character: char| !character.is_control() && !":/, ".contains(character);
+    if name.is_empty() || name.len() > USER_NAME_BYTES_MAX || !name.chars().all(plain) {
+        return Err(cursor.invalid("expected the name of a user of this machine"));
+    }
+    Ok(name.to_owned())
+}
+
+/// A niceness, with or without quotes.
+pub fn nice(cursor: &Cursor<'_>) -> Result<i32, FleetFileError> {
+    let number = cursor.text()?.parse().ok().filter(|number| (-20..=19).contains(number));
+    number.ok_or_else(|| cursor.invalid("expected a whole number from -20 to 19"))
+}
+
+/// An octal number, with or without quotes.
+pub fn umask(cursor: &Cursor<'_>) -> Result<u32, FleetFileError> {
+    let text = cursor.text()?;
+    let digits = (3..=4).contains(&text.len()) && text.bytes().all(|it| (b'0'..b'8').contains(&it));
+    let mask = u32::from_str_radix(text, 8).ok().filter(|mask| digits && *mask <= 0o777);
+    mask.ok_or_else(|| cursor.invalid("expected three octal digits, such as 027"))
+}
+
+/// Exit codes and ranges of them: a list, or one of them by itself.
+pub fn exit_codes(cursor: &Cursor<'_>) -> Result<Vec<ExitCodes>, FleetFileError> {
+    match cursor.is_null() {
+        true => Ok(Vec::new()),
+        false => cursor.one_or_more(exit_code_range),
+    }
+}
+
+fn exit_code_range(cursor: &Cursor<'_>) -> Result<ExitCodes, FleetFileError> {
+    let text = cursor.text()?;
+    let code = |text: &str| {
+        let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        text.parse::<u8>().ok().filter(|_| digits)
+    };
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    match (code(first), code(last)) {
+        (Some(first), Some(last)) if first <= last => Ok(ExitCodes { first, last }),
+        (Some(first), Some(last)) => {
+            Err(cursor.invalid(format!("the range runs backwards; write \"{last}-{first}\"")))
+        }
+        _ => Err(cursor.invalid("expected an exit code from 0 to 255 or a range such as \"3-5\"")),
+    }
+}
+
+/// The list in YAML: codes bare, ranges in quotes.
+pub fn exit_codes_yaml(ranges: &[ExitCodes]) -> String {
+    let shown = |codes: &ExitCodes| match codes.first == codes.last {
+        true => codes.to_string(),
+        false => format!("\"{codes}\""),
+    };
+    format!("[{}]", ranges.iter().map(shown).collect::<Vec<_>>().join(", "))
+}
+
+/// `keep_runs`, as text or with the keys `age` and `count`; `None` when it is empty.
+pub fn keep_runs(cursor: &Cursor<'_>) -> Result<Option<Retention>, FleetFileError> {
+    if cursor.is_null() {
+        return Ok(None);
+    }
+    if !cursor.is_mapping() {
+        let parsed = cursor.text()?.parse();
+        return parsed.map(Some).map_err(|message: String| cursor.invalid(message));
+    }
+    let fields = cursor.fields(&["age", "count"])?;
+    let age = match fields.get("age") {
+        Some(age) => Some(parse_duration(age.text()?).map_err(|message| age.invalid(message))?),
+        None => None,
+    };
+    let count = fields.get("count").map(|count| count.number(1..=KEEP_COUNT_MAX)).transpose()?;
+    if age.is_none() && count.is_none() {
+        return Err(cursor.invalid("says neither `age` nor `count`; to keep all, write `forever`"));
+    }
+    Retention::new(age, count).map(Some).map_err(|message| cursor.invalid(message))
+}
