@@ -1,5 +1,5 @@
-//! A node together with the keys that lead to it: what the reader asks for values, and where its
-//! refusals get line, column and key from.
+//! A node together with the keys that lead to it. The reader takes values from it, and errors their line,
+//! column and key.
 
 use super::FleetFileError;
 use super::node::{KeyPath, Kind, Node, Position, excerpt};
@@ -9,7 +9,7 @@ use crate::model::suggest::closest;
 pub(super) struct Cursor<'a> {
     node: &'a Node,
     path: KeyPath,
-    /// Where the value's key stands; the value itself when it has none.
+    /// The position of the value's key, or of the value when it has none.
     key_position: Position,
 }
 
@@ -30,7 +30,7 @@ impl<'a> Cursor<'a> {
         Self { node, path: KeyPath::default(), key_position: node.position }
     }
 
-    /// Where the value stands.
+    /// The position of the value.
     pub fn position(&self) -> Position {
         self.node.position
     }
@@ -131,7 +131,7 @@ impl<'a> Cursor<'a> {
         Ok(items.iter().enumerate().map(below).collect())
     }
 
-    /// What `read` makes of each item of a list, or of the value itself where that is no list.
+    /// The items of a list, each read by `read`; or the value itself, read as the only item.
     pub fn one_or_more<T>(
         &self,
         read: impl Fn(&Cursor<'a>) -> Result<T, FleetFileError>,

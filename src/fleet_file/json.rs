@@ -1,6 +1,5 @@
-//! JSON text to the same tree as YAML, and back. serde_json decides what is JSON; the reader here then walks
-//! a text that is known to be well-formed, because it has to keep what serde_json drops: positions,
-//! duplicate keys, and numbers as they were written.
+//! JSON text to the same tree as YAML, and back. serde_json checks that a text is JSON. The reader then walks
+//! the well-formed text and keeps what serde_json drops: positions, duplicate keys, and numbers as written.
 
 use serde::de::IgnoredAny;
 use serde::{Serialize, Serializer};
@@ -25,8 +24,8 @@ pub(super) fn parse(text: &str) -> Result<Node, FleetFileError> {
     Reader::new(text).value(&KeyPath::default(), 0)
 }
 
-/// The error of serde_json, with the key under which it lies: where a reader of everything up to
-/// that place gets stuck.
+/// The error of serde_json, with the key under which it lies. A reader of the text before the error stops
+/// at that key.
 fn syntax_error(text: &str, error: &serde_json::Error) -> FleetFileError {
     let position = Position { line: error.line().max(1), column: error.column().max(1) };
     let line_start: usize = text.split_inclusive('\n').take(position.line - 1).map(str::len).sum();
@@ -36,7 +35,7 @@ fn syntax_error(text: &str, error: &serde_json::Error) -> FleetFileError {
         end -= 1;
     }
     let mut reader = Reader::new(&text[..end]);
-    // Whatever it makes of the part before the error, only the place it reached is of interest.
+    // Only the key that the reader has reached matters.
     let _ = reader.value(&KeyPath::default(), 0);
     let message = error.to_string();
     let message = message.rsplit_once(" at line ").map_or(message.as_str(), |(what, _)| what);

@@ -3,7 +3,7 @@
 //! Text becomes a tree of nodes that know their position (`yaml`, `json`), the tree becomes a
 //! definition (`read`), and a definition becomes text again (`write`). Every rule that a file can
 //! break is checked here, so that a [`FleetDefinition`] that leaves this module can be stored and
-//! run. Whether names are taken and ids exist is the engine's to know.
+//! run. The engine checks whether names are taken and ids exist.
 
 mod cursor;
 mod json;
@@ -31,33 +31,33 @@ pub const FLEET_FILE_BYTES_MAX: usize = 1 << 20;
 /// A fleet as a file describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FleetFile {
-    /// `_id`: the fleet this file is about; `None`: the one of that name.
+    /// `_id`: the fleet that the file describes; `None`: the fleet of that name.
     pub id: Option<FleetId>,
-    /// `project`: the name of the project; `None`: the file leaves it open.
+    /// `project`: the name of the project; `None`: the file names none.
     pub project: Option<String>,
     pub definition: FleetDefinition,
     /// Variables whose values the file does not show.
     pub hidden: Vec<HiddenValue>,
-    /// Where the file names the `user`.
+    /// The position of `user` in the file.
     pub user_position: Option<Position>,
 }
 
-/// A variable whose value the hosted system has hidden: it keeps the value that it has.
+/// A variable whose value the hosted system has hidden. It keeps its present value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HiddenValue {
     pub vessel: String,
     pub variable: String,
-    /// What to answer when it has none.
+    /// The error when it has none.
     pub unknown: FleetFileError,
 }
 
 impl FleetFile {
-    /// A file that says what `definition` says, about the fleet `id`.
+    /// The file of the fleet `id` with this definition.
     pub fn of(id: FleetId, definition: FleetDefinition) -> Self {
         Self { id: Some(id), project: None, definition, hidden: Vec::new(), user_position: None }
     }
 
-    /// The refusal of the file for its `user`.
+    /// The error that refuses the file for its `user`.
     pub fn refuse_user(&self, message: String) -> FleetFileError {
         let (line, column) = self.user_position.map(|it| (it.line, it.column)).unzip();
         FleetFileError::Invalid { line, column, path: "user".to_owned(), message }
@@ -66,7 +66,7 @@ impl FleetFile {
     /// Gives every hidden variable the value that it has in `previous`.
     ///
     /// # Errors
-    /// When it has none there. The file is as it was then.
+    /// When `previous` has none. The file is unchanged then.
     pub fn keep_hidden_values(
         &mut self,
         previous: Option<&FleetDefinition>,
@@ -106,7 +106,7 @@ pub enum FleetFileError {
     Syntax { line: usize, column: usize, message: String },
     /// The text is well-formed but does not describe a fleet.
     Invalid {
-        /// `None` when the file as a whole is meant.
+        /// `None`: the file as a whole.
         line: Option<usize>,
         column: Option<usize>,
         /// The key, from the top: `vessels.build.guardrails.retry_count`. Empty for the whole file.
@@ -149,11 +149,11 @@ pub fn to_json(
     yaml::parse(&to_yaml(definition, project, id)).map(|root| json::write(&root))
 }
 
-/// Reads a fleet from one YAML document. A JSON object is one as well, whatever the file is called;
-/// it is read as JSON, whose escapes YAML does not know all.
+/// Reads a fleet from one YAML document. A JSON object is read as JSON, since YAML lacks some of its
+/// escapes.
 ///
 /// # Errors
-/// `Syntax` when it is not YAML, `Invalid` when it is not a fleet or uses what is not supported.
+/// `Syntax` when it is not YAML, `Invalid` when it is not a fleet or has unsupported keys.
 pub fn parse_yaml(text: &str) -> Result<FleetFile, FleetFileError> {
     check_size(text)?;
     let root = if json::looks_like_object(text) {
@@ -167,7 +167,7 @@ pub fn parse_yaml(text: &str) -> Result<FleetFile, FleetFileError> {
 /// Reads a fleet from a JSON object with the same keys as the YAML form.
 ///
 /// # Errors
-/// `Syntax` when it is not JSON, `Invalid` when it is not a fleet or uses what is not supported.
+/// `Syntax` when it is not JSON, `Invalid` when it is not a fleet or has unsupported keys.
 pub fn parse_json(text: &str) -> Result<FleetFile, FleetFileError> {
     check_size(text)?;
     read::fleet(&json::parse(text)?)

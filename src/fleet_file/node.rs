@@ -1,5 +1,5 @@
-//! The tree between text and meaning: what was written, and where. Knows neither YAML nor JSON,
-//! nor what the keys mean; holds the bounds that both readers keep to.
+//! The tree of a fleet file: values and their positions. It is the same for YAML and JSON, and holds the
+//! bounds of both readers.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -55,7 +55,7 @@ impl Node {
         }
     }
 
-    /// What was found, for messages: no value is ever quoted, since it may be a secret.
+    /// The kind of value, for messages. They quote no value, since it may be a secret.
     pub fn describe(&self) -> &'static str {
         match &self.kind {
             Kind::Scalar { .. } if self.is_null() => "nothing",
@@ -126,7 +126,7 @@ pub(super) fn excerpt(text: &str) -> String {
     shown
 }
 
-/// Counts what a reader has built, so that neither depth nor number gets out of hand.
+/// Bounds the depth and the number of the nodes that a reader builds.
 #[derive(Debug, Default)]
 pub(super) struct Bounds {
     nodes: usize,

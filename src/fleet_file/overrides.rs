@@ -1,5 +1,5 @@
-//! The body of an API trigger: what one run does differently from its fleet. Read like a fleet
-//! file, so that every mistake is named with its line and key. Values are never quoted in messages.
+//! The body of an API trigger: the overrides of one run. Errors name line and key, as for a fleet file, and
+//! quote no value.
 
 use super::cursor::{Cursor, Fields};
 use super::read::environment::{check_name, check_value};
@@ -11,7 +11,7 @@ use crate::model::run::Skip;
 /// The one reserved variable that overrides may set: it skips the vessel.
 const STATUS: &str = "SHIPYARD_OVERRIDE_STATUS";
 
-/// What [`STATUS`] may be, and the exit code that each stands for.
+/// The values of [`STATUS`], and the exit code of each.
 const STATUSES: [(&str, i32); 4] =
     [("SUCCESS", 0), ("SUCCESSFUL", 0), ("ERROR", 1), ("ERRORED", 1)];
 
@@ -20,7 +20,7 @@ const STATUSES: [(&str, i32); 4] =
 /// out, `""` sets it empty.
 ///
 /// # Errors
-/// `Syntax` when it is not JSON, `Invalid` when it says what no run can do.
+/// `Syntax` when it is not JSON, `Invalid` when a run cannot follow it.
 pub fn parse_overrides(
     text: &str,
     definition: &FleetDefinition,
@@ -45,7 +45,7 @@ pub fn parse_overrides(
     Ok(overrides)
 }
 
-/// What stands under `key`. `null`, as clients write a list or map that they have not, is nothing.
+/// The value of `key`. `null` counts as absent: clients write it for an empty list or map.
 fn given<'f, 'a>(fields: &'f Fields<'a>, key: &'static str) -> Option<&'f Cursor<'a>> {
     fields.get(key).filter(|value| !value.is_null())
 }

@@ -1,6 +1,5 @@
-//! YAML text to a tree. Only what a fleet file needs of YAML: one document of mappings, lists and
-//! scalars. Anchors, aliases, merge keys and tags are refused by name, so that what a reader sees
-//! is all there is, and no file is larger than it looks.
+//! YAML text to a tree: one document of mappings, lists and scalars. Anchors, aliases, merge keys and tags
+//! are refused by name, so that no file is larger than it looks.
 
 use std::borrow::Cow;
 
@@ -39,8 +38,8 @@ pub(super) fn parse(text: &str) -> Result<Node, FleetFileError> {
     }
 }
 
-/// Refuses what YAML 1.2 does not count as printable (section 5.1). The parser takes a NUL for
-/// the end of the text: the rest of the file would be lost without a word.
+/// Refuses characters that YAML 1.2 does not count as printable (section 5.1). The parser would take a NUL
+/// for the end of the text and drop the rest of the file.
 fn check_characters(text: &str) -> Result<(), FleetFileError> {
     let printable = |character: char| {
         matches!(

@@ -102,17 +102,17 @@ pub enum Change {
     },
 }
 
-/// A run that has ended, and of whose end nobody has to be told any more: a row of `history`, by
-/// fleet and number. Numbers count such runs of a fleet, the oldest first.
+/// A run that has ended and has no notification left to deliver: a row of `history`, by fleet and number.
+/// Numbers count such runs of a fleet, the oldest first.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HistoryEntry {
     pub run: RunId,
-    /// When it came in here.
+    /// When this entry was made.
     pub since: Timestamp,
-    /// What is kept of it: payload and output.
+    /// Bytes of its stored payload and output.
     pub bytes: u64,
-    /// The same of all entries before it, also of those that have been removed: what a stretch of
-    /// history holds is the difference of two entries.
+    /// Sum of `bytes` over all earlier entries of the fleet, removed ones included. The bytes between two
+    /// entries are the difference of their sums.
     pub bytes_before: u64,
 }
 
@@ -128,14 +128,14 @@ pub struct QueueEntry {
     #[serde(default)]
     pub replay_of: Option<RunId>,
     pub payload: PayloadSize,
-    /// Whether any vessel of it has been claimed: then there is more in its rows.
+    /// Whether a vessel of it has been claimed. Recovery then reads its other rows.
     pub started: bool,
     /// When the run was accepted. Rows of schema 3 do not hold it; the time of the run's id stands in.
     #[serde(default)]
     pub queued_at: Option<Timestamp>,
 }
 
-/// What a server leaves behind for the next one on the same data directory.
+/// The record of a server for the next server on the same data directory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServerRecord {
     pub instance: InstanceId,
@@ -143,7 +143,7 @@ pub struct ServerRecord {
     pub boot_id: String,
     /// Whether it stopped in order. False while it runs.
     pub stopped_cleanly: bool,
-    /// No server has left it but a restore: what that asks of the next one.
+    /// The backup, when a restore has left the record instead of a server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restored: Option<RestoredFrom>,
 }
@@ -152,6 +152,6 @@ pub struct ServerRecord {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RestoredFrom {
     pub created_at: Timestamp,
-    /// Whether what had not ended in it is to go on, or to be ended.
+    /// Whether unfinished runs go on. Otherwise the next server ends them.
     pub resume_runs: bool,
 }

@@ -1,6 +1,5 @@
-//! Where a request comes from: the peer of its connection, or, when that is a proxy that the
-//! operator trusts, whom the proxy says it speaks for. Anybody can send `X-Forwarded-For` and
-//! `Forwarded`; only what a trusted proxy has appended is believed.
+//! The client of a request: the peer of its connection, or the address that a trusted proxy names. Any
+//! client can send `X-Forwarded-For` and `Forwarded`; only entries that a trusted proxy has appended count.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -11,14 +10,14 @@ const X_FORWARDED_FOR: &str = "X-Forwarded-For";
 /// Its standard form (RFC 7239).
 const FORWARDED: &str = "Forwarded";
 
-/// Whom a request comes from.
+/// The client of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Client {
     /// IPv4 addresses within IPv6 ones are given as IPv4.
     pub address: IpAddr,
     /// Whether `X-Forwarded-For` and `Forwarded` name different clients. A proxy writes one of
-    /// them and passes on the other, which then is the sender's own invention. `address` is the
-    /// proxy's in this case, and must not open any door.
+    /// them and passes on the other, which the sender may have invented. `address` is the proxy's in this
+    /// case, and no allow list may admit it.
     pub is_disputed: bool,
 }
 
@@ -176,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn only_trusted_proxies_are_believed() {
+    fn headers_of_untrusted_peers_are_ignored() {
         let says = [("X-Forwarded-For", "198.51.100.7"), ("Forwarded", "for=198.51.100.7")];
         expect("203.0.113.9", &says, "203.0.113.9");
         expect("::ffff:203.0.113.9", &says, "203.0.113.9");
@@ -199,7 +198,7 @@ mod tests {
             ("[2001:db8::7]", "2001:db8::7"),
             ("::ffff:198.51.100.7", "198.51.100.7"),
             ("198.51.100.7, ::ffff:10.0.0.6", "198.51.100.7"),
-            // What is malformed ends the walk at the proxy that wrote it.
+            // A malformed entry ends the walk at the proxy that wrote it.
             ("198.51.100.7, unknown", "10.1.2.3"),
             // Empty elements are none.
             ("198.51.100.7, , 10.0.0.6", "198.51.100.7"),
@@ -256,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_that_the_proxy_only_passes_on_opens_no_door() {
+    fn headers_that_name_different_clients_make_the_client_disputed() {
         let disputed = client(
             "10.1.2.3",
             &[("X-Forwarded-For", "198.51.100.7"), ("Forwarded", "for=10.9.9.9")],

@@ -1,12 +1,11 @@
-//! How far a vessel is let go: limits of its resources, its niceness and its umask. Which user it
-//! runs as is its fleet's to say.
+//! The confinement of a vessel: limits of its resources, its niceness and its umask. Its fleet names the
+//! user that it runs as.
 
 use serde::{Deserialize, Serialize};
 
 use crate::model::defaults::is_default;
 
-/// What is set for a vessel before its program starts. Nothing by default: then it starts as the
-/// server would start any program.
+/// Attributes that the server sets before a vessel's program starts. By default it sets none.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Confinement {
     #[serde(default, skip_serializing_if = "is_default")]
@@ -19,21 +18,21 @@ pub struct Confinement {
     pub umask: Option<u32>,
 }
 
-/// Limits of a vessel, soft and hard at once (getrlimit(2)). `None`: what the server has.
+/// Limits of a vessel, soft and hard ones alike (getrlimit(2)). `None`: the server's own limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Limits {
     /// Bytes of address space of each of its processes (RLIMIT_AS).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<u64>,
-    /// Seconds of processor time of each of its processes (RLIMIT_CPU): then SIGXCPU, and SIGKILL
-    /// for those that go on.
+    /// Seconds of processor time of each of its processes (RLIMIT_CPU). The kernel then sends SIGXCPU, and
+    /// SIGKILL to a process that goes on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu_time: Option<u64>,
     /// Open files of each of its processes (RLIMIT_NOFILE).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub open_files: Option<u64>,
-    /// Processes and threads of its user, whoever started them (RLIMIT_NPROC).
+    /// Processes and threads of its user, also those of other vessels (RLIMIT_NPROC).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub processes: Option<u64>,
     /// Bytes of a file that it may write (RLIMIT_FSIZE).

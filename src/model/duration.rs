@@ -1,5 +1,5 @@
-//! Durations as people write them: `10s`, `1h30m`, `250ms`. Fleet files and the configuration
-//! share this one form. Does not know which durations make sense where.
+//! Durations as people write them: `10s`, `1h30m`, `250ms`. Fleet files and the configuration share this
+//! form.
 
 use std::time::Duration;
 
@@ -32,8 +32,8 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(format!("{text:?} has no unit; for seconds write {text}s"));
     }
-    // The parser also takes signs, commas, clock times and every spelling of a unit; what is left
-    // here is what a reader takes for a duration at first sight.
+    // The parser also takes signs, commas and clock times. Only texts that a reader takes for a duration
+    // at first sight pass this check.
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'.' || byte == b' ';
     if !text.starts_with(|first: char| first.is_ascii_digit()) || !text.bytes().all(plain) {
         return Err(malformed());
@@ -48,7 +48,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
 }
 
 /// Writes a duration so that [`parse_duration`] reads the same: `1h30m`, `10s`, `250ms`, `0s`.
-/// What is finer than a millisecond is cut off.
+/// Fractions of a millisecond are dropped.
 pub fn format_duration(duration: Duration) -> String {
     let seconds = duration.as_secs();
     let parts = [
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_duration_is_refused_with_the_way_to_write_it() {
+    fn an_invalid_duration_is_refused_with_the_form_to_write() {
         for (text, part) in [
             ("10", "for seconds write 10s"),
             ("-5s", "is negative"),
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn durations_are_written_short() {
+    fn durations_are_written_in_their_shortest_form() {
         for (millis, text) in [
             (0, "0s"),
             (250, "250ms"),
@@ -132,7 +132,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_reads_back(millis in 0..=crate::model::guardrails::RUNTIME_CUTOFF_MAX.as_millis() as u64) {
+        fn a_written_duration_reads_back(millis in 0..=crate::model::guardrails::RUNTIME_CUTOFF_MAX.as_millis() as u64) {
             let duration = Duration::from_millis(millis);
             prop_assert_eq!(parse_duration(&format_duration(duration)), Ok(duration));
         }

@@ -1,16 +1,16 @@
-//! What an examination of a server finds: a sentence on each matter, and what to do about it.
+//! The findings of `boathook doctor`: one sentence on each matter, and the remedy.
 
 use serde::{Deserialize, Serialize};
 
-/// One thing that was looked at. Holds names and paths, never the value of a secret.
+/// The result of one check. Holds names and paths, never the value of a secret.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
-    /// What was looked at, in one word that scripts may go by.
+    /// The check, in one word that scripts may rely on.
     pub check: String,
     pub level: Level,
-    /// What there is, for a person.
+    /// The state that was found, for a person.
     pub what: String,
-    /// What to do about it, if anything is; may have several lines, the further ones to be copied as they are.
+    /// The remedy, if there is one. A person copies lines after the first as they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remedy: Option<String>,
 }

@@ -51,7 +51,7 @@ pub struct Fleet {
     pub updated_at: Timestamp,
 }
 
-/// One saved version of a fleet. Never changes; runs hold on to the version they started with.
+/// One saved version of a fleet. Never changes; a run keeps the version that it was accepted with.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FleetVersion {
     pub fleet_id: FleetId,
@@ -61,8 +61,8 @@ pub struct FleetVersion {
     pub definition: FleetDefinition,
 }
 
-/// What a fleet does: the content of a fleet file. Names of vessels are unique; `paths` refer to
-/// `vessels` by index and form no cycle (see [`crate::model::graph::Graph::new`]).
+/// The content of a fleet file. Names of vessels are unique; `paths` refer to `vessels` by index and form
+/// no cycle (see [`crate::model::graph::Graph::new`]).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FleetDefinition {
     pub name: String,
@@ -72,10 +72,10 @@ pub struct FleetDefinition {
     /// Runs of this fleet at a time; `None`: no limit but the workers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub concurrency: Option<u32>,
-    /// What becomes of runs beyond `concurrency`.
+    /// The fate of runs beyond `concurrency`.
     #[serde(default, skip_serializing_if = "is_default")]
     pub overlap: Overlap,
-    /// Vessels of fleets with a higher one start first. At most `PRIORITY_MAX` either way.
+    /// Vessels of fleets with a higher priority start first.
     #[serde(default, skip_serializing_if = "is_default")]
     pub priority: i8,
     #[serde(default)]
@@ -83,13 +83,13 @@ pub struct FleetDefinition {
     /// The name of the user that its vessels run as; `None`: the server's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
-    /// Who is told how a run ended, by e-mail.
+    /// Recipients of e-mail about ended runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub notifications: Option<EmailNotifications>,
-    /// Likewise by a command or a POST.
+    /// Commands and POSTs about ended runs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notify: Vec<Notify>,
-    /// Which runs that have ended are kept; `None`: those that the server keeps.
+    /// Which ended runs are kept; `None`: according to the server's setting.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep_runs: Option<Retention>,
 }
@@ -110,12 +110,12 @@ pub struct VesselDefinition {
     pub guardrails: Guardrails,
     #[serde(default, skip_serializing_if = "is_default")]
     pub confinement: Confinement,
-    /// Who is told how this vessel ended.
+    /// Recipients of e-mail about this vessel.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub notifications: Option<EmailNotifications>,
 }
 
-/// What a vessel executes.
+/// The program of a vessel.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Program {
@@ -128,7 +128,7 @@ pub enum Program {
     Code(Box<Code>),
 }
 
-/// What happens to a run that a crash interrupts.
+/// The fate of a run that a crash interrupts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Delivery {

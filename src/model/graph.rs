@@ -48,7 +48,7 @@ impl Condition {
     }
 }
 
-/// What the upstream vessels of one vessel say about it.
+/// Whether a vessel may start, by its upstream vessels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Readiness {
     /// Some upstream vessel has not ended, and none has ruled it out.
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn streams_of_a_diamond() {
+    fn a_diamond_has_its_upstream_and_downstream_vessels() {
         let graph = Graph::new(4, &[path(0, 1), path(0, 2), path(1, 3), path(2, 3)]).unwrap();
         assert_eq!(graph.currentstream(1), [1, 2]);
         assert_eq!(graph.currentstream(0), [0]);

@@ -17,7 +17,7 @@ pub const RETRY_WAIT_MAX: Duration = Duration::from_secs(3600);
 /// than a year is a typing error.
 pub const RUNTIME_CUTOFF_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 
-/// What a shell adds to the number of a signal that has ended a program, for an exit code of it.
+/// A shell's exit code for a program that a signal has ended is this plus the signal's number.
 const SIGNALED_EXIT_CODE: i32 = 128;
 
 /// When to retry a vessel and when to cut it off.
@@ -69,15 +69,15 @@ impl fmt::Display for ExitCodes {
     }
 }
 
-/// How the waits between attempts develop.
+/// The sequence of waits between attempts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Backoff {
     /// `retry_wait` every time.
     #[default]
     Constant,
-    /// `retry_wait` doubles with every retry, up to [`RETRY_WAIT_MAX`]; of each wait, between half
-    /// and all is waited, so that vessels that failed together do not come back together.
+    /// `retry_wait` doubles with every retry, up to [`RETRY_WAIT_MAX`]. The wait is between half and all of
+    /// that, so that vessels that failed together do not retry together.
     Exponential,
 }
 

@@ -28,7 +28,7 @@ mod tests {
 
     /// RFC 4231, test case 2.
     #[test]
-    fn codes_are_those_of_the_standard() {
+    fn codes_agree_with_the_examples_of_the_standard() {
         let message: [&[u8]; 2] = [b"what do ya want ", b"for nothing?"];
         let code = code(b"Jefe", &message);
         assert_eq!(

@@ -1,4 +1,4 @@
-//! The nouns: plain data and the rules that need nothing but data. No I/O, no clock, no threads.
+//! Plain data and the rules that need nothing but data: no I/O, no clock, no threads.
 
 pub mod change;
 pub mod client_address;

@@ -1,5 +1,4 @@
-//! What fleets, vessels and projects may be called, and when two names are one. Whether a name is
-//! free is not known here.
+//! Names of fleets, vessels and projects: which ones are valid, and which ones are the same.
 
 use std::borrow::Cow;
 
@@ -51,7 +50,7 @@ pub fn is_same_name(one: &str, other: &str) -> bool {
     one == other || (!one.is_ascii() || !other.is_ascii()) && name_key(one) == name_key(other)
 }
 
-/// What all spellings of one name have in common.
+/// The key that all spellings of one name share.
 pub fn name_key(name: &str) -> Cow<'_, str> {
     let name = composed(name);
     match name.contains(is_emoji_style) {
@@ -142,15 +141,15 @@ fn is_other_space(character: char) -> bool {
     )
 }
 
-/// Private use, and what is never a character.
+/// Private use, and noncharacters.
 fn is_private(character: char) -> bool {
     let code = u32::from(character);
     matches!(character, '\u{e000}'..='\u{f8ff}' | '\u{fdd0}'..='\u{fdef}' | '\u{f0000}'..)
         || code & 0xfffe == 0xfffe
 }
 
-/// Whether `character` shows by what it makes of its neighbours: the joiner between two emoji, and
-/// the style behind one (Unicode Technical Standard #51).
+/// Whether `character` changes how its neighbours look: the joiner between two emoji, and the style
+/// behind one (Unicode Technical Standard #51).
 fn belongs_to_emoji(before: Option<char>, character: char, after: Option<char>) -> bool {
     let Some(before) = before else { return false };
     match character {
@@ -204,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_else_is_not() {
+    fn other_text_is_refused() {
         for (name, error) in [
             ("", NameError::Empty),
             (" a", NameError::OuterSpace),
@@ -221,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_seen_is_refused_wherever_it_stands() {
+    fn invisible_characters_are_refused_in_every_place() {
         let invisible = "\0\n\u{85}\u{ad}\u{34f}\u{61c}\u{115f}\u{17b4}\u{180b}\u{180e}\u{200b}\
                          \u{200c}\u{200d}\u{200e}\u{202e}\u{2028}\u{2060}\u{2064}\u{2066}\u{206f}\
                          \u{2800}\u{3164}\u{fe00}\u{fe0f}\u{feff}\u{ffa0}\u{fff9}\u{1d173}\u{e0041}\
@@ -245,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_one_however_it_is_encoded() {
+    fn encodings_of_one_name_are_the_same_name() {
         assert_eq!(checked_name("de\u{301}ploye\u{301}").as_deref(), Ok("d\u{e9}ploy\u{e9}"));
         for (one, other, is_same) in [
             ("a", "a", true),

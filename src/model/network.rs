@@ -79,8 +79,8 @@ fn canonical(network: IpNet) -> IpNet {
     v4.map_or(network, IpNet::V4)
 }
 
-/// What counts as one sender where senders are counted: an IPv4 address, or the /64 that an IPv6
-/// address is in, since that is what one host gets and may choose addresses from (RFC 6177).
+/// The address that stands for a sender where senders are counted: an IPv4 address, or the /64 of an IPv6
+/// address, since one host may choose any address of its /64 (RFC 6177).
 pub fn sender_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => {
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_network_is_refused_with_what_to_write() {
+    fn an_invalid_network_is_refused_with_the_form_to_write() {
         for text in [
             "10.0.0.0/33",
             "10.0.0/8",

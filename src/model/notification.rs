@@ -1,5 +1,5 @@
-//! Who is told how a fleet or a vessel ended, as the fleet's file has it, and what is left to be
-//! delivered. What is sent, and by which way, is not decided here.
+//! Notifications of the ends of runs: the recipients that a fleet names, and the records of undelivered
+//! ones. `notify` decides about content and delivery.
 
 use std::time::Duration;
 
@@ -24,10 +24,10 @@ pub struct EmailNotifications {
     pub after_on_demand: bool,
 }
 
-/// An entry of a fleet's `notify`: whom to tell when a run has ended.
+/// An entry of a fleet's `notify`: a receiver of notifications of ended runs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Notify {
-    /// The statuses it is about; never empty.
+    /// The statuses that it is notified of; never empty.
     pub on: Vec<Status>,
     pub target: Target,
 }
@@ -42,8 +42,8 @@ pub enum Target {
     Url {
         /// The address, or the secret that holds it: the URL of a chat is a password.
         url: VariableValue,
-        /// Names the secret it is signed with, as Standard Webhooks (standardwebhooks.com) has it.
-        /// Our own JSON always is.
+        /// The secret that signs the POST according to Standard Webhooks (standardwebhooks.com). A POST of
+        /// [`Format::Json`] always has one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         secret: Option<SecretName>,
         #[serde(default, skip_serializing_if = "is_default")]
@@ -51,14 +51,14 @@ pub enum Target {
     },
 }
 
-/// What a POST holds.
+/// The content of a POST.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Format {
     /// The run as the API shows it.
     #[default]
     Json,
-    /// A message for a chat: an incoming webhook of Slack, or of what takes the same, as Mattermost.
+    /// A message for an incoming webhook of Slack, or of a chat that takes the same, such as Mattermost.
     Slack,
     /// A webhook of a Discord channel.
     Discord,
@@ -101,19 +101,18 @@ pub enum Retry {
     Never,
     /// After the usual wait.
     Usual,
-    /// No sooner than after this time, for which the receiver has asked.
+    /// After the time that the receiver has asked for, at least.
     After(Duration),
 }
 
-/// A notification that has to be delivered, or could not be: a row of `notifications` or of
-/// `undelivered`.
+/// A notification that is due or was given up: a row of `notifications` or of `undelivered`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NotificationRecord {
     pub run: RunId,
     /// Its number among those of its run.
     pub number: u32,
     pub recipient: Recipient,
-    /// How often delivering it was tried.
+    /// Attempts to deliver it so far.
     #[serde(default)]
     pub attempts: u32,
     /// When it is tried next.
@@ -121,7 +120,7 @@ pub struct NotificationRecord {
     /// The wait until then, in seconds, where it is not the usual one after so many attempts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wait_seconds: Option<u64>,
-    /// It is not tried any more.
+    /// No attempt follows.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub given_up: bool,
     /// Why the last attempt failed, for a person; at most
@@ -131,13 +130,13 @@ pub struct NotificationRecord {
 }
 
 impl NotificationRecord {
-    /// Names the notification to whoever receives it, the same at every attempt.
+    /// The id under which the receiver gets the notification, the same at every attempt.
     pub fn message_id(&self) -> String {
         format!("msg_{}_{}", self.run.to_string().replace('-', ""), self.number)
     }
 }
 
-/// Whom a notification is for, by its place in the fleet version of its run.
+/// The recipient of a notification, by its place in the fleet version of its run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Recipient {

@@ -1,9 +1,9 @@
-//! What becomes of runs of a fleet that come when as many of its runs as may are under way.
+//! The fate of runs beyond the `concurrency` of their fleet.
 
 use serde::{Deserialize, Serialize};
 
-/// What a run does that finds no place among the `concurrency` of its fleet. Runs that wait for
-/// nothing but a worker have their place.
+/// The fate of a run that finds no place within the `concurrency` of its fleet. A run that waits only for a
+/// worker has its place.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Overlap {
@@ -12,8 +12,7 @@ pub enum Overlap {
     Queue,
     /// It ends as Incomplete at once.
     Skip,
-    /// It waits, and those that wait without a place end as Incomplete: of what has not started,
-    /// only the newest counts.
+    /// It waits, and earlier runs without a place end as Incomplete.
     Replace,
 }
 

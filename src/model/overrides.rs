@@ -1,5 +1,5 @@
-//! What one run does differently from its fleet: variables of single vessels, and vessels that are
-//! skipped, because somebody asked for it or because the run goes on from the middle of another.
+//! Overrides of one run: variables of single vessels, and vessels that are skipped, because the request
+//! asks for it or because a replay goes on from the middle of another run.
 
 use std::collections::BTreeMap;
 
@@ -8,13 +8,13 @@ use serde::{Deserialize, Serialize};
 use crate::model::name::find_by_name;
 use crate::model::run::Skip;
 
-/// The differences, by the name of the vessel. Vessels that the fleet does not have are ignored: a
-/// replay may meet a version without them.
+/// The overrides, by the name of the vessel. Names that the fleet does not have are ignored: the version
+/// of a replay may lack them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Overrides(BTreeMap<String, VesselOverride>);
 
-/// What a run does differently about one vessel.
+/// The overrides of one vessel.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VesselOverride {
     /// Variables by name; `None`: the fleet's own variable of that name is left out.
@@ -22,41 +22,41 @@ pub struct VesselOverride {
     pub environment: BTreeMap<String, Option<String>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub skip: Option<Skip>,
-    /// What somebody asked for while a replay has it otherwise.
+    /// The skip that the request asked for, while a replay decides otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     set_aside: Option<Skip>,
 }
 
 impl Overrides {
-    /// Whether the run does nothing differently.
+    /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// What is different about the vessel called `name`.
+    /// The overrides of the vessel called `name`.
     pub fn of(&self, name: &str) -> Option<&VesselOverride> {
         find_by_name(self.0.iter(), name, |(vessel, _)| vessel).map(|(_, it)| it)
     }
 
-    /// What is different about the vessel called `name`, to be changed.
+    /// The overrides of the vessel called `name`, which may be changed.
     pub fn entry(&mut self, name: &str) -> &mut VesselOverride {
         let known = find_by_name(self.0.keys(), name, |vessel| vessel).cloned();
         self.0.entry(known.unwrap_or_else(|| name.to_owned())).or_default()
     }
 
-    /// Has the vessel called `name` run in a replay, whatever somebody asked for.
+    /// Makes the vessel called `name` run in a replay, also where the request asked for a skip.
     pub fn run_in_replay(&mut self, name: &str) {
         if self.of(name).is_some() {
             self.entry(name).replay_with(None);
         }
     }
 
-    /// Has the vessel called `name` skipped in a replay, whatever somebody asked for.
+    /// Makes a replay skip the vessel called `name`, whatever the request asked for.
     pub fn skip_in_replay(&mut self, name: &str, skip: Skip) {
         self.entry(name).replay_with(Some(skip));
     }
 
-    /// The same for a run of its own: what somebody asked for, and nothing of a replay's.
+    /// The overrides that the request asked for, without those of a replay.
     pub fn without_replay(mut self) -> Self {
         for vessel in self.0.values_mut() {
             let asked_for = vessel.set_aside.take().or(vessel.skip);
@@ -80,7 +80,7 @@ mod tests {
     use crate::model::run::Status;
 
     #[test]
-    fn a_whole_replay_takes_nothing_over() {
+    fn without_replay_drops_the_skips_of_a_replay() {
         let mut overrides = Overrides::default();
         overrides.entry("set").environment.insert("A".into(), Some("1".into()));
         overrides.entry("skipped").skip = Some(Skip::Override { exit_code: 1 });
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_asked_for_outlives_a_replay_that_has_it_otherwise() {
+    fn requested_skips_survive_a_replay_that_decides_otherwise() {
         let mut overrides = Overrides::default();
         for name in ["taken over", "run"] {
             overrides.entry(name).skip = Some(Skip::Override { exit_code: 0 });
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn they_read_back_as_they_were_stored() {
+    fn stored_overrides_read_back() {
         let mut overrides = Overrides::default();
         overrides.entry("a b").environment.insert("A".into(), None);
         overrides.entry("a b").environment.insert("B".into(), Some(String::new()));

@@ -80,11 +80,11 @@ impl Bucket {
     }
 }
 
-/// Buckets for any number of senders in a fixed amount of memory, without ever forgetting one: a
-/// bucket that can be evicted can be evicted on purpose, by whoever has addresses enough.
+/// Buckets for any number of senders in a fixed amount of memory. No bucket is evicted: an attacker with
+/// enough addresses could evict one on purpose.
 ///
-/// Each sender has a bucket in each of two rows, at places that a secret hash tells, so that
-/// nobody can aim at somebody else's. Senders may share buckets; the emptier of a sender's two
+/// Each sender has a bucket in each of two rows, at places that a secret hash gives, so that no sender can
+/// aim at another one's. Senders may share buckets; the emptier of a sender's two
 /// buckets counts, and both are brought up to that count (a count-min sketch with conservative
 /// update: Estan and Varghese, 2002). So no sender ever gets more than the rate, and one gets less
 /// only when strangers have used up both.
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_as_told_is_let_in() {
+    fn a_sender_that_waits_as_told_is_admitted() {
         for text in ["1/s", "7/s", "100/m burst 1", "3/h", "1/d burst 2", "1000000/s burst 1"] {
             let rate: Rate = text.parse().unwrap();
             let bucket = Bucket::default();
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_steps_back_holds_nobody_up_for_long() {
+    fn a_clock_that_steps_back_delays_no_sender_for_long() {
         let rate: Rate = "1/s burst 5".parse().unwrap();
         let day = 86_400_000;
         let bucket = Bucket::default();

@@ -9,8 +9,8 @@ use crate::model::overrides::Overrides;
 /// Headers by canonical name (`X-Github-Event`), each with its values in the order received.
 pub type Headers = BTreeMap<String, Vec<String>>;
 
-/// What came with a body: stored in front of it, shown as "webhook parameters", and given to
-/// vessels.
+/// The headers, query and sender of a request: stored in front of its body, shown as "webhook parameters",
+/// and given to vessels.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RequestHead {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -21,7 +21,7 @@ pub struct RequestHead {
     /// The sender's address; empty when the run was not started over the network.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub remote_addr: String,
-    /// What the run does differently from its fleet.
+    /// The overrides of the run.
     #[serde(default, skip_serializing_if = "Overrides::is_empty")]
     pub overrides: Overrides,
 }

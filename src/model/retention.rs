@@ -1,4 +1,4 @@
-//! How much of a fleet's history is kept, as an operator writes it: `90d`, `1000 runs`,
+//! How many ended runs of a fleet are kept, as an operator writes it: `90d`, `1000 runs`,
 //! `90d, 1000 runs`, or `forever`.
 
 use std::fmt;
@@ -10,18 +10,18 @@ use serde::{Deserialize, Serialize, de};
 
 use crate::model::duration::{format_duration, parse_duration};
 
-/// What `keep_runs` takes for an age: nobody could look at what is gone within a second, and whoever
-/// means more than a century means for ever.
+/// Ages that `keep_runs` takes. A shorter one leaves no time to look at a run; for more than a century
+/// there is `forever`.
 pub const KEEP_AGE_RANGE: RangeInclusive<Duration> =
     Duration::from_secs(1)..=Duration::from_secs(36_500 * 24 * 3600);
 
-/// What `keep_runs` takes for a number of runs: more than a disk holds.
+/// Highest number of runs that `keep_runs` takes: more than a disk holds.
 pub const KEEP_COUNT_MAX: u32 = 1_000_000_000;
 
 const FOREVER: &str = "forever";
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
-/// What a run that has ended must keep to in order to stay. Without a limit it stays for ever.
+/// The limits within which an ended run is kept. Without a limit it is kept for ever.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {
     /// How long after its end a run is kept.
@@ -34,12 +34,12 @@ impl Retention {
     /// Nothing is ever removed.
     pub const FOREVER: Self = Self { age: None, count: None };
 
-    /// Runs are kept for so many days.
+    /// Keeps runs for so many days.
     pub const fn of_days(days: u64) -> Self {
         Self { age: Some(Duration::from_secs(days * 24 * 3600)), count: None }
     }
 
-    /// Keeps what fulfils both limits, as far as there are any.
+    /// Keeps runs that are within all limits given.
     ///
     /// # Errors
     /// A message for a person, when a limit is out of bounds.
@@ -141,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_kept_is_said_by_age_and_count() {
+    fn age_and_count_are_read_and_written() {
         for (text, age_s, count, shown) in [
             ("90d", Some(90 * 86_400), None, "90d"),
             ("1w", Some(7 * 86_400), None, "7d"),
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn what_says_nothing_of_the_kind_is_refused() {
+    fn invalid_limits_are_refused() {
         for (text, part) in [
             ("", "90d, 1000 runs"),
             ("90", "90d, 1000 runs"),

@@ -72,7 +72,7 @@ impl FromStr for Status {
     }
 }
 
-/// What started a run.
+/// The cause of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Trigger {
@@ -139,7 +139,7 @@ pub struct RunRecord {
     pub project_id: ProjectId,
     pub trigger: Trigger,
     pub status: Status,
-    /// Why it is where it is, for a person; at most [`REASON_BYTES_MAX`] bytes.
+    /// Why it has its status, for a person; at most [`REASON_BYTES_MAX`] bytes.
     #[serde(default)]
     pub reason: Option<String>,
     #[serde(default)]
@@ -147,10 +147,10 @@ pub struct RunRecord {
     /// Its place in the queue: the order in which runs were accepted.
     pub sequence: u64,
     pub payload: PayloadSize,
-    /// Bytes that are kept of what its vessels wrote, in all attempts.
+    /// Bytes of its vessels' output that are kept, of all attempts.
     #[serde(default)]
     pub output_bytes: u64,
-    /// How many unclean ends of the server found it running.
+    /// Crashes of the server while it was running.
     #[serde(default)]
     pub crashes: u32,
     pub queued_at: Timestamp,
@@ -186,7 +186,7 @@ pub struct VesselRunRecord {
     pub exit_code: Option<i32>,
     #[serde(default)]
     pub signal: Option<i32>,
-    /// Why it is where it is, for a person; at most [`REASON_BYTES_MAX`] bytes.
+    /// Why it has its status, for a person; at most [`REASON_BYTES_MAX`] bytes.
     #[serde(default)]
     pub reason: Option<String>,
     /// When the next attempt falls due, while status is Retrying and none is running.
@@ -268,7 +268,7 @@ impl End {
         }
     }
 
-    /// What to tell a person about it; `None` for success.
+    /// The reason that is shown; `None` for success.
     pub fn reason(&self) -> Option<String> {
         match self {
             End::Exited(0) => None,
@@ -291,9 +291,9 @@ impl End {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Skip {
-    /// Somebody asked for it; it counts as having exited with this code.
+    /// The request asked for it; the vessel counts as having exited with this code.
     Override { exit_code: i32 },
-    /// The run goes on from the middle of another; it counts as it ended there.
+    /// The run goes on from the middle of another; the vessel counts as it ended there.
     Replay { status: Status, exit_code: Option<i32> },
 }
 
@@ -303,7 +303,7 @@ impl Skip {
         End::Skipped(self)
     }
 
-    /// As what the vessel counts.
+    /// The status that the vessel gets.
     pub fn status(self) -> Status {
         match self {
             Skip::Override { exit_code: 0 } => Status::Success,
@@ -320,7 +320,7 @@ impl Skip {
         }
     }
 
-    /// What its log says, all of it.
+    /// The whole log of the vessel.
     pub fn log_line(self) -> &'static str {
         match self {
             // The hosted system's words, which scripts may look for.
@@ -329,7 +329,7 @@ impl Skip {
         }
     }
 
-    /// What to tell a person about it in a word or two.
+    /// The reason that is shown.
     pub fn reason(self) -> &'static str {
         match self {
             Skip::Override { .. } => "skipped due to override",
@@ -358,7 +358,7 @@ pub struct OutputRecord {
     pub place: OutputPlace,
     /// Bytes the attempt wrote, kept or not.
     pub bytes: u64,
-    /// Those of them that are kept.
+    /// Bytes that are kept.
     #[serde(default)]
     pub kept: u64,
 }

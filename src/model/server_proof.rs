@@ -40,13 +40,13 @@ impl Nonce {
         bytes.try_into().ok().map(Self)
     }
 
-    /// What [`parse`](Self::parse) reads.
+    /// The digits that [`parse`](Self::parse) reads.
     pub fn to_hex(self) -> String {
         HEXLOWER_PERMISSIVE.encode(&self.0)
     }
 }
 
-/// What a server answers.
+/// The response of a server.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Proof {
     /// Where the server listens.
@@ -56,7 +56,7 @@ pub struct Proof {
 }
 
 impl Proof {
-    /// That of the server at `address` which holds the token of this SHA-256.
+    /// The proof of the server at `address` that holds the token with this SHA-256.
     pub fn new(token_hash: &[u8; 32], nonce: Nonce, address: SocketAddr) -> Self {
         let text = address.to_string();
         let code = mac::code(token_hash, &[CONTEXT, &nonce.0, text.as_bytes()]);

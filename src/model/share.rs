@@ -1,12 +1,11 @@
-//! How a budget is shared: by one rule for connections' bodies, the queue and the disk.
+//! The rule by which holders share a budget: of bodies, the queue and the disk.
 
-/// How many times what is left of a budget one holder (an address, a fleet) may have: with three, one
-/// alone may have three quarters, and a quarter is left for others.
+/// The share of a holder (an address, a fleet) is at most this many times the rest of the budget. With
+/// three, a single holder gets three quarters.
 pub const SHARE_OF_REST: u64 = 3;
 
-/// Whether somebody who holds `held` of a budget may have `more` of it while `left` is free: not more
-/// in all than three times what is left. So one alone may have three quarters, several have less each,
-/// and something is always left for those who hold little.
+/// Whether a holder of `held` may take `more` of a budget while `left` is free. Several holders get less
+/// each, and a newcomer always finds something left.
 pub fn may_hold(held: u64, more: u64, left: u64) -> bool {
     more <= left && held.saturating_add(more) <= left.saturating_mul(SHARE_OF_REST)
 }
@@ -15,7 +14,7 @@ pub fn may_hold(held: u64, more: u64, left: u64) -> bool {
 mod tests {
     use super::*;
 
-    /// What each of `holders` has of `budget` in the end, if all take one after the other.
+    /// The share of each of `holders` in `budget`, and the rest, after all have taken in turn.
     fn shares(budget: u64, holders: usize) -> (Vec<u64>, u64) {
         let (mut held, mut left) = (vec![0; holders], budget);
         loop {
@@ -32,7 +31,7 @@ mod tests {
     }
 
     #[test]
-    fn greedy_holders_share_alike_and_leave_something() {
+    fn greedy_holders_get_equal_shares_and_leave_some() {
         assert_eq!(shares(1000, 1), (vec![750], 250));
         assert_eq!(shares(700, 2), (vec![300, 300], 100));
         let (held, left) = shares(1_000_000, 8);

@@ -1,5 +1,4 @@
-//! Sizes as people write them: `512MiB`, `1GiB`, `4096`. Fleet files and the configuration share
-//! this one form. Does not know which sizes make sense where.
+//! Sizes as people write them: `512MiB`, `1GiB`, `4096`. Fleet files and the configuration share this form.
 
 /// The binary units, the largest first, and by how many bits each shifts a number of bytes.
 const UNITS: [(&str, u32); 3] = [("GiB", 30), ("MiB", 20), ("KiB", 10)];

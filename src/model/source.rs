@@ -11,7 +11,7 @@ pub struct Code {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
     pub origin: Origin,
-    /// What the interpreter runs, relative to the run's work directory.
+    /// The file that the interpreter runs, relative to the run's work directory.
     pub file_to_run: String,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub arguments: Vec<Argument>,

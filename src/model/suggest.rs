@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn slips_are_seen_and_strangers_are_not() {
+    fn typing_errors_are_recognised_and_other_words_are_not() {
         let known = ["command", "run", "environment", "working_directory", "retry_count"];
         for (word, meant) in [
             ("comand", Some("command")),

@@ -53,7 +53,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_text_stays() {
+    fn bytes_that_are_no_utf8_stay() {
         for bytes in [&b""[..], &[0x80; 9], &[0xff, 0xff], b"a\x80"] {
             assert_eq!(without_cut_end(bytes), bytes);
         }

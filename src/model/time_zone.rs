@@ -32,7 +32,7 @@ pub fn has_database() -> bool {
 
 /// Whether the time zone `name` is known here.
 pub fn is_known(name: &str) -> bool {
-    // jiff takes this name for a zone that nobody knows.
+    // jiff takes this name for an unknown zone.
     let is_none = name.eq_ignore_ascii_case("Etc/Unknown");
     is_utc(name) || !is_none && TimeZoneDatabase::from_env().get(name).is_ok()
 }
@@ -40,7 +40,7 @@ pub fn is_known(name: &str) -> bool {
 /// Checks that the time zone `name` is known here.
 ///
 /// # Errors
-/// What to do about it, for a person.
+/// A message for a person that says what to do.
 pub fn check(name: &str) -> Result<(), String> {
     if is_known(name) {
         Ok(())

@@ -1,23 +1,22 @@
-//! Variables that a fleet gives its vessels: values that are written out, and names of secrets whose
-//! values only the operator's files hold.
+//! Values of a vessel's variables: literal text, or the name of a secret in the operator's files.
 
 use serde::{Deserialize, Serialize};
 
 /// Bytes of the name of a secret: what systemd takes for a credential, and a file for its name.
 pub const SECRET_NAME_BYTES_MAX: usize = 255;
 
-/// What a variable of a vessel is set to.
+/// The value of a vessel's variable.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum VariableValue {
     Literal(String),
-    /// Read from the operator's directory of secrets whenever the vessel starts.
+    /// The content of a file in the operator's directory of secrets, read at each start of the vessel.
     Secret {
         secret: SecretName,
     },
 }
 
-/// The name of a secret: that of its file. Never empty, and never a way out of the directory.
+/// The name of a secret, which is also its file name. Never empty, never a path.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String")]
 pub struct SecretName(String);

@@ -51,7 +51,7 @@ impl Token {
         &self.0
     }
 
-    /// What the token is looked up and compared by.
+    /// The hash by which the token is looked up and compared.
     pub fn hash(&self) -> TokenHash {
         TokenHash(Sha256::digest(self.0.as_bytes()).into())
     }

@@ -71,7 +71,7 @@ fn condition(cursor: &Cursor<'_>) -> Result<Condition, FleetFileError> {
     keys::word(cursor, &Condition::ALL.map(|condition| (condition.word(), condition)))
 }
 
-/// The cycle as one walks it: `a -> b -> a`.
+/// The cycle as text: `a -> b -> a`.
 fn spelled(cycle: &[usize], vessels: &[VesselDefinition]) -> String {
     let name = |index: &usize| vessels.get(*index).map_or("?", |vessel| vessel.name.as_str());
     let mut names: Vec<&str> = cycle.iter().chain(cycle.first()).map(name).collect();

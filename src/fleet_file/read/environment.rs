@@ -1,5 +1,4 @@
-//! The environment of a vessel as a fleet file gives it. Values are never quoted in messages: they
-//! may be secrets.
+//! The environment of a vessel. Messages quote no value: it may be a secret.
 
 use std::collections::BTreeSet;
 
@@ -17,7 +16,7 @@ const SECRETS_PER_VESSEL_MAX: usize = 64;
 /// Prefixes of the variables that every vessel gets from the server.
 const RESERVED_PREFIXES: [&str; 2] = ["SHIPYARD_", "BOATHOOK_"];
 
-/// What the hosted system writes in place of a value that it does not show.
+/// The hosted system's placeholder for a value that it does not show.
 const HIDDEN: &str = "SHIPYARD_HIDDEN";
 
 /// The variables of a vessel, in the order of the file.

@@ -1,4 +1,4 @@
-//! The meaning of a fleet file: from the tree to a definition, every rule checked on the way.
+//! From the tree to a definition, with all rules checked. `keys` reads the regular keys.
 
 mod connections;
 pub mod environment;

@@ -1,5 +1,5 @@
-//! What the vessels of a run put into the directory they share. Two vessels that may run at the
-//! same time must not put different things in the same place: one would run the other's code.
+//! The places of vessels' code in the directory that a run's vessels share. Two vessels that may run at the
+//! same time must not put different code in one place: one would run the other's.
 
 use std::collections::BTreeMap;
 
@@ -9,15 +9,15 @@ use crate::model::fleet::{Program, VesselDefinition};
 use crate::model::graph::{Graph, Path};
 use crate::model::source::Origin;
 
-/// Something that is put in place before a vessel starts.
+/// The code that is put in place before a vessel starts.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Content<'a> {
     File(&'a str),
-    /// Is fetched anew at every start, so that it differs even from itself.
+    /// Fetched at every start, so that two fetches may differ.
     Repository,
 }
 
-/// Refuses vessels that get into each other's way.
+/// Refuses vessels that would overwrite each other's code.
 pub fn check(
     vessels: &[VesselDefinition],
     paths: &[Path],

@@ -1,5 +1,5 @@
-//! A vessel's `source`: its program in the form of the hosted system. What that system has and this
-//! one does not is refused by name, with what to do instead.
+//! A vessel's `source`: its program in the form of the hosted system. Unsupported parts of that form are
+//! refused by name, with the alternative.
 
 use super::vessel::{PATH_BYTES_MAX, check_argument};
 use crate::fleet_file::cursor::{Cursor, Fields};
@@ -76,7 +76,7 @@ fn check_type(source: &Cursor<'_>, fields: &Fields<'_>) -> Result<(), FleetFileE
     Ok(())
 }
 
-/// Nothing is installed for a vessel: what it needs is the machine's, which other programs share.
+/// Refuses packages: the server installs nothing on a machine that other programs share.
 fn refuse_packages(fields: &Fields<'_>) -> Result<(), FleetFileError> {
     for (key, how) in [
         (
@@ -109,8 +109,8 @@ fn language(source: &Cursor<'_>, fields: &Fields<'_>) -> Result<Language, FleetF
     }
 }
 
-/// Python has a program per version (`python3.9`). Of the others `PATH` leads to one, which is taken
-/// whatever it is: whoever applies the file is told.
+/// Python has a program per version (`python3.9`). For the others `PATH` leads to one version, and `fleet
+/// apply` warns that it may be another one.
 fn version(cursor: &Cursor<'_>, language: Language) -> Result<String, FleetFileError> {
     let version = cursor.text()?;
     let number =
@@ -225,7 +225,7 @@ fn git(cursor: &Cursor<'_>) -> Result<GitSource, FleetFileError> {
         _ => CloneLocation::default(),
     };
     let git = GitSource { repository: repository(written)?, checkout_point, clone_location };
-    // A checkout called `.git` would be the repository of whatever runs git beside it.
+    // A checkout called `.git` would become the repository of git commands beside it.
     if matches!(git.name(), "" | "." | ".." | ".git") || git.name().starts_with('-') {
         return Err(written.invalid("the URL does not end in a repository's name; complete it"));
     }
@@ -273,8 +273,8 @@ fn repository(cursor: &Cursor<'_>) -> Result<String, FleetFileError> {
     }
 }
 
-/// What git takes for the name of a branch or tag (git-check-ref-format(1)), which includes every
-/// commit id. Nothing that git would read as an option, a pattern or a pair of names passes.
+/// A name that git takes for a branch or tag (git-check-ref-format(1)), or a commit id. No option, pattern
+/// or pair of names passes.
 fn checkout_point(cursor: &Cursor<'_>) -> Result<String, FleetFileError> {
     let point = cursor.text()?;
     if point.starts_with('-') {

@@ -1,4 +1,4 @@
-//! One vessel of a fleet file: what it runs, where, and its guardrails.
+//! One vessel of a fleet file.
 
 use super::environment::environment;
 use super::notifications::emails;
@@ -22,8 +22,8 @@ pub fn vessel(
     hidden: &mut Vec<HiddenValue>,
 ) -> Result<VesselDefinition, FleetFileError> {
     let fields = cursor.fields(&keys::names(keys::VESSEL))?;
-    // The hosted system's ids of vessels mean nothing here unless they are UUIDs; the name is what
-    // identifies a vessel within its fleet.
+    // An id that is no UUID is the hosted system's and means nothing here. The name identifies a vessel
+    // within its fleet.
     let id = match fields.get("_id") {
         Some(id) if !id.is_null() => id.text()?.parse().ok(),
         _ => None,
@@ -60,7 +60,7 @@ pub fn vessel(
     })
 }
 
-/// What the vessel runs, and where the environment of its `source` stands, if it has one.
+/// The program of the vessel, and the environment in its `source`, if there is one.
 fn program<'a>(
     vessel: &Cursor<'a>,
     fields: &Fields<'a>,

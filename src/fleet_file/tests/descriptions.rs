@@ -21,7 +21,7 @@ fn schema(pointer: &str) -> Value {
     found.unwrap_or_else(|| panic!("openapi.json has no {pointer}")).clone()
 }
 
-/// What a schema of the fleet file says of the key; `None`: the key has a form of its own.
+/// The schema of the key in a fleet file; `None`: the key has a form of its own.
 fn file_schema<T>(kind: &Kind<T>) -> Option<Value> {
     match kind {
         Kind::Number { min, max: u32::MAX, .. } => Some(json!({"type": "integer", "minimum": min})),
@@ -102,7 +102,7 @@ fn rows(heading: &str) -> Vec<(&'static str, &'static str)> {
     rows.collect()
 }
 
-/// What the help has to say of the key: its words, or the ends of its range.
+/// Texts that the help of the key contains: its words, or the ends of its range.
 fn bounds<T>(kind: &Kind<T>) -> Vec<String> {
     match kind {
         Kind::Number { min, max, .. } if *max < 1_000 => vec![min.to_string(), max.to_string()],

@@ -37,7 +37,7 @@ fn malformed_text_is_a_syntax_error_and_names_line_and_key() {
 }
 
 #[test]
-fn yaml_beyond_mappings_lists_and_scalars() {
+fn yaml_beyond_mappings_lists_and_scalars_is_refused() {
     assert_vessel_refusals(&[
         (
             "    run: &x y\n",
@@ -111,7 +111,7 @@ fn json_is_refused_with_line_and_key_too() {
 }
 
 #[test]
-fn files_that_are_larger_than_they_look() {
+fn files_that_are_larger_than_they_look_are_refused() {
     let mut laughs = "name: n\nvessels: {v: {run: x}}\na0: &a0 [lol, lol]\n".to_owned();
     for level in 1..60 {
         let below = level - 1;
@@ -123,14 +123,14 @@ fn files_that_are_larger_than_they_look() {
 }
 
 #[test]
-fn bounds() {
+fn files_beyond_the_bounds_are_refused() {
     let deep = |open: &str, close: &str| {
         format!("{}{}", open.repeat(DEPTH_MAX + 1), close.repeat(DEPTH_MAX + 1))
     };
     assert!(refusal(&deep("[", "]")).contains("nested more than 32 levels deep"));
     let error = parse_json(&format!("{{\"a\": {}}}", deep("[", "]"))).unwrap_err();
     assert!(error.to_string().contains("nested more than 32 levels deep"), "{error}");
-    // What no recursion survives.
+    // Deeper than any recursion can go.
     for text in ["[".repeat(1_000_000), "{a: ".repeat(250_000), "- ".repeat(500_000)] {
         parse_yaml(&text).unwrap_err();
         parse_json(&text).unwrap_err();

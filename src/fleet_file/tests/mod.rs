@@ -1,4 +1,4 @@
-//! What a fleet file may say, and what each mistake in one is answered with.
+//! Valid fleet files, and the error for each mistake in one.
 
 mod descriptions;
 mod malformed;
@@ -150,7 +150,7 @@ fn an_overlap_without_a_number_means_one_run_at_a_time() {
 }
 
 #[test]
-fn a_byte_order_mark_and_foreign_line_ends_are_no_obstacle() {
+fn a_byte_order_mark_and_foreign_line_ends_are_read() {
     let text =
         "\u{feff}---\r\nname: n\r\nvessels:\r\n  a:\r\n    run: |\r\n      x\r\n      y\r\n...\r\n";
     let fleet = parse_yaml(text).unwrap().definition;

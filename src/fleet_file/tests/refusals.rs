@@ -4,7 +4,7 @@
 use super::*;
 
 #[test]
-fn whole_files() {
+fn invalid_files_are_refused() {
     for (yaml, message) in [
         ("", "line 1, column 1: the file is empty; a fleet needs a name"),
         ("# nothing\n", "line 2, column 1: the file is empty; a fleet needs a name"),
@@ -106,7 +106,7 @@ fn whole_files() {
 }
 
 #[test]
-fn programs() {
+fn invalid_programs_are_refused() {
     assert_vessel_refusals(&[
         (
             "    guardrails: {}\n",
@@ -168,7 +168,7 @@ fn programs() {
 }
 
 #[test]
-fn guardrails() {
+fn invalid_guardrails_are_refused() {
     assert_vessel_refusals(&[
         (
             "    guardrails: {retry_cuont: 2}\n    run: x\n",
@@ -236,7 +236,7 @@ fn guardrails() {
 }
 
 #[test]
-fn environments() {
+fn invalid_environments_are_refused() {
     let null = "the value is missing; for an empty variable write \"\", and quote `~` or `null` if \
                 they are meant literally";
     assert_vessel_refusals(&[
@@ -315,7 +315,7 @@ fn environments() {
 }
 
 #[test]
-fn connections() {
+fn invalid_connections_are_refused() {
     let vessels = "name: n\nvessels: {a: {run: x}, b: {run: x}, deploy: {run: x}}\nconnections:\n";
     for (lines, message) in [
         (
@@ -364,7 +364,7 @@ fn connections() {
 }
 
 #[test]
-fn notifications() {
+fn invalid_notifications_are_refused() {
     let address = "expected an e-mail address, such as ops@example.com";
     assert_vessel_refusals(&[
         (
@@ -399,7 +399,7 @@ fn notifications() {
 }
 
 #[test]
-fn confinements() {
+fn invalid_confinements_are_refused() {
     let below = |line: &str, message: &str| {
         let yaml = format!("name: n\nvessels:\n  v:\n    run: x\n{line}");
         assert_eq!(refusal(&yaml), format!("line {message}"));

@@ -1,4 +1,4 @@
-//! What is written reads back as the same fleet, whatever its names, scripts and values are.
+//! A written fleet reads back as the same fleet, with any names, scripts and values.
 
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
@@ -361,7 +361,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn what_is_written_reads_back(definition in definition(), project in name()) {
+    fn a_written_fleet_reads_back(definition in definition(), project in name()) {
         let id = FleetId::random();
         let yaml = to_yaml(&definition, &project, Some(id));
         let file = parse_yaml(&yaml).map_err(|error| TestCaseError::fail(format!("{error}\n{yaml}")))?;
@@ -385,7 +385,7 @@ proptest! {
     }
 
     #[test]
-    fn any_text_is_answered(text in text(), tail in any::<String>()) {
+    fn any_text_gives_a_fleet_or_an_error(text in text(), tail in any::<String>()) {
         let text = format!("{text}{tail}");
         let _ = parse_yaml(&text);
         let _ = parse_json(&text);
@@ -394,7 +394,7 @@ proptest! {
 }
 
 #[test]
-fn every_trap_survives_in_every_place() {
+fn every_trap_reads_back_in_every_place() {
     for trap in TRAPS {
         let vessel = |name: &str, program| VesselDefinition {
             id: VesselId::random(),
@@ -476,7 +476,7 @@ keep_runs: 30d, 1000 runs
     assert_eq!(to_yaml(&parse_yaml(&yaml).unwrap().definition, "default", None), yaml);
 }
 
-/// The hosted system writes lists; people write what they mean.
+/// The hosted system writes lists, people single values.
 #[test]
 fn exit_codes_that_are_never_retried_may_be_one_or_none() {
     for (written, expected) in [

@@ -1,4 +1,4 @@
-//! Fleets of the hosted system: what is taken over, and what is refused by name.
+//! Fleets of the hosted system: supported ones are read, the rest is refused by name.
 
 use super::*;
 use crate::model::source::{Argument, CloneLocation, Code, GitSource, Language, Origin};
@@ -41,7 +41,7 @@ fn source_refusal(lines: &str) -> String {
 }
 
 #[test]
-fn a_hosted_fleet_is_taken_over() {
+fn a_fleet_of_the_hosted_system_is_read() {
     let fleet = parse_yaml(HOSTED).unwrap().definition;
     let [first, second] = &fleet.vessels[..] else { panic!("{:?}", fleet.vessels) };
     let argument = |key: Option<&str>, value: Option<&str>| Argument {
@@ -79,7 +79,7 @@ fn a_hosted_fleet_is_taken_over() {
 }
 
 #[test]
-fn what_it_is_written_as_is_the_hosted_form() {
+fn a_source_is_written_in_the_hosted_form() {
     let written = to_yaml(&parse_yaml(HOSTED).unwrap().definition, "default", None);
     let expected = r#"name: Example Fleet
 project: default
@@ -130,7 +130,7 @@ notifications:
 }
 
 #[test]
-fn sources() {
+fn invalid_sources_are_refused() {
     const FILE: &str = "file: {name: a, content: x}";
     for (lines, message) in [
         ("language: BASH\n", "type: missing; write CODE"),
@@ -295,7 +295,7 @@ fn repositories_are_named_and_reached_in_few_ways() {
 }
 
 #[test]
-fn vessels_that_may_run_at_once_keep_out_of_each_others_way() {
+fn vessels_that_may_run_at_once_are_refused_one_place() {
     let file = |content: &str| {
         format!("{{type: CODE, language: BASH, file: {{name: a.sh, content: {content}}}}}")
     };
@@ -342,7 +342,7 @@ fn schedules_are_refused_by_name() {
 }
 
 #[test]
-fn hidden_values_stay_what_they_are() {
+fn hidden_variables_keep_their_values() {
     let read = |environment: &str| {
         parse_yaml(&format!("name: n\nvessels: {{v: {{run: x, environment: {environment}}}}}\n"))
             .unwrap()

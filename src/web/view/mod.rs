@@ -1,5 +1,5 @@
-//! What the admin API shows: the JSON of projects, fleets, webhooks and runs. Separate from the
-//! rows that are stored, so that either can change without the other.
+//! The JSON of projects, fleets, webhooks and runs in the admin API. It is separate from the stored rows, so
+//! that each can change without the other.
 
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
@@ -77,18 +77,18 @@ pub struct FleetJson<'a> {
     /// Whether `PUT ?by=name` changed anything; absent elsewhere.
     #[serde(skip_serializing_if = "Option::is_none")]
     changed: Option<bool>,
-    /// What its author should know; absent when nothing, or where nothing was saved.
+    /// Warnings for the fleet's author about what was just saved; absent without any.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     warnings: Vec<String>,
 }
 
 impl<'a> FleetJson<'a> {
-    /// The same, with what an apply did to it.
+    /// The same, with whether an apply has changed it.
     pub fn with_changed(self, changed: bool) -> Self {
         Self { changed: Some(changed), ..self }
     }
 
-    /// The same, with what its author should know.
+    /// The same, with warnings for its author.
     pub fn with_warnings(self, warnings: Vec<String>) -> Self {
         Self { warnings, ..self }
     }
@@ -117,7 +117,7 @@ impl<'a> From<&'a FleetView> for FleetJson<'a> {
     }
 }
 
-/// What a fleet file describes, before there is such a fleet.
+/// The definition in a fleet file that was only checked.
 #[derive(Serialize)]
 pub struct DefinitionJson<'a> {
     name: &'a str,
@@ -180,8 +180,7 @@ impl<'a> From<&'a VesselDefinition> for VesselJson<'a> {
     }
 }
 
-/// A JSON object, in the order of the fleet file. A secret is shown by its name: nobody here knows
-/// its value.
+/// A JSON object, in the order of the fleet file. A secret is shown by its name.
 struct EnvironmentJson<'a>(&'a [(String, VariableValue)]);
 
 impl Serialize for EnvironmentJson<'_> {
@@ -319,7 +318,7 @@ pub struct RunJson<'a> {
     ended_at: Option<Timestamp>,
     duration_ms: Option<u64>,
     vessels: Vec<VesselRunJson<'a>>,
-    /// What of its end has not been told; only where one run is shown.
+    /// Undelivered notifications of its end; only where one run is shown.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     notifications: Vec<NotificationJson<'a>>,
 }
@@ -336,12 +335,12 @@ struct NotificationJson<'a> {
 
 /// The run as JSON.
 pub fn run_json(view: &RunView) -> String {
-    // There is nothing in it that could fail.
+    // Its types always have a JSON form.
     serde_json::to_string(&RunJson::from(view)).unwrap_or_else(|_| "null".to_owned())
 }
 
 impl<'a> RunJson<'a> {
-    /// The same, with what of its end has not been told.
+    /// The same, with the undelivered notifications of its end.
     pub fn with_notifications(self, records: &'a [NotificationRecord]) -> Self {
         let notifications = records.iter().map(|record| NotificationJson {
             recipient: record.recipient,
