@@ -8,6 +8,7 @@ use rustix::process::Signal;
 use serde_json::json;
 
 use crate::harness::http::exchange;
+use crate::harness::server::finish;
 use crate::harness::{Server, ServerBuilder, wait_for};
 
 /// A cgroup with a limit of processes and threads. Gone when dropped.
@@ -68,9 +69,10 @@ fn without_threads_a_run_can_be_stopped_and_so_can_the_server() {
         assert_eq!(health.status, 200, "{}", health.text());
     }
     let third = hook.post(server.hooks(), &[], b"third");
-    let api = server.api();
-    api.call("POST", &format!("/api/v1/runs/{first}/stop"), None).expect(200);
-    api.wait_status(&first, "Terminated");
+    // The command line asks the server for its proof, and then once more on the same connection.
+    let (status, _, told) = finish(server.cli(&["runs", "stop", &first]));
+    assert_eq!(status, 0, "{told}");
+    server.api().wait_status(&first, "Terminated");
     pids.limit("max");
     server.wait_until("what waited starts", || journal.lines().len() == 3);
     pids.close();
