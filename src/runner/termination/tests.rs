@@ -199,7 +199,7 @@ fn processes_that_start_others_while_they_end_do_not_escape() {
         : > up; while :; do sleep 0.01; done
     "#;
     let mut child = fixture.start(script, mine);
-    let report = fixture.end(&[mine], Duration::from_millis(200));
+    let report = fixture.end(&[mine], Duration::from_secs(1));
     assert!(report.left.is_empty(), "{report:?}");
     let hops = || fs::read_to_string(fixture.path("hops")).unwrap_or_default().len();
     let left = processes().unwrap().into_iter().filter(|process| {
