@@ -2,6 +2,7 @@
 //! on by themselves.
 
 use std::fs;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 use serde_json::{Value, json};
@@ -26,10 +27,15 @@ fn overview(api: &Api) -> Value {
 #[track_caller]
 fn wait_paused(server: &Server, words: &str) {
     let api = server.api();
-    server.wait_until("launching is paused", || {
-        let paused = overview(&api)["launching_paused_because"].clone();
-        paused.as_str().is_some_and(|reason| reason.contains(words))
+    server.wait_until("launching is paused, and no start is being undone", || {
+        let overview = overview(&api);
+        let paused = overview["launching_paused_because"].as_str();
+        overview["vessels_running"] == 0 && paused.is_some_and(|reason| reason.contains(words))
     });
+    // A commit after those that undo the starts: they are durable when this one is.
+    static BARRIERS: AtomicUsize = AtomicUsize::new(0);
+    let number = BARRIERS.fetch_add(1, Ordering::Relaxed);
+    api.apply(&true_fleet(&format!("barrier {number}")));
 }
 
 /// All of `runs` wait, with a reason that has `words` in it, as if none had been claimed.
