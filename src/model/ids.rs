@@ -78,7 +78,9 @@ id!(
     VesselId
 );
 id!(
-    /// One answered request, for correlating it with the log.
+    /// One answered request, for correlating it with the log. A request to a webhook has a time-ordered
+    /// id (version 7), under which its delivery is found: that of an accepted one is derived from the
+    /// run's id.
     RequestId
 );
 id!(
@@ -120,6 +122,45 @@ impl RunId {
     /// The smallest id of a run accepted at `time` or later: where a scan by time ends.
     pub fn first_at(time: Timestamp) -> Self {
         Self(Uuid::from_u128((time.as_millis().max(0) as u128) << 80))
+    }
+}
+
+/// The vessel bits of the id of a request that was accepted. No vessel has this index.
+const ACCEPTED: u128 = VESSEL_MASK;
+/// The vessel bits of the id of any other request to a webhook.
+const NOT_ACCEPTED: u128 = VESSEL_MASK - (1 << VESSEL_SHIFT);
+
+impl RequestId {
+    /// A new id of a request to a webhook that arrives at `now`.
+    pub fn arriving(now: Timestamp) -> Self {
+        const TIME_AND_KIND: u128 = !0 << 76 | 0b11 << 62;
+        let random = Uuid::new_v4().as_u128() & !TIME_AND_KIND & !VESSEL_MASK;
+        let time = (now.as_millis().max(0) as u128) << 80;
+        Self(Uuid::from_u128(time | (0x7 << 76) | (0b10 << 62) | NOT_ACCEPTED | random))
+    }
+
+    /// The id of the request that started `run`.
+    ///
+    /// Deriving it needs no table from requests to runs.
+    pub fn of_run(run: RunId) -> Self {
+        Self(Uuid::from_u128(run.0.as_u128() | ACCEPTED))
+    }
+
+    /// The run that the request started; `None` for an id that is not of an accepted request.
+    pub fn run(self) -> Option<RunId> {
+        let bits = self.0.as_u128();
+        (bits & VESSEL_MASK == ACCEPTED && self.0.get_version_num() == 7)
+            .then(|| RunId(Uuid::from_u128(bits & !VESSEL_MASK)))
+    }
+
+    /// The greatest id of a run whose request sorts before this one or is this one.
+    pub fn run_at_most(self) -> RunId {
+        RunId(Uuid::from_u128(self.0.as_u128() & !VESSEL_MASK))
+    }
+
+    /// The smallest id of a request that arrives at `time` or later.
+    pub fn first_at(time: Timestamp) -> Self {
+        Self(RunId::first_at(time).0)
     }
 }
 
@@ -198,6 +239,23 @@ mod tests {
         assert_eq!(id.0.get_variant(), uuid::Variant::RFC4122);
         assert_eq!(id.time(), Timestamp::from_millis(1_700_000_000_123));
         assert!(RunId::first_at(Timestamp::from_millis(1_700_000_000_123)) < id);
+    }
+
+    #[test]
+    fn requests_sort_by_time_and_accepted_ones_lead_to_their_run() {
+        let at = |millis: i64| Timestamp::from_millis(1_700_000_000_000 + millis);
+        let run = RunIds::after(None).next(at(5), !0);
+        let accepted = RequestId::of_run(run);
+        assert_eq!((accepted.run(), accepted.run_at_most()), (Some(run), run));
+        for _ in 0..100 {
+            let refused = RequestId::arriving(at(5));
+            assert_eq!(refused.run(), None);
+            assert_eq!(refused.0.get_version_num(), 7);
+            assert_eq!(refused.0.get_variant(), uuid::Variant::RFC4122);
+            assert!(RequestId::arriving(at(4)) < refused && refused < RequestId::arriving(at(6)));
+            assert!(RequestId::first_at(at(5)) <= refused && refused < RequestId::first_at(at(6)));
+        }
+        assert_eq!(RequestId::random().run(), None);
     }
 
     #[test]
