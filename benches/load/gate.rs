@@ -15,6 +15,7 @@ use boathook::listener::{
     Spool,
 };
 use boathook::model::limits;
+use boathook::model::refusal::Refusal;
 
 use crate::client::{Address, Connection, body, load, post};
 use crate::server::Server;
@@ -97,7 +98,7 @@ impl Handler for Idle {
         Ok(Admitted {
             remote_addr: peer,
             body_bytes_max,
-            fleet: None,
+            webhook: None,
             has_token: true,
             is_urgent: false,
         })
@@ -108,8 +109,8 @@ impl Handler for Idle {
         Response::new(200, "text/plain", ANSWER).into()
     }
 
-    fn refuse(&self, status: u16, message: &str) -> Response {
-        Response::new(status, "text/plain", message)
+    fn refuse(&self, refusal: Refusal, _: Option<&Admitted>) -> Response {
+        Response::new(refusal.status(), "text/plain", refusal.message.into_owned())
     }
 }
 

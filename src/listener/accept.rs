@@ -16,14 +16,15 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 
+use super::Shared;
 use super::census::{NoSeat, Seat};
 use super::connection::{Connection, no_place};
 use super::inbox::Inbox;
 use super::reserve::{Job, Reserve};
 use super::response::Persistence;
 use super::socket::{Socket, Transport};
-use super::{Reason, Refusal, Shared};
 use crate::model::limits;
+use crate::model::refusal::{Reason, Refusal};
 use crate::os::threads;
 
 /// What a client that speaks TLS is told before it is done with its handshake: a fatal alert,
@@ -276,6 +277,7 @@ fn serve(shared: &Shared, seat: &Seat, stream: Arc<TcpStream>, peer: SocketAddr)
                 peer,
                 transport,
                 inbox,
+                admitted: None,
                 requests: 0,
                 is_heard: false,
                 is_head: false,
@@ -298,10 +300,7 @@ fn turn_away(shared: &Shared, stream: &TcpStream, why: NoSeat) {
     };
     shared.counters.refused.count(refusal.reason);
     let bytes = match shared.settings.tls {
-        None => {
-            let reply = shared.handler.refuse(refusal.status(), refusal.why);
-            reply.to_bytes(Persistence::Closed, false)
-        }
+        None => shared.handler.refuse(refusal, None).to_bytes(Persistence::Closed, false),
         // There is no time to agree upon keys.
         Some(_) => TLS_ALERT.to_vec(),
     };

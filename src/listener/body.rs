@@ -12,10 +12,11 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use super::{Admitted, Reason, Refusal};
+use super::Admitted;
 use crate::model::ids::FleetId;
 use crate::model::limits::BODY_INLINE_BYTES_MAX;
 use crate::model::network::sender_of;
+use crate::model::refusal::{Reason, Refusal};
 use crate::model::share;
 
 /// Where bodies may be kept, and how much of them.
@@ -218,7 +219,10 @@ pub struct Holders {
 impl Holders {
     /// Those of a request that was let in.
     pub fn of(admitted: Admitted) -> Self {
-        Self { address: sender_of(admitted.remote_addr.ip()), fleet: admitted.fleet }
+        Self {
+            address: sender_of(admitted.remote_addr.ip()),
+            fleet: admitted.webhook.map(|webhook| webhook.fleet),
+        }
     }
 
     fn each(self) -> impl Iterator<Item = Holder> {

@@ -2,8 +2,8 @@
 //! trailers are checked and dropped, under limits. Pure.
 
 use super::scan::{is_text, is_token};
-use super::{Reason, Refusal};
 use crate::model::limits;
+use crate::model::refusal::{Reason, Refusal};
 
 /// What the next byte may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

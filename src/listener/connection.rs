@@ -17,8 +17,9 @@ use super::reserve::is_of_reserve;
 use super::response::{self, Persistence, Response};
 use super::scan::Scanner;
 use super::socket::Transport;
-use super::{Body, Reason, Refusal, Shared, receive, stream};
+use super::{Body, Shared, receive, stream};
 use crate::model::limits;
+use crate::model::refusal::{Reason, Refusal};
 
 /// Requests of a connection that is served on a reserved place or thread: the command line asks the
 /// server to prove itself before it asks for anything else.
@@ -31,6 +32,8 @@ pub(super) struct Connection<'a> {
     pub(super) peer: SocketAddr,
     pub(super) transport: Box<dyn Transport>,
     pub(super) inbox: Inbox,
+    /// The terms of the request under way, once it is admitted.
+    pub(super) admitted: Option<Admitted>,
     /// Requests whose heads have been read.
     pub(super) requests: u64,
     /// Something has come that was not read yet.
@@ -74,24 +77,33 @@ impl Connection<'_> {
             End::Silent => {}
             End::Answered => self.linger(),
             End::Refused(refusal) => {
-                self.shared.counters.refused.count(refusal.reason);
-                let reply = self.shared.handler.refuse(refusal.status(), refusal.why);
-                if self.shared.refusals.admit(refusal.status(), refusal.why) {
-                    log::info!(
-                        listener = self.shared.name, request = reply.id(),
-                        status = refusal.status(), reason = refusal.why, remote_addr:% = self.peer;
-                        "request refused"
-                    );
-                }
+                let response = self.refused(refusal);
                 self.seat.presence().enter(Activity::Answering);
-                if self.send(&reply, Persistence::Closed).is_ok() {
+                if self.send(&response, Persistence::Closed).is_ok() {
                     self.linger();
                 }
             }
         }
     }
 
+    /// Counts and logs a refusal of the listener's own. Returns the response.
+    fn refused(&self, refusal: Refusal) -> Response {
+        let Shared { name, counters, handler, refusals, .. } = self.shared;
+        counters.refused.count(refusal.reason);
+        let (status, reason) = (refusal.status(), refusal.message.clone());
+        let response = handler.refuse(refusal, self.admitted.as_ref());
+        if refusals.admit(status, &reason) {
+            let remote_addr = self.admitted.map_or(self.peer, |admitted| admitted.remote_addr);
+            log::info!(
+                listener = *name, request = response.id(), status, reason = &*reason, remote_addr:%;
+                "request refused"
+            );
+        }
+        response
+    }
+
     fn serve_one(&mut self) -> Result<(), End> {
+        self.admitted = None;
         let head = self.read_head()?;
         self.shared.counters.requests.count();
         let admitted = match self.shared.handler.admit(&head, self.peer) {
@@ -101,6 +113,7 @@ impl Connection<'_> {
             }
             Ok(admitted) => admitted,
         };
+        self.admitted = Some(admitted);
         if admitted.has_token {
             self.seat.presence().show_token();
         }
@@ -211,7 +224,7 @@ impl Connection<'_> {
         let presence = self.seat.presence().clone();
         let client = Client { presence, is_head: self.is_head, persistence, may_send };
         let (answer, slot) = answer::slot(client, permit);
-        shared.handoff.submit(Request::new(head, admitted.remote_addr, body), slot)?;
+        shared.handoff.submit(Request::new(head, admitted, body), slot)?;
         // 2. A handler fills the slot, or sends a small response itself.
         let (filled, permit) = match answer.wait(shared.settings.idle_timeout)? {
             Event::Sent => {
@@ -231,19 +244,13 @@ impl Connection<'_> {
             Filled::Work(work) => catch_unwind(AssertUnwindSafe(work)).ok(),
             Filled::Nothing => None,
         };
-        let response = response.unwrap_or_else(|| self.failure());
+        let response = response.unwrap_or_else(|| {
+            self.refused(Refusal::failed("the server failed at this request; its log says more"))
+        });
         // A client that is slow to take a large response holds its permit: that bounds the memory of
         // all of them. A small one keeps no other request waiting.
         let _permit = (!response.is_small()).then_some(permit);
         self.respond(response, terms)
-    }
-
-    /// The response to a request whose handler has failed.
-    fn failure(&self) -> Response {
-        let reason = Reason::Failed;
-        self.shared.counters.refused.count(reason);
-        let message = "the server failed at this request; its log says more";
-        self.shared.handler.refuse(reason.status(), message)
     }
 
     /// Writes a response, its body included.

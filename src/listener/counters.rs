@@ -2,8 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::refusal::Reason;
 use crate::model::metrics::{self, Counter};
+use crate::model::refusal::Reason;
 
 /// See the module.
 #[derive(Debug)]
@@ -18,7 +18,7 @@ pub struct Counters {
     pub accept_errors: Counter,
     /// Requests whose head was valid.
     pub requests: Counter,
-    /// Requests that the gate itself refused. What a handler refuses it counts itself.
+    /// Requests that the listener or its handler refused.
     pub refused: metrics::Counters<Reason>,
     open: AtomicU64,
 }
@@ -31,7 +31,7 @@ impl Default for Counters {
             given_up: Counter::default(),
             accept_errors: Counter::default(),
             requests: Counter::default(),
-            refused: metrics::Counters::of(&Reason::ALL),
+            refused: metrics::Counters::of(&Reason::COUNTED),
             open: AtomicU64::new(0),
         }
     }

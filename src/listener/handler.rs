@@ -7,6 +7,8 @@ use super::head::Head;
 use super::request::Request;
 use super::response::Response;
 use crate::model::ids::FleetId;
+use crate::model::refusal::Refusal;
+use crate::model::webhook::TokenHash;
 
 /// Answers the requests of one listener. All threads of the listener share one handler.
 pub trait Handler: Send + Sync {
@@ -20,9 +22,9 @@ pub trait Handler: Send + Sync {
     /// Answers a request that was admitted.
     fn handle(&self, request: Request) -> Handled;
 
-    /// The response, in this listener's form, to a request that no handler sees or that a handler
-    /// failed at. `message` is for a person.
-    fn refuse(&self, status: u16, message: &str) -> Response;
+    /// The response, in this listener's form, to a request that the listener refuses. `admitted` is
+    /// what [`admit`](Self::admit) has decided, if it was asked.
+    fn refuse(&self, refusal: Refusal, admitted: Option<&Admitted>) -> Response;
 
     /// What `peer` is to this listener.
     fn origin(&self, peer: IpAddr) -> Origin {
@@ -42,13 +44,22 @@ pub struct Admitted {
     pub remote_addr: SocketAddr,
     /// The largest body it may have, in bytes; a larger one is refused with 413.
     pub body_bytes_max: u64,
-    /// The fleet that it is for, among which budgets are shared.
-    pub fleet: Option<FleetId>,
+    /// The webhook that it is for.
+    pub webhook: Option<WebhookTarget>,
     /// Whether it has shown a valid token: its connection does not give way while it is under way,
     /// and afterwards only after those of strangers.
     pub has_token: bool,
     /// Whether it is served also on one of the places that are kept for when all others are taken.
     pub is_urgent: bool,
+}
+
+/// The webhook that a request is for.
+#[derive(Clone, Copy, Debug)]
+pub struct WebhookTarget {
+    /// Budgets are shared among fleets.
+    pub fleet: FleetId,
+    /// The hash of the token in the URL.
+    pub token: TokenHash,
 }
 
 /// What a handler makes of a request.

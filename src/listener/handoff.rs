@@ -146,6 +146,7 @@ mod tests {
             query: String::new(),
             headers: Vec::new(),
             remote_addr: ([127, 0, 0, 1], 1).into(),
+            webhook: None,
             received_at: Instant::now(),
             body: Body::empty(),
         }

@@ -2,9 +2,9 @@
 //! read differently is refused (RFC 9112, and stricter). Pure.
 
 use super::scan::Scanner;
-use super::{Reason, Refusal};
 use crate::model::limits;
 use crate::model::network::split_port;
+use crate::model::refusal::{Reason, Refusal};
 
 /// A complete and valid head.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -191,7 +191,7 @@ fn length(digits: &[u8]) -> Result<u64, Refusal> {
     if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(Refusal::new(Reason::Malformed, "the Content-Length is not a number"));
     }
-    text.parse().map_err(|_| Refusal::new(Reason::BodyTooLarge, "the body is too large"))
+    text.parse().map_err(|_| Refusal::new(Reason::TooLarge, "the body is too large"))
 }
 
 /// Whether the connection outlasts the answer (RFC 9112 9.3).

@@ -13,7 +13,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use rustix::event::{EventfdFlags, eventfd};
 
-use super::{Reason, Refusal};
+use crate::model::refusal::{Reason, Refusal};
 
 /// See the module.
 #[derive(Debug)]

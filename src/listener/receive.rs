@@ -9,8 +9,9 @@ use super::body::{Draft, Holders};
 use super::chunked::Decoder;
 use super::connection::{Connection, End, no_place};
 use super::head::{Framing, Head};
-use super::{Admitted, Body, GateSettings, Reason, Refusal, Shared};
+use super::{Admitted, Body, GateSettings, Shared};
 use crate::model::limits;
+use crate::model::refusal::{Reason, Refusal};
 
 /// The most by which the size of a body prolongs its timeout.
 const PROLONGED_MAX: Duration = Duration::from_secs(24 * 3600);
@@ -111,7 +112,7 @@ fn fill(connection: &mut Connection<'_>, deadline: Instant) -> Result<(), End> {
 }
 
 fn too_large() -> Refusal {
-    Refusal::new(Reason::BodyTooLarge, "the body is too large")
+    Refusal::new(Reason::TooLarge, "the body is too large")
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use super::body::Body;
+use super::handler::{Admitted, WebhookTarget};
 use super::head::Head;
 use crate::model::request::RequestHead;
 
@@ -21,15 +22,18 @@ pub struct Request {
     pub headers: Vec<(String, Vec<u8>)>,
     /// The client: the peer, or the address that a trusted proxy gives.
     pub remote_addr: SocketAddr,
+    /// The webhook that it was admitted to.
+    pub webhook: Option<WebhookTarget>,
     /// When the last byte had arrived.
     pub received_at: Instant,
     pub body: Body,
 }
 
 impl Request {
-    pub(super) fn new(head: Head, remote_addr: SocketAddr, body: Body) -> Self {
+    pub(super) fn new(head: Head, admitted: Admitted, body: Body) -> Self {
         let Head { method, path, query, headers, .. } = head;
-        Self { method, path, query, headers, remote_addr, received_at: Instant::now(), body }
+        let (Admitted { remote_addr, webhook, .. }, received_at) = (admitted, Instant::now());
+        Self { method, path, query, headers, remote_addr, webhook, received_at, body }
     }
 
     /// The first value of the header called `name`, in whatever case it was sent.
@@ -90,6 +94,7 @@ mod tests {
                 ("authorization".into(), b"Bearer secret".to_vec()),
             ],
             remote_addr: ([192, 0, 2, 1], 7).into(),
+            webhook: None,
             received_at: Instant::now(),
             body: Body::empty(),
         };

@@ -3,8 +3,8 @@
 //! until its deadline. Stricter than RFC 9112 where that lets two readers differ: no bare CR or LF,
 //! no folded lines, no space before a colon. Pure.
 
-use super::{Reason, Refusal};
 use crate::model::limits;
+use crate::model::refusal::{Reason, Refusal};
 
 /// What the next byte may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -26,6 +26,7 @@ pub mod overrides;
 pub mod random;
 pub mod rate;
 pub mod rate_limit;
+pub mod refusal;
 pub mod request;
 pub mod retention;
 pub mod run;

@@ -5,20 +5,22 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::config::Settings;
-use crate::engine::{AcceptError, AdmitError, Engine};
+use crate::engine::{AdmitError, Engine};
 use crate::listener::forwarding::Forwarding;
-use crate::listener::{Admitted, Framing, Handled, Handler, Head, Origin, Request, Response};
+use crate::listener::{
+    Admitted, Framing, Handled, Handler, Head, Origin, Request, Response, WebhookTarget,
+};
 use crate::model::client_address::{Client, client_of};
 use crate::model::clock::{Clock, SystemClock};
-use crate::model::ids::{FleetId, OrganizationId, RequestId};
+use crate::model::ids::{OrganizationId, RequestId};
 use crate::model::network::Networks;
 use crate::model::rate_limit::Senders;
+use crate::model::refusal::{Reason, Refusal};
 use crate::model::run::Trigger;
 use crate::model::webhook::Token;
 use crate::os::logging::Repeats;
-use crate::web::denial::Denial;
 use crate::web::instruments::Instruments;
-use crate::web::respond::{self, Problem};
+use crate::web::respond;
 
 /// Answers the senders of webhooks.
 pub struct HookHandler {
@@ -30,26 +32,6 @@ pub struct HookHandler {
     senders: Option<Mutex<Senders>>,
     pub(super) instruments: Arc<Instruments>,
     refusals: Repeats,
-}
-
-/// Why a request is refused, and how.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Refused {
-    denial: Denial,
-    problem: Problem,
-}
-
-impl From<AcceptError> for Refused {
-    fn from(error: AcceptError) -> Self {
-        Self { denial: Denial::from(&error), problem: error.into() }
-    }
-}
-
-/// What a request is for.
-#[derive(Debug, PartialEq, Eq)]
-enum Target {
-    Health,
-    Hook(Token),
 }
 
 impl HookHandler {
@@ -66,61 +48,47 @@ impl HookHandler {
         Self { engine, organization, settings, forwarding, senders, instruments, refusals }
     }
 
-    /// Whether a request of `client` may come in, by its head alone. Counts it for the rate limits,
-    /// so it is asked once per request.
+    /// The webhook that a request of `client` is for, if it may come in by its head alone. Counts the
+    /// request for the rate limits, so the listener asks once per request.
     ///
-    /// The order matters: who guesses tokens is counted per address like anybody else, and whoever
-    /// a webhook does not allow cannot tell it from one that is not there.
-    /// Returns the fleet that it is for.
-    fn check(
-        &self,
-        target: Result<Target, Refused>,
-        client: Client,
-        length: u64,
-    ) -> Result<Option<FleetId>, Refused> {
+    /// The order matters: a client that guesses tokens is counted per address like any other, and a
+    /// client that a webhook does not allow cannot tell it from a URL that is unknown.
+    fn check(&self, head: &Head, client: Client, length: u64) -> Result<WebhookTarget, Refusal> {
         self.count_sender(client.address)?;
-        let Target::Hook(token) = target? else { return Ok(None) };
-        let fleet = self.engine.admit(&token.hash(), client).map_err(|denied| match denied {
+        let token = token(&head.method, &head.path)?.hash();
+        let fleet = self.engine.admit(&token, client).map_err(|error| match error {
             AdmitError::UnknownToken => unknown(),
+            AdmitError::NotAllowed if client.is_disputed => Refusal::new(
+                Reason::NotAllowed,
+                "X-Forwarded-For and Forwarded name different clients; let the proxy remove the one \
+                 that it does not write",
+            ),
             AdmitError::NotAllowed => {
-                let why = if client.is_disputed {
-                    "X-Forwarded-For and Forwarded name different clients; let the proxy remove \
-                     the one that it does not write"
-                } else {
-                    "not from an address that may send here"
-                };
-                Refused { denial: Denial::NotAllowed, problem: Problem::bad_request(why) }
+                Refusal::new(Reason::NotAllowed, "not from an address that may send here")
             }
-            AdmitError::TooSoon(too_soon) => {
-                let problem = Problem::too_soon(too_soon);
-                Refused { denial: Denial::WebhookTooOften, problem }
-            }
+            AdmitError::TooSoon(too_soon) => Refusal::too_soon(Reason::RateLimited, too_soon),
         })?;
         self.engine.check_room()?;
         self.engine.check_share(fleet, length)?;
-        Ok(Some(fleet))
+        Ok(WebhookTarget { fleet, token })
     }
 
-    fn count_sender(&self, address: IpAddr) -> Result<(), Refused> {
+    fn count_sender(&self, address: IpAddr) -> Result<(), Refusal> {
         let Some(senders) = &self.senders else { return Ok(()) };
-        let now = SystemClock.now();
-        // A number that another thread was just about to store is all that a panic can spoil.
+        // A panic can spoil one count that another thread was about to store, and nothing else.
         let mut senders = senders.lock().unwrap_or_else(PoisonError::into_inner);
-        senders.take(address, now).map_err(|too_soon| {
-            let problem = Problem::too_soon(too_soon);
-            Refused { denial: Denial::AddressTooOften, problem }
-        })
+        senders
+            .take(address, SystemClock.now())
+            .map_err(|too_soon| Refusal::too_soon(Reason::AddressTooOften, too_soon))
     }
 
-    /// Accepts a run of the fleet that `token` belongs to; `id` is the request's.
-    fn accept(
-        &self,
-        id: RequestId,
-        token: &Token,
-        request: &mut Request,
-    ) -> Result<Handled, Refused> {
-        // Once more: it may have been replaced while the body was on its way.
-        let version = self.engine.fleet_by_token(&token.hash()).ok_or_else(unknown)?;
+    /// Accepts a run of the fleet that the request was admitted for; `id` is the request's.
+    fn accept(&self, id: RequestId, request: &mut Request) -> Result<Handled, Refusal> {
+        // Once more: the token may have been replaced while the body arrived.
+        let version = request
+            .webhook
+            .and_then(|webhook| self.engine.fleet_by_token(&webhook.token))
+            .ok_or_else(unknown)?;
         let (head, length) = (request.take_head(&[]), Some(request.body.length()));
         let trigger = Trigger::Webhook;
         let body = &mut request.body.reader();
@@ -134,22 +102,21 @@ impl HookHandler {
         })))
     }
 
-    fn refused(&self, id: RequestId, refused: Refused, client: IpAddr) -> Response {
-        let Refused { denial, problem } = refused;
-        self.instruments.hooks_denied.count(denial);
-        let (status, reason) = (problem.status, problem.message.as_str());
+    /// Counts and logs a refusal. Returns the response.
+    fn refused(&self, id: RequestId, refusal: Refusal, client: IpAddr) -> Response {
+        self.instruments.hooks.refused.count(refusal.reason);
+        let (status, reason) = (refusal.status(), &*refusal.message);
         if self.refusals.admit(status, reason) {
             // Never the path: it may hold a token that is right but for a letter.
             log::info!(request:% = id, status, client:%, reason; "webhook refused");
         }
-        respond::bare(id, problem)
+        respond::bare(id, refusal)
     }
 }
 
 impl Handler for HookHandler {
     fn admit(&self, head: &Head, peer: SocketAddr) -> Result<Admitted, Response> {
-        let target = target(&head.method, &head.path);
-        if let Ok(Target::Health) = target {
+        if head.path == respond::HEALTH && respond::HEALTH_METHODS.contains(&head.method.as_str()) {
             return Err(respond::health(&self.engine.check_room(), self.engine.is_paused()));
         }
         let headers = head.headers.iter().map(|(name, value)| (name.as_str(), value.as_slice()));
@@ -162,13 +129,14 @@ impl Handler for HookHandler {
             Framing::Length(length) if length <= body_bytes_max => length,
             Framing::Length(_) | Framing::Chunked => 0,
         };
-        let fleet = self
-            .check(target, client, length)
-            .map_err(|refused| self.refused(RequestId::random(), refused, client.address))?;
-        // Nobody knows the port of a client behind a proxy.
+        let webhook = self
+            .check(head, client, length)
+            .map_err(|refusal| self.refused(RequestId::random(), refusal, client.address))?;
+        // A proxy does not tell the port of its client.
         let is_peer = client.address == peer.ip().to_canonical();
         let remote_addr = SocketAddr::new(client.address, if is_peer { peer.port() } else { 0 });
-        Ok(Admitted { remote_addr, body_bytes_max, fleet, has_token: true, is_urgent: false })
+        let webhook = Some(webhook);
+        Ok(Admitted { remote_addr, body_bytes_max, webhook, has_token: true, is_urgent: false })
     }
 
     fn origin(&self, peer: IpAddr) -> Origin {
@@ -181,19 +149,12 @@ impl Handler for HookHandler {
 
     fn handle(&self, mut request: Request) -> Handled {
         let id = RequestId::random();
-        let accepted = match target(&request.method, &request.path) {
-            Ok(Target::Health) => {
-                return respond::health(&self.engine.check_room(), self.engine.is_paused()).into();
-            }
-            Ok(Target::Hook(token)) => self.accept(id, &token, &mut request),
-            Err(refused) => Err(refused),
-        };
-        accepted
-            .unwrap_or_else(|refused| self.refused(id, refused, request.remote_addr.ip()).into())
+        self.accept(id, &mut request)
+            .unwrap_or_else(|refusal| self.refused(id, refusal, request.remote_addr.ip()).into())
     }
 
-    fn refuse(&self, status: u16, message: &str) -> Response {
-        respond::bare(RequestId::random(), Problem::new(status, message))
+    fn refuse(&self, refusal: Refusal, _: Option<&Admitted>) -> Response {
+        respond::bare(RequestId::random(), refusal)
     }
 }
 
@@ -203,31 +164,20 @@ fn origin(peer: IpAddr, trusted_proxies: &Networks) -> Origin {
 }
 
 /// The one refusal of every URL that is not a webhook's.
-fn unknown() -> Refused {
-    let problem = Problem::bad_request("not the URL of a webhook");
-    Refused { denial: Denial::UnknownUrl, problem }
+fn unknown() -> Refusal {
+    Refusal::new(Reason::UnknownUrl, "not the URL of a webhook")
 }
 
-fn target(method: &str, path: &str) -> Result<Target, Refused> {
+/// The token in a webhook's URL. One slash at the end is tolerated, because some senders add it.
+fn token(method: &str, path: &str) -> Result<Token, Refusal> {
     match (method, path) {
-        (method, respond::HEALTH) if respond::HEALTH_METHODS.contains(&method) => {
-            Ok(Target::Health)
-        }
-        ("POST", path) => token(path).map(Target::Hook).ok_or_else(unknown),
-        (_, respond::HEALTH) => Err(method_not_allowed(&respond::HEALTH_METHODS)),
-        _ => Err(method_not_allowed(&["POST"])),
+        ("POST", path) => path
+            .strip_prefix("/hooks/")
+            .and_then(|token| Token::parse(token.strip_suffix('/').unwrap_or(token)))
+            .ok_or_else(unknown),
+        (_, respond::HEALTH) => Err(Refusal::method_not_allowed(&respond::HEALTH_METHODS)),
+        _ => Err(Refusal::method_not_allowed(&["POST"])),
     }
-}
-
-/// The token in the path of a webhook's URL. One slash at its end is tolerated: some senders add it.
-fn token(path: &str) -> Option<Token> {
-    let token = path.strip_prefix("/hooks/")?;
-    Token::parse(token.strip_suffix('/').unwrap_or(token))
-}
-
-fn method_not_allowed(allowed: &[&str]) -> Refused {
-    let problem = Problem::method_not_allowed(allowed);
-    Refused { denial: Denial::MethodNotAllowed, problem }
 }
 
 #[cfg(test)]
@@ -252,19 +202,17 @@ mod tests {
 
     #[test]
     fn every_other_target_is_refused_alike() {
-        let token = Token::random().unwrap();
-        let hook = format!("/hooks/{}", token.reveal());
-        let expected = Ok(Target::Hook(token));
-        assert_eq!(target("POST", &hook), expected);
-        assert_eq!(target("POST", &format!("{hook}/")), expected);
-        assert_eq!(target("GET", "/healthz"), Ok(Target::Health));
-        assert_eq!(target("HEAD", "/healthz"), Ok(Target::Health));
+        let secret = Token::random().unwrap();
+        let hook = format!("/hooks/{}", secret.reveal());
+        let expected = Ok(secret);
+        assert_eq!(token("POST", &hook), expected);
+        assert_eq!(token("POST", &format!("{hook}/")), expected);
 
         let long = format!("/hooks/{}", "a".repeat(10_240));
         let more = [format!("{hook}//"), format!("{hook}%20"), format!("/{hook}"), long];
         let odd = ["/", "*", "/hooks", "/hooks/", "/hooks/a", "/hooks/../x", "/healthz", "/api/v1"];
         for path in more.iter().map(String::as_str).chain(odd) {
-            assert_eq!(target("POST", path), Err(unknown()), "{path}");
+            assert_eq!(token("POST", path), Err(unknown()), "{path}");
         }
         for (method, path) in [
             ("GET", hook.as_str()),
@@ -273,14 +221,14 @@ mod tests {
             ("BREW", "/x"),
             ("post", &hook),
         ] {
-            let problem = target(method, path).unwrap_err().problem;
-            assert_eq!(problem.status, 405, "{method} {path}");
-            assert_eq!(problem.headers, [("Allow", "POST".to_owned())]);
+            let refusal = token(method, path).unwrap_err();
+            assert_eq!(refusal.status(), 405, "{method} {path}");
+            assert_eq!(refusal.headers, [("Allow", "POST".to_owned())]);
         }
         for method in ["PUT", "DELETE", "OPTIONS", "TRACE"] {
-            let problem = target(method, "/healthz").unwrap_err().problem;
-            assert_eq!(problem.status, 405, "{method}");
-            assert_eq!(problem.headers, [("Allow", "GET, HEAD".to_owned())]);
+            let refusal = token(method, "/healthz").unwrap_err();
+            assert_eq!(refusal.status(), 405, "{method}");
+            assert_eq!(refusal.headers, [("Allow", "GET, HEAD".to_owned())]);
         }
     }
 }

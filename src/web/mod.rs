@@ -7,7 +7,6 @@
 
 pub mod admin;
 pub mod auth;
-pub mod denial;
 pub mod hooks;
 pub mod instruments;
 pub mod origin;

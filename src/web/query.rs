@@ -8,7 +8,7 @@ use data_encoding::HEXLOWER;
 use uuid::Uuid;
 
 use crate::model::limits;
-use crate::web::respond::Problem;
+use crate::model::refusal::{Reason, Refusal};
 
 /// The header of a list that tells which `before` leads to the next page; absent from the last page.
 pub const NEXT_BEFORE: &str = "X-Next-Before";
@@ -67,15 +67,15 @@ impl Query {
     ///
     /// # Errors
     /// When an escape is broken or does not make UTF-8, or a parameter is given twice.
-    pub fn parse(text: &str) -> Result<Self, Problem> {
+    pub fn parse(text: &str) -> Result<Self, Refusal> {
         let (mut parameters, mut names) = (Vec::new(), BTreeSet::new());
         for pair in text.split('&') {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let (Some(name), Some(value)) = (decoded(name), decoded(value)) else {
-                return Err(Problem::bad_request("the query string has a broken escape"));
+                return Err(Refusal::bad_request("the query string has a broken escape"));
             };
             if !pair.is_empty() && !names.insert(name.clone()) {
-                return Err(Problem::bad_request(format!(
+                return Err(Refusal::bad_request(format!(
                     "query parameter {name:?}: given twice; give it once"
                 )));
             }
@@ -90,10 +90,10 @@ impl Query {
     ///
     /// # Errors
     /// Naming the parameter.
-    pub fn allow_only(&self, known: &[&str]) -> Result<(), Problem> {
+    pub fn allow_only(&self, known: &[&str]) -> Result<(), Refusal> {
         match self.0.iter().find(|(name, _)| !known.contains(&name.as_str())) {
             None => Ok(()),
-            Some((name, _)) => Err(Problem::bad_request(format!(
+            Some((name, _)) => Err(Refusal::bad_request(format!(
                 "query parameter {name:?}: unknown; one of {}",
                 known.join(", ")
             ))),
@@ -109,16 +109,16 @@ impl Query {
     ///
     /// # Errors
     /// When there is one and it is none; names the parameter.
-    pub fn parsed<T: FromStr<Err: Display>>(&self, name: &str) -> Result<Option<T>, Problem> {
+    pub fn parsed<T: FromStr<Err: Display>>(&self, name: &str) -> Result<Option<T>, Refusal> {
         self.get(name)
             .map(|value| {
                 // What parses numbers takes a plus sign; no form of any parameter begins with one.
                 if value.starts_with('+') {
                     let message = format!("query parameter {name:?}: leave the plus sign out");
-                    return Err(Problem::bad_request(message));
+                    return Err(Refusal::bad_request(message));
                 }
                 value.parse().map_err(|error| {
-                    Problem::bad_request(format!("query parameter {name:?}: {error}"))
+                    Refusal::bad_request(format!("query parameter {name:?}: {error}"))
                 })
             })
             .transpose()
@@ -128,7 +128,7 @@ impl Query {
     ///
     /// # Errors
     /// When the value is neither `true` nor `false`; names the parameter.
-    pub fn flag(&self, name: &str) -> Result<bool, Problem> {
+    pub fn flag(&self, name: &str) -> Result<bool, Refusal> {
         Ok(self.parsed(name)?.unwrap_or(false))
     }
 
@@ -136,11 +136,11 @@ impl Query {
     ///
     /// # Errors
     /// When it is none of these.
-    pub fn limit(&self) -> Result<usize, Problem> {
+    pub fn limit(&self) -> Result<usize, Refusal> {
         match self.parsed("limit")? {
             None => Ok(limits::LIST_DEFAULT),
             Some(limit) if (1..=limits::LIST_MAX).contains(&limit) => Ok(limit),
-            Some(_) => Err(Problem::bad_request(format!(
+            Some(_) => Err(Refusal::bad_request(format!(
                 "query parameter \"limit\": a number from 1 to {}",
                 limits::LIST_MAX
             ))),
@@ -156,7 +156,7 @@ impl Query {
         &self,
         items: Vec<T>,
         position: impl Fn(&T) -> Position,
-    ) -> Result<Page<T>, Problem> {
+    ) -> Result<Page<T>, Refusal> {
         self.allow_only(&["limit", "before"])?;
         let limit = self.limit()?;
         let skipped = match self.get("before").map(|before| (before, before.parse::<Position>())) {
@@ -165,12 +165,13 @@ impl Query {
             Some((id, Err(()))) => {
                 let named = items.iter().position(|item| position(item).id == id);
                 named.ok_or_else(|| {
-                    let status = if Uuid::try_parse(id).is_ok() { 404 } else { 400 };
+                    let is_id = Uuid::try_parse(id).is_ok();
+                    let reason = if is_id { Reason::NotFound } else { Reason::BadRequest };
                     let message = format!(
                         "query parameter \"before\": not in this list; go on from {NEXT_BEFORE} of \
                          the page before"
                     );
-                    Problem::new(status, message)
+                    Refusal::new(reason, message)
                 })? + 1
             }
         };
@@ -221,8 +222,8 @@ mod tests {
     #[test]
     fn refusals_name_the_parameter() {
         for text in ["limit=0", "limit=1001", "limit=-1", "limit=x", "limit=99999999999999999999"] {
-            let problem = Query::parse(text).unwrap().limit().unwrap_err();
-            assert!(problem.status == 400 && problem.message.contains("limit"), "{problem:?}");
+            let refusal = Query::parse(text).unwrap().limit().unwrap_err();
+            assert!(refusal.status() == 400 && refusal.message.contains("limit"), "{refusal:?}");
         }
         let query = Query::parse("limit=1000&folow=true&follow=yes").unwrap();
         assert_eq!(query.limit(), Ok(1000));
@@ -236,7 +237,7 @@ mod tests {
             let position = |item: &(&str, u8)| Position::new(item.0, item.1);
             let page = Query::parse(text)?.page(items.to_vec(), position)?;
             let ids: Vec<u8> = page.items.iter().map(|item| item.1).collect();
-            Ok::<_, Problem>((ids, page.next))
+            Ok::<_, Refusal>((ids, page.next))
         };
         let all = [("a", 1), ("b", 2), ("b", 3), ("c", 4), ("d", 5)];
         let (ids, next) = page("limit=2", &all).unwrap();
@@ -251,15 +252,15 @@ mod tests {
         assert_eq!(ids("limit=2&before=2", &all), Ok(vec![3, 4]));
         assert_eq!(ids("before=5", &all), Ok(vec![]));
         for before in ["before=6", "before=%21.6", "before=YQ"] {
-            assert_eq!(ids(before, &all).unwrap_err().status, 400, "{before}");
+            assert_eq!(ids(before, &all).unwrap_err().status(), 400, "{before}");
         }
     }
 
     #[test]
     fn a_parameter_given_twice_is_refused() {
         for text in ["a=1&a=2", "a=1&a=1", "a=&a=1", "a&a", "%61=1&a=2"] {
-            let problem = Query::parse(text).unwrap_err();
-            assert!(problem.status == 400 && problem.message.contains("\"a\""), "{problem:?}");
+            let refusal = Query::parse(text).unwrap_err();
+            assert!(refusal.status() == 400 && refusal.message.contains("\"a\""), "{refusal:?}");
         }
         assert!(Query::parse("a=1&&b=2&").is_ok());
     }

@@ -8,113 +8,66 @@ use crate::listener::{Response, ResponseBody};
 use crate::model::fleet::FleetVersion;
 use crate::model::ids::{OrganizationId, RequestId, RunId};
 use crate::model::limits;
-use crate::model::rate_limit::TooSoon;
+use crate::model::refusal::{Reason, Refusal};
 
 const JSON: &str = "application/json";
 
-/// Why a request is refused.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
-    pub status: u16,
-    /// For a person; says what to do next where that helps.
-    pub message: String,
-    pub headers: Vec<(&'static str, String)>,
-}
-
-impl Problem {
-    /// A refusal with `status`.
-    pub fn new(status: u16, message: impl Into<String>) -> Self {
-        let headers = match status {
-            401 => vec![("WWW-Authenticate", "Bearer".to_owned())],
-            429 | 503 => vec![("Retry-After", limits::RETRY_AFTER_SECONDS.to_string())],
-            _ => Vec::new(),
+impl From<EngineError> for Refusal {
+    fn from(error: EngineError) -> Self {
+        let reason = match &error {
+            EngineError::NotFound(_) => Reason::NotFound,
+            EngineError::Conflict(_) => Reason::Conflict,
+            EngineError::Stale(_) => Reason::Stale,
+            EngineError::Invalid(_) => Reason::Invalid,
+            EngineError::Overloaded(_) => Reason::Unavailable,
         };
-        Self { status, message: message.into(), headers }
-    }
-
-    /// The sender has used up what a rate limit allows it.
-    pub fn too_soon(too_soon: TooSoon) -> Self {
-        let headers = vec![("Retry-After", too_soon.seconds().to_string())];
-        Self { headers, ..Self::new(429, "too many requests; slow down") }
-    }
-
-    /// The request has the wrong form.
-    pub fn bad_request(message: impl Into<String>) -> Self {
-        Self::new(400, message)
-    }
-
-    /// There is no such thing.
-    pub fn not_found(message: impl Into<String>) -> Self {
-        Self::new(404, message)
-    }
-
-    /// The form is right, the content is not.
-    pub fn invalid(message: impl Into<String>) -> Self {
-        Self::new(422, message)
-    }
-
-    /// Another method would do: one of `allowed`.
-    pub fn method_not_allowed(allowed: &[&str]) -> Self {
-        let allowed = allowed.join(", ");
-        let mut problem = Self::new(405, format!("this method is not allowed here; use {allowed}"));
-        problem.headers.push(("Allow", allowed));
-        problem
+        Self::new(reason, error.to_string())
     }
 }
 
-impl From<EngineError> for Problem {
-    fn from(refusal: EngineError) -> Self {
-        let status = match &refusal {
-            EngineError::NotFound(_) => 404,
-            EngineError::Conflict(_) => 409,
-            EngineError::Stale(_) => 412,
-            EngineError::Invalid(_) => 422,
-            EngineError::Overloaded(_) => 503,
-        };
-        Self::new(status, refusal.to_string())
-    }
-}
-
-impl From<AcceptError> for Problem {
+impl From<AcceptError> for Refusal {
     fn from(error: AcceptError) -> Self {
-        match error {
-            AcceptError::QueueFull => Self::new(503, "the queue is full; try again later"),
+        let (reason, message) = match error {
+            AcceptError::QueueFull => (Reason::QueueFull, "the queue is full; try again later"),
             AcceptError::FleetQueueFull => {
-                Self::new(503, "the fleet has its share of the queue; try again later")
+                (Reason::FleetQueueFull, "the fleet has its share of the queue; try again later")
             }
-            AcceptError::FleetDiskFull => {
-                Self::new(503, "the fleet's runs have their share of the disk; try again later")
-            }
-            AcceptError::Stopping => Self::new(503, "the server is stopping; try again"),
+            AcceptError::FleetDiskFull => (
+                Reason::FleetDiskFull,
+                "the fleet's runs have their share of the disk; try again later",
+            ),
+            AcceptError::Stopping => (Reason::Stopping, "the server is stopping; try again"),
             AcceptError::DiskFull => {
-                Self::new(503, "the server has too little free disk space; try again later")
+                (Reason::DiskFull, "the server has too little free disk space; try again later")
             }
             AcceptError::Stalled => {
-                Self::new(503, "the server's disk does not keep up; try again later")
+                (Reason::DiskStalled, "the server's disk does not keep up; try again later")
             }
-            AcceptError::TooLarge { limit } => too_large(limit),
-            AcceptError::Incomplete => Self::bad_request("the body ended before it was complete"),
-            // The gate had the whole of it, so this is no fault of the sender's.
+            AcceptError::TooLarge { limit } => return too_large(limit),
+            AcceptError::Incomplete => (Reason::Malformed, "the body ended before it was complete"),
+            // The listener had all of it, so the sender is not at fault.
             AcceptError::Read(error) => {
-                Self::new(503, format!("the body cannot be read back: {error}; try again later"))
+                let message = format!("the body cannot be read back: {error}; try again later");
+                return Self::new(Reason::BodyUnreadable, message);
             }
-        }
+        };
+        Self::new(reason, message)
     }
 }
 
-impl From<ReplayError> for Problem {
+impl From<ReplayError> for Refusal {
     fn from(error: ReplayError) -> Self {
         match error {
-            ReplayError::Refused(refusal) => refusal.into(),
+            ReplayError::Refused(error) => error.into(),
             ReplayError::NotAccepted(error) => error.into(),
-            ReplayError::Damaged(_) => Self::new(500, error.to_string()),
+            ReplayError::Damaged(_) => Self::failed(error.to_string()),
         }
     }
 }
 
 /// The refusal of a body of more than `limit` bytes.
-pub fn too_large(limit: u64) -> Problem {
-    Problem::new(413, format!("the body is larger than {limit} bytes"))
+pub fn too_large(limit: u64) -> Refusal {
+    Refusal::new(Reason::TooLarge, format!("the body is larger than {limit} bytes"))
 }
 
 /// The answer `data`, which is JSON already.
@@ -124,22 +77,22 @@ pub fn data(id: RequestId, status: u16, data: &str) -> Response {
 }
 
 /// The refusal that tells no reason: what the webhook listener says.
-pub fn bare(id: RequestId, problem: Problem) -> Response {
-    let mut answer = data(id, problem.status, "null");
-    answer.headers.extend(problem.headers);
+pub fn bare(id: RequestId, refusal: Refusal) -> Response {
+    let mut answer = data(id, refusal.status(), "null");
+    answer.headers.extend(refusal.headers);
     answer
 }
 
 /// The refusal with its reason: what the admin listener says.
-pub fn error(id: RequestId, problem: Problem) -> Response {
+pub fn error(id: RequestId, refusal: Refusal) -> Response {
     #[derive(Serialize)]
     struct Error<'a> {
         code: &'static str,
         message: &'a str,
     }
-    let error = Error { code: code(problem.status), message: &problem.message };
+    let error = Error { code: code(refusal.status()), message: &refusal.message };
     let error = serde_json::to_string(&error).unwrap_or_else(|_| "null".to_owned());
-    let mut answer = bare(id, problem);
+    let mut answer = bare(id, refusal);
     answer.body = ResponseBody::Bytes(
         format!(r#"{{"request":{{"id":"{id}"}},"data":null,"error":{error}}}"#).into_bytes(),
     );
@@ -213,8 +166,8 @@ mod tests {
         let id = RequestId::random();
         for answer in [
             data(id, 200, "[1]"),
-            bare(id, Problem::bad_request("no reason is told")),
-            error(id, Problem::not_found("no \"such\" thing")),
+            bare(id, Refusal::bad_request("no reason is told")),
+            error(id, Refusal::not_found("no \"such\" thing")),
         ] {
             assert_eq!(body(&answer)["request"]["id"], id.to_string());
             assert_eq!(header(&answer, "X-Request-Id"), Some(id.to_string().as_str()));
@@ -225,7 +178,7 @@ mod tests {
     #[test]
     fn refusals_have_the_shape_of_their_listener() {
         let id = RequestId::random();
-        let ResponseBody::Bytes(bytes) = bare(id, Problem::bad_request("unknown token")).body
+        let ResponseBody::Bytes(bytes) = bare(id, Refusal::bad_request("unknown token")).body
         else {
             panic!("a stream")
         };
@@ -246,9 +199,9 @@ mod tests {
             let answer = bare(id, refusal.into());
             assert_eq!((answer.status, header(&answer, "Retry-After")), (503, Some("5")));
         }
-        let method = error(id, Problem::method_not_allowed(&["GET", "PUT"]));
+        let method = error(id, Refusal::method_not_allowed(&["GET", "PUT"]));
         assert_eq!((method.status, header(&method, "Allow")), (405, Some("GET, PUT")));
-        let stranger = error(id, Problem::new(401, "who?"));
+        let stranger = error(id, Refusal::new(Reason::Unauthorized, "who?"));
         assert_eq!(header(&stranger, "WWW-Authenticate"), Some("Bearer"));
     }
 }

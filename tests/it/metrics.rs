@@ -188,7 +188,7 @@ fn each_refusal_is_counted_by_its_reason() {
     kept.answer().unwrap().expect(503);
     let reasons = [
         ("unknown_url", 2.0),
-        ("body_too_large", 1.0),
+        ("too_large", 1.0),
         ("not_implemented", 1.0),
         ("target_too_long", 1.0),
         ("head_too_large", 1.0),
@@ -197,7 +197,7 @@ fn each_refusal_is_counted_by_its_reason() {
         ("wrong_version", 1.0),
         ("timed_out", 1.0),
         ("not_allowed", 1.0),
-        ("webhook_too_often", 1.0),
+        ("rate_limited", 1.0),
         ("queue_full", 1.0),
     ];
     let named: Vec<(String, f64)> =

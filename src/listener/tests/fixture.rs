@@ -8,6 +8,7 @@ use std::time::Instant;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use super::super::*;
+use crate::model::refusal::Refusal;
 
 pub const MIB: u64 = 1024 * 1024;
 
@@ -32,11 +33,11 @@ impl Handler for Toy {
     fn admit(&self, head: &Head, peer: SocketAddr) -> Result<Admitted, Response> {
         match head.path.as_str() {
             "/health" => Err(Response::new(200, "text/plain", "healthy")),
-            "/unknown" => Err(self.refuse(400, "unknown")),
+            "/unknown" => Err(self.refuse(Refusal::bad_request("unknown"), None)),
             _ => Ok(Admitted {
                 remote_addr: peer,
                 body_bytes_max: 25 * MIB,
-                fleet: None,
+                webhook: None,
                 has_token: true,
                 is_urgent: false,
             }),
@@ -68,8 +69,8 @@ impl Handler for Toy {
         answer.into()
     }
 
-    fn refuse(&self, status: u16, message: &str) -> Response {
-        Response::new(status, "text/plain", message)
+    fn refuse(&self, refusal: Refusal, _: Option<&Admitted>) -> Response {
+        Response::new(refusal.status(), "text/plain", refusal.message.into_owned())
     }
 }
 

@@ -7,8 +7,8 @@ use super::runs::{no_run, run};
 use super::{AdminHandler, Call, Outcome, Reply};
 use crate::model::ids::RunId;
 use crate::model::limits;
+use crate::model::refusal::Refusal;
 use crate::model::run::{RunRecord, Trigger};
-use crate::web::respond::Problem;
 
 /// Bytes of a body shown as part of "webhook parameters"; the whole of it is a download away.
 const PARAMETERS_INLINE_BYTES_MAX: u64 = 1 << 20;
@@ -34,7 +34,7 @@ fn parameters_of(admin: &AdminHandler, run: RunRecord) -> Outcome {
         Trigger::Api | Trigger::OnDemand => false,
     };
     if !has_parameters {
-        return Err(Problem::not_found("this run was not started by a webhook"));
+        return Err(Refusal::not_found("this run was not started by a webhook"));
     }
     let mut bytes = Vec::new();
     admin
@@ -85,8 +85,8 @@ impl<R: Read> Read for Stored<R> {
     }
 }
 
-fn unreadable(error: io::Error) -> Problem {
-    Problem::new(500, format!("the run's request cannot be read: {error}"))
+fn unreadable(error: io::Error) -> Refusal {
+    Refusal::failed(format!("the run's request cannot be read: {error}"))
 }
 
 /// The JSON that shows a body: itself where it is JSON, else its text, else its bytes in Base64.

@@ -11,7 +11,7 @@ use super::places::{Place, Places};
 use super::{AdminHandler, Call, Outcome, Reply};
 use crate::diagnostics;
 use crate::model::finding::Finding;
-use crate::web::respond::Problem;
+use crate::model::refusal::{Reason, Refusal};
 
 /// How often a stream says how far it has come.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
@@ -27,8 +27,13 @@ impl Default for Examination {
 }
 
 impl Examination {
-    fn begin(&self) -> Result<Place, Problem> {
-        let busy = || Problem::new(429, "the server is being examined already; try again later");
+    fn begin(&self) -> Result<Place, Refusal> {
+        let busy = || {
+            Refusal::new(
+                Reason::TooManyRequests,
+                "the server is being examined already; try again later",
+            )
+        };
         self.0.take().ok_or_else(busy)
     }
 }
@@ -88,7 +93,7 @@ mod tests {
     fn one_examination_at_a_time() {
         let examination = Examination::default();
         let first = examination.begin().unwrap();
-        assert_eq!(examination.begin().err().unwrap().status, 429);
+        assert_eq!(examination.begin().err().unwrap().status(), 429);
         drop(first);
         assert!(examination.begin().is_ok());
     }

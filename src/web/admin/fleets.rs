@@ -8,10 +8,10 @@ use crate::fleet_file::{self, FleetFile, FleetFileError};
 use crate::listener::Response;
 use crate::model::fleet::{FleetVersion, Program, VesselDefinition};
 use crate::model::ids::FleetId;
+use crate::model::refusal::Refusal;
 use crate::model::source::Language;
 use crate::notify::rules;
 use crate::web::query::Position;
-use crate::web::respond::Problem;
 use crate::web::view::{DefinitionJson, FleetJson, VersionJson};
 
 const YAML: &str = "application/yaml";
@@ -33,7 +33,7 @@ pub(super) fn create(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
 /// `fleet apply`: the fleet of this name is made what the body says.
 pub(super) fn apply(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     if call.query.get("by") != Some("name") {
-        return Err(Problem::bad_request(
+        return Err(Refusal::bad_request(
             "query parameter \"by\": say by=name, or put the fleet's id into the path",
         ));
     }
@@ -156,7 +156,7 @@ fn program_warning(vessel: &VesselDefinition) -> Option<String> {
     }
 }
 
-pub(super) fn fleet_id(call: &Call<'_>) -> Result<FleetId, Problem> {
+pub(super) fn fleet_id(call: &Call<'_>) -> Result<FleetId, Refusal> {
     call.id(0, "fleet")
 }
 
@@ -168,9 +168,9 @@ fn yaml(view: &FleetView, version: &FleetVersion) -> String {
     fleet_file::to_yaml(&version.definition, &view.project_name, Some(view.fleet.id))
 }
 
-fn json(view: &FleetView) -> Result<String, Problem> {
+fn json(view: &FleetView) -> Result<String, Refusal> {
     let definition = &view.current.definition;
-    fleet_file::to_json(definition, &view.project_name, Some(view.fleet.id)).map_err(file_problem)
+    fleet_file::to_json(definition, &view.project_name, Some(view.fleet.id)).map_err(file_refusal)
 }
 
 fn is_yaml(media_type: &str) -> bool {
@@ -200,13 +200,13 @@ pub(super) fn check(_: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     }
 }
 
-fn fleet_file(call: &mut Call<'_>) -> Result<FleetFile, Problem> {
-    parsed(call)?.map_err(file_problem)
+fn fleet_file(call: &mut Call<'_>) -> Result<FleetFile, Refusal> {
+    parsed(call)?.map_err(file_refusal)
 }
 
 /// The body as a fleet, in the format that its Content-Type names. Without one, a text that begins
 /// with `{` is JSON and any other is YAML.
-fn parsed(call: &mut Call<'_>) -> Result<Result<FleetFile, FleetFileError>, Problem> {
+fn parsed(call: &mut Call<'_>) -> Result<Result<FleetFile, FleetFileError>, Refusal> {
     let content_type = call.content_type();
     let is_json = match content_type.as_str() {
         yaml if is_yaml(yaml) => Some(false),
@@ -220,9 +220,9 @@ fn parsed(call: &mut Call<'_>) -> Result<Result<FleetFile, FleetFileError>, Prob
 }
 
 /// What is not well-formed is a bad request; what is, but makes no sense, is invalid.
-pub(super) fn file_problem(error: FleetFileError) -> Problem {
+pub(super) fn file_refusal(error: FleetFileError) -> Refusal {
     match error {
-        FleetFileError::Syntax { .. } => Problem::bad_request(error.to_string()),
-        FleetFileError::Invalid { .. } => Problem::invalid(error.to_string()),
+        FleetFileError::Syntax { .. } => Refusal::bad_request(error.to_string()),
+        FleetFileError::Invalid { .. } => Refusal::invalid(error.to_string()),
     }
 }

@@ -62,8 +62,6 @@ fn connections(instruments: &Instruments, text: &mut text::Text) {
     for (listener, gate) in gates {
         refused.each(&[("listener", listener)], "reason", &gate.refused);
     }
-    refused.each(&[("listener", "hooks")], "reason", &instruments.hooks_denied);
-    refused.each(&[("listener", "admin")], "reason", &instruments.admin_denied);
 }
 
 fn runs(admin: &AdminHandler, load: &Load, gauges: &Gauges, text: &mut text::Text) {

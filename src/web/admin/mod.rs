@@ -37,16 +37,16 @@ use crate::model::clock::Timestamp;
 use crate::model::ids::{OrganizationId, RequestId};
 use crate::model::limits;
 use crate::model::metrics::Histogram;
+use crate::model::refusal::{Reason, Refusal};
 use crate::model::server_proof;
 use crate::os::text_file::decode;
 use crate::web::admin::doctor::Examination;
 use crate::web::admin::output::Followers;
 use crate::web::auth::BearerToken;
-use crate::web::denial::Denial;
 use crate::web::instruments::Instruments;
 use crate::web::origin::{self, Hosts};
 use crate::web::query::{NEXT_BEFORE, Query};
-use crate::web::respond::{self, Problem};
+use crate::web::respond;
 use crate::web::route::{self, Found, Route};
 use crate::web::session::Sessions;
 use crate::web::ui;
@@ -73,7 +73,7 @@ pub struct AdminHandler {
 /// What answers a route.
 type Endpoint = fn(&AdminHandler, &mut Call<'_>) -> Outcome;
 /// What comes of a request.
-type Outcome = Result<Reply, Problem>;
+type Outcome = Result<Reply, Refusal>;
 
 /// Signing in is the one thing that is open to everybody.
 const SESSION: &str = "/api/v1/session";
@@ -144,7 +144,7 @@ impl Reply {
     fn with_status(status: u16, data: &impl Serialize) -> Outcome {
         match serde_json::to_string(data) {
             Ok(json) => Ok(Self::Data(status, json)),
-            Err(error) => Err(Problem::new(500, format!("the answer cannot be shown: {error}"))),
+            Err(error) => Err(Refusal::failed(format!("the answer cannot be shown: {error}"))),
         }
     }
 
@@ -202,9 +202,9 @@ impl Call<'_> {
     }
 
     /// The id at `index`; what is none cannot be the id of any `noun`.
-    fn id<T: FromStr>(&self, index: usize, noun: &str) -> Result<T, Problem> {
+    fn id<T: FromStr>(&self, index: usize, noun: &str) -> Result<T, Refusal> {
         let segment = self.segment(index);
-        segment.parse().map_err(|_| Problem::not_found(format!("no such {noun}: {segment:?}")))
+        segment.parse().map_err(|_| Refusal::not_found(format!("no such {noun}: {segment:?}")))
     }
 
     /// The media type of the body, in lower case and without parameters; empty when none is given.
@@ -213,16 +213,16 @@ impl Call<'_> {
     }
 
     /// The whole body as text.
-    fn text(&mut self) -> Result<String, Problem> {
+    fn text(&mut self) -> Result<String, Refusal> {
         let bytes = self
             .request
             .body_bytes()
-            .map_err(|error| Problem::new(500, format!("the body cannot be read: {error}")))?;
-        decode(bytes).map_err(|error| Problem::bad_request(format!("the body: {error}")))
+            .map_err(|error| Refusal::failed(format!("the body cannot be read: {error}")))?;
+        decode(bytes).map_err(|error| Refusal::bad_request(format!("the body: {error}")))
     }
 
     /// The body as text that should be JSON; `None` when there is none.
-    fn json_text(&mut self) -> Result<Option<String>, Problem> {
+    fn json_text(&mut self) -> Result<Option<String>, Refusal> {
         let content_type = self.content_type();
         let text = self.text()?;
         if text.trim().is_empty() {
@@ -235,15 +235,15 @@ impl Call<'_> {
     }
 
     /// The body as JSON; `None` when there is none.
-    fn json<T: DeserializeOwned>(&mut self) -> Result<Option<T>, Problem> {
+    fn json<T: DeserializeOwned>(&mut self) -> Result<Option<T>, Refusal> {
         let Some(text) = self.json_text()? else { return Ok(None) };
         // serde takes an array for a struct with its fields in order; nobody means that.
         if text.trim_start().starts_with('[') {
-            return Err(Problem::invalid("the body must be a JSON object"));
+            return Err(Refusal::invalid("the body must be a JSON object"));
         }
         serde_json::from_str(&text).map(Some).map_err(|error| match error.classify() {
-            serde_json::error::Category::Data => Problem::invalid(error.to_string()),
-            _ => Problem::bad_request(format!("the body is not JSON: {error}")),
+            serde_json::error::Category::Data => Refusal::invalid(error.to_string()),
+            _ => Refusal::bad_request(format!("the body is not JSON: {error}")),
         })
     }
 }
@@ -280,8 +280,11 @@ fn media_type(value: &[u8]) -> String {
     value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }
 
-fn unsupported(given: &str, expected: &str) -> Problem {
-    Problem::new(415, format!("the Content-Type {given:?} is not supported; send {expected}"))
+fn unsupported(given: &str, expected: &str) -> Refusal {
+    Refusal::new(
+        Reason::UnsupportedMediaType,
+        format!("the Content-Type {given:?} is not supported; send {expected}"),
+    )
 }
 
 impl AdminHandler {
@@ -314,21 +317,24 @@ impl AdminHandler {
     }
 
     /// Whether a request may come in, by its head alone.
-    fn check(&self, head: &Head) -> Result<(), Problem> {
+    fn check(&self, head: &Head) -> Result<(), Refusal> {
         if head.path == SESSION && head.method == "POST" {
             if !self.hosts.admit(head.header("Host")) {
-                return Err(Problem::new(403, UNKNOWN_HOST));
+                return Err(Refusal::new(Reason::Forbidden, UNKNOWN_HOST));
             }
             if !origin::is_ours(head) {
-                return Err(Problem::new(403, "signing in is for the pages of this server alone"));
+                return Err(Refusal::new(
+                    Reason::Forbidden,
+                    "signing in is for the pages of this server alone",
+                ));
             }
             return Ok(());
         }
         if self.is_authorised(head) {
             return Ok(());
         }
-        Err(Problem::new(
-            401,
+        Err(Refusal::new(
+            Reason::Unauthorized,
             "this needs the admin token; send it as \"Authorization: Bearer <token>\"",
         ))
     }
@@ -354,7 +360,7 @@ impl AdminHandler {
         if allowed.contains(&method) {
             return guarded(respond::health(&self.engine.check_room(), self.engine.is_paused()));
         }
-        of_api(respond::error(RequestId::random(), Problem::method_not_allowed(&allowed)))
+        of_api(respond::error(RequestId::random(), Refusal::method_not_allowed(&allowed)))
     }
 
     /// A page or a file of the pages, if that is what the request asks for.
@@ -377,8 +383,8 @@ impl AdminHandler {
                 let query = Query::parse(text)?;
                 endpoint(self, &mut Call { request, segments, query })
             }
-            Found::OtherMethods(methods) => Err(Problem::method_not_allowed(&methods)),
-            Found::Nothing => Err(Problem::not_found("there is nothing at this path")),
+            Found::OtherMethods(methods) => Err(Refusal::method_not_allowed(&methods)),
+            Found::Nothing => Err(Refusal::not_found("there is nothing at this path")),
         }
     }
 }
@@ -394,11 +400,9 @@ impl Handler for AdminHandler {
         if let Some(page) = self.page(head) {
             return Err(guarded(page));
         }
-        if let Err(problem) = self.check(head) {
-            let is_stranger = problem.status == 401;
-            let denial = if is_stranger { Denial::Unauthorized } else { Denial::Forbidden };
-            self.instruments.admin_denied.count(denial);
-            return Err(of_api(respond::error(RequestId::random(), problem)));
+        if let Err(refusal) = self.check(head) {
+            self.instruments.admin.refused.count(refusal.reason);
+            return Err(of_api(respond::error(RequestId::random(), refusal)));
         }
         // Test runs take what webhooks take; everything else is a fleet file at most. What is open to
         // strangers must not use up the room for bodies, which senders of webhooks need.
@@ -412,7 +416,7 @@ impl Handler for AdminHandler {
         Ok(Admitted {
             remote_addr: peer,
             body_bytes_max,
-            fleet: None,
+            webhook: None,
             has_token,
             is_urgent: has_token,
         })
@@ -430,13 +434,13 @@ impl Handler for AdminHandler {
                 respond::data(id, status, &data).with_header(name, value)
             }
             Ok(Reply::Plain(answer)) => answer.with_header("X-Request-Id", id.to_string()),
-            Err(problem) => respond::error(id, problem),
+            Err(refusal) => respond::error(id, refusal),
         };
         of_api(answer).into()
     }
 
-    fn refuse(&self, status: u16, message: &str) -> Response {
-        respond::error(RequestId::random(), Problem::new(status, message))
+    fn refuse(&self, refusal: Refusal, _: Option<&Admitted>) -> Response {
+        respond::error(RequestId::random(), refusal)
     }
 }
 

@@ -7,7 +7,7 @@ use super::places::{Place, Places};
 use super::{AdminHandler, Call, Outcome, Reply};
 use crate::engine::OutputChunk;
 use crate::listener::Response;
-use crate::web::respond::Problem;
+use crate::model::refusal::{Reason, Refusal};
 
 /// How long a follower waits for output before it looks whether the server is stopping.
 const FOLLOW_WAIT: Duration = Duration::from_secs(1);
@@ -23,11 +23,11 @@ pub(super) fn get(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     let attempt = query.parsed("attempt")?;
     let (follows, is_part) = (query.flag("follow")?, query.flag("part")?);
     let Some(output) = admin.engine.output(call.id(0, "vessel run")?, attempt) else {
-        return Err(Problem::not_found("no such vessel run, or no such attempt of it"));
+        return Err(Refusal::not_found("no such vessel run, or no such attempt of it"));
     };
     let first = output
         .read(offset, Duration::ZERO)
-        .map_err(|error| Problem::new(500, format!("the output cannot be read: {error}")))?;
+        .map_err(|error| Refusal::failed(format!("the output cannot be read: {error}")))?;
     let begins_at = first.offset.to_string();
     if is_part {
         return Ok(Reply::Plain(part(|offset| output.read(offset, Duration::ZERO), first)));
@@ -102,12 +102,12 @@ impl Followers {
     ///
     /// # Errors
     /// 503 when all are taken.
-    pub(super) fn enter(&self) -> Result<Place, Problem> {
+    pub(super) fn enter(&self) -> Result<Place, Refusal> {
         self.0.take().ok_or_else(|| {
             let max = self.0.max();
             let message =
                 format!("{max} clients follow output or download already; try again later");
-            Problem::new(503, message)
+            Refusal::new(Reason::Unavailable, message)
         })
     }
 }
@@ -177,7 +177,7 @@ mod tests {
         let followers = Followers::new(1);
         let first = followers.enter().unwrap();
         let refused = followers.enter().unwrap_err();
-        assert_eq!(refused.status, 503);
+        assert_eq!(refused.status(), 503);
         assert!(refused.headers.iter().any(|(name, _)| *name == "Retry-After"));
         drop(first);
         assert!(followers.enter().is_ok());

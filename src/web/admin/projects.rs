@@ -5,8 +5,8 @@ use serde::Deserialize;
 use super::{AdminHandler, Call, Outcome, Reply};
 use crate::model::fleet::Project;
 use crate::model::ids::ProjectId;
+use crate::model::refusal::Refusal;
 use crate::web::query::Position;
-use crate::web::respond::Problem;
 use crate::web::view::{OrganizationJson, ProjectJson};
 
 /// What a client may say about a project.
@@ -30,7 +30,7 @@ pub(super) fn list(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
 
 pub(super) fn create(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     let body: ProjectBody = call.json()?.unwrap_or_default();
-    let name = body.name.ok_or_else(|| Problem::invalid("name: a project needs one"))?;
+    let name = body.name.ok_or_else(|| Refusal::invalid("name: a project needs one"))?;
     let time_zone = body.time_zone.as_deref().unwrap_or("UTC");
     Reply::created(&ProjectJson::from(admin.engine.create_project(&name, time_zone)?))
 }
@@ -53,6 +53,6 @@ pub(super) fn delete(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     Reply::gone()
 }
 
-fn project_id(call: &Call<'_>) -> Result<ProjectId, Problem> {
+fn project_id(call: &Call<'_>) -> Result<ProjectId, Refusal> {
     call.id(0, "project")
 }

@@ -6,9 +6,10 @@ use super::AdminHandler;
 use crate::listener::Head;
 use crate::listener::Response;
 use crate::model::ids::RequestId;
+use crate::model::refusal::Refusal;
 use crate::model::server_proof::{Nonce, Proof};
 use crate::web::query::Query;
-use crate::web::respond::{self, Problem};
+use crate::web::respond;
 
 const METHODS: [&str; 2] = ["GET", "HEAD"];
 
@@ -16,21 +17,21 @@ const METHODS: [&str; 2] = ["GET", "HEAD"];
 pub(super) fn answer(admin: &AdminHandler, head: &Head) -> Response {
     let id = RequestId::random();
     match proof(admin, head).and_then(|proof| {
-        serde_json::to_string(&proof).map_err(|error| Problem::new(500, error.to_string()))
+        serde_json::to_string(&proof).map_err(|error| Refusal::failed(error.to_string()))
     }) {
         Ok(data) => respond::data(id, 200, &data),
-        Err(problem) => respond::error(id, problem),
+        Err(refusal) => respond::error(id, refusal),
     }
 }
 
-fn proof(admin: &AdminHandler, head: &Head) -> Result<Proof, Problem> {
+fn proof(admin: &AdminHandler, head: &Head) -> Result<Proof, Refusal> {
     if !METHODS.contains(&head.method.as_str()) {
-        return Err(Problem::method_not_allowed(&METHODS));
+        return Err(Refusal::method_not_allowed(&METHODS));
     }
     let query = Query::parse(&head.query)?;
     query.allow_only(&["nonce"])?;
     let nonce = query.get("nonce").and_then(Nonce::parse);
     let nonce =
-        nonce.ok_or_else(|| Problem::bad_request("give a nonce of 64 hexadecimal digits"))?;
+        nonce.ok_or_else(|| Refusal::bad_request("give a nonce of 64 hexadecimal digits"))?;
     Ok(admin.token.prove(nonce, admin.settings.admin_listen))
 }

@@ -4,17 +4,18 @@ use std::io;
 
 use serde::Deserialize;
 
-use super::fleets::{file_problem, fleet_id};
+use super::fleets::{file_refusal, fleet_id};
 use super::{AdminHandler, Call, Outcome, Reply};
 use crate::engine::{RunFilter, RunView};
 use crate::fleet_file::parse_overrides;
 use crate::model::ids::RunId;
 use crate::model::limits;
 use crate::model::overrides::Overrides;
+use crate::model::refusal::{Reason, Refusal};
 use crate::model::request::RequestHead;
 use crate::model::run::Trigger;
 use crate::web::origin;
-use crate::web::respond::{self, Problem};
+use crate::web::respond;
 use crate::web::view::RunJson;
 
 /// Headers of an admin request that concern the admin listener alone.
@@ -28,11 +29,11 @@ pub(super) fn start(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
         None => Trigger::Api,
         Some(trigger @ (Trigger::Api | Trigger::OnDemand)) => trigger,
         Some(_) => {
-            return Err(Problem::bad_request("query parameter \"trigger\": api or on_demand"));
+            return Err(Refusal::bad_request("query parameter \"trigger\": api or on_demand"));
         }
     };
     let overrides = match call.json_text()? {
-        Some(text) => parse_overrides(&text, &version.definition).map_err(file_problem)?,
+        Some(text) => parse_overrides(&text, &version.definition).map_err(file_refusal)?,
         None => Overrides::default(),
     };
     let head = RequestHead { overrides, ..RequestHead::default() };
@@ -102,23 +103,23 @@ pub(super) fn stop_vessel(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome 
 }
 
 /// The run that is named is not there.
-pub(super) fn no_run(call: &Call<'_>) -> Problem {
-    Problem::not_found(format!("no such run: {:?}", call.segment(0)))
+pub(super) fn no_run(call: &Call<'_>) -> Refusal {
+    Refusal::not_found(format!("no such run: {:?}", call.segment(0)))
 }
 
 /// The run that the path names.
-pub(super) fn run(admin: &AdminHandler, call: &Call<'_>) -> Result<RunView, Problem> {
+pub(super) fn run(admin: &AdminHandler, call: &Call<'_>) -> Result<RunView, Refusal> {
     admin.engine.run(run_id(admin, call)?).ok_or_else(|| no_run(call))
 }
 
 /// The id of the run that the path names: by its id, or by a part of it that no other run's id has.
-fn run_id(admin: &AdminHandler, call: &Call<'_>) -> Result<RunId, Problem> {
+fn run_id(admin: &AdminHandler, call: &Call<'_>) -> Result<RunId, Refusal> {
     let named = call.segment(0);
     if let Ok(id) = named.parse::<RunId>() {
         return Ok(id);
     }
     if named.len() < limits::RUN_FRAGMENT_LETTERS_MIN {
-        return Err(Problem::bad_request(format!(
+        return Err(Refusal::bad_request(format!(
             "give at least {} letters of the run's id",
             limits::RUN_FRAGMENT_LETTERS_MIN
         )));
@@ -126,13 +127,13 @@ fn run_id(admin: &AdminHandler, call: &Call<'_>) -> Result<RunId, Problem> {
     let (found, are_all) = admin.engine.find_runs(&named.to_ascii_lowercase(), 2);
     match found.as_slice() {
         [] if are_all => Err(no_run(call)),
-        [] => Err(Problem::not_found(format!(
+        [] => Err(Refusal::not_found(format!(
             "no such run among the newest {}: {named:?}; give the whole id",
             limits::RUN_IDS_SEARCHED_MAX
         ))),
         [id] => Ok(*id),
-        [first, second, ..] => Err(Problem::new(
-            409,
+        [first, second, ..] => Err(Refusal::new(
+            Reason::Conflict,
             format!(
                 "several runs go by {named:?}, such as {first} and {second}; give more of the id"
             ),

@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{AdminHandler, Call, Outcome, Reply};
 use crate::model::limits;
+use crate::model::refusal::{Reason, Refusal};
 use crate::model::webhook::Token;
 use crate::web::origin;
-use crate::web::respond::Problem;
 use crate::web::session::Opened;
 
 /// What one signs in with: one of the two.
@@ -45,7 +45,7 @@ pub(super) fn open(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     let is_known = match (&body.token, &body.link) {
         (Some(token), None) => admin.token.is(token.trim()),
         (None, Some(link)) => admin.sessions.redeem_link(link, now),
-        _ => return Err(Problem::invalid("give a token or the secret of a link")),
+        _ => return Err(Refusal::invalid("give a token or the secret of a link")),
     };
     if !is_known {
         return Err(refusal(admin, address, body.link.is_some(), now));
@@ -57,16 +57,12 @@ pub(super) fn open(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
 
 /// The answer to a wrong token or link. Only these are slowed down: a right one from the same address
 /// never gets here.
-fn refusal(admin: &AdminHandler, address: IpAddr, is_link: bool, now: Instant) -> Problem {
+fn refusal(admin: &AdminHandler, address: IpAddr, is_link: bool, now: Instant) -> Refusal {
     if let Some(wait) = admin.sessions.wait_of(address, now) {
         let seconds = wait.as_secs() + 1;
-        let mut problem = Problem::new(
-            429,
-            format!("too many wrong tokens from your address; try again in {seconds} seconds"),
-        );
-        problem.headers.retain(|(name, _)| *name != "Retry-After");
-        problem.headers.push(("Retry-After", seconds.to_string()));
-        return problem;
+        let message =
+            format!("too many wrong tokens from your address; try again in {seconds} seconds");
+        return Refusal::new(Reason::TooManyRequests, message).retry_after(seconds);
     }
     admin.sessions.note_failure(address, now);
     log::warn!(remote_addr:% = address; "somebody could not sign in");
@@ -74,7 +70,7 @@ fn refusal(admin: &AdminHandler, address: IpAddr, is_link: bool, now: Instant) -
         true => "this link has been used or is too old; `boathook open` makes another",
         false => "this is not the admin token",
     };
-    Problem::new(403, message)
+    Refusal::new(Reason::Forbidden, message)
 }
 
 /// Ends the session that the request came with.
@@ -95,8 +91,8 @@ pub(super) fn link(admin: &AdminHandler, _: &mut Call<'_>) -> Outcome {
     })
 }
 
-fn no_randomness(error: getrandom::Error) -> Problem {
-    Problem::new(503, format!("the system has no randomness for a secret: {error}"))
+fn no_randomness(error: getrandom::Error) -> Refusal {
+    Refusal::new(Reason::Unavailable, format!("the system has no randomness for a secret: {error}"))
 }
 
 impl AdminHandler {

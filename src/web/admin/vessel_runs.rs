@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::{AdminHandler, Call, Outcome, Reply};
 use crate::model::ids::{RunId, VesselRunId};
-use crate::web::respond::Problem;
+use crate::model::refusal::Refusal;
 use crate::web::view::VesselRunJson;
 
 #[derive(Serialize)]
@@ -21,7 +21,7 @@ pub(super) fn get(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     let view = admin.engine.run(id.run());
     let vessel = view.iter().flat_map(|view| &view.vessels).find(|vessel| vessel.id == id);
     let Some(latest) = vessel else {
-        return Err(Problem::not_found(format!("there is no vessel run {id}")));
+        return Err(Refusal::not_found(format!("there is no vessel run {id}")));
     };
     let attempts = admin.engine.attempts(id);
     Reply::ok(&AttemptsJson {

@@ -8,8 +8,8 @@ use serde_json::Number;
 use super::fleets::fleet_id;
 use super::{AdminHandler, Call, Outcome, Reply};
 use crate::model::network::Networks;
+use crate::model::refusal::Refusal;
 use crate::model::webhook::{Webhook, WebhookSettings};
-use crate::web::respond::Problem;
 use crate::web::view::WebhookJson;
 
 /// Longest grace of a replaced webhook URL: whoever needs more does not want it replaced.
@@ -44,17 +44,17 @@ struct SettingsBody {
 }
 
 impl SettingsBody {
-    fn checked(self) -> Result<WebhookSettings, Problem> {
+    fn checked(self) -> Result<WebhookSettings, Refusal> {
         let allow = self.allow.unwrap_or_default();
         let allow = Networks::parse(allow.iter().map(String::as_str))
-            .map_err(|error| Problem::invalid(format!("allow: {error}")))?;
+            .map_err(|error| Refusal::invalid(format!("allow: {error}")))?;
         if allow.len() > ALLOW_NETWORKS_MAX {
             let most = ALLOW_NETWORKS_MAX;
-            return Err(Problem::invalid(format!("allow: at most {most} networks")));
+            return Err(Refusal::invalid(format!("allow: at most {most} networks")));
         }
         let rate_limit = self.rate_limit.map(|rate| rate.parse()).transpose();
         let rate_limit =
-            rate_limit.map_err(|error| Problem::invalid(format!("rate_limit: {error}")))?;
+            rate_limit.map_err(|error| Refusal::invalid(format!("rate_limit: {error}")))?;
         Ok(WebhookSettings { allow, rate_limit })
     }
 }
@@ -62,7 +62,7 @@ impl SettingsBody {
 pub(super) fn get(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     match admin.engine.webhook(fleet_id(call)?)? {
         Some(webhook) => Reply::ok(&shown(admin, &webhook)),
-        None => Err(Problem::not_found("this fleet has no webhook; add one first")),
+        None => Err(Refusal::not_found("this fleet has no webhook; add one first")),
     }
 }
 
@@ -77,7 +77,7 @@ pub(super) fn set(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     let fleet = fleet_id(call)?;
     let body: Option<SettingsBody> = call.json()?;
     let body = body.ok_or_else(|| {
-        Problem::bad_request(
+        Refusal::bad_request(
             r#"send the webhook's settings: {"allow": [...], "rate_limit": "60/m"}"#,
         )
     })?;
@@ -91,7 +91,7 @@ pub(super) fn replace(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     let grace = Duration::from_secs(body.grace_seconds);
     if grace > REPLACE_GRACE_MAX {
         let most = REPLACE_GRACE_MAX.as_secs();
-        return Err(Problem::invalid(format!("grace_seconds: at most {most}")));
+        return Err(Refusal::invalid(format!("grace_seconds: at most {most}")));
     }
     let webhook = admin.engine.replace_webhook(fleet, grace)?;
     Reply::created(&shown(admin, &webhook))
