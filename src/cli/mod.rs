@@ -3,10 +3,9 @@
 
 use std::process::ExitCode;
 
-use clap::{Arg, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 
 use crate::model::run::Status;
-use crate::os::logging;
 
 mod api;
 mod backup;
@@ -31,8 +30,11 @@ mod serve;
 mod session;
 mod table;
 mod time;
+mod usage;
 mod webhook;
 mod wrap;
+
+pub use usage::parse;
 
 const FIRST_STEPS: &str = "\
 First steps:
@@ -121,31 +123,6 @@ impl From<Outcome> for ExitCode {
     }
 }
 
-/// Reads the command line and the environment. Ends the process where these ask for help or are
-/// wrong.
-pub fn parse() -> Cli {
-    let parsed = without_empty_variables(Cli::command())
-        .try_get_matches()
-        .and_then(|matches| Cli::from_arg_matches(&matches));
-    parsed.unwrap_or_else(|error| {
-        if error.use_stderr() && logging::writes_to_journal() {
-            output::fail(error.to_string().trim_end());
-            std::process::exit(error.exit_code());
-        }
-        error.exit()
-    })
-}
-
-/// A variable without a value is unset, as `Environment=BOATHOOK_WORKERS=` in a drop-in means it.
-fn without_empty_variables(command: Command) -> Command {
-    let is_empty = |argument: &Arg| {
-        argument.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty())
-    };
-    command
-        .mut_args(|argument| if is_empty(&argument) { argument.env(None) } else { argument })
-        .mut_subcommands(without_empty_variables)
-}
-
 /// Does what the command line says.
 ///
 /// # Errors
@@ -170,6 +147,8 @@ pub fn run(cli: Cli) -> anyhow::Result<Outcome> {
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory;
+
     use super::*;
 
     #[test]

@@ -12,7 +12,7 @@ use ureq::http::{HeaderName, HeaderValue, Method, header};
 use super::Outcome;
 use super::api::Accepted;
 use super::client::{Content, Data};
-use super::follow::{Printer, follow};
+use super::follow::{Printer, Selection, follow};
 use super::locate::ServerOptions;
 use super::output::{
     advise, command, print, print_json, printable, raw_stdout, stdout_is_terminal,
@@ -124,12 +124,18 @@ fn report(session: &Session, answer: &Data, to_the_end: bool) -> anyhow::Result<
     let id = answer.parse::<Accepted>()?.fleet_run_id;
     advise(&format!("run {id}"));
     if session.json {
-        let run = follow(&session.client, &id, None, &mut Printer::silent(), &mut || true)?;
+        let run = follow(
+            &session.client,
+            &id,
+            Selection::default(),
+            &mut Printer::silent(),
+            &mut || true,
+        )?;
         print_json(session.client.get(&format!("/runs/{id}"))?.raw())?;
         return Ok(Outcome::Followed(run.status));
     }
     let mut printer = Printer::new(raw_stdout(), stdout_is_terminal());
-    let run = follow(&session.client, &id, None, &mut printer, &mut || true)?;
+    let run = follow(&session.client, &id, Selection::default(), &mut printer, &mut || true)?;
     advise(&status_line(&run));
     Ok(Outcome::Followed(run.status))
 }

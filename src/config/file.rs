@@ -48,7 +48,7 @@ pub(super) fn parse_file(path: &Path, text: &str) -> Result<Sources, ConfigError
         let before = text.get(..start).unwrap_or_default();
         let line_index = before.matches('\n').count();
         let line_text = text.lines().nth(line_index).unwrap_or_default();
-        let mut message = error.message().trim().replace('\n', "; ");
+        let mut message = in_words(&error.message().trim().replace('\n', "; "));
         // The file is flat: the name of the setting stands before the equals sign.
         if let Some((key, _)) = line_text.split_once('=')
             && !message.contains(&format!("`{}`", key.trim()))
@@ -57,4 +57,38 @@ pub(super) fn parse_file(path: &Path, text: &str) -> Result<Sources, ConfigError
         }
         ConfigError::Line { path: path.to_owned(), line: line_index + 1, message }
     })
+}
+
+/// What serde says of a value of another type: `invalid type: integer `5`, expected path string`.
+const OTHER_TYPE: [&str; 2] = ["invalid type: ", "invalid value: "];
+/// What serde expects for settings that have no type of their own.
+const FORMS: [(&str, &str); 2] =
+    [("path string", "a path in quotes"), ("a string", "text in quotes")];
+/// What serde calls a value that it has found. The value itself may follow.
+const FOUND: [(&str, &str); 7] = [
+    ("integer ", ""),
+    ("floating point ", ""),
+    ("boolean ", ""),
+    ("string ", ""),
+    ("datetime", "a date"),
+    ("sequence", "a list"),
+    ("map", "a table"),
+];
+
+/// `message` in words, where it is about a value of another type.
+fn in_words(message: &str) -> String {
+    // A word without quotes that begins like `inf` or `nan`.
+    if message.starts_with("invalid float") {
+        return "expected a number, or text in quotes".to_owned();
+    }
+    let of_type = OTHER_TYPE.into_iter().find_map(|start| message.strip_prefix(start));
+    let Some((found, expected)) = of_type.and_then(|it| it.rsplit_once(", expected ")) else {
+        return message.to_owned();
+    };
+    let expected = FORMS.iter().find(|(name, _)| *name == expected).map_or(expected, |it| it.1);
+    let found = FOUND
+        .iter()
+        .find_map(|(name, word)| Some(format!("{word}{}", found.strip_prefix(name)?)))
+        .unwrap_or_else(|| found.to_owned());
+    format!("expected {expected}, not {}", found.replace('`', ""))
 }

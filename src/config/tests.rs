@@ -118,10 +118,42 @@ fn errors_name_file_line_and_key() {
         ("admin_hosts = \"a:1\"", "/x/boathook.toml:1: admin_hosts: not the name"),
         ("admin_hosts = [\"a\", \"b,c\"]", "/x/boathook.toml:1: admin_hosts: not the name"),
         ("workers = ", "/x/boathook.toml:1: workers: "),
+        ("log = info", "/x/boathook.toml:1: log: expected a number, or text in quotes"),
     ] {
         let message = file(text).unwrap_err();
         assert!(message.starts_with(expected), "{message}");
     }
+}
+
+#[test]
+fn a_value_of_another_type_is_refused_in_words() {
+    let unknown = file("x = 1").unwrap_err();
+    let keys: Vec<&str> = unknown.split('`').skip(3).step_by(2).collect();
+    assert!(keys.contains(&"kill_grace") && keys.contains(&"tls_cert"), "{unknown}");
+    for key in keys {
+        let mut refused = 0;
+        for value in ["5", "-1", "1.5", "true", "[5]", "{a = 1}", "1979-05-27"] {
+            let Err(message) = file(&format!("{key} = {value}")) else { continue };
+            refused += 1;
+            let start = format!("/x/boathook.toml:1: {key}: expected ");
+            assert!(message.starts_with(&start), "{value}: {message}");
+            assert!(!message.contains("invalid type") && !message.contains('`'), "{message}");
+        }
+        assert!(refused >= 5, "{key}");
+    }
+    for (text, expected) in [
+        ("kill_grace = 5", "expected a duration in quotes, such as \"10s\", not 5"),
+        ("keep_runs = 5", "such as \"90d\" or \"1000 runs\", not 5"),
+        ("hooks_listen = 9000", "expected IP:PORT in quotes, such as \"127.0.0.1:9000\", not 9000"),
+        ("rate_limit_per_ip = 5", "expected a rate in quotes, such as \"100/m\", not 5"),
+        ("max_body_bytes = 1.5", "such as \"25MiB\", not 1.5"),
+        ("tls_key = true", "expected a path in quotes, not true"),
+        ("smtp_from = [1]", "expected text in quotes, not a list"),
+    ] {
+        let message = file(text).unwrap_err();
+        assert!(message.ends_with(expected), "{message}");
+    }
+    assert_eq!(file("kill_grace = 0").unwrap().kill_grace, Some(Period(Duration::ZERO)));
 }
 
 #[test]

@@ -94,6 +94,9 @@ impl FromStr for HttpUrl {
         }
         let (host, port) = split_authority(authority)
             .ok_or_else(|| format!("no valid host and port: {authority:?}"))?;
+        if port == Some(0) {
+            return Err(format!("port 0 is no address that answers: {authority:?}"));
+        }
         Ok(Self { is_https, host: host.to_owned(), port, path: path.to_owned() })
     }
 }
@@ -161,6 +164,8 @@ mod tests {
             "http://a b",
             "http://a:port",
             "http://a:99999",
+            "http://a:0",
+            "http://[::1]:0/x",
             "http://a:85218/",
             "http://a:+80",
             "http://a:",

@@ -14,6 +14,7 @@ use crate::model::duration::parse_duration;
 use crate::model::network::{NetworkError, Networks};
 use crate::model::run::Status;
 use crate::model::size::parse_size;
+use crate::model::text_value;
 
 /// A whole number from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,7 +103,7 @@ impl<'de> Deserialize<'de> for ByteSize {
             type Value = ByteSize;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a number of bytes, or a text such as \"25MiB\"")
+                f.write_str("a number of bytes, or a size in quotes, such as \"25MiB\"")
             }
 
             fn visit_i64<E: de::Error>(self, number: i64) -> Result<ByteSize, E> {
@@ -169,7 +170,7 @@ impl FromStr for TrustedProxies {
 impl<'de> Deserialize<'de> for TrustedProxies {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(serde::Deserialize)]
-        #[serde(untagged)]
+        #[serde(untagged, expecting = "expected a list such as [\"10.0.0.0/8\", \"::1\"]")]
         enum ListOrText {
             List(Vec<String>),
             Text(String),
@@ -229,16 +230,22 @@ impl FromStr for LogLevel {
 }
 
 /// Which work directories stay after the end of their runs.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize,
-)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 #[value(rename_all = "snake_case")]
 pub enum KeepWorkdir {
     Never,
     /// Those of runs that did not end as Success.
     OnFailure,
     Always,
+}
+
+impl FromStr for KeepWorkdir {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let known = <Self as clap::ValueEnum>::from_str(text, false);
+        known.map_err(|_| format!("{text:?} is none of never, on_failure and always"))
+    }
 }
 
 impl KeepWorkdir {
@@ -281,13 +288,20 @@ impl<'de> Deserialize<'de> for Names {
 }
 
 macro_rules! deserialize_from_text {
-    ($($name:ident)*) => {$(
+    ($($name:ident: $form:literal;)*) => {$(
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+                text_value::deserialize(deserializer, $form)
             }
         }
     )*};
 }
 
-deserialize_from_text!(Period ListenAddress LogLevel PublicUrl SmtpUrl);
+deserialize_from_text! {
+    Period: "a duration in quotes, such as \"10s\"";
+    ListenAddress: "IP:PORT in quotes, such as \"127.0.0.1:9000\"";
+    LogLevel: "a level in quotes: \"off\", \"error\", \"warn\", \"info\", \"debug\" or \"trace\"";
+    KeepWorkdir: "\"never\", \"on_failure\" or \"always\"";
+    PublicUrl: "a URL in quotes, such as \"https://hooks.example.com\"";
+    SmtpUrl: "a URL in quotes, such as \"smtps://mail.example.com\"";
+}

@@ -27,19 +27,36 @@ pub(super) fn parse(text: &str) -> Result<Node, FleetFileError> {
 /// The error of serde_json, with the key under which it lies. A reader of the text before the error stops
 /// at that key.
 fn syntax_error(text: &str, error: &serde_json::Error) -> FleetFileError {
-    let position = Position { line: error.line().max(1), column: error.column().max(1) };
-    let line_start: usize = text.split_inclusive('\n').take(position.line - 1).map(str::len).sum();
+    let lines_before = error.line().saturating_sub(1);
+    let line_start: usize = text.split_inclusive('\n').take(lines_before).map(str::len).sum();
     // serde_json counts bytes, and may stop within a character.
-    let mut end = text.len().min(line_start + position.column - 1);
+    let mut end = text.len().min(line_start + error.column().saturating_sub(1));
     while !text.is_char_boundary(end) {
         end -= 1;
     }
-    let mut reader = Reader::new(&text[..end]);
+    let before = &text[..end];
+    let mut reader = Reader::new(before);
     // Only the key that the reader has reached matters.
     let _ = reader.value(&KeyPath::default(), 0);
+    // serde_json names the bracket after it.
+    if let Some(before_comma) = before.trim_end().strip_suffix(',')
+        && matches!(text.as_bytes().get(end), Some(b'}' | b']'))
+    {
+        let message = "nothing follows this comma; remove it";
+        return reader.reached.syntax(end_of(before_comma), message);
+    }
     let message = error.to_string();
     let message = message.rsplit_once(" at line ").map_or(message.as_str(), |(what, _)| what);
-    reader.reached.syntax(position, message)
+    reader.reached.syntax(end_of(before), message)
+}
+
+/// The position of what follows `text`.
+fn end_of(text: &str) -> Position {
+    let line_start = text.rfind('\n').map_or(0, |newline| newline + 1);
+    Position {
+        line: text.matches('\n').count() + 1,
+        column: text[line_start..].chars().count() + 1,
+    }
 }
 
 /// The tree as JSON. Numbers and truth values are those that stand without quotes in it.
@@ -114,7 +131,7 @@ impl<'a> Reader<'a> {
             if self.take(']') {
                 return Ok(Kind::Sequence(items));
             }
-            self.expect(',', path)?;
+            self.comma(path)?;
         }
     }
 
@@ -135,8 +152,19 @@ impl<'a> Reader<'a> {
             if self.take('}') {
                 return Ok(entries.finish());
             }
-            self.expect(',', path)?;
+            self.comma(path)?;
         }
+    }
+
+    /// Moves to the next entry of the list or object under `path`.
+    fn comma(&mut self, path: &KeyPath) -> Result<(), FleetFileError> {
+        self.expect(',', path)?;
+        self.skip_space();
+        self.reached = path.clone();
+        if self.rest.is_empty() {
+            return Err(path.syntax(self.position, "an entry is missing"));
+        }
+        Ok(())
     }
 
     /// The string that begins here, its escapes resolved.

@@ -30,12 +30,18 @@ pub struct Tls {
 /// Why a certificate cannot be served. The message says which file to look at.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
+    #[error("the certificate {} is missing; the setting tls_cert names it", .0.display())]
+    MissingCertificate(PathBuf),
+    #[error("the key {} is missing; the setting tls_key names it", .0.display())]
+    MissingKey(PathBuf),
     #[error("cannot read the certificate {}: {source}", path.display())]
     Certificate { path: PathBuf, source: pem::Error },
     #[error("there is no certificate in {}; it should hold the server's own first, then those between it and the root, as PEM", .0.display())]
     NoCertificate(PathBuf),
+    #[error("cannot read the key {}: {source}", path.display())]
+    Key { path: PathBuf, source: io::Error },
     #[error("cannot read the key {}: {source}; it should be one private key as PEM, without a passphrase", path.display())]
-    Key { path: PathBuf, source: pem::Error },
+    NoKey { path: PathBuf, source: pem::Error },
     #[error("the key {} does not go with the certificate {}: it is of another one", key.display(), certificate.display())]
     OtherKey { certificate: PathBuf, key: PathBuf },
     #[error("cannot serve the certificate {}: {}", path.display(), tls_words(source))]
@@ -73,15 +79,21 @@ impl Tls {
 
 fn read_config(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, TlsError> {
     let failed = |source| TlsError::Certificate { path: certificate.to_owned(), source };
-    let text = text_file::read_bytes(certificate).map_err(|error| failed(pem::Error::Io(error)))?;
+    let text = text_file::read_bytes(certificate).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => TlsError::MissingCertificate(certificate.to_owned()),
+        _ => failed(pem::Error::Io(error)),
+    })?;
     let chain = CertificateDer::pem_slice_iter(&text).collect::<Result<Vec<_>, _>>();
     let chain = chain.map_err(failed)?;
     if chain.is_empty() {
         return Err(TlsError::NoCertificate(certificate.to_owned()));
     }
-    let failed = |source| TlsError::Key { path: key.to_owned(), source };
-    let text = text_file::read_bytes(key).map_err(|error| failed(pem::Error::Io(error)))?;
-    let private = PrivateKeyDer::from_pem_slice(&text).map_err(failed)?;
+    let text = text_file::read_bytes(key).map_err(|source| match source.kind() {
+        io::ErrorKind::NotFound => TlsError::MissingKey(key.to_owned()),
+        _ => TlsError::Key { path: key.to_owned(), source },
+    })?;
+    let private = PrivateKeyDer::from_pem_slice(&text)
+        .map_err(|source| TlsError::NoKey { path: key.to_owned(), source })?;
     warn_if_readable(key);
     let unusable = |source| match source {
         rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {

@@ -36,6 +36,7 @@ pub mod size;
 pub mod source;
 pub mod suggest;
 pub mod text;
+pub mod text_value;
 pub mod time_zone;
 pub mod variable;
 pub mod webhook;

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize, de};
 
+use crate::model::text_value;
+
 /// Requests in a period of a rate limit: a thousand times what one machine accepts in a second.
 pub const RATE_COUNT_MAX: u32 = 1_000_000;
 
@@ -110,7 +112,7 @@ impl Serialize for Rate {
 
 impl<'de> Deserialize<'de> for Rate {
     fn deserialize<D: de::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+        text_value::deserialize(deserializer, "a rate in quotes, such as \"100/m\"")
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize, de};
 
 use crate::model::duration::{format_duration, parse_duration};
+use crate::model::text_value;
 
 /// Ages that `keep_runs` takes. A shorter one leaves no time to look at a run; for more than a century
 /// there is `forever`.
@@ -132,7 +133,8 @@ impl Serialize for Retention {
 
 impl<'de> Deserialize<'de> for Retention {
     fn deserialize<D: de::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+        let form = "how long, how many or both in quotes, such as \"90d\" or \"1000 runs\"";
+        text_value::deserialize(deserializer, form)
     }
 }
 

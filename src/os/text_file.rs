@@ -1,6 +1,6 @@
 //! Text that people write and programs save: fleet files, overrides, settings, tokens, secrets,
-//! certificates. An editor may put a byte order mark in front of it or save it as UTF-16. The mark
-//! is no part of the text, and UTF-16 is refused by name.
+//! certificates. An editor may put a byte order mark in front of it or save it as UTF-16 or UTF-32. The
+//! mark is no part of the text, and other encodings are refused by name.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -14,8 +14,8 @@ pub const STDIN: &str = "-";
 /// Why bytes are not text. Never quotes them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotText {
-    #[error("it is UTF-16, not UTF-8; save it as UTF-8, or convert it: iconv -f UTF-16 -t UTF-8")]
-    Utf16,
+    #[error("it is {0}, not UTF-8; save it as UTF-8, or convert it: iconv -f {0} -t UTF-8")]
+    OtherEncoding(&'static str),
     #[error("it is not UTF-8 (line {line}); save it as UTF-8")]
     NotUtf8 { line: usize },
     #[error("it is larger than {bytes_max} bytes")]
@@ -31,10 +31,10 @@ impl From<NotText> for io::Error {
 /// `bytes` without a leading byte order mark.
 ///
 /// # Errors
-/// When they are UTF-16.
+/// When they are UTF-16 or UTF-32.
 pub fn without_mark(mut bytes: Vec<u8>) -> Result<Vec<u8>, NotText> {
-    if is_utf16(&bytes) {
-        return Err(NotText::Utf16);
+    if let Some(encoding) = other_encoding(&bytes) {
+        return Err(NotText::OtherEncoding(encoding));
     }
     if bytes.starts_with(MARK.as_bytes()) {
         bytes.drain(..MARK.len());
@@ -45,7 +45,7 @@ pub fn without_mark(mut bytes: Vec<u8>) -> Result<Vec<u8>, NotText> {
 /// `bytes` as text, without a leading byte order mark.
 ///
 /// # Errors
-/// When they are UTF-16, or not UTF-8.
+/// When they are UTF-16, UTF-32 or otherwise not UTF-8.
 pub fn decode(bytes: Vec<u8>) -> Result<String, NotText> {
     String::from_utf8(without_mark(bytes)?).map_err(|error| {
         let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
@@ -65,7 +65,7 @@ pub fn read(path: &Path) -> io::Result<String> {
 /// mark.
 ///
 /// # Errors
-/// When it cannot be read; of the kind `InvalidData` when it is UTF-16.
+/// When it cannot be read; of the kind `InvalidData` when it is UTF-16 or UTF-32.
 pub fn read_bytes(path: &Path) -> io::Result<Vec<u8>> {
     Ok(without_mark(fs::read(path)?)?)
 }
@@ -90,16 +90,24 @@ pub fn read_argument(path: &Path, bytes_max: u64) -> io::Result<String> {
     Ok(decode(bytes)?)
 }
 
-/// Whether `bytes` have the byte order mark of UTF-16 (or UTF-32), or begin with two ASCII
-/// characters in either form. A file of zeros, which a power cut can leave, is not UTF-16.
-fn is_utf16(bytes: &[u8]) -> bool {
-    match bytes {
-        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [0, 0, 0xfe, 0xff, ..] => true,
-        [a, b, c, d, ..] if bytes.len().is_multiple_of(2) => {
-            let is_zero = [a, b, c, d].map(|byte| *byte == 0);
-            is_zero == [false, true, false, true] || is_zero == [true, false, true, false]
-        }
-        _ => false,
+/// The encoding that `bytes` have the byte order mark of, or in which their first 4 bytes are ASCII
+/// characters: UTF-16 or UTF-32. A file of zeros, which a power cut can leave, has none.
+fn other_encoding(bytes: &[u8]) -> Option<&'static str> {
+    let is_zero = |of: [u8; 4]| of.map(|byte| byte == 0);
+    let is_multiple_of = |unit| bytes.len().is_multiple_of(unit);
+    match *bytes {
+        [0xff, 0xfe, 0, 0, ..] | [0, 0, 0xfe, 0xff, ..] if is_multiple_of(4) => Some("UTF-32"),
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => Some("UTF-16"),
+        [a, b, c, d, ..] => match is_zero([a, b, c, d]) {
+            [false, true, true, true] | [true, true, true, false] if is_multiple_of(4) => {
+                Some("UTF-32")
+            }
+            [false, true, false, true] | [true, false, true, false] if is_multiple_of(2) => {
+                Some("UTF-16")
+            }
+            _ => None,
+        },
+        _ => None,
     }
 }
 
@@ -107,9 +115,12 @@ fn is_utf16(bytes: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    fn utf16(text: &str, with_mark: bool, to_bytes: fn(u16) -> [u8; 2]) -> Vec<u8> {
-        let mark = with_mark.then_some(0xfeff);
-        mark.into_iter().chain(text.encode_utf16()).flat_map(to_bytes).collect()
+    fn utf16(text: &str, to_bytes: fn(u16) -> [u8; 2]) -> Vec<u8> {
+        text.encode_utf16().flat_map(to_bytes).collect()
+    }
+
+    fn utf32(text: &str, to_bytes: fn(u32) -> [u8; 4]) -> Vec<u8> {
+        text.chars().map(u32::from).flat_map(to_bytes).collect()
     }
 
     #[test]
@@ -129,10 +140,12 @@ mod tests {
 
     #[test]
     fn other_encodings_are_named() {
-        for with_mark in [true, false] {
-            for to_bytes in [u16::to_le_bytes, u16::to_be_bytes] {
-                let bytes = utf16("name: x\n", with_mark, to_bytes);
-                assert_eq!(decode(bytes), Err(NotText::Utf16), "{with_mark}");
+        for text in ["name: x\n", "\u{feff}name: x\n", "\u{feff}ä"] {
+            for bytes in [utf16(text, u16::to_le_bytes), utf16(text, u16::to_be_bytes)] {
+                assert_eq!(decode(bytes), Err(NotText::OtherEncoding("UTF-16")), "{text:?}");
+            }
+            for bytes in [utf32(text, u32::to_le_bytes), utf32(text, u32::to_be_bytes)] {
+                assert_eq!(decode(bytes), Err(NotText::OtherEncoding("UTF-32")), "{text:?}");
             }
         }
         assert_eq!(decode(b"a\nb\xe9\n".into()), Err(NotText::NotUtf8 { line: 2 }));

@@ -230,6 +230,49 @@ vessels: {v: {run: 'echo hangs; exec sleep 100000'}}
 }
 
 #[test]
+fn one_attempt_is_followed_to_its_end() {
+    let server = Server::start();
+    let gate = server.scratch().join("gate");
+    let wait = format!("until [ -e {} ]; do sleep 0.1; done", gate.display());
+    let script = format!(
+        "echo begins $BOATHOOK_ATTEMPT; [ $BOATHOOK_ATTEMPT = 1 ] || {wait}; \
+         echo ends $BOATHOOK_ATTEMPT; [ $BOATHOOK_ATTEMPT = 3 ]"
+    );
+    let fleet = json!({"name": "retries", "vessels": {
+        "v": {"run": script, "guardrails": {"retry_count": 2, "retry_wait": "1s"}},
+        "then": {"run": "echo then"},
+    }, "connections": {"v": {"then": "SUCCESS"}}});
+    server.api().apply(&fleet);
+    let run = json_of(&server, &["run", "retries"])["fleet_run_id"].as_str().unwrap().to_owned();
+    let follow = |attempt: &str| {
+        let mut follower = server.cli(&["runs", "logs", &run, "--vessel", "v", "--follow"]);
+        follower.args(["--attempt", attempt]);
+        follower.stdout(std::process::Stdio::piped()).spawn().unwrap()
+    };
+    let read_to_end = |follower: std::process::Child, code: i32, expected: &str| {
+        let output = follower.wait_with_output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stdout), expected);
+        assert_eq!(output.status.code(), Some(code));
+    };
+    // Before it begins, and while others follow.
+    let third = follow("3");
+    let mut second = follow("2");
+    let mut output = second.stdout.take().unwrap();
+    crate::harness::server::read_until(&mut output, "begins 2");
+    second.stdout = Some(output);
+    fs::write(&gate, "").unwrap();
+    read_to_end(third, 0, "begins 3\nends 3\n");
+    let output = second.wait_with_output().unwrap();
+    assert!(String::from_utf8_lossy(&output.stdout).trim().ends_with("ends 2"));
+    server.api().wait_status(&run, "Success");
+    read_to_end(follow("1"), 0, "begins 1\nends 1\n");
+    read_to_end(follow("2"), 0, "begins 2\nends 2\n");
+    assert!(
+        fail(&server, &["runs", "logs", &run, "--attempt", "4", "--follow"], 1).contains("v: 3")
+    );
+}
+
+#[test]
 fn mistakes_are_told_apart_by_exit_status() {
     let server = Server::start();
     for usage in [&["no-such-verb"][..], &["serve", "--no-such-flag"], &["runs", "show"], &[]] {

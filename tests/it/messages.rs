@@ -121,6 +121,8 @@ fn numbers_are_refused_in_words() {
         let variable = format!("BOATHOOK_{}", setting.to_uppercase());
         let said = refused(scratch.path(), &[], &[(&variable, value)]);
         assert!(said.contains("a whole number from 1"), "{said}");
+        let flag = format!("--{}", setting.replace('_', "-"));
+        assert!(said.contains(&variable) && !said.contains(&flag), "{said}");
         let config = scratch.path().join("boathook.toml");
         let toml = if value == "many" { "\"many\"" } else { value };
         fs::write(&config, format!("{setting} = {toml}\n")).unwrap();

@@ -1,4 +1,4 @@
-//! Files as editors of every system save them: with a byte order mark, with CRLF, as UTF-16.
+//! Files as editors of every system save them: with a byte order mark, with CRLF, as UTF-16 or UTF-32.
 
 use std::fs;
 use std::path::Path;
@@ -14,6 +14,10 @@ const MARK: &str = "\u{feff}";
 
 fn utf16(text: &str) -> Vec<u8> {
     format!("{MARK}{text}").encode_utf16().flat_map(u16::to_le_bytes).collect()
+}
+
+fn utf32(text: &str) -> Vec<u8> {
+    format!("{MARK}{text}").chars().map(u32::from).flat_map(u32::to_le_bytes).collect()
 }
 
 /// Writes `content` as `name` of the server's scratch directory.
@@ -43,7 +47,7 @@ fn fleet(server: &Server, name: &str) -> Value {
 }
 
 #[test]
-fn a_mark_is_skipped_in_fleets_and_overrides_and_utf16_is_named() {
+fn a_mark_is_skipped_in_fleets_and_overrides_and_other_encodings_are_named() {
     let server = Server::start();
     let yaml = "name: marked\r\nvessels:\r\n  v: {run: 'echo $A', environment: {A: x}}\r\n";
     let in_json =
@@ -56,6 +60,9 @@ fn a_mark_is_skipped_in_fleets_and_overrides_and_utf16_is_named() {
         let file = write(&server, name, utf16(text));
         let stderr = fail(&server, &["fleet", "apply", &file]);
         assert!(stderr.contains(name) && stderr.contains("it is UTF-16"), "{stderr}");
+        let file = write(&server, name, utf32(text));
+        let stderr = fail(&server, &["fleet", "apply", &file]);
+        assert!(stderr.contains(name) && stderr.contains("it is UTF-32"), "{stderr}");
     }
     let overrides = json!({"vessel_overrides": [
         {"name": "v", "environment_variable_overrides": {"A": "overridden"}},

@@ -179,10 +179,13 @@ fn what_cannot_be_served_keeps_the_server_from_starting() {
     let crossed = Certificate { certificate: first.certificate.clone(), key: second.key.clone() };
     let missing =
         Certificate { certificate: scratch.path().join("no.pem"), key: first.key.clone() };
+    let without_key =
+        Certificate { certificate: first.certificate.clone(), key: scratch.path().join("no.key") };
     let swapped = Certificate { certificate: first.key.clone(), key: first.key.clone() };
     for (certificate, expected) in [
         (crossed, "does not go with the certificate"),
-        (missing, "cannot read the certificate"),
+        (missing, "no.pem is missing; the setting tls_cert names it"),
+        (without_key, "no.key is missing; the setting tls_key names it"),
         (swapped, "there is no certificate in"),
     ] {
         let mut server = with(&certificate).not_started();

@@ -15,7 +15,7 @@ use super::Outcome;
 use super::api::{Accepted, Fleet, Run, Webhook};
 use super::client::{Client, Content, agent_config};
 use super::fleet::render_paths;
-use super::follow::{Printer, follow};
+use super::follow::{Printer, Selection, follow};
 use super::locate::{ServerOptions, Surroundings, locate, quoted};
 use super::output::{BOLD, DIM, GOOD, indent_json, print, raw_stdout, styled};
 use super::runs::{render_vessels, status_line};
@@ -124,7 +124,7 @@ fn show(
 
     headline("The run, as it happens")?;
     let mut printer = Printer::new(Margin::new(raw_stdout()), true);
-    let run = follow(&client, &run_id, None, &mut printer, keep_going)?;
+    let run = follow(&client, &run_id, Selection::default(), &mut printer, keep_going)?;
 
     headline("How it ended")?;
     margin(&render_vessels(&run.vessels, SystemClock.now()))?;

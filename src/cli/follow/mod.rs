@@ -12,6 +12,7 @@ use super::api::{Run, VesselRun};
 use super::client::{Client, ClientError, reader};
 use super::output::{BOLD, printable, styled, styled_status};
 use super::time;
+use crate::model::name::is_same_name;
 use crate::model::run::Status;
 use crate::os::threads;
 
@@ -31,22 +32,38 @@ const PATIENCE: Duration = Duration::from_secs(15);
 const CHUNKS_MAX: usize = 64;
 const CHUNK_BYTES: usize = 16 * 1024;
 
-/// Follows the run `id` until it has ended; `only` narrows the output to one vessel.
-/// `keep_going` is asked several times a second and can end the following early.
+/// Which output of a run is followed.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Selection<'a> {
+    /// That of the vessel with this name; of all without it.
+    pub vessel: Option<&'a str>,
+    /// That of this attempt; from the present one on without it.
+    pub attempt: Option<u32>,
+}
+
+/// Follows the run `id` until it has ended, or until the attempt of the `selection` has ended in every
+/// vessel that comes to it. Returns the run as it is then. `keep_going` is asked several times a second and can end the following early.
 ///
 /// # Errors
 /// When the server stays away, refuses, or the output cannot be written.
 pub fn follow<W: Write>(
     client: &Client,
     id: &str,
-    only: Option<&str>,
+    selection: Selection<'_>,
     printer: &mut Printer<W>,
     keep_going: &mut dyn FnMut() -> bool,
 ) -> anyhow::Result<Run> {
     let (sender, events) = bounded(CHUNKS_MAX);
-    let mut following =
-        Following { client, printer, sender, events, streams: Vec::new(), failing_since: None };
-    let result = following.until_ended(id, only, keep_going);
+    let mut following = Following {
+        client,
+        printer,
+        selection,
+        sender,
+        events,
+        streams: Vec::new(),
+        failing_since: None,
+    };
+    let result = following.until_ended(id, keep_going);
     if result.is_err() {
         // What came before the failure is shown; should that fail as well, the first one counts.
         let _ = following.printer.end_all();
@@ -57,6 +74,7 @@ pub fn follow<W: Write>(
 struct Following<'a, W> {
     client: &'a Client,
     printer: &'a mut Printer<W>,
+    selection: Selection<'a>,
     sender: Sender<Event>,
     events: Receiver<Event>,
     /// One per vessel of the run, in its order; empty until the run was first seen.
@@ -93,7 +111,6 @@ impl<W: Write> Following<'_, W> {
     fn until_ended(
         &mut self,
         id: &str,
-        only: Option<&str>,
         keep_going: &mut dyn FnMut() -> bool,
     ) -> anyhow::Result<Run> {
         loop {
@@ -101,8 +118,9 @@ impl<W: Write> Following<'_, W> {
                 bail!("interrupted");
             }
             if let Some(run) = self.poll(id)? {
-                self.advance(&run, only)?;
-                if run.status.is_final() && self.is_drained() {
+                self.advance(&run)?;
+                let is_over = run.status.is_final() || self.selection.attempt.is_some();
+                if is_over && self.is_drained() {
                     return Ok(run);
                 }
             }
@@ -131,7 +149,7 @@ impl<W: Write> Following<'_, W> {
     }
 
     /// Starts to read whatever can be read by now.
-    fn advance(&mut self, run: &Run, only: Option<&str>) -> anyhow::Result<()> {
+    fn advance(&mut self, run: &Run) -> anyhow::Result<()> {
         if self.streams.is_empty() {
             self.streams = run
                 .vessels
@@ -139,8 +157,8 @@ impl<W: Write> Following<'_, W> {
                 .map(|vessel| Stream {
                     attempt: 0,
                     offset: 0,
-                    phase: match only {
-                        Some(name) if name != vessel.vessel_name => Phase::Drained,
+                    phase: match self.selection.vessel {
+                        Some(name) if !is_same_name(name, &vessel.vessel_name) => Phase::Drained,
                         _ => Phase::Waiting,
                     },
                 })
@@ -150,7 +168,7 @@ impl<W: Write> Following<'_, W> {
             let live =
                 self.streams.iter().filter(|stream| matches!(stream.phase, Phase::Live(_))).count();
             let Some(stream) = self.streams.get_mut(index) else { break };
-            match stream.next(vessel) {
+            match stream.next(vessel, self.selection.attempt) {
                 Next::Nothing => {}
                 Next::Drained => stream.phase = Phase::Drained,
                 Next::Read { .. } if live >= CLIENT_STREAMS_MAX => {}
@@ -223,7 +241,7 @@ impl<W: Write> Following<'_, W> {
 }
 
 /// What to do next about a vessel's output.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Next {
     Nothing,
     Read { attempt: u32, offset: u64 },
@@ -231,20 +249,27 @@ enum Next {
 }
 
 impl Stream {
-    fn next(&self, vessel: &VesselRun) -> Next {
-        let has_more_attempts = vessel.attempt > self.attempt;
+    /// `wanted` is the one attempt to read, if not all.
+    fn next(&self, vessel: &VesselRun, wanted: Option<u32>) -> Next {
+        let has_more_attempts = vessel.attempt > self.attempt && wanted.is_none();
+        let is_passed = wanted.is_some_and(|wanted| vessel.attempt > wanted);
         match &self.phase {
             Phase::Drained | Phase::Live(_) => Next::Nothing,
             // It will never start, so there is nothing to read.
             Phase::Waiting if vessel.status == Status::Incomplete => Next::Drained,
+            Phase::Waiting if wanted.is_some_and(|wanted| vessel.attempt < wanted) => {
+                if vessel.status.is_final() { Next::Drained } else { Next::Nothing }
+            }
             Phase::Waiting if vessel.attempt > 0 || vessel.status.is_final() => {
-                Next::Read { attempt: vessel.attempt, offset: 0 }
+                Next::Read { attempt: wanted.unwrap_or(vessel.attempt), offset: 0 }
             }
             Phase::Waiting => Next::Nothing,
             Phase::Ended { complete: true, .. } if has_more_attempts => {
                 Next::Read { attempt: self.attempt + 1, offset: 0 }
             }
-            Phase::Ended { complete: true, .. } if vessel.status.is_final() => Next::Drained,
+            Phase::Ended { complete: true, .. } if vessel.status.is_final() || is_passed => {
+                Next::Drained
+            }
             // The answer ended early, as when the server stops: look again, but not at once.
             Phase::Ended { at, .. } if at.elapsed() >= POLL_INTERVAL => {
                 Next::Read { attempt: self.attempt, offset: self.offset }
@@ -327,7 +352,7 @@ mod tests {
         let at = Instant::now();
         let ended = |complete| Phase::Ended { complete, at };
         let long_ago = Instant::now().checked_sub(2 * POLL_INTERVAL).unwrap();
-        for (stream, vessel, next) in [
+        for (stream, vessel, expected) in [
             (stream(0, Phase::Waiting), vessel("a", Status::Scheduled, 0), Next::Nothing),
             (stream(0, Phase::Waiting), vessel("a", Status::Incomplete, 0), Next::Drained),
             (
@@ -354,7 +379,24 @@ mod tests {
                 Next::Read { attempt: 1, offset: 7 },
             ),
         ] {
-            assert_eq!(stream.next(&vessel), next, "{vessel:?}");
+            assert_eq!(stream.next(&vessel, None), expected, "{vessel:?}");
+        }
+    }
+
+    #[test]
+    fn one_attempt_is_read_to_its_end_and_no_other() {
+        let ended = || Phase::Ended { complete: true, at: Instant::now() };
+        let second = Next::Read { attempt: 2, offset: 0 };
+        for (stream, vessel, expected) in [
+            (stream(0, Phase::Waiting), vessel("a", Status::Running, 1), Next::Nothing),
+            (stream(0, Phase::Waiting), vessel("a", Status::Success, 1), Next::Drained),
+            (stream(0, Phase::Waiting), vessel("a", Status::Running, 2), second),
+            (stream(0, Phase::Waiting), vessel("a", Status::Running, 3), second),
+            (stream(2, ended()), vessel("a", Status::Retrying, 2), Next::Nothing),
+            (stream(2, ended()), vessel("a", Status::Running, 3), Next::Drained),
+            (stream(2, ended()), vessel("a", Status::Success, 2), Next::Drained),
+        ] {
+            assert_eq!(stream.next(&vessel, Some(2)), expected, "{vessel:?}");
         }
     }
 

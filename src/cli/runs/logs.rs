@@ -9,34 +9,47 @@ use super::status_line;
 use crate::cli::Outcome;
 use crate::cli::api::{Run, VesselRun};
 use crate::cli::client::reader;
-use crate::cli::follow::{Printer, follow, heading};
+use crate::cli::follow::{Printer, Selection, follow, heading};
 use crate::cli::output::{
     BOLD, advise, print, print_json, printable, raw_stdout, stdout_is_terminal, styled,
 };
 use crate::cli::session::Session;
 use crate::model::name::is_same_name;
 
-/// Prints what the vessels print until the run has ended.
+/// Prints what the vessels print until the run has ended, or the `attempt`-th of each vessel that comes
+/// to it.
 ///
 /// # Errors
-/// When the server is not there, refuses, or knows no such run or vessel.
-pub fn follow_to_end(session: &Session, id: &str, vessel: Option<&str>) -> anyhow::Result<Outcome> {
+/// When the server is not there, refuses, or knows no such run, vessel or attempt.
+pub fn follow_to_end(
+    session: &Session,
+    id: &str,
+    vessel: Option<&str>,
+    attempt: Option<u32>,
+) -> anyhow::Result<Outcome> {
     let (run, _) = session.run(id)?;
-    chosen(&run, vessel)?;
+    let vessels = chosen(&run, vessel)?;
+    if run.status.is_final() {
+        with_attempt(vessels, attempt)?;
+    }
+    let selection = Selection { vessel, attempt };
     let ended = if session.json {
         let mut printer = Printer::silent();
-        follow(&session.client, &run.id, vessel, &mut printer, &mut || true)?
+        follow(&session.client, &run.id, selection, &mut printer, &mut || true)?
     } else {
         let mut printer = Printer::new(raw_stdout(), stdout_is_terminal() && vessel.is_none());
-        follow(&session.client, &run.id, vessel, &mut printer, &mut || true)?
+        follow(&session.client, &run.id, selection, &mut printer, &mut || true)?
     };
     if session.json {
         let run = session.run(&run.id)?.0;
-        print_json(&logs_json(session, &chosen(&run, vessel)?, None)?)?;
+        let vessels = with_attempt(chosen(&run, vessel)?, attempt)?;
+        print_json(&logs_json(session, &vessels, attempt)?)?;
     } else if stdout_is_terminal() {
         advise(&status_line(&ended));
     }
-    Ok(Outcome::Followed(ended.status))
+    // An attempt may have ended before its run.
+    let is_over = ended.status.is_final();
+    Ok(if is_over { Outcome::Followed(ended.status) } else { Outcome::Done })
 }
 
 /// Prints what the vessels have printed so far, in their latest attempt or in the `attempt`-th.

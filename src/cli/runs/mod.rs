@@ -46,7 +46,8 @@ enum RunsVerb {
     },
     /// Print what the vessels of a run printed
     #[command(after_help = "\
-With --follow the exit status is that of the run: 0 Success, 3 Errored, 4 Terminated, 5 Incomplete.")]
+With --follow the exit status is that of the run: 0 Success, 3 Errored, 4 Terminated, 5 Incomplete. With \
+--attempt it is 0 while the run goes on after that attempt.")]
     Logs {
         /// Id, or a beginning or end of it that no other run has
         run: String,
@@ -54,9 +55,9 @@ With --follow the exit status is that of the run: 0 Success, 3 Errored, 4 Termin
         #[arg(long, value_name = "NAME", allow_hyphen_values = true)]
         vessel: Option<String>,
         /// The attempt by its number, the first being 1 [default: the latest]
-        #[arg(long, value_name = "N", value_parser = whole_number::<u32>, conflicts_with = "follow")]
+        #[arg(long, value_name = "N", value_parser = whole_number::<u32>)]
         attempt: Option<u32>,
-        /// Go on until the run has ended
+        /// Go on until the run has ended, or the attempt that --attempt names
         #[arg(long)]
         follow: bool,
     },
@@ -149,8 +150,8 @@ pub fn run(arguments: RunsArgs) -> anyhow::Result<Outcome> {
     match arguments.verb {
         RunsVerb::List(filter) => list(&session, &filter)?,
         RunsVerb::Show { run } => show(&session, &run)?,
-        RunsVerb::Logs { run, vessel, follow: true, .. } => {
-            return logs::follow_to_end(&session, &run, vessel.as_deref());
+        RunsVerb::Logs { run, vessel, attempt, follow: true } => {
+            return logs::follow_to_end(&session, &run, vessel.as_deref(), attempt);
         }
         RunsVerb::Logs { run, vessel, attempt, follow: false } => {
             logs::show(&session, &run, vessel.as_deref(), attempt)?

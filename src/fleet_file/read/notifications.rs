@@ -160,7 +160,7 @@ fn url(cursor: &Cursor<'_>) -> Result<VariableValue, FleetFileError> {
     // The delivery sends to a `Uri`.
     let fits = text.parse::<HttpUrl>().is_ok() && text.parse::<Uri>().is_ok();
     if !fits {
-        let message = "expected an http or https URL, with a port up to 65535 or none, and without a \
+        let message = "expected an http or https URL, with a port from 1 to 65535 or none, and without a \
                        user or password in it";
         return Err(cursor.invalid(message));
     }

@@ -255,7 +255,7 @@ fn repository(cursor: &Cursor<'_>) -> Result<String, FleetFileError> {
     let (authority, _) = rest.split_once('/').ok_or_else(|| cursor.invalid(EXPECTED))?;
     let (user, host) = authority.rsplit_once('@').unwrap_or(("", authority));
     let is_host = host.starts_with(|first: char| first.is_ascii_alphanumeric() || first == '[')
-        && split_port(host).is_some();
+        && split_port(host).is_some_and(|(_, port)| port != Some(0));
     match scheme {
         "https" if !user.is_empty() => Err(cursor.invalid(
             "a user or password in a URL would be stored and shown; remove it, and give git what it \

@@ -75,6 +75,22 @@ fn json_is_refused_with_line_and_key_too() {
             "line 2, column 27: vessels.v.run: expected value",
         ),
         ("{\"name\": \"n\" \"vessels\": 1}", true, "line 1, column 14: name: expected `,` or `}`"),
+        (
+            "{\"name\": \"n\", \"vessels\": {\"a\": {\"run\": \"ä\",}}}",
+            true,
+            "line 1, column 43: vessels.a: nothing follows this comma; remove it",
+        ),
+        (
+            "{\"name\": \"n\", \"vessels\": {\"a\": {\"command\": [\"x\",\n ] }}}",
+            true,
+            "line 1, column 48: vessels.a.command: nothing follows this comma; remove it",
+        ),
+        (
+            "{\"name\": \"n\",\n \"vessels\": {\"a\": {\"run\": \"x\"}},\n}\n",
+            true,
+            "line 2, column 32: nothing follows this comma; remove it",
+        ),
+        ("{\"n\u{e4}me\": x}", true, "line 1, column 10: näme: expected value"),
         ("{\"name\": \"n\"} x", true, "line 1, column 15: name: trailing characters"),
         (
             "{\"name\": \"\\ud800\"}",
