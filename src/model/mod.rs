@@ -30,6 +30,7 @@ pub mod refusal;
 pub mod request;
 pub mod retention;
 pub mod run;
+pub mod sender;
 pub mod server_proof;
 pub mod share;
 pub mod size;

@@ -13,6 +13,7 @@ pub mod origin;
 pub mod query;
 pub mod respond;
 pub mod route;
+pub mod senders;
 pub mod session;
 pub mod ui;
 pub mod view;

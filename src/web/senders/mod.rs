@@ -1,0 +1,16 @@
+//! Senders: whether a request comes from whom it should, over the table of `model/sender`.
+
+pub mod crypto;
+pub mod fields;
+pub mod form;
+pub mod presented;
+pub mod sign;
+pub mod signatures;
+pub mod signed;
+pub mod verify;
+
+#[cfg(test)]
+mod tests;
+
+pub use presented::{Presented, Reread};
+pub use verify::{Context, Failure, Outcome, Reason, Verified, verify};
