@@ -43,6 +43,8 @@ pub const TIMEOUT_RANGE: RangeInclusive<Duration> =
     Duration::from_secs(1)..=Duration::from_secs(24 * 3600);
 /// The largest senders (GitHub) send up to 25 MB.
 pub const MAX_BODY_BYTES: u64 = 25 * 1024 * 1024;
+/// Parsed, JSON takes up to forty times its bytes of memory; events of most senders have a few KiB.
+pub const MAX_EXPRESSION_BODY_BYTES: u64 = 1 << 20;
 /// Twenty of the largest bodies at once.
 pub const MAX_INFLIGHT_BODY_BYTES: u64 = 512 * 1024 * 1024;
 /// Room in which running vessels end and are recorded. A full disk can make sled hang.
@@ -86,6 +88,7 @@ impl Settings {
             idle_timeout: IDLE_TIMEOUT,
             write_timeout: WRITE_TIMEOUT,
             max_body_bytes: MAX_BODY_BYTES,
+            max_expression_body_bytes: MAX_EXPRESSION_BODY_BYTES,
             max_inflight_body_bytes: MAX_INFLIGHT_BODY_BYTES,
             min_free_bytes: MIN_FREE_BYTES,
             trusted_proxies: Networks::default(),

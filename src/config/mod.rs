@@ -125,6 +125,10 @@ pub struct Sources {
     #[arg(long, env = "BOATHOOK_MAX_BODY_BYTES", value_name = "BYTES")]
     pub max_body_bytes: Option<ByteSize>,
 
+    /// Largest body that expressions read; for larger ones `body` and `text` are null [default: 1MiB]
+    #[arg(long, env = "BOATHOOK_MAX_EXPRESSION_BODY_BYTES", value_name = "BYTES")]
+    pub max_expression_body_bytes: Option<ByteSize>,
+
     /// Bytes of all bodies over 64 KiB that may be arriving at a time; beyond it senders get 503
     /// [default: 512MiB]
     #[arg(long, env = "BOATHOOK_MAX_INFLIGHT_BODY_BYTES", value_name = "BYTES")]
@@ -252,6 +256,7 @@ pub struct Settings {
     pub idle_timeout: Duration,
     pub write_timeout: Duration,
     pub max_body_bytes: u64,
+    pub max_expression_body_bytes: u64,
     pub max_inflight_body_bytes: u64,
     pub min_free_bytes: u64,
     pub trusted_proxies: Networks,
@@ -392,6 +397,10 @@ impl Settings {
                 defaults.max_inflight_body_bytes,
             ),
             max_body_bytes: bytes(first!(max_body_bytes), defaults.max_body_bytes),
+            max_expression_body_bytes: bytes(
+                first!(max_expression_body_bytes),
+                defaults.max_expression_body_bytes,
+            ),
             min_free_bytes: bytes(first!(min_free_bytes), defaults.min_free_bytes),
             trusted_proxies: first!(trusted_proxies).map(|proxies| proxies.0).unwrap_or_default(),
             rate_limit_per_ip: first!(rate_limit_per_ip),

@@ -83,6 +83,12 @@ impl SecretStore {
                     add_forms(&text, &mut resolved.secrets);
                     text
                 }
+                VariableValue::Computed(value) => {
+                    let expression = value.expr.text();
+                    return Err(format!(
+                        "{variable}: no request gives `{expression}` a value here"
+                    ));
+                }
             };
             resolved.variables.push((variable.clone(), value));
         }

@@ -167,7 +167,7 @@ fn notifications(fleets: &[FleetView], settings: &Settings, sandbox: &Sandbox) -
         })
     });
     let commands = settings.notify_commands.iter().flat_map(|command| {
-        let program = Program::Command(vec![command.clone()]);
+        let program = Program::command([command.as_str()]);
         let candidate =
             Candidate { program: &program, working_directory: None, user: None, environment: &[] };
         let found = preflight(&candidate, &[], sandbox).into_iter();

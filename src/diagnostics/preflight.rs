@@ -12,6 +12,7 @@ use rustix::fs::Access;
 use rustix::io::Errno;
 
 use super::sandbox::{Obstacle, Sandbox};
+use crate::model::computed::Argument;
 use crate::model::finding::{Finding, Level};
 use crate::model::fleet::Program;
 use crate::model::source::Origin;
@@ -163,7 +164,7 @@ impl Preflight<'_> {
     /// Whether the file that `program` names depends on the working directory.
     fn is_relative(&self, program: &Program) -> bool {
         let Program::Command(command) = program else { return false };
-        let name = command.first().map_or("", String::as_str);
+        let name = command.first().and_then(Argument::literal).unwrap_or_default();
         match name.contains('/') {
             true => !name.starts_with('/'),
             false => path_of(self.candidate.environment).split(':').any(|it| !it.starts_with('/')),
@@ -230,7 +231,7 @@ impl Preflight<'_> {
         let is_env = words.next().is_some_and(|word| word.ends_with("/env"));
         let name = words.find(|word| !word.starts_with('-') && !word.contains('='));
         let Some(name) = name.filter(|_| is_env) else { return Ok(()) };
-        let program = Program::Command(vec![name.to_owned()]);
+        let program = Program::command([name]);
         if self.known_directory().is_none() && self.is_relative(&program) {
             return Ok(());
         }
@@ -267,7 +268,7 @@ impl Preflight<'_> {
         let (commands, is_script) = match self.candidate.program {
             Program::Script(script) => (commands_of(script), true),
             Program::Command(command) => {
-                (command.iter().take(1).map(String::as_str).collect(), false)
+                (command.iter().take(1).filter_map(Argument::literal).collect(), false)
             }
             Program::Code(code) => match interpreter_of(code) {
                 Cow::Borrowed(name) => (vec![name], false),
@@ -300,23 +301,23 @@ impl Preflight<'_> {
 /// The programs that `program` needs: itself, or its interpreter, and git for a repository.
 fn programs(program: &Program) -> Vec<Cow<'_, Program>> {
     let Program::Code(code) = program else { return vec![Cow::Borrowed(program)] };
-    let by_name = |name: &str| Cow::Owned(Program::Command(vec![name.to_owned()]));
+    let by_name = |name: &str| Cow::Owned(Program::command([name]));
     let git = matches!(code.origin, Origin::Git(_)).then(|| by_name("git"));
     git.into_iter().chain([by_name(&interpreter_of(code))]).collect()
 }
 
 /// The absolute paths in the text of a program: its script, its arguments or its code.
 fn named(program: &Program) -> impl Iterator<Item = PathBuf> {
-    let texts = match program {
-        Program::Script(script) => std::slice::from_ref(script),
-        Program::Command(command) => command.get(1..).unwrap_or_default(),
+    let texts: Vec<&str> = match program {
+        Program::Script(script) => vec![script],
+        Program::Command(command) => command.iter().skip(1).filter_map(Argument::literal).collect(),
         Program::Code(code) => match &code.origin {
-            Origin::File { content, .. } => std::slice::from_ref(content),
-            Origin::Git(_) => &[],
+            Origin::File { content, .. } => vec![content],
+            Origin::Git(_) => Vec::new(),
         },
     };
     let ends = |letter: char| letter.is_whitespace() || "'\"`‘’“”():;,=[]<>".contains(letter);
-    let words = texts.iter().flat_map(move |text| text.split(ends));
+    let words = texts.into_iter().flat_map(move |text| text.split(ends));
     words.filter(|word| word.len() > 1 && word.starts_with('/')).map(PathBuf::from)
 }
 
@@ -396,12 +397,12 @@ mod tests {
         let expected = ["/srv/site", "/dev/null"].map(PathBuf::from);
         assert_eq!(of(Program::Script(script.into())), expected);
         let command = ["/usr/bin/ssh", "-i", "/home/me/.ssh/id", "host:/srv"];
-        let command = Program::Command(command.map(String::from).to_vec());
+        let command = Program::command(command);
         assert_eq!(of(command), ["/home/me/.ssh/id", "/srv"].map(PathBuf::from));
     }
 
     fn found(command: &[&str], working_directory: Option<&str>, path: &str) -> Option<String> {
-        let program = Program::Command(command.iter().map(|it| (*it).to_owned()).collect());
+        let program = Program::command(command.iter().copied());
         let environment = [("PATH".to_owned(), path.to_owned())];
         let candidate = Candidate {
             program: &program,

@@ -1,5 +1,6 @@
 //! One attempt of a vessel: what its program gets, its start, and how it ends.
 
+use std::borrow::Cow;
 use std::io::Read;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -8,7 +9,7 @@ use crate::config::secrets::Resolved;
 use crate::engine::environment::{EnvironmentInputs, environment, own_variables};
 use crate::engine::request::StoredRequest;
 use crate::engine::{Assignment, Engine};
-use crate::model::fleet::Delivery;
+use crate::model::fleet::{Delivery, Program};
 use crate::model::limits::ARGUMENT_BYTES_MAX;
 use crate::model::run::{End, Skip};
 use crate::runner::output::CapturedOutput;
@@ -35,11 +36,13 @@ pub enum AttemptOutcome {
 }
 
 /// What the program of an attempt gets, read from the database and the operator's secrets.
-struct PreparedAttempt {
+struct PreparedAttempt<'a> {
     request: StoredRequest,
     /// The headers file; `None` when the request has no headers.
     headers_json: Option<String>,
     own: Resolved,
+    /// The vessel's program with the text of each argument.
+    program: Cow<'a, Program>,
 }
 
 /// Why an attempt ends without a start.
@@ -70,7 +73,7 @@ impl Engine {
     ///
     /// # Errors
     /// When the run skips the vessel, or something it needs cannot be read.
-    fn prepare(&self, claim: &Claim) -> Result<PreparedAttempt, NoStart> {
+    fn prepare<'a>(&self, claim: &'a Claim) -> Result<PreparedAttempt<'a>, NoStart> {
         let vessel = &claim.version.definition.vessels[claim.vessel];
         let request = self.stored_request(claim.run.id, claim.run.payload).map_err(|error| {
             NoStart::Failed(format!("the stored request cannot be read: {error}"))
@@ -79,22 +82,23 @@ impl Engine {
         if let Some(skip) = head.overrides.of(&vessel.name).and_then(|vessel| vessel.skip) {
             return Err(NoStart::Skipped(skip));
         }
-        let own = self.secrets.resolve(&own_variables(vessel, head));
-        let own = own.map_err(NoStart::Failed)?;
+        let mut variables = own_variables(vessel, head);
+        let program = self.compute(claim, &request, &mut variables).map_err(NoStart::Failed)?;
+        let own = self.secrets.resolve(&variables).map_err(NoStart::Failed)?;
         let headers_json = match head.headers.is_empty() {
             true => None,
             false => Some(serde_json::to_string(&head.headers).map_err(|error| {
                 NoStart::Failed(format!("the headers cannot be written as JSON: {error}"))
             })?),
         };
-        Ok(PreparedAttempt { request, headers_json, own })
+        Ok(PreparedAttempt { request, headers_json, own, program })
     }
 
     /// Starts the program and waits for its end.
     fn launch(
         &self,
         assignment: &Assignment,
-        prepared: &PreparedAttempt,
+        prepared: &PreparedAttempt<'_>,
         stop: &StopSignal,
     ) -> FinishedAttempt {
         let claim = assignment.claim();
@@ -106,7 +110,7 @@ impl Engine {
             run: claim.run.id,
             vessel_run: claim.vessel_run,
             attempt: claim.attempt,
-            program: &vessel.program,
+            program: &prepared.program,
             working_directory: vessel.working_directory.as_deref(),
             user: definition.user.as_deref(),
             confinement: &vessel.confinement,
@@ -139,7 +143,7 @@ impl Engine {
         }
     }
 
-    fn environment(&self, claim: &Claim, prepared: &PreparedAttempt) -> Vec<(String, String)> {
+    fn environment(&self, claim: &Claim, prepared: &PreparedAttempt<'_>) -> Vec<(String, String)> {
         let body_text = prepared.body_text();
         let directory = self.launcher.directory(claim.run.id);
         let catalog = self.catalog();
@@ -195,7 +199,7 @@ impl From<Ended> for FinishedAttempt {
     }
 }
 
-impl PreparedAttempt {
+impl PreparedAttempt<'_> {
     /// The body, if it is text and short enough for an environment string.
     fn body_text(&self) -> Option<String> {
         let length = self.body_bytes();
@@ -208,7 +212,7 @@ impl PreparedAttempt {
     }
 }
 
-impl Payload for PreparedAttempt {
+impl Payload for PreparedAttempt<'_> {
     fn headers_json(&self) -> Option<&[u8]> {
         self.headers_json.as_deref().map(str::as_bytes)
     }

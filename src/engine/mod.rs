@@ -28,6 +28,7 @@ use crate::store::{CommitInstruments, FreeSpace, Storage};
 mod attempt;
 mod backup;
 mod catalog;
+mod compute;
 mod environment;
 mod examine;
 mod fleets;

@@ -165,6 +165,12 @@ impl<'a> Cursor<'a> {
         Ok(Fields { entries })
     }
 
+    /// The value of `key` if this is a mapping that has it.
+    pub fn entry(&self, key: &str) -> Option<Cursor<'a>> {
+        let entries = self.is_mapping().then(|| self.mapping().ok()).flatten()?;
+        entries.into_iter().find(|(name, _)| *name == key).map(|(_, value)| value)
+    }
+
     fn expected(&self, wanted: &str) -> FleetFileError {
         self.invalid(format!("expected {wanted}, found {}", self.node.describe()))
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use super::keys::{self, Key};
+use crate::model::computed::{self as command, ComputedValue};
 use crate::model::fleet::{FleetDefinition, Program, VesselDefinition};
 use crate::model::ids::FleetId;
 use crate::model::notification::{EmailNotifications, Format, Notify, Target};
@@ -41,7 +42,10 @@ impl Writer {
             self.line(2, "_id", &vessel.id.to_string());
         }
         match &vessel.program {
-            Program::Command(arguments) => self.list(2, "command", arguments),
+            Program::Command(arguments) => {
+                let arguments: Vec<_> = arguments.iter().map(argument).collect();
+                self.line(2, "command", &format!("[{}]", arguments.join(", ")));
+            }
             Program::Script(script) => self.text(2, "run", script),
             Program::Code(code) => self.source(code, &vessel.environment),
         }
@@ -127,6 +131,7 @@ impl Writer {
             VariableValue::Secret { secret } => {
                 self.line(level, key, &format!("{{secret: {}}}", scalar(secret.as_str())));
             }
+            VariableValue::Computed(value) => self.line(level, key, &computed(value)),
         }
     }
 
@@ -250,6 +255,21 @@ impl Writer {
     fn indent(&mut self, level: usize) {
         self.0.extend(std::iter::repeat_n("  ", level));
     }
+}
+
+fn argument(argument: &command::Argument) -> String {
+    match argument {
+        command::Argument::Literal(text) => scalar(text),
+        command::Argument::Computed(value) => computed(value),
+    }
+}
+
+fn computed(value: &ComputedValue) -> String {
+    let ComputedValue { expr, default, allow_dash } = value;
+    let default = default.iter().map(|text| format!(", default: {}", scalar(text)));
+    let allow_dash = allow_dash.then(|| ", allow_dash: true".to_owned());
+    let more: String = default.chain(allow_dash).collect();
+    format!("{{expr: {}{more}}}", scalar(expr.text()))
 }
 
 /// How a literal block has to end to hold exactly `text`; `None` when a block cannot: a single

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::model::clock::Timestamp;
+use crate::model::computed::Argument;
 use crate::model::confinement::Confinement;
 use crate::model::defaults::is_default;
 use crate::model::graph::Path;
@@ -120,12 +121,19 @@ pub struct VesselDefinition {
 #[serde(rename_all = "snake_case")]
 pub enum Program {
     /// An argument vector, the program first. A bare name is looked up in the vessel's `PATH`; one
-    /// with a slash is taken from its working directory. Never empty.
-    Command(Vec<String>),
+    /// with a slash is taken from its working directory. Never empty, and the program is literal.
+    Command(Vec<Argument>),
     /// A script for `/bin/sh -c`.
     Script(String),
     /// A file or a repository for the interpreter of its language: the hosted system's CODE.
     Code(Box<Code>),
+}
+
+impl Program {
+    /// A command of these words.
+    pub fn command<'a>(words: impl IntoIterator<Item = &'a str>) -> Self {
+        Self::Command(words.into_iter().map(Argument::from).collect())
+    }
 }
 
 /// The fate of a run that a crash interrupts.

@@ -3,11 +3,13 @@
 pub mod change;
 pub mod client_address;
 pub mod clock;
+pub mod computed;
 pub mod confinement;
 pub mod defaults;
 pub mod delivery;
 pub mod duration;
 pub mod event;
+pub mod expression;
 pub mod finding;
 pub mod fleet;
 pub mod graph;

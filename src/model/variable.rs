@@ -1,6 +1,9 @@
-//! Values of a vessel's variables: literal text, or the name of a secret in the operator's files.
+//! Values of a vessel's variables: literal text, the name of a secret in the operator's files, or an
+//! expression.
 
 use serde::{Deserialize, Serialize};
+
+use crate::model::computed::ComputedValue;
 
 /// Bytes of the name of a secret: what systemd takes for a credential, and a file for its name.
 pub const SECRET_NAME_BYTES_MAX: usize = 255;
@@ -14,6 +17,8 @@ pub enum VariableValue {
     Secret {
         secret: SecretName,
     },
+    /// What an expression gives at each start of the vessel.
+    Computed(ComputedValue),
 }
 
 /// The name of a secret, which is also its file name. Never empty, never a path.

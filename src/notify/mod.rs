@@ -202,6 +202,9 @@ impl Deliverer {
         let url = match url {
             VariableValue::Literal(url) => url.clone(),
             VariableValue::Secret { secret } => self.secret(secret)?.trim().to_owned(),
+            VariableValue::Computed(_) => {
+                return Err(Failed::for_good("no request decides the address of a notification"));
+            }
         };
         let uri = rules::check_url(&self.settings, &url).map_err(Failed::for_good)?;
         let secret = secret.map(|secret| self.secret(secret)).transpose()?;

@@ -179,7 +179,7 @@ impl<'a> Checkout<'a> {
         run: Run<'_>,
     ) -> Result<HowEnded, StartError> {
         let words = std::iter::once(&"git").chain(&NO_MAINTENANCE).chain(arguments);
-        let program = Program::Command(words.map(|word| (*word).to_owned()).collect());
+        let program = Program::command(words.copied());
         let environment = environment(self.launch.environment, variables);
         let launch = Launch {
             program: &program,

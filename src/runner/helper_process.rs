@@ -58,7 +58,7 @@ impl HelperProcess<'_> {
             (NOTIFICATION_VARIABLE, self.notification),
         ];
         let environment = environment.map(|(name, value)| (name.to_owned(), value.to_owned()));
-        let program = Program::Command(self.command.to_vec());
+        let program = Program::command(self.command.iter().map(String::as_str));
         let launch = Launch {
             run: self.run,
             vessel_run: self.run.vessel_run(0),

@@ -11,6 +11,7 @@ use rustix::fs::Access;
 
 use super::reason::Reason;
 use super::script::normalized;
+use crate::model::computed::Argument;
 use crate::model::fleet::Program;
 use crate::model::source::{Code, Language, Origin};
 
@@ -44,7 +45,10 @@ pub fn resolve<'a>(
                 arguments: vec![Cow::Borrowed("/bin/sh"), Cow::Borrowed("-c"), normalized(script)],
             });
         }
-        Program::Command(command) => command.iter().map(|it| Cow::Borrowed(it.as_str())).collect(),
+        Program::Command(command) => {
+            // The engine has given each argument its text.
+            command.iter().filter_map(Argument::literal).map(Cow::Borrowed).collect()
+        }
         Program::Code(code) => interpreted(code, directory, work)?,
     };
     let name = match arguments.first().map(|name| &**name) {

@@ -21,6 +21,7 @@ mod doctor;
 mod environment;
 mod evictions;
 mod examples;
+mod expressions;
 mod fleet_secrets;
 mod full_disk;
 mod fuzzed;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::computed::{VARIABLE_KEYS, computed};
 use crate::fleet_file::cursor::Cursor;
 use crate::fleet_file::{FleetFileError, HiddenValue};
 use crate::model::limits::ARGUMENT_BYTES_MAX;
@@ -90,9 +91,15 @@ fn list<'a>(cursor: &Cursor<'a>) -> Result<Vec<(&'a str, Cursor<'a>)>, FleetFile
 
 fn checked_value(name: &str, cursor: &Cursor<'_>) -> Result<VariableValue, FleetFileError> {
     if cursor.is_mapping() {
-        let fields = cursor.fields(&["secret"])?;
+        if let Some(expr) = cursor.entry("expr") {
+            let fields = cursor.fields(&VARIABLE_KEYS)?;
+            let computed = computed(&expr, &fields, |text| check_value(name, text))?;
+            return Ok(VariableValue::Computed(computed));
+        }
+        let fields = cursor.fields(&["secret", "expr"])?;
         let Some(secret) = fields.get("secret") else {
-            return Err(cursor.invalid("expected a value or {secret: NAME}"));
+            let message = "expected a value, {secret: NAME} or {expr: EXPRESSION}";
+            return Err(cursor.invalid(message));
         };
         return match SecretName::try_from(secret.text()?.to_owned()) {
             Ok(secret) => Ok(VariableValue::Secret { secret }),

@@ -1,5 +1,6 @@
 //! From the tree to a definition, with all rules checked. `keys` reads the regular keys.
 
+pub mod computed;
 mod connections;
 pub mod environment;
 mod notifications;

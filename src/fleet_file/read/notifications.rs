@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use ureq::http::Uri;
 
-use super::vessel::arguments;
+use super::vessel::{argument, arguments};
 use crate::config::HttpUrl;
 use crate::fleet_file::cursor::Cursor;
 use crate::fleet_file::{FleetFileError, keys};
@@ -137,7 +137,7 @@ fn end(cursor: &Cursor<'_>) -> Result<Status, FleetFileError> {
 /// An argument vector that names its program by an absolute path: the author of a fleet does not know the
 /// server's `PATH`.
 fn program(cursor: &Cursor<'_>) -> Result<Vec<String>, FleetFileError> {
-    let command = arguments(cursor)?;
+    let command = arguments(cursor, argument)?;
     if !command.first().is_some_and(|program| program.starts_with('/')) {
         return Err(cursor.invalid("the program must be an absolute path, beginning with `/`"));
     }

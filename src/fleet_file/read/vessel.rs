@@ -1,10 +1,12 @@
 //! One vessel of a fleet file.
 
+use super::computed::{ARGUMENT_KEYS, computed};
 use super::environment::environment;
 use super::notifications::emails;
 use super::source::source;
 use crate::fleet_file::cursor::{Cursor, Fields};
 use crate::fleet_file::{FleetFileError, HiddenValue, keys};
+use crate::model::computed::Argument;
 use crate::model::confinement::Confinement;
 use crate::model::fleet::{Delivery, Program, VesselDefinition};
 use crate::model::guardrails::{Backoff, Guardrails};
@@ -78,7 +80,7 @@ fn program<'a>(
         return Err(second.invalid_key(message));
     }
     match key {
-        "command" => Ok((Program::Command(arguments(value)?), None)),
+        "command" => Ok((Program::Command(command(value)?), None)),
         "run" => Ok((Program::Script(script(value)?), None)),
         _ => source(value),
     }
@@ -93,24 +95,46 @@ fn script(run: &Cursor<'_>) -> Result<String, FleetFileError> {
     Ok(script.to_owned())
 }
 
-pub fn arguments(command: &Cursor<'_>) -> Result<Vec<String>, FleetFileError> {
+/// The arguments of a vessel's command. Those after the program may be computed.
+fn command(command: &Cursor<'_>) -> Result<Vec<Argument>, FleetFileError> {
+    arguments(command, |item| {
+        let Some(expr) = item.entry("expr") else {
+            return Ok(Argument::Literal(argument(item)?));
+        };
+        let fields = item.fields(&ARGUMENT_KEYS)?;
+        Ok(Argument::Computed(computed(&expr, &fields, check_argument)?))
+    })
+}
+
+/// The words of a command, each read by `read`. The first is the program and is literal.
+pub fn arguments<T>(
+    command: &Cursor<'_>,
+    read: impl Fn(&Cursor<'_>) -> Result<T, FleetFileError>,
+) -> Result<Vec<T>, FleetFileError> {
     if !command.is_sequence() {
         let message = "expected a list such as [./build.sh, --prod]; for a line of shell use `run`";
         return Err(command.invalid(message));
     }
-    let mut arguments = Vec::new();
-    for item in command.sequence()? {
-        let argument = item.text()?;
-        check_argument(argument).map_err(|message| item.invalid(message))?;
-        if arguments.is_empty() && argument.is_empty() {
-            return Err(item.invalid("the program's name is empty"));
-        }
-        arguments.push(argument.to_owned());
-    }
-    if arguments.is_empty() {
+    let items = command.sequence()?;
+    let Some(program) = items.first() else {
         return Err(command.invalid("the list is empty; its first item is the program"));
+    };
+    if program.is_mapping() {
+        let message = "a request cannot decide which program is started; write its name, and let \
+                       the arguments after it be expressions";
+        return Err(program.invalid(message));
     }
-    Ok(arguments)
+    if program.text()?.is_empty() {
+        return Err(program.invalid("the program's name is empty"));
+    }
+    items.iter().map(read).collect()
+}
+
+/// An argument as it is written.
+pub fn argument(item: &Cursor<'_>) -> Result<String, FleetFileError> {
+    let argument = item.text()?;
+    check_argument(argument).map_err(|message| item.invalid(message))?;
+    Ok(argument.to_owned())
 }
 
 pub fn check_argument(text: &str) -> Result<(), String> {

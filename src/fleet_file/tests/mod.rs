@@ -72,7 +72,7 @@ fn the_example_of_the_contract_is_read_as_it_is() {
     assert_eq!(fleet.paths, [Path { from: 0, to: 1, condition: Condition::Errored }]);
     let [build, notify] = &fleet.vessels[..] else { panic!("{:?}", fleet.vessels) };
     assert_eq!(build.name, "build");
-    assert_eq!(build.program, Program::Command(vec!["./build.sh".into(), "--prod".into()]));
+    assert_eq!(build.program, Program::command(["./build.sh", "--prod"]));
     assert_eq!(build.working_directory.as_deref(), Some("/srv/site"));
     assert_eq!(build.environment, [("TARGET".to_owned(), "prod".into())]);
     assert_eq!(build.guardrails.retry_count, 2);
@@ -104,15 +104,15 @@ fn arguments_and_variables_keep_their_written_text() {
     );
     let fleet = parse_yaml(&yaml).unwrap().definition;
     assert_eq!(fleet.name, "1.10");
-    assert_eq!(fleet.vessels[0].program, Program::Command(words.map(str::to_owned).to_vec()));
+    assert_eq!(fleet.vessels[0].program, Program::command(words));
     let values: Vec<_> = fleet.vessels[0].environment.iter().map(|(_, it)| it.clone()).collect();
     assert_eq!(values, words.map(VariableValue::from));
 
     let json = r#"{"name":"n","vessels":{"v":{"command":["a",3.10,1e3,true,"\ud83d\ude00\u0007"],
         "environment":{"A":0.50,"B":""}}}}"#;
     let fleet = parse_json(json).unwrap().definition;
-    let arguments = ["a", "3.10", "1e3", "true", "\u{1f600}\u{7}"].map(str::to_owned).to_vec();
-    assert_eq!(fleet.vessels[0].program, Program::Command(arguments));
+    let arguments = ["a", "3.10", "1e3", "true", "\u{1f600}\u{7}"];
+    assert_eq!(fleet.vessels[0].program, Program::command(arguments));
     assert_eq!(fleet.vessels[0].environment[0].1, "0.50".into());
     assert_eq!(fleet.vessels[0].environment[1].1, "".into());
 }

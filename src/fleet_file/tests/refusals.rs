@@ -291,7 +291,7 @@ fn invalid_environments_are_refused() {
         ),
         (
             "    environment: {A: {}}\n    run: x\n",
-            "line 4, column 22: vessels.v.environment.A: expected a value or {secret: NAME}",
+            "line 4, column 22: vessels.v.environment.A: expected a value, {secret: NAME} or {expr: EXPRESSION}",
         ),
         (
             "    environment: {A: [a]}\n    run: x\n",

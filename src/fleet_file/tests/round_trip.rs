@@ -7,7 +7,9 @@ use proptest::sample::{Index, select};
 
 use super::keys::PRIORITY_MAX;
 use super::*;
+use crate::model::computed::{self as command, ComputedValue};
 use crate::model::confinement::{Confinement, Limits};
+use crate::model::expression::Expression;
 use crate::model::fleet::{FleetDefinition, VesselDefinition};
 use crate::model::guardrails::{Backoff, Guardrails};
 use crate::model::ids::VesselId;
@@ -122,11 +124,31 @@ fn name() -> impl Strategy<Value = String> {
     ]
 }
 
+fn argument() -> impl Strategy<Value = command::Argument> {
+    prop_oneof![
+        4 => text().prop_map(command::Argument::Literal),
+        1 => (computed(), any::<bool>()).prop_map(|(value, allow_dash)| {
+            command::Argument::Computed(ComputedValue { allow_dash, ..value })
+        }),
+    ]
+}
+
+fn computed() -> impl Strategy<Value = ComputedValue> {
+    let texts = select(&["body.ref", "'a: #\"' + text", "{'a': [1, 2]}.a", "body['x y']\n"][..]);
+    (texts, proptest::option::of(text())).prop_map(|(expr, default)| ComputedValue {
+        expr: Expression::parse(expr).unwrap(),
+        default,
+        allow_dash: false,
+    })
+}
+
 fn program() -> impl Strategy<Value = Program> {
     prop_oneof![
-        vec(text(), 1..5)
-            .prop_filter("no program", |arguments| !arguments[0].is_empty())
-            .prop_map(Program::Command),
+        (text().prop_filter("no program", |name| !name.is_empty()), vec(argument(), 0..4))
+            .prop_map(|(name, arguments)| {
+                let name = command::Argument::Literal(name);
+                Program::Command(std::iter::once(name).chain(arguments).collect())
+            }),
         text()
             .prop_filter("empty script", |script| !script.trim().is_empty())
             .prop_map(Program::Script),
@@ -171,6 +193,7 @@ fn value() -> impl Strategy<Value = VariableValue> {
     prop_oneof![
         4 => text().prop_map(VariableValue::from),
         1 => name.prop_map(|secret| VariableValue::Secret { secret }),
+        1 => computed().prop_map(VariableValue::Computed),
     ]
 }
 
@@ -406,8 +429,7 @@ fn every_trap_reads_back_in_every_place() {
             confinement: Confinement::default(),
             notifications: None,
         };
-        let mut vessels =
-            vec![vessel("v", Program::Command(vec!["x".to_owned(), (*trap).to_owned()]))];
+        let mut vessels = vec![vessel("v", Program::command(["x", *trap]))];
         vessels.push(vessel(
             "c",
             Program::Code(Box::new(Code {

@@ -6,6 +6,7 @@ use super::{AdminHandler, Call, Outcome, Reply, media_type, unsupported};
 use crate::engine::{Applied, ExpectedVersion, FleetView};
 use crate::fleet_file::{self, FleetFile, FleetFileError};
 use crate::listener::Response;
+use crate::model::computed::Argument;
 use crate::model::fleet::{FleetVersion, Program, VesselDefinition};
 use crate::model::ids::FleetId;
 use crate::model::refusal::Refusal;
@@ -146,14 +147,16 @@ fn program_warning(vessel: &VesselDefinition) -> Option<String> {
                  vessel's PATH, which its environment may set"
             ))
         }
-        Program::Command(command) if command.iter().any(|argument| argument.contains("\r\n")) => {
-            Some(format!(
-                "vessels.{name}.command has CRLF line ends, which a shell takes for parts of its \
+        Program::Command(command) if command.iter().any(has_cr_lf) => Some(format!(
+            "vessels.{name}.command has CRLF line ends, which a shell takes for parts of its \
                  commands; write LF, or use `run`, whose line ends become LF"
-            ))
-        }
+        )),
         _ => None,
     }
+}
+
+fn has_cr_lf(argument: &Argument) -> bool {
+    argument.literal().is_some_and(|text| text.contains("\r\n"))
 }
 
 pub(super) fn fleet_id(call: &Call<'_>) -> Result<FleetId, Refusal> {

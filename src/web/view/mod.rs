@@ -7,6 +7,7 @@ use serde::{Serialize, Serializer};
 use crate::engine::{FleetView, RunView};
 use crate::fleet_file::Shown;
 use crate::model::clock::Timestamp;
+use crate::model::computed::Argument;
 use crate::model::confinement::{Confinement, Limits};
 use crate::model::fleet::{
     FleetDefinition, FleetVersion, Organization, Program, Project, VesselDefinition,
@@ -141,7 +142,7 @@ struct VesselJson<'a> {
     id: VesselId,
     name: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    command: Option<&'a [String]>,
+    command: Option<&'a [Argument]>,
     #[serde(skip_serializing_if = "Option::is_none")]
     run: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]

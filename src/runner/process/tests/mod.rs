@@ -109,7 +109,7 @@ impl Fixture {
     }
 
     fn command(&mut self, command: &[&str]) -> (HowEnded, String) {
-        self.program = Program::Command(command.iter().map(|&word| word.to_owned()).collect());
+        self.program = Program::command(command.iter().copied());
         self.end()
     }
 

@@ -18,7 +18,7 @@ fn launch_rate() {
         .map(|index| (format!("SHIPYARD_VARIABLE_{index}"), "a value of usual length".to_owned()))
         .chain([("PATH".to_owned(), "/usr/local/bin:/usr/bin:/bin".to_owned())])
         .collect();
-    let program = Program::Command(vec!["/bin/true".to_owned()]);
+    let program = Program::command(["/bin/true"]);
     let request = Request { headers: Some(vec![b'h'; 300]), body: vec![b'b'; 500] };
     let each = |act: &(dyn Fn(u64) + Sync)| {
         let start = Instant::now();

@@ -1,0 +1,111 @@
+//! Values that a request gives to vessels.
+
+use serde_json::json;
+
+use crate::harness::Server;
+use crate::harness::api::vessel_of;
+use crate::harness::http::{Answer, exchange, post_request};
+
+/// A fleet whose vessel prints its arguments and one variable, each on a line.
+fn printing(arguments: &serde_json::Value, environment: &serde_json::Value) -> serde_json::Value {
+    let mut command = vec![
+        json!("/bin/sh"),
+        json!("-c"),
+        json!("printf '%s\\n' \"$@\"; echo \"REF=${REF-unset}\""),
+    ];
+    command.push(json!("sh"));
+    command.extend(arguments.as_array().unwrap().iter().cloned());
+    json!({"name": "values", "vessels": {"v": {"command": command, "environment": environment}}})
+}
+
+#[test]
+fn arguments_and_variables_get_what_the_request_holds() {
+    let server = Server::start();
+    let api = server.api();
+    let arguments = json!([
+        {"expr": "body.ref"},
+        {"expr": "body.nope", "default": "main"},
+        {"expr": "headers[\"x-github-event\"] + query.q"},
+        {"expr": "body.list"},
+        {"expr": "body.dash", "allow_dash": true},
+        {"expr": "trigger + method"},
+    ]);
+    let fleet = printing(&arguments, &json!({"REF": {"expr": "body.ref"}}));
+    let (_, hook) = server.fleet_with_webhook(&fleet);
+    let body = br#"{"ref": "$(touch x); `id` 'q' \"d\"\nsecond line", "list": [1, {"a": "b"}], "dash": "-n"}"#;
+    let headers = [("X-GitHub-Event", "push"), ("X-GitHub-Event", "other")];
+    let target = format!("{}?q=%2Bx", hook.target());
+    let request = post_request(&target, &headers, body);
+    let answer = exchange(server.hooks(), &request).unwrap();
+    let run = answer.expect(201).json()["data"]["fleet_run_id"].as_str().unwrap().to_owned();
+    let run = api.wait_ended(&run);
+    assert_eq!(run["status"], "Success");
+    let text = "$(touch x); `id` 'q' \"d\"\nsecond line";
+    let expected =
+        format!("{text}\nmain\npush+x\n[1,{{\"a\":\"b\"}}]\n-n\nwebhookPOST\nREF={text}\n");
+    assert_eq!(api.output(&run, "v"), expected);
+    // A replay computes the same from the stored request, but for its trigger.
+    let path = format!("/api/v1/runs/{}/replay", run["id"].as_str().unwrap());
+    let answer = api.post(&path, &json!({})).expect(201).json();
+    let replay = answer["data"]["fleet_run_id"].as_str().unwrap().to_owned();
+    let replay = api.wait_ended(&replay);
+    assert_eq!(api.output(&replay, "v"), expected.replace("webhookPOST", "replayPOST"));
+}
+
+#[test]
+fn a_value_that_is_missing_or_wrong_is_said() {
+    let server = Server::start();
+    let api = server.api();
+    let big = format!("{{\"big\": \"{}\"}}", "x".repeat(200_000));
+    let huge = format!("{{\"ref\": \"{}\"}}", "x".repeat(1 << 20));
+    for (argument, body, expected) in [
+        (json!({"expr": "body.ref"}), "{}", "`body.ref` has no value for this request"),
+        (json!({"expr": "body.ref"}), "not JSON", "`body.ref` has no value for this request"),
+        (json!({"expr": "body.ref"}), &huge, "more than max_expression_body_bytes"),
+        (json!({"expr": "body.ref"}), r#"{"ref": "--delete"}"#, "begins with `-`"),
+        (json!({"expr": "body.ref + 1"}), r#"{"ref": "x"}"#, "`body.ref + 1` fails: "),
+        (json!({"expr": "body.big"}), &big, "gives 200000 bytes"),
+        (json!({"expr": "body.n"}), r#"{"n": "\u0000"}"#, "NUL"),
+    ] {
+        let fleet = printing(&json!([argument]), &json!({}));
+        let (id, hook) = server.fleet_with_webhook(&fleet);
+        let run = api.wait_ended(&hook.post(server.hooks(), &[], body.as_bytes()));
+        assert_eq!(run["status"], "Errored", "{argument}");
+        let output = api.output(&run, "v");
+        assert!(output.contains(expected), "{argument}: {output}");
+        assert!(vessel_of(&run, "v")["started_at"].is_null() || !output.contains("REF="));
+        api.delete(&format!("/api/v1/fleets/{id}")).expect(200);
+    }
+    let fleet = printing(&json!([]), &json!({"REF": {"expr": "body.ref"}}));
+    let (_, hook) = server.fleet_with_webhook(&fleet);
+    let run = api.wait_ended(&hook.post(server.hooks(), &[], b"{}"));
+    assert_eq!(api.output(&run, "v"), "\nREF=unset\n");
+}
+
+fn put_yaml(server: &Server, yaml: &str) -> Answer {
+    let content = ("application/yaml", yaml.as_bytes().to_vec());
+    server.api().call("PUT", "/api/v1/fleets?by=name", Some(content))
+}
+
+#[test]
+fn an_expression_is_checked_when_the_fleet_is_applied() {
+    let server = Server::start();
+    for (argument, expected) in [
+        (
+            "{expr: bdy.ref}",
+            "line 4, column 33: vessels.v.command[1].expr: there is no variable `bdy`",
+        ),
+        ("{expr: 'body.ref =='}", "(character 12 of the expression)"),
+        ("{expr: body.ref, defualt: x}", "did you mean `default`?"),
+        ("{exp: body.ref}", "expected text, found a mapping"),
+    ] {
+        let yaml = format!("name: n\nvessels:\n  v:\n    command: [/bin/echo, {argument}]\n");
+        let answer = put_yaml(&server, &yaml);
+        assert_eq!(answer.status, 422, "{argument}");
+        let message = answer.json()["error"]["message"].as_str().unwrap().to_owned();
+        assert!(message.contains(expected), "{argument}: {message}");
+    }
+    let yaml = "name: n\nvessels:\n  v:\n    command: [{expr: body.ref}, x]\n";
+    let answer = put_yaml(&server, yaml);
+    assert!(answer.json()["error"]["message"].as_str().unwrap().contains("which program"));
+}
