@@ -10,6 +10,8 @@ use cel::common::types::{
 use cel::common::value::Val;
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
+use crate::model::text::without_cut_end;
+
 /// A value of any type.
 pub(super) type Boxed = Box<dyn Val>;
 
@@ -114,7 +116,7 @@ pub(super) fn shortened(value: &dyn Val, bytes_max: usize) -> String {
     let mut written = String::new();
     write(value, &mut written, bytes_max);
     if written.len() > bytes_max {
-        written.truncate(written.floor_char_boundary(bytes_max));
+        written.truncate(without_cut_end(&written.as_bytes()[..bytes_max]).len());
         written.push('…');
     }
     written
