@@ -121,8 +121,8 @@ impl Response {
 }
 
 /// The head of a response whose body has `length` bytes or, for `None`, comes in chunks or ends with
-/// the connection. A 304 has no length: it would be the one of the response that the 304 stands for
-/// (RFC 9110 8.6).
+/// the connection. A 204 has no length, and neither has a 304: it would be the one of the response that the
+/// 304 stands for (RFC 9110 8.6).
 fn head(
     status: u16,
     headers: &[(&'static str, String)],
@@ -142,7 +142,7 @@ fn head(
         }
     }
     let _ = match length {
-        _ if status == 304 => Ok(()),
+        _ if matches!(status, 204 | 304) => Ok(()),
         Some(length) => write!(head, "Content-Length: {length}\r\n"),
         None if persistence == Persistence::ClosedOld => Ok(()),
         None => write!(head, "Transfer-Encoding: chunked\r\n"),
@@ -157,6 +157,7 @@ pub(super) fn reason(status: u16) -> &'static str {
     match status {
         200 => "OK",
         201 => "Created",
+        204 => "No Content",
         302 => "Found",
         303 => "See Other",
         304 => "Not Modified",

@@ -103,6 +103,19 @@ pub enum Reason {
     AddressTooOften,
     /// Its address sends more than the webhook takes from one address.
     RateLimited,
+    SignatureMissing,
+    SignatureMalformed,
+    SignatureMismatch,
+    TimestampMissing,
+    TimestampMalformed,
+    TimestampTooOld,
+    TimestampInFuture,
+    CredentialsMissing,
+    CredentialsMismatch,
+    /// Its handshake does not show what the owner has told the provider.
+    HandshakeMismatch,
+    /// A secret that its sender is verified with has no value.
+    SecretMissing,
     QueueFull,
     /// The fleet has its share of the queue.
     FleetQueueFull,
@@ -133,7 +146,7 @@ pub enum Reason {
 impl Reason {
     /// The reasons that a listener counts. What is wrong with a request that may use the admin API is
     /// not counted.
-    pub const COUNTED: [Self; 26] = [
+    pub const COUNTED: [Self; 37] = [
         Self::Malformed,
         Self::TimedOut,
         Self::TooLarge,
@@ -151,6 +164,17 @@ impl Reason {
         Self::NotAllowed,
         Self::AddressTooOften,
         Self::RateLimited,
+        Self::SignatureMissing,
+        Self::SignatureMalformed,
+        Self::SignatureMismatch,
+        Self::TimestampMissing,
+        Self::TimestampMalformed,
+        Self::TimestampTooOld,
+        Self::TimestampInFuture,
+        Self::CredentialsMissing,
+        Self::CredentialsMismatch,
+        Self::HandshakeMismatch,
+        Self::SecretMissing,
         Self::QueueFull,
         Self::FleetQueueFull,
         Self::FleetDiskFull,
@@ -191,6 +215,17 @@ impl Reason {
             Self::NotAllowed => (400, "not_allowed"),
             Self::AddressTooOften => (429, "address_too_often"),
             Self::RateLimited => (429, "rate_limited"),
+            Self::SignatureMissing => (401, "signature_missing"),
+            Self::SignatureMalformed => (401, "signature_malformed"),
+            Self::SignatureMismatch => (401, "signature_mismatch"),
+            Self::TimestampMissing => (401, "timestamp_missing"),
+            Self::TimestampMalformed => (401, "timestamp_malformed"),
+            Self::TimestampTooOld => (401, "timestamp_too_old"),
+            Self::TimestampInFuture => (401, "timestamp_in_future"),
+            Self::CredentialsMissing => (401, "credentials_missing"),
+            Self::CredentialsMismatch => (401, "credentials_mismatch"),
+            Self::HandshakeMismatch => (403, "handshake_mismatch"),
+            Self::SecretMissing => (503, "secret_missing"),
             Self::QueueFull => (503, "queue_full"),
             Self::FleetQueueFull => (503, "fleet_queue_full"),
             Self::FleetDiskFull => (503, "fleet_disk_full"),

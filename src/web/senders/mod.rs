@@ -1,8 +1,10 @@
 //! Senders: whether a request comes from whom it should, over the table of `model/sender`.
 
 pub mod crypto;
+pub mod explain;
 pub mod fields;
 pub mod form;
+pub mod handshake;
 pub mod presented;
 pub mod sign;
 pub mod signatures;
@@ -13,4 +15,4 @@ pub mod verify;
 mod tests;
 
 pub use presented::{Presented, Reread};
-pub use verify::{Context, Failure, Outcome, Reason, Verified, verify};
+pub use verify::{Context, Failure, Outcome, Verified, verify};

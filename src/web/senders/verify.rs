@@ -11,8 +11,10 @@ use super::signatures::{self, Malformed};
 use super::signed::{Content, Feed, Texts, Unreadable, feed};
 use crate::model::clock::Timestamp;
 use crate::model::duration::format_duration;
+use crate::model::refusal::Reason;
 use crate::model::sender::{
-    Check, Credential, Form, Piece, Rule, Scheme, TimestampPlace, TimestampRule, Verification,
+    Check, Credential, Encoding, Form, Piece, Rule, Scheme, TimestampPlace, TimestampRule,
+    Verification,
 };
 use crate::model::variable::SecretName;
 
@@ -33,7 +35,7 @@ pub enum Outcome<'a> {
     Refused(Failure),
     /// A secret has no value, or none that could be a key: the sender shall try again.
     NoSecret {
-        secret: String,
+        secret: &'a SecretName,
         why: String,
     },
     /// The body cannot be read back.
@@ -46,6 +48,8 @@ pub struct Verified<'a> {
     pub check: &'a Check,
     /// The header with the signed id of the event, if the signature covers one.
     pub id: Option<&'a str>,
+    /// The secret with which it has held.
+    pub secret: Option<&'a SecretName>,
 }
 
 /// Why no check has held: the failure that came closest.
@@ -57,26 +61,30 @@ pub struct Failure {
 }
 
 /// The reasons of a refused sender, in the order of how close a request came.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Reason {
-    SignatureMissing,
-    CredentialsMissing,
-    SignatureMalformed,
-    TimestampMissing,
-    TimestampMalformed,
-    CredentialsMismatch,
-    SignatureMismatch,
-    TimestampTooOld,
-    TimestampInFuture,
-}
+const BY_CLOSENESS: [Reason; 9] = [
+    Reason::SignatureMissing,
+    Reason::CredentialsMissing,
+    Reason::SignatureMalformed,
+    Reason::TimestampMissing,
+    Reason::TimestampMalformed,
+    Reason::CredentialsMismatch,
+    Reason::SignatureMismatch,
+    Reason::TimestampTooOld,
+    Reason::TimestampInFuture,
+];
 
 impl Failure {
     fn new(reason: Reason, detail: impl Into<String>) -> Self {
         Self { reason, detail: detail.into() }
     }
+
+    fn closeness(&self) -> Option<usize> {
+        BY_CLOSENESS.iter().position(|reason| *reason == self.reason)
+    }
 }
 
 /// A signature that is there and can be compared.
+#[derive(Clone)]
 pub(super) struct Shown<'a> {
     pub scheme: Scheme<'a>,
     pub signatures: Vec<Vec<u8>>,
@@ -89,7 +97,7 @@ pub(super) struct Shown<'a> {
 struct Candidate<'a> {
     check: &'a Check,
     shown: usize,
-    secret: usize,
+    secret: &'a SecretName,
     key: Key,
 }
 
@@ -132,12 +140,12 @@ struct Trial<'a, 'r> {
     shown: Vec<Shown<'a>>,
     candidates: Vec<Candidate<'a>>,
     failure: Option<Failure>,
-    no_secret: Option<(String, String)>,
+    no_secret: Option<(&'a SecretName, String)>,
 }
 
 impl<'a> Trial<'a, '_> {
     fn fail(&mut self, failure: Failure) {
-        if self.failure.as_ref().is_none_or(|known| known.reason < failure.reason) {
+        if self.failure.as_ref().is_none_or(|known| known.closeness() < failure.closeness()) {
             self.failure = Some(failure);
         }
     }
@@ -149,11 +157,11 @@ impl<'a> Trial<'a, '_> {
         let mut has_key = false;
         for rule in check.rules() {
             match rule {
-                Rule::Url => return Some(Verified { check, id: None }),
+                Rule::Url => return Some(Verified { check, id: None, secret: None }),
                 Rule::Credential(credential) => {
                     has_key = true;
                     match credentials(credential, self.request, &secrets) {
-                        Ok(()) => return Some(Verified { check, id: None }),
+                        Ok(()) => return Some(Verified { check, id: None, secret: None }),
                         Err(failure) => self.fail(failure),
                     }
                 }
@@ -165,19 +173,14 @@ impl<'a> Trial<'a, '_> {
                             None
                         }
                     };
-                    for (index, (name, secret)) in secrets.iter().enumerate() {
+                    for (name, secret) in &secrets {
                         match (Key::new(scheme.algorithm, scheme.key, secret), shown) {
                             (Ok(key), Some(shown)) => {
                                 has_key = true;
-                                self.candidates.push(Candidate {
-                                    check,
-                                    shown,
-                                    secret: index,
-                                    key,
-                                });
+                                self.candidates.push(Candidate { check, shown, secret: name, key });
                             }
                             (Ok(_), None) => has_key = true,
-                            (Err(why), _) => unusable = unusable.or(Some((name.clone(), why))),
+                            (Err(why), _) => unusable = unusable.or(Some((*name, why))),
                         }
                     }
                 }
@@ -190,16 +193,13 @@ impl<'a> Trial<'a, '_> {
     }
 
     /// The secrets of `check` that have a value.
-    fn secrets(&mut self, check: &Check) -> Vec<(String, String)> {
+    fn secrets(&mut self, check: &'a Check) -> Vec<(&'a SecretName, String)> {
         let mut found = Vec::with_capacity(check.secrets.len());
         for name in &check.secrets {
             match (self.context.secret)(name) {
-                Ok(value) if !value.is_empty() => found.push((name.as_str().to_owned(), value)),
-                Ok(_) => drop(
-                    self.no_secret
-                        .get_or_insert((name.as_str().to_owned(), "it is empty".to_owned())),
-                ),
-                Err(why) => drop(self.no_secret.get_or_insert((name.as_str().to_owned(), why))),
+                Ok(value) if !value.is_empty() => found.push((name, value)),
+                Ok(_) => drop(self.no_secret.get_or_insert((name, "it is empty".to_owned()))),
+                Err(why) => drop(self.no_secret.get_or_insert((name, why))),
             }
         }
         found
@@ -257,13 +257,13 @@ impl<'a> Trial<'a, '_> {
         if let (Some((_, moment)), Some(rule)) = (&shown.timestamp, shown.scheme.timestamp) {
             check_age(*moment, rule, self.context.now).map_err(|mut failure| {
                 if candidate.check.secrets.len() > 1 {
-                    let number = candidate.secret + 1;
-                    failure.detail.push_str(&format!("; the signature is of secret {number}"));
+                    let name = candidate.secret.as_str();
+                    failure.detail.push_str(&format!("; the signature is of the secret {name}"));
                 }
                 failure
             })?;
         }
-        Ok(Verified { check: candidate.check, id: shown.scheme.id })
+        Ok(Verified { check: candidate.check, id: shown.scheme.id, secret: Some(candidate.secret) })
     }
 }
 
@@ -340,8 +340,8 @@ fn malformed(scheme: Scheme<'_>, why: Malformed) -> Failure {
         }
         (Malformed::Undecodable | Malformed::Twice, _) => {
             let encoding = match scheme.encoding {
-                crate::model::sender::Encoding::Hex => "lower-case hex",
-                crate::model::sender::Encoding::Base64 => "base64",
+                Encoding::Hex => "lower-case hex",
+                Encoding::Base64 => "base64",
             };
             Failure::new(Reason::SignatureMalformed, format!("{header} is not {encoding}"))
         }
@@ -412,7 +412,7 @@ fn check_age(moment: Timestamp, rule: TimestampRule<'_>, now: Timestamp) -> Resu
 fn credentials(
     credential: Credential<'_>,
     request: &Presented<'_>,
-    secrets: &[(String, String)],
+    secrets: &[(&SecretName, String)],
 ) -> Result<(), Failure> {
     let shown = shown_credential(credential, request)?;
     // All are compared, so that the time tells nothing of which one it was.
@@ -439,7 +439,7 @@ fn describe(credential: Credential<'_>) -> String {
     }
 }
 
-fn shown_credential(
+pub(super) fn shown_credential(
     credential: Credential<'_>,
     request: &Presented<'_>,
 ) -> Result<Vec<u8>, Failure> {

@@ -1,14 +1,17 @@
 //! The verifier over requests in memory.
 
+mod explanations;
+mod handshakes;
 mod presets;
 mod vectors;
 
 use std::collections::BTreeMap;
 
 use super::sign::Draft;
-use super::verify::{Context, Outcome, Reason, verify};
+use super::verify::{Context, Outcome, verify};
 use super::{Presented, Reread};
 use crate::model::clock::Timestamp;
+use crate::model::refusal::Reason;
 use crate::model::sender::Verification;
 use crate::model::variable::SecretName;
 
@@ -45,7 +48,9 @@ impl World {
         match verify(&self.verification, &presented, &context) {
             Outcome::Verified(_) => Ok(()),
             Outcome::Refused(failure) => Err(format!("{:?}: {}", failure.reason, failure.detail)),
-            Outcome::NoSecret { secret, why } => Err(format!("no secret {secret}: {why}")),
+            Outcome::NoSecret { secret, why } => {
+                Err(format!("no secret {}: {why}", secret.as_str()))
+            }
             Outcome::Unreadable(error) => panic!("{error}"),
         }
     }

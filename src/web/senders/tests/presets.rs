@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use super::{World, draft};
 use crate::model::clock::Timestamp;
+use crate::model::refusal::Reason;
 use crate::model::sender::preset::{Credential, Rule};
 use crate::model::sender::table::PRESETS;
 use crate::model::sender::{Preset, PresetOption, Scheme, TimestampPlace};
 use crate::web::senders::sign::{Draft, sign, written};
-use crate::web::senders::verify::Reason;
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 const OTHER: &str = "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";

@@ -3,8 +3,8 @@
 
 use super::{World, draft};
 use crate::model::clock::Timestamp;
+use crate::model::refusal::Reason;
 use crate::web::senders::sign::Draft;
-use crate::web::senders::verify::Reason;
 
 #[test]
 fn published_hmac_vectors_are_verified() {
