@@ -1,17 +1,94 @@
 //! Boathook turns a POST into a durable run of your own programs, on one machine, with one binary.
+//!
+//! The rooms are private: the compiler warns of code that nothing reaches. The binary uses [`main`],
+//! tests and benches use [`internals`].
 
-#![deny(unsafe_code)]
+// Tests may do what production code may not: `[lints]` in Cargo.toml knows no difference.
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::expect_used,
+        clippy::panic,
+        clippy::print_stderr,
+        clippy::print_stdout,
+        clippy::unwrap_used
+    )
+)]
 
-pub mod cli;
-pub mod config;
-pub mod diagnostics;
-pub mod engine;
-pub mod fleet_file;
-pub mod listener;
-pub mod model;
-pub mod notify;
-pub mod os;
-pub mod runner;
-pub mod scheduler;
-pub mod store;
-pub mod web;
+mod cli;
+mod config;
+mod diagnostics;
+mod engine;
+mod fleet_file;
+mod listener;
+mod model;
+mod notify;
+mod os;
+mod runner;
+mod scheduler;
+mod store;
+mod web;
+
+pub use cli::main;
+
+/// The parts of the rooms that the integration tests, the simulation, the fuzz targets and the
+/// benches use. Nothing here is an interface for others.
+#[doc(hidden)]
+pub mod internals {
+    pub use crate::config::Settings;
+    pub use crate::engine::{
+        AcceptError, Assignment, AttemptOutcome, Engine, EngineError, ExpectedVersion,
+        FinishedAttempt, HistorySize, ReplayError, RunFilter, World,
+    };
+    pub use crate::fleet_file::{FleetFile, parse_yaml};
+    pub use crate::listener::{
+        Admitted, Decoder, Doors, Framing, GateSettings, Handled, Handler, Head, Listener, Options,
+        Request, Response, Scanner, Spool,
+    };
+    pub use crate::model::change::{Change, HistoryEntry, QueueEntry, ServerRecord};
+    pub use crate::model::clock::{Clock, Timestamp};
+    pub use crate::model::fleet::{Delivery, Fleet, FleetDefinition};
+    pub use crate::model::graph::Condition;
+    pub use crate::model::guardrails::{Backoff, Guardrails};
+    pub use crate::model::ids::{FleetId, InstanceId, RunId, RunIds, VesselRunId};
+    pub use crate::model::overlap::Overlap;
+    pub use crate::model::overrides::Overrides;
+    pub use crate::model::random::Random;
+    pub use crate::model::refusal::Refusal;
+    pub use crate::model::request::RequestHead;
+    pub use crate::model::retention::Retention;
+    pub use crate::model::run::{
+        End, PayloadSize, RunRecord, Skip, Status, Trigger, VesselRunRecord,
+    };
+    pub use crate::model::webhook::WebhookSettings;
+    pub use crate::os::fatal::end_with;
+    pub use crate::runner::output::{CapturedOutput, Kept, LiveOutput};
+    pub use crate::runner::shortage::Shortage;
+    pub use crate::runner::stop::{Stop, StopSignal};
+    pub use crate::runner::{Ended, HowEnded, Launch, Launcher, Unfinished};
+
+    pub mod backup {
+        pub use crate::store::backup::format::{Header, RowChange, Writer};
+        pub use crate::store::backup::restore::verify;
+    }
+
+    pub mod defaults {
+        pub use crate::config::defaults::{
+            BODY_MIN_RATE, BODY_TIMEOUT, HEAD_TIMEOUT, IDLE_TIMEOUT, MAX_CONNECTIONS,
+            MAX_CONNECTIONS_PER_IP, WRITE_TIMEOUT,
+        };
+    }
+
+    pub mod limits {
+        pub use crate::model::limits::{
+            ADMIN_HANDLERS, CLIENT_VERSIONS_PAGE, DRAIN_BYTES_MAX, HEAD_BYTES_MAX, HEADERS_MAX,
+            HOOK_HANDLERS, HOOK_LINKS, LEAVING_CONNECTIONS, REFUSALS_LOGGED_MAX,
+            REQUEST_LINE_BYTES_MAX, RESERVED_THREADS, ROW_BYTES_MAX, SLICE_BYTES,
+        };
+    }
+
+    pub mod store {
+        pub use crate::store::faults::Faults;
+        pub use crate::store::{DATABASE_CACHE_BYTES, DataDirectory, SCHEMA, Storage, open};
+    }
+}

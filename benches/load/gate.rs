@@ -9,13 +9,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use boathook::config::defaults;
-use boathook::listener::{
-    Admitted, Doors, GateSettings, Handled, Handler, Head, Listener, Options, Request, Response,
-    Spool,
+use boathook::internals::{
+    Admitted, Doors, GateSettings, Handled, Handler, Head, Listener, Options, Refusal, Request,
+    Response, Spool, defaults, limits,
 };
-use boathook::model::limits;
-use boathook::model::refusal::Refusal;
 
 use crate::client::{Address, Connection, body, load, post};
 use crate::server::Server;
@@ -203,7 +200,7 @@ fn bare_database() -> f64 {
     let _ = std::fs::remove_dir_all(&directory);
     let database = sled::Config::new()
         .path(&directory)
-        .cache_capacity(boathook::store::DATABASE_CACHE_BYTES)
+        .cache_capacity(boathook::internals::store::DATABASE_CACHE_BYTES)
         .flush_every_ms(Some(100))
         .open()
         .expect("a database");

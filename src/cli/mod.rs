@@ -6,12 +6,14 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::model::run::Status;
+use crate::os::core_limit;
+use crate::runner::shim;
 
 mod api;
 mod backup;
 mod client;
 mod completions;
-pub mod daemon;
+mod daemon;
 mod demo;
 mod diff;
 mod doctor;
@@ -21,7 +23,7 @@ mod help;
 mod locate;
 mod manual;
 mod open;
-pub mod output;
+mod output;
 mod progress;
 mod restore;
 mod run;
@@ -34,7 +36,7 @@ mod usage;
 mod webhook;
 mod wrap;
 
-pub use usage::parse;
+use usage::parse;
 
 const FIRST_STEPS: &str = "\
 First steps:
@@ -56,7 +58,7 @@ First steps:
     disable_help_subcommand = true,
     after_help = format!("{FIRST_STEPS}\n\n{}", help::overview())
 )]
-pub struct Cli {
+struct Cli {
     #[command(subcommand)]
     verb: Verb,
 }
@@ -94,7 +96,7 @@ enum Verb {
 
 /// How a verb ended that did not fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+enum Outcome {
     /// It did what it was asked to.
     Done,
     /// It did some of it, and has said what it did not.
@@ -123,11 +125,28 @@ impl From<Outcome> for ExitCode {
     }
 }
 
+/// The program: parses the command line, runs its verb and says what went wrong. A process that was
+/// started as a shim becomes the program of a vessel instead.
+pub fn main() -> ExitCode {
+    if let Some(failed) = shim::take_over() {
+        return failed;
+    }
+    core_limit::lower();
+    match run(parse()) {
+        Ok(outcome) => outcome.into(),
+        Err(error) if output::is_reader_gone(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            output::fail(&format!("boathook: {}", output::told(&error)));
+            ExitCode::FAILURE
+        }
+    }
+}
+
 /// Does what the command line says.
 ///
 /// # Errors
 /// When it could not be done, with a message for the person who typed it.
-pub fn run(cli: Cli) -> anyhow::Result<Outcome> {
+fn run(cli: Cli) -> anyhow::Result<Outcome> {
     match cli.verb {
         Verb::Serve(arguments) => serve::run(*arguments),
         Verb::Demo(arguments) => demo::run(&arguments),

@@ -10,7 +10,7 @@ use crate::os::logging;
 
 /// Reads the command line and the environment. Ends the process where these ask for help or are
 /// wrong.
-pub fn parse() -> Cli {
+pub(super) fn parse() -> Cli {
     let command = without_empty_variables(Cli::command());
     let parsed = command
         .clone()

@@ -50,17 +50,16 @@ mod timer;
 mod worker;
 
 pub use attempt::{AttemptOutcome, FinishedAttempt};
-pub use backup::Backup;
 pub use catalog::{AdmitError, Applied, ExpectedVersion, FleetView};
 pub use environment::search_path;
 pub use history::HistorySize;
 pub use intake::AcceptError;
 pub use metrics::{AttemptEnd, EngineMetrics};
-pub use output::{OutputChunk, OutputReader};
-pub use overview::{DiskSpace, Gauges, Load};
+pub use output::OutputChunk;
+pub use overview::{Gauges, Load};
 pub use recovery::RecoveryError;
 pub use replay::ReplayError;
-pub use runs::{RunFilter, RunPage, RunView};
+pub use runs::{RunFilter, RunView};
 pub use worker::Assignment;
 
 use catalog::Catalog;

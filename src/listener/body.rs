@@ -169,6 +169,7 @@ enum Content {
 
 impl Body {
     /// A body without a byte.
+    #[cfg(test)]
     pub fn empty() -> Self {
         Self { content: Content::Memory(Vec::new()), length: 0, _space: None }
     }

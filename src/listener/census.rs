@@ -137,7 +137,8 @@ impl Census {
         (people, false)
     }
 
-    /// Everyone who is connected.
+    /// The open connections.
+    #[cfg(test)]
     pub(super) fn count(&self) -> usize {
         self.people().guests.len()
     }

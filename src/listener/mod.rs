@@ -198,11 +198,6 @@ impl Listener {
         self.address
     }
 
-    /// Connections now.
-    pub fn connections(&self) -> usize {
-        self.shared.census.count()
-    }
-
     /// Accepts no more connections, lets the requests under way be answered for up to `within`, ends
     /// the connections, and then the handlers. A thread that hangs is left to the end of the process.
     pub fn stop(self, within: Duration) {

@@ -1,7 +1,6 @@
 //! Time, injected: everything that decides takes the time as an argument or asks a [`Clock`].
 
 use std::fmt;
-use std::sync::Mutex;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -102,23 +101,6 @@ pub struct SystemClock;
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
         Timestamp(jiff::Timestamp::now().as_millisecond())
-    }
-}
-
-/// A clock that stands still until it is told otherwise, for tests and simulations.
-#[derive(Debug, Default)]
-pub struct ManualClock(Mutex<Timestamp>);
-
-impl ManualClock {
-    /// Sets the time, forwards or back.
-    pub fn set(&self, now: Timestamp) {
-        *self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = now;
-    }
-}
-
-impl Clock for ManualClock {
-    fn now(&self) -> Timestamp {
-        *self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }
 

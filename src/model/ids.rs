@@ -16,6 +16,7 @@ macro_rules! id {
         #[serde(transparent)]
         pub struct $name(Uuid);
 
+        #[allow(dead_code, reason = "the key of a row has an id of few of these types")]
         impl $name {
             /// The id as the 16 bytes that order and store it.
             pub fn as_bytes(&self) -> &[u8; 16] {
@@ -125,11 +126,14 @@ impl RunId {
     }
 }
 
+#[allow(dead_code, reason = "the ledger of deliveries is under way")]
 /// The vessel bits of the id of a request that was accepted. No vessel has this index.
 const ACCEPTED: u128 = VESSEL_MASK;
+#[allow(dead_code, reason = "the ledger of deliveries is under way")]
 /// The vessel bits of the id of any other request to a webhook.
 const NOT_ACCEPTED: u128 = VESSEL_MASK - (1 << VESSEL_SHIFT);
 
+#[allow(dead_code, reason = "the ledger of deliveries is under way")]
 impl RequestId {
     /// A new id of a request to a webhook that arrives at `now`.
     pub fn arriving(now: Timestamp) -> Self {

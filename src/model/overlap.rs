@@ -17,7 +17,7 @@ pub enum Overlap {
 }
 
 impl Overlap {
-    /// All of them.
+    #[cfg(test)]
     pub const ALL: [Overlap; 3] = [Overlap::Queue, Overlap::Skip, Overlap::Replace];
 
     /// The word for it in a fleet file.

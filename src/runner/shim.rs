@@ -360,7 +360,7 @@ fn unmasked(mut variable: Vec<u8>) -> Vec<u8> {
 }
 
 /// The pipe of the report: the server's end, and the shim's standard output.
-pub(super) fn report_pipe() -> std::io::Result<(std::io::PipeReader, Stdio)> {
+pub(super) fn report_pipe() -> std::io::Result<(PipeReader, Stdio)> {
     let (reader, writer) = std::io::pipe()?;
     Ok((reader, writer.into()))
 }

@@ -28,11 +28,9 @@ mod stop;
 mod submit;
 
 pub use active::graph_of;
-pub use postpone::Postponed;
 pub use reload::{Discard, Interruption, InterruptionCause, Reloaded, StartedRun};
-pub use settle::Settled;
 pub use stop::Stopped;
-pub use submit::{QueueFull, Submitted};
+pub use submit::QueueFull;
 
 use active::{ActiveRun, VesselState};
 use lanes::{Lanes, NextStart};

@@ -4,9 +4,7 @@
 
 #![allow(dead_code, reason = "each target uses its part")]
 
-use boathook::listener::{Decoder, Framing, Head, Scanner};
-use boathook::model::limits;
-use boathook::model::refusal::Refusal;
+use boathook::internals::{Decoder, Framing, Head, Refusal, Scanner, limits};
 
 /// What a reader makes of the head at the beginning of a connection: nothing yet, or where it ends
 /// and what it says.

@@ -9,9 +9,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use boathook::model::clock::Timestamp;
-use boathook::store::backup::format::{Header, Writer};
-use boathook::store::backup::restore::verify;
+use boathook::internals::Timestamp;
+use boathook::internals::backup::{Header, Writer, verify};
 use serde_json::{Value, json};
 
 use crate::harness::api::{is_final, vessel_of};

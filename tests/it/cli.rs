@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use boathook::model::limits::CLIENT_VERSIONS_PAGE;
+use boathook::internals::limits::CLIENT_VERSIONS_PAGE;
 use serde_json::{Value, json};
 
 use crate::harness::server::{BOATHOOK, finish};

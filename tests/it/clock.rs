@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use boathook::model::clock::Timestamp;
+use boathook::internals::Timestamp;
 use serde_json::{Value, json};
 
 use crate::harness::api::true_fleet;

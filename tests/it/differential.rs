@@ -6,7 +6,7 @@ pub mod grammar;
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-use boathook::listener::{Framing, Head};
+use boathook::internals::{Framing, Head};
 use serde_json::{Value, json};
 
 use crate::fuzzed::oracle::{read_chunks, read_head};

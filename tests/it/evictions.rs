@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use boathook::config::defaults::MAX_CONNECTIONS;
+use boathook::internals::defaults::MAX_CONNECTIONS;
 use rustix::process::{Resource, getrlimit, setrlimit};
 
 use crate::harness::addresses::{connect_from, in_own_network};

@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
-use boathook::model::limits::REFUSALS_LOGGED_MAX;
+use boathook::internals::limits::REFUSALS_LOGGED_MAX;
 use serde_json::json;
 
 use crate::harness::http::exchange;

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-use boathook::model::limits::ADMIN_HANDLERS;
+use boathook::internals::limits::ADMIN_HANDLERS;
 use serde_json::json;
 
 use crate::harness::http::{exchange, post_request};

@@ -5,8 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use boathook::model::ids::RunId;
-use boathook::store;
+use boathook::internals::{RunId, store};
 use serde_json::{Value, json};
 
 use crate::harness::api::{Api, is_final, true_fleet};

@@ -3,9 +3,9 @@
 
 use std::fs;
 
-use boathook::model::clock::Timestamp;
-use boathook::store::SCHEMA;
-use boathook::store::backup::format::{Header, Writer};
+use boathook::internals::Timestamp;
+use boathook::internals::backup::{Header, Writer};
+use boathook::internals::store::SCHEMA;
 use serde_json::json;
 
 use crate::harness::Server;

@@ -7,9 +7,9 @@ use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use boathook::model::clock::Timestamp;
-use boathook::store::SCHEMA;
-use boathook::store::backup::format::{Header, RowChange, Writer};
+use boathook::internals::Timestamp;
+use boathook::internals::backup::{Header, RowChange, Writer};
+use boathook::internals::store::SCHEMA;
 use serde_json::Value;
 
 use crate::harness::api::{is_final, vessel_of};

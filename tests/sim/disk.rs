@@ -4,12 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use boathook::model::change::{Change, HistoryEntry, QueueEntry, ServerRecord};
-use boathook::model::fleet::Fleet;
-use boathook::model::ids::{FleetId, RunId, VesselRunId};
-use boathook::model::limits::ROW_BYTES_MAX;
-use boathook::model::run::{RunRecord, VesselRunRecord};
-use boathook::store::faults::Faults;
+use boathook::internals::limits::ROW_BYTES_MAX;
+use boathook::internals::store::Faults;
+use boathook::internals::{
+    Change, Fleet, FleetId, HistoryEntry, QueueEntry, RunId, RunRecord, ServerRecord, VesselRunId,
+    VesselRunRecord,
+};
 
 use crate::sabotage::Sabotage;
 

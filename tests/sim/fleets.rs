@@ -2,9 +2,7 @@
 
 use std::fmt::Write;
 
-use boathook::fleet_file::{FleetFile, parse_yaml};
-use boathook::model::fleet::FleetDefinition;
-use boathook::model::ids::FleetId;
+use boathook::internals::{FleetDefinition, FleetFile, FleetId, parse_yaml};
 use fastrand::Rng;
 
 use crate::life::RULES;

@@ -7,12 +7,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use boathook::engine::{Assignment, Engine, FinishedAttempt};
-use boathook::model::change::Change;
-use boathook::model::fleet::FleetDefinition;
-use boathook::model::ids::{FleetId, RunId, VesselRunId};
-use boathook::model::retention::Retention;
-use boathook::runner::stop::StopSignal;
+use boathook::internals::{
+    Assignment, Change, Engine, FinishedAttempt, FleetDefinition, FleetId, Retention, RunId,
+    StopSignal, VesselRunId,
+};
 use fastrand::Rng;
 use tempfile::TempDir;
 

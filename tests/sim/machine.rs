@@ -6,15 +6,11 @@ use std::io::Read;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use boathook::model::clock::{Clock, Timestamp};
-use boathook::model::ids::{InstanceId, RunId, VesselRunId};
-use boathook::model::overrides::Overrides;
-use boathook::model::random::Random;
-use boathook::model::run::{RunRecord, Status};
-use boathook::runner::output::{CapturedOutput, Kept, LiveOutput};
-use boathook::runner::shortage::Shortage;
-use boathook::runner::stop::StopSignal;
-use boathook::runner::{Ended, HowEnded, Launch, Launcher, Unfinished};
+use boathook::internals::{
+    CapturedOutput, Clock, Ended, HowEnded, InstanceId, Kept, Launch, Launcher, LiveOutput,
+    Overrides, Random, RunId, RunRecord, Shortage, Status, StopSignal, Timestamp, Unfinished,
+    VesselRunId,
+};
 
 use crate::disk::Disk;
 use crate::sabotage::Sabotage;

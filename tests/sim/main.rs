@@ -35,7 +35,7 @@ struct Failure {
 
 /// Lives the life of `seed`.
 fn live(seed: u64, sabotage: Option<Sabotage>) -> Result<Life, Failure> {
-    boathook::os::fatal::end_with(|_| std::panic::resume_unwind(Box::new(Died)));
+    boathook::internals::end_with(|_| std::panic::resume_unwind(Box::new(Died)));
     let mut life = Life::new(seed, sabotage);
     let steps = fastrand::Rng::with_seed(!seed).usize(200..1_600);
     match catch_unwind(AssertUnwindSafe(|| life.live(steps))) {

@@ -5,11 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use boathook::model::clock::Timestamp;
-use boathook::model::fleet::Delivery;
-use boathook::model::ids::{FleetId, RunId, VesselRunId};
-use boathook::model::overlap::Overlap;
-use boathook::model::run::End;
+use boathook::internals::{Delivery, End, FleetId, Overlap, RunId, Timestamp, VesselRunId};
 
 mod run;
 

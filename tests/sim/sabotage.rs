@@ -1,11 +1,7 @@
 //! Ways to break the server on purpose, each of which the simulation must notice. They act where
 //! the engine meets the world around it, so that nothing of them is in the program itself.
 
-use boathook::model::change::Change;
-use boathook::model::fleet::{Delivery, FleetDefinition};
-use boathook::model::graph::Condition;
-use boathook::model::retention::Retention;
-use boathook::model::run::Status;
+use boathook::internals::{Change, Condition, Delivery, FleetDefinition, Retention, Status};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sabotage {

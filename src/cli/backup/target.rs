@@ -170,7 +170,7 @@ fn directory_of(path: &Path) -> &Path {
 fn remove_when_interrupted(mut signals: Signals, path: PathBuf) -> io::Result<()> {
     threads::vital("signals").spawn(move || {
         if let Some(signal) = signals.forever().next() {
-            let _ = std::fs::remove_file(&path);
+            let _ = fs::remove_file(&path);
             // As a shell reports a process that a signal has ended.
             std::process::exit(128 + signal);
         }

@@ -154,7 +154,7 @@ pub fn run(arguments: RunsArgs) -> anyhow::Result<Outcome> {
             return logs::follow_to_end(&session, &run, vessel.as_deref(), attempt);
         }
         RunsVerb::Logs { run, vessel, attempt, follow: false } => {
-            logs::show(&session, &run, vessel.as_deref(), attempt)?
+            logs::show(&session, &run, vessel.as_deref(), attempt)?;
         }
         RunsVerb::Body { run } => body(&session, &run)?,
         RunsVerb::Replay { run, from } => replay(&session, &run, from.as_deref())?,

@@ -146,7 +146,7 @@ impl Fixture {
     /// Waits until nobody is connected.
     pub fn await_no_connections(&self) {
         let deadline = Instant::now() + PATIENCE;
-        while self.listener.connections() > 0 {
+        while self.listener.shared.census.count() > 0 {
             assert!(Instant::now() < deadline, "connections do not end");
             thread::sleep(Duration::from_millis(2));
         }

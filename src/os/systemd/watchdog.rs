@@ -55,7 +55,7 @@ fn watch(
         match check(step) {
             Ok(()) => feed(),
             Err(why) => {
-                log::error!(why; "the self-check has failed; when further ones fail, systemd restarts the server")
+                log::error!(why; "the self-check has failed; when further ones fail, systemd restarts the server");
             }
         }
         if stopped.recv_timeout(step) != Err(RecvTimeoutError::Timeout) {

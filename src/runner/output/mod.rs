@@ -108,6 +108,7 @@ impl OutputChunk {
     }
 
     /// The offset of the next chunk.
+    #[cfg(test)]
     pub fn next_offset(&self) -> u64 {
         self.offset + self.bytes.len() as u64
     }

@@ -11,10 +11,10 @@ use crate::model::ids::RunIds;
 use crate::model::overlap::Overlap;
 use crate::model::run::{End, OutputRecord, Status};
 use crate::scheduler::fairness::{Fairness, STARTS_PER_FAIR_START};
-use crate::scheduler::submit::REPLACED_PER_ARRIVAL_MAX;
+use crate::scheduler::submit::{REPLACED_PER_ARRIVAL_MAX, Submitted};
 use crate::scheduler::tests::rows::Rows;
 use crate::scheduler::tests::{Shape, at, queued};
-use crate::scheduler::{Claim, Interruption, InterruptionCause, Queue, StartedRun, Submitted};
+use crate::scheduler::{Claim, Interruption, InterruptionCause, Queue, StartedRun};
 
 /// A queue with one worker, as far as it matters here.
 struct Line {

@@ -67,7 +67,7 @@ pub struct RestoredRows {
 pub fn verify(source: impl Read) -> Result<VerifiedBackup, RestoreError> {
     let mut backup = open(source)?;
     while let Some(frame) = backup.next_frame()? {
-        if let Frame::File { name, .. } = frame {
+        if let Frame::File { name } = frame {
             check_name(name)?;
         }
     }
@@ -138,7 +138,7 @@ fn fill(
                     restoration.change(change)?;
                 }
             }
-            Frame::File { name, .. } => {
+            Frame::File { name } => {
                 check_name(name)?;
                 let path = directory.join(name);
                 let created =

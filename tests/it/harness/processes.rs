@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use boathook::model::limits::RESERVED_THREADS;
+use boathook::internals::limits::RESERVED_THREADS;
 
 use super::{wait_for, wait_until};
 

@@ -12,12 +12,11 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use boathook::model::change::{Change, QueueEntry};
-use boathook::model::clock::Timestamp;
-use boathook::model::ids::{FleetId, RunId, RunIds};
-use boathook::model::limits::{ROW_BYTES_MAX, SLICE_BYTES};
-use boathook::model::run::{PayloadSize, Trigger};
-use boathook::store::{self, Storage};
+use boathook::internals::limits::{ROW_BYTES_MAX, SLICE_BYTES};
+use boathook::internals::store::{self, Storage};
+use boathook::internals::{
+    Change, FleetId, PayloadSize, QueueEntry, RunId, RunIds, Timestamp, Trigger,
+};
 
 use super::disk::Fate;
 use super::{Studio, thoroughness};

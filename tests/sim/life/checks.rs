@@ -3,11 +3,9 @@
 use std::io::Read;
 use std::time::Duration;
 
-use boathook::engine::RunFilter;
-use boathook::model::ids::RunId;
-use boathook::model::limits::SLICE_BYTES;
-use boathook::model::run::{RunRecord, Status};
-use boathook::store::Storage;
+use boathook::internals::limits::SLICE_BYTES;
+use boathook::internals::store::Storage;
+use boathook::internals::{RunFilter, RunId, RunRecord, Status};
 
 use super::Life;
 use crate::model::{Run, State};

@@ -3,11 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use boathook::engine::ExpectedVersion;
-use boathook::fleet_file::FleetFile;
-use boathook::model::fleet::FleetDefinition;
-use boathook::model::ids::FleetId;
-use boathook::model::webhook::WebhookSettings;
+use boathook::internals::{ExpectedVersion, FleetDefinition, FleetFile, FleetId, WebhookSettings};
 
 use super::{Fleet, Life};
 use crate::fleets::{describe, random_file, random_id};

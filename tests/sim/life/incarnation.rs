@@ -4,12 +4,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use boathook::config::Settings;
-use boathook::engine::{Engine, World};
-use boathook::model::change::Change;
-use boathook::model::ids::RunId;
-use boathook::runner::stop::StopSignal;
-use boathook::store::{DataDirectory, Storage};
+use boathook::internals::store::{DataDirectory, Storage};
+use boathook::internals::{Change, Engine, RunId, Settings, StopSignal, World};
 
 use super::{BODY_BYTES_MAX, CRASHES_MAX, Life, Server, WAITING_MAX, Worker, run_of};
 use crate::disk::{Plan, When};

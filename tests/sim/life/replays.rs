@@ -3,10 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use boathook::engine::{AcceptError, EngineError, ReplayError};
-use boathook::model::change::Change;
-use boathook::model::ids::RunId;
-use boathook::model::run::Skip;
+use boathook::internals::{AcceptError, Change, EngineError, ReplayError, RunId, Skip};
 
 use super::{Life, WAITING_MAX};
 use crate::machine::Submitted;

@@ -1,8 +1,6 @@
 //! Stopping runs and vessels, as a person does.
 
-use boathook::engine::EngineError;
-use boathook::model::ids::RunId;
-use boathook::runner::stop::Stop;
+use boathook::internals::{EngineError, RunId, Stop};
 
 use super::Life;
 use crate::model::State;

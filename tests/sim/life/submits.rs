@@ -4,14 +4,10 @@ use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::sync::Arc;
 
-use boathook::engine::AcceptError;
-use boathook::model::change::Change;
-use boathook::model::fleet::FleetDefinition;
-use boathook::model::ids::RunId;
-use boathook::model::limits::SLICE_BYTES;
-use boathook::model::overrides::Overrides;
-use boathook::model::request::RequestHead;
-use boathook::model::run::{Skip, Trigger};
+use boathook::internals::limits::SLICE_BYTES;
+use boathook::internals::{
+    AcceptError, Change, FleetDefinition, Overrides, RequestHead, RunId, Skip, Trigger,
+};
 
 use super::{BODY_BYTES_MAX, Life, WAITING_MAX};
 use crate::machine::Submitted;

@@ -2,12 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use boathook::engine::{EngineError, HistorySize, ReplayError};
-use boathook::model::change::{Change, HistoryEntry};
-use boathook::model::clock::Timestamp;
-use boathook::model::ids::{FleetId, RunId};
-use boathook::model::retention::Retention;
-use boathook::store::Storage;
+use boathook::internals::store::Storage;
+use boathook::internals::{
+    Change, EngineError, FleetId, HistoryEntry, HistorySize, ReplayError, Retention, RunId,
+    Timestamp,
+};
 
 use super::Life;
 use crate::model::Run;

@@ -2,13 +2,9 @@
 
 use std::sync::Arc;
 
-use boathook::engine::{Assignment, AttemptOutcome};
-use boathook::model::change::Change;
-use boathook::model::clock::Timestamp;
-use boathook::model::ids::VesselRunId;
-use boathook::model::run::{End, Status};
-use boathook::runner::output::Kept;
-use boathook::runner::stop::Stop;
+use boathook::internals::{
+    Assignment, AttemptOutcome, Change, End, Kept, Status, Stop, Timestamp, VesselRunId,
+};
 
 use super::{Answer, Flight, Life};
 use crate::machine::Launched;

@@ -4,12 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use boathook::model::clock::Timestamp;
-use boathook::model::fleet::{Delivery, FleetDefinition};
-use boathook::model::graph::Condition;
-use boathook::model::guardrails::{Backoff, Guardrails};
-use boathook::model::ids::{FleetId, RunId};
-use boathook::model::run::{End, Skip, Status};
+use boathook::internals::{
+    Backoff, Condition, Delivery, End, FleetDefinition, FleetId, Guardrails, RunId, Skip, Status,
+    Timestamp,
+};
 
 /// The longest wait between two attempts.
 const WAIT_MAX: Duration = Duration::from_secs(3600);

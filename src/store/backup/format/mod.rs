@@ -17,11 +17,11 @@ use sha2::{Digest, Sha256};
 
 use crate::model::clock::Timestamp;
 
-mod change;
+pub(super) mod change;
 mod reader;
 mod writer;
 
-pub use change::{RowChange, RowChanges, read_change, write_change};
+pub use change::{RowChange, read_change, write_change};
 pub use reader::{Frame, Reader};
 pub use writer::Writer;
 

@@ -34,8 +34,8 @@ pub struct Reader<R> {
 pub enum Frame<'a> {
     /// Changes of rows, in their order.
     Rows(RowChanges<'a>),
-    /// The beginning of a file of `length` bytes.
-    File { name: &'a str, length: u64 },
+    /// The beginning of a file.
+    File { name: &'a str },
     /// The next bytes of the file.
     Data(&'a [u8]),
 }
@@ -129,7 +129,7 @@ impl<R: Read> Reader<R> {
                 self.file_left = length;
                 self.totals.files += 1;
                 self.totals.file_bytes = self.totals.file_bytes.saturating_add(length);
-                Ok(Some(Frame::File { name, length }))
+                Ok(Some(Frame::File { name }))
             }
             Kind::Data => match self.file_left.checked_sub(self.content.len() as u64) {
                 Some(left) => {

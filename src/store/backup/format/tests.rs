@@ -34,16 +34,16 @@ fn a_written_backup_reads_back() {
                 let RowChange { key, value } = change.unwrap();
                 (key.to_vec(), value.map(<[u8]>::to_vec))
             })),
-            Frame::File { name, length } => files.push((name.to_owned(), length, Vec::new())),
-            Frame::Data(bytes) => files.last_mut().unwrap().2.extend_from_slice(bytes),
+            Frame::File { name } => files.push((name.to_owned(), Vec::new())),
+            Frame::Data(bytes) => files.last_mut().unwrap().1.extend_from_slice(bytes),
         }
     }
     assert_eq!(rows.len(), 201);
     assert_eq!(rows[3], (3_u32.to_be_bytes().to_vec(), Some(vec![3; 20])));
     assert_eq!(rows[200], (b"gone".to_vec(), None));
-    assert_eq!(files[0], ("short.1".to_owned(), 5, b"short".to_vec()));
-    assert!(files[1].2.len() as u64 == files[1].1 && files[1].2.iter().all(|it| *it == 7));
-    let file_bytes = 5 + files[1].1;
+    assert_eq!(files[0], ("short.1".to_owned(), b"short".to_vec()));
+    assert_eq!(files[1], ("long.2".to_owned(), vec![7; FRAME_BYTES + 9]));
+    let file_bytes = 5 + FRAME_BYTES as u64 + 9;
     assert_eq!(reader.totals(), Totals { row_changes: 201, files: 2, file_bytes });
     assert_eq!(reader.position(), bytes.len() as u64);
 }
