@@ -24,6 +24,9 @@ pub const BAD: Style = AnsiColor::Red.on_default();
 /// Something to look at.
 pub const NOTABLE: Style = AnsiColor::Yellow.on_default();
 
+/// The word that people read for `Scheduled`.
+const QUEUED: &str = "Queued";
+
 /// The colour of a status, the same everywhere.
 pub fn status_style(status: Status) -> Style {
     match status {
@@ -40,9 +43,25 @@ pub fn styled(text: &str, style: Style) -> String {
     if style == Style::new() { text.to_owned() } else { format!("{style}{text}{style:#}") }
 }
 
+/// The word that people read for a status. JSON has the word of the API.
+pub fn status_word(status: Status) -> String {
+    match status {
+        Status::Scheduled => QUEUED.to_owned(),
+        _ => status.to_string(),
+    }
+}
+
+/// Reads a status by the word of the API or by the one that people read.
+///
+/// # Errors
+/// When there is no such status.
+pub fn parse_status(text: &str) -> Result<Status, String> {
+    if text.eq_ignore_ascii_case(QUEUED) { Ok(Status::Scheduled) } else { text.parse() }
+}
+
 /// A status in its colour.
 pub fn styled_status(status: Status) -> String {
-    styled(&status.to_string(), status_style(status))
+    styled(&status_word(status), status_style(status))
 }
 
 /// Standard output for text, coloured on a terminal only.

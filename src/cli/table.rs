@@ -2,7 +2,7 @@
 
 use anstyle::Style;
 
-use super::output::{DIM, printable, status_style, styled};
+use super::output::{DIM, printable, status_style, status_word, styled};
 use crate::model::run::Status;
 
 /// One field of a table.
@@ -25,7 +25,7 @@ impl From<String> for Cell {
 
 impl From<Status> for Cell {
     fn from(status: Status) -> Self {
-        Self { text: status.to_string(), style: status_style(status) }
+        Self { text: status_word(status), style: status_style(status) }
     }
 }
 

@@ -132,7 +132,7 @@ fn ends(graph: &Graph, runs: &[bool], counts: impl Fn(usize) -> Status) -> Vec<O
             match graph.readiness(vessel, |upstream| ended[upstream]) {
                 Readiness::Waiting => None,
                 Readiness::Ready => Some((vessel, counts(vessel))),
-                Readiness::Never => Some((vessel, Status::Incomplete)),
+                Readiness::Never(..) => Some((vessel, Status::Incomplete)),
             }
         });
         let Some((vessel, status)) = next else { return ended };

@@ -55,8 +55,8 @@ pub enum Readiness {
     Waiting,
     /// Every incoming path holds.
     Ready,
-    /// Some incoming path can no longer hold.
-    Never,
+    /// The path from this upstream vessel, with this condition, can no longer hold.
+    Never(usize, Condition),
 }
 
 /// The neighbours of every vessel, in the order of the fleet file. Holds no cycle.
@@ -160,7 +160,7 @@ impl Graph {
         for (from, condition) in &self.upstream[vessel] {
             match ended(*from) {
                 Some(end) if condition.holds(end) => {}
-                Some(_) => return Readiness::Never,
+                Some(_) => return Readiness::Never(*from, *condition),
                 None => readiness = Readiness::Waiting,
             }
         }

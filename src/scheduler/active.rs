@@ -197,9 +197,11 @@ impl ActiveRun {
                     self.vessels[vessel].state = VesselState::Ready { since: now };
                     ready.push(vessel);
                 }
-                Readiness::Never => {
-                    let reason = "a path that leads to it was not taken";
-                    changes.push(self.decide(vessel, Status::Incomplete, reason, now));
+                Readiness::Never(upstream, condition) => {
+                    let upstream = &self.version.definition.vessels[upstream].name;
+                    let reason =
+                        format!("skipped: `{upstream}` did not end as {}", condition.word());
+                    changes.push(self.decide(vessel, Status::Incomplete, &reason, now));
                     open.extend(self.graph.downstream(vessel));
                 }
             }

@@ -17,7 +17,7 @@ use super::client::{Client, Content, agent_config};
 use super::fleet::render_paths;
 use super::follow::{Printer, Selection, follow};
 use super::locate::{ServerOptions, Surroundings, locate, quoted};
-use super::output::{BOLD, DIM, GOOD, indent_json, print, raw_stdout, styled};
+use super::output::{BOLD, DIM, GOOD, indent_json, print, raw_stdout, status_word, styled};
 use super::runs::{render_vessels, status_line};
 use super::webhook::curl_line;
 use crate::cli::daemon::{self, Daemon};
@@ -187,7 +187,7 @@ fn check(run: &Run) -> anyhow::Result<()> {
         }
     }
     if run.status != Status::Success {
-        bail!("the run should have ended as Success, but it is {}", run.status);
+        bail!("the run should have ended as Success, but it is {}", status_word(run.status));
     }
     Ok(())
 }

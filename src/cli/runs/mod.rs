@@ -13,7 +13,8 @@ use super::api::{Run, VesselRun};
 use super::client::{Content, Data, encoded, joined, reader};
 use super::locate::ServerOptions;
 use super::output::{
-    DIM, advise, command, print, print_json, printable, raw_stdout, styled, styled_status,
+    DIM, advise, command, parse_status, print, print_json, printable, raw_stdout, styled,
+    styled_status,
 };
 use super::run::report_started;
 use super::session::Session;
@@ -94,9 +95,9 @@ struct ListArgs {
     #[arg(long, allow_hyphen_values = true)]
     fleet: Option<String>,
 
-    /// Only runs with this status: Scheduled, Running, Retrying, Success, Errored, Terminated,
+    /// Only runs with this status: Queued (or Scheduled), Running, Retrying, Success, Errored, Terminated,
     /// Incomplete
-    #[arg(long)]
+    #[arg(long, value_parser = parse_status)]
     status: Option<Status>,
 
     /// Only runs started by this: webhook, api, on_demand, replay

@@ -65,7 +65,7 @@ fn refusal(admin: &AdminHandler, address: IpAddr, is_link: bool, now: Instant) -
         return Refusal::new(Reason::TooManyRequests, message).retry_after(seconds);
     }
     admin.sessions.note_failure(address, now);
-    log::warn!(remote_addr:% = address; "somebody could not sign in");
+    log::warn!(remote_addr:% = address; "failed sign-in");
     let message = match is_link {
         true => "this link has been used or is too old; `boathook open` makes another",
         false => "this is not the admin token",

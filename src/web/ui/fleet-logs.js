@@ -3,7 +3,7 @@
 import { h, update } from "./dom.js";
 import { get, poll } from "./api.js";
 import { duration, elapsed, relative } from "./format.js";
-import { empty, isOver } from "./parts.js";
+import { empty, isOver, statusWord } from "./parts.js";
 import { logbook } from "./logbook.js";
 
 const BARS = 40;
@@ -33,7 +33,7 @@ function bars(runs) {
   return [
     h("p", { class: "ends hint" }, h("span", null, "Duration of the latest runs"), h("span", null, `up to ${duration(longest)}`)),
     h("div", { class: "bars" }, runs.map((run, at) => {
-      const label = `${run.status}, ${duration(elapsed(run))}, ${relative(Date.parse(run.queued_at))}`;
+      const label = `${statusWord(run.status)}, ${duration(elapsed(run))}, ${relative(Date.parse(run.queued_at))}`;
       return h("a", { href: `/runs/${run.id}`, title: label, "aria-label": label, "data-key": run.id,
         class: `is-${run.status}` },
       h("span", { style: { height: `${Math.max(4, (100 * times[at]) / longest)}%` } }));

@@ -3,7 +3,7 @@
 import { h } from "./dom.js";
 import { now } from "./api.js";
 import { duration, elapsed } from "./format.js";
-import { isOver, statusIcon } from "./parts.js";
+import { isOver, statusIcon, statusWord } from "./parts.js";
 
 const TICKS = 4;
 
@@ -26,10 +26,10 @@ function lane(vessel, percent, end, hrefOf) {
     right: `calc(100% - ${percent(isOver(vessel.status) || vessel.ended_at ? to : end)})`,
   };
   const took = elapsed(vessel);
-  const text = took == null ? vessel.status : duration(took);
-  return h("a", { class: "lane", href: hrefOf(vessel), "data-key": vessel.id, title: vessel.status },
+  const text = took == null ? statusWord(vessel.status) : duration(took);
+  return h("a", { class: "lane", href: hrefOf(vessel), "data-key": vessel.id, title: statusWord(vessel.status) },
   h("span", { class: "name" }, statusIcon(vessel.status), h("span", null, vessel.vessel_name),
-    h("span", { class: "unseen" }, vessel.status)),
+    h("span", { class: "unseen" }, statusWord(vessel.status))),
   h("span", { class: "track" }, bar ? h("span", { class: `bar-of-time is-${vessel.status}`, style: bar }) : null),
   h("span", { class: "took" }, text));
 }

@@ -1,7 +1,7 @@
 // The graph of a fleet as SVG: layers from left to right, every path below its condition's colour.
 
 import { h, svg } from "./dom.js";
-import { statusIcon } from "./parts.js";
+import { statusIcon, statusWord } from "./parts.js";
 
 const WIDTH = 176;
 const HEIGHT = 44;
@@ -132,7 +132,7 @@ function node({ vessel, x, y }, { status, href, note }) {
     for (const [key, value] of Object.entries({ x: x + 12, y: y + 14, width: 16, height: 16 })) icon.setAttribute(key, value);
   }
   const content = [
-    svg("title", null, status ? `${vessel.name}: ${status}` : vessel.name),
+    svg("title", null, status ? `${vessel.name}: ${statusWord(status)}` : vessel.name),
     svg("rect", { x, y, width: WIDTH, height: HEIGHT, rx: 6 }),
     icon,
     svg("text", { x: x + (icon ? 36 : 14), y: y + (note ? 20 : 27) }, name),

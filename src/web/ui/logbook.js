@@ -3,7 +3,7 @@
 import { h, update } from "./dom.js";
 import { poll, request } from "./api.js";
 import { duration, elapsed, shortId, time } from "./format.js";
-import { STATUSES, TRIGGERS, button, empty, field, isOver, select, status, trigger } from "./parts.js";
+import { STATUSES, TRIGGERS, button, empty, field, isOver, select, status, statusWord, trigger } from "./parts.js";
 
 const PAGE = 25;
 const PERIODS = [["", "Any time"], ["3600", "Last hour"], ["86400", "Last 24 hours"], ["604800", "Last 7 days"]];
@@ -77,7 +77,7 @@ export function logbook({ context, fleet, fleets = [], whenEmpty }) {
 
   const pick = (label, name, options) => field(label, select(name, options, filters[name], choose(name)));
   const form = h("form", { class: "filters", onsubmit: (event) => event.preventDefault() },
-    pick("Status", "status", [["", "Any status"], ...STATUSES.map((name) => [name, name])]),
+    pick("Status", "status", [["", "Any status"], ...STATUSES.map((name) => [name, statusWord(name)])]),
     fleet ? null : pick("Fleet", "fleet", [["", "All fleets"], ...fleets.map(({ id, name }) => [id, name])]),
     pick("Trigger", "trigger", [["", "Any trigger"], ...Object.entries(TRIGGERS)]),
     pick("Time", "within", PERIODS));

@@ -3,7 +3,7 @@
 import { h, update } from "./dom.js";
 import { get, poll } from "./api.js";
 import { bytes, duration, number, plural, relative, time } from "./format.js";
-import { empty, notice, page, statusIcon } from "./parts.js";
+import { empty, notice, page, statusIcon, statusWord } from "./parts.js";
 import { logbook } from "./logbook.js";
 
 export async function overview(context) {
@@ -51,7 +51,7 @@ function healthOf(state) {
         state.disk_total_bytes ? `free of ${bytes(state.disk_total_bytes)}` : "unknown",
         state.disk_total_bytes ? 1 - state.disk_free_bytes / state.disk_total_bytes : null),
       gauge("History", bytes(state.history_bytes), "",
-        `of ${plural(state.history_runs, "run")} that ended; kept: ${state.keep_runs}; database: ${bytes(state.database_bytes)}`),
+        `${plural(state.history_runs, "finished run")}, kept ${state.keep_runs}; database: ${bytes(state.database_bytes)}`),
       problem
         ? gauge(problem.level === "ERROR" ? "Last error" : "Last warning", time(problem.at), "warn", problem.message)
         : gauge("Last problem", "None", "", "no warning or error since the start")),
@@ -80,7 +80,7 @@ function fleetsOf(fleets) {
       projects.size > 1 ? h("span", { class: "hint" }, fleet.project_name) : null,
       h("span", { class: "spring" }),
       h("span", { class: "dots" }, fleet.latest.toReversed().map(({ id, status, queued_at }) => {
-        const label = `${status}, ${relative(Date.parse(queued_at))}`;
+        const label = `${statusWord(status)}, ${relative(Date.parse(queued_at))}`;
         return h("a", { href: `/runs/${id}`, title: label, "aria-label": label, "data-key": id }, statusIcon(status));
       })),
       h("span", { class: "when hint" }, fleet.latest.length ? time(fleet.latest[0].queued_at) : "never ran"),

@@ -15,6 +15,9 @@ const SHAPES = {
 export const STATUSES = ["Scheduled", "Running", "Success", "Errored", "Terminated", "Incomplete"];
 export const TRIGGERS = { webhook: "Webhook", on_demand: "On demand", api: "API", replay: "Replay" };
 
+// The word that people read; the API says Scheduled.
+export const statusWord = (status) => (status === "Scheduled" ? "Queued" : status);
+
 export const isOver = (status) => !["Scheduled", "Running", "Retrying"].includes(status);
 
 export function statusIcon(status) {
@@ -24,7 +27,7 @@ export function statusIcon(status) {
     shape.map((d) => svg("path", { d })));
 }
 
-export const status = (name) => h("span", { class: `status is-${name}` }, statusIcon(name), name);
+export const status = (name) => h("span", { class: `status is-${name}` }, statusIcon(name), statusWord(name));
 
 export const trigger = (name) => TRIGGERS[name] || name;
 

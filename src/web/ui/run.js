@@ -3,7 +3,7 @@
 import { h, update } from "./dom.js";
 import { get, poll, post, sendYaml } from "./api.js";
 import { duration, elapsed, plural, shortId, time } from "./format.js";
-import { ask, button, copyButton, crumbs, fact, field, isOver, notice, page, pressed, say, select, status, tabs, trigger } from "./parts.js";
+import { ask, button, copyButton, crumbs, fact, field, isOver, notice, page, pressed, say, select, status, statusWord, tabs, trigger } from "./parts.js";
 import { gantt } from "./gantt.js";
 import { graph } from "./graph.js";
 import { parameters } from "./parameters.js";
@@ -119,7 +119,7 @@ function reasons(view) {
 }
 
 function noteOn(vessel) {
-  const parts = [vessel.status];
+  const parts = [statusWord(vessel.status)];
   if (vessel.attempt > 1) parts.push(`attempt ${vessel.attempt}`);
   const took = elapsed(vessel);
   if (took != null) parts.push(duration(took));

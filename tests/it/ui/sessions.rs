@@ -239,7 +239,7 @@ fn the_overview_counts_what_there_is() {
     sign_in(&server, &json!({"token": "wrong"}));
     let problem = api.get("/api/v1/overview").data()["last_problem"].clone();
     assert_eq!(problem["level"], "WARN");
-    assert!(problem["message"].as_str().unwrap().contains("could not sign in"), "{problem}");
+    assert!(problem["message"].as_str().unwrap().contains("failed sign-in"), "{problem}");
 }
 
 #[test]
