@@ -10,7 +10,7 @@ use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::Read;
 use std::process::Child;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError, RwLock};
 
 use rustix::process::{Pid, Resource, Rlimit, prlimit, setrlimit};
 use serde::{Deserialize, Serialize};
@@ -33,8 +33,11 @@ const NEVER: u64 = 1 << 63;
 
 const NO_LIMIT: Rlimit = Rlimit { current: None, maximum: None };
 
-/// The threads that are starting programs.
+/// The threads that are starting marked programs.
 static SPAWNING: Mutex<Spawning> = Mutex::new(Spawning { threads: 0, begun: 0 });
+
+/// Read by the threads that start marked programs, written by the one that starts an unmarked one.
+static STARTS: RwLock<()> = RwLock::new(());
 
 struct Spawning {
     threads: usize,
@@ -98,6 +101,7 @@ impl Mark {
     /// away before it starts its program. The programs of both are marked when they have started,
     /// with what they have started by then.
     pub fn give<E>(self, spawn: impl FnOnce() -> Result<Child, E>) -> Result<Child, E> {
+        let _marked = STARTS.read().unwrap_or_else(PoisonError::into_inner);
         let lock = || SPAWNING.lock().unwrap_or_else(PoisonError::into_inner);
         let ticket = {
             let mut spawning = lock();
@@ -154,6 +158,13 @@ impl Mark {
                 .find_map(|variable| variable.strip_prefix(name.as_bytes())?.strip_prefix(b"="))
         })
     }
+}
+
+/// Runs `spawn`, which starts a program without a mark, while no other thread starts one: beside a
+/// marked program it would inherit the mark, and be ended with that program's vessel.
+pub(super) fn start_unmarked<E>(spawn: impl FnOnce() -> Result<Child, E>) -> Result<Child, E> {
+    let _unmarked = STARTS.write().unwrap_or_else(PoisonError::into_inner);
+    spawn()
 }
 
 /// Only programs that this process starts have this limit: nothing obeys it.

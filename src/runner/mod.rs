@@ -5,6 +5,7 @@
 use std::collections::HashSet;
 use std::io::{self, Read};
 use std::path::PathBuf;
+use std::process::{Child, Command};
 use std::time::Duration;
 
 use crate::model::confinement::Confinement;
@@ -39,6 +40,14 @@ use mark::{Mark, Marks};
 use output::{CapturedOutput, LiveOutput};
 use shortage::Shortage;
 use stop::StopSignal;
+
+/// Starts a program of the server's own, which belongs to no vessel.
+///
+/// # Errors
+/// As [`Command::spawn`].
+pub fn start_unmarked(command: &mut Command) -> io::Result<Child> {
+    mark::start_unmarked(|| command.spawn())
+}
 
 /// Starts vessels. A trait so that simulations can replace processes by decisions.
 pub trait Launcher: Send + Sync {

@@ -156,7 +156,8 @@ pub fn try_to_become(identity: &Identity) -> Result<(), Reason> {
     let mut command = Command::new(OWN_PROGRAM);
     command.arg0("boathook").arg(ARGUMENT).arg(orders.text()).arg("/").env_clear();
     command.stdin(Stdio::null()).stdout(for_report).stderr(Stdio::null());
-    let mut child = command.spawn().map_err(|error| failed(&error))?;
+    let spawned = super::start_unmarked(&mut command);
+    let mut child = spawned.map_err(|error| failed(&error))?;
     // Closes the shim's end of the pipe in this process.
     drop(command);
     let report = report(pipe, SHIM_TIME_MAX);

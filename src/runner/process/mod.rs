@@ -20,7 +20,7 @@ use super::checkout::Checkout;
 use super::feed::Feed;
 use super::group::ProcessGroup;
 use super::last_words::{LAST_WORDS_BYTES, explanation, of_start_error};
-use super::mark::Mark;
+use super::mark::{self, Mark};
 use super::oom::{self, OomKills};
 use super::orphans::with_usual_signals;
 use super::output::LiveOutput;
@@ -374,10 +374,7 @@ impl<'a> Start<'a, '_> {
             .stdin(stdin)
             .stdout(output)
             .stderr(twin);
-        let spawned = match mark {
-            Some(mark) => mark.give(|| with_usual_signals(|| command.spawn())),
-            None => with_usual_signals(|| command.spawn()),
-        };
+        let spawned = start(mark, &mut command);
         let child = spawned.map_err(|error| StartError::of(&error, self.reason(&error, None)))?;
         // posix_spawn knows no limits, so for a moment it has ours.
         for (resource, limit) in self.limits.changed() {
@@ -400,13 +397,13 @@ impl<'a> Start<'a, '_> {
         let (report, for_report) = shim::report_pipe().map_err(|error| no_descriptors(&error))?;
         let mut command = shim::command(program, directory, orders, launch.environment);
         command.stdin(stdin).stdout(for_report).stderr(output);
-        let mut child =
-            with_usual_signals(|| command.spawn()).map_err(|error| match error.kind() {
-                io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => {
-                    StartError::Vessel(start_error::no_shim(&error))
-                }
-                _ => StartError::of(&error, self.reason(&error, None)),
-            })?;
+        let spawned = start(orders.mark, &mut command);
+        let mut child = spawned.map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => {
+                StartError::Vessel(start_error::no_shim(&error))
+            }
+            _ => StartError::of(&error, self.reason(&error, None)),
+        })?;
         // Closes the shim's end of the pipe in this process.
         drop(command);
         let Err(failure) = shim::report(report, SHIM_TIME_MAX) else { return Ok(child) };
@@ -437,6 +434,14 @@ impl<'a> Start<'a, '_> {
     fn reason(&self, error: &io::Error, identity: Option<&Identity>) -> String {
         let Self { launch, program, directory, .. } = self;
         start_error::reason(error, program, directory, launch, identity)
+    }
+}
+
+fn start(mark: Option<Mark>, command: &mut Command) -> io::Result<Child> {
+    let spawn = || with_usual_signals(|| command.spawn());
+    match mark {
+        Some(mark) => mark.give(spawn),
+        None => mark::start_unmarked(spawn),
     }
 }
 

@@ -2,6 +2,7 @@ use std::fs;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 
+use super::super::mark;
 use super::*;
 use crate::model::clock::Timestamp;
 use crate::model::ids::{InstanceId, RunIds, VesselRunId};
@@ -166,16 +167,15 @@ fn members_of_other_users_are_spared_in_a_group_that_a_marked_process_is_in() {
     // The leader, a bystander of another user in its group (unmarked: it was not started by the
     // vessel), and a marked process of root that has joined that group.
     let mut bystander = Command::new("sleep");
-    let mut bystander =
-        bystander.arg("1000").process_group(0).uid(65534).gid(65534).spawn().unwrap();
+    bystander.arg("1000").process_group(0).uid(65534).gid(65534);
+    let mut bystander = mark::start_unmarked(|| bystander.spawn()).unwrap();
     let mut marked = Command::new("sleep");
-    let mut marked = marked
+    marked
         .arg("1000")
         .env("BOATHOOK_INSTANCE", fixture.instance.to_string())
         .env("SHIPYARD_LOG_ID", mine.to_string())
-        .process_group(bystander.id().try_into().unwrap())
-        .spawn()
-        .unwrap();
+        .process_group(bystander.id().try_into().unwrap());
+    let mut marked = fixture.mark(mine).give(|| marked.spawn()).unwrap();
     while Mark::of_process(Pid::from_child(&marked)).next().is_none() {
         std::thread::yield_now();
     }
