@@ -6,9 +6,10 @@ use anyhow::{Context, bail};
 use uuid::Uuid;
 
 use super::api::{Fleet, Run};
-use super::client::{Client, ClientError, Data, encoded};
+use super::client::{Client, ClientError, Data};
 use super::locate::{ServerOptions, Surroundings, locate, quoted};
 use crate::model::name::is_same_name;
+use crate::model::text::percent_encoded;
 
 /// A server and how to show what it says.
 pub struct Session {
@@ -76,7 +77,7 @@ impl Session {
         {
             bail!("{text:?} is no run id, nor a part of one; `boathook runs list` shows them");
         }
-        match self.client.get(&format!("/runs/{}", encoded(text))) {
+        match self.client.get(&format!("/runs/{}", percent_encoded(text))) {
             Ok(data) => Ok((data.parse()?, data)),
             Err(ClientError::Refused { status: 404, .. }) => {
                 bail!("there is no run {text}; `boathook runs list` shows what there is")

@@ -6,7 +6,8 @@ use std::io::Read;
 use crate::engine::Engine;
 use crate::engine::request::StoredRequest;
 use crate::model::computed::{Argument, ComputedValue};
-use crate::model::expression::{Event, Payload, Variables};
+use crate::model::event::Event;
+use crate::model::expression::{Payload, Variables};
 use crate::model::fleet::Program;
 use crate::model::variable::VariableValue;
 use crate::scheduler::Claim;
@@ -24,16 +25,13 @@ impl Engine {
         variables: &mut Vec<(String, VariableValue)>,
     ) -> Result<Cow<'a, Program>, String> {
         let program = &claim.version.definition.vessels[claim.vessel].program;
-        let expressions = computed_values(program, variables).map(|value| &value.expr);
-        // Most vessels compute nothing, and most expressions need no payload.
-        let (mut is_any, mut reads_payload) = (false, false);
-        for expression in expressions {
-            is_any = true;
-            reads_payload |= expression.reads_payload();
-        }
-        if !is_any {
+        // Most vessels compute nothing, and many expressions need no payload.
+        let mut computed = computed_values(program, variables).peekable();
+        if computed.peek().is_none() {
             return Ok(Cow::Borrowed(program));
         }
+        let reads_payload = computed.any(|value| value.expr.reads_payload());
+        drop(computed);
         let length = request.body_bytes();
         let is_read = reads_payload && length <= self.settings.max_expression_body_bytes;
         let request = expression_variables(claim, request, is_read)?;
@@ -95,7 +93,7 @@ fn expression_variables(
     let headers =
         headers.filter_map(|(name, values)| Some((name.as_str(), values.first()?.as_str())));
     let trigger = claim.run.trigger.to_string();
-    Ok(Variables::new(payload, headers, &head.query, Event::default())
+    Ok(Variables::new(payload, headers, &head.query, &Event::default())
         .with_request("POST", &head.remote_addr, &trigger)
         .with_received_at(claim.run.queued_at.as_millis()))
 }

@@ -43,8 +43,7 @@ impl Writer {
         }
         match &vessel.program {
             Program::Command(arguments) => {
-                let arguments: Vec<_> = arguments.iter().map(argument).collect();
-                self.line(2, "command", &format!("[{}]", arguments.join(", ")));
+                self.list(2, "command", arguments.iter().map(argument));
             }
             Program::Script(script) => self.text(2, "run", script),
             Program::Code(code) => self.source(code, &vessel.environment),
@@ -71,7 +70,7 @@ impl Writer {
             return;
         };
         self.heading(level, "notifications");
-        self.list(level + 1, "emails", emails);
+        self.list(level + 1, "emails", emails.iter().map(|email| scalar(email)));
         for (key, flag) in [("after_error", after_error), ("after_on_demand", after_on_demand)] {
             if *flag {
                 self.line(level + 1, key, "true");
@@ -143,7 +142,9 @@ impl Writer {
             let words: Vec<_> = on.iter().map(|status| status.to_string().to_uppercase()).collect();
             self.item(1, &format!("on: [{}]", words.join(", ")));
             match target {
-                Target::Command(command) => self.list(2, "command", command),
+                Target::Command(command) => {
+                    self.list(2, "command", command.iter().map(|word| scalar(word)));
+                }
                 Target::Url { url, secret, format } => {
                     self.value(2, "url", url);
                     if let Some(secret) = secret {
@@ -226,9 +227,9 @@ impl Writer {
         self.0.push('\n');
     }
 
-    fn list(&mut self, level: usize, key: &str, items: &[String]) {
-        let items: Vec<_> = items.iter().map(|item| scalar(item)).collect();
-        self.line(level, key, &format!("[{}]", items.join(", ")));
+    /// A list on one line, of items that are YAML already.
+    fn list(&mut self, level: usize, key: &str, items: impl Iterator<Item = String>) {
+        self.line(level, key, &format!("[{}]", items.collect::<Vec<_>>().join(", ")));
     }
 
     /// An entry whose value is text: a literal block when that shows it exactly.

@@ -34,7 +34,7 @@ impl Activity {
         Self::GivenUp,
     ];
 
-    /// Whether a request is under way.
+    /// Whether no request is under way: the connection waits for one.
     pub(super) fn is_waiting(self) -> bool {
         matches!(self, Self::Silent | Self::Idle | Self::Lingering)
     }

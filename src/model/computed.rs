@@ -115,13 +115,14 @@ impl From<&str> for Argument {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::expression::{Event, Payload};
+    use crate::model::event::Event;
+    use crate::model::expression::Payload;
 
     fn value(json: &str, body: &str) -> Result<String, String> {
         let argument: Argument = serde_json::from_str(json).unwrap();
         assert_eq!(serde_json::to_string(&argument).unwrap(), json);
         let payload = Payload::parse(body.as_bytes(), None);
-        argument.text_for(&Variables::new(payload, [], "", Event::default()))
+        argument.text_for(&Variables::new(payload, [], "", &Event::default()))
     }
 
     #[test]

@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 
 use crate::model::ids::{FleetId, RequestId, RunId};
 use crate::model::run::shorten;
+use crate::model::text::prefix;
 
 /// Bytes of an event's id that are kept as they are. UUIDs have 36, the longest ids in use some 100.
 const ID_BYTES_MAX: usize = 200;
@@ -229,10 +230,7 @@ fn first_half(hash: Sha256) -> [u8; 16] {
 
 /// `text` on one line of at most `bytes_max` bytes.
 fn bounded(text: &str, bytes_max: usize) -> String {
-    let mut text = shorten(text);
-    let end = (0..=bytes_max.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
-    text.truncate(end.unwrap_or(0));
-    text
+    prefix(&shorten(text), bytes_max).to_owned()
 }
 
 /// `id` as it is, or the beginning and the hash of an id that is long or has control characters.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::clock::Timestamp;
 use crate::model::ids::{FleetId, ProjectId, RunId, VesselId, VesselRunId};
+use crate::model::text::prefix;
 
 /// Where a run, or a vessel within it, stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -345,8 +346,7 @@ pub fn shorten(text: &str) -> String {
     if text.len() <= REASON_BYTES_MAX {
         return text;
     }
-    let end = (0..=REASON_BYTES_MAX - '…'.len_utf8()).rev().find(|end| text.is_char_boundary(*end));
-    format!("{}…", &text[..end.unwrap_or(0)])
+    format!("{}…", prefix(&text, REASON_BYTES_MAX - '…'.len_utf8()))
 }
 
 /// Bytes of a reason: an operating system's message and a path fit, a row stays small.

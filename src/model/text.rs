@@ -1,8 +1,27 @@
-//! Text that is cut: between two characters, never inside one. Bytes that are no UTF-8 stay as they
-//! are.
+//! Text that is cut, between two characters, and text that is escaped. Where bytes are cut, those that
+//! are no UTF-8 stay as they are.
 
 /// Bytes that a character has at most.
 const LETTER_BYTES_MAX: usize = 4;
+
+/// The beginning of `text` that has at most `bytes_max` bytes.
+pub fn prefix(text: &str, bytes_max: usize) -> &str {
+    let end = (0..=bytes_max.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
+    &text[..end.unwrap_or(0)]
+}
+
+/// `text` as a part of a path or query (RFC 3986, section 2).
+pub fn percent_encoded(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            encoded.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    encoded
+}
 
 /// `bytes`, which were cut somewhere at their end, without the part of a character there.
 pub fn without_cut_end(bytes: &[u8]) -> &[u8] {
@@ -49,7 +68,13 @@ mod tests {
             let after = str::from_utf8(without_cut_start(after)).unwrap();
             assert!(text.starts_with(before) && text.ends_with(after), "{at}");
             assert!(before.chars().count() + after.chars().count() >= 4, "{at}");
+            assert_eq!(prefix(text, at), before);
         }
+    }
+
+    #[test]
+    fn parts_of_paths_are_encoded() {
+        assert_eq!(percent_encoded("a/b é&=~"), "a%2Fb%20%C3%A9%26%3D~");
     }
 
     #[test]

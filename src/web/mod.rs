@@ -1,9 +1,8 @@
-//! The two listeners: what they answer is decided here, in terms of requests and answers of our
-//! own. Their outer sockets are the business of [`crate::listener`]; behind it, [`server`] is the only
-//! module that knows tiny_http.
+//! The answers of the two listeners. [`crate::listener`] has the sockets and the hand-off to the
+//! handlers.
 //!
-//! [`webhook`] answers the senders of webhooks, [`admin`] the owner of the installation, with an API
-//! and, in [`ui`], the pages that use it.
+//! [`hooks`] answers the senders of webhooks, [`admin`] the owner of the installation, with an API
+//! and, in [`ui`], the pages that use it. [`senders`] verifies senders.
 
 pub mod admin;
 pub mod auth;

@@ -394,19 +394,6 @@ pub fn agent_config() -> ConfigBuilder<AgentScope> {
         .user_agent(concat!("boathook/", env!("CARGO_PKG_VERSION")))
 }
 
-/// `text` as a part of a path or query.
-pub fn encoded(text: &str) -> String {
-    let mut encoded = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            encoded.push(char::from(byte));
-        } else {
-            encoded.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    encoded
-}
-
 /// The entries of a list as one JSON array.
 pub fn joined<'a>(entries: impl IntoIterator<Item = &'a Data>) -> Box<RawValue> {
     let entries: Vec<_> = entries.into_iter().map(|entry| entry.raw().get()).collect();
@@ -432,11 +419,6 @@ mod tests {
         let like_webhook = r#"{"request":{"id":"x"},"data":null}"#;
         assert!(refusal(StatusCode::BAD_REQUEST, like_webhook).contains("400"));
         assert!(refusal(StatusCode::BAD_GATEWAY, "<html>").contains("502"));
-    }
-
-    #[test]
-    fn parts_of_paths_are_encoded() {
-        assert_eq!(encoded("a/b é&=~"), "a%2Fb%20%C3%A9%26%3D~");
     }
 
     #[test]

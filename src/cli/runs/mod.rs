@@ -10,7 +10,7 @@ use ureq::http::Method;
 use uuid::Uuid;
 
 use super::api::{Run, VesselRun};
-use super::client::{Content, Data, encoded, joined, reader};
+use super::client::{Content, Data, joined, reader};
 use super::locate::ServerOptions;
 use super::output::{
     DIM, advise, command, parse_status, print, print_json, printable, raw_stdout, styled,
@@ -24,6 +24,7 @@ use crate::config::whole_number;
 use crate::model::clock::{Clock, SystemClock, Timestamp};
 use crate::model::duration::parse_duration;
 use crate::model::run::{Status, Trigger};
+use crate::model::text::percent_encoded;
 
 mod logs;
 
@@ -195,7 +196,7 @@ fn list_path(filter: &ListArgs, fleet_id: Option<&str>, now: Timestamp) -> Strin
         ("since", since.as_deref()),
     ]
     .into_iter()
-    .filter_map(|(name, value)| Some(format!("{name}={}", encoded(value?))))
+    .filter_map(|(name, value)| Some(format!("{name}={}", percent_encoded(value?))))
     .collect();
     if query.is_empty() { "/runs".to_owned() } else { format!("/runs?{}", query.join("&")) }
 }

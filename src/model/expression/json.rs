@@ -10,7 +10,7 @@ use cel::common::types::{
 use cel::common::value::Val;
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
-use crate::model::text::without_cut_end;
+use crate::model::text::prefix;
 
 /// A value of any type.
 pub(super) type Boxed = Box<dyn Val>;
@@ -115,11 +115,10 @@ pub(super) fn text_of(value: &dyn Val, bytes_max: usize) -> Option<String> {
 pub(super) fn shortened(value: &dyn Val, bytes_max: usize) -> String {
     let mut written = String::new();
     write(value, &mut written, bytes_max);
-    if written.len() > bytes_max {
-        written.truncate(without_cut_end(&written.as_bytes()[..bytes_max]).len());
-        written.push('…');
+    match written.len() > bytes_max {
+        true => format!("{}…", prefix(&written, bytes_max)),
+        false => written,
     }
-    written
 }
 
 /// Adds `value` as compact JSON, and stops soon after `bytes_max` bytes.

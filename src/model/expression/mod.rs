@@ -19,7 +19,7 @@ use cel::{Context, Env, ExecutionError, Value};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-pub use self::variables::{Event, Payload, Variables};
+pub use self::variables::{Payload, Variables};
 
 /// Bytes of an expression's text.
 pub const TEXT_BYTES_MAX: usize = 1024;
@@ -191,13 +191,13 @@ impl Expression {
     /// What the expression reads of a request, each with its value as JSON of up to `bytes_max`
     /// bytes. A place that the request does not have is left out.
     pub fn read_values(&self, variables: &Variables, bytes_max: usize) -> Vec<(String, String)> {
-        let value_of = |read: &Read| {
-            with_context(variables, |context| {
+        with_context(variables, |context| {
+            let value_of = |read: &Read| {
                 let value = Value::resolve_val(&read.program, context).ok()?;
                 Some((read.name.clone(), json::shortened(value.as_ref(), bytes_max)))
-            })
-        };
-        self.reads.iter().filter_map(value_of).collect()
+            };
+            self.reads.iter().filter_map(value_of).collect()
+        })
     }
 }
 

@@ -1,4 +1,5 @@
 use super::*;
+use crate::model::event::Event;
 
 const BODY: &str = r#"{
     "ref": "refs/heads/main", "n": 5, "big": 18446744073709551615, "half": 0.5, "whole": 3.0,
@@ -10,8 +11,8 @@ const BODY: &str = r#"{
 fn variables(body: &str) -> Variables {
     let payload = Payload::parse(body.as_bytes(), Some("application/json"));
     let headers = [("X-Github-Event", "push"), ("X-Github-Event", "second"), ("Accept", "*/*")];
-    let event = Event { preset: Some("github"), id: None, kind: Some("push") };
-    Variables::new(payload, headers, "a=1&b=%20x&a=2", event)
+    let event = Event::new(Some("github"), None, Some("push"));
+    Variables::new(payload, headers, "a=1&b=%20x&a=2", &event)
         .with_request("POST", "192.0.2.1", "webhook")
         .with_received_at(1_700_000_000_000)
 }
@@ -91,7 +92,7 @@ fn what_a_request_does_not_have_is_missing() {
         let result = value(text);
         assert!(matches!(result, Err(EvaluationError::Missing(_))), "{text}: {result:?}");
     }
-    let not_json = Variables::new(Payload::parse(b"\xff", None), [], "", Event::default());
+    let not_json = Variables::new(Payload::parse(b"\xff", None), [], "", &Event::default());
     for text in ["body.ref", "body.ref == \"x\""] {
         let result = Expression::parse(text).unwrap().is_true(&not_json);
         assert!(matches!(result, Err(EvaluationError::Missing(_))), "{text}: {result:?}");
@@ -229,7 +230,7 @@ fn odd_payloads_are_null_or_read_as_they_are() {
 fn the_fields_of_a_form_are_the_body() {
     let form = b"payload=%7B%22ref%22%3A%22x%22%7D&a=1&a=2&b=+%26";
     let payload = Payload::parse(form, Some("Application/X-WWW-Form-Urlencoded; charset=utf-8"));
-    let variables = Variables::new(payload, [], "", Event::default());
+    let variables = Variables::new(payload, [], "", &Event::default());
     for (text, expected) in
         [("body.payload.ref", "x"), ("body.a", "1"), ("body.b", " &"), ("size(text)", "48")]
     {
@@ -277,7 +278,7 @@ fn the_examples_of_the_help_are_right() {
         "labels": ["bug", "urgent"]}"#;
     let payload = Payload::parse(BODY.as_bytes(), None);
     let headers = [("X-GitHub-Event", "push")];
-    let variables = Variables::new(payload, headers, "env=prod", Event::default());
+    let variables = Variables::new(payload, headers, "env=prod", &Event::default());
     let (_, table) = HELP.split_once("| expression | value |").unwrap();
     let rows = table.lines().filter_map(|line| line.strip_prefix("| `")?.strip_suffix("` |"));
     let mut count = 0;

@@ -9,6 +9,7 @@ use cel::context::VariableResolver;
 
 use super::json::{self, Boxed};
 use super::{Read, meter};
+use crate::model::event::Event;
 
 /// Their names.
 pub(super) const NAMES: [&str; 9] = [
@@ -28,14 +29,6 @@ pub(super) const NAMES: [&str; 9] = [
 pub struct Payload {
     body: Boxed,
     text: Boxed,
-}
-
-/// What is known of the event that a sender tells of.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Event<'a> {
-    pub preset: Option<&'a str>,
-    pub id: Option<&'a str>,
-    pub kind: Option<&'a str>,
 }
 
 /// The values of the variables for one request.
@@ -90,7 +83,7 @@ impl Variables {
         payload: Payload,
         headers: impl IntoIterator<Item = (&'a str, &'a str)>,
         query: &str,
-        event: Event<'_>,
+        event: &Event,
     ) -> Self {
         let mut first = BTreeMap::new();
         for (name, value) in headers {
@@ -98,7 +91,7 @@ impl Variables {
         }
         let query = first_values(form_urlencoded::parse(query.as_bytes()));
         let query = query.into_iter().map(|(name, value)| (name, json::text(&value)));
-        let event = [("preset", event.preset), ("id", event.id), ("type", event.kind)];
+        let event = [("preset", event.preset()), ("id", event.id()), ("type", event.kind())];
         let event = event
             .into_iter()
             .filter_map(|(name, value)| Some((name.to_owned(), json::text(value?))));

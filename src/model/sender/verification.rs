@@ -1,5 +1,5 @@
-//! What a fleet asks of its sender: checks of which one must hold. Stored, and shown by the API, in the form
-//! of the fleet file.
+//! What a fleet asks of its sender: one or more checks. A request is verified when one check holds. A
+//! verification is stored, and shown by the API, in the form of the fleet file.
 
 use std::time::Duration;
 
@@ -15,11 +15,11 @@ pub const CHECKS_MAX: usize = 8;
 /// Secrets of one check: a rotation needs two.
 pub const SECRETS_MAX: usize = 8;
 
-/// Checks of which one must hold; at least one.
+/// At least one check. A request is verified when one of them holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verification(Vec<Check>);
 
-/// A way to verify requests, and the secrets of which one must fit.
+/// A way to verify requests, and its secrets. One secret has to fit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Check {
     pub method: Method,
@@ -123,7 +123,7 @@ impl Check {
         }
     }
 
-    /// The ways to satisfy it, one of which must hold.
+    /// The ways to satisfy the check. One of them has to hold.
     pub fn rules(&self) -> Vec<Rule<'_>> {
         match &self.method {
             Method::Preset(preset, options) => {

@@ -7,6 +7,7 @@ use crate::model::clock::Timestamp;
 use crate::model::sender::{
     Check, Credential, Form, Rule, Scheme, TimestampPlace, TimestampRule, Unit,
 };
+use crate::model::text::percent_encoded;
 
 /// A request on its way to being signed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,16 +84,6 @@ fn show(credential: Credential<'_>, secret: &str, draft: &mut Draft) {
             draft.body = body.into_bytes();
         }
     }
-}
-
-fn percent_encoded(text: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-    text.bytes()
-        .map(|byte| match plain(byte) {
-            true => char::from(byte).to_string(),
-            false => format!("%{byte:02X}"),
-        })
-        .collect()
 }
 
 fn signature(

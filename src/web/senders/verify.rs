@@ -415,7 +415,7 @@ fn credentials(
     secrets: &[(&SecretName, String)],
 ) -> Result<(), Failure> {
     let shown = shown_credential(credential, request)?;
-    // All are compared, so that the time tells nothing of which one it was.
+    // All secrets are compared, so that the time does not tell which one fits.
     let matches = secrets
         .iter()
         .filter(|(_, secret)| crypto::is_same_secret(secret.as_bytes(), &shown))
