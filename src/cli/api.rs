@@ -87,6 +87,8 @@ pub struct Webhook {
     #[serde(default)]
     pub previous: Option<PreviousWebhook>,
     #[serde(default)]
+    pub paused_at: Option<Timestamp>,
+    #[serde(default)]
     pub allow: Networks,
     #[serde(default)]
     pub rate_limit: Option<Rate>,

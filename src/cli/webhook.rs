@@ -1,10 +1,12 @@
-//! `boathook webhook`: add, show, replace, remove. The URL goes to standard output, alone, so that
+//! `boathook webhook`: add, show, replace, set, pause, resume, remove. The URL goes to standard output, alone, so that
 //! scripts can take it; all else goes to standard error.
 
+use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::bail;
 use clap::Subcommand;
+use serde::Serialize;
 use ureq::http::Method;
 
 use super::api::{Fleet, Webhook};
@@ -15,7 +17,7 @@ use super::session::Session;
 use super::{Outcome, time};
 use crate::config::{HttpUrl, Period, Reach, settings_file};
 use crate::model::clock::{Clock, SystemClock};
-use crate::model::network::Networks;
+use crate::model::network::{NetworkError, Networks};
 use crate::model::rate::Rate;
 
 /// Arguments of `webhook`.
@@ -51,6 +53,23 @@ enum WebhookVerb {
         #[command(flatten)]
         settings: SettingsOptions,
     },
+    /// Change which requests a fleet's webhook takes: a new version of the fleet
+    Set {
+        /// Id, name or project/name
+        fleet: String,
+        #[command(flatten)]
+        settings: SettingsOptions,
+    },
+    /// Let a fleet's webhook answer 503 until it is resumed
+    Pause {
+        /// Id, name or project/name
+        fleet: String,
+    },
+    /// Let a paused webhook take requests again
+    Resume {
+        /// Id, name or project/name
+        fleet: String,
+    },
     /// Remove a fleet's webhook; its URL stops working at once
     Remove {
         /// Id, name or project/name
@@ -61,12 +80,36 @@ enum WebhookVerb {
 /// Whose requests a webhook takes, and how many.
 #[derive(Debug, clap::Args)]
 struct SettingsOptions {
-    /// Take requests only from these networks, such as 192.0.2.7,10.0.0.0/8
+    /// Take requests only from these networks, such as 192.0.2.7,10.0.0.0/8; `any` takes all
     #[arg(long, value_name = "NETWORKS")]
-    allow: Option<Networks>,
-    /// Take only so many requests, such as 60/m, or 60/m burst 10
+    allow: Option<Allowed>,
+    /// Take only so many requests, such as 60/m, or 60/m burst 10; `off` takes any number
     #[arg(long, value_name = "RATE")]
-    rate_limit: Option<Rate>,
+    rate_limit: Option<Limit>,
+}
+
+/// The value of `--allow`. Empty: from anywhere.
+#[derive(Clone, Debug, Serialize)]
+struct Allowed(Networks);
+
+impl FromStr for Allowed {
+    type Err = NetworkError;
+
+    fn from_str(text: &str) -> Result<Self, NetworkError> {
+        if text == "any" { Ok(Self(Networks::default())) } else { text.parse().map(Self) }
+    }
+}
+
+/// The value of `--rate-limit`. `None`: any number.
+#[derive(Clone, Debug, Serialize)]
+struct Limit(Option<Rate>);
+
+impl FromStr for Limit {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "off" { Ok(Self(None)) } else { text.parse().map(|rate| Self(Some(rate))) }
+    }
 }
 
 /// Does what `arguments` say.
@@ -87,6 +130,9 @@ pub fn run(arguments: WebhookArgs) -> anyhow::Result<Outcome> {
             change_settings(&session, &fleet, settings)?;
             replace(&session, &fleet, grace)?;
         }
+        WebhookVerb::Set { fleet, settings } => set(&session, &session.fleet(&fleet)?, settings)?,
+        WebhookVerb::Pause { fleet } => pause(&session, &session.fleet(&fleet)?)?,
+        WebhookVerb::Resume { fleet } => resume(&session, &session.fleet(&fleet)?)?,
         WebhookVerb::Remove { fleet } => remove(&session, &session.fleet(&fleet)?)?,
     }
     Ok(Outcome::Done)
@@ -123,32 +169,79 @@ fn show(session: &Session, fleet: &Fleet) -> anyhow::Result<()> {
         let until = previous.valid_until;
         advise(&format!("The URL before it works until {until} ({}).", time::relative(now, until)));
     }
+    if let Some(paused) = webhook.paused_at {
+        advise(&format!(
+            "It was paused {} and answers 503; to take requests again:",
+            time::relative(now, paused)
+        ));
+        advise(&command(&session.line(&format!("webhook resume {}", fleet.argument()))));
+    }
     advise_limits(&webhook);
     warn_if_local(session, &webhook.url);
     Ok(())
 }
 
-/// Sets what `given` names and leaves the rest as it is.
+fn set(session: &Session, fleet: &Fleet, given: SettingsOptions) -> anyhow::Result<()> {
+    let Some(answer) = change_settings(session, fleet, given)? else {
+        bail!("name what to change: --allow, --rate-limit");
+    };
+    if session.json {
+        return Ok(print_json(answer.raw())?);
+    }
+    print(&format!("set the webhook of {}\n", printable(&fleet.name)))?;
+    advise_limits(&answer.parse()?);
+    Ok(())
+}
+
+/// Sets what `given` names and leaves the rest as it is. `None`: it names nothing.
 fn change_settings(
     session: &Session,
     fleet: &Fleet,
     mut given: SettingsOptions,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Option<Data>> {
     if given.allow.is_none() && given.rate_limit.is_none() {
-        return Ok(());
+        return Ok(None);
     }
     let current: Webhook = session.client.get(&path(fleet))?.parse()?;
-    given.allow.get_or_insert(current.allow);
-    given.rate_limit = given.rate_limit.or(current.rate_limit);
-    session.client.send(Method::PUT, &path(fleet), given.to_content())?;
-    Ok(())
+    given.allow.get_or_insert(Allowed(current.allow));
+    given.rate_limit.get_or_insert(Limit(current.rate_limit));
+    Ok(Some(session.client.send(Method::PUT, &path(fleet), given.to_content())?))
 }
 
 impl SettingsOptions {
+    /// Those that are given, as the API takes them.
     fn to_content(&self) -> Content {
-        let body = serde_json::json!({ "allow": self.allow, "rate_limit": self.rate_limit });
-        Content::text("application/json", body.to_string())
+        let mut body = serde_json::Map::new();
+        let given = [
+            ("allow", self.allow.as_ref().map(|it| serde_json::json!(it))),
+            ("rate_limit", self.rate_limit.as_ref().map(|it| serde_json::json!(it))),
+        ];
+        for (key, value) in given {
+            body.extend(value.map(|value| (key.to_owned(), value)));
+        }
+        Content::text("application/json", serde_json::Value::Object(body).to_string())
     }
+}
+
+fn pause(session: &Session, fleet: &Fleet) -> anyhow::Result<()> {
+    let answer = session.client.post(&format!("{}/pause", path(fleet)))?;
+    if session.json {
+        return Ok(print_json(answer.raw())?);
+    }
+    print(&format!("paused the webhook of {}\n", printable(&fleet.name)))?;
+    advise(
+        "Its URL answers 503 with Retry-After. Runs already accepted go on. To take requests again:",
+    );
+    advise(&command(&session.line(&format!("webhook resume {}", fleet.argument()))));
+    Ok(())
+}
+
+fn resume(session: &Session, fleet: &Fleet) -> anyhow::Result<()> {
+    let answer = session.client.post(&format!("{}/resume", path(fleet)))?;
+    if session.json {
+        return Ok(print_json(answer.raw())?);
+    }
+    Ok(print(&format!("resumed the webhook of {}\n", printable(&fleet.name)))?)
 }
 
 fn replace(session: &Session, fleet: &Fleet, grace: Duration) -> anyhow::Result<()> {

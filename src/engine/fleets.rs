@@ -3,16 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::engine::catalog::{AdmitError, Applied, Catalog, ExpectedVersion, FleetView};
+use crate::engine::catalog::{
+    AdmitError, Applied, Catalog, ExpectedVersion, FleetView, WebhookView,
+};
 use crate::engine::{Engine, EngineError};
-use crate::fleet_file::FleetFile;
+use crate::fleet_file::{FleetFile, FleetFileError};
 use crate::model::change::Change;
 use crate::model::client_address::Client;
 use crate::model::clock::Timestamp;
 use crate::model::fleet::{FleetVersion, Organization, Project};
 use crate::model::ids::{FleetId, ProjectId};
 use crate::model::run::RunRecord;
-use crate::model::webhook::{Token, TokenHash, Webhook, WebhookSettings};
+use crate::model::webhook::{Token, TokenHash, WebhookSettings};
 
 impl Engine {
     /// The organization.
@@ -196,40 +198,53 @@ impl Engine {
     ///
     /// # Errors
     /// When there is no such fleet.
-    pub fn webhook(&self, id: FleetId) -> Result<Option<Webhook>, EngineError> {
+    pub fn webhook(&self, id: FleetId) -> Result<Option<WebhookView>, EngineError> {
         self.catalog().webhook(id, self.clock.now())
     }
 
-    /// Gives a fleet its webhook.
+    /// Gives a fleet its webhook, and edits its settings with `edit`.
     ///
     /// # Errors
-    /// When there is no such fleet, or it has one.
+    /// When there is no such fleet, it has a webhook, or `edit` fails.
     pub fn add_webhook(
         &self,
         id: FleetId,
-        settings: WebhookSettings,
-    ) -> Result<Webhook, EngineError> {
+        edit: impl FnOnce(&mut WebhookSettings) -> Result<(), FleetFileError>,
+    ) -> Result<WebhookView, EngineError> {
         let token = self.new_token()?;
-        self.change(|catalog, now| catalog.add_webhook(id, token, settings, now))
+        self.change(|catalog, now| catalog.add_webhook(id, token, edit, now))
     }
 
-    /// Changes the allow list and the rate limit of a fleet's webhook.
+    /// Edits the settings of a fleet's webhook with `edit`, which makes a version of the fleet.
+    ///
+    /// # Errors
+    /// When there is no such fleet, it has no webhook or is not as expected, or `edit` fails.
+    pub fn edit_webhook_settings(
+        &self,
+        id: FleetId,
+        expected: &ExpectedVersion,
+        edit: impl FnOnce(&mut WebhookSettings) -> Result<(), FleetFileError>,
+    ) -> Result<WebhookView, EngineError> {
+        self.change(|catalog, now| catalog.edit_webhook_settings(id, edit, expected, now))
+    }
+
+    /// Pauses a fleet's webhook, or lets it take requests again.
     ///
     /// # Errors
     /// When there is no such fleet, or it has no webhook.
-    pub fn set_webhook_settings(
-        &self,
-        id: FleetId,
-        settings: WebhookSettings,
-    ) -> Result<Webhook, EngineError> {
-        self.change(|catalog, now| catalog.set_webhook_settings(id, settings, now))
+    pub fn pause_webhook(&self, id: FleetId, is_paused: bool) -> Result<WebhookView, EngineError> {
+        self.change(|catalog, now| catalog.pause_webhook(id, is_paused, now))
     }
 
     /// Gives a fleet's webhook a new URL. The old URL works for another `grace`.
     ///
     /// # Errors
     /// When there is no such fleet, or it has no webhook.
-    pub fn replace_webhook(&self, id: FleetId, grace: Duration) -> Result<Webhook, EngineError> {
+    pub fn replace_webhook(
+        &self,
+        id: FleetId,
+        grace: Duration,
+    ) -> Result<WebhookView, EngineError> {
         let token = self.new_token()?;
         self.change(|catalog, now| catalog.replace_webhook(id, token, grace, now))
     }

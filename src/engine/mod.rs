@@ -50,7 +50,7 @@ mod timer;
 mod worker;
 
 pub use attempt::{AttemptOutcome, FinishedAttempt};
-pub use catalog::{AdmitError, Applied, ExpectedVersion, FleetView};
+pub use catalog::{AdmitError, Applied, ExpectedVersion, FleetView, WebhookView};
 pub use environment::search_path;
 pub use history::HistorySize;
 pub use intake::AcceptError;

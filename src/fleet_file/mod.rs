@@ -19,8 +19,11 @@ use std::fmt;
 use crate::model::fleet::FleetDefinition;
 use crate::model::ids::FleetId;
 use crate::model::variable::VariableValue;
+use crate::model::webhook::WebhookSettings;
 
+use cursor::Cursor;
 pub use keys::Shown;
+use node::Node;
 pub use node::Position;
 pub use overrides::parse_overrides;
 pub use write::to_yaml;
@@ -38,6 +41,8 @@ pub struct FleetFile {
     pub definition: FleetDefinition,
     /// Variables whose values the file does not show.
     pub hidden: Vec<HiddenValue>,
+    /// Whether the file has the key `webhook`. Without it the fleet keeps the settings that it has.
+    pub has_webhook_settings: bool,
     /// The position of `user` in the file.
     pub user_position: Option<Position>,
 }
@@ -54,7 +59,14 @@ pub struct HiddenValue {
 impl FleetFile {
     /// The file of the fleet `id` with this definition.
     pub fn of(id: FleetId, definition: FleetDefinition) -> Self {
-        Self { id: Some(id), project: None, definition, hidden: Vec::new(), user_position: None }
+        Self {
+            id: Some(id),
+            project: None,
+            definition,
+            hidden: Vec::new(),
+            has_webhook_settings: true,
+            user_position: None,
+        }
     }
 
     /// The error that refuses the file for its `user`.
@@ -96,6 +108,28 @@ impl HiddenValue {
         let index = fleet.vessel_index(&self.vessel)?;
         let mut variables = fleet.vessels.get_mut(index)?.environment.iter_mut();
         variables.find(|(name, _)| *name == self.variable).map(|(_, value)| value)
+    }
+}
+
+/// New webhook settings in JSON: the block `webhook` of a fleet file by itself.
+#[derive(Debug)]
+pub struct WebhookChange(Node);
+
+impl WebhookChange {
+    /// Reads a JSON object. Its keys are looked at by [`apply`](Self::apply).
+    ///
+    /// # Errors
+    /// `Syntax` when it is not JSON.
+    pub fn parse(text: &str) -> Result<Self, FleetFileError> {
+        json::parse(text).map(Self)
+    }
+
+    /// Changes what the object names of `settings`.
+    ///
+    /// # Errors
+    /// `Invalid` when a key or its value is none of a `webhook` block.
+    pub fn apply(&self, settings: &mut WebhookSettings) -> Result<(), FleetFileError> {
+        read::webhook(&Cursor::root(&self.0), settings)
     }
 }
 

@@ -28,6 +28,7 @@ pub fn to_yaml(definition: &FleetDefinition, project: &str, id: Option<FleetId>)
     }
     out.connections(definition);
     out.keys(0, keys::FLEET, definition);
+    out.block(0, "webhook", keys::WEBHOOK, &definition.webhook);
     out.notifications(0, definition.notifications.as_ref());
     out.notify(&definition.notify);
     out.0

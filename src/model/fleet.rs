@@ -19,6 +19,7 @@ use crate::model::retention::Retention;
 use crate::model::run::{RunRecord, Status};
 use crate::model::source::Code;
 use crate::model::variable::VariableValue;
+use crate::model::webhook::WebhookSettings;
 
 /// The project of a fleet that names none.
 pub const DEFAULT_PROJECT: &str = "default";
@@ -93,6 +94,9 @@ pub struct FleetDefinition {
     /// Which ended runs are kept; `None`: according to the server's setting.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep_runs: Option<Retention>,
+    /// Which requests its webhook takes.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub webhook: WebhookSettings,
 }
 
 /// One program of a fleet and how to run it.
@@ -239,6 +243,7 @@ mod tests {
             notifications: None,
             notify: Vec::new(),
             keep_runs: None,
+            webhook: WebhookSettings::default(),
         };
         let previous = fleet(&[("a", 1), ("b", 2)]);
         let ids = |vessels: &[(&str, u8)]| {

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::model::defaults::is_default;
+use crate::model::duration::millis;
 use crate::model::ids::VesselRunId;
 
 /// Highest `retry_count`, as the hosted system has it.
@@ -114,21 +115,6 @@ fn chance(retry: u32, vessel_run: VesselRunId) -> u64 {
         .chain_update(retry.to_be_bytes())
         .finalize();
     digest.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes))
-}
-
-/// Durations as whole milliseconds.
-mod millis {
-    use std::time::Duration;
-
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    pub fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_u64(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-        u64::deserialize(deserializer).map(Duration::from_millis)
-    }
 }
 
 #[cfg(test)]

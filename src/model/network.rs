@@ -33,7 +33,22 @@ impl Networks {
     /// # Errors
     /// When one of them is not a network.
     pub fn parse<'t>(texts: impl IntoIterator<Item = &'t str>) -> Result<Self, NetworkError> {
-        texts.into_iter().map(parse_network).collect::<Result<_, _>>().map(Self)
+        let mut networks = Self::default();
+        texts.into_iter().try_for_each(|text| networks.add(text))?;
+        Ok(networks)
+    }
+
+    /// Adds the network that `text` names.
+    ///
+    /// # Errors
+    /// When it is not a network.
+    pub fn add(&mut self, text: &str) -> Result<(), NetworkError> {
+        parse_network(text).map(|network| self.0.push(network))
+    }
+
+    /// Each of them as [`add`](Self::add) takes it.
+    pub fn texts(&self) -> impl Iterator<Item = String> + '_ {
+        self.0.iter().map(ToString::to_string)
     }
 
     /// Whether `address` is in one of them.

@@ -97,6 +97,8 @@ pub enum Reason {
     /// Its URL is not the URL of a webhook.
     UnknownUrl,
     MethodNotAllowed,
+    /// The webhook is paused.
+    Paused,
     /// The webhook's allow list does not have its address.
     NotAllowed,
     /// Its address sends more than one address may, to whichever webhook.
@@ -146,7 +148,7 @@ pub enum Reason {
 impl Reason {
     /// The reasons that a listener counts. What is wrong with a request that may use the admin API is
     /// not counted.
-    pub const COUNTED: [Self; 37] = [
+    pub const COUNTED: [Self; 38] = [
         Self::Malformed,
         Self::TimedOut,
         Self::TooLarge,
@@ -161,6 +163,7 @@ impl Reason {
         Self::Failed,
         Self::UnknownUrl,
         Self::MethodNotAllowed,
+        Self::Paused,
         Self::NotAllowed,
         Self::AddressTooOften,
         Self::RateLimited,
@@ -212,6 +215,7 @@ impl Reason {
             Self::Failed => (500, "failed"),
             Self::UnknownUrl => (400, "unknown_url"),
             Self::MethodNotAllowed => (405, "method_not_allowed"),
+            Self::Paused => (503, "paused"),
             Self::NotAllowed => (400, "not_allowed"),
             Self::AddressTooOften => (429, "address_too_often"),
             Self::RateLimited => (429, "rate_limited"),

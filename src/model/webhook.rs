@@ -1,16 +1,20 @@
 //! Webhooks and their secret tokens.
 
 use std::fmt;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::model::clock::Timestamp;
+use crate::model::defaults::is_default;
+use crate::model::duration::millis;
 use crate::model::ids::FleetId;
 use crate::model::limits::CLOCK_STEP_MAX;
 use crate::model::network::Networks;
 use crate::model::random::{Random, SystemRandom};
 use crate::model::rate::Rate;
+use crate::model::sender::Verification;
 
 /// A secret of 256 random bits in URL-safe Base64. Never shown by `Debug`.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,8 +96,9 @@ pub struct Webhook {
     /// The URL it replaced, while that is still answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous: Option<PreviousToken>,
-    #[serde(default, flatten)]
-    pub settings: WebhookSettings,
+    /// When its owner paused it; `None`: it takes requests. Stays when the URL is replaced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused_at: Option<Timestamp>,
 }
 
 impl Webhook {
@@ -105,14 +110,71 @@ impl Webhook {
     }
 }
 
-/// Whose requests a webhook takes, and how many. Stays when the URL is replaced.
+/// Which requests the webhook of a fleet takes: part of each version of the fleet.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct WebhookSettings {
+    /// The checks of its sender; `None`: the URL alone is the secret.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verify: Option<Verification>,
+    #[serde(skip_serializing_if = "is_default")]
+    pub mode: Mode,
+    #[serde(skip_serializing_if = "is_default")]
+    pub deduplicate: Deduplicate,
     /// Where requests may come from; empty: from anywhere.
-    #[serde(default, skip_serializing_if = "Networks::is_empty")]
+    #[serde(skip_serializing_if = "Networks::is_empty")]
     pub allow: Networks,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub rate_limit: Option<Rate>,
+}
+
+/// The fate of a request that fails its verification.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// It is refused.
+    #[default]
+    Enforce,
+    /// It is run, and noted as one that `enforce` refuses.
+    Observe,
+}
+
+impl Mode {
+    /// The word of fleet files.
+    pub fn word(self) -> &'static str {
+        match self {
+            Mode::Enforce => "enforce",
+            Mode::Observe => "observe",
+        }
+    }
+}
+
+/// Whether an event that a sender delivers again is run once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Deduplicate {
+    /// Wherever events have an id, for [`DEDUPLICATE_WINDOW`].
+    #[default]
+    Usual,
+    Off,
+    /// Wherever events have an id, for this long.
+    Window(#[serde(with = "millis")] Duration),
+}
+
+/// How long an event is remembered: Stripe, the most patient sender, tries for three days.
+pub const DEDUPLICATE_WINDOW: Duration = Duration::from_secs(3 * 24 * 3600);
+/// Longest window, and so a bound of the events that are remembered.
+pub const DEDUPLICATE_WINDOW_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
+
+impl Deduplicate {
+    /// How long an event is remembered; `None`: events are not remembered.
+    pub fn window(self) -> Option<Duration> {
+        match self {
+            Self::Usual => Some(DEDUPLICATE_WINDOW),
+            Self::Off => None,
+            Self::Window(window) => Some(window),
+        }
+    }
 }
 
 /// A replaced token in its grace.
@@ -138,7 +200,7 @@ mod tests {
                 token: Token::random().unwrap(),
                 valid_until: at(1600),
             }),
-            settings: WebhookSettings::default(),
+            paused_at: None,
         };
         let is_answered = |seconds| webhook.previous_at(at(seconds)).is_some();
         assert!(is_answered(999) && is_answered(1000) && is_answered(1599));

@@ -4,13 +4,18 @@
 //! Schemas 3 and 4 also write some rows in another format, and read the rows of the schema before as
 //! they are.
 
+use std::sync::Arc;
+
+use serde::Deserialize;
 use sled::Batch;
 
 use crate::model::change::{Change, HistoryEntry};
+use crate::model::fleet::Fleet;
 use crate::model::ids::{FleetId, RunId};
 use crate::model::limits::SLICE_BYTES;
 use crate::model::run::RunRecord;
-use crate::store::read::readable;
+use crate::model::webhook::{Webhook, WebhookSettings};
+use crate::store::read::{fleet_version, readable};
 use crate::store::sled::database::Database;
 use crate::store::tables::{Rows, Table};
 use crate::store::{StorageError, keys};
@@ -19,6 +24,8 @@ use crate::store::{StorageError, keys};
 const ONE_TREE: u32 = 2;
 /// The first schema with the table `history`.
 const HISTORY: u32 = 3;
+/// The first schema whose fleet versions hold the settings of webhooks.
+const SETTINGS_IN_FLEETS: u32 = 5;
 
 /// The trees of schema 1 and the tables that they become.
 const TREES: [(&str, Table); 12] = [
@@ -49,6 +56,57 @@ pub(super) fn migrate(database: &Database, from: u32) -> Result<(), StorageError
     }
     if from < HISTORY {
         enter_history(database)?;
+    }
+    if from < SETTINGS_IN_FLEETS {
+        move_webhook_settings(database)?;
+    }
+    Ok(())
+}
+
+/// The part of a webhook's row that its fleet holds since schema 5.
+#[derive(Deserialize)]
+struct SettingsInWebhook {
+    #[serde(flatten)]
+    settings: WebhookSettings,
+}
+
+/// Moves the settings of each webhook into every version of its fleet: they were in force whichever version
+/// was current, and a revert to one of these must not lose an allow list. The row of the webhook comes
+/// last, so that a repetition finds the settings until every version has them.
+fn move_webhook_settings(database: &Database) -> Result<(), StorageError> {
+    for row in database.all(Table::Webhooks) {
+        let (_, row) = row?;
+        let Some(SettingsInWebhook { settings }) = readable("webhooks", &row) else { continue };
+        let Some(webhook) = readable::<Webhook>("webhooks", &row) else { continue };
+        if settings == WebhookSettings::default() {
+            continue;
+        }
+        let id = webhook.fleet_id;
+        let fleet = database.get(Table::Fleets, id.as_bytes())?;
+        let fleet = fleet.and_then(|row| readable::<Fleet>("fleets", &row));
+        let mut rows = Rows::default();
+        for version in 1..=fleet.map_or(0, |fleet| fleet.version) {
+            match fleet_version(database, id, version) {
+                Ok(Some(mut version)) => {
+                    version.definition.webhook = settings.clone();
+                    add(database, &mut rows, &Change::AddFleetVersion(Arc::new(version)))?;
+                }
+                Ok(None) => {}
+                Err(error) => log::error!(error:% = error; "skipping a damaged fleet version"),
+            }
+        }
+        add(database, &mut rows, &Change::PutWebhook(webhook))?;
+        database.commit(rows.into_batch()).map_err(StorageError::Migrate)?;
+    }
+    Ok(())
+}
+
+/// Adds the rows of `change`, and commits `rows` when they fill a slice.
+fn add(database: &Database, rows: &mut Rows, change: &Change) -> Result<(), StorageError> {
+    rows.add(change).map_err(|error| StorageError::Migrate(error.to_string()))?;
+    if rows.bytes() >= SLICE_BYTES {
+        let full = std::mem::take(rows);
+        database.commit(full.into_batch()).map_err(StorageError::Migrate)?;
     }
     Ok(())
 }
@@ -81,12 +139,8 @@ fn enter_history(database: &Database) -> Result<(), StorageError> {
         };
         let entry = HistoryEntry { run, since: ended_at, bytes: record.kept_bytes(), bytes_before };
         let change = Change::PutHistory { fleet, number, entry: entry.clone() };
-        rows.add(&change).map_err(|error| StorageError::Migrate(error.to_string()))?;
+        add(database, &mut rows, &change)?;
         last = Some((fleet, number, entry));
-        if rows.bytes() >= SLICE_BYTES {
-            let full = std::mem::take(&mut rows);
-            database.commit(full.into_batch()).map_err(StorageError::Migrate)?;
-        }
     }
     database.commit(rows.into_batch()).map_err(StorageError::Migrate)
 }

@@ -15,6 +15,7 @@ use crate::model::webhook::Webhook;
 use crate::os::fatal;
 use crate::store::backlog::Backlog;
 use crate::store::chunks::ChunkReader;
+use crate::store::sled::database::Database;
 use crate::store::tables::{self, META_ORGANIZATION, META_SERVER, Table};
 use crate::store::{Storage, StorageError, codec, damaged, keys};
 
@@ -57,19 +58,7 @@ impl Storage {
         fleet: FleetId,
         version: u32,
     ) -> Result<Option<FleetVersion>, StorageError> {
-        let prefix = [fleet.as_bytes().as_slice(), &version.to_be_bytes()].concat();
-        let mut bytes = Vec::new();
-        for row in self.database.prefixed(Table::FleetVersions, &prefix) {
-            bytes.extend_from_slice(&row?.1);
-        }
-        if bytes.is_empty() {
-            return Ok(None);
-        }
-        let decoded = codec::decode_fleet_version(&bytes);
-        decoded.map(Some).map_err(|error| StorageError::Damaged {
-            table: "fleet_versions",
-            reason: format!("version {version} of the fleet {fleet}: {error}"),
-        })
+        fleet_version(&self.database, fleet, version)
     }
 
     /// Every unfinished run, in the order of acceptance.
@@ -141,6 +130,27 @@ impl Storage {
         let rows = self.database.all(table);
         rows.map(|row| codec::decode(&row?.1).map_err(|error| damaged(name, &error))).collect()
     }
+}
+
+/// See [`Storage::fleet_version`].
+pub(super) fn fleet_version(
+    database: &Database,
+    fleet: FleetId,
+    version: u32,
+) -> Result<Option<FleetVersion>, StorageError> {
+    let prefix = [fleet.as_bytes().as_slice(), &version.to_be_bytes()].concat();
+    let mut bytes = Vec::new();
+    for row in database.prefixed(Table::FleetVersions, &prefix) {
+        bytes.extend_from_slice(&row?.1);
+    }
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    let decoded = codec::decode_fleet_version(&bytes);
+    decoded.map(Some).map_err(|error| StorageError::Damaged {
+        table: "fleet_versions",
+        reason: format!("version {version} of the fleet {fleet}: {error}"),
+    })
 }
 
 /// What a person asks for.

@@ -58,6 +58,7 @@ impl HookHandler {
         let token = token(&head.method, &head.path)?.hash();
         let fleet = self.engine.admit(&token, client).map_err(|error| match error {
             AdmitError::UnknownToken => unknown(),
+            AdmitError::Paused => Refusal::new(Reason::Paused, "the webhook is paused"),
             AdmitError::NotAllowed if client.is_disputed => Refusal::new(
                 Reason::NotAllowed,
                 "X-Forwarded-For and Forwarded name different clients; let the proxy remove the one \

@@ -103,13 +103,17 @@ fn settings_that_cannot_be_meant_are_refused() {
     let path = settings_path(&fleet);
     assert_error(&api.put(&path, &json!({"rate_limit": "9/s"})), 404);
     for (body, expected) in [
-        (json!({"allow": ["10.0.0.0/33"]}), "allow: not a network"),
+        (json!({"allow": ["10.0.0.0/33"]}), "allow[0]: not a network"),
         (json!({"allow": ["10.0.0.1/8"]}), "within 10.0.0.0/8"),
-        (json!({"allow": "10.0.0.0/8"}), "expected a sequence"),
+        (json!({"allow": "10.0.0.0/8"}), "allow: expected a list"),
         (json!({"allow": vec!["10.0.0.1"; 65]}), "at most 64"),
         (json!({"rate_limit": "fast"}), "rate_limit: not a rate"),
-        (json!({"rate_limit": 9}), "expected a string"),
-        (json!({"limit": "9/s"}), "unknown field"),
+        (json!({"rate_limit": 9}), "rate_limit: not a rate"),
+        (json!({"limit": "9/s"}), "unknown key `limit`"),
+        (json!(["9/s"]), "expected a mapping"),
+        (json!({"mode": "enforced"}), "did you mean enforce?"),
+        (json!({"deduplicate": "on"}), "expected `off`"),
+        (json!({"deduplicate": {"window": "31d"}}), "longer than 720h"),
     ] {
         for method in ["POST", "PUT"] {
             let content = ("application/json", body.to_string().into_bytes());

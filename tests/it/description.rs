@@ -83,6 +83,10 @@ fn every_operation_answers_as_described() {
     let settings = json(r#"{"allow": ["127.0.0.0/8"], "rate_limit": "60/m"}"#);
     call("POST", &format!("{fleet}/webhook"), settings, 201);
     call("PUT", &format!("{fleet}/webhook"), json("{}"), 200);
+    let settings = json(r#"{"mode": "observe", "deduplicate": {"window": "1h"}}"#);
+    call("PUT", &format!("{fleet}/webhook"), settings, 200);
+    call("POST", &format!("{fleet}/webhook/pause"), None, 200);
+    call("POST", &format!("{fleet}/webhook/resume"), None, 200);
     let replaced = json(r#"{"grace_seconds": 60}"#);
     call("POST", &format!("{fleet}/webhook/replace"), replaced, 201);
     let shown = call("GET", &format!("{fleet}/webhook"), None, 200).data();
@@ -167,6 +171,7 @@ fn files_in_json_are_described_and_taken_alike() {
         "connections": {"v": {"w": "COMPLETED"}},
         "priority": -1, "overlap": "skip", "delivery": "at_most_once",
         "triggers": {"schedules": []},
+        "webhook": {"allow": ["192.0.2.7"], "rate_limit": null, "deduplicate": "off"},
     }));
     let fleets = api.get("/api/v1/fleets").expect(200).data();
     assert_eq!(fleets[0]["priority"], -1);

@@ -66,4 +66,5 @@ mod tutorial;
 mod ui;
 mod upgrade;
 mod vessels;
+mod webhook_settings;
 mod webhooks;

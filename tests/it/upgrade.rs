@@ -10,7 +10,7 @@ use std::time::Duration;
 use boathook::internals::Timestamp;
 use boathook::internals::backup::{Header, RowChange, Writer};
 use boathook::internals::store::SCHEMA;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::harness::api::{is_final, vessel_of};
 use crate::harness::server::restored;
@@ -28,12 +28,16 @@ struct Left {
 /// Unpacks the data directory of a server that was killed: the fleet `kept` in its version 2, its
 /// webhook, and three runs: one stopped, one running, one waiting with a body of 300,000 bytes.
 fn left_by_schema(schema: u32, keep_runs: &str) -> Left {
+    left(&format!("schema-{schema}"), keep_runs)
+}
+
+/// Unpacks the data directory in `tests/data/{name}.tar.gz`.
+fn left(name: &str, keep_runs: &str) -> Left {
     let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let scratch = tempfile::tempdir().unwrap();
     let data_dir = scratch.path().join("data");
     fs::create_dir(&data_dir).unwrap();
-    let archive =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/data/schema-{schema}.tar.gz"));
+    let archive = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/data/{name}.tar.gz"));
     let unpacked = Command::new("tar").arg("-xzf").arg(archive).arg("-C").arg(&data_dir).status();
     assert!(unpacked.unwrap().success());
     // Retention keeps old runs.
@@ -130,5 +134,62 @@ fn the_next_start_repeats_a_killed_migration() {
         }
         server.start_again();
         assert_all_rows_are_there(server);
+    }
+}
+
+/// The fleets of `schema-4-webhooks`: `guarded` in two versions, `large` in one of several rows, `open`
+/// without settings.
+fn assert_settings_are_in_the_fleets(server: &Server) {
+    let api = server.api();
+    let fleets = api.get("/api/v1/fleets").expect(200).data();
+    let fleets: Vec<&Value> = fleets.as_array().unwrap().iter().collect();
+    let names: Vec<_> = fleets.iter().map(|fleet| fleet["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["guarded", "large", "open"]);
+    for (fleet, version, allow, rate_limit) in [
+        (fleets[0], 2, json!(["192.0.2.0/24", "2001:db8::/32"]), json!("60/m burst 10")),
+        (fleets[1], 1, json!(["198.51.100.7/32"]), Value::Null),
+        (fleets[2], 1, json!([]), Value::Null),
+    ] {
+        let path = format!("/api/v1/fleets/{}", fleet["id"].as_str().unwrap());
+        assert_eq!(fleet["version"], version, "the migration makes no version");
+        let webhook = api.get(&format!("{path}/webhook")).expect(200).data();
+        assert_eq!((&webhook["allow"], &webhook["rate_limit"]), (&allow, &rate_limit));
+        let versions = api.get(&format!("{path}/versions")).expect(200).data();
+        for version in versions.as_array().unwrap() {
+            let yaml = version["yaml"].as_str().unwrap();
+            assert_eq!(yaml.contains("\nwebhook:\n"), allow != json!([]), "{yaml}");
+        }
+        let hook = Hook::from_url(webhook["url"].as_str().unwrap());
+        let status = hook.try_post(server.hooks(), &[], b"{}").unwrap().status;
+        assert_eq!(status, if allow == json!([]) { 201 } else { 400 });
+    }
+    // A revert to a version from before keeps the list.
+    let path = format!("/api/v1/fleets/{}", fleets[0]["id"].as_str().unwrap());
+    api.call("POST", &format!("{path}/versions/1/revert"), None).expect(201);
+    let webhook = api.get(&format!("{path}/webhook")).expect(200).data();
+    assert_eq!(webhook["allow"], json!(["192.0.2.0/24", "2001:db8::/32"]));
+}
+
+#[test]
+fn settings_of_webhooks_become_part_of_their_fleets() {
+    let mut left = left("schema-4-webhooks", "forever");
+    left.server.start_again();
+    assert_settings_are_in_the_fleets(&left.server);
+    assert_eq!(recorded_schema(&left.server), format!("{SCHEMA}\n"));
+    left.server.crash_and_restart();
+    let fleets = left.server.api().get("/api/v1/fleets").expect(200).data();
+    assert_eq!(fleets[0]["version"], 3);
+}
+
+#[test]
+fn a_killed_migration_of_settings_is_repeated() {
+    let mut random = Random::seeded(Random::seed("killed migrations of settings"));
+    for _ in 0..5 {
+        let mut left = left("schema-4-webhooks", "forever");
+        for _ in 0..3 {
+            left.server.start_and_kill(Duration::from_millis(random.below(60) as u64));
+        }
+        left.server.start_again();
+        assert_settings_are_in_the_fleets(&left.server);
     }
 }

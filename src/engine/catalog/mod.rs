@@ -23,7 +23,7 @@ mod tests;
 mod webhooks;
 
 pub use expected::ExpectedVersion;
-pub use webhooks::AdmitError;
+pub use webhooks::{AdmitError, WebhookView};
 use webhooks::{LastUseBudget, WebhookEntry};
 
 /// See the module.
@@ -266,6 +266,9 @@ impl Catalog {
         };
         self.check_fleet_name(project_id, &file.definition.name, Some(id))?;
         file.definition.keep_vessel_ids(&current.definition);
+        if !file.has_webhook_settings {
+            file.definition.webhook = current.definition.webhook.clone();
+        }
         if file.definition == current.definition && project_id == fleet.project_id {
             return Ok((Applied::Unchanged, self.fleet(id)?, Vec::new()));
         }

@@ -1,8 +1,10 @@
-//! What the catalog does with names that were stored before today's rules for names.
+//! Names that were stored before today's rules for names, and the settings of webhooks.
 
 use super::*;
 use crate::fleet_file::parse_yaml;
+use crate::model::client_address::Client;
 use crate::model::ids::OrganizationId;
+use crate::model::webhook::{Token, WebhookSettings};
 
 /// A catalog with one project and fleets of these names in it, whatever the rules for names are.
 fn catalog(project_name: &str, fleets: &[&str]) -> (Catalog, ProjectId, Vec<FleetId>) {
@@ -81,4 +83,60 @@ fn a_project_with_a_name_that_is_refused_today_can_still_be_changed() {
     assert_eq!(save(Some(id), "e\u{301}").as_deref(), Ok("é"));
     assert!(matches!(save(None, "é"), Err(EngineError::Conflict(_))));
     assert!(matches!(save(None, "e\u{301}"), Err(EngineError::Conflict(_))));
+}
+
+/// A catalog whose one fleet has a webhook with these settings.
+fn guarded(settings: &str) -> (Catalog, FleetId, TokenHash) {
+    let (mut catalog, _, ids) = catalog("default", &["guarded"]);
+    let token = Token::random().unwrap();
+    let edit = |it: &mut WebhookSettings| {
+        *it = serde_json::from_str(settings).unwrap();
+        Ok(())
+    };
+    catalog.add_webhook(ids[0], token.clone(), edit, Timestamp::default()).unwrap();
+    (catalog, ids[0], token.hash())
+}
+
+#[test]
+fn an_edit_a_pause_and_a_new_url_keep_what_the_rate_limit_has_counted() {
+    let (mut catalog, id, hash) = guarded(r#"{"rate_limit": "2/d"}"#);
+    let now = Timestamp::default();
+    let client = Client { address: [192, 0, 2, 7].into(), is_disputed: false };
+    assert!(catalog.admit(&hash, client, now).is_ok());
+    assert!(catalog.admit(&hash, client, now).is_ok());
+    let is_refused = |catalog: &Catalog, hash| {
+        matches!(catalog.admit(hash, client, now), Err(AdmitError::TooSoon(_)))
+    };
+    assert!(is_refused(&catalog, &hash));
+    let allow = |it: &mut WebhookSettings| {
+        it.allow = "192.0.2.0/24".parse().unwrap();
+        Ok(())
+    };
+    catalog.edit_webhook_settings(id, allow, &ExpectedVersion::Any, now).unwrap();
+    assert!(is_refused(&catalog, &hash));
+    catalog.pause_webhook(id, true, now).unwrap();
+    assert_eq!(catalog.admit(&hash, client, now), Err(AdmitError::Paused));
+    catalog.pause_webhook(id, false, now).unwrap();
+    assert!(is_refused(&catalog, &hash));
+    let token = Token::random().unwrap();
+    catalog.replace_webhook(id, token.clone(), std::time::Duration::ZERO, now).unwrap();
+    assert!(is_refused(&catalog, &token.hash()));
+    assert_eq!(catalog.admit(&hash, client, now), Err(AdmitError::UnknownToken));
+}
+
+#[test]
+fn an_edit_that_changes_nothing_or_fails_makes_no_version() {
+    let (mut catalog, id, _) = guarded(r#"{"rate_limit": "2/d"}"#);
+    let now = Timestamp::default();
+    assert_eq!(catalog.fleet(id).unwrap().fleet.version, 2);
+    let expected = ExpectedVersion::OneOf(vec![2]);
+    let (_, changes) = catalog.edit_webhook_settings(id, |_| Ok(()), &expected, now).unwrap();
+    assert_eq!(changes, []);
+    let stale = ExpectedVersion::OneOf(vec![1]);
+    let refused = catalog.edit_webhook_settings(id, |_| Ok(()), &stale, now);
+    assert!(matches!(refused, Err(EngineError::Stale(_))), "{refused:?}");
+    let invalid = file("n").refuse_user("no".to_owned());
+    let refused = catalog.edit_webhook_settings(id, |_| Err(invalid), &expected, now);
+    assert!(matches!(refused, Err(EngineError::Invalid(_))), "{refused:?}");
+    assert_eq!(catalog.fleet(id).unwrap().fleet.version, 2);
 }

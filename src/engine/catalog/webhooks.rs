@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 use std::time::Duration;
 
 use crate::engine::EngineError;
-use crate::engine::catalog::{Catalog, FleetEntry};
+use crate::engine::catalog::{Catalog, ExpectedVersion, FleetEntry};
+use crate::fleet_file::{FleetFile, FleetFileError};
 use crate::model::change::Change;
 use crate::model::client_address::Client;
 use crate::model::clock::Timestamp;
@@ -21,10 +22,18 @@ const USES_STORED_PER_SECOND: u32 = 64;
 /// The stored time of a webhook's last use is at most this old while few webhooks are in use.
 const LAST_USED_STEP: Duration = Duration::from_secs(60);
 
+/// A webhook as its owner sees it: its row, and the version of the fleet with its settings.
+#[derive(Clone, Debug)]
+pub struct WebhookView {
+    pub webhook: Webhook,
+    pub current: Arc<FleetVersion>,
+}
+
 /// A webhook with the state that every accept updates under a shared lock: its last use and the rest
 /// of its rate limit.
 pub(super) struct WebhookEntry {
     webhook: Webhook,
+    /// Stays when the settings, the URL or the pause change.
     bucket: Bucket,
     last_used_millis: AtomicI64,
     stored_millis: AtomicI64,
@@ -54,6 +63,8 @@ impl LastUseBudget {
 pub enum AdmitError {
     /// No webhook has this token.
     UnknownToken,
+    /// Its owner has paused the webhook.
+    Paused,
     /// The webhook's `allow` list does not have the client's address.
     NotAllowed,
     TooSoon(TooSoon),
@@ -64,22 +75,27 @@ impl Catalog {
     ///
     /// # Errors
     /// When there is no such fleet.
-    pub fn webhook(&self, id: FleetId, now: Timestamp) -> Result<Option<Webhook>, EngineError> {
-        let entry = self.entry(id)?;
-        Ok(entry.webhook.as_ref().map(|entry| entry.current(now)))
+    pub fn webhook(&self, id: FleetId, now: Timestamp) -> Result<Option<WebhookView>, EngineError> {
+        let FleetEntry { current, webhook, .. } = self.entry(id)?;
+        let webhook = webhook.as_ref().map(|entry| entry.current(now));
+        Ok(webhook.map(|webhook| WebhookView { webhook, current: Arc::clone(current) }))
     }
 
-    /// Gives a fleet its webhook.
+    fn existing_webhook(&self, id: FleetId, now: Timestamp) -> Result<WebhookView, EngineError> {
+        self.webhook(id, now)?.ok_or_else(no_webhook)
+    }
+
+    /// Gives a fleet its webhook, and edits its settings with `edit`.
     ///
     /// # Errors
-    /// When there is no such fleet, or it has one.
+    /// When there is no such fleet, it has one, or `edit` fails.
     pub fn add_webhook(
         &mut self,
         id: FleetId,
         token: Token,
-        settings: WebhookSettings,
+        edit: impl FnOnce(&mut WebhookSettings) -> Result<(), FleetFileError>,
         now: Timestamp,
-    ) -> Result<(Webhook, Vec<Change>), EngineError> {
+    ) -> Result<(WebhookView, Vec<Change>), EngineError> {
         if self.entry(id)?.webhook.is_some() {
             return Err(EngineError::Conflict(
                 "the fleet has a webhook already; show it, or replace it with a new one".into(),
@@ -91,28 +107,64 @@ impl Catalog {
             created_at: now,
             last_used_at: None,
             previous: None,
-            settings,
+            paused_at: None,
         };
+        let mut changes = self.edit_settings(id, edit, &ExpectedVersion::Any, now)?;
         self.set_webhook(webhook.clone());
-        Ok((webhook.clone(), vec![Change::PutWebhook(webhook)]))
+        changes.push(Change::PutWebhook(webhook));
+        Ok((self.existing_webhook(id, now)?, changes))
     }
 
-    /// Changes the allow list and the rate limit of a fleet's webhook.
+    /// Edits the settings of a fleet's webhook with `edit`.
+    ///
+    /// # Errors
+    /// When there is no such fleet, it has no webhook or is not as expected, or `edit` fails.
+    pub fn edit_webhook_settings(
+        &mut self,
+        id: FleetId,
+        edit: impl FnOnce(&mut WebhookSettings) -> Result<(), FleetFileError>,
+        expected: &ExpectedVersion,
+        now: Timestamp,
+    ) -> Result<(WebhookView, Vec<Change>), EngineError> {
+        self.existing_webhook(id, now)?;
+        let changes = self.edit_settings(id, edit, expected, now)?;
+        Ok((self.existing_webhook(id, now)?, changes))
+    }
+
+    /// Makes the next version of a fleet if `edit` changes the settings of its webhook.
+    fn edit_settings(
+        &mut self,
+        id: FleetId,
+        edit: impl FnOnce(&mut WebhookSettings) -> Result<(), FleetFileError>,
+        expected: &ExpectedVersion,
+        now: Timestamp,
+    ) -> Result<Vec<Change>, EngineError> {
+        let mut definition = self.entry(id)?.current.definition.clone();
+        edit(&mut definition.webhook).map_err(|error| EngineError::Invalid(error.to_string()))?;
+        let (_, _, changes) =
+            self.update_fleet(id, FleetFile::of(id, definition), expected, now)?;
+        Ok(changes)
+    }
+
+    /// Pauses a fleet's webhook, or lets it take requests again. A pause keeps the time when it began.
     ///
     /// # Errors
     /// When there is no such fleet, or it has no webhook.
-    pub fn set_webhook_settings(
+    pub fn pause_webhook(
         &mut self,
         id: FleetId,
-        settings: WebhookSettings,
+        is_paused: bool,
         now: Timestamp,
-    ) -> Result<(Webhook, Vec<Change>), EngineError> {
-        let webhook = self.webhook(id, now)?.ok_or_else(no_webhook)?;
-        let webhook = Webhook { settings, ..webhook };
-        // The row keeps its key. This removes the previous token if its grace has passed.
-        self.take_webhook(id);
-        self.set_webhook(webhook.clone());
-        Ok((webhook.clone(), vec![Change::PutWebhook(webhook)]))
+    ) -> Result<(WebhookView, Vec<Change>), EngineError> {
+        let mut view = self.existing_webhook(id, now)?;
+        if view.webhook.paused_at.is_some() == is_paused {
+            return Ok((view, Vec::new()));
+        }
+        view.webhook.paused_at = is_paused.then_some(now);
+        // The row keeps its key.
+        self.set_webhook(view.webhook.clone());
+        let change = Change::PutWebhook(view.webhook.clone());
+        Ok((view, vec![change]))
     }
 
     /// Gives a fleet's webhook a new token. The old token works for another `grace`.
@@ -125,22 +177,15 @@ impl Catalog {
         token: Token,
         grace: Duration,
         now: Timestamp,
-    ) -> Result<(Webhook, Vec<Change>), EngineError> {
-        let old = self.webhook(id, now)?.ok_or_else(no_webhook)?;
+    ) -> Result<(WebhookView, Vec<Change>), EngineError> {
+        let WebhookView { webhook: old, current } = self.existing_webhook(id, now)?;
+        let replaced = old.token.hash();
         let previous = (!grace.is_zero())
             .then(|| PreviousToken { token: old.token, valid_until: now.plus(grace) });
-        let webhook = Webhook {
-            fleet_id: id,
-            token,
-            created_at: now,
-            last_used_at: old.last_used_at,
-            previous,
-            settings: old.settings,
-        };
-        let mut changes = self.take_webhook(id);
+        let webhook = Webhook { token, created_at: now, previous, ..old };
         self.set_webhook(webhook.clone());
-        changes.push(Change::PutWebhook(webhook.clone()));
-        Ok((webhook, changes))
+        let changes = vec![Change::RemoveWebhook(replaced), Change::PutWebhook(webhook.clone())];
+        Ok((WebhookView { webhook, current }, changes))
     }
 
     /// Removes a fleet's webhook.
@@ -165,8 +210,11 @@ impl Catalog {
         client: Client,
         now: Timestamp,
     ) -> Result<FleetId, AdmitError> {
-        let (_, entry) = self.webhook_by_token(hash, now).ok_or(AdmitError::UnknownToken)?;
-        let WebhookSettings { allow, rate_limit } = &entry.webhook.settings;
+        let (fleet, entry) = self.webhook_by_token(hash, now).ok_or(AdmitError::UnknownToken)?;
+        if entry.webhook.paused_at.is_some() {
+            return Err(AdmitError::Paused);
+        }
+        let WebhookSettings { allow, rate_limit, .. } = &fleet.current.definition.webhook;
         if !allow.is_empty() && (client.is_disputed || !allow.contains(client.address)) {
             return Err(AdmitError::NotAllowed);
         }
@@ -199,7 +247,9 @@ impl Catalog {
         is_answered.then_some((entry, webhook))
     }
 
+    /// Gives a fleet the webhook of this row, in the place of the one that it has.
     pub(super) fn set_webhook(&mut self, webhook: Webhook) {
+        let former = self.take_entry(webhook.fleet_id);
         let Some(entry) = self.fleets.get_mut(&webhook.fleet_id) else { return };
         self.tokens.insert(webhook.token.hash(), webhook.fleet_id);
         if let Some(previous) = &webhook.previous {
@@ -208,20 +258,25 @@ impl Catalog {
         let last_used = webhook.last_used_at.map_or(i64::MIN, Timestamp::as_millis);
         entry.webhook = Some(WebhookEntry {
             webhook,
-            bucket: Bucket::default(),
+            bucket: former.map(|former| former.bucket).unwrap_or_default(),
             last_used_millis: AtomicI64::new(last_used),
             stored_millis: AtomicI64::new(last_used),
         });
     }
 
     pub(super) fn take_webhook(&mut self, id: FleetId) -> Vec<Change> {
-        let webhook = self.fleets.get_mut(&id).and_then(|entry| entry.webhook.take());
-        let Some(WebhookEntry { webhook, .. }) = webhook else { return Vec::new() };
-        self.tokens.remove(&webhook.token.hash());
-        if let Some(previous) = &webhook.previous {
+        let taken = self.take_entry(id);
+        taken.map(|it| Change::RemoveWebhook(it.webhook.token.hash())).into_iter().collect()
+    }
+
+    /// Takes a fleet's webhook away. None of its tokens is known any more.
+    fn take_entry(&mut self, id: FleetId) -> Option<WebhookEntry> {
+        let taken = self.fleets.get_mut(&id)?.webhook.take()?;
+        self.tokens.remove(&taken.webhook.token.hash());
+        if let Some(previous) = &taken.webhook.previous {
             self.tokens.remove(&previous.token.hash());
         }
-        vec![Change::RemoveWebhook(webhook.token.hash())]
+        Some(taken)
     }
 }
 

@@ -56,6 +56,7 @@ fn fleet(vessels: &str, paths: &[&str]) -> Arc<FleetVersion> {
             user: None,
             keep_runs: None,
             notify: Vec::new(),
+            webhook: crate::model::webhook::WebhookSettings::default(),
         },
     })
 }

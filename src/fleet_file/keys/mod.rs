@@ -18,10 +18,11 @@ use crate::model::fleet::FleetDefinition;
 use crate::model::guardrails::Guardrails;
 use crate::model::size::{format_size, parse_size};
 use crate::model::suggest::closest;
+use crate::model::webhook::WebhookSettings;
 
 #[cfg(test)]
 pub use tables::PRIORITY_MAX;
-pub use tables::{FLEET, GUARDRAILS, LIMITS, VESSEL};
+pub use tables::{FLEET, GUARDRAILS, LIMITS, VESSEL, WEBHOOK};
 
 /// A key of a block that describes a `T`.
 pub struct Key<T: 'static> {
@@ -148,6 +149,12 @@ impl<'a> From<&'a Guardrails> for Shown<'a, Guardrails> {
     }
 }
 
+impl<'a> From<&'a WebhookSettings> for Shown<'a, WebhookSettings> {
+    fn from(block: &'a WebhookSettings) -> Self {
+        Self { table: WEBHOOK, block }
+    }
+}
+
 impl<T> Serialize for Shown<'_, T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_map(self.table.iter().filter_map(|key| key.json(self.block)))
@@ -176,7 +183,7 @@ pub fn expected_word(found: &str, known: &[&str]) -> String {
     }
 }
 
-fn duration(cursor: &Cursor<'_>, max: Duration) -> Result<Duration, FleetFileError> {
+pub fn duration(cursor: &Cursor<'_>, max: Duration) -> Result<Duration, FleetFileError> {
     let duration = parse_duration(cursor.text()?).map_err(|message| cursor.invalid(message))?;
     if duration > max {
         return Err(cursor.invalid(format!("longer than {}", format_duration(max))));

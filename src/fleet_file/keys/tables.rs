@@ -8,6 +8,7 @@ use crate::model::guardrails::{
     Backoff, Guardrails, RETRY_COUNT_MAX, RETRY_WAIT_MAX, RUNTIME_CUTOFF_MAX,
 };
 use crate::model::overlap::Overlap;
+use crate::model::webhook::{Mode, WebhookSettings};
 
 /// Highest `priority`, either way: enough to tell fleets apart, few enough to remember.
 pub const PRIORITY_MAX: i8 = 10;
@@ -86,6 +87,45 @@ pub static FLEET: &[Key<FleetDefinition>] = &[
             read: |value, it| values::keep_runs(value).map(|kept| it.keep_runs = kept),
             yaml: |it| it.keep_runs.map(|kept| kept.to_string()),
             json: |it| it.keep_runs.map(|kept| kept.to_string()).into(),
+        },
+    },
+    by_hand("webhook"),
+];
+
+/// The keys of a fleet's `webhook`.
+pub static WEBHOOK: &[Key<WebhookSettings>] = &[
+    Key {
+        name: "mode",
+        kind: Kind::Word {
+            words: &[
+                ("enforce", |it| it.mode = Mode::Enforce),
+                ("observe", |it| it.mode = Mode::Observe),
+            ],
+            get: |it| it.mode.word(),
+        },
+    },
+    Key {
+        name: "deduplicate",
+        kind: Kind::Special {
+            read: |value, it| values::deduplicate(value).map(|wanted| it.deduplicate = wanted),
+            yaml: |it| values::deduplicate_yaml(it.deduplicate),
+            json: |it| values::deduplicate_json(it.deduplicate),
+        },
+    },
+    Key {
+        name: "allow",
+        kind: Kind::Special {
+            read: |value, it| values::networks(value).map(|networks| it.allow = networks),
+            yaml: |it| (!it.allow.is_empty()).then(|| values::networks_yaml(&it.allow)),
+            json: |it| it.allow.texts().collect::<Vec<_>>().into(),
+        },
+    },
+    Key {
+        name: "rate_limit",
+        kind: Kind::Special {
+            read: |value, it| values::rate(value).map(|rate| it.rate_limit = rate),
+            yaml: |it| it.rate_limit.map(|rate| rate.to_string()),
+            json: |it| it.rate_limit.map(|rate| rate.to_string()).into(),
         },
     },
 ];

@@ -1,15 +1,24 @@
 //! Values with a form of their own.
 
+use serde_json::{Value, json};
+
 use crate::fleet_file::FleetFileError;
 use crate::fleet_file::cursor::Cursor;
-use crate::model::duration::parse_duration;
+use crate::fleet_file::keys;
+use crate::model::duration::{format_duration, parse_duration};
 use crate::model::guardrails::ExitCodes;
+use crate::model::network::Networks;
+use crate::model::rate::Rate;
 use crate::model::retention::{KEEP_COUNT_MAX, Retention};
+use crate::model::webhook::{DEDUPLICATE_WINDOW_MAX, Deduplicate};
 
 pub use crate::fleet_file::write::scalar;
 
 /// Bytes of a user's name: useradd(8) takes 32, directories of users may have more.
 const USER_NAME_BYTES_MAX: usize = 255;
+
+/// Networks in an `allow` list: every request is compared with each of them.
+const ALLOW_NETWORKS_MAX: usize = 64;
 
 /// The name of a user. Whether the machine has such a user, and whether the operator allows it, is not
 /// checked here.
@@ -88,4 +97,69 @@ pub fn keep_runs(cursor: &Cursor<'_>) -> Result<Option<Retention>, FleetFileErro
         return Err(cursor.invalid("says neither `age` nor `count`; to keep all, write `forever`"));
     }
     Retention::new(age, count).map(Some).map_err(|message| cursor.invalid(message))
+}
+
+/// `deduplicate`: `off`, or the key `window`.
+pub fn deduplicate(cursor: &Cursor<'_>) -> Result<Deduplicate, FleetFileError> {
+    if cursor.is_null() {
+        return Ok(Deduplicate::Usual);
+    }
+    if !cursor.is_mapping() {
+        return match cursor.text()? {
+            "off" => Ok(Deduplicate::Off),
+            _ => Err(cursor.invalid("expected `off`, or a window as in {window: 3d}")),
+        };
+    }
+    let Some(window) = cursor.fields(&["window"])?.get("window").cloned() else {
+        return Ok(Deduplicate::Usual);
+    };
+    match keys::duration(&window, DEDUPLICATE_WINDOW_MAX)? {
+        none if none.is_zero() => Err(window.invalid("no time at all; write `deduplicate: off`")),
+        wanted => Ok(Deduplicate::Window(wanted)),
+    }
+}
+
+/// The same in YAML; `None`: the file says nothing about it.
+pub fn deduplicate_yaml(wanted: Deduplicate) -> Option<String> {
+    match wanted {
+        Deduplicate::Usual => None,
+        Deduplicate::Off => Some("off".to_owned()),
+        Deduplicate::Window(window) => Some(format!("{{window: {}}}", format_duration(window))),
+    }
+}
+
+/// The same as the API shows it.
+pub fn deduplicate_json(wanted: Deduplicate) -> Value {
+    match wanted {
+        Deduplicate::Usual => Value::Null,
+        Deduplicate::Off => "off".into(),
+        Deduplicate::Window(window) => json!({"window": format_duration(window)}),
+    }
+}
+
+/// The networks of an `allow` list.
+pub fn networks(cursor: &Cursor<'_>) -> Result<Networks, FleetFileError> {
+    let items = if cursor.is_null() { Vec::new() } else { cursor.sequence()? };
+    if items.len() > ALLOW_NETWORKS_MAX {
+        return Err(cursor.invalid(format!("at most {ALLOW_NETWORKS_MAX} networks")));
+    }
+    let mut networks = Networks::default();
+    for item in items {
+        networks.add(item.text()?).map_err(|error| item.invalid(error.to_string()))?;
+    }
+    Ok(networks)
+}
+
+/// The list in YAML.
+pub fn networks_yaml(networks: &Networks) -> String {
+    let items = networks.texts().map(|network| scalar(&network));
+    format!("[{}]", items.collect::<Vec<_>>().join(", "))
+}
+
+/// A rate; `None` where nothing is written.
+pub fn rate(cursor: &Cursor<'_>) -> Result<Option<Rate>, FleetFileError> {
+    if cursor.is_null() {
+        return Ok(None);
+    }
+    cursor.text()?.parse().map(Some).map_err(|message: String| cursor.invalid(message))
 }

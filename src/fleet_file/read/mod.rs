@@ -16,6 +16,7 @@ use super::{FleetFile, FleetFileError, HiddenValue, keys};
 use crate::model::fleet::{Delivery, FleetDefinition, VesselDefinition};
 use crate::model::limits::VESSELS_PER_FLEET_MAX;
 use crate::model::name::{checked_name, name_key};
+use crate::model::webhook::WebhookSettings;
 
 /// The fleet that the tree describes.
 pub fn fleet(root: &Node) -> Result<FleetFile, FleetFileError> {
@@ -51,8 +52,18 @@ pub fn fleet(root: &Node) -> Result<FleetFile, FleetFileError> {
     if let Some(triggers) = fields.get("triggers") {
         refuse_schedules(triggers)?;
     }
+    let settings = fields.get("webhook");
+    let has_webhook_settings = settings.is_some();
+    if let Some(settings) = settings.filter(|settings| !settings.is_null()) {
+        webhook(settings, &mut fleet.webhook)?;
+    }
     let user_position = fields.get("user").map(Cursor::position);
-    Ok(FleetFile { id, project, definition: fleet, hidden, user_position })
+    Ok(FleetFile { id, project, definition: fleet, hidden, has_webhook_settings, user_position })
+}
+
+/// Reads what the block `webhook` names into `settings`.
+pub fn webhook(block: &Cursor<'_>, settings: &mut WebhookSettings) -> Result<(), FleetFileError> {
+    keys::read(keys::WEBHOOK, &block.fields(&keys::names(keys::WEBHOOK))?, settings)
 }
 
 fn name_of(cursor: &Cursor<'_>) -> Result<String, FleetFileError> {

@@ -58,6 +58,7 @@ fn assert_file_schema<T>(block: &str, table: &[Key<T>]) {
 #[test]
 fn the_schema_of_the_fleet_file_has_the_keys_and_bounds_of_the_tables() {
     assert_file_schema("FleetFile", keys::FLEET);
+    assert_file_schema("WebhookSettings", keys::WEBHOOK);
     assert_file_schema("FileVessel", keys::VESSEL);
     assert_file_schema("FileVessel/properties/guardrails", keys::GUARDRAILS);
     assert_file_schema("FileVessel/properties/limits", keys::LIMITS);
@@ -85,6 +86,8 @@ fn the_schema_of_the_api_has_the_keys_that_the_view_shows() {
     let shown = |value| serde_json::to_value(value).unwrap();
     let fleet = shown(json!(Shown::from(&FleetDefinition::default())));
     assert_api_schema("Fleet", keys::FLEET, &fleet);
+    let webhook = shown(json!(Shown::from(&WebhookSettings::default())));
+    assert_api_schema("Webhook", keys::WEBHOOK, &webhook);
     let confinement = shown(json!(Shown::from(&Confinement::default())));
     assert_api_schema("Vessel", keys::VESSEL, &confinement);
     let guardrails = shown(json!(Shown::from(&Guardrails::default())));
@@ -133,6 +136,7 @@ fn assert_help<T>(block: &str, heading: &str, table: &[Key<T>]) {
 #[test]
 fn the_help_explains_the_keys_of_the_tables() {
     assert_help("fleet", "Of the fleet", keys::FLEET);
+    assert_help("webhook", "Webhook", keys::WEBHOOK);
     assert_help("vessel", "Of a vessel", keys::VESSEL);
     assert_help("guardrails", "Guardrails", keys::GUARDRAILS);
     let rows = rows("Of a vessel");

@@ -34,7 +34,7 @@ fn invalid_files_are_refused() {
             "name: n\nimage: x\n",
             "line 2, column 1: image: unknown key `image`; known here: _id, name, project, \
              vessels, connections, concurrency, overlap, priority, delivery, notifications, \
-             triggers, user, notify, keep_runs",
+             triggers, user, notify, keep_runs, webhook",
         ),
         (
             "name: n\n",
@@ -440,4 +440,63 @@ fn invalid_confinements_are_refused() {
             "line 2, column 7: user: expected the name of a user of this machine"
         );
     }
+}
+
+#[test]
+fn invalid_webhook_settings_are_refused() {
+    let below = |line: &str, message: &str| {
+        let yaml = format!("name: n\nvessels: {{v: {{run: x}}}}\nwebhook:\n  {line}\n");
+        assert_eq!(refusal(&yaml), format!("line 4, column {message}"));
+    };
+    below("mode: watch", "9: webhook.mode: expected one of enforce, observe");
+    below("mode: \"\"", "9: webhook.mode: expected one of enforce, observe");
+    below(
+        "deduplicate: on",
+        "16: webhook.deduplicate: expected `off`, or a window as in {window: 3d}",
+    );
+    below(
+        "deduplicate: {window: 0s}",
+        "25: webhook.deduplicate.window: no time at all; write `deduplicate: off`",
+    );
+    below("deduplicate: {window: 31d}", "25: webhook.deduplicate.window: longer than 720h");
+    below(
+        "deduplicate: {id: x}",
+        "17: webhook.deduplicate.id: unknown key `id`; known here: window",
+    );
+    below("allow: 192.0.2.7", "10: webhook.allow: expected a list, found a single value");
+    below(
+        "allow: [10.0.0.0/8, 10.0.0.1/8]",
+        "23: webhook.allow[1]: \"10.0.0.1/8\" is an address within 10.0.0.0/8; write that, or the \
+         address alone",
+    );
+    let many = vec!["10.0.0.1"; 65].join(", ");
+    below(&format!("allow: [{many}]"), "10: webhook.allow: at most 64 networks");
+    below(
+        "rate_limit: fast",
+        "15: webhook.rate_limit: not a rate: \"fast\"; write a number from 1 to 1000000 per s, m, h \
+         or d, such as 100/m, or 100/m burst 20 (a burst is at most what a year allows)",
+    );
+    below(
+        "respond: {status: 200}",
+        "3: webhook.respond: unknown key `respond`; known here: mode, deduplicate, allow, rate_limit",
+    );
+}
+
+#[test]
+fn only_a_file_with_the_key_has_webhook_settings() {
+    let read = |line: &str| {
+        let file = parse_yaml(&format!("name: n\nvessels: {{v: {{run: x}}}}\n{line}")).unwrap();
+        (file.has_webhook_settings, file.definition.webhook)
+    };
+    let usual = WebhookSettings::default;
+    assert_eq!(read(""), (false, usual()));
+    for empty in ["webhook:\n", "webhook: {}\n", "webhook: {allow: [], rate_limit: null}\n"] {
+        assert_eq!(read(empty), (true, usual()), "{empty}");
+    }
+    let (has_settings, settings) = read("webhook: {deduplicate: {window: 3d}, rate_limit: 9/s}\n");
+    assert!(has_settings && settings.allow.is_empty());
+    assert_eq!(settings.deduplicate.window(), Some(Duration::from_secs(259_200)));
+    assert_eq!(settings.rate_limit, Some("9/s".parse().unwrap()));
+    assert_eq!(read("webhook: {deduplicate: off}\n").1.deduplicate.window(), None);
+    assert_eq!(usual().deduplicate.window(), Some(Duration::from_secs(259_200)));
 }

@@ -1,5 +1,7 @@
 //! A written fleet reads back as the same fleet, with any names, scripts and values.
 
+use std::net::{Ipv4Addr, Ipv6Addr};
+
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
 use proptest::prelude::*;
@@ -14,12 +16,14 @@ use crate::model::fleet::{FleetDefinition, VesselDefinition};
 use crate::model::guardrails::{Backoff, Guardrails};
 use crate::model::ids::VesselId;
 use crate::model::name::checked_name;
+use crate::model::network::Networks;
 use crate::model::notification::{EmailNotifications, Format, Notify, Target};
 use crate::model::overlap::Overlap;
 use crate::model::retention::{KEEP_COUNT_MAX, Retention};
 use crate::model::run::Status;
 use crate::model::source::{Argument, CloneLocation, Code, GitSource, Language, Origin};
 use crate::model::variable::{SecretName, VariableValue};
+use crate::model::webhook::{DEDUPLICATE_WINDOW_MAX, Deduplicate, Mode};
 
 /// Texts that YAML gives another meaning, or that a careless writer damages.
 const TRAPS: &[&str] = &[
@@ -325,6 +329,38 @@ fn keep_runs() -> impl Strategy<Value = Retention> {
     })
 }
 
+fn webhook() -> impl Strategy<Value = WebhookSettings> {
+    let window = (1..=2_592_000_000_u64).prop_map(|millis| {
+        let window = Duration::from_millis(millis);
+        assert!(window <= DEDUPLICATE_WINDOW_MAX);
+        Deduplicate::Window(window)
+    });
+    let deduplicate = prop_oneof![Just(Deduplicate::Usual), Just(Deduplicate::Off), window];
+    let network = prop_oneof![
+        any::<u32>().prop_map(|bits| Ipv4Addr::from(bits).to_string()),
+        any::<u8>().prop_map(|first| format!("{first}.0.0.0/8")),
+        any::<u128>().prop_map(|bits| Ipv6Addr::from(bits).to_string()),
+    ];
+    let allow = vec(network, 0..4)
+        .prop_map(|texts| Networks::parse(texts.iter().map(String::as_str)).expect("networks"));
+    let rate = (1..=1_000_000_u32, select(vec!["s", "m"]), option::of(1..=1000_u32)).prop_map(
+        |(count, period, burst)| {
+            let burst = burst.map(|burst| format!(" burst {burst}")).unwrap_or_default();
+            format!("{count}/{period}{burst}").parse().expect("a rate")
+        },
+    );
+    let mode = select(vec![Mode::Enforce, Mode::Observe]);
+    (mode, deduplicate, allow, option::of(rate)).prop_map(
+        |(mode, deduplicate, allow, rate_limit)| WebhookSettings {
+            verify: None,
+            mode,
+            deduplicate,
+            allow,
+            rate_limit,
+        },
+    )
+}
+
 fn definition() -> impl Strategy<Value = FleetDefinition> {
     let condition = select(vec![Condition::Success, Condition::Errored, Condition::Completed]);
     (
@@ -336,7 +372,7 @@ fn definition() -> impl Strategy<Value = FleetDefinition> {
         option::of("[a-z_][a-z0-9_-]{0,8}"),
         notifications(),
         notify(),
-        option::of(keep_runs()),
+        (option::of(keep_runs()), webhook()),
     )
         .prop_map(
             |(
@@ -348,7 +384,7 @@ fn definition() -> impl Strategy<Value = FleetDefinition> {
                 user,
                 notifications,
                 notify,
-                keep_runs,
+                (keep_runs, webhook),
             )| {
                 let (concurrency, overlap, priority) = turns;
                 let mut vessels: Vec<_> = vessels
@@ -375,6 +411,7 @@ fn definition() -> impl Strategy<Value = FleetDefinition> {
                     notifications,
                     notify,
                     keep_runs,
+                    webhook,
                 }
             },
         )
@@ -391,8 +428,13 @@ proptest! {
         let user_position = file.user_position;
         prop_assert_eq!(user_position.is_some(), definition.user.is_some());
         let project_read = Some(project.clone());
-        let expected =
-            FleetFile { project: project_read, user_position, ..FleetFile::of(id, definition) };
+        let has_webhook_settings = definition.webhook != WebhookSettings::default();
+        let expected = FleetFile {
+            project: project_read,
+            has_webhook_settings,
+            user_position,
+            ..FleetFile::of(id, definition)
+        };
         prop_assert_eq!(&file, &expected, "{}", yaml);
 
         let json = to_json(&expected.definition, &project, Some(id)).unwrap();
@@ -455,6 +497,7 @@ fn every_trap_reads_back_in_every_place() {
             notifications: None,
             keep_runs: None,
             notify: Vec::new(),
+            webhook: WebhookSettings::default(),
         };
         let yaml = to_yaml(&definition, "default", Some(FleetId::random()));
         let read = parse_yaml(&yaml).unwrap_or_else(|error| panic!("{trap:?}: {error}\n{yaml}"));
@@ -493,6 +536,11 @@ overlap: replace
 priority: -3
 delivery: at_most_once
 keep_runs: 30d, 1000 runs
+webhook:
+  mode: observe
+  deduplicate: {window: 12h}
+  allow: [192.0.2.0/24, 2001:db8::/32]
+  rate_limit: 60/m burst 10
 ";
     let yaml = yaml.replace("      retry_count: 2\n", "");
     assert_eq!(to_yaml(&parse_yaml(&yaml).unwrap().definition, "default", None), yaml);

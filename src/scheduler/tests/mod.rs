@@ -96,6 +96,7 @@ impl Shape {
                 notifications: None,
                 keep_runs: None,
                 notify: Vec::new(),
+                webhook: crate::model::webhook::WebhookSettings::default(),
             },
         })
     }

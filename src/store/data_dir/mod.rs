@@ -15,7 +15,7 @@ mod restore_mark;
 
 /// The schema that this program reads and writes. A file beside the database holds it, so that this
 /// program leaves a database of another schema untouched.
-pub const SCHEMA: u32 = 4;
+pub const SCHEMA: u32 = 5;
 const SCHEMA_FILE: &str = "schema";
 /// How long to wait for a lock that an ending process still holds.
 pub(super) const LOCK_WAIT: Duration = Duration::from_secs(5);

@@ -11,6 +11,7 @@ use crate::model::fleet::{FleetVersion, Program, VesselDefinition};
 use crate::model::ids::FleetId;
 use crate::model::refusal::Refusal;
 use crate::model::source::Language;
+use crate::model::webhook::WebhookSettings;
 use crate::notify::rules;
 use crate::web::query::Position;
 use crate::web::view::{DefinitionJson, FleetJson, VersionJson};
@@ -39,10 +40,13 @@ pub(super) fn apply(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
         ));
     }
     let (file, expected) = (fleet_file(call)?, expected_version(call));
+    let kept = kept_settings(&file);
     let (applied, view) = admin.engine.apply_fleet(file, &expected)?;
     let status = if matches!(applied, Applied::Created) { 201 } else { 200 };
     let changed = !matches!(applied, Applied::Unchanged);
-    let shown = FleetJson::from(&view).with_changed(changed).with_warnings(warnings(admin, &view));
+    let mut warnings = warnings(admin, &view);
+    warnings.extend(kept(&view));
+    let shown = FleetJson::from(&view).with_changed(changed).with_warnings(warnings);
     Ok(Reply::with_status(status, &shown)?.with_version(&view))
 }
 
@@ -63,8 +67,11 @@ pub(super) fn get(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
 pub(super) fn update(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     let id = fleet_id(call)?;
     let (file, expected) = (fleet_file(call)?, expected_version(call));
+    let kept = kept_settings(&file);
     let view = admin.engine.update_fleet(id, file, &expected)?;
-    let shown = FleetJson::from(&view).with_warnings(warnings(admin, &view));
+    let mut warnings = warnings(admin, &view);
+    warnings.extend(kept(&view));
+    let shown = FleetJson::from(&view).with_warnings(warnings);
     Ok(Reply::ok(&shown)?.with_version(&view))
 }
 
@@ -109,7 +116,7 @@ impl Reply {
 }
 
 /// What `If-Match` asks for (RFC 9110 13.1.1). A tag that is no version of a fleet never matches.
-fn expected_version(call: &Call<'_>) -> ExpectedVersion {
+pub(super) fn expected_version(call: &Call<'_>) -> ExpectedVersion {
     let given =
         call.request.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("If-Match"));
     let tags: Vec<&[u8]> = given
@@ -135,6 +142,19 @@ fn warnings(admin: &AdminHandler, view: &FleetView) -> Vec<String> {
     let mut warnings = rules::warnings(&admin.settings, definition);
     warnings.extend(definition.vessels.iter().filter_map(program_warning));
     warnings
+}
+
+/// The warning that a file without the key `webhook` has left the fleet its settings.
+fn kept_settings(file: &FleetFile) -> impl FnOnce(&FleetView) -> Option<String> + use<> {
+    let says_nothing = !file.has_webhook_settings;
+    move |view| {
+        let has_settings = view.current.definition.webhook != WebhookSettings::default();
+        (says_nothing && has_settings).then(|| {
+            "the file has no key `webhook`: the fleet keeps its webhook's settings; `webhook: {}` \
+             resets them"
+                .to_owned()
+        })
+    }
 }
 
 fn program_warning(vessel: &VesselDefinition) -> Option<String> {

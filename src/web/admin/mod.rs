@@ -109,6 +109,8 @@ const ROUTES: &[Route<Endpoint>] = &[
     ("PUT", "/api/v1/fleets/{}/webhook", webhooks::set),
     ("DELETE", "/api/v1/fleets/{}/webhook", webhooks::remove),
     ("POST", "/api/v1/fleets/{}/webhook/replace", webhooks::replace),
+    ("POST", "/api/v1/fleets/{}/webhook/pause", webhooks::pause),
+    ("POST", "/api/v1/fleets/{}/webhook/resume", webhooks::resume),
     ("POST", "/api/v1/fleets/{}/runs", runs::start),
     ("POST", "/api/v1/fleets/{}/test", runs::test),
     ("GET", "/api/v1/runs", runs::list),

@@ -5,19 +5,17 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer, de};
 use serde_json::Number;
 
-use super::fleets::fleet_id;
+use super::fleets::{expected_version, file_refusal, fleet_id};
 use super::{AdminHandler, Call, Outcome, Reply};
+use crate::engine::WebhookView;
+use crate::fleet_file::WebhookChange;
 use crate::model::network::Networks;
 use crate::model::refusal::Refusal;
-use crate::model::webhook::{Webhook, WebhookSettings};
+use crate::model::webhook::WebhookSettings;
 use crate::web::view::WebhookJson;
 
 /// Longest grace of a replaced webhook URL: whoever needs more does not want it replaced.
 const REPLACE_GRACE_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
-/// Networks in the `allow` list of a webhook: with the longest texts they still leave room in its
-/// row.
-const ALLOW_NETWORKS_MAX: usize = 64;
-
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct ReplaceBody {
@@ -35,28 +33,13 @@ fn whole_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Er
     whole.ok_or_else(|| de::Error::custom(format!("expected a whole number from 0, not {number}")))
 }
 
-/// Whose requests the webhook takes, and how many. What is left out is not limited.
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct SettingsBody {
-    allow: Option<Vec<String>>,
-    rate_limit: Option<String>,
-}
-
-impl SettingsBody {
-    fn checked(self) -> Result<WebhookSettings, Refusal> {
-        let allow = self.allow.unwrap_or_default();
-        let allow = Networks::parse(allow.iter().map(String::as_str))
-            .map_err(|error| Refusal::invalid(format!("allow: {error}")))?;
-        if allow.len() > ALLOW_NETWORKS_MAX {
-            let most = ALLOW_NETWORKS_MAX;
-            return Err(Refusal::invalid(format!("allow: at most {most} networks")));
-        }
-        let rate_limit = self.rate_limit.map(|rate| rate.parse()).transpose();
-        let rate_limit =
-            rate_limit.map_err(|error| Refusal::invalid(format!("rate_limit: {error}")))?;
-        Ok(WebhookSettings { allow, rate_limit })
-    }
+/// The webhook settings in the body; `None` when there is no body.
+fn change(call: &mut Call<'_>) -> Result<Option<WebhookChange>, Refusal> {
+    let Some(text) = call.json_text()? else { return Ok(None) };
+    let change = WebhookChange::parse(&text).map_err(file_refusal)?;
+    // What is wrong with the body is so for every fleet.
+    change.apply(&mut WebhookSettings::default()).map_err(file_refusal)?;
+    Ok(Some(change))
 }
 
 pub(super) fn get(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
@@ -66,23 +49,38 @@ pub(super) fn get(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     }
 }
 
+/// Adds a webhook. What the body does not name of its settings stays as the fleet has it.
 pub(super) fn add(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
-    let fleet = fleet_id(call)?;
-    let body: SettingsBody = call.json()?.unwrap_or_default();
-    let webhook = admin.engine.add_webhook(fleet, body.checked()?)?;
-    Reply::created(&shown(admin, &webhook))
+    let (fleet, change) = (fleet_id(call)?, change(call)?);
+    let view = admin.engine.add_webhook(fleet, |settings| match &change {
+        Some(change) => change.apply(settings),
+        None => Ok(()),
+    })?;
+    Reply::created(&shown(admin, &view))
 }
 
+/// Changes the settings. An allow list or a rate limit that the body does not name is removed; all else
+/// stays.
 pub(super) fn set(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
-    let fleet = fleet_id(call)?;
-    let body: Option<SettingsBody> = call.json()?;
-    let body = body.ok_or_else(|| {
+    let (fleet, expected) = (fleet_id(call)?, expected_version(call));
+    let change = change(call)?.ok_or_else(|| {
         Refusal::bad_request(
             r#"send the webhook's settings: {"allow": [...], "rate_limit": "60/m"}"#,
         )
     })?;
-    let webhook = admin.engine.set_webhook_settings(fleet, body.checked()?)?;
-    Reply::ok(&shown(admin, &webhook))
+    let view = admin.engine.edit_webhook_settings(fleet, &expected, |settings| {
+        (settings.allow, settings.rate_limit) = (Networks::default(), None);
+        change.apply(settings)
+    })?;
+    Reply::ok(&shown(admin, &view))
+}
+
+pub(super) fn pause(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
+    Reply::ok(&shown(admin, &admin.engine.pause_webhook(fleet_id(call)?, true)?))
+}
+
+pub(super) fn resume(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
+    Reply::ok(&shown(admin, &admin.engine.pause_webhook(fleet_id(call)?, false)?))
 }
 
 pub(super) fn replace(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
@@ -102,6 +100,6 @@ pub(super) fn remove(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     Reply::gone()
 }
 
-fn shown(admin: &AdminHandler, webhook: &Webhook) -> WebhookJson {
-    WebhookJson::new(webhook, &admin.settings.public_base())
+fn shown<'a>(admin: &AdminHandler, view: &'a WebhookView) -> WebhookJson<'a> {
+    WebhookJson::new(view, &admin.settings.public_base())
 }

@@ -53,6 +53,12 @@ function existing(context, view, webhook, path) {
     await context.reload();
     say("The webhook has a new URL");
   });
+  const isPaused = Boolean(webhook.paused_at);
+  const pause = pressed(async () => {
+    await post(`${path}/${isPaused ? "resume" : "pause"}`);
+    await context.reload();
+    say(isPaused ? "The webhook takes requests again" : "The webhook is paused");
+  });
   const remove = pressed(async () => {
     if (!await ask({
       title: "Remove the webhook?",
@@ -66,7 +72,11 @@ function existing(context, view, webhook, path) {
   return h("section", { class: "card", "aria-label": "Webhook" },
     h("h2", null, "Webhook"),
     h("div", { class: "secret" }, url, reveal, copyButton(webhook.url, "the URL"),
+      // Servers that know how to pause say when.
+      "paused_at" in webhook ? button(isPaused ? "Resume" : "Pause", pause) : null,
       button("Replace", replace), button("Remove", remove, { kind: "danger" })),
+    isPaused ? notice("info", h("strong", null, "Paused "), time(webhook.paused_at),
+      ". The URL answers 503 with Retry-After until you resume the webhook. A new URL stays paused.") : null,
     notice("warn", h("strong", null, "Treat this URL like a password. "),
       "Whoever has it can start this fleet with data of their choice. Replace it if it got into the wrong hands."),
     isLocal(webhook.url) ? notice("info", "Only this machine can reach this address. For senders elsewhere, set ",
@@ -130,7 +140,7 @@ function limits(context, webhook, path) {
       field("Addresses", h("textarea", { name: "allow", rows: 3, value: (webhook.allow || []).join("\n"), placeholder: "192.0.2.0/24" }),
         "One address or network on each line; empty: from everywhere. Others get the same 400 as for an unknown URL."),
       field("Rate limit", h("input", { name: "rate_limit", value: webhook.rate_limit ?? "", placeholder: "100/m" }),
-        "Requests per second, minute, hour or day (60/m, or 60/m burst 10); beyond it senders get 429. Empty: none."),
+        "Requests per second, minute, hour or day (60/m, or 60/m burst 10); beyond it senders get 429. Empty: none. Saving makes a new version of the fleet."),
       h("button", { class: "button" }, "Save")));
 }
 

@@ -4,7 +4,7 @@
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
-use crate::engine::{FleetView, RunView};
+use crate::engine::{FleetView, RunView, WebhookView};
 use crate::fleet_file::Shown;
 use crate::model::clock::Timestamp;
 use crate::model::computed::Argument;
@@ -15,14 +15,12 @@ use crate::model::fleet::{
 use crate::model::graph::Condition;
 use crate::model::guardrails::Guardrails;
 use crate::model::ids::{FleetId, OrganizationId, ProjectId, RunId, VesselId, VesselRunId};
-use crate::model::network::Networks;
 use crate::model::notification::{
     EmailNotifications, Format, NotificationRecord, Notify, Recipient, Target,
 };
-use crate::model::rate::Rate;
 use crate::model::run::{Status, Trigger, VesselRunRecord};
 use crate::model::variable::{SecretName, VariableValue};
-use crate::model::webhook::Webhook;
+use crate::model::webhook::WebhookSettings;
 
 mod source;
 
@@ -268,14 +266,15 @@ impl VersionJson {
 }
 
 #[derive(Serialize)]
-pub struct WebhookJson {
+pub struct WebhookJson<'a> {
     url: String,
     fleet_id: FleetId,
     created_at: Timestamp,
     last_used_at: Option<Timestamp>,
     previous: Option<PreviousJson>,
-    allow: Networks,
-    rate_limit: Option<Rate>,
+    paused_at: Option<Timestamp>,
+    #[serde(flatten)]
+    settings: Shown<'a, WebhookSettings>,
 }
 
 #[derive(Serialize)]
@@ -284,9 +283,9 @@ struct PreviousJson {
     valid_until: Timestamp,
 }
 
-impl WebhookJson {
+impl<'a> WebhookJson<'a> {
     /// `webhook` as its owner sees it, with URLs below `public_base`.
-    pub fn new(webhook: &Webhook, public_base: &str) -> Self {
+    pub fn new(WebhookView { webhook, current }: &'a WebhookView, public_base: &str) -> Self {
         let base = public_base.trim_end_matches('/');
         Self {
             url: format!("{base}/hooks/{}", webhook.token.reveal()),
@@ -297,8 +296,8 @@ impl WebhookJson {
                 url: format!("{base}/hooks/{}", previous.token.reveal()),
                 valid_until: previous.valid_until,
             }),
-            allow: webhook.settings.allow.clone(),
-            rate_limit: webhook.settings.rate_limit,
+            paused_at: webhook.paused_at,
+            settings: Shown::from(&current.definition.webhook),
         }
     }
 }

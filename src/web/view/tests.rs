@@ -1,4 +1,6 @@
 use super::*;
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
 use crate::model::fleet::Delivery;
@@ -6,7 +8,7 @@ use crate::model::guardrails::ExitCodes;
 use crate::model::ids::RunIds;
 use crate::model::overlap::Overlap;
 use crate::model::run::{PayloadSize, RunRecord};
-use crate::model::webhook::{PreviousToken, Token};
+use crate::model::webhook::{PreviousToken, Token, Webhook};
 
 fn at(millis: i64) -> Timestamp {
     Timestamp::from_millis(1_700_000_000_000 + millis)
@@ -119,6 +121,7 @@ fn a_fleet_names_its_vessels_and_connections() {
         user: Some("deploy".into()),
         notifications: None,
         keep_runs: None,
+        webhook: WebhookSettings::default(),
         notify: vec![
             Notify {
                 on: vec![Status::Errored, Status::Terminated],
@@ -188,10 +191,21 @@ fn a_webhook_shows_its_urls() {
         created_at: at(0),
         last_used_at: None,
         previous: Some(PreviousToken { token: previous.clone(), valid_until: at(60_000) }),
-        settings: serde_json::from_str(r#"{"allow": ["10.0.0.0/8"], "rate_limit": "9/s"}"#)
-            .unwrap(),
+        paused_at: None,
     };
-    let value = serde_json::to_value(WebhookJson::new(&webhook, "https://example.com/")).unwrap();
+    let definition = FleetDefinition {
+        webhook: serde_json::from_str(r#"{"allow": ["10.0.0.0/8"], "rate_limit": "9/s"}"#).unwrap(),
+        ..FleetDefinition::default()
+    };
+    let current = Arc::new(FleetVersion {
+        fleet_id: webhook.fleet_id,
+        project_id: ProjectId::random(),
+        version: 1,
+        created_at: at(0),
+        definition,
+    });
+    let view = WebhookView { webhook, current };
+    let value = serde_json::to_value(WebhookJson::new(&view, "https://example.com/")).unwrap();
     // Compared as a whole so that a failure prints no token.
     assert!(value["url"] == format!("https://example.com/hooks/{}", token.reveal()));
     assert!(value["previous"]["url"] == format!("https://example.com/hooks/{}", previous.reveal()));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use boathook::internals::{ExpectedVersion, FleetDefinition, FleetFile, FleetId, WebhookSettings};
+use boathook::internals::{ExpectedVersion, FleetDefinition, FleetFile, FleetId};
 
 use super::{Fleet, Life};
 use crate::fleets::{describe, random_file, random_id};
@@ -74,13 +74,13 @@ impl Life {
         let (id, has_webhook) = (*id, webhook.is_some());
         let action = self.random.u8(..3);
         let outcome = self.call(|engine| match (has_webhook, action) {
-            (false, _) => engine.add_webhook(id, WebhookSettings::default()).map(Some),
+            (false, _) => engine.add_webhook(id, |_| Ok(())).map(Some),
             (true, 0) => engine.remove_webhook(id).map(|()| None),
             (true, _) => engine.replace_webhook(id, Duration::from_secs(60)).map(Some),
         });
         match outcome.result {
             Some(Ok(webhook)) => {
-                self.fleets[place].webhook = webhook.map(|it| it.token.reveal().to_owned());
+                self.fleets[place].webhook = webhook.map(|it| it.webhook.token.reveal().to_owned());
             }
             Some(Err(error)) => panic!("{error}"),
             // The change was not acknowledged: the next server shows whether it is durable.
@@ -97,7 +97,7 @@ impl Life {
             let Ok(view) = view else { continue };
             assert_eq!(view.fleet.version as usize, versions.len(), "every edit is a version");
             let stored = self.engine().webhook(id).unwrap_or_else(|error| panic!("{error}"));
-            let stored = stored.map(|it| it.token.reveal().to_owned());
+            let stored = stored.map(|it| it.webhook.token.reveal().to_owned());
             match webhook.as_deref() {
                 Some("") => self.fleets[place].webhook = stored,
                 expected => assert_eq!(stored.as_deref(), expected, "the URL of a fleet"),
