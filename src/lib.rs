@@ -47,6 +47,9 @@ pub mod internals {
     };
     pub use crate::model::change::{Change, HistoryEntry, QueueEntry, ServerRecord};
     pub use crate::model::clock::{Clock, Timestamp};
+    pub use crate::model::event::{
+        Arrival, ArrivalRecord, BodyHash, Deduplicate, Event, EventEntry, EventKey,
+    };
     pub use crate::model::fleet::{Delivery, Fleet, FleetDefinition};
     pub use crate::model::graph::Condition;
     pub use crate::model::guardrails::{Backoff, Guardrails};
@@ -80,8 +83,8 @@ pub mod internals {
 
     pub mod limits {
         pub use crate::model::limits::{
-            ADMIN_HANDLERS, CLIENT_VERSIONS_PAGE, DRAIN_BYTES_MAX, HEAD_BYTES_MAX, HEADERS_MAX,
-            HOOK_HANDLERS, HOOK_LINKS, LEAVING_CONNECTIONS, REFUSALS_LOGGED_MAX,
+            ADMIN_HANDLERS, CLIENT_VERSIONS_PAGE, CLOCK_STEP_MAX, DRAIN_BYTES_MAX, HEAD_BYTES_MAX,
+            HEADERS_MAX, HOOK_HANDLERS, HOOK_LINKS, LEAVING_CONNECTIONS, REFUSALS_LOGGED_MAX,
             REQUEST_LINE_BYTES_MAX, RESERVED_THREADS, ROW_BYTES_MAX, SLICE_BYTES,
         };
     }

@@ -328,9 +328,13 @@ impl Engine {
         let touches_fleets = changes
             .iter()
             .any(|change| matches!(change, Change::PutFleet(_) | Change::RemoveFleet(_)));
+        let removes_fleet = changes.iter().any(|change| matches!(change, Change::RemoveFleet(_)));
         let ticket = self.storage.commit(changes);
         drop(catalog);
         ticket.wait();
+        if removes_fleet {
+            self.decisions().events.ask_for_pass();
+        }
         if touches_fleets {
             self.keep_rules_changed();
         }

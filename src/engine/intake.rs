@@ -1,16 +1,22 @@
 //! Accepting runs: read the whole body, make run and payload durable, return the id. A body of up to
 //! one slice enters the commit of its run. A larger body is committed in slices as it arrives, its run
 //! last. An upload that is cut short leaves chunks that this or the next server removes.
+//!
+//! A request whose event has a run already starts none: the engine decides that before it reads the
+//! body, and once more under the lock under which it submits the run.
 
 use std::io::{self, Read};
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard};
+use std::time::Duration;
 
+use crate::engine::events::{Decision, StoredEvent};
 use crate::engine::notifications::AdmittedNotifications;
-use crate::engine::{Engine, Phase};
+use crate::engine::{Decisions, Engine, Phase};
 use crate::model::change::Change;
 use crate::model::clock::Timestamp;
+use crate::model::event::{Arrival, ArrivalRecord, EventKey};
 use crate::model::fleet::FleetVersion;
-use crate::model::ids::{FleetId, RunId};
+use crate::model::ids::RunId;
 use crate::model::limits::{ROW_BYTES_MAX, SLICE_BYTES};
 use crate::model::request::RequestHead;
 use crate::model::run::{PayloadSize, RunRecord, Trigger};
@@ -53,6 +59,7 @@ pub(super) struct NewRun {
     pub head: RequestHead,
     /// The run that this one replays.
     pub replay_of: Option<RunId>,
+    pub arrival: ArrivalRecord,
 }
 
 /// A run on its way to the disk. A crash before its commit is durable loses it, unacknowledged.
@@ -60,10 +67,36 @@ pub(super) struct NewRun {
 pub struct PendingRun {
     run: RunId,
     trigger: Trigger,
+    /// The run was accepted before, and is durable with this ticket as well.
+    is_duplicate: bool,
     ticket: Ticket,
     /// Runs that ended with it, and their notifications.
     ended: Vec<RunRecord>,
     notifications: AdmittedNotifications,
+}
+
+impl PendingRun {
+    /// Whether the request is a duplicate of an earlier one, which has started the run.
+    pub fn is_duplicate(&self) -> bool {
+        self.is_duplicate
+    }
+}
+
+/// The event of a request while the engine decides on it.
+struct EventCheck {
+    keys: Vec<EventKey>,
+    /// How long an event is remembered.
+    window: Duration,
+    /// The rows of the keys, once they were needed.
+    stored: Option<StoredEvent>,
+    /// The run is a replay: it runs also when the event has a run.
+    is_replay: bool,
+}
+
+/// A place for a run, or the run that the request is a duplicate of.
+enum Reserved {
+    Place(RunId, Timestamp),
+    Duplicate(PendingRun),
 }
 
 /// A payload on its way into the database.
@@ -79,6 +112,7 @@ impl Engine {
     /// Accepts a run of `version`: reads `body` to its end and hands run and payload to the committer.
     /// [`confirm`](Self::confirm) waits until they are durable; a caller that accepts several runs
     /// confirms them together. `announced` is the length that the sender has announced, if any.
+    /// `arrival` says which event it is: a duplicate starts no run, and leads to that of the event.
     ///
     /// # Errors
     /// When the body is too large, incomplete or unreadable, or the queue is full.
@@ -87,10 +121,13 @@ impl Engine {
         version: &Arc<FleetVersion>,
         trigger: Trigger,
         head: RequestHead,
+        arrival: Arrival,
         body: &mut dyn Read,
         announced: Option<u64>,
     ) -> Result<PendingRun, AcceptError> {
-        let new_run = NewRun { version: Arc::clone(version), trigger, head, replay_of: None };
+        let version = Arc::clone(version);
+        let arrival = ArrivalRecord::from(arrival);
+        let new_run = NewRun { version, trigger, head, replay_of: None, arrival };
         self.accept_run(new_run, body, announced, self.settings.max_body_bytes)
     }
 
@@ -105,34 +142,83 @@ impl Engine {
         if announced.is_some_and(|length| length > limit) {
             return Err(AcceptError::TooLarge { limit });
         }
-        let (run, queued_at) = self.reserve(new_run.version.fleet_id, announced.unwrap_or(0))?;
-        let NewRun { version, trigger, head, replay_of } = new_run;
+        let mut event = EventCheck::of(&new_run);
+        let (run, queued_at) = match self.reserve(&new_run, &mut event, announced.unwrap_or(0))? {
+            Reserved::Place(run, queued_at) => (run, queued_at),
+            Reserved::Duplicate(pending) => return Ok(pending),
+        };
+        let NewRun { version, trigger, head, replay_of, arrival } = new_run;
         let head = serde_json::to_vec(&head).map_err(io::Error::other)?;
         let head_bytes = u32::try_from(head.len()).map_err(io::Error::other)?;
         let mut upload = Upload { run, buffer: head, chunks: 0 };
         let accepted = self.receive(&mut upload, body, announced, limit).and_then(|body_bytes| {
             let payload = PayloadSize { head_bytes, body_bytes };
-            let run = QueuedRun { id: run, version, trigger, replay_of, payload, queued_at };
-            self.submit(run, &mut upload)
+            let run = QueuedRun {
+                id: run,
+                version,
+                trigger,
+                replay_of,
+                payload,
+                queued_at,
+                arrival: None,
+            };
+            self.submit(run, arrival, &mut event, &mut upload)
         });
-        if accepted.is_err() && upload.chunks > 0 {
+        let has_run = accepted.as_ref().is_ok_and(|pending| !pending.is_duplicate);
+        if !has_run && upload.chunks > 0 {
             self.give_up(&upload);
         }
         accepted
     }
 
     /// A run id and the time, if one more run of the fleet with a body of `length` bytes may wait.
-    fn reserve(&self, fleet: FleetId, length: u64) -> Result<(RunId, Timestamp), AcceptError> {
+    fn reserve(
+        &self,
+        new_run: &NewRun,
+        event: &mut EventCheck,
+        length: u64,
+    ) -> Result<Reserved, AcceptError> {
         let mut random = [0; 8];
         self.random.fill(&mut random).map_err(io::Error::other)?;
         let now = self.clock.now();
+        let (mut decisions, decision) = self.decide(event);
+        if let Decision::Duplicate(run) = decision {
+            return Ok(Reserved::Duplicate(self.duplicate_of(run, new_run.trigger)));
+        }
         if !self.space.is_enough() {
             return Err(AcceptError::DiskFull);
         }
-        let mut decisions = self.decisions();
         decisions.check_room()?;
-        decisions.check_share(fleet, length, self.space.left())?;
-        Ok((decisions.run_ids.next(now, u64::from_ne_bytes(random)), now))
+        decisions.check_share(new_run.version.fleet_id, length, self.space.left())?;
+        Ok(Reserved::Place(decisions.run_ids.next(now, u64::from_ne_bytes(random)), now))
+    }
+
+    /// Decides on the event of a request. Rows that are needed are read without the lock.
+    fn decide(&self, event: &mut EventCheck) -> (MutexGuard<'_, Decisions>, Decision) {
+        loop {
+            let decisions = self.decisions();
+            let stored = event.stored.as_ref();
+            let now = self.clock.now();
+            match decisions.events.decide(&event.keys, event.window, stored, now) {
+                Decision::Read(mark) => {
+                    drop(decisions);
+                    event.stored = Some(self.stored_event(&event.keys, mark));
+                }
+                Decision::Duplicate(_) if event.is_replay => {
+                    // A replay runs, and leaves the event to the run that has it.
+                    event.keys.clear();
+                }
+                decision => return (decisions, decision),
+            }
+        }
+    }
+
+    /// The pending run of a duplicate of `run`. Called under the lock under which that was decided: an
+    /// empty commit is durable after that of the run.
+    fn duplicate_of(&self, run: RunId, trigger: Trigger) -> PendingRun {
+        let ticket = self.storage.commit(Vec::new());
+        let notifications = AdmittedNotifications::default();
+        PendingRun { run, trigger, is_duplicate: true, ticket, ended: Vec::new(), notifications }
     }
 
     /// Reads the body, and commits slices of a body of more than one. Returns its length.
@@ -183,16 +269,35 @@ impl Engine {
         upload.chunks += chunks;
     }
 
-    /// Submits the run, with the rest of its payload in the same commit.
-    fn submit(&self, run: QueuedRun, upload: &mut Upload) -> Result<PendingRun, AcceptError> {
+    /// Submits the run, with its event and the rest of its payload in the same commit.
+    fn submit(
+        &self,
+        mut run: QueuedRun,
+        mut arrival: ArrivalRecord,
+        event: &mut EventCheck,
+        upload: &mut Upload,
+    ) -> Result<PendingRun, AcceptError> {
         let bytes = std::mem::take(&mut upload.buffer);
-        let trigger = run.trigger;
-        let mut decisions = self.decisions();
+        let (trigger, fleet, queued_at) = (run.trigger, run.version.fleet_id, run.queued_at);
+        let (mut decisions, decision) = self.decide(event);
         if decisions.phase == Phase::Closed {
             return Err(AcceptError::Stopping);
         }
+        match decision {
+            Decision::Duplicate(first) => return Ok(self.duplicate_of(first, trigger)),
+            Decision::Run { first_run, is_id_reused } => {
+                (arrival.first_run, arrival.is_id_reused) = (first_run, is_id_reused);
+            }
+            // `decide` has read what there is to read.
+            Decision::Read(_) => {}
+        }
+        if event.keys.is_empty() {
+            arrival.memory = None;
+        }
+        run.arrival = arrival.pack();
         let submitted = decisions.queue.submit(run, self.clock.now())?;
         let mut changes = submitted.changes;
+        changes.extend(decisions.events.enter(fleet, upload.run, &arrival, queued_at));
         changes.push(Change::PutPayload { run: upload.run, chunk: upload.chunks, bytes });
         if upload.chunks > 0 {
             changes.push(Change::EndUpload(upload.run));
@@ -202,13 +307,17 @@ impl Engine {
         if decisions.phase == Phase::Serving {
             self.work.notify_one();
         }
-        Ok(PendingRun { run: upload.run, trigger, ticket, ended: submitted.ended, notifications })
+        let (run, ended) = (upload.run, submitted.ended);
+        Ok(PendingRun { run, trigger, is_duplicate: false, ticket, ended, notifications })
     }
 
     /// Waits until the run is durable, and returns its id.
     pub fn confirm(&self, pending: PendingRun) -> RunId {
-        let PendingRun { run, trigger, ticket, ended, notifications } = pending;
+        let PendingRun { run, trigger, is_duplicate, ticket, ended, notifications } = pending;
         ticket.wait();
+        if is_duplicate {
+            return run;
+        }
         self.metrics.accepted.count(trigger);
         self.hand_over(notifications);
         for ended in &ended {
@@ -224,6 +333,18 @@ impl Engine {
             Change::EndUpload(upload.run),
         ];
         self.storage.commit(changes).wait();
+    }
+}
+
+impl EventCheck {
+    fn of(new_run: &NewRun) -> Self {
+        let memory = new_run.arrival.memory;
+        Self {
+            keys: new_run.arrival.keys(new_run.version.fleet_id),
+            window: Duration::from_secs(memory.map_or(0, |memory| memory.window_seconds)),
+            stored: None,
+            is_replay: new_run.trigger == Trigger::Replay,
+        }
     }
 }
 

@@ -30,6 +30,7 @@ mod backup;
 mod catalog;
 mod compute;
 mod environment;
+mod events;
 mod examine;
 mod fleets;
 mod history;
@@ -63,6 +64,7 @@ pub use runs::{RunFilter, RunView};
 pub use worker::Assignment;
 
 use catalog::Catalog;
+use events::Events;
 use history::History;
 use outbox::Outbox;
 use pause::Launching;
@@ -151,6 +153,7 @@ struct Decisions {
     run_ids: RunIds,
     running: HashMap<VesselRunId, Running>,
     history: History,
+    events: Events,
     /// The sweeper has to look again.
     sweep_is_due: bool,
     /// The sweeper waits on `sweeps`.

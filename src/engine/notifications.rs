@@ -28,7 +28,7 @@ impl AdmittedNotifications {
 
 impl Engine {
     /// Admits the notifications of the runs that end in `changes`, and appends the history rows of those
-    /// that have none. Called before `changes` are committed. Notifications for which the outbox has no
+    /// that have none and the rows of their events. Called before `changes` are committed. Notifications for which the outbox has no
     /// room are marked as given up.
     pub(super) fn note_ends(
         &self,
@@ -41,7 +41,10 @@ impl Engine {
             .map(|run| decisions.enter_history(run, self.clock.now()))
             .collect();
         drop(outbox);
+        let closed: Vec<Change> =
+            ended_runs(changes).flat_map(|run| decisions.events.close(run)).collect();
         changes.extend(entries);
+        changes.extend(closed);
         self.wake_sweeper(decisions);
         admitted
     }

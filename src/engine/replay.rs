@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::engine::intake::NewRun;
 use crate::engine::runs::no_run;
 use crate::engine::{AcceptError, Engine, EngineError, RunView};
+use crate::model::event::ArrivalRecord;
 use crate::model::fleet::FleetVersion;
 use crate::model::graph::{Graph, Readiness};
 use crate::model::ids::RunId;
@@ -55,11 +56,13 @@ impl Engine {
         if let Some(from) = from {
             take_over(&mut head.overrides, &version, &origin, from)?;
         }
+        let ArrivalRecord { event, memory, .. } = run.arrival();
         let new_run = NewRun {
             version: Arc::clone(&version),
             trigger: Trigger::Replay,
             head,
             replay_of: Some(id),
+            arrival: ArrivalRecord { event, memory, ..ArrivalRecord::default() },
         };
         let length = run.payload.body_bytes;
         // A body that was accepted is accepted again, even if the limit is lower now.

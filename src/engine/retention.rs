@@ -5,7 +5,8 @@
 //! 2. Files go next, then the other rows in commits of bounded size.
 //! 3. The mark goes with the last of them. After a crash, the mark tells the next server to continue.
 //!
-//! The sweeper waits for each of its commits, so that an accept waits for one of them at most.
+//! The sweeper waits for each of its commits, so that an accept waits for one of them at most. It also
+//! passes over the remembered events ([`events`](crate::engine::events)) once in a while.
 
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -29,6 +30,9 @@ const SWEEP_RUNS: usize = 32;
 /// sweeper.
 const SWEEP_ROWS: u32 = 128;
 
+/// Time between two passes over the remembered events. A pass reads a million of them in some seconds.
+const EVENTS_PASS_INTERVAL: Duration = Duration::from_secs(3600);
+
 /// Changes that remove the remains of runs, gathered into commits.
 struct Sweep<'a> {
     engine: &'a Engine,
@@ -46,6 +50,11 @@ impl Decisions {
         self.sweep_is_due |= self.history.is_news(run.fleet_id);
         entered
     }
+
+    /// Whether the sweeper has to look at runs or events before their time.
+    fn has_sweep_due(&self) -> bool {
+        self.sweep_is_due || self.events.is_pass_due()
+    }
 }
 
 impl Engine {
@@ -59,9 +68,17 @@ impl Engine {
     }
 
     fn sweep_when_due(&self) {
+        // The first pass fills the filter of the events.
+        let mut next_pass = Instant::now();
         loop {
             let pause = Instant::now() + SWEEP_PAUSE;
-            if self.sweep() {
+            let mut has_worked = self.sweep();
+            if Instant::now() >= next_pass || self.decisions().events.is_pass_due() {
+                self.sweep_events();
+                next_pass = Instant::now() + EVENTS_PASS_INTERVAL;
+                has_worked = true;
+            }
+            if has_worked {
                 self.pause_until(pause);
             }
             let mut decisions = self.decisions();
@@ -69,18 +86,15 @@ impl Engine {
                 if decisions.phase != Phase::Serving {
                     return;
                 }
-                let next_due = decisions.history.next_due(self.clock.now());
-                if decisions.sweep_is_due || next_due.is_some_and(|wait| wait.is_zero()) {
+                let until_pass = next_pass.saturating_duration_since(Instant::now());
+                let until_run = decisions.history.next_due(self.clock.now());
+                let wait = until_run.map_or(until_pass, |wait| wait.min(until_pass));
+                if decisions.has_sweep_due() || wait.is_zero() {
                     break;
                 }
                 decisions.sweeper_waits = true;
-                decisions = match next_due {
-                    Some(wait) => {
-                        let waited = self.sweeps.wait_timeout(decisions, wait);
-                        waited.unwrap_or_else(|_| super::poisoned()).0
-                    }
-                    None => self.sweeps.wait(decisions).unwrap_or_else(|_| super::poisoned()),
-                };
+                let waited = self.sweeps.wait_timeout(decisions, wait);
+                decisions = waited.unwrap_or_else(|_| super::poisoned()).0;
                 decisions.sweeper_waits = false;
             }
         }
@@ -101,7 +115,7 @@ impl Engine {
 
     /// Wakes the sweeper if a run may be due earlier than it waits for.
     pub(super) fn wake_sweeper(&self, decisions: &Decisions) {
-        if decisions.sweep_is_due && decisions.sweeper_waits {
+        if decisions.has_sweep_due() && decisions.sweeper_waits {
             self.sweeps.notify_one();
         }
     }

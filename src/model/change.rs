@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::model::clock::Timestamp;
+use crate::model::event::{EventEntry, EventKey, PackedArrival};
 use crate::model::fleet::{Fleet, FleetVersion, Organization, Project};
 use crate::model::ids::{FleetId, InstanceId, ProjectId, RunId, VesselRunId};
 use crate::model::notification::NotificationRecord;
@@ -94,6 +95,13 @@ pub enum Change {
     },
     /// Nothing is left of a run that was removed.
     EndRemoval(RunId),
+    /// An event is remembered: in the commit of its run, and again when that ends without success.
+    PutEvent {
+        key: EventKey,
+        entry: EventEntry,
+    },
+    /// Its window is over, or its fleet is gone.
+    RemoveEvent(EventKey),
     /// A version of a fleet that is gone, as its runs are.
     RemoveFleetVersion {
         fleet: FleetId,
@@ -133,6 +141,8 @@ pub struct QueueEntry {
     /// When the run was accepted. Rows of schema 3 do not hold it; the time of the run's id stands in.
     #[serde(default)]
     pub queued_at: Option<Timestamp>,
+    #[serde(default)]
+    pub arrival: Option<PackedArrival>,
 }
 
 /// The record of a server for the next server on the same data directory.

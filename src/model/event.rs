@@ -8,6 +8,7 @@ use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::model::clock::Timestamp;
 use crate::model::ids::{FleetId, RequestId, RunId};
 use crate::model::run::shorten;
 use crate::model::text::prefix;
@@ -147,7 +148,8 @@ impl Note {
     }
 }
 
-/// What a run's row keeps of its arrival. The order of its fields is part of the format.
+/// What a run keeps of its arrival. The order of its fields is part of the format; a new field is an
+/// `Option` at the end.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ArrivalRecord {
     pub event: Event,
@@ -160,6 +162,70 @@ pub struct ArrivalRecord {
     pub note: Option<Note>,
     /// The delivery that the run replays. It had started none.
     pub delivery: Option<RequestId>,
+}
+
+impl From<Arrival> for ArrivalRecord {
+    fn from(arrival: Arrival) -> Self {
+        let Arrival { event, deduplicate, note } = arrival;
+        let memory = deduplicate.map(EventMemory::from);
+        Self { event, memory, note, ..Self::default() }
+    }
+}
+
+impl ArrivalRecord {
+    /// The keys by which the event is remembered, if it is.
+    pub fn keys(&self, fleet: FleetId) -> Vec<EventKey> {
+        self.memory.map(|memory| EventKey::all(fleet, &self.event, memory)).unwrap_or_default()
+    }
+
+    /// The record in its compact form; `None` when it says nothing.
+    pub fn pack(&self) -> Option<PackedArrival> {
+        if *self == Self::default() {
+            return None;
+        }
+        let bytes = postcard::to_extend(self, Vec::new()).unwrap_or_else(|error| {
+            // Plain data of bounded length has a compact form.
+            unreachable!("an arrival has no compact form: {error}")
+        });
+        Some(PackedArrival(bytes.into_boxed_slice()))
+    }
+}
+
+/// An [`ArrivalRecord`] in its compact form, as rows and waiting runs hold it: some 80 bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct PackedArrival(Box<[u8]>);
+
+impl PackedArrival {
+    /// The record. An unreadable one reads as the default.
+    pub fn unpack(&self) -> ArrivalRecord {
+        // postcard's `None` is a zero: fields that a later program has added read as that.
+        let bytes = [&self.0, [0; 16].as_slice()].concat();
+        postcard::from_bytes(&bytes).unwrap_or_default()
+    }
+}
+
+/// An event that is remembered: a row of `events`, by its key. The order of its fields is part of the
+/// format.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventEntry {
+    /// The latest run of the event.
+    pub run: RunId,
+    /// Its first one.
+    pub first_run: RunId,
+    /// When the latest run was accepted.
+    pub since: Timestamp,
+    pub window_seconds: u64,
+    /// Whether the latest run has ended without success, so that a delivery runs again.
+    pub has_failed: bool,
+}
+
+impl EventEntry {
+    /// Whether the event is remembered at `now` for `window`. A clock that has stepped back
+    /// does not make it forgotten.
+    pub fn is_within(&self, window: Duration, now: Timestamp) -> bool {
+        now.since(self.since) < window
+    }
 }
 
 /// How an event is remembered: see [`Deduplicate`]. The order of its fields is part of the format.
@@ -283,6 +349,22 @@ mod tests {
         let signed = EventMemory { id_is_signed: true, ..MEMORY };
         assert_eq!(EventKey::all(fleet, &event("stripe", "1"), signed).len(), 1);
         assert!(all(fleet, &Event::new(Some("github"), None, Some("push"))).is_empty());
+    }
+
+    #[test]
+    fn arrivals_read_back_also_from_a_program_that_knew_fewer_fields() {
+        let record = ArrivalRecord {
+            event: Event::new(Some("github"), Some("1"), Some("push")),
+            memory: Some(MEMORY),
+            note: Some(Note::new("signature_missing", "no header X-Hub-Signature-256")),
+            ..ArrivalRecord::default()
+        };
+        let packed = record.pack().unwrap();
+        assert_eq!(packed.unpack(), record);
+        assert!(packed.0.len() < 120, "{} bytes", packed.0.len());
+        let shorter = PackedArrival(packed.0[..packed.0.len() - 1].into());
+        assert_eq!(shorter.unpack(), record, "the last field is absent");
+        assert_eq!(ArrivalRecord::default().pack(), None);
     }
 
     #[test]

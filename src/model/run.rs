@@ -6,6 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::model::clock::Timestamp;
+use crate::model::event::{ArrivalRecord, PackedArrival};
 use crate::model::ids::{FleetId, ProjectId, RunId, VesselId, VesselRunId};
 use crate::model::text::prefix;
 
@@ -159,9 +160,17 @@ pub struct RunRecord {
     pub started_at: Option<Timestamp>,
     #[serde(default)]
     pub ended_at: Option<Timestamp>,
+    /// The event of the request that started it.
+    #[serde(default)]
+    pub arrival: Option<PackedArrival>,
 }
 
 impl RunRecord {
+    /// What its request brought beside head and body.
+    pub fn arrival(&self) -> ArrivalRecord {
+        self.arrival.as_ref().map(PackedArrival::unpack).unwrap_or_default()
+    }
+
     /// Bytes that the run takes up, but for its rows.
     pub fn kept_bytes(&self) -> u64 {
         let payload = self.payload.body_bytes.saturating_add(self.payload.head_bytes.into());

@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use crate::model::change::{Change, QueueEntry};
 use crate::model::clock::Timestamp;
+use crate::model::event::PackedArrival;
 use crate::model::fleet::FleetVersion;
 use crate::model::ids::{FleetId, RunId, VesselRunId};
 use crate::model::run::{PayloadSize, RunRecord, Status, Trigger};
@@ -47,6 +48,7 @@ pub struct QueuedRun {
     /// When it was accepted. The time in its id may be later: ids increase also when the clock steps
     /// back.
     pub queued_at: Timestamp,
+    pub arrival: Option<PackedArrival>,
 }
 
 impl QueuedRun {
@@ -69,6 +71,7 @@ impl QueuedRun {
             queued_at: self.queued_at,
             started_at: None,
             ended_at: None,
+            arrival: self.arrival.clone(),
         }
     }
 
@@ -83,6 +86,7 @@ impl QueuedRun {
             payload: self.payload,
             started,
             queued_at: Some(self.queued_at),
+            arrival: self.arrival.clone(),
         }
     }
 }

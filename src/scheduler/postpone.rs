@@ -60,6 +60,7 @@ impl Queue {
             replay_of: record.replay_of,
             payload: record.payload,
             queued_at: record.queued_at,
+            arrival: record.arrival.clone(),
         };
         changes.push(Change::PutQueueEntry(queued.entry(record.sequence, false)));
         self.lanes.remove_ready(record.fleet_id, record.id);

@@ -147,6 +147,7 @@ fn queued(entry: &QueueEntry, version: Arc<FleetVersion>) -> QueuedRun {
         replay_of: entry.replay_of,
         payload: entry.payload,
         queued_at: entry.queued_at.unwrap_or_else(|| entry.run.time()),
+        arrival: entry.arrival.clone(),
     }
 }
 

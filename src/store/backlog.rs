@@ -175,6 +175,7 @@ mod tests {
                 started: false,
                 queued_at: None,
                 replay_of: None,
+                arrival: None,
             })
         });
         storage.commit(changes.to_vec()).wait();

@@ -16,7 +16,9 @@ use crate::model::limits::{ROW_BYTES_MAX, VESSELS_PER_FLEET_MAX};
 /// The first byte of every JSON row.
 const JSON: u8 = b'1';
 /// The first byte of every compact row. Schema 2 has JSON rows only.
-const COMPACT: u8 = b'3';
+const COMPACT: u8 = b'4';
+/// The same in schema 4, whose runs and queue entries end before `arrival`.
+const COMPACT_OF_SCHEMA_4: u8 = b'3';
 /// The same in schema 3, whose queue entries end before `queued_at`.
 const COMPACT_OF_SCHEMA_3: u8 = b'2';
 /// postcard's encoding of `None`.
@@ -83,9 +85,12 @@ pub fn decode<T: DeserializeOwned>(row: &[u8]) -> Result<T, CodecError> {
     match row.split_first() {
         Some((&JSON, json)) => Ok(serde_json::from_slice(json)?),
         Some((&COMPACT, fields)) => Ok(postcard::from_bytes(fields)?),
-        // Types without a new field leave the last byte unread.
-        Some((&COMPACT_OF_SCHEMA_3, fields)) => {
+        // Types without new fields leave the last bytes unread.
+        Some((&COMPACT_OF_SCHEMA_4, fields)) => {
             Ok(postcard::from_bytes(&[fields, &[NONE]].concat())?)
+        }
+        Some((&COMPACT_OF_SCHEMA_3, fields)) => {
+            Ok(postcard::from_bytes(&[fields, &[NONE, NONE]].concat())?)
         }
         other => Err(CodecError::UnknownFormat(other.map(|(format, _)| *format))),
     }
@@ -146,8 +151,10 @@ mod tests {
             let row = encode_compact(value).unwrap();
             assert_eq!(data_encoding::HEXLOWER.encode(&row), hex);
             assert_eq!(&decode::<T>(&row).unwrap(), value);
-            let of_schema_3 = [&[COMPACT_OF_SCHEMA_3], &row[1..]].concat();
-            assert_eq!(&decode::<T>(&of_schema_3).unwrap(), value);
+            for older in [COMPACT_OF_SCHEMA_4, COMPACT_OF_SCHEMA_3] {
+                let row = [&[older], &row[1..]].concat();
+                assert_eq!(&decode::<T>(&row).unwrap(), value);
+            }
             // The row of schema 2.
             assert_eq!(&decode::<T>(json.as_bytes()).unwrap(), value);
         }
@@ -169,6 +176,7 @@ mod tests {
             payload,
             started: true,
             queued_at: Some(at(0)),
+            arrival: None,
         };
         let uuid = |byte| Uuid::from_bytes([byte; 16]);
         let json = format!(
@@ -181,7 +189,7 @@ mod tests {
         assert_stored_as(
             &entry,
             &json,
-            "33ac021001010101010101010101010101010101100303030303030303030303030303030302030110020202020202020202020202020202028201f403010180a0abfef962",
+            "34ac021001010101010101010101010101010101100303030303030303030303030303030302030110020202020202020202020202020202028201f403010180a0abfef96200",
         );
         let record = RunRecord {
             id: run,
@@ -200,6 +208,7 @@ mod tests {
             queued_at: at(0),
             started_at: Some(at(1)),
             ended_at: Some(at(2)),
+            arrival: None,
         };
         let json = format!(
             r#"1{{"id":"{}","fleet_id":"{}","fleet_name":"site","fleet_version":2,"project_id":"{}","trigger":"webhook","status":"Errored","reason":"exit code 3","sequence":300,"payload":{{"head_bytes":130,"body_bytes":500}},"crashes":1,"queued_at":"{}","started_at":"{}","ended_at":"{}"}}"#,
@@ -213,7 +222,7 @@ mod tests {
         assert_stored_as(
             &record,
             &json,
-            "331001010101010101010101010101010101100303030303030303030303030303030304736974650210040404040404040404040404040404040004010b6578697420636f6465203300ac028201f403000180a0abfef9620182a0abfef9620184a0abfef962",
+            "341001010101010101010101010101010101100303030303030303030303030303030304736974650210040404040404040404040404040404040004010b6578697420636f6465203300ac028201f403000180a0abfef9620182a0abfef9620184a0abfef96200",
         );
         let vessel = VesselRunRecord {
             id: run.vessel_run(1),
@@ -244,7 +253,7 @@ mod tests {
         assert_stored_as(
             &vessel,
             &json,
-            "3310010101010101010101210101010101011005050505050505050505050505050505046d61696e06030201010112000186a0abfef96201010103010080a0abfef962000184a0abfef96202f0a20400",
+            "3410010101010101010101210101010101011005050505050505050505050505050505046d61696e06030201010112000186a0abfef96201010103010080a0abfef962000184a0abfef96202f0a20400",
         );
     }
 
@@ -254,5 +263,19 @@ mod tests {
         let row = data_encoding::HEXLOWER.decode(row.as_bytes()).unwrap();
         let entry: QueueEntry = decode(&row).unwrap();
         assert_eq!((entry.sequence, entry.started, entry.queued_at), (300, true, None));
+        assert_eq!(entry.arrival, None);
+    }
+
+    #[test]
+    fn rows_of_schema_4_read_back_without_an_arrival() {
+        let row = "33ac021001010101010101010101010101010101100303030303030303030303030303030302030110020202020202020202020202020202028201f403010180a0abfef962";
+        let row = data_encoding::HEXLOWER.decode(row.as_bytes()).unwrap();
+        let entry: QueueEntry = decode(&row).unwrap();
+        let queued_at = Some(Timestamp::from_millis(1_700_000_000_000));
+        assert_eq!((entry.queued_at, entry.arrival), (queued_at, None));
+        let row = "331001010101010101010101010101010101100303030303030303030303030303030304736974650210040404040404040404040404040404040004010b6578697420636f6465203300ac028201f403000180a0abfef9620182a0abfef9620184a0abfef962";
+        let row = data_encoding::HEXLOWER.decode(row.as_bytes()).unwrap();
+        let run: RunRecord = decode(&row).unwrap();
+        assert_eq!((run.status, run.arrival), (Status::Errored, None));
     }
 }

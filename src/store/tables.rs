@@ -38,6 +38,7 @@ pub enum Table {
     Undelivered,
     History,
     Removals,
+    Events,
 }
 
 /// The rows of one commit.
@@ -164,6 +165,10 @@ impl Rows {
                 self.remove(T::VesselRuns, &keys::attempt(*vessel_run, *attempt));
             }
             Change::EndRemoval(run) => self.remove(T::Removals, run.as_bytes()),
+            Change::PutEvent { key, entry } => {
+                self.put(T::Events, &key.to_bytes(), codec::encode_compact(entry)?);
+            }
+            Change::RemoveEvent(key) => self.remove(T::Events, &key.to_bytes()),
             Change::RemoveFleetVersion { fleet, version, chunks } => {
                 for chunk in 0..*chunks {
                     self.remove(T::FleetVersions, &keys::fleet_version(*fleet, *version, chunk));

@@ -12,6 +12,7 @@ use crate::listener::{
 };
 use crate::model::client_address::{Client, client_of};
 use crate::model::clock::{Clock, SystemClock};
+use crate::model::event::Arrival;
 use crate::model::ids::{OrganizationId, RequestId};
 use crate::model::network::Networks;
 use crate::model::rate_limit::Senders;
@@ -93,13 +94,14 @@ impl HookHandler {
         let (head, length) = (request.take_head(&[]), Some(request.body.length()));
         let trigger = Trigger::Webhook;
         let body = &mut request.body.reader();
-        let run = self.engine.accept(&version, trigger, head, body, length)?;
+        let run = self.engine.accept(&version, trigger, head, Arrival::default(), body, length)?;
         let (engine, instruments) = (Arc::clone(&self.engine), Arc::clone(&self.instruments));
         let (organization, received_at) = (self.organization, request.received_at);
         Ok(Handled::AfterCommit(Box::new(move || {
+            let is_duplicate = run.is_duplicate();
             let run = engine.confirm(run);
             instruments.accepting.observe_duration(received_at.elapsed());
-            respond::data(id, 201, &respond::accepted(&version, organization, run))
+            respond::started(id, &version, organization, run, is_duplicate)
         })))
     }
 

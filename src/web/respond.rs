@@ -76,6 +76,21 @@ pub fn data(id: RequestId, status: u16, data: &str) -> Response {
     Response::new(status, JSON, body).with_header("X-Request-Id", id.to_string())
 }
 
+/// The answer to a request that has started `run`, or that is a duplicate of the one that did.
+pub fn started(
+    id: RequestId,
+    version: &FleetVersion,
+    organization: OrganizationId,
+    run: RunId,
+    is_duplicate: bool,
+) -> Response {
+    let ids = accepted(version, organization, run);
+    if is_duplicate {
+        return data(id, 200, &ids).with_header("Boathook-Duplicate", "true");
+    }
+    data(id, 201, &ids)
+}
+
 /// The refusal that tells no reason: what the webhook listener says.
 pub fn bare(id: RequestId, refusal: Refusal) -> Response {
     let mut answer = data(id, refusal.status(), "null");

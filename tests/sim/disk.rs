@@ -10,6 +10,7 @@ use boathook::internals::{
     Change, Fleet, FleetId, HistoryEntry, QueueEntry, RunId, RunRecord, ServerRecord, VesselRunId,
     VesselRunRecord,
 };
+use boathook::internals::{EventEntry, EventKey};
 
 use crate::sabotage::Sabotage;
 
@@ -64,6 +65,7 @@ pub struct Rows {
     pub history: BTreeMap<(FleetId, u64), HistoryEntry>,
     /// Runs that are gone and of which something is left.
     pub removing: BTreeSet<RunId>,
+    pub events: BTreeMap<EventKey, EventEntry>,
     /// How many versions there are of each fleet.
     pub versions: BTreeMap<FleetId, usize>,
 }
@@ -130,6 +132,12 @@ impl Rows {
             }
             Change::EndRemoval(run) => {
                 self.removing.remove(run);
+            }
+            Change::PutEvent { key, entry } => {
+                self.events.insert(*key, entry.clone());
+            }
+            Change::RemoveEvent(key) => {
+                assert!(self.events.remove(key).is_some(), "an event is forgotten twice");
             }
             Change::AddFleetVersion(version) => {
                 *self.versions.entry(version.fleet_id).or_default() += 1;

@@ -20,6 +20,7 @@ use crate::model::Model;
 use crate::sabotage::Sabotage;
 
 mod checks;
+mod events;
 mod fleets;
 mod incarnation;
 mod replays;
@@ -48,6 +49,7 @@ pub struct Life {
     fleets: Vec<Fleet>,
     /// What settled attempts have written.
     outputs: BTreeMap<(VesselRunId, u32), Vec<u8>>,
+    memory: events::Memory,
     /// Runs that were removed lately.
     removed: VecDeque<RunId>,
     server: Option<Server>,
@@ -106,6 +108,10 @@ struct Temper {
     spawn_failure: u32,
     shortage: u32,
     sweep: u32,
+    /// Of a submit: that it delivers an event.
+    event: u32,
+    /// How long events are remembered.
+    window: Duration,
     /// Which runs the server keeps.
     keep_runs: Retention,
 }
@@ -127,6 +133,8 @@ impl Temper {
             shortage: one_of(&[0, 5, 40]),
             workers: one_of(&[1, 2, 4, 16]) as usize,
             sweep: one_of(&[0, 5, 30]),
+            event: one_of(&[0, 300, 900]),
+            window: Duration::from_secs(one_of(&[60, 1_200, 259_200]).into()),
             keep_runs: RULES[one_of(&[0, 1, 2, 3, 4]) as usize]
                 .parse()
                 .unwrap_or_else(|error| panic!("{error}")),
@@ -169,6 +177,7 @@ impl Life {
             model: Model::new(CRASHES_MAX),
             fleets: Vec::new(),
             outputs: BTreeMap::new(),
+            memory: events::Memory::default(),
             removed: VecDeque::new(),
             server: None,
             last_boot: None,
@@ -236,6 +245,9 @@ impl Life {
             self.replay();
         } else if falls_on(sweep) {
             self.sweep();
+            if !self.is_doomed && self.random.bool() {
+                self.sweep_events();
+            }
         } else if falls_on(shortage) {
             self.run_short();
         } else if falls_on(100) {
@@ -336,12 +348,15 @@ impl Life {
         machine.now = if is_forwards { machine.now.plus(by) } else { machine.now.minus(by) };
         let now = machine.now;
         drop(machine);
+        self.age_events();
         self.note(format!("the clock jumps to {now}"));
     }
 
     fn advance(&mut self, by: Duration) {
         let mut machine = self.machine.lock();
         machine.now = machine.now.plus(by);
+        drop(machine);
+        self.age_events();
     }
 
     fn fire(&mut self) {

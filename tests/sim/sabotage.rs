@@ -33,12 +33,16 @@ pub enum Sabotage {
     KeepTooLittle,
     /// Vessels of runs that are removed stay.
     LeaveAttempts,
+    /// Some events are not stored with their runs.
+    ForgetEvents,
+    /// That the run of an event has failed is not stored.
+    ForgetFailures,
     /// Runs are removed without a mark: a crash leaves their remains.
     ForgetRemovals,
 }
 
 impl Sabotage {
-    pub const ALL: [Sabotage; 15] = [
+    pub const ALL: [Sabotage; 17] = [
         Sabotage::AcknowledgeBeforeSync,
         Sabotage::ForgetAttempts,
         Sabotage::SettleAlone,
@@ -53,6 +57,8 @@ impl Sabotage {
         Sabotage::OverlookReboot,
         Sabotage::KeepTooLittle,
         Sabotage::LeaveAttempts,
+        Sabotage::ForgetEvents,
+        Sabotage::ForgetFailures,
         Sabotage::ForgetRemovals,
     ];
 
@@ -78,6 +84,12 @@ impl Sabotage {
                 let forgotten: Vec<Change> = forgotten.collect();
                 changes.extend(forgotten);
             }
+            Sabotage::ForgetEvents if number.is_multiple_of(8) => {
+                changes.retain(|change| !matches!(change, Change::PutEvent { .. }));
+            }
+            Sabotage::ForgetFailures => changes.retain(|change| {
+                !matches!(change, Change::PutEvent { entry, .. } if entry.has_failed)
+            }),
             Sabotage::LoseQueueRows if number.is_multiple_of(8) => {
                 changes.retain(|change| !matches!(change, Change::PutQueueEntry(_)));
             }

@@ -94,6 +94,11 @@ impl Catalog {
         catalog
     }
 
+    /// Whether there is a fleet of this id.
+    pub fn has_fleet(&self, id: FleetId) -> bool {
+        self.fleets.contains_key(&id)
+    }
+
     /// Every project, by name.
     pub fn projects(&self) -> Vec<Project> {
         let by_name: BTreeMap<&str, &Project> =

@@ -80,6 +80,7 @@ fn claim(version: &Arc<FleetVersion>, vessel: usize, payload: PayloadSize) -> Cl
         queued_at: at(0),
         started_at: Some(at(2_000)),
         ended_at: None,
+        arrival: None,
     };
     Claim {
         vessel_run: run.id.vessel_run(vessel),

@@ -43,6 +43,7 @@ impl Past {
             queued_at: now,
             started_at: None,
             ended_at: Some(now),
+            arrival: None,
         };
         let change = self.history.enter(&run, now);
         self.apply(&[change]);

@@ -1,6 +1,7 @@
 //! The changes that a recovery commits, and the state that the engine derives from them.
 
 use crate::engine::EngineMetrics;
+use crate::engine::events::Events;
 use crate::engine::history::History;
 use crate::engine::notifications::{admit, ended_runs, told_runs};
 use crate::engine::outbox::Outbox;
@@ -10,11 +11,12 @@ use crate::model::clock::Timestamp;
 use crate::model::notification::NotificationRecord;
 use crate::store::Storage;
 
-/// Gathers decided changes into commits and keeps outbox, history and metrics in step with them.
+/// Gathers decided changes into commits and keeps outbox, history, events and metrics in step with them.
 pub(super) struct RecoveryBatch<'a> {
     pub(super) storage: &'a Storage,
     pub(super) outbox: Outbox,
     pub(super) history: History,
+    pub(super) events: Events,
     pub(super) metrics: EngineMetrics,
     /// Changes that are not committed yet.
     pub(super) commit: Vec<Change>,
@@ -30,8 +32,11 @@ impl RecoveryBatch<'_> {
         let ended: Vec<Change> = told_runs(&self.outbox, &changes)
             .map(|run| self.history.enter(run, self.now))
             .collect();
+        let closed: Vec<Change> =
+            ended_runs(&changes).flat_map(|run| self.events.close(run)).collect();
         self.commit.extend(changes);
         self.commit.extend(ended);
+        self.commit.extend(closed);
     }
 
     /// Commits and waits, if there are at least this many changes.

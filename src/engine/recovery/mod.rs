@@ -19,6 +19,7 @@ use std::thread::JoinHandle;
 use crate::config::Settings;
 use crate::config::secrets::SecretStore;
 use crate::engine::catalog::Catalog;
+use crate::engine::events::Events;
 use crate::engine::history::History;
 use crate::engine::outbox::Outbox;
 use crate::engine::pause::Launching;
@@ -129,6 +130,7 @@ impl Engine {
             storage: &storage,
             outbox: Outbox::default(),
             history: stored_history(&storage, settings.keep_runs)?,
+            events: Events::default(),
             metrics: EngineMetrics::default(),
             commit: Vec::new(),
             now,
@@ -161,7 +163,7 @@ impl Engine {
         // 5. Record this server. A crash before this commit repeats the recovery.
         batch.commit.push(Change::PutServer(server.clone()));
         batch.commit_from(0);
-        let RecoveryBatch { outbox, history, metrics, .. } = batch;
+        let RecoveryBatch { outbox, history, events, metrics, .. } = batch;
         findings.log();
         let awaits_leftovers = !findings.unfinished.is_empty();
         let space = storage.watch_space(settings.min_free_bytes, promised_bytes);
@@ -174,6 +176,7 @@ impl Engine {
                 run_ids: RunIds::after(storage.last_run()?),
                 running: HashMap::new(),
                 history,
+                events,
                 sweep_is_due: false,
                 sweeper_waits: false,
                 phase: Phase::Serving,
@@ -387,6 +390,9 @@ impl RecoveryState<'_> {
         entry: &QueueEntry,
         batch: &mut RecoveryBatch<'_>,
     ) -> Result<(), RecoveryError> {
+        if let Some(arrival) = &entry.arrival {
+            batch.events.reload(entry.fleet, entry.run, &arrival.unpack());
+        }
         let version = self.version(entry)?;
         let started = entry.started.then(|| self.started(entry, &version)).transpose()?;
         if self.discard(entry, &version, started.as_ref(), batch) {

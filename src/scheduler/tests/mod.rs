@@ -106,7 +106,7 @@ fn queued(id: RunId, version: &Arc<FleetVersion>) -> QueuedRun {
     let payload = PayloadSize { head_bytes: 7, body_bytes: 11 };
     let (version, replay_of) = (Arc::clone(version), replay_of(id));
     let (trigger, queued_at) = (Trigger::Webhook, id.time());
-    QueuedRun { id, version, trigger, replay_of, payload, queued_at }
+    QueuedRun { id, version, trigger, replay_of, payload, queued_at, arrival: None }
 }
 
 /// Every other run of these tests repeats one.

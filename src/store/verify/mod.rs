@@ -11,6 +11,7 @@ use std::path::Path;
 use serde::de::DeserializeOwned;
 
 use crate::model::change::{HistoryEntry, QueueEntry, ServerRecord};
+use crate::model::event::EventEntry;
 use crate::model::fleet::{Fleet, Organization, Project};
 use crate::model::ids::{FleetId, RunId, VesselRunId};
 use crate::model::limits::ROW_BYTES_MAX;
@@ -120,6 +121,7 @@ impl Reading<'_, '_> {
         self.rows::<QueueEntry>(Table::Queue, "queue")?;
         self.rows::<NotificationRecord>(Table::Notifications, "notifications")?;
         self.rows::<NotificationRecord>(Table::Undelivered, "undelivered")?;
+        self.rows::<EventEntry>(Table::Events, "events")?;
         self.versions()?;
         self.fleets()?;
         self.runs()?;

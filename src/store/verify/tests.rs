@@ -31,6 +31,7 @@ fn stored(directory: &Path) -> (Storage, RunId) {
         queued_at: Timestamp::from_millis(1),
         started_at: None,
         ended_at: None,
+        arrival: None,
     };
     let vessel = VesselRunRecord {
         id: id.vessel_run(0),

@@ -8,6 +8,7 @@ use super::fleets::{file_refusal, fleet_id};
 use super::{AdminHandler, Call, Outcome, Reply};
 use crate::engine::{RunFilter, RunView};
 use crate::fleet_file::parse_overrides;
+use crate::model::event::Arrival;
 use crate::model::ids::RunId;
 use crate::model::limits;
 use crate::model::overrides::Overrides;
@@ -37,7 +38,14 @@ pub(super) fn start(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
         None => Overrides::default(),
     };
     let head = RequestHead { overrides, ..RequestHead::default() };
-    let run = admin.engine.accept(&version, trigger, head, &mut io::empty(), Some(0))?;
+    let run = admin.engine.accept(
+        &version,
+        trigger,
+        head,
+        Arrival::default(),
+        &mut io::empty(),
+        Some(0),
+    )?;
     let run = admin.engine.confirm(run);
     Ok(Reply::Data(201, respond::accepted(&version, admin.organization, run)))
 }
@@ -48,7 +56,8 @@ pub(super) fn test(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     let head = call.request.take_head(&ADMIN_HEADERS);
     let length = Some(call.request.body.length());
     let body = &mut call.request.body.reader();
-    let run = admin.engine.accept(&version, Trigger::Webhook, head, body, length)?;
+    let run =
+        admin.engine.accept(&version, Trigger::Webhook, head, Arrival::default(), body, length)?;
     let run = admin.engine.confirm(run);
     Ok(Reply::Data(201, respond::accepted(&version, admin.organization, run)))
 }

@@ -33,6 +33,7 @@ fn run() -> RunView {
         queued_at: at(0),
         started_at: Some(at(5)),
         ended_at: None,
+        arrival: None,
     };
     let vessel = VesselRunRecord {
         id: id.vessel_run(0),

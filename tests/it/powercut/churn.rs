@@ -99,6 +99,7 @@ fn entry(sequence: u64, run: RunId, length: usize) -> QueueEntry {
         started: false,
         queued_at: None,
         replay_of: None,
+        arrival: None,
     }
 }
 

@@ -16,6 +16,7 @@ impl Life {
         for (id, run) in self.model.unfinished() {
             self.check_run(*id, run);
         }
+        self.check_events();
         let disk = self.disk.lock();
         let rows = &disk.rows;
         assert_eq!(rows.queue.len(), self.model.unfinished().count(), "unfinished runs are queued");
@@ -41,6 +42,7 @@ impl Life {
         assert_eq!(row.crashes, run.crashes, "the crashes of {id}");
         assert_eq!((row.fleet_id, row.fleet_version), (run.fleet, run.version));
         assert_eq!(row.replay_of, run.replay_of);
+        assert_eq!(row.arrival(), run.arrival, "the event of {id}");
         assert_eq!(row.queued_at, run.queued_at, "when {id} was accepted");
         assert!(id.time() >= run.queued_at, "{id} sorts before what was accepted earlier");
         assert_eq!(row.started_at.is_some(), run.started, "when {id} started");
@@ -96,6 +98,7 @@ impl Life {
         assert_eq!(storage.fleets().expect(ok).len(), rows.fleets.len());
         drop(disk);
         self.check_stored_history(storage);
+        self.check_stored_events(storage);
     }
 
     /// A person looks at a run, its request and its output.

@@ -3,8 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use boathook::internals::{AcceptError, Change, EngineError, ReplayError, RunId, Skip};
+use boathook::internals::{
+    AcceptError, ArrivalRecord, Change, EngineError, ReplayError, RunId, Skip,
+};
 
+use super::events::Expected;
 use super::{Life, WAITING_MAX};
 use crate::machine::Submitted;
 use crate::model::Run;
@@ -14,6 +17,14 @@ impl Life {
         let all: Vec<RunId> = self.model.newest().take(60).collect();
         let Some(origin) = self.pick(&all) else { return };
         let (run, from) = self.expected_replay(origin);
+        let run = run.map(|mut run| {
+            let ArrivalRecord { event, memory, .. } = run.arrival;
+            let arrival = ArrivalRecord { event, memory, ..ArrivalRecord::default() };
+            if let Expected::Run(arrival) = self.expected(run.fleet, arrival, true) {
+                run.arrival = arrival;
+            }
+            run
+        });
         let has_room = self.model.has_room(WAITING_MAX);
         let fleet = self.model.run(origin).fleet;
         let has_share = self.model.has_room_for(fleet, WAITING_MAX);
@@ -31,11 +42,13 @@ impl Life {
                 assert_eq!(version.version, run.version, "the version of a replay");
                 self.remember_replay(id, origin, &run);
                 self.model.submit(id, run, self.machine.now());
+                self.hold_event(id);
             }
             None => {
                 if let (Some(id), Some(run)) = (added, run) {
                     self.remember_replay(id, origin, &run);
                     self.model.submit(id, run, self.machine.now());
+                    self.hold_event(id);
                 }
             }
             Some(Err(error)) => {
@@ -64,6 +77,7 @@ impl Life {
         };
         let mut run = Run::new(before.fleet, version, &definition);
         run.replay_of = Some(origin);
+        run.arrival = before.arrival.clone();
         // Overrides of the request are passed on through all replays; statuses that a replay took over
         // are not.
         run.asked_for = before.asked_for.clone();

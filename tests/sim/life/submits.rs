@@ -8,7 +8,9 @@ use boathook::internals::limits::SLICE_BYTES;
 use boathook::internals::{
     AcceptError, Change, FleetDefinition, Overrides, RequestHead, RunId, Skip, Trigger,
 };
+use boathook::internals::{Arrival, ArrivalRecord};
 
+use super::events::Expected;
 use super::{BODY_BYTES_MAX, Life, WAITING_MAX};
 use crate::machine::Submitted;
 use crate::model::Run;
@@ -43,11 +45,18 @@ impl Life {
         let Some(place) = self.pick(&alive) else { return };
         let (fleet, number) = (self.fleets[place].id, self.fleets[place].versions.len());
         let definition = Arc::clone(&self.fleets[place].versions[number - 1]);
-        let body = self.random_body();
+        let (arrival, body) = match self.chance(self.temper.event) {
+            true => self.random_event(),
+            false => (Arrival::default(), self.random_body()),
+        };
+        let expected = self.expected(fleet, ArrivalRecord::from(arrival.clone()), false);
         let head = self.random_head(&definition);
         let mut run = Run::new(fleet, number as u32, &definition);
         run.asked_for = skips(&definition, &head.overrides);
         run.skips = run.asked_for.clone();
+        if let Expected::Run(arrival) = &expected {
+            run.arrival = arrival.clone();
+        }
         let length = body.len();
         let mut sender =
             Sender { body, position: 0, pace: self.random.usize(1..5_000), breaks_at: None };
@@ -67,16 +76,28 @@ impl Life {
             let version = version.unwrap_or_else(|error| panic!("{fleet}: {error}"));
             assert_eq!(version.version as usize, number, "the fleet's current version");
             engine
-                .accept(&version, Trigger::Webhook, head.clone(), &mut sender, announced)
-                .map(|run| engine.confirm(run))
+                .accept(&version, Trigger::Webhook, head.clone(), arrival, &mut sender, announced)
+                .map(|run| (run.is_duplicate(), engine.confirm(run)))
         });
         let added = outcome.changes().find_map(|change| match change {
             Change::AddRun(run) => Some(run.id),
             _ => None,
         });
         let what = format!("submit of {length} bytes to {}", self.fleets[place].name);
+        if let Expected::Duplicate(first) = expected {
+            self.note(format!("{what}, a duplicate of {first}"));
+            assert_eq!(added, None, "a duplicate runs");
+            let is_right = match &outcome.result {
+                Some(Ok(accepted)) => *accepted == (true, first),
+                Some(Err(AcceptError::TooLarge { .. })) => length > BODY_BYTES_MAX,
+                Some(Err(_)) => false,
+                None => true,
+            };
+            return assert!(is_right, "not taken for a duplicate of {first}");
+        }
         match &outcome.result {
-            Some(Ok(id)) => {
+            Some(Ok((is_duplicate, id))) => {
+                assert!(!is_duplicate, "taken for a duplicate of {id}");
                 assert!(has_room, "accepted though the queue is full");
                 assert!(has_share, "accepted though its fleet has its share of the queue");
                 assert!(
@@ -85,12 +106,14 @@ impl Life {
                 self.note(format!("{what}: {id}"));
                 self.remember(*id, &head, sender.body);
                 self.model.submit(*id, run, self.machine.now());
+                self.hold_event(*id);
             }
             None => {
                 self.note(format!("{what}: died, {added:?} is there"));
                 if let Some(id) = added {
                     self.remember(id, &head, sender.body);
                     self.model.submit(id, run, self.machine.now());
+                    self.hold_event(id);
                 }
             }
             Some(Err(error)) => {
@@ -118,7 +141,8 @@ impl Life {
         let version = version.unwrap_or_else(|error| panic!("{error}"));
         let head = RequestHead::default();
         let engine = self.engine();
-        let refused = engine.accept(&version, Trigger::Webhook, head, &mut io::empty(), None);
+        let (arrival, body) = (Arrival::default(), &mut io::empty());
+        let refused = engine.accept(&version, Trigger::Webhook, head, arrival, body, None);
         let refused = refused.map(|run| engine.confirm(run));
         assert!(matches!(refused, Err(AcceptError::Stopping)), "{refused:?}");
     }

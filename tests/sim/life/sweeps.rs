@@ -89,6 +89,7 @@ impl Life {
     }
 
     fn forget(&mut self, run: RunId) {
+        self.note_last_status(run);
         self.model.forget(run);
         self.machine.lock().submitted.remove(&run);
         self.outputs.retain(|(vessel_run, _), _| vessel_run.run() != run);

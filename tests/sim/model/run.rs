@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use boathook::internals::{
-    Backoff, Condition, Delivery, End, FleetDefinition, FleetId, Guardrails, RunId, Skip, Status,
-    Timestamp,
+    ArrivalRecord, Backoff, Condition, Delivery, End, FleetDefinition, FleetId, Guardrails, RunId,
+    Skip, Status, Timestamp,
 };
 
 /// The longest wait between two attempts.
@@ -18,6 +18,7 @@ pub struct Run {
     pub version: u32,
     pub definition: Arc<FleetDefinition>,
     pub replay_of: Option<RunId>,
+    pub arrival: ArrivalRecord,
     /// By the clock of that time.
     pub queued_at: Timestamp,
     /// Vessels that are not to be started, by name.
@@ -79,6 +80,7 @@ impl Run {
             version,
             definition: Arc::clone(definition),
             replay_of: None,
+            arrival: ArrivalRecord::default(),
             queued_at: Timestamp::default(),
             skips: BTreeMap::new(),
             asked_for: BTreeMap::new(),

@@ -44,6 +44,7 @@ impl Script {
             started: false,
             queued_at: None,
             replay_of: None,
+            arrival: None,
         };
         let mut changes = vec![
             Change::PutOrganization(Organization { id: self.organization, name: n.to_string() }),

@@ -1,0 +1,81 @@
+//! A pass over all rows of events: removes those whose window is over or whose fleet is gone, and fills
+//! a new filter with the others.
+
+use super::*;
+
+/// What becomes of a row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Judgement {
+    Stays,
+    Goes,
+    /// A clock that was ahead has written it: it would be remembered for too long.
+    IsAhead,
+}
+
+impl Events {
+    /// Begins a pass. Rows that were decided before have to be readable before the first read.
+    pub fn begin_pass(&mut self) {
+        self.is_pass_due = false;
+        let entries = self.filter.as_ref().map_or(0, Filter::entries);
+        self.next_filter = Some(Filter::for_entries(entries));
+    }
+
+    /// The moment before the read of some rows.
+    pub fn begin_read(&self) -> ReadMark {
+        self.mark()
+    }
+
+    /// Judges rows that were read after `mark`. Returns the changes that remove the rows that go.
+    pub fn sweep(
+        &mut self,
+        rows: Vec<(EventKey, EventEntry)>,
+        mark: ReadMark,
+        has_fleet: impl Fn(FleetId) -> bool,
+        now: Timestamp,
+    ) -> Vec<Change> {
+        let mut changes = Vec::new();
+        for (key, row) in rows {
+            match self.judge(&key, &row, mark, &has_fleet, now) {
+                Judgement::Stays => {}
+                Judgement::Goes => {
+                    changes.push(Change::RemoveEvent(key));
+                    continue;
+                }
+                Judgement::IsAhead => {
+                    let row = EventEntry { since: now, ..row };
+                    changes.push(self.put(key, row));
+                }
+            }
+            if let Some(filter) = &mut self.next_filter {
+                filter.insert(key.digest);
+            }
+        }
+        changes
+    }
+
+    fn judge(
+        &self,
+        key: &EventKey,
+        row: &EventEntry,
+        mark: ReadMark,
+        has_fleet: &impl Fn(FleetId) -> bool,
+        now: Timestamp,
+    ) -> Judgement {
+        if self.open.contains_key(key) || self.has_written(&[*key], mark) {
+            return Judgement::Stays;
+        }
+        let window = Duration::from_secs(row.window_seconds);
+        if !has_fleet(key.fleet) || !row.is_within(window, now) {
+            return Judgement::Goes;
+        }
+        if row.since > now.plus(CLOCK_STEP_MAX) { Judgement::IsAhead } else { Judgement::Stays }
+    }
+
+    /// Ends a pass that has seen every row.
+    pub fn end_pass(&mut self) {
+        if let Some(filter) = self.next_filter.take() {
+            self.is_pass_due |= filter.is_crowded();
+            self.filter = Some(filter);
+        }
+    }
+}
