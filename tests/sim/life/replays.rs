@@ -18,7 +18,7 @@ impl Life {
         let Some(origin) = self.pick(&all) else { return };
         let (run, from) = self.expected_replay(origin);
         let run = run.map(|mut run| {
-            let ArrivalRecord { event, memory, .. } = run.arrival;
+            let ArrivalRecord { event, memory, .. } = run.arrival.clone();
             let arrival = ArrivalRecord { event, memory, ..ArrivalRecord::default() };
             if let Expected::Run(arrival) = self.expected(run.fleet, arrival, true) {
                 run.arrival = arrival;
