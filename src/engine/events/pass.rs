@@ -33,9 +33,13 @@ impl Events {
         has_fleet: impl Fn(FleetId) -> bool,
         now: Timestamp,
     ) -> Vec<Change> {
+        // All of them first: a row that is written below says nothing of those that were read.
+        let judge =
+            |(key, row): &(EventKey, EventEntry)| self.judge(key, row, mark, &has_fleet, now);
+        let judgements: Vec<Judgement> = rows.iter().map(judge).collect();
         let mut changes = Vec::new();
-        for (key, row) in rows {
-            match self.judge(&key, &row, mark, &has_fleet, now) {
+        for ((key, row), judgement) in rows.into_iter().zip(judgements) {
+            match judgement {
                 Judgement::Stays => {}
                 Judgement::Goes => {
                     changes.push(Change::RemoveEvent(key));

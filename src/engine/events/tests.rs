@@ -240,6 +240,18 @@ fn rows_that_arrive_during_a_pass_are_in_its_filter_and_stay() {
 }
 
 #[test]
+fn a_pass_sets_every_row_of_one_id_right() {
+    let mut world = World::new();
+    for body in [1, 2] {
+        let run = world.deliver(&arrival("ahead", body, true), at(1 << 30)).unwrap();
+        world.end(&run, Status::Success);
+    }
+    world.pass(at(700));
+    let since: Vec<Timestamp> = world.rows.values().map(|row| row.since).collect();
+    assert_eq!(since, [at(700), at(700)]);
+}
+
+#[test]
 fn a_new_event_needs_no_read_once_a_pass_was_made() {
     let world = World::new();
     let event = arrival("1", 1, false);
