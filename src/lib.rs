@@ -42,8 +42,8 @@ pub mod internals {
     };
     pub use crate::fleet_file::{FleetFile, parse_yaml};
     pub use crate::listener::{
-        Admitted, Decoder, Doors, Framing, GateSettings, Handled, Handler, Head, Listener, Options,
-        Request, Response, Scanner, Spool,
+        Admitted, BodyStore, Decoder, Doors, Framing, GateSettings, Handled, Handler, Head,
+        Listener, Options, Request, Response, Scanner,
     };
     pub use crate::model::change::{Change, HistoryEntry, QueueEntry, ServerRecord};
     pub use crate::model::clock::{Clock, Timestamp};
@@ -84,7 +84,7 @@ pub mod internals {
     pub mod limits {
         pub use crate::model::limits::{
             ADMIN_HANDLERS, CLIENT_VERSIONS_PAGE, CLOCK_STEP_MAX, DRAIN_BYTES_MAX, HEAD_BYTES_MAX,
-            HEADERS_MAX, HOOK_HANDLERS, HOOK_LINKS, LEAVING_CONNECTIONS, REFUSALS_LOGGED_MAX,
+            HEADERS_MAX, HOOK_HANDLERS, HOOK_LINKS, REFUSALS_LOGGED_MAX, REJECTED_CONNECTIONS,
             REQUEST_LINE_BYTES_MAX, RESERVED_THREADS, ROW_BYTES_MAX, SLICE_BYTES,
         };
     }

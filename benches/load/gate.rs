@@ -10,8 +10,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use boathook::internals::{
-    Admitted, Doors, GateSettings, Handled, Handler, Head, Listener, Options, Refusal, Request,
-    Response, Spool, defaults, limits,
+    Admitted, BodyStore, Doors, GateSettings, Handled, Handler, Head, Listener, Options, Refusal,
+    Request, Response, defaults, limits,
 };
 
 use crate::client::{Address, Connection, body, load, post};
@@ -127,8 +127,8 @@ fn gated() -> f64 {
         drain_bytes_max: limits::DRAIN_BYTES_MAX,
         tls: None,
     };
-    let spool = Arc::new(Spool::new(std::env::temp_dir(), 64 << 20, 64 << 20));
-    let doors = Doors { settings, spool };
+    let bodies = Arc::new(BodyStore::new(std::env::temp_dir(), 64 << 20, 64 << 20));
+    let doors = Doors { settings, bodies };
     let listener = Listener::start(socket, options, Arc::new(Idle), &doors).expect("a listener");
     let request = post("/", "", &body());
     let mut answered = load(listener.address(), &request, 200, TIME, usize::MAX);

@@ -17,9 +17,9 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 
 use super::Shared;
-use super::census::{NoSeat, Seat};
 use super::connection::{Connection, no_place};
-use super::inbox::Inbox;
+use super::connections::{NoPlace, Place};
+use super::read_buffer::ReadBuffer;
 use super::reserve::{Job, Reserve};
 use super::response::Persistence;
 use super::socket::{Socket, Transport};
@@ -47,16 +47,16 @@ struct Accepting {
     /// Given up to accept, and turn away, one more connection when there are no descriptors left.
     spare: Option<File>,
     /// When trouble with accepting was last logged.
-    complained: Option<Instant>,
+    trouble_logged_at: Option<Instant>,
     /// Those who were turned away, until they have read why.
-    leaving: VecDeque<Leaving>,
+    rejected: VecDeque<Rejected>,
     /// Threads for connections when the system gives none.
     reserve: Reserve,
 }
 
 /// A connection that was turned away. Closed at once it would be reset by what its client has sent,
 /// and the answer lost.
-struct Leaving {
+struct Rejected {
     stream: Arc<TcpStream>,
     until: Instant,
 }
@@ -77,8 +77,8 @@ impl Acceptor {
             is_stopping: Arc::clone(&is_stopping),
             wake: Arc::clone(&wake),
             spare: spare(),
-            complained: None,
-            leaving: VecDeque::new(),
+            trouble_logged_at: None,
+            rejected: VecDeque::new(),
             reserve: Reserve::start(shared.name)?,
             shared,
         };
@@ -101,7 +101,7 @@ impl Accepting {
                 PollFd::new(&self.listener, PollFlags::IN),
                 PollFd::new(&*self.wake, PollFlags::IN),
             ];
-            let due = self.leaving.front().map(|first| {
+            let due = self.rejected.front().map(|first| {
                 let left = first.until.saturating_duration_since(Instant::now());
                 // A little more, so that the time has come when it wakes.
                 Timespec::try_from(left + Duration::from_millis(1)).unwrap_or_default()
@@ -111,7 +111,7 @@ impl Accepting {
             {
                 self.recover(&errno.into());
             }
-            self.see_off(Instant::now());
+            self.close_rejected(Instant::now());
             let is_stopping = self.is_stopping.load(Ordering::SeqCst);
             self.accept_queued();
             if is_stopping {
@@ -127,7 +127,7 @@ impl Accepting {
             match self.listener.accept() {
                 Ok((stream, peer)) => {
                     self.shared.counters.accepted.count();
-                    self.welcome(stream, peer);
+                    self.serve_connection(stream, peer);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 // The client has gone before its turn, or its network has: accept(2).
@@ -140,29 +140,29 @@ impl Accepting {
         }
     }
 
-    /// Gives a connection a seat and a thread.
-    fn welcome(&mut self, stream: TcpStream, peer: SocketAddr) {
+    /// Gives a connection a place and a thread.
+    fn serve_connection(&mut self, stream: TcpStream, peer: SocketAddr) {
         let (shared, stream) = (&self.shared, Arc::new(stream));
         let origin = shared.handler.origin(peer.ip());
-        let seat = match shared.census.seat(&stream, peer.ip(), origin) {
-            Ok(seat) => seat,
-            Err(why) => return self.turn_away(stream, why),
+        let place = match shared.connections.take_place(&stream, peer.ip(), origin) {
+            Ok(place) => place,
+            Err(why) => return self.reject(stream, why),
         };
         let of_thread = (Arc::clone(shared), Arc::clone(&stream));
         let job: Job = Box::new(move || {
             let (shared, stream) = of_thread;
             shared.counters.connection_opened();
             // A panic ends one connection and nothing else.
-            if catch_unwind(AssertUnwindSafe(|| serve(&shared, &seat, stream, peer))).is_err() {
+            if catch_unwind(AssertUnwindSafe(|| serve(&shared, &place, stream, peer))).is_err() {
                 log::error!(listener = shared.name; "serving a connection panicked");
             }
-            if seat.is_given_up() {
+            if place.is_given_up() {
                 shared.counters.given_up.count();
             }
             shared.counters.connection_closed();
         });
         if self.start(job).is_err() {
-            self.turn_away(stream, NoSeat::Full);
+            self.reject(stream, NoPlace::Full);
         }
     }
 
@@ -177,42 +177,42 @@ impl Accepting {
             .stack_size(limits::CONNECTION_STACK_BYTES)
             .spawn(move || take(&of_thread).map(|job| job()));
         let Err(error) = spawned else { return Ok(()) };
-        if self.may_complain() {
+        if self.may_log_trouble() {
             log::warn!(listener = self.shared.name, error:%; "no thread for a connection: few are served at a time");
         }
         take(&job).map_or(Ok(()), |job| self.reserve.run(job))
     }
 
     /// Whether trouble is to be logged: once in a while.
-    fn may_complain(&mut self) -> bool {
+    fn may_log_trouble(&mut self) -> bool {
         let now = Instant::now();
-        let may = self.complained.is_none_or(|at| now - at >= limits::COMPLAINT_INTERVAL);
+        let may = self.trouble_logged_at.is_none_or(|at| now - at >= limits::LOG_INTERVAL);
         if may {
-            self.complained = Some(now);
+            self.trouble_logged_at = Some(now);
         }
         may
     }
 
     /// Says that there is no place, and gives the client some time to read that: as long as not too
     /// many others need it.
-    fn turn_away(&mut self, stream: Arc<TcpStream>, why: NoSeat) {
-        turn_away(&self.shared, &stream, why);
-        if self.leaving.len() >= limits::LEAVING_CONNECTIONS {
-            self.see_off_first();
+    fn reject(&mut self, stream: Arc<TcpStream>, why: NoPlace) {
+        send_rejection(&self.shared, &stream, why);
+        if self.rejected.len() >= limits::REJECTED_CONNECTIONS {
+            self.close_first_rejected();
         }
-        self.leaving
-            .push_back(Leaving { stream, until: Instant::now() + limits::RESERVED_TIME_MAX });
+        self.rejected
+            .push_back(Rejected { stream, until: Instant::now() + limits::RESERVED_TIME_MAX });
     }
 
     /// Closes the connections of those who have had their time.
-    fn see_off(&mut self, now: Instant) {
-        while self.leaving.front().is_some_and(|first| first.until <= now) {
-            self.see_off_first();
+    fn close_rejected(&mut self, now: Instant) {
+        while self.rejected.front().is_some_and(|first| first.until <= now) {
+            self.close_first_rejected();
         }
     }
 
-    fn see_off_first(&mut self) {
-        if let Some(first) = self.leaving.pop_front() {
+    fn close_first_rejected(&mut self) {
+        if let Some(first) = self.rejected.pop_front() {
             drain(&first.stream);
         }
     }
@@ -221,7 +221,7 @@ impl Accepting {
     /// one connection is turned away, lest all of them wait for an answer that nobody gives.
     fn recover(&mut self, error: &io::Error) {
         self.shared.counters.accept_errors.count();
-        if self.may_complain() {
+        if self.may_log_trouble() {
             log::error!(
                 listener = self.shared.name, error:% = error;
                 "cannot accept connections; going on when some have ended"
@@ -230,12 +230,12 @@ impl Accepting {
         if self.spare.take().is_some() {
             if let Ok((stream, _)) = self.listener.accept() {
                 // There is no descriptor to keep it with.
-                turn_away(&self.shared, &stream, NoSeat::Full);
+                send_rejection(&self.shared, &stream, NoPlace::Full);
                 drain(&stream);
             }
             self.spare = spare();
         }
-        self.shared.census.await_leave(limits::ACCEPT_RETRY);
+        self.shared.connections.await_end(limits::ACCEPT_RETRY);
     }
 }
 
@@ -261,7 +261,7 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     error.raw_os_error().is_some_and(|code| of_one.contains(&Errno::from_raw_os_error(code)))
 }
 
-fn serve(shared: &Shared, seat: &Seat, stream: Arc<TcpStream>, peer: SocketAddr) {
+fn serve(shared: &Shared, place: &Place, stream: Arc<TcpStream>, peer: SocketAddr) {
     let transport = Socket::new(stream, shared.settings.write_timeout).and_then(|socket| {
         match &shared.settings.tls {
             Some(tls) => tls.over(socket),
@@ -270,13 +270,13 @@ fn serve(shared: &Shared, seat: &Seat, stream: Arc<TcpStream>, peer: SocketAddr)
     });
     match transport {
         Ok(transport) => {
-            let inbox = Inbox::default();
+            let read_buffer = ReadBuffer::default();
             let connection = Connection {
                 shared,
-                seat,
+                place,
                 peer,
                 transport,
-                inbox,
+                read_buffer,
                 admitted: None,
                 requests: 0,
                 is_heard: false,
@@ -289,11 +289,11 @@ fn serve(shared: &Shared, seat: &Seat, stream: Arc<TcpStream>, peer: SocketAddr)
 }
 
 /// Says that there is no place, without waiting for anything.
-fn turn_away(shared: &Shared, stream: &TcpStream, why: NoSeat) {
+fn send_rejection(shared: &Shared, stream: &TcpStream, why: NoPlace) {
     shared.counters.turned_away.count();
     let refusal = match why {
-        NoSeat::Full => no_place(),
-        NoSeat::TooManyFromAddress => Refusal::new(
+        NoPlace::Full => no_place(),
+        NoPlace::TooManyFromAddress => Refusal::new(
             Reason::TooManyFromAddress,
             "there are too many connections from this address",
         ),
@@ -311,7 +311,7 @@ fn turn_away(shared: &Shared, stream: &TcpStream, why: NoSeat) {
 /// Takes what has come from the client, up to some, without waiting for more.
 fn drain(stream: &TcpStream) {
     let mut buffer = [0; 4096];
-    for _ in 0..limits::LEAVING_READS_MAX {
+    for _ in 0..limits::REJECTED_READS_MAX {
         match rustix::net::recv(stream, &mut buffer, RecvFlags::DONTWAIT) {
             Ok((1.., _)) | Err(Errno::INTR) => {}
             Ok((0, _)) | Err(_) => return,

@@ -17,7 +17,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::SendFlags;
 
-use super::census::Presence;
+use super::connections::ConnectionHandle;
 use super::eviction::Activity;
 use super::permits::{Permit, Waker};
 use super::response::{Persistence, Response};
@@ -26,7 +26,7 @@ use super::response::{Persistence, Response};
 pub(super) struct Answer {
     slot: Arc<Slot>,
     waker: Arc<Waker>,
-    presence: Presence,
+    handle: ConnectionHandle,
 }
 
 /// The other end. Fills the slot once; dropped before that, it tells of a failure.
@@ -39,7 +39,7 @@ struct Slot {
 
 /// What a filling thread has to know to send a response itself.
 pub(super) struct Client {
-    pub(super) presence: Presence,
+    pub(super) handle: ConnectionHandle,
     pub(super) is_head: bool,
     pub(super) persistence: Persistence,
     /// Whether responses are written to the socket as they are, and the connection stays open.
@@ -87,10 +87,10 @@ pub(super) enum Event {
 
 /// Makes a slot for the response to `client`; the request holds `permit`.
 pub(super) fn slot(client: Client, permit: Permit) -> (Answer, AnswerSlot) {
-    let (waker, presence) = (Arc::clone(permit.waker()), client.presence.clone());
+    let (waker, handle) = (Arc::clone(permit.waker()), client.handle.clone());
     let state = Mutex::new(State::Empty { permit, may_send: client.may_send });
     let slot = Arc::new(Slot { state, client });
-    (Answer { slot: Arc::clone(&slot), waker, presence }, AnswerSlot(slot))
+    (Answer { slot: Arc::clone(&slot), waker, handle }, AnswerSlot(slot))
 }
 
 impl Answer {
@@ -132,7 +132,7 @@ impl Answer {
     /// has sent something or has gone.
     fn poll(&self, client: bool, slot: bool, within: Duration) -> io::Result<bool> {
         let within = Timespec::try_from(within).map_err(io::Error::other)?;
-        let of_client = PollFd::new(self.presence.stream(), PollFlags::IN);
+        let of_client = PollFd::new(self.handle.stream(), PollFlags::IN);
         let of_slot = PollFd::new(self.waker.descriptor(), PollFlags::IN);
         let mut both = [of_client, of_slot];
         let watched = match (client, slot) {
@@ -188,9 +188,9 @@ impl Slot {
     /// Sends a response that may be sent from here, without blocking. Returns what is left for the
     /// connection's thread.
     fn send(&self, with: Filled, may_send: bool) -> Option<Filled> {
-        let Client { presence, is_head, persistence, .. } = &self.client;
+        let Client { handle, is_head, persistence, .. } = &self.client;
         let response = match with {
-            Filled::Response(response) if may_send && !presence.is_closing() => response,
+            Filled::Response(response) if may_send && !handle.is_closing() => response,
             with => return Some(with),
         };
         if !response.is_small() {
@@ -199,11 +199,11 @@ impl Slot {
         let bytes = response.to_bytes(*persistence, *is_head);
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
         // The reason of a failure is found by the connection's thread as it sends the rest.
-        let sent = rustix::net::send(presence.stream(), &bytes, flags).unwrap_or(0);
+        let sent = rustix::net::send(handle.stream(), &bytes, flags).unwrap_or(0);
         if sent < bytes.len() {
             return Some(Filled::Rest(bytes[sent..].to_vec()));
         }
-        presence.enter(Activity::Idle);
+        handle.enter(Activity::Idle);
         None
     }
 
@@ -225,18 +225,18 @@ mod tests {
     use std::net::{TcpListener, TcpStream};
 
     use super::super::Origin;
-    use super::super::census::{Census, Limits, Seat};
+    use super::super::connections::{Connections, Limits, Place};
     use super::super::permits::Permits;
     use super::*;
 
     const SHORT: Duration = Duration::from_millis(20);
-    const PATIENCE: Duration = Duration::from_secs(30);
+    const TEST_TIMEOUT: Duration = Duration::from_secs(30);
 
     /// A client, its connection, and one permit.
     struct Fixture {
         client: TcpStream,
-        census: Census,
-        seat: Seat,
+        connections: Connections,
+        place: Place,
         permits: Arc<Permits>,
     }
 
@@ -245,10 +245,12 @@ mod tests {
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
             let (stream, _) = listener.accept().unwrap();
-            let census = Census::new(Limits { connections: 1, per_address: 1, reserved: 0 });
-            let seat =
-                census.seat(&Arc::new(stream), [192, 0, 2, 1].into(), Origin::Stranger).unwrap();
-            Self { client, census, seat, permits: Permits::new(1, 0, PATIENCE) }
+            let connections =
+                Connections::new(Limits { connections: 1, per_address: 1, reserved: 0 });
+            let place = connections
+                .take_place(&Arc::new(stream), [192, 0, 2, 1].into(), Origin::Stranger)
+                .unwrap();
+            Self { client, connections, place, permits: Permits::new(1, 0, TEST_TIMEOUT) }
         }
 
         fn slot(&self) -> (Answer, AnswerSlot) {
@@ -256,8 +258,8 @@ mod tests {
         }
 
         fn slot_for(&self, is_head: bool, persistence: Persistence) -> (Answer, AnswerSlot) {
-            let presence = self.seat.presence().clone();
-            let client = Client { presence, is_head, persistence, may_send: true };
+            let handle = self.place.handle().clone();
+            let client = Client { handle, is_head, persistence, may_send: true };
             slot(client, self.permits.take().expect("the permit is free"))
         }
     }
@@ -303,30 +305,30 @@ mod tests {
         let fixture = Fixture::new();
         let (answer, slot) = fixture.slot();
         slot.fill(response(1 << 20));
-        assert!(is_left(answer.wait(PATIENCE)));
+        assert!(is_left(answer.wait(TEST_TIMEOUT)));
         let (answer, slot) = fixture.slot();
-        fixture.census.close();
+        fixture.connections.close();
         slot.fill(response(1));
-        assert!(is_left(answer.wait(PATIENCE)));
+        assert!(is_left(answer.wait(TEST_TIMEOUT)));
     }
 
     #[test]
     fn a_client_that_was_answered_counts_as_idle() {
         let mut fixture = Fixture::new();
         let (answer, slot) = fixture.slot();
-        fixture.census.dismiss_idle();
+        fixture.connections.end_idle();
         slot.fill(response(1));
-        assert!(matches!(answer.wait(PATIENCE), Ok(Event::Sent)));
-        assert_eq!(fixture.seat.presence().stream().read(&mut [0]).unwrap(), 0);
+        assert!(matches!(answer.wait(TEST_TIMEOUT), Ok(Event::Sent)));
+        assert_eq!(fixture.place.handle().stream().read(&mut [0]).unwrap(), 0);
         fixture.client.read_exact(&mut [0; 17]).unwrap();
     }
 
     #[test]
-    fn a_client_that_says_more_before_the_response_has_it_from_the_connection() {
+    fn a_client_that_sends_more_before_the_response_gets_it_from_the_connection_thread() {
         let mut fixture = Fixture::new();
         let (answer, slot) = fixture.slot();
         fixture.client.write_all(b"P").unwrap();
-        let waiting = std::thread::spawn(move || answer.wait(PATIENCE));
+        let waiting = std::thread::spawn(move || answer.wait(TEST_TIMEOUT));
         while matches!(*slot.0.state(), State::Empty { may_send: true, .. }) {
             std::thread::yield_now();
         }
@@ -335,24 +337,24 @@ mod tests {
     }
 
     #[test]
-    fn the_rest_that_a_client_does_not_take_is_left_to_the_connection() {
+    fn bytes_that_the_socket_does_not_take_are_left_to_the_connection_thread() {
         let fixture = Fixture::new();
-        let stream = fixture.seat.presence().stream();
+        let stream = fixture.place.handle().stream();
         while rustix::net::send(stream, &[0; 4096], SendFlags::DONTWAIT).is_ok() {}
         let (answer, slot) = fixture.slot();
         slot.fill(response(9));
-        match answer.wait(PATIENCE) {
+        match answer.wait(TEST_TIMEOUT) {
             Ok(Event::Filled(Filled::Rest(rest), _)) => assert!(rest.ends_with(&[b'x'; 9])),
             _ => panic!("the connection hears of no rest"),
         }
     }
 
     #[test]
-    fn a_slot_that_is_dropped_tells_of_a_failure() {
+    fn a_dropped_slot_reports_a_failure() {
         let fixture = Fixture::new();
         let (answer, slot) = fixture.slot();
         drop(slot);
-        assert!(matches!(answer.wait(PATIENCE), Ok(Event::Filled(Filled::Nothing, _))));
+        assert!(matches!(answer.wait(TEST_TIMEOUT), Ok(Event::Filled(Filled::Nothing, _))));
         assert!(fixture.permits.take().is_ok());
     }
 }

@@ -21,13 +21,13 @@ use crate::model::share;
 
 /// Where bodies may be kept, and how much of them.
 #[derive(Debug)]
-pub struct Spool {
+pub struct BodyStore {
     directory: PathBuf,
     memory: Arc<Budget>,
     disk: Arc<Budget>,
 }
 
-impl Spool {
+impl BodyStore {
     /// Keeps up to `memory_bytes` of small bodies, and up to `disk_bytes` of large ones in files in
     /// `directory`.
     pub fn new(directory: PathBuf, memory_bytes: u64, disk_bytes: u64) -> Self {
@@ -54,7 +54,11 @@ impl Spool {
     ///
     /// # Errors
     /// 503 when there is no room for so many bytes now, or no file can be had.
-    pub fn draft(&self, length: Option<u64>, holders: Holders) -> Result<Draft<'_>, Refusal> {
+    pub fn begin(
+        &self,
+        length: Option<u64>,
+        holders: Holders,
+    ) -> Result<IncomingBody<'_>, Refusal> {
         let is_large = length.is_some_and(|length| length > BODY_INLINE_BYTES_MAX as u64);
         let budget = if is_large { &self.disk } else { &self.memory };
         let space = Reservation { budget: Arc::clone(budget), holders, bytes: 0 };
@@ -63,7 +67,7 @@ impl Spool {
             return Err(exhausted());
         }
         let file = if is_large { Some(self.file()?) } else { None };
-        Ok(Draft { spool: self, memory: Vec::new(), file, length: 0, space })
+        Ok(IncomingBody { bodies: self, memory: Vec::new(), file, length: 0, space })
     }
 
     fn file(&self) -> Result<BufWriter<File>, Refusal> {
@@ -74,8 +78,8 @@ impl Spool {
 
 /// A body that is arriving.
 #[derive(Debug)]
-pub struct Draft<'a> {
-    spool: &'a Spool,
+pub struct IncomingBody<'a> {
+    bodies: &'a BodyStore,
     memory: Vec<u8>,
     /// Buffered: a body may come in chunks of a byte each.
     file: Option<BufWriter<File>>,
@@ -83,7 +87,7 @@ pub struct Draft<'a> {
     space: Reservation,
 }
 
-impl Draft<'_> {
+impl IncomingBody<'_> {
     /// How much has arrived.
     pub fn length(&self) -> u64 {
         self.length
@@ -130,12 +134,12 @@ impl Draft<'_> {
 
     /// Goes on in a file, in which there is room for `length` bytes.
     fn move_to_file(&mut self, length: u64) -> Result<(), Refusal> {
-        let (budget, holders) = (Arc::clone(&self.spool.disk), self.space.holders);
+        let (budget, holders) = (Arc::clone(&self.bodies.disk), self.space.holders);
         let mut space = Reservation { budget, holders, bytes: 0 };
         if !space.grow_to(length) {
             return Err(exhausted());
         }
-        let mut file = self.spool.file()?;
+        let mut file = self.bodies.file()?;
         file.write_all(&self.memory).map_err(no_room)?;
         self.memory = Vec::new();
         self.file = Some(file);
@@ -326,16 +330,16 @@ mod tests {
 
     const INLINE: u64 = BODY_INLINE_BYTES_MAX as u64;
 
-    fn used(spool: &Spool) -> (u64, u64) {
-        (spool.memory.used.load(Ordering::Relaxed), spool.disk.used.load(Ordering::Relaxed))
+    fn used(bodies: &BodyStore) -> (u64, u64) {
+        (bodies.memory.used.load(Ordering::Relaxed), bodies.disk.used.load(Ordering::Relaxed))
     }
 
     fn holders(last: u8) -> Holders {
         Holders { address: [192, 0, 2, last].into(), fleet: None }
     }
 
-    fn spool(memory: u64, disk: u64) -> Spool {
-        Spool::new(std::env::temp_dir(), memory, disk)
+    fn bodies(memory: u64, disk: u64) -> BodyStore {
+        BodyStore::new(std::env::temp_dir(), memory, disk)
     }
 
     fn read(body: Body) -> Vec<u8> {
@@ -349,57 +353,57 @@ mod tests {
 
     #[test]
     fn small_bodies_stay_in_memory_and_large_ones_do_not() {
-        let spool = spool(INLINE, 1 << 20);
+        let bodies = bodies(INLINE, 1 << 20);
         let bytes: Vec<u8> = (0..INLINE + 1).map(|at| at as u8).collect();
         for announced in [true, false] {
             let (small, large) = (&bytes[..INLINE as usize], &bytes[..]);
             for (bytes, expected) in [(small, (INLINE, 0)), (large, (0, INLINE + 1))] {
-                let mut draft =
-                    spool.draft(announced.then_some(bytes.len() as u64), holders(1)).unwrap();
+                let mut incoming =
+                    bodies.begin(announced.then_some(bytes.len() as u64), holders(1)).unwrap();
                 for piece in bytes.chunks(1000) {
-                    draft.push(piece).unwrap();
+                    incoming.push(piece).unwrap();
                 }
-                let body = draft.finish().unwrap();
-                assert_eq!(used(&spool), expected);
+                let body = incoming.finish().unwrap();
+                assert_eq!(used(&bodies), expected);
                 assert!(read(body) == bytes);
-                assert_eq!(used(&spool), (0, 0));
+                assert_eq!(used(&bodies), (0, 0));
             }
         }
-        assert_eq!(read(spool.draft(Some(0), holders(1)).unwrap().finish().unwrap()), b"");
+        assert_eq!(read(bodies.begin(Some(0), holders(1)).unwrap().finish().unwrap()), b"");
     }
 
     #[test]
     fn bytes_are_taken_as_they_arrive_and_given_back() {
-        let spool = spool(100, INLINE * 2);
-        let draft = |length, last| spool.draft(length, holders(last));
-        let mut first = draft(Some(60), 1).unwrap();
-        drop(draft(Some(100), 2).expect("nothing has come of the first"));
+        let bodies = bodies(100, INLINE * 2);
+        let incoming = |length, last| bodies.begin(length, holders(last));
+        let mut first = incoming(Some(60), 1).unwrap();
+        drop(incoming(Some(100), 2).expect("nothing has come of the first"));
         first.push(&[0; 60]).unwrap();
-        assert_eq!(draft(Some(41), 2).unwrap_err().status(), 503);
-        let mut growing = draft(None, 2).unwrap();
+        assert_eq!(incoming(Some(41), 2).unwrap_err().status(), 503);
+        let mut growing = incoming(None, 2).unwrap();
         growing.push(&[0; 40]).unwrap();
         assert_eq!(growing.push(&[0]).unwrap_err().status(), 503);
         drop(first);
         growing.push(&[0]).unwrap();
-        let mut large = draft(Some(INLINE + 1), 1).unwrap();
+        let mut large = incoming(Some(INLINE + 1), 1).unwrap();
         large.push(&vec![0; BODY_INLINE_BYTES_MAX + 1]).unwrap();
-        assert_eq!(draft(Some(INLINE + 1), 2).unwrap_err().status(), 503);
-        assert_eq!(draft(Some(u64::MAX), 2).unwrap_err().status(), 503);
+        assert_eq!(incoming(Some(INLINE + 1), 2).unwrap_err().status(), 503);
+        assert_eq!(incoming(Some(u64::MAX), 2).unwrap_err().status(), 503);
         drop((large, growing));
-        assert_eq!(used(&spool), (0, 0));
-        assert!(spool.memory.held().is_empty() && spool.disk.held().is_empty());
+        assert_eq!(used(&bodies), (0, 0));
+        assert!(bodies.memory.held().is_empty() && bodies.disk.held().is_empty());
     }
 
     #[test]
     fn an_address_and_a_fleet_have_a_share_each() {
-        let spool = spool(100, 0);
+        let bodies = bodies(100, 0);
         let fleets = [FleetId::random(), FleetId::random()];
         let of = |last, fleet: usize| Holders { fleet: Some(fleets[fleet]), ..holders(last) };
         let mut held = Vec::new();
         let mut take = |holders| {
-            let mut draft = spool.draft(Some(5), holders).ok()?;
-            draft.push(&[0; 5]).ok()?;
-            held.push(draft);
+            let mut incoming = bodies.begin(Some(5), holders).ok()?;
+            incoming.push(&[0; 5]).ok()?;
+            held.push(incoming);
             Some(())
         };
         let of_fleet = (0..100).map_while(|last| take(of(last, 0))).count();
@@ -408,9 +412,9 @@ mod tests {
         assert!(take(of(1, 1)).is_some(), "of another fleet");
         held.clear();
         let mut take = |holders| {
-            let mut draft = spool.draft(Some(5), holders).ok()?;
-            draft.push(&[0; 5]).ok()?;
-            held.push(draft);
+            let mut incoming = bodies.begin(Some(5), holders).ok()?;
+            incoming.push(&[0; 5]).ok()?;
+            held.push(incoming);
             Some(())
         };
         let of_address = (0..100).map_while(|_| take(holders(1))).count();
@@ -419,9 +423,9 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_that_is_gone_is_no_room() {
-        let spool = Spool::new("/nowhere".into(), INLINE, 1 << 20);
-        assert_eq!(spool.draft(Some(INLINE + 1), holders(1)).unwrap_err().status(), 503);
-        assert_eq!(used(&spool), (0, 0));
+    fn a_missing_directory_is_refused_as_no_room() {
+        let bodies = BodyStore::new("/nowhere".into(), INLINE, 1 << 20);
+        assert_eq!(bodies.begin(Some(INLINE + 1), holders(1)).unwrap_err().status(), 503);
+        assert_eq!(used(&bodies), (0, 0));
     }
 }

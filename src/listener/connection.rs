@@ -7,13 +7,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
 use super::answer::{self, Client, Event, Filled};
-use super::census::Seat;
+use super::connections::Place;
 use super::eviction::Activity;
 use super::handler::Admitted;
 use super::head::{Framing, Head};
-use super::inbox::Inbox;
+use super::read_buffer::ReadBuffer;
 use super::request::Request;
-use super::reserve::is_of_reserve;
+use super::reserve::is_reserve_thread;
 use super::response::{self, Persistence, Response};
 use super::scan::Scanner;
 use super::socket::Transport;
@@ -28,10 +28,10 @@ const CONSTRAINED_REQUESTS_MAX: u64 = 2;
 /// See the module.
 pub(super) struct Connection<'a> {
     pub(super) shared: &'a Shared,
-    pub(super) seat: &'a Seat,
+    pub(super) place: &'a Place,
     pub(super) peer: SocketAddr,
     pub(super) transport: Box<dyn Transport>,
-    pub(super) inbox: Inbox,
+    pub(super) read_buffer: ReadBuffer,
     /// The terms of the request under way, once it is admitted.
     pub(super) admitted: Option<Admitted>,
     /// Requests whose heads have been read.
@@ -78,7 +78,7 @@ impl Connection<'_> {
             End::Answered => self.linger(),
             End::Refused(refusal) => {
                 let response = self.refused(refusal);
-                self.seat.presence().enter(Activity::Answering);
+                self.place.handle().enter(Activity::Answering);
                 if self.send(&response, Persistence::Closed).is_ok() {
                     self.linger();
                 }
@@ -108,18 +108,18 @@ impl Connection<'_> {
         self.shared.counters.requests.count();
         let admitted = match self.shared.handler.admit(&head, self.peer) {
             Err(response) => return self.answer_unread(&head, &response),
-            Ok(admitted) if self.seat.is_reserved() && !admitted.is_urgent => {
+            Ok(admitted) if self.place.is_reserved() && !admitted.is_urgent => {
                 return Err(no_place().into());
             }
             Ok(admitted) => admitted,
         };
         self.admitted = Some(admitted);
         if admitted.has_token {
-            self.seat.presence().show_token();
+            self.place.handle().note_token();
         }
         let body = receive::receive(self, &head, admitted)?;
-        self.inbox.shrink();
-        self.seat.presence().enter(Activity::Serving);
+        self.read_buffer.shrink();
+        self.place.handle().enter(Activity::Serving);
         self.hand_over(head, admitted, body)
     }
 
@@ -127,31 +127,31 @@ impl Connection<'_> {
     /// as there is, the head's own deadline counts.
     fn read_head(&mut self) -> Result<Head, End> {
         let mut scanner = Scanner::new();
-        if !self.inbox.filled().is_empty() {
-            self.seat.presence().hear();
+        if !self.read_buffer.filled().is_empty() {
+            self.place.handle().note_bytes();
         }
-        let mut deadline = self.head_deadline(self.inbox.filled().is_empty());
+        let mut deadline = self.head_deadline(self.read_buffer.filled().is_empty());
         let mut scanned = 0;
         loop {
-            let fresh = self.inbox.filled().get(scanned..).unwrap_or_default();
+            let fresh = self.read_buffer.filled().get(scanned..).unwrap_or_default();
             let found = scanner.scan(fresh);
-            let line = self.inbox.filled().get(scanner.begin()..).unwrap_or_default();
+            let line = self.read_buffer.filled().get(scanner.begin()..).unwrap_or_default();
             self.is_head = line.starts_with(b"HEAD ");
             if let Some(end) = found? {
                 let head =
-                    Head::parse(self.inbox.filled().get(..end).unwrap_or_default(), &scanner);
-                self.inbox.consume(end);
+                    Head::parse(self.read_buffer.filled().get(..end).unwrap_or_default(), &scanner);
+                self.read_buffer.consume(end);
                 self.requests += 1;
                 return Ok(head?);
             }
-            scanned = self.inbox.filled().len();
+            scanned = self.read_buffer.filled().len();
             let is_idle = scanned == 0;
             if is_idle && !std::mem::take(&mut self.is_heard) {
                 self.await_client();
             }
             self.transport.socket().read_until(deadline);
-            match self.inbox.fill(&mut self.transport) {
-                Ok(0) | Err(_) if self.seat.is_given_up() => {
+            match self.read_buffer.fill(&mut self.transport) {
+                Ok(0) | Err(_) if self.place.is_given_up() => {
                     let has_begun = scanner.has_begun();
                     return Err(if has_begun { no_place().into() } else { End::Silent });
                 }
@@ -178,9 +178,9 @@ impl Connection<'_> {
 
     /// From here on the connection waits for its client.
     fn await_client(&mut self) {
-        let presence = self.seat.presence();
-        presence.enter(if self.requests == 0 { Activity::Silent } else { Activity::Idle });
-        self.transport.socket().announce_to(presence.clone());
+        let handle = self.place.handle();
+        handle.enter(if self.requests == 0 { Activity::Silent } else { Activity::Idle });
+        self.transport.socket().tell_of_bytes(handle.clone());
     }
 
     fn head_deadline(&self, is_idle: bool) -> Instant {
@@ -204,7 +204,7 @@ impl Connection<'_> {
         let unread = unread.filter(|length| *length == 0 || !head.expects_continue);
         let is_kept = head.keeps_alive && unread.is_some();
         let persistence = self.persistence(Terms { is_old: head.is_old, keeps_alive: is_kept });
-        self.seat.presence().enter(Activity::Answering);
+        self.place.handle().enter(Activity::Answering);
         self.send(response, persistence)?;
         match unread {
             Some(length) if persistence.is_kept() => self.skip(length),
@@ -219,10 +219,11 @@ impl Connection<'_> {
         let permit = shared.permits.take()?;
         // 1. The request goes to the table, with a slot for its response.
         let persistence = self.persistence(terms);
-        let may_send =
-            self.transport.is_plain() && self.inbox.filled().is_empty() && persistence.is_kept();
-        let presence = self.seat.presence().clone();
-        let client = Client { presence, is_head: self.is_head, persistence, may_send };
+        let may_send = self.transport.is_plain()
+            && self.read_buffer.filled().is_empty()
+            && persistence.is_kept();
+        let handle = self.place.handle().clone();
+        let client = Client { handle, is_head: self.is_head, persistence, may_send };
         let (answer, slot) = answer::slot(client, permit);
         shared.handoff.submit(Request::new(head, admitted, body), slot)?;
         // 2. A handler fills the slot, or sends a small response itself.
@@ -265,7 +266,7 @@ impl Connection<'_> {
         if let response::Body::Stream(stream) = response.body
             && !self.is_head
         {
-            let connections = &self.shared.census;
+            let connections = &self.shared.connections;
             let is_chunked = is_unbounded && !terms.is_old;
             let is_stopping = || connections.is_closing();
             if let Err(error) =
@@ -284,8 +285,8 @@ impl Connection<'_> {
 
     /// What becomes of the connection after the next response.
     fn persistence(&self, terms: Terms) -> Persistence {
-        let is_last = self.seat.is_given_up()
-            || self.shared.census.is_closing()
+        let is_last = self.place.is_given_up()
+            || self.shared.connections.is_closing()
             || (self.is_constrained() && self.requests >= CONSTRAINED_REQUESTS_MAX);
         match terms.keeps_alive && !is_last {
             false => Persistence::Closed,
@@ -297,7 +298,7 @@ impl Connection<'_> {
     /// Whether it is served on one of the few places or threads that are kept for when all others are
     /// taken.
     fn is_constrained(&self) -> bool {
-        self.seat.is_reserved() || is_of_reserve()
+        self.place.is_reserved() || is_reserve_thread()
     }
 
     fn send(&mut self, response: &Response, persistence: Persistence) -> io::Result<()> {
@@ -310,13 +311,13 @@ impl Connection<'_> {
         let mut left = length;
         self.transport.socket().read_until(Instant::now() + limits::LINGER_TIME_MAX);
         loop {
-            let here = left.min(self.inbox.filled().len() as u64);
-            self.inbox.consume(here as usize);
+            let here = left.min(self.read_buffer.filled().len() as u64);
+            self.read_buffer.consume(here as usize);
             left -= here;
             if left == 0 {
                 return Ok(());
             }
-            if self.inbox.fill(&mut self.transport)? == 0 {
+            if self.read_buffer.fill(&mut self.transport)? == 0 {
                 return Err(End::Silent);
             }
         }
@@ -325,17 +326,17 @@ impl Connection<'_> {
     /// Ends a connection whose client may still be sending: closed at once, it would be reset, and
     /// the client would lose the answer before it has read it.
     fn linger(&mut self) {
-        let is_brief = self.seat.is_reserved() || self.seat.is_given_up();
+        let is_brief = self.place.is_reserved() || self.place.is_given_up();
         let time = if is_brief { limits::RESERVED_TIME_MAX } else { limits::LINGER_TIME_MAX };
         let mut left = self.shared.settings.drain_bytes_max;
         if self.transport.finish().is_err() {
             return;
         }
-        self.seat.presence().enter(Activity::Lingering);
+        self.place.handle().enter(Activity::Lingering);
         self.transport.socket().read_until(Instant::now() + time);
         while left > 0 {
-            self.inbox.consume(usize::MAX);
-            match self.inbox.fill(&mut self.transport) {
+            self.read_buffer.consume(usize::MAX);
+            match self.read_buffer.fill(&mut self.transport) {
                 Ok(0) | Err(_) => return,
                 Ok(read) => left = left.saturating_sub(read as u64),
             }

@@ -1,5 +1,5 @@
 //! Which connection is given up when places run out: the state of each, and the order among them.
-//! Decides; [`census`](super::census) does what follows.
+//! Decides; [`connections`](super::connections) does what follows.
 
 use std::cmp::Reverse;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -57,26 +57,26 @@ pub(super) struct Rank {
     class: u8,
     has_token: bool,
     is_proxy: bool,
-    neighbours: Reverse<Crowd>,
+    network: Reverse<NetworkCounts>,
     since: u64,
 }
 
 /// Connections of the site (an IPv6 /48) that an address belongs to, and of the address itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Crowd {
+pub(super) struct NetworkCounts {
     pub(super) site: usize,
     pub(super) address: usize,
 }
 
 impl Snapshot {
-    /// The place of the connection in the order; `None` when it must not be given up. `crowd` tells
-    /// how many connections its address has, `None` for a proxy, whose connections are many people's.
+    /// The place of the connection in the order; `None` when it must not be given up. `counts` tells
+    /// how many connections its address has, `None` for a proxy, whose connections are many registry's.
     ///
     /// Idle connections go first, the longest idle before others; then those that only drain; then
     /// those whose requests are arriving, of the address with most connections first; then those
     /// whose clients do not take their answers. In each class, connections that have never shown a
     /// valid token go before others.
-    pub(super) fn rank(self, crowd: impl FnOnce() -> Option<Crowd>) -> Option<Rank> {
+    pub(super) fn rank(self, counts: impl FnOnce() -> Option<NetworkCounts>) -> Option<Rank> {
         let class = match self.activity {
             Activity::Idle => 0,
             Activity::Lingering => 1,
@@ -88,13 +88,13 @@ impl Snapshot {
             class,
             has_token: self.has_token,
             is_proxy: false,
-            neighbours: Reverse(Crowd::default()),
+            network: Reverse(NetworkCounts::default()),
             since: self.since,
         };
         if class >= 2 {
-            let crowd = crowd();
-            rank.is_proxy = crowd.is_none();
-            rank.neighbours = Reverse(crowd.unwrap_or_default());
+            let counts = counts();
+            rank.is_proxy = counts.is_none();
+            rank.network = Reverse(counts.unwrap_or_default());
         }
         Some(rank)
     }
@@ -140,7 +140,7 @@ impl State {
     }
 
     /// Something has come from its client at `now`. Whoever was silent has been about it since then.
-    pub(super) fn hear(&self, now: u64) {
+    pub(super) fn note_bytes(&self, now: u64) {
         self.update(|state| {
             let since = if state.activity == Activity::Silent { state.since } else { now };
             Snapshot { activity: Activity::Receiving, since, ..state }
@@ -148,7 +148,7 @@ impl State {
     }
 
     /// A request with a valid token has come at `now`, and is under way.
-    pub(super) fn show_token(&self, now: u64) {
+    pub(super) fn note_token(&self, now: u64) {
         self.update(|_| Snapshot { activity: Activity::Serving, has_token: true, since: now });
     }
 
@@ -179,43 +179,43 @@ mod tests {
         Snapshot { has_token: true, ..at(activity, since) }
     }
 
-    /// Checks that the connections, each with its crowd, are given up in this order.
-    fn assert_order(connections: &[(Snapshot, Option<Crowd>)]) {
+    /// Checks that the connections, each with its counts, are given up in this order.
+    fn assert_order(connections: &[(Snapshot, Option<NetworkCounts>)]) {
         let ranks: Vec<Rank> = connections
             .iter()
-            .map(|(state, crowd)| state.rank(|| *crowd).expect("it may be given up"))
+            .map(|(state, counts)| state.rank(|| *counts).expect("it may be given up"))
             .collect();
         for (at, pair) in ranks.windows(2).enumerate() {
             assert!(pair[0] < pair[1], "{:?} before {:?}", connections[at], connections[at + 1]);
         }
     }
 
-    fn crowd(site: usize, address: usize) -> Option<Crowd> {
-        Some(Crowd { site, address })
+    fn counts(site: usize, address: usize) -> Option<NetworkCounts> {
+        Some(NetworkCounts { site, address })
     }
 
     #[test]
     fn idle_connections_go_before_requests_that_arrive_and_strangers_before_known_senders() {
         assert_order(&[
-            (at(Activity::Idle, 5), crowd(1, 1)),
-            (at(Activity::Idle, 6), crowd(9, 9)),
-            (with_token(Activity::Idle, 1), crowd(9, 9)),
+            (at(Activity::Idle, 5), counts(1, 1)),
+            (at(Activity::Idle, 6), counts(9, 9)),
+            (with_token(Activity::Idle, 1), counts(9, 9)),
             (with_token(Activity::Idle, 2), None),
-            (at(Activity::Lingering, 1), crowd(1, 1)),
-            (at(Activity::Receiving, 3), crowd(1, 1)),
-            (with_token(Activity::Receiving, 1), crowd(9, 9)),
-            (at(Activity::Answering, 1), crowd(9, 9)),
+            (at(Activity::Lingering, 1), counts(1, 1)),
+            (at(Activity::Receiving, 3), counts(1, 1)),
+            (with_token(Activity::Receiving, 1), counts(9, 9)),
+            (at(Activity::Answering, 1), counts(9, 9)),
         ]);
     }
 
     #[test]
     fn of_requests_that_arrive_those_of_the_largest_site_and_address_go_first() {
         assert_order(&[
-            (at(Activity::Silent, 7), crowd(300, 2)),
-            (at(Activity::Receiving, 1), crowd(128, 128)),
-            (at(Activity::Silent, 2), crowd(128, 128)),
-            (at(Activity::Receiving, 1), crowd(128, 20)),
-            (at(Activity::Receiving, 1), crowd(3, 3)),
+            (at(Activity::Silent, 7), counts(300, 2)),
+            (at(Activity::Receiving, 1), counts(128, 128)),
+            (at(Activity::Silent, 2), counts(128, 128)),
+            (at(Activity::Receiving, 1), counts(128, 20)),
+            (at(Activity::Receiving, 1), counts(3, 3)),
             (at(Activity::Receiving, 0), None),
         ]);
     }
@@ -228,7 +228,7 @@ mod tests {
             with_token(Activity::Answering, 0),
             at(Activity::GivenUp, 0),
         ] {
-            assert_eq!(state.rank(|| crowd(9, 9)), None, "{state:?}");
+            assert_eq!(state.rank(|| counts(9, 9)), None, "{state:?}");
         }
     }
 
@@ -236,18 +236,18 @@ mod tests {
     fn a_state_that_has_changed_is_not_given_up_and_one_that_was_stays_so() {
         let state = State::new(1);
         let seen = state.snapshot();
-        state.hear(5);
+        state.note_bytes(5);
         assert_eq!(state.snapshot(), at(Activity::Receiving, 1), "pending since it was accepted");
         assert!(!state.give_up(seen));
-        state.show_token(6);
+        state.note_token(6);
         state.enter(Activity::Idle, 7);
-        state.hear(8);
+        state.note_bytes(8);
         state.enter(Activity::Idle, 9);
         let seen = state.snapshot();
         assert_eq!(seen, with_token(Activity::Idle, 9));
         assert!(state.give_up(seen));
-        state.hear(10);
-        state.show_token(11);
+        state.note_bytes(10);
+        state.note_token(11);
         assert_eq!(state.snapshot().activity, Activity::GivenUp);
     }
 }

@@ -131,13 +131,13 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::super::answer::{self, Client, Event, Filled};
-    use super::super::census::{Census, Limits};
+    use super::super::connections::{Connections, Limits};
     use super::super::permits::Permits;
     use super::super::response::Persistence;
     use super::super::{Body, Origin};
     use super::*;
 
-    const PATIENCE: Duration = Duration::from_secs(30);
+    const TEST_TIMEOUT: Duration = Duration::from_secs(30);
 
     fn request() -> Request {
         Request {
@@ -155,15 +155,15 @@ mod tests {
     fn slot() -> (answer::Answer, AnswerSlot) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let stream = Arc::new(TcpStream::connect(listener.local_addr().unwrap()).unwrap());
-        let census = Census::new(Limits { connections: 1, per_address: 1, reserved: 0 });
-        let presence = census
-            .seat(&stream, [192, 0, 2, 1].into(), Origin::Stranger)
+        let connections = Connections::new(Limits { connections: 1, per_address: 1, reserved: 0 });
+        let handle = connections
+            .take_place(&stream, [192, 0, 2, 1].into(), Origin::Stranger)
             .unwrap()
-            .presence()
+            .handle()
             .clone();
         let persistence = Persistence::Kept;
-        let client = Client { presence, is_head: false, persistence, may_send: false };
-        answer::slot(client, Permits::new(1, 0, PATIENCE).take().unwrap())
+        let client = Client { handle, is_head: false, persistence, may_send: false };
+        answer::slot(client, Permits::new(1, 0, TEST_TIMEOUT).take().unwrap())
     }
 
     /// The path of the next announcement.
@@ -201,7 +201,7 @@ mod tests {
         let (after, slot_after) = slot();
         handoff.submit(request(), slot_after).unwrap();
         for answer in [before, after] {
-            let event = answer.wait(PATIENCE).unwrap();
+            let event = answer.wait(TEST_TIMEOUT).unwrap();
             assert!(matches!(event, Event::Filled(Filled::Nothing, _)));
         }
     }

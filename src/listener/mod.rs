@@ -17,9 +17,9 @@
 mod accept;
 mod answer;
 mod body;
-mod census;
 mod chunked;
 mod connection;
+mod connections;
 mod counters;
 mod eviction;
 pub mod forwarding;
@@ -27,8 +27,8 @@ mod handler;
 mod handlers;
 mod handoff;
 mod head;
-mod inbox;
 mod permits;
+mod read_buffer;
 mod receive;
 mod request;
 mod reserve;
@@ -44,7 +44,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-pub use body::{Body, Spool};
+pub use body::{Body, BodyStore};
 pub use chunked::Decoder;
 pub use counters::Counters;
 pub use handler::{Admitted, Handled, Handler, WebhookTarget};
@@ -56,7 +56,7 @@ pub use socket::widen_backlog;
 pub use tls::{Tls, TlsError};
 
 use accept::Acceptor;
-use census::{Census, Limits};
+use connections::{Connections, Limits};
 use handlers::Handlers;
 use handoff::Handoff;
 use permits::Permits;
@@ -121,7 +121,7 @@ pub struct Options {
 #[derive(Clone, Debug)]
 pub struct Doors {
     pub settings: GateSettings,
-    pub spool: Arc<Spool>,
+    pub bodies: Arc<BodyStore>,
 }
 
 impl Doors {
@@ -137,10 +137,10 @@ struct Shared {
     name: &'static str,
     settings: GateSettings,
     handler: Arc<dyn Handler>,
-    spool: Arc<Spool>,
+    bodies: Arc<BodyStore>,
     permits: Arc<Permits>,
     handoff: Arc<Handoff>,
-    census: Census,
+    connections: Connections,
     counters: Arc<Counters>,
     refusals: Repeats,
 }
@@ -166,12 +166,12 @@ impl Listener {
         doors: &Doors,
     ) -> io::Result<Self> {
         let Options { name, handlers, under_way_max, counters } = options;
-        let Doors { settings, spool } = doors.clone();
+        let Doors { settings, bodies } = doors.clone();
         let address = socket.local_addr()?;
-        let (inner, handoff) = Handoff::open(spool.directory())?;
+        let (inner, handoff) = Handoff::open(bodies.directory())?;
         let of_handlers = (Arc::clone(&handoff), Arc::clone(&handler));
         let handlers = Handlers::start(name, inner, of_handlers.0, of_handlers.1, handlers)?;
-        let census = Census::new(Limits {
+        let connections = Connections::new(Limits {
             connections: settings.max_connections,
             per_address: settings.max_connections_per_ip,
             reserved: limits::RESERVED_CONNECTIONS,
@@ -182,10 +182,10 @@ impl Listener {
             name,
             settings,
             handler,
-            spool,
+            bodies,
             permits,
             handoff,
-            census,
+            connections,
             counters,
             refusals: Repeats::new(name),
         });
@@ -201,20 +201,20 @@ impl Listener {
     /// Accepts no more connections, lets the requests under way be answered for up to `within`, ends
     /// the connections, and then the handlers. A thread that hangs is left to the end of the process.
     pub fn stop(self, within: Duration) {
-        let (name, census) = (self.shared.name, &self.shared.census);
+        let (name, connections) = (self.shared.name, &self.shared.connections);
         // From here on each response is the last on its connection, and streams end.
-        census.close();
+        connections.close();
         self.acceptor.stop();
         if self.accepting.join().is_err() {
             log::error!(listener = name; "the thread that accepts has panicked");
         }
-        census.await_empty(limits::CLOSING_NOTICE.min(within));
-        census.dismiss_idle();
-        let left = census.await_empty(within);
+        connections.await_empty(limits::CLOSING_NOTICE.min(within));
+        connections.end_idle();
+        let left = connections.await_empty(within);
         if left > 0 {
             log::warn!(listener = name, connections = left; "requests are still under way; they go unanswered");
-            census.dismiss_all();
-            census.await_empty(limits::CLOSING_NOTICE);
+            connections.end_all();
+            connections.await_empty(limits::CLOSING_NOTICE);
         }
         self.handlers.stop(within);
     }

@@ -20,7 +20,7 @@ use crate::model::refusal::{Reason, Refusal};
 pub(super) struct Permits {
     /// Requests that may wait for a permit, and for how long.
     waiting_max: usize,
-    patience: Duration,
+    wait_max: Duration,
     pool: Mutex<Pool>,
 }
 
@@ -60,11 +60,11 @@ impl Waker {
 }
 
 impl Permits {
-    /// `max` permits. Up to `waiting_max` requests wait for one, each for at most `patience`.
-    pub(super) fn new(max: usize, waiting_max: usize, patience: Duration) -> Arc<Self> {
+    /// `max` permits. Up to `waiting_max` requests wait for one, each for at most `wait_max`.
+    pub(super) fn new(max: usize, waiting_max: usize, wait_max: Duration) -> Arc<Self> {
         let (free, waiting) = (Vec::with_capacity(max), VecDeque::new());
         let pool = Mutex::new(Pool { free, unused: max, waiting, number: 0 });
-        Arc::new(Self { waiting_max, patience, pool })
+        Arc::new(Self { waiting_max, wait_max, pool })
     }
 
     /// A permit for one request.
@@ -102,7 +102,7 @@ impl Permits {
         self: &Arc<Self>,
         (number, turn): (u64, Receiver<Arc<Waker>>),
     ) -> Result<Permit, Refusal> {
-        if let Ok(waker) = turn.recv_timeout(self.patience) {
+        if let Ok(waker) = turn.recv_timeout(self.wait_max) {
             return Ok(self.permit(waker));
         }
         self.pool().waiting.retain(|(other, _)| *other != number);
@@ -157,11 +157,11 @@ mod tests {
 
     use super::*;
 
-    const PATIENCE: Duration = Duration::from_secs(30);
+    const TEST_TIMEOUT: Duration = Duration::from_secs(30);
 
     #[test]
     fn a_request_waits_for_a_permit_until_one_is_given_back() {
-        let permits = Permits::new(1, 1, PATIENCE);
+        let permits = Permits::new(1, 1, TEST_TIMEOUT);
         let first = permits.take().unwrap();
         thread::scope(|scope| {
             let second = scope.spawn(|| permits.take().map(drop));

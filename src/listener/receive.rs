@@ -5,7 +5,7 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use super::body::{Draft, Holders};
+use super::body::{Holders, IncomingBody};
 use super::chunked::Decoder;
 use super::connection::{Connection, End, no_place};
 use super::head::{Framing, Head};
@@ -29,9 +29,9 @@ pub(super) fn receive(
         Framing::Length(length) => Some(length),
         Framing::Chunked => None,
     };
-    let mut draft = shared.spool.draft(announced, Holders::of(admitted))?;
+    let mut incoming = shared.bodies.begin(announced, Holders::of(admitted))?;
     // Whoever has begun to send does not wait.
-    if head.expects_continue && head.has_body() && connection.inbox.filled().is_empty() {
+    if head.expects_continue && head.has_body() && connection.read_buffer.filled().is_empty() {
         connection.transport.write_all(CONTINUE)?;
         connection.transport.flush()?;
     }
@@ -39,41 +39,41 @@ pub(super) fn receive(
     if let Some(length) = announced {
         let mut left = length;
         loop {
-            let here = connection.inbox.filled();
+            let here = connection.read_buffer.filled();
             let here = here.get(..usize::try_from(left).unwrap_or(usize::MAX)).unwrap_or(here);
-            take(shared, &mut draft, here)?;
+            take(shared, &mut incoming, here)?;
             let taken = here.len();
-            connection.inbox.consume(taken);
+            connection.read_buffer.consume(taken);
             left -= taken as u64;
             if left == 0 {
-                return Ok(draft.finish()?);
+                return Ok(incoming.finish()?);
             }
             fill(connection, begun + allowance(&shared.settings, length - left, announced))?;
         }
     }
     let mut decoder = Decoder::new();
     loop {
-        let (used, piece) = decoder.next(connection.inbox.filled())?;
-        let length = draft.length().saturating_add(piece.len() as u64);
+        let (used, piece) = decoder.next(connection.read_buffer.filled())?;
+        let length = incoming.length().saturating_add(piece.len() as u64);
         if length.saturating_add(decoder.remaining()) > bytes_max {
             return Err(too_large().into());
         }
-        take(shared, &mut draft, piece)?;
-        connection.inbox.consume(used);
+        take(shared, &mut incoming, piece)?;
+        connection.read_buffer.consume(used);
         if decoder.is_done() {
-            return Ok(draft.finish()?);
+            return Ok(incoming.finish()?);
         }
-        if connection.inbox.filled().is_empty() {
-            fill(connection, begun + allowance(&shared.settings, draft.length(), None))?;
+        if connection.read_buffer.filled().is_empty() {
+            fill(connection, begun + allowance(&shared.settings, incoming.length(), None))?;
         }
     }
 }
 
 /// Adds what has arrived to the body.
-fn take(shared: &Shared, draft: &mut Draft<'_>, bytes: &[u8]) -> Result<(), Refusal> {
-    draft.push(bytes)?;
+fn take(shared: &Shared, incoming: &mut IncomingBody<'_>, bytes: &[u8]) -> Result<(), Refusal> {
+    incoming.push(bytes)?;
     // Bodies that were let in while there was space must not use up the floor together.
-    match draft.is_on_disk() && !bytes.is_empty() && !shared.handler.has_disk_space() {
+    match incoming.is_on_disk() && !bytes.is_empty() && !shared.handler.has_disk_space() {
         true => Err(Refusal::new(
             Reason::NoRoomForBody,
             "the server has too little free disk space; try again later",
@@ -98,8 +98,8 @@ fn allowance(settings: &GateSettings, received: u64, announced: Option<u64>) -> 
 /// Reads more of the body.
 fn fill(connection: &mut Connection<'_>, deadline: Instant) -> Result<(), End> {
     connection.transport.socket().read_until(deadline);
-    match connection.inbox.fill(&mut connection.transport) {
-        Ok(0) | Err(_) if connection.seat.is_given_up() => Err(no_place().into()),
+    match connection.read_buffer.fill(&mut connection.transport) {
+        Ok(0) | Err(_) if connection.place.is_given_up() => Err(no_place().into()),
         Ok(0) => {
             Err(Refusal::new(Reason::Malformed, "the body ended before it was complete").into())
         }

@@ -41,7 +41,7 @@ impl Reserve {
 }
 
 /// Whether this thread is of a reserve: its connection ends after few requests.
-pub(super) fn is_of_reserve() -> bool {
+pub(super) fn is_reserve_thread() -> bool {
     IS_RESERVE.get()
 }
 
@@ -59,7 +59,7 @@ mod tests {
         for _ in 0..limits::RESERVED_THREADS {
             let (running, ends) = (running.clone(), ends.clone());
             let mut job: Job = Box::new(move || {
-                running.send(is_of_reserve()).unwrap();
+                running.send(is_reserve_thread()).unwrap();
                 let _ = ends.recv();
             });
             // A thread may not have come to wait yet.
@@ -73,6 +73,6 @@ mod tests {
         }
         assert!(reserve.run(Box::new(|| ())).is_err());
         drop(end);
-        assert!(!is_of_reserve());
+        assert!(!is_reserve_thread());
     }
 }

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::census::Presence;
+use super::connections::ConnectionHandle;
 
 /// Timeouts are rounded up to this, so that most requests of a connection find the one they need
 /// set already, which saves a system call.
@@ -50,7 +50,7 @@ pub struct Socket {
     /// What SO_RCVTIMEO is.
     timeout: Duration,
     /// Is told when something has come.
-    waiting: Option<Presence>,
+    waiting: Option<ConnectionHandle>,
 }
 
 impl Socket {
@@ -70,10 +70,10 @@ impl Socket {
         self.read_by = deadline;
     }
 
-    /// The next read leaves what comes where it is until `presence` has been told of it: a connection
+    /// The next read leaves what comes where it is until `handle` has been told of it: a connection
     /// that seems to be idle can be given up, and what it had read by then would be lost.
-    pub(super) fn announce_to(&mut self, presence: Presence) {
-        self.waiting = Some(presence);
+    pub(super) fn tell_of_bytes(&mut self, handle: ConnectionHandle) {
+        self.waiting = Some(handle);
     }
 
     /// Closing the socket tells the client that what it has was not all.
@@ -123,10 +123,10 @@ impl Socket {
 
 impl Read for Socket {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if let Some(presence) = self.waiting.take()
+        if let Some(handle) = self.waiting.take()
             && self.peek()?.is_some()
         {
-            presence.hear();
+            handle.note_bytes();
         }
         self.in_time(|mut stream| stream.read(buffer))
     }
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn who_never_reads_is_given_up() {
+    fn a_write_to_a_client_that_never_reads_times_out() {
         let (_client, mut socket) = pair();
         let error = socket.write_all(&vec![0; 64 << 20]).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);

@@ -46,10 +46,10 @@ pub const RESERVED_TIME_MAX: Duration = Duration::from_secs(1);
 pub const GIVEN_UP_CONNECTIONS: usize = 16;
 /// Connections of each listener that were turned away and are kept open for that time, so that
 /// their clients see why: few descriptors, and no threads.
-pub const LEAVING_CONNECTIONS: usize = 16;
+pub const REJECTED_CONNECTIONS: usize = 16;
 /// Reads of 4 KiB from one of them before it is closed: what a client sends without being asked for
 /// more.
-pub const LEAVING_READS_MAX: usize = 64;
+pub const REJECTED_READS_MAX: usize = 64;
 /// Bytes of the stack of a connection's thread: several times what it uses.
 pub const CONNECTION_STACK_BYTES: usize = 256 * 1024;
 /// Connections that wait to be accepted: what Linux queues at most, unless told otherwise
@@ -58,8 +58,8 @@ pub const ACCEPT_BACKLOG_MAX: usize = 4096;
 /// How long to wait for a connection to end when no more can be accepted.
 pub const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 /// How often trouble that does not end is logged.
-pub const COMPLAINT_INTERVAL: Duration = Duration::from_secs(60);
-/// Refusals of one reason that a listener logs in [`COMPLAINT_INTERVAL`], each on a line: enough to see what is
+pub const LOG_INTERVAL: Duration = Duration::from_secs(60);
+/// Refusals of one reason that a listener logs in [`LOG_INTERVAL`], each on a line: enough to see what is
 /// going on, whoever sends how many.
 pub const REFUSALS_LOGGED_MAX: u64 = 20;
 /// Bytes of a request line: twice what most servers and proxies take, so that even 10 KB of a

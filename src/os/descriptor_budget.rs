@@ -3,11 +3,11 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::model::limits::{GIVEN_UP_CONNECTIONS, LEAVING_CONNECTIONS};
+use crate::model::limits::{GIVEN_UP_CONNECTIONS, REJECTED_CONNECTIONS};
 
 /// Listeners and the lane, the database, the log, files of the moment, connections that were turned
 /// away or have given way.
-const BASE: usize = 64 + 2 * (LEAVING_CONNECTIONS + GIVEN_UP_CONNECTIONS);
+const BASE: usize = 64 + 2 * (REJECTED_CONNECTIONS + GIVEN_UP_CONNECTIONS);
 /// For one worker: the pipes, the pidfd and the files of its vessel.
 const PER_WORKER: usize = 8;
 /// For one connection: its socket, and the file of a large body.

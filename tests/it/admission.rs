@@ -175,7 +175,7 @@ fn an_address_gets_no_more_than_the_rate_limit_whatever_it_asks_for() {
 }
 
 #[test]
-fn who_is_refused_is_so_before_the_body() {
+fn a_refusal_by_the_head_comes_before_the_body() {
     let mut server = Server::builder()
         .setting("trusted_proxies", "127.0.0.1")
         .setting("rate_limit_per_ip", "3/d")
@@ -213,7 +213,7 @@ fn who_is_refused_is_so_before_the_body() {
 }
 
 #[test]
-fn the_command_line_sets_and_shows_them() {
+fn the_command_line_sets_and_shows_allow_lists_and_rate_limits() {
     let server = Server::start();
     server.api().apply(&true_fleet("handy"));
     let run = |arguments: &[&str]| finish(server.cli(&[&["webhook"], arguments].concat()));

@@ -215,7 +215,7 @@ fn no_request_becomes_two() {
 }
 
 #[test]
-fn who_goes_away_leaves_nothing_behind() {
+fn a_client_that_goes_away_leaves_nothing_behind() {
     let mut siege = Siege::start();
     siege.hold_out(Side::Hooks, table::cuts());
     siege.sit_out(Side::Hooks, &table::silences());
@@ -223,7 +223,7 @@ fn who_goes_away_leaves_nothing_behind() {
 }
 
 #[test]
-fn what_is_odd_but_valid_is_served() {
+fn odd_but_valid_requests_are_served() {
     let mut siege = Siege::start();
     siege.hold_out(Side::Hooks, table::valid());
     siege.hold_out(Side::Admin, table::admin());
@@ -270,7 +270,7 @@ fn connections_that_stay_are_served_alike() {
 
 /// A sender that reads only when it has sent everything gets to see why it was refused.
 #[test]
-fn who_sends_first_and_reads_later_sees_the_refusal() {
+fn a_client_that_reads_after_sending_sees_its_refusal() {
     let siege = Siege::start();
     let large = vec![b'x'; 30_000_000];
     for (headers, status) in [

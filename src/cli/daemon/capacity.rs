@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::config::Settings;
-use crate::listener::{Doors, GateSettings, Spool};
+use crate::listener::{BodyStore, Doors, GateSettings};
 use crate::model::limits;
 use crate::notify::NOTIFIERS;
 use crate::os::descriptor_budget::{self, Concurrency, OpenFileLimit};
@@ -60,7 +60,7 @@ pub(super) fn try_out_threads(settings: &Settings) -> Result<(), TooFewThreads> 
 
 /// The limits of both listeners.
 fn doors(settings: &Settings) -> Doors {
-    let spool = Spool::new(
+    let bodies = BodyStore::new(
         settings.data_dir.clone(),
         limits::BODIES_IN_MEMORY_BYTES_MAX,
         settings.max_inflight_body_bytes,
@@ -76,5 +76,5 @@ fn doors(settings: &Settings) -> Doors {
         drain_bytes_max: settings.max_body_bytes.saturating_add(limits::DRAIN_BYTES_MAX),
         tls: None,
     };
-    Doors { settings, spool: Arc::new(spool) }
+    Doors { settings, bodies: Arc::new(bodies) }
 }

@@ -124,7 +124,7 @@ impl Daemon {
             VesselLimits { open_files: limit.given, core: core_limit::of_vessels() };
         let launcher = launcher(&settings, storage.output_dir(), vessel_limits)?;
         let spawning = launcher.spawning();
-        let promised_bytes = doors.spool.promised_on_disk();
+        let promised_bytes = doors.bodies.promised_on_disk();
         let engine =
             Engine::open(Arc::clone(&settings), storage, world(launcher, promised_bytes)?)?;
 
@@ -226,13 +226,13 @@ impl Daemon {
         self.engine.drain();
         self.engine.abandon_running();
         // SIGTERM, its grace, SIGKILL, and time to record the ends.
-        let patience = self.settings.kill_grace + ANSWER_GRACE;
-        let left = self.engine.await_idle(patience);
+        let wait_max = self.settings.kill_grace + ANSWER_GRACE;
+        let left = self.engine.await_idle(wait_max);
         // The engine accepts what came in before the listeners stop.
         self.hooks.stop(ANSWER_GRACE);
         self.admin.stop(Duration::from_secs(1));
         self.engine.close();
-        self.notifier.stop(patience);
+        self.notifier.stop(wait_max);
         if left > 0 {
             log::error!(vessels = left; "vessels do not end; the next server ends them");
             return;

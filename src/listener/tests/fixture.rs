@@ -13,7 +13,7 @@ use crate::model::refusal::Refusal;
 pub const MIB: u64 = 1024 * 1024;
 
 /// Longer than anything here takes; a test that waits so long has failed.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const TEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What a request came to a handler as.
 #[derive(Debug, PartialEq, Eq)]
@@ -24,12 +24,12 @@ pub struct Seen {
 }
 
 /// Waits where it is told to.
-pub struct Toy {
+pub struct TestHandler {
     seen: Sender<Seen>,
     go_on: Receiver<()>,
 }
 
-impl Handler for Toy {
+impl Handler for TestHandler {
     fn admit(&self, head: &Head, peer: SocketAddr) -> Result<Admitted, Response> {
         match head.path.as_str() {
             "/health" => Err(Response::new(200, "text/plain", "healthy")),
@@ -74,7 +74,7 @@ impl Handler for Toy {
     }
 }
 
-impl Toy {
+impl TestHandler {
     /// A word, and another one when the test says so; flushes until then.
     fn stream(&self, length: Option<u64>) -> Response {
         let go_on = self.go_on.clone();
@@ -107,32 +107,32 @@ impl Fixture {
     pub fn with(change: impl FnOnce(&mut GateSettings)) -> Self {
         let (seen_in, seen) = unbounded();
         let (go_on, go_on_out) = unbounded();
-        let toy = Toy { seen: seen_in, go_on: go_on_out };
+        let test = TestHandler { seen: seen_in, go_on: go_on_out };
         let socket = TcpListener::bind("127.0.0.1:0").unwrap();
         let (handlers, under_way_max, counters) = (1, 3, Arc::default());
-        let options = Options { name: "toy", handlers, under_way_max, counters };
+        let options = Options { name: "test", handlers, under_way_max, counters };
         let mut settings = GateSettings {
             max_connections: 100,
             max_connections_per_ip: 100,
-            head_timeout: PATIENCE,
-            body_timeout: PATIENCE,
+            head_timeout: TEST_TIMEOUT,
+            body_timeout: TEST_TIMEOUT,
             body_min_rate: MIB,
-            idle_timeout: PATIENCE,
-            write_timeout: PATIENCE,
+            idle_timeout: TEST_TIMEOUT,
+            write_timeout: TEST_TIMEOUT,
             drain_bytes_max: 512 * MIB,
             tls: None,
         };
         change(&mut settings);
-        let spool = Arc::new(Spool::new(std::env::temp_dir(), MIB, 64 * MIB));
-        let doors = Doors { settings, spool };
-        let listener = Listener::start(socket, options, Arc::new(toy), &doors).unwrap();
+        let bodies = Arc::new(BodyStore::new(std::env::temp_dir(), MIB, 64 * MIB));
+        let doors = Doors { settings, bodies };
+        let listener = Listener::start(socket, options, Arc::new(test), &doors).unwrap();
         Self { listener, seen, go_on }
     }
 
     pub fn connect(&self) -> Client {
         let stream = TcpStream::connect(self.listener.address()).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
+        stream.set_write_timeout(Some(TEST_TIMEOUT)).unwrap();
         Client(BufReader::new(stream))
     }
 
@@ -145,8 +145,8 @@ impl Fixture {
 
     /// Waits until nobody is connected.
     pub fn await_no_connections(&self) {
-        let deadline = Instant::now() + PATIENCE;
-        while self.listener.shared.census.count() > 0 {
+        let deadline = Instant::now() + TEST_TIMEOUT;
+        while self.listener.shared.connections.count() > 0 {
             assert!(Instant::now() < deadline, "connections do not end");
             thread::sleep(Duration::from_millis(2));
         }

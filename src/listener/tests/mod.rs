@@ -7,7 +7,7 @@ use std::net::{Shutdown, TcpStream};
 use std::thread;
 
 use super::*;
-use fixture::{Client, Fixture, MIB, PATIENCE};
+use fixture::{Client, Fixture, MIB, TEST_TIMEOUT};
 
 #[test]
 fn a_connection_serves_one_request_after_the_other() {
@@ -28,17 +28,17 @@ fn a_connection_serves_one_request_after_the_other() {
     assert_eq!(client.answer(), (400, "unknown".to_owned()));
     assert_eq!(client.head().0, 200);
     assert_eq!(client.answer(), (200, "/f 0".to_owned()));
-    fixture.listener.stop(PATIENCE);
+    fixture.listener.stop(TEST_TIMEOUT);
 }
 
 #[test]
-fn answers_that_wait_occupy_no_handler() {
+fn responses_that_wait_for_a_commit_occupy_no_handler() {
     let fixture = Fixture::new();
     let (mut first, mut second) = (fixture.connect(), fixture.connect());
     first.send("GET /later HTTP/1.1\r\nHost: x\r\n\r\n");
     second.send("GET /later-panic HTTP/1.1\r\nHost: x\r\n\r\n");
     for _ in 0..2 {
-        fixture.seen.recv_timeout(PATIENCE).unwrap();
+        fixture.seen.recv_timeout(TEST_TIMEOUT).unwrap();
     }
     assert!(fixture.is_alive(), "the only handler is free");
     for _ in 0..2 {
@@ -47,7 +47,7 @@ fn answers_that_wait_occupy_no_handler() {
     assert_eq!(first.answer(), (200, "later".to_owned()));
     assert_eq!(second.answer().0, 500);
     assert!(fixture.is_alive());
-    fixture.listener.stop(PATIENCE);
+    fixture.listener.stop(TEST_TIMEOUT);
 }
 
 #[test]
@@ -60,11 +60,11 @@ fn large_bodies_occupy_no_handler() {
         client.send(&format!(
             "POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n{large}"
         ));
-        fixture.seen.recv_timeout(PATIENCE).unwrap();
+        fixture.seen.recv_timeout(TEST_TIMEOUT).unwrap();
     }
     assert!(fixture.is_alive());
     let Fixture { listener, go_on, .. } = fixture;
-    let stopping = thread::spawn(move || listener.stop(PATIENCE));
+    let stopping = thread::spawn(move || listener.stop(TEST_TIMEOUT));
     for _ in 0..2 {
         go_on.send(()).unwrap();
     }
@@ -75,13 +75,13 @@ fn large_bodies_occupy_no_handler() {
 }
 
 #[test]
-fn stopping_waits_for_answers_that_wait() {
+fn stopping_waits_for_responses_under_way() {
     let fixture = Fixture::new();
     let mut client = fixture.connect();
     let Fixture { listener, seen, go_on } = fixture;
     client.send("GET /later HTTP/1.1\r\nHost: x\r\n\r\n");
-    seen.recv_timeout(PATIENCE).unwrap();
-    let stopping = thread::spawn(move || listener.stop(PATIENCE));
+    seen.recv_timeout(TEST_TIMEOUT).unwrap();
+    let stopping = thread::spawn(move || listener.stop(TEST_TIMEOUT));
     while TcpStream::connect(client.0.get_ref().peer_addr().unwrap()).is_ok() {
         thread::sleep(Duration::from_millis(2));
     }
@@ -92,7 +92,7 @@ fn stopping_waits_for_answers_that_wait() {
 }
 
 #[test]
-fn old_clients_are_answered_as_they_understand() {
+fn http_1_0_clients_get_responses_of_their_version() {
     let fixture = Fixture::new();
     let mut client = fixture.connect();
     client.send("GET /a HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
@@ -147,7 +147,7 @@ fn a_sender_that_waits_is_told_to_go_on_only_when_its_body_is_read() {
 }
 
 #[test]
-fn slow_senders_are_given_up() {
+fn slow_senders_get_408() {
     let soon = Duration::from_millis(100);
     let fixture = Fixture::with(|settings| {
         settings.head_timeout = soon;
@@ -227,7 +227,7 @@ fn streams_are_sent_as_they_come_and_occupy_no_handler() {
 }
 
 #[test]
-fn an_answer_that_fails_does_not_look_complete() {
+fn a_response_that_fails_does_not_look_complete() {
     let fixture = Fixture::new();
     // More often than there are permits.
     for _ in 0..5 {
@@ -242,7 +242,7 @@ fn an_answer_that_fails_does_not_look_complete() {
 }
 
 #[test]
-fn who_no_longer_follows_is_noticed() {
+fn a_client_that_no_longer_follows_is_noticed() {
     let fixture = Fixture::new();
     let mut client = fixture.connect();
     client.send("GET /stream HTTP/1.1\r\nHost: x\r\n\r\n");
@@ -252,12 +252,12 @@ fn who_no_longer_follows_is_noticed() {
 }
 
 #[test]
-fn a_full_house_still_tells_its_health() {
+fn a_full_listener_still_answers_health_checks() {
     let fixture = Fixture::with(|settings| settings.max_connections = 1);
     let mut first = fixture.connect();
     // A request under way gives way to nobody.
     first.send("GET /wait HTTP/1.1\r\nHost: x\r\n\r\n");
-    fixture.seen.recv_timeout(PATIENCE).unwrap();
+    fixture.seen.recv_timeout(TEST_TIMEOUT).unwrap();
 
     for (path, status) in [("/health", 200), ("/unknown", 400), ("/a", 503)] {
         let mut client = fixture.connect();
@@ -304,7 +304,7 @@ fn requests_wait_for_a_handler_in_order() {
     for client in &mut busy {
         client.send("GET /wait HTTP/1.1\r\nHost: x\r\n\r\n");
     }
-    fixture.seen.recv_timeout(PATIENCE).unwrap();
+    fixture.seen.recv_timeout(TEST_TIMEOUT).unwrap();
     let mut health = fixture.connect();
     health.send("GET /health HTTP/1.1\r\nHost: x\r\n\r\n");
     assert_eq!(health.answer().0, 200, "health needs no handler");
@@ -318,7 +318,7 @@ fn requests_wait_for_a_handler_in_order() {
 }
 
 #[test]
-fn who_reads_no_answers_keeps_nobody_from_the_handlers() {
+fn clients_that_read_no_responses_take_no_handler() {
     let fixture = Fixture::new();
     let request = format!("GET /{} HTTP/1.1\r\nHost: x\r\n\r\n", "a".repeat(12 * 1024));
     // One more than there are permits. Each sends until nothing more is taken from it, since nothing
@@ -334,7 +334,7 @@ fn who_reads_no_answers_keeps_nobody_from_the_handlers() {
 }
 
 #[test]
-fn answers_arrive_whole_whenever_they_are_taken() {
+fn responses_arrive_whole_whenever_they_are_read() {
     let fixture = Fixture::new();
     let mut client = fixture.connect();
     let path = format!("/{}", "a".repeat(12 * 1024));
@@ -361,11 +361,11 @@ fn stopping_answers_what_is_under_way_and_ends_the_rest() {
     assert_eq!(idle.answer().0, 200);
     let mut client = fixture.connect();
     client.send("GET /wait HTTP/1.1\r\nHost: x\r\n\r\n");
-    while fixture.seen.recv_timeout(PATIENCE).unwrap().path != "/wait" {}
+    while fixture.seen.recv_timeout(TEST_TIMEOUT).unwrap().path != "/wait" {}
 
     let Fixture { listener, go_on, .. } = fixture;
     let address = listener.address();
-    let stopper = thread::spawn(move || listener.stop(PATIENCE));
+    let stopper = thread::spawn(move || listener.stop(TEST_TIMEOUT));
     // The stream ends without its last chunk, so that it does not look complete.
     assert_eq!((follower.line(), follower.line()), ("3".to_owned(), "one".to_owned()));
     assert_eq!(follower.rest().0, "");

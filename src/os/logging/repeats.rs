@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use crate::model::limits::{COMPLAINT_INTERVAL, REFUSALS_LOGGED_MAX};
+use crate::model::limits::{LOG_INTERVAL, REFUSALS_LOGGED_MAX};
 
 /// Reasons that are counted apart: several times as many as exist.
 const REFUSAL_REASONS_MAX: usize = 64;
@@ -44,7 +44,7 @@ impl Repeats {
             log::info!(listener, requests, status, reason = reason.as_str(); "requests refused that were not logged");
         }
         if count == REFUSALS_LOGGED_MAX + 1 {
-            let seconds = COMPLAINT_INTERVAL.as_secs();
+            let seconds = LOG_INTERVAL.as_secs();
             log::info!(listener, status, reason, seconds; "more such refusals are counted for a while, not logged");
         }
         count <= REFUSALS_LOGGED_MAX
@@ -56,7 +56,7 @@ impl Counts {
     /// the refusals of that interval that were not logged.
     fn add(&mut self, now: Instant, status: u16, reason: &str) -> (u64, Vec<Unlogged>) {
         let mut unlogged = Vec::new();
-        if self.begun.is_none_or(|begun| now.duration_since(begun) >= COMPLAINT_INTERVAL) {
+        if self.begun.is_none_or(|begun| now.duration_since(begun) >= LOG_INTERVAL) {
             unlogged = std::mem::take(&mut self.by_reason)
                 .into_iter()
                 .map(|(reason, count)| (reason, count.saturating_sub(REFUSALS_LOGGED_MAX)))
@@ -85,7 +85,7 @@ mod tests {
             assert_eq!(counts.add(begin, 400, "unknown"), (number, vec![]));
         }
         assert_eq!(counts.add(begin, 413, "unknown"), (1, vec![]));
-        let later = begin + COMPLAINT_INTERVAL;
+        let later = begin + LOG_INTERVAL;
         let unlogged = vec![((400, "unknown".to_owned()), 7)];
         assert_eq!(counts.add(later, 413, "large"), (1, unlogged));
         assert_eq!(counts.add(later, 400, "unknown"), (1, vec![]));

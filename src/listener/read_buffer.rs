@@ -10,13 +10,13 @@ const LARGE: usize = 64 * 1024;
 
 /// A buffer that grows with what arrives at once, so that a slow sender holds little.
 #[derive(Debug, Default)]
-pub struct Inbox {
+pub struct ReadBuffer {
     bytes: Vec<u8>,
     begin: usize,
     end: usize,
 }
 
-impl Inbox {
+impl ReadBuffer {
     /// What is there to take.
     pub fn filled(&self) -> &[u8] {
         self.bytes.get(self.begin..self.end).unwrap_or_default()
@@ -66,23 +66,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_keeps_what_was_not_taken_and_grows_as_needed() {
+    fn the_buffer_keeps_unread_bytes_and_grows_as_needed() {
         let mut source: Box<dyn Read> = Box::new(io::repeat(b'x').take(1 << 20));
-        let mut inbox = Inbox::default();
-        assert_eq!(inbox.fill(&mut source).unwrap(), SMALL);
-        inbox.consume(SMALL - 1);
-        assert_eq!(inbox.filled(), b"x");
+        let mut read_buffer = ReadBuffer::default();
+        assert_eq!(read_buffer.fill(&mut source).unwrap(), SMALL);
+        read_buffer.consume(SMALL - 1);
+        assert_eq!(read_buffer.filled(), b"x");
         let mut most = 0;
-        while inbox.fill(&mut source).unwrap() > 0 {
-            most = most.max(inbox.filled().len());
-            inbox.consume(usize::MAX);
+        while read_buffer.fill(&mut source).unwrap() > 0 {
+            most = most.max(read_buffer.filled().len());
+            read_buffer.consume(usize::MAX);
         }
         assert_eq!(most, LARGE);
-        inbox.shrink();
-        assert_eq!(inbox.bytes.len(), 0);
+        read_buffer.shrink();
+        assert_eq!(read_buffer.bytes.len(), 0);
 
         let mut slow: Box<dyn Read> = Box::new(io::repeat(b'x').take(3));
-        assert_eq!(inbox.fill(&mut slow).unwrap(), 3);
-        assert_eq!(inbox.bytes.len(), SMALL);
+        assert_eq!(read_buffer.fill(&mut slow).unwrap(), 3);
+        assert_eq!(read_buffer.bytes.len(), SMALL);
     }
 }

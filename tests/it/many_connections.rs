@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use boathook::internals::limits::LEAVING_CONNECTIONS;
+use boathook::internals::limits::REJECTED_CONNECTIONS;
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit, setrlimit};
 use serde_json::json;
 
@@ -186,7 +186,7 @@ fn latency_beside_two_thousand_slow_ones() {
 
 /// A server that is told to stop does not wait for those who will never be done.
 #[test]
-fn a_crowd_does_not_keep_a_server_from_stopping() {
+fn a_server_stops_beside_slow_connections() {
     let mut server = Server::builder().setting("shutdown_grace", "0s").start();
     let (_, hook) = server.fleet_with_webhook(&waiting_fleet());
     let mut crowd = Crowd::gather(server.hooks(), &hook, 200);
@@ -201,7 +201,7 @@ fn a_crowd_does_not_keep_a_server_from_stopping() {
 /// More connections than there are descriptors: who finds no place is told so or waits in the
 /// kernel, and service returns without a hand on it.
 #[test]
-fn running_out_of_descriptors_is_survived() {
+fn a_server_survives_running_out_of_descriptors() {
     let server = Server::builder()
         .setting("workers", "2")
         .setting("head_timeout", "3s")
@@ -301,7 +301,7 @@ fn one_address_does_not_take_all_places() {
 /// Most senders send all before they read. Were their connections just closed, they would fail at
 /// sending and never come to the answer.
 #[test]
-fn those_who_find_no_place_can_read_why() {
+fn a_rejected_client_can_read_its_refusal() {
     let Some(own) = own_address() else {
         println!("this machine has no address but loopback: nothing to see here");
         return;
@@ -318,7 +318,7 @@ fn those_who_find_no_place_can_read_why() {
     server.api().get("/api/v1/organization").expect(200);
     let before = Holdings::of(server.pid());
     let request = post_request("/hooks/x", &[], &[b'x'; 20_000]);
-    for _ in 0..LEAVING_CONNECTIONS * 2 {
+    for _ in 0..REJECTED_CONNECTIONS * 2 {
         let mut more = TcpStream::connect(&there).unwrap();
         more.set_read_timeout(Some(PATIENCE)).unwrap();
         // It has been turned away by now.
