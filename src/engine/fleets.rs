@@ -265,7 +265,12 @@ impl Engine {
         self.catalog().admit(hash, client, self.clock.now())
     }
 
-    /// The current version of the fleet that a token triggers. LastUseBudget the use.
+    /// The fleet of the webhook with this token, without a note of a use.
+    pub fn fleet_of_token(&self, hash: &TokenHash) -> Option<FleetId> {
+        self.catalog().fleet_of_token(hash, self.clock.now())
+    }
+
+    /// The current version of the fleet that a token triggers. Takes note of the use.
     pub fn fleet_by_token(&self, hash: &TokenHash) -> Option<Arc<FleetVersion>> {
         let catalog = self.catalog();
         let (version, change) = catalog.use_token(hash, self.clock.now())?;

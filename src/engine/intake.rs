@@ -10,10 +10,12 @@ use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
 use crate::engine::events::{Decision, StoredEvent};
+use crate::engine::ledger::reason_of_accepted;
 use crate::engine::notifications::AdmittedNotifications;
 use crate::engine::{Decisions, Engine, Phase};
 use crate::model::change::Change;
 use crate::model::clock::Timestamp;
+use crate::model::delivery::Verdict;
 use crate::model::event::{Arrival, ArrivalRecord, EventKey};
 use crate::model::fleet::FleetVersion;
 use crate::model::ids::RunId;
@@ -69,6 +71,8 @@ pub struct PendingRun {
     trigger: Trigger,
     /// The run was accepted before, and is durable with this ticket as well.
     is_duplicate: bool,
+    /// The reason of its delivery; mostly empty.
+    reason: &'static str,
     ticket: Ticket,
     /// Runs that ended with it, and their notifications.
     ended: Vec<RunRecord>,
@@ -218,7 +222,8 @@ impl Engine {
     fn duplicate_of(&self, run: RunId, trigger: Trigger) -> PendingRun {
         let ticket = self.storage.commit(Vec::new());
         let notifications = AdmittedNotifications::default();
-        PendingRun { run, trigger, is_duplicate: true, ticket, ended: Vec::new(), notifications }
+        let (reason, ended) = ("", Vec::new());
+        PendingRun { run, trigger, is_duplicate: true, reason, ticket, ended, notifications }
     }
 
     /// Reads the body, and commits slices of a body of more than one. Returns its length.
@@ -307,18 +312,22 @@ impl Engine {
         if decisions.phase == Phase::Serving {
             self.work.notify_one();
         }
-        let (run, ended) = (upload.run, submitted.ended);
-        Ok(PendingRun { run, trigger, is_duplicate: false, ticket, ended, notifications })
+        let (run, ended, reason) = (upload.run, submitted.ended, reason_of_accepted(&arrival));
+        Ok(PendingRun { run, trigger, is_duplicate: false, reason, ticket, ended, notifications })
     }
 
     /// Waits until the run is durable, and returns its id.
     pub fn confirm(&self, pending: PendingRun) -> RunId {
-        let PendingRun { run, trigger, is_duplicate, ticket, ended, notifications } = pending;
+        let PendingRun { run, trigger, is_duplicate, reason, ticket, ended, notifications } =
+            pending;
         ticket.wait();
         if is_duplicate {
             return run;
         }
         self.metrics.accepted.count(trigger);
+        if trigger == Trigger::Webhook {
+            self.delivery_counts().count(Verdict::Accepted, reason);
+        }
         self.hand_over(notifications);
         for ended in &ended {
             // A run that never started has no directory.

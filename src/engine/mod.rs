@@ -35,6 +35,7 @@ mod examine;
 mod fleets;
 mod history;
 mod intake;
+mod ledger;
 mod metrics;
 mod notifications;
 mod outbox;
@@ -55,6 +56,7 @@ pub use catalog::{AdmitError, Applied, ExpectedVersion, FleetView, WebhookView};
 pub use environment::search_path;
 pub use history::HistorySize;
 pub use intake::AcceptError;
+pub use ledger::NewDelivery;
 pub use metrics::{AttemptEnd, EngineMetrics};
 pub use output::OutputChunk;
 pub use overview::{Gauges, Load};
@@ -66,6 +68,7 @@ pub use worker::Assignment;
 use catalog::Catalog;
 use events::Events;
 use history::History;
+use ledger::Ledger;
 use outbox::Outbox;
 use pause::Launching;
 
@@ -138,6 +141,7 @@ pub struct Engine {
     /// Wakes a notifier: a notification may be due earlier, or the outbox is closed.
     notify: Condvar,
     metrics: EngineMetrics,
+    ledger: Ledger,
     on_pause: OnPause,
     /// What a crashed server may have left running; `None` once [`Engine::end_leftovers`] has taken it.
     leftovers: Mutex<Option<Unfinished>>,

@@ -2,15 +2,29 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::model::clock::Timestamp;
-use crate::model::event::{Event, Note};
+use crate::model::event::{Event, EventMemory, Note};
 use crate::model::ids::{FleetId, RequestId, RunId};
+use crate::model::limits::ROW_BYTES_MAX;
+
+/// Deliveries of a fleet that are kept, beside accepted ones: what a person looks through.
+pub const KEPT_PER_FLEET_MAX: usize = 1_000;
+/// How long they are kept: longer than the time for which providers offer to deliver again.
+pub const KEPT_FOR: Duration = Duration::from_secs(30 * 24 * 3600);
+/// Bytes of a body that is kept.
+pub const KEPT_BODY_BYTES_MAX: u64 = 256 * 1024;
+/// Bytes of all kept heads and bodies.
+pub const KEPT_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// The reason of an accepted delivery whose event id came before with another body.
+pub const ID_REUSED: &str = "id_reused";
 
 /// What became of a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// It started a run.
@@ -35,15 +49,22 @@ impl Verdict {
     ];
 }
 
-impl fmt::Display for Verdict {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
+impl Verdict {
+    /// The word that the API and the metric use.
+    pub fn word(self) -> &'static str {
+        match self {
             Verdict::Accepted => "accepted",
             Verdict::Duplicate => "duplicate",
             Verdict::Filtered => "filtered",
             Verdict::Handshake => "handshake",
             Verdict::Refused => "refused",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.word())
     }
 }
 
@@ -81,6 +102,8 @@ pub struct Delivery {
     pub bytes: u64,
     /// The parts of the request that are kept.
     pub kept: KeptRequest,
+    /// How the event is remembered once the delivery is run after all.
+    pub memory: Option<EventMemory>,
 }
 
 /// The stored parts of a request that started no run: its head, as JSON, and then its body. The order
@@ -97,5 +120,10 @@ impl KeptRequest {
     /// All of it.
     pub fn bytes(self) -> u64 {
         u64::from(self.head_bytes) + u64::from(self.body_bytes.unwrap_or(0))
+    }
+
+    /// The rows that hold it.
+    pub fn chunks(self) -> u32 {
+        u32::try_from(self.bytes().div_ceil(ROW_BYTES_MAX as u64)).unwrap_or(u32::MAX)
     }
 }

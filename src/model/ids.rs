@@ -126,14 +126,11 @@ impl RunId {
     }
 }
 
-#[allow(dead_code, reason = "the ledger of deliveries is under way")]
 /// The vessel bits of the id of a request that was accepted. No vessel has this index.
 const ACCEPTED: u128 = VESSEL_MASK;
-#[allow(dead_code, reason = "the ledger of deliveries is under way")]
 /// The vessel bits of the id of any other request to a webhook.
 const NOT_ACCEPTED: u128 = VESSEL_MASK - (1 << VESSEL_SHIFT);
 
-#[allow(dead_code, reason = "the ledger of deliveries is under way")]
 impl RequestId {
     /// A new id of a request to a webhook that arrives at `now`.
     pub fn arriving(now: Timestamp) -> Self {
@@ -160,6 +157,11 @@ impl RequestId {
     /// The greatest id of a run whose request sorts before this one or is this one.
     pub fn run_at_most(self) -> RunId {
         RunId(Uuid::from_u128(self.0.as_u128() & !VESSEL_MASK))
+    }
+
+    /// The time in the id.
+    pub fn time(self) -> Timestamp {
+        RunId(self.0).time()
     }
 
     /// The smallest id of a request that arrives at `time` or later.

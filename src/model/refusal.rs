@@ -189,6 +189,11 @@ impl Reason {
         Self::Forbidden,
     ];
 
+    /// The counted reason with this word.
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::COUNTED.into_iter().find(|reason| reason.word() == word)
+    }
+
     /// The status of the response.
     pub fn status(self) -> u16 {
         self.row().0

@@ -5,15 +5,16 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::config::Settings;
-use crate::engine::{AdmitError, Engine};
+use crate::engine::{AdmitError, Engine, NewDelivery};
 use crate::listener::forwarding::Forwarding;
 use crate::listener::{
     Admitted, Framing, Handled, Handler, Head, Origin, Request, Response, WebhookTarget,
 };
 use crate::model::client_address::{Client, client_of};
 use crate::model::clock::{Clock, SystemClock};
+use crate::model::delivery::Verdict;
 use crate::model::event::Arrival;
-use crate::model::ids::{OrganizationId, RequestId};
+use crate::model::ids::{FleetId, OrganizationId, RequestId};
 use crate::model::network::Networks;
 use crate::model::rate_limit::Senders;
 use crate::model::refusal::{Reason, Refusal};
@@ -91,22 +92,52 @@ impl HookHandler {
             .webhook
             .and_then(|webhook| self.engine.fleet_by_token(&webhook.token))
             .ok_or_else(unknown)?;
-        let (head, length) = (request.take_head(&[]), Some(request.body.length()));
-        let trigger = Trigger::Webhook;
+        let (head, bytes) = (request.take_head(&[]), request.body.length());
+        let (trigger, arrival) = (Trigger::Webhook, Arrival::default());
+        let (event, remote_addr) = (arrival.event.clone(), request.remote_addr.ip());
         let body = &mut request.body.reader();
-        let run = self.engine.accept(&version, trigger, head, Arrival::default(), body, length)?;
+        let run = self.engine.accept(&version, trigger, head, arrival, body, Some(bytes))?;
         let (engine, instruments) = (Arc::clone(&self.engine), Arc::clone(&self.instruments));
         let (organization, received_at) = (self.organization, request.received_at);
         Ok(Handled::AfterCommit(Box::new(move || {
             let is_duplicate = run.is_duplicate();
             let run = engine.confirm(run);
             instruments.accepting.observe_duration(received_at.elapsed());
-            respond::started(id, &version, organization, run, is_duplicate)
+            if !is_duplicate {
+                // Under this id the run is found as a delivery.
+                let id = RequestId::of_run(run);
+                return respond::started(id, &version, organization, run, is_duplicate);
+            }
+            let response = respond::started(id, &version, organization, run, is_duplicate);
+            engine.record_delivery(NewDelivery {
+                id,
+                fleet: Some(version.fleet_id),
+                remote_addr,
+                verdict: Verdict::Duplicate,
+                reason: "",
+                detail: "",
+                status: response.status,
+                run: Some(run),
+                event,
+                deduplicate: None,
+                bytes,
+                request: None,
+            });
+            response
         })))
     }
 
-    /// Counts and logs a refusal. Returns the response.
-    fn refused(&self, id: RequestId, refusal: Refusal, client: IpAddr) -> Response {
+    /// Counts, logs and records a refusal of a request to the webhook of `fleet`. Returns the response.
+    fn refused(
+        &self,
+        id: RequestId,
+        refusal: Refusal,
+        client: IpAddr,
+        fleet: Option<FleetId>,
+        bytes: u64,
+    ) -> Response {
+        let delivery = NewDelivery::refused(id, fleet, client, &refusal);
+        self.engine.record_delivery(NewDelivery { bytes, ..delivery });
         self.instruments.hooks.refused.count(refusal.reason);
         let (status, reason) = (refusal.status(), &*refusal.message);
         if self.refusals.admit(status, reason) {
@@ -132,9 +163,11 @@ impl Handler for HookHandler {
             Framing::Length(length) if length <= body_bytes_max => length,
             Framing::Length(_) | Framing::Chunked => 0,
         };
-        let webhook = self
-            .check(head, client, length)
-            .map_err(|refusal| self.refused(RequestId::random(), refusal, client.address))?;
+        let webhook = self.check(head, client, length).map_err(|refusal| {
+            let token = token_in(&head.path);
+            let fleet = token.and_then(|token| self.engine.fleet_of_token(&token.hash()));
+            self.refused(arriving(), refusal, client.address, fleet, 0)
+        })?;
         // A proxy does not tell the port of its client.
         let is_peer = client.address == peer.ip().to_canonical();
         let remote_addr = SocketAddr::new(client.address, if is_peer { peer.port() } else { 0 });
@@ -151,13 +184,21 @@ impl Handler for HookHandler {
     }
 
     fn handle(&self, mut request: Request) -> Handled {
-        let id = RequestId::random();
-        self.accept(id, &mut request)
-            .unwrap_or_else(|refusal| self.refused(id, refusal, request.remote_addr.ip()).into())
+        let (id, fleet) = (arriving(), request.webhook.map(|webhook| webhook.fleet));
+        self.accept(id, &mut request).unwrap_or_else(|refusal| {
+            let (client, bytes) = (request.remote_addr.ip(), request.body.length());
+            self.refused(id, refusal, client, fleet, bytes).into()
+        })
     }
 
-    fn refuse(&self, refusal: Refusal, _: Option<&Admitted>) -> Response {
-        respond::bare(RequestId::random(), refusal)
+    fn refuse(&self, refusal: Refusal, admitted: Option<&Admitted>) -> Response {
+        let id = arriving();
+        if let Some((admitted, target)) = admitted.and_then(|it| Some((it, it.webhook?))) {
+            let client = admitted.remote_addr.ip();
+            let delivery = NewDelivery::refused(id, Some(target.fleet), client, &refusal);
+            self.engine.record_delivery(delivery);
+        }
+        respond::bare(id, refusal)
     }
 }
 
@@ -171,13 +212,21 @@ fn unknown() -> Refusal {
     Refusal::new(Reason::UnknownUrl, "not the URL of a webhook")
 }
 
+/// The id of a request that arrives now.
+fn arriving() -> RequestId {
+    RequestId::arriving(SystemClock.now())
+}
+
 /// The token in a webhook's URL. One slash at the end is tolerated, because some senders add it.
+fn token_in(path: &str) -> Option<Token> {
+    let token = path.strip_prefix("/hooks/")?;
+    Token::parse(token.strip_suffix('/').unwrap_or(token))
+}
+
+/// The token of a request that may be one to a webhook.
 fn token(method: &str, path: &str) -> Result<Token, Refusal> {
     match (method, path) {
-        ("POST", path) => path
-            .strip_prefix("/hooks/")
-            .and_then(|token| Token::parse(token.strip_suffix('/').unwrap_or(token)))
-            .ok_or_else(unknown),
+        ("POST", path) => token_in(path).ok_or_else(unknown),
         (_, respond::HEALTH) => Err(Refusal::method_not_allowed(&respond::HEALTH_METHODS)),
         _ => Err(Refusal::method_not_allowed(&["POST"])),
     }

@@ -64,6 +64,8 @@ fn runs_are_counted_from_their_acceptance_to_their_end() {
         &api,
         &[
             (r#"boathook_runs_accepted_total{trigger="webhook"}"#, 5.0),
+            (r#"boathook_webhook_requests_total{verdict="accepted",reason=""}"#, 5.0),
+            (r#"boathook_webhook_requests_total{verdict="refused",reason="paused"}"#, 0.0),
             (r#"boathook_runs_accepted_total{trigger="on_demand"}"#, 1.0),
             (r#"boathook_runs_accepted_total{trigger="replay"}"#, 1.0),
             (r#"boathook_runs_accepted_total{trigger="api"}"#, 0.0),

@@ -234,6 +234,11 @@ impl Catalog {
         Some((Arc::clone(&entry.current), webhook.note_use(now, &self.last_use_budget)))
     }
 
+    /// The fleet of the webhook with this token.
+    pub fn fleet_of_token(&self, hash: &TokenHash, now: Timestamp) -> Option<FleetId> {
+        self.webhook_by_token(hash, now).map(|(entry, _)| entry.fleet.id)
+    }
+
     /// The webhook of this token: its current one, or a replaced one within its grace.
     fn webhook_by_token(
         &self,

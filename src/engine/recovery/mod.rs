@@ -21,6 +21,7 @@ use crate::config::secrets::SecretStore;
 use crate::engine::catalog::Catalog;
 use crate::engine::events::Events;
 use crate::engine::history::History;
+use crate::engine::ledger::Ledger;
 use crate::engine::outbox::Outbox;
 use crate::engine::pause::Launching;
 use crate::engine::{Decisions, Engine, EngineMetrics, Phase, World};
@@ -199,6 +200,7 @@ impl Engine {
             outbox: Mutex::new(outbox),
             notify: Condvar::new(),
             metrics,
+            ledger: Ledger::default(),
             on_pause,
             awaits_leftovers: AtomicBool::new(awaits_leftovers),
             leftovers: Mutex::new(Some(findings.unfinished)),

@@ -17,6 +17,7 @@ pub(super) fn get(admin: &AdminHandler, _: &mut Call<'_>) -> Outcome {
         .sample(&[("version", env!("CARGO_PKG_VERSION"))], 1);
     let (load, gauges) = (admin.engine.load(), admin.engine.gauges());
     connections(&admin.instruments, &mut text);
+    deliveries(admin, &mut text);
     runs(admin, &load, &gauges, &mut text);
     vessels(admin, &load, &mut text);
     storage(admin, &mut text);
@@ -61,6 +62,14 @@ fn connections(instruments: &Instruments, text: &mut text::Text) {
     let mut refused = text.counters("boathook_requests_refused_total", "Refusals, by reason.");
     for (listener, gate) in gates {
         refused.each(&[("listener", listener)], "reason", &gate.refused);
+    }
+}
+
+fn deliveries(admin: &AdminHandler, text: &mut text::Text) {
+    let help = "Requests to webhooks, by what became of them and why.";
+    let mut family = text.counters("boathook_webhook_requests_total", help);
+    for (verdict, reason, count) in admin.engine.delivery_counts().all() {
+        family.sample(&[("verdict", verdict.word()), ("reason", reason)], count);
     }
 }
 

@@ -1,0 +1,154 @@
+//! The ledger of deliveries: every request to a webhook that exists, and what became of it. Accepted ones
+//! are read from their runs and have no row of their own. The others are a ring for each fleet: first
+//! in memory ([`recent`]), then in the database, which one thread writes lazily. So a flood of refusals
+//! costs a sender no time and the disk no more than the ring.
+
+use std::io::Read;
+use std::net::IpAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::engine::Engine;
+use crate::model::delivery::{Delivery, KEPT_BODY_BYTES_MAX, KeptRequest, Verdict};
+use crate::model::event::{Deduplicate, Event, EventMemory, Note};
+use crate::model::ids::{FleetId, RequestId, RunId};
+use crate::model::limits::HEAD_BYTES_MAX;
+use crate::model::refusal::Refusal;
+use crate::model::request::RequestHead;
+
+mod counts;
+mod recent;
+
+pub use counts::{DeliveryCounts, reason_of_accepted};
+use recent::Recent;
+
+/// Bytes of a head that is kept, as JSON: escapes take some.
+const KEPT_HEAD_BYTES_MAX: usize = 2 * HEAD_BYTES_MAX;
+
+/// A request to a webhook that starts no run.
+pub struct NewDelivery<'a> {
+    /// The id that its sender gets: [`RequestId::arriving`].
+    pub id: RequestId,
+    /// The fleet of its URL. `None`: no webhook has the URL, and the request is counted only.
+    pub fleet: Option<FleetId>,
+    pub remote_addr: IpAddr,
+    pub verdict: Verdict,
+    /// One word: of a [`Reason`](crate::model::refusal::Reason), or empty where the verdict says all.
+    pub reason: &'static str,
+    /// For the operator.
+    pub detail: &'a str,
+    /// The status of the response.
+    pub status: u16,
+    /// The run that it is a duplicate of.
+    pub run: Option<RunId>,
+    pub event: Event,
+    /// How duplicates of the event are recognised once a person has the delivery run after all.
+    pub deduplicate: Option<Deduplicate>,
+    /// Bytes of its body as far as they are known.
+    pub bytes: u64,
+    /// Head and body of a request that a person may want to look at or to run after all. The head has
+    /// no credentials.
+    pub request: Option<(RequestHead, &'a mut dyn Read)>,
+}
+
+impl<'a> NewDelivery<'a> {
+    /// A request that is refused, for the rest to be filled in.
+    pub fn refused(
+        id: RequestId,
+        fleet: Option<FleetId>,
+        remote_addr: IpAddr,
+        refusal: &'a Refusal,
+    ) -> Self {
+        Self {
+            id,
+            fleet,
+            remote_addr,
+            verdict: Verdict::Refused,
+            reason: refusal.reason.word(),
+            detail: &refusal.message,
+            status: refusal.status(),
+            run: None,
+            event: Event::default(),
+            deduplicate: None,
+            bytes: 0,
+            request: None,
+        }
+    }
+}
+
+/// The part of the ledger that is in memory.
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    recent: Mutex<Recent>,
+    counts: DeliveryCounts,
+}
+
+impl Ledger {
+    fn recent(&self) -> MutexGuard<'_, Recent> {
+        // A panic can lose entries, and nothing else depends on them.
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Engine {
+    /// Counts a request to a webhook that starts no run, and enters it into the ledger. Waits for no
+    /// disk but for that of `request`'s body.
+    pub fn record_delivery(&self, new: NewDelivery<'_>) {
+        self.ledger.counts.count(new.verdict, new.reason);
+        let Some(fleet) = new.fleet else { return };
+        // The fleet may be gone meanwhile.
+        let Ok(version) = self.current_version(fleet) else { return };
+        let (kept, request) = self.kept_request(fleet, new.bytes, new.request);
+        let note = !(new.reason.is_empty() && new.detail.is_empty());
+        let delivery = Delivery {
+            id: new.id,
+            received_at: self.clock.now(),
+            fleet_id: fleet,
+            fleet_name: version.definition.name.clone(),
+            remote_addr: new.remote_addr.to_canonical().to_string(),
+            event: new.event,
+            verdict: new.verdict,
+            note: note.then(|| Note::new(new.reason, new.detail)),
+            status: new.status,
+            run: new.run,
+            bytes: new.bytes,
+            kept,
+            memory: new.deduplicate.map(EventMemory::from),
+        };
+        self.ledger.recent().push(delivery, request, false);
+    }
+
+    /// The number of requests to webhooks by verdict and reason.
+    pub fn delivery_counts(&self) -> &DeliveryCounts {
+        &self.ledger.counts
+    }
+
+    /// Head and body in the form in which they are kept, as far as they are short enough and there is
+    /// room.
+    fn kept_request(
+        &self,
+        fleet: FleetId,
+        body_bytes: u64,
+        request: Option<(RequestHead, &mut dyn Read)>,
+    ) -> (KeptRequest, Vec<u8>) {
+        let nothing = (KeptRequest::default(), Vec::new());
+        let Some((head, body)) = request else { return nothing };
+        let Ok(mut bytes) = serde_json::to_vec(&head) else { return nothing };
+        let head_bytes = bytes.len();
+        let has_room = |bytes: u64| self.ledger.recent().has_room(fleet, bytes);
+        if head_bytes > KEPT_HEAD_BYTES_MAX || !has_room(head_bytes as u64) {
+            return nothing;
+        }
+        let mut kept =
+            KeptRequest { head_bytes: u32::try_from(head_bytes).unwrap_or(0), body_bytes: None };
+        if body_bytes <= KEPT_BODY_BYTES_MAX && has_room(head_bytes as u64 + body_bytes) {
+            match body.take(KEPT_BODY_BYTES_MAX).read_to_end(&mut bytes) {
+                Ok(read) => kept.body_bytes = u32::try_from(read).ok(),
+                Err(error) => {
+                    log::warn!(error:%; "the body of a refused request cannot be read back");
+                    bytes.truncate(head_bytes);
+                }
+            }
+        }
+        (kept, bytes)
+    }
+}
