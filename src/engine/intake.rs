@@ -19,11 +19,11 @@ use crate::model::delivery::Verdict;
 use crate::model::event::{Arrival, ArrivalRecord, EventKey};
 use crate::model::fleet::FleetVersion;
 use crate::model::ids::RunId;
-use crate::model::limits::{ROW_BYTES_MAX, SLICE_BYTES};
+use crate::model::limits::{BODY_INLINE_BYTES_MAX, ROW_BYTES_MAX, SLICE_BYTES};
 use crate::model::request::RequestHead;
 use crate::model::run::{PayloadSize, RunRecord, Trigger};
 use crate::scheduler::{QueueFull, QueuedRun};
-use crate::store::Ticket;
+use crate::store::{DISK_BYTES_PER_BYTE, Ticket};
 
 /// Why a run is not accepted. No part of it is kept.
 #[derive(Debug, thiserror::Error)]
@@ -193,7 +193,11 @@ impl Engine {
             return Err(AcceptError::DiskFull);
         }
         decisions.check_room()?;
-        decisions.check_share(new_run.version.fleet_id, length, self.space.left())?;
+        // The listener has promised the copy that the database gets of a large body.
+        let is_promised = new_run.replay_of.is_none() && length > BODY_INLINE_BYTES_MAX as u64;
+        let bytes = if is_promised { 0 } else { length.saturating_mul(DISK_BYTES_PER_BYTE) };
+        decisions.check_share(new_run.version.fleet_id, bytes, self.space.left())?;
+        self.space.note_accepted(length);
         Ok(Reserved::Place(decisions.run_ids.next(now, u64::from_ne_bytes(random)), now))
     }
 

@@ -23,7 +23,7 @@ use crate::runner::output::LiveOutput;
 use crate::runner::stop::StopSignal;
 use crate::runner::{Launcher, Unfinished};
 use crate::scheduler::{Depth, Queue};
-use crate::store::{CommitInstruments, FreeSpace, Storage};
+use crate::store::{CommitInstruments, DISK_BYTES_PER_BYTE, FreeSpace, Storage};
 
 mod attempt;
 mod backup;
@@ -205,12 +205,12 @@ impl Engine {
     /// The share that is used up.
     pub fn check_share(&self, fleet: FleetId, length: u64) -> Result<(), AcceptError> {
         let left = self.space.left();
-        self.decisions().check_share(fleet, length, left)
+        self.decisions().check_share(fleet, length.saturating_mul(DISK_BYTES_PER_BYTE), left)
     }
 
-    /// Whether more disk space than `min_free_bytes` is free.
-    pub fn has_disk_space(&self) -> bool {
-        self.space.is_enough()
+    /// Bytes of disk space above `min_free_bytes` that nothing has been promised of.
+    pub fn disk_left(&self) -> u64 {
+        self.space.left()
     }
 
     /// The metrics of the engine.
@@ -258,13 +258,13 @@ impl Decisions {
         Ok(())
     }
 
-    /// Whether one more run of the fleet, with a body of `length` bytes, fits into the fleet's shares
+    /// Whether one more run of the fleet, which takes `bytes` of the disk, fits into the fleet's shares
     /// while `left` bytes of the disk are free.
-    fn check_share(&self, fleet: FleetId, length: u64, left: u64) -> Result<(), AcceptError> {
+    fn check_share(&self, fleet: FleetId, bytes: u64, left: u64) -> Result<(), AcceptError> {
         if !self.queue.has_room_for(fleet) {
             return Err(AcceptError::FleetQueueFull);
         }
-        if !share::may_hold(self.queue.payload_bytes(fleet), length, left) {
+        if !share::may_hold(self.queue.payload_bytes(fleet), bytes, left) {
             return Err(AcceptError::FleetDiskFull);
         }
         Ok(())

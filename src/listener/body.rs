@@ -93,9 +93,10 @@ impl IncomingBody<'_> {
         self.length
     }
 
-    /// Whether it goes to a file.
-    pub fn is_on_disk(&self) -> bool {
-        self.file.is_some()
+    /// Whether it is in memory, or its holders have no more of the disk than their share while `left`
+    /// bytes of it are free.
+    pub fn fits_on_disk(&self, left: impl FnOnce() -> u64) -> bool {
+        self.file.is_none() || self.space.is_share_of(left())
     }
 
     /// Adds what has arrived.
@@ -285,6 +286,13 @@ impl Reservation {
             let others = held.get(&holder).map_or(0, |held| held.saturating_sub(self.bytes));
             share::may_hold(others, bytes, left)
         })
+    }
+
+    /// Whether none of the holders has more than its share, where `left` bytes are left.
+    fn is_share_of(&self, left: u64) -> bool {
+        let held = self.budget.held();
+        let held_by = |holder| held.get(&holder).copied().unwrap_or_default();
+        self.holders.each().all(|holder| share::may_hold(held_by(holder), 0, left))
     }
 
     /// Takes what is missing to `bytes`. Returns whether there was that much.

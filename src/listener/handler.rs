@@ -31,9 +31,9 @@ pub trait Handler: Send + Sync {
         Origin::of(peer)
     }
 
-    /// Whether there is more free disk space than the floor, for bodies that are arriving.
-    fn has_disk_space(&self) -> bool {
-        true
+    /// Bytes of disk space above the floor, for bodies that are arriving.
+    fn disk_left(&self) -> u64 {
+        u64::MAX
     }
 }
 

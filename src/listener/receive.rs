@@ -72,13 +72,13 @@ pub(super) fn receive(
 /// Adds what has arrived to the body.
 fn take(shared: &Shared, incoming: &mut IncomingBody<'_>, bytes: &[u8]) -> Result<(), Refusal> {
     incoming.push(bytes)?;
-    // Bodies that were let in while there was space must not use up the floor together.
-    match incoming.is_on_disk() && !bytes.is_empty() && !shared.handler.has_disk_space() {
-        true => Err(Refusal::new(
+    // Bodies that were let in while there was space must not use it up together.
+    match bytes.is_empty() || incoming.fits_on_disk(|| shared.handler.disk_left()) {
+        true => Ok(()),
+        false => Err(Refusal::new(
             Reason::NoRoomForBody,
-            "the server has too little free disk space; try again later",
+            "there is too little free disk space for more bodies; try again later",
         )),
-        false => Ok(()),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::net::{IpAddr, TcpStream};
+use std::thread;
 
 use serde_json::json;
 
@@ -109,19 +110,37 @@ fn a_fleet_that_is_behind_does_not_fill_the_queue_for_others() {
 
 #[test]
 fn a_fleet_that_is_behind_does_not_fill_the_disk_for_others() {
-    let Some(disk) = SmallDisk::mount(256) else { return };
-    let server = disk.server().setting("min_free_bytes", "64MiB").setting("workers", "2").start();
+    let (small, large) = (MIB / 16, 5_000_000);
+    for (bytes, senders) in [(small, 1), (large, 1), (large, 4)] {
+        let Some(disk) = SmallDisk::mount(300) else { return };
+        fill_its_share(&disk, bytes, senders);
+    }
+}
+
+/// Lets as many senders fill a fleet's share of the disk with bodies of `bytes` bytes. Then another fleet
+/// gets one.
+fn fill_its_share(disk: &SmallDisk, bytes: usize, senders: usize) {
+    let server = disk.server().setting("min_free_bytes", "200MiB").setting("workers", "2").start();
     let (_, hook) = server.fleet_with_webhook(&waiting_fleet("behind"));
     let (_, other) = server.fleet_with_webhook(&true_fleet("other"));
-    // Small, so that the disk does not fill up between two looks at it.
-    let body = vec![b'x'; MIB / 16];
-    let accepted = (0..4096).take_while(|_| {
-        let answer = hook.try_post(server.hooks(), &[], &body).unwrap();
-        assert!(matches!(answer.status, 201 | 503), "{}", answer.text());
-        answer.status == 201
+    let (body, address) = (vec![b'x'; bytes], server.hooks());
+    let send = || {
+        let accepted = (0..4096).take_while(|_| {
+            let answer = hook.try_post(address, &[], &body).unwrap();
+            assert!(matches!(answer.status, 201 | 503), "{}", answer.text());
+            answer.status == 201
+        });
+        accepted.count()
+    };
+    let mut accepted: usize = thread::scope(|scope| {
+        let senders: Vec<_> = (0..senders).map(|_| scope.spawn(send)).collect();
+        senders.into_iter().map(|sender| sender.join().unwrap()).sum()
     });
-    let accepted = accepted.count();
-    println!("{accepted} of 64 KiB");
+    // All of several at once may be refused for what is on its way together.
+    accepted += send();
+    let mib = accepted * bytes / MIB;
+    println!("{accepted} of {bytes} bytes from {senders} senders: {mib} MiB");
+    assert!(mib >= 20, "its share is larger");
     let metrics = Scrape::of(&server.api());
     let refused = r#"boathook_requests_refused_total{listener="hooks",reason="fleet_disk_full"}"#;
     assert!(metrics.value(refused) >= 1.0, "it was refused for its share");

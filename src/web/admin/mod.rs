@@ -424,8 +424,8 @@ impl Handler for AdminHandler {
         })
     }
 
-    fn has_disk_space(&self) -> bool {
-        self.engine.has_disk_space()
+    fn disk_left(&self) -> u64 {
+        self.engine.disk_left()
     }
 
     fn handle(&self, mut request: Request) -> Handled {
