@@ -114,7 +114,7 @@ impl Handler for Idle {
 fn gated() -> f64 {
     let socket = TcpListener::bind("127.0.0.1:0").expect("a port");
     let handlers = limits::HOOK_HANDLERS;
-    let under_way_max = limits::HOOK_LINKS;
+    let under_way_max = limits::HOOK_REQUESTS_MAX;
     let options = Options { name: "bench", handlers, under_way_max, counters: Arc::default() };
     let settings = GateSettings {
         max_connections: defaults::MAX_CONNECTIONS,

@@ -13,8 +13,8 @@ const FILES: &str = "open-files";
 const PROCESSES: &str = "processes";
 /// An estimate of the processes and threads of one vessel: a shell and its children.
 const PER_VESSEL: usize = 4;
-/// Threads besides those of workers, connections and handlers.
-const BASE: usize = 32;
+/// Threads besides those of workers and connections.
+const BASE: usize = 64;
 
 /// Whether the limits suffice for `wanted`.
 pub(super) fn examine(wanted: Concurrency) -> Vec<Finding> {
@@ -45,11 +45,10 @@ fn of_files(limit: usize, wanted: Concurrency) -> Finding {
 }
 
 fn of_processes(limit: Option<(u64, &str)>, wanted: Concurrency) -> Finding {
-    let links = wanted.hook_links.saturating_add(wanted.admin_links);
-    // One reads from a link, another one may answer what came over it.
-    let threads = wanted.connections.saturating_add(links).saturating_mul(2);
+    // Each connection of both listeners has a thread.
+    let connections = wanted.connections.saturating_mul(2);
     let vessels = wanted.workers.saturating_mul(PER_VESSEL + 1);
-    let needed = threads.saturating_add(vessels).saturating_add(BASE) as u64;
+    let needed = connections.saturating_add(vessels).saturating_add(BASE) as u64;
     match limit {
         Some((limit, name)) if limit < needed => {
             let what = format!(
@@ -87,8 +86,7 @@ mod tests {
     use crate::config::defaults::WORKERS_PER_CORE;
     use crate::model::finding::Level;
 
-    const ASKED: Concurrency =
-        Concurrency { workers: 8, connections: 1024, hook_links: 64, admin_links: 72 };
+    const ASKED: Concurrency = Concurrency { workers: 8, connections: 1024, requests: 137 };
 
     #[test]
     fn limits_below_the_need_are_warnings() {

@@ -30,7 +30,7 @@ pub(super) struct Answer {
 }
 
 /// The other end. Fills the slot once; dropped before that, it tells of a failure.
-pub(super) struct AnswerSlot(Arc<Slot>);
+pub(super) struct AnswerSlot(Option<Arc<Slot>>);
 
 struct Slot {
     state: Mutex<State>,
@@ -90,7 +90,7 @@ pub(super) fn slot(client: Client, permit: Permit) -> (Answer, AnswerSlot) {
     let (waker, handle) = (Arc::clone(permit.waker()), client.handle.clone());
     let state = Mutex::new(State::Empty { permit, may_send: client.may_send });
     let slot = Arc::new(Slot { state, client });
-    (Answer { slot: Arc::clone(&slot), waker, handle }, AnswerSlot(slot))
+    (Answer { slot: Arc::clone(&slot), waker, handle }, AnswerSlot(Some(slot)))
 }
 
 impl Answer {
@@ -150,24 +150,31 @@ impl Answer {
 
 impl AnswerSlot {
     /// Fills the slot with `response`.
-    pub(super) fn fill(self, response: Response) {
-        self.0.fill(Filled::Response(response));
+    pub(super) fn fill(mut self, response: Response) {
+        self.fill_once(Filled::Response(response));
     }
 
     /// Lets the connection's thread make the response.
-    pub(super) fn fill_with_work(self, work: Work) {
-        self.0.fill(Filled::Work(work));
+    pub(super) fn fill_with_work(mut self, work: Work) {
+        self.fill_once(Filled::Work(work));
+    }
+
+    /// Does nothing once the slot is filled.
+    fn fill_once(&mut self, with: Filled) {
+        if let Some(slot) = self.0.take() {
+            slot.fill(with);
+        }
     }
 }
 
 impl Drop for AnswerSlot {
     fn drop(&mut self) {
-        self.0.fill(Filled::Nothing);
+        self.fill_once(Filled::Nothing);
     }
 }
 
 impl Slot {
-    /// Does nothing for a slot that is filled already.
+    /// Does nothing when the connection's thread has gone.
     fn fill(&self, with: Filled) {
         let mut state = self.state();
         *state = match std::mem::replace(&mut *state, State::Closed) {
@@ -328,8 +335,9 @@ mod tests {
         let mut fixture = Fixture::new();
         let (answer, slot) = fixture.slot();
         fixture.client.write_all(b"P").unwrap();
+        let shared = Arc::clone(&answer.slot);
         let waiting = std::thread::spawn(move || answer.wait(TEST_TIMEOUT));
-        while matches!(*slot.0.state(), State::Empty { may_send: true, .. }) {
+        while matches!(*shared.state(), State::Empty { may_send: true, .. }) {
             std::thread::yield_now();
         }
         slot.fill(response(1));

@@ -225,7 +225,7 @@ impl Connection<'_> {
         let handle = self.place.handle().clone();
         let client = Client { handle, is_head: self.is_head, persistence, may_send };
         let (answer, slot) = answer::slot(client, permit);
-        shared.handoff.submit(Request::new(head, admitted, body), slot)?;
+        shared.handoff.submit(Request::new(head, admitted, body), slot);
         // 2. A handler fills the slot, or sends a small response itself.
         let (filled, permit) = match answer.wait(shared.settings.idle_timeout)? {
             Event::Sent => {

@@ -1,8 +1,8 @@
 //! The threads that answer a listener's requests. This module is the only one that knows tiny_http.
 //!
 //! tiny_http hands requests to handler threads, and nothing else: it reads the announcements of the
-//! [`Handoff`], requests without headers and bodies whose path is an id, and each thread takes the
-//! request that waits under the id it receives. No byte from a network reaches tiny_http, and no
+//! [`Handoff`], requests without headers and bodies whose path is a number, and each thread takes
+//! the request that waits under the number it receives. No byte from a network reaches tiny_http, and no
 //! response passes through it.
 //!
 //! A handler thread works on small requests only. A request with a large body is read from a file and

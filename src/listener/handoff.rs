@@ -1,6 +1,6 @@
 //! The way from the connections to the handlers. A complete request waits in a table of this process
-//! under an id of 128 random bits; tiny_http is sent nothing but that id, over one private Unix
-//! connection. A handler takes the request by the id that tiny_http hands to it.
+//! under a number; tiny_http is sent nothing but that number, over one private Unix connection. A
+//! handler takes the request by the number that tiny_http hands to it.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -11,6 +11,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use rustix::fs::{Mode, OFlags};
+use uuid::Uuid;
 
 use super::answer::AnswerSlot;
 use super::request::Request;
@@ -31,7 +32,9 @@ type Waiting = (Request, AnswerSlot);
 
 #[derive(Default)]
 struct Table {
-    waiting: HashMap<u128, Waiting>,
+    waiting: HashMap<u64, Waiting>,
+    /// Of the last request.
+    number: u64,
     /// The handlers have ended.
     is_closed: bool,
 }
@@ -47,7 +50,7 @@ impl Handoff {
         // is: a socket's address has 108 bytes (unix(7)).
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = rustix::fs::open(directory, flags, Mode::empty())?;
-        let name = format!(".handoff-{:016x}", random()? >> 64);
+        let name = format!(".handoff-{}", Uuid::new_v4().simple());
         let path = format!("/proc/self/fd/{}/{name}", directory.as_raw_fd());
         let listener = UnixListener::bind(&path)?;
         widen_backlog(&listener)?;
@@ -61,29 +64,29 @@ impl Handoff {
 
     /// Lets a request wait and announces it. A request that comes after [`close`](Self::close) is
     /// dropped, which its slot tells the client.
-    pub(super) fn submit(&self, request: Request, slot: AnswerSlot) -> io::Result<()> {
-        let id = random()?;
-        {
+    pub(super) fn submit(&self, request: Request, slot: AnswerSlot) {
+        let number = {
             let mut table = self.table();
             if table.is_closed {
-                return Ok(());
+                return;
             }
-            let before = table.waiting.insert(id, (request, slot));
-            assert!(before.is_none(), "an id of 128 random bits came twice");
-        }
+            table.number += 1;
+            let number = table.number;
+            table.waiting.insert(number, (request, slot));
+            number
+        };
         // So short a message reaches the kernel whole, whichever threads write beside this one.
-        let announcement = format!("POST /{id:032x} HTTP/1.1\r\nHost: boathook\r\n\r\n");
+        let announcement = format!("POST /{number} HTTP/1.1\r\nHost: boathook\r\n\r\n");
         if let Err(error) = (&self.announcements).write_all(announcement.as_bytes()) {
             // No request reaches a handler from here on.
             fatal::stop(&format!("the connection to the handlers is broken: {error}"));
         }
-        Ok(())
     }
 
-    /// Takes the request that waits under the id in `path`, the path of an announcement.
+    /// Takes the request that waits under the number in `path`, the path of an announcement.
     pub(super) fn take(&self, path: &str) -> Option<Waiting> {
-        let id = u128::from_str_radix(path.strip_prefix('/')?, 16).ok()?;
-        self.table().waiting.remove(&id)
+        let number = path.strip_prefix('/')?.parse().ok()?;
+        self.table().waiting.remove(&number)
     }
 
     /// Drops the requests that wait, now and later: no handler takes them any more.
@@ -116,12 +119,6 @@ impl fmt::Debug for Handoff {
 /// Connects to a socket that has no name, through its descriptor.
 fn connect(socket: &OwnedFd) -> io::Result<UnixStream> {
     UnixStream::connect(format!("/proc/self/fd/{}", socket.as_raw_fd()))
-}
-
-fn random() -> io::Result<u128> {
-    let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes).map_err(io::Error::other)?;
-    Ok(u128::from_ne_bytes(bytes))
 }
 
 #[cfg(test)]
@@ -177,14 +174,14 @@ mod tests {
     }
 
     #[test]
-    fn a_request_is_taken_once_by_the_id_that_was_announced() {
+    fn a_request_is_taken_once_by_the_number_that_was_announced() {
         let directory = tempfile::tempdir().unwrap();
         let (listener, handoff) = Handoff::open(directory.path()).unwrap();
         let (inner, _) = listener.accept().unwrap();
         let (_answer, slot) = slot();
-        handoff.submit(request(), slot).unwrap();
+        handoff.submit(request(), slot);
         let path = announced(&inner);
-        for other in ["", "/", "/0", "/zz", "0", "/00000000000000000000000000000000", "/+1"] {
+        for other in ["", "/", "/0", "/zz", "1", "/2", "/-1"] {
             assert!(handoff.take(other).is_none(), "{other}");
         }
         assert!(handoff.take(&path).is_some());
@@ -196,10 +193,10 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let (_listener, handoff) = Handoff::open(directory.path()).unwrap();
         let (before, slot_before) = slot();
-        handoff.submit(request(), slot_before).unwrap();
+        handoff.submit(request(), slot_before);
         handoff.close();
         let (after, slot_after) = slot();
-        handoff.submit(request(), slot_after).unwrap();
+        handoff.submit(request(), slot_after);
         for answer in [before, after] {
             let event = answer.wait(TEST_TIMEOUT).unwrap();
             assert!(matches!(event, Event::Filled(Filled::Nothing, _)));

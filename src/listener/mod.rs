@@ -6,12 +6,12 @@
 //! complete. A request takes this way:
 //!
 //! ```text
-//! accept ─ head ─ admit ─ body ─ permit ─ handoff: id ── tiny_http ── handler thread
+//! accept ─ head ─ admit ─ body ─ permit ─ handoff: number ─ tiny_http ─ handler thread
 //! client ◄─────────── connection thread ◄──────────────── answer slot ◄──────┘
 //! ```
 //!
 //! The request stays in this process, in the table of the [`handoff`]; tiny_http, which hands requests
-//! to the threads in [`handlers`], sees nothing but an id. The [`Handler`] decides which requests come
+//! to the threads in [`handlers`], sees nothing but a number. The [`Handler`] decides which requests come
 //! in, as soon as their heads are complete.
 
 mod accept;

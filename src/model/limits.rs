@@ -28,7 +28,7 @@ pub const PROCESS_ENVIRONMENT_BYTES_MAX: u64 = 8 << 20;
 pub const HOOK_HANDLERS: usize = 4;
 /// Webhooks that are with a handler, being stored in slices or waiting for their commit: commits are
 /// shared, so this is also how many accepts one commit can carry.
-pub const HOOK_LINKS: usize = 64;
+pub const HOOK_REQUESTS_MAX: usize = 64;
 /// Threads that answer admin requests, besides the followers.
 pub const ADMIN_HANDLERS: usize = 8;
 /// Threads of each listener that exist from the start, for connections when no thread can be had.

@@ -5,15 +5,16 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::model::limits::{GIVEN_UP_CONNECTIONS, REJECTED_CONNECTIONS};
 
-/// Listeners and the lane, the database, the log, files of the moment, connections that were turned
-/// away or have given way.
+/// The listeners with their hand-offs, the database, the log, files of the moment, connections that were
+/// turned away or have given way.
 const BASE: usize = 64 + 2 * (REJECTED_CONNECTIONS + GIVEN_UP_CONNECTIONS);
 /// For one worker: the pipes, the pidfd and the files of its vessel.
 const PER_WORKER: usize = 8;
 /// For one connection: its socket, and the file of a large body.
 const PER_CONNECTION: usize = 2;
-/// Of a link between gate and handlers: one end, and the other one twice.
-const PER_LINK: usize = 3;
+/// For one request under way: what wakes its connection's thread, and the file that its response is
+/// read from.
+const PER_REQUEST: usize = 2;
 
 /// How much a server does at a time. Each of these takes descriptors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,10 +22,8 @@ pub struct Concurrency {
     pub workers: usize,
     /// Connections to each listener.
     pub connections: usize,
-    /// Links behind the webhook listener.
-    pub hook_links: usize,
-    /// Links behind the admin listener.
-    pub admin_links: usize,
+    /// Requests under way at both listeners. A connection has one at most.
+    pub requests: usize,
 }
 
 impl Concurrency {
@@ -33,9 +32,11 @@ impl Concurrency {
     }
 
     fn for_clients(self) -> usize {
-        let connections = self.connections.saturating_mul(2 * PER_CONNECTION);
-        let links = self.hook_links.saturating_add(self.admin_links).saturating_mul(PER_LINK);
-        connections.saturating_add(links)
+        let connections = self.connections.saturating_mul(2);
+        let requests = self.requests.min(connections);
+        connections
+            .saturating_mul(PER_CONNECTION)
+            .saturating_add(requests.saturating_mul(PER_REQUEST))
     }
 
     /// The descriptors that all of it takes.
@@ -43,23 +44,19 @@ impl Concurrency {
         self.fixed().saturating_add(self.for_clients())
     }
 
-    /// The part of it for which `limit` descriptors are enough. Only clients give way, and a few are
+    /// The part of it for which `limit` descriptors are enough. Only connections give way, and a few are
     /// always left.
     pub fn within(self, limit: usize) -> Self {
-        let (left, wanted) = (limit.saturating_sub(self.fixed()), self.for_clients());
-        if left >= wanted {
+        let left = limit.saturating_sub(self.fixed());
+        if left >= self.for_clients() {
             return self;
         }
-        let share = |count: usize, least: usize| {
-            let scaled = (count as u128 * left as u128 / wanted.max(1) as u128) as usize;
-            scaled.max(least.min(count))
-        };
-        let hook_links = share(self.hook_links, 4);
-        let admin_links = share(self.admin_links, 4);
-        let of_links = hook_links.saturating_add(admin_links).saturating_mul(PER_LINK);
-        let connections = left.saturating_sub(of_links) / (2 * PER_CONNECTION);
-        let connections = connections.clamp(8.min(self.connections), self.connections);
-        Self { workers: self.workers, connections, hook_links, admin_links }
+        // Either all requests can be under way, or one on each connection.
+        let beside_all =
+            left.saturating_sub(self.requests.saturating_mul(PER_REQUEST)) / (2 * PER_CONNECTION);
+        let one_each = left / (2 * (PER_CONNECTION + PER_REQUEST));
+        let least = self.connections.min(8);
+        Self { connections: beside_all.max(one_each).clamp(least, self.connections), ..self }
     }
 }
 
@@ -103,8 +100,7 @@ fn as_count(limit: Option<u64>) -> usize {
 mod tests {
     use super::*;
 
-    const ASKED: Concurrency =
-        Concurrency { workers: 8, connections: 1024, hook_links: 64, admin_links: 72 };
+    const ASKED: Concurrency = Concurrency { workers: 8, connections: 1024, requests: 137 };
 
     #[test]
     fn clients_share_what_vessels_leave() {
@@ -115,7 +111,6 @@ mod tests {
             let granted = ASKED.within(limit);
             assert!(granted.fixed() + granted.for_clients() <= limit, "{limit}: {granted:?}");
             assert!((8..=ASKED.connections).contains(&granted.connections), "{granted:?}");
-            assert!(granted.hook_links >= 4, "{granted:?}");
         }
         // Too few for anything; the server tries all the same.
         assert!(ASKED.within(64).connections == 8);

@@ -22,23 +22,23 @@ use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
 
+use crate::config::Settings;
 use crate::listener::{Doors, Listener, Options};
 use crate::model::limits;
 use crate::web::admin::AdminHandler;
 use crate::web::hooks::HookHandler;
 
-/// Answers webhooks on `socket` until the server is stopped, `under_way_max` at a time.
+/// Answers webhooks on `socket` until the server is stopped.
 ///
 /// # Errors
 /// When a socket or a thread cannot be had.
 pub fn serve_hooks(
     socket: TcpListener,
     handler: HookHandler,
-    under_way_max: usize,
     doors: &Doors,
 ) -> io::Result<Listener> {
     let counters = Arc::clone(&handler.instruments.hooks);
-    let handlers = under_way_max.min(limits::HOOK_HANDLERS);
+    let (handlers, under_way_max) = (limits::HOOK_HANDLERS, limits::HOOK_REQUESTS_MAX);
     let options = Options { name: "hooks", handlers, under_way_max, counters };
     Listener::start(socket, options, Arc::new(handler), doors)
 }
@@ -52,10 +52,15 @@ pub fn serve_admin(
     handler: AdminHandler,
     doors: &Doors,
 ) -> io::Result<Listener> {
-    let lasting = handler.settings.max_followers.saturating_add(limits::BACKUPS_MAX);
     let counters = Arc::clone(&handler.instruments.admin);
-    let handlers = limits::ADMIN_HANDLERS;
-    let under_way_max = handlers.saturating_add(lasting);
-    let options = Options { name: "admin", handlers, under_way_max, counters };
+    let under_way_max = admin_requests_max(&handler.settings);
+    let options =
+        Options { name: "admin", handlers: limits::ADMIN_HANDLERS, under_way_max, counters };
     Listener::start(socket, options, Arc::new(handler), doors)
+}
+
+/// Requests that the admin listener has under way at once: one for each handler, the followers, and the
+/// backup.
+pub fn admin_requests_max(settings: &Settings) -> usize {
+    settings.max_followers.saturating_add(limits::ADMIN_HANDLERS + limits::BACKUPS_MAX)
 }

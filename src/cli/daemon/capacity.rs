@@ -8,14 +8,12 @@ use crate::model::limits;
 use crate::notify::NOTIFIERS;
 use crate::os::descriptor_budget::{self, Concurrency, OpenFileLimit};
 use crate::os::threads::{self, TooFewThreads};
+use crate::web;
 
 /// Threads that a server has from the start besides its workers, handlers and reserves: the
 /// libraries' (database 8, HTTP 5 a listener), the committer, timers, signals, the watchdog, and some
 /// to start with.
 const OTHER_THREADS: usize = 40;
-
-/// Links behind the admin listener that are not for followers.
-const OTHER_ADMIN_LINKS: usize = limits::ADMIN_HANDLERS + limits::BACKUPS_MAX;
 
 /// See the module.
 pub(super) struct Capacity {
@@ -23,19 +21,16 @@ pub(super) struct Capacity {
     pub(super) asked: Concurrency,
     pub(super) limit: OpenFileLimit,
     pub(super) doors: Doors,
-    /// Webhook requests that may be under way at a time.
-    pub(super) hooks_under_way_max: usize,
 }
 
 impl Capacity {
     /// Raises the limit of open files to what `settings` ask for. Where that is not possible, lowers
-    /// `max_connections` and `max_followers` in `settings` to what fits.
+    /// `max_connections` in `settings` to what fits.
     pub(super) fn of(settings: &mut Settings) -> Self {
         let asked = Concurrency {
             workers: settings.workers,
             connections: settings.max_connections,
-            hook_links: limits::HOOK_LINKS,
-            admin_links: OTHER_ADMIN_LINKS.saturating_add(settings.max_followers),
+            requests: web::admin_requests_max(settings).saturating_add(limits::HOOK_REQUESTS_MAX),
         };
         let limit = descriptor_budget::raise_limit(asked);
         let granted = asked.within(limit.current);
@@ -46,8 +41,7 @@ impl Capacity {
             );
         }
         settings.max_connections = granted.connections;
-        settings.max_followers = granted.admin_links.saturating_sub(OTHER_ADMIN_LINKS).max(1);
-        Self { asked, limit, doors: doors(settings), hooks_under_way_max: granted.hook_links }
+        Self { asked, limit, doors: doors(settings) }
     }
 }
 

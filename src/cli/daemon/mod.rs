@@ -117,7 +117,7 @@ impl Daemon {
         let (storage, _committer) = with_precedence(|| store::open(&settings.data_dir))
             .map_err(no_thread("database"))??;
         let sockets = Sockets::listen(&mut settings, handed_over)?;
-        let Capacity { asked, limit, doors, hooks_under_way_max } = Capacity::of(&mut settings);
+        let Capacity { asked, limit, doors } = Capacity::of(&mut settings);
         let settings = Arc::new(settings);
 
         let vessel_limits =
@@ -139,11 +139,9 @@ impl Daemon {
             Arc::clone(&instruments),
         );
         let hook_doors = doors.clone().with_tls(tls.clone());
-        let hooks = with_precedence(|| {
-            web::serve_hooks(sockets.hooks, hooks, hooks_under_way_max, &hook_doors)
-        })
-        .flatten()
-        .map_err(no_thread("webhook listener"))?;
+        let hooks = with_precedence(|| web::serve_hooks(sockets.hooks, hooks, &hook_doors))
+            .flatten()
+            .map_err(no_thread("webhook listener"))?;
 
         let facts = Facts { settings: Arc::clone(&settings), concurrency: asked, forwarding };
         let admin = AdminHandler::new(
