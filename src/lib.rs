@@ -92,6 +92,6 @@ pub mod internals {
 
     pub mod store {
         pub use crate::store::faults::Faults;
-        pub use crate::store::{DATABASE_CACHE_BYTES, DataDirectory, SCHEMA, Storage, open};
+        pub use crate::store::{DATABASE_CACHE_BYTES, DataDirectory, SCHEMA, Store, open};
     }
 }

@@ -114,7 +114,7 @@ pub fn examine_database_in(
     match verify_directory(data_dir, &mut watch) {
         Ok(verified) => database::judge(&verified),
         Err(OpenError::Directory(error)) => vec![database::not_opened(&error)],
-        Err(OpenError::Storage(error)) => vec![database::unreadable(&error.to_string())],
+        Err(OpenError::Store(error)) => vec![database::unreadable(&error.to_string())],
     }
 }
 

@@ -27,12 +27,12 @@ impl Engine {
     /// When another backup is being made, or the disk has no room for one.
     pub fn begin_backup(self: &Arc<Self>) -> Result<Backup, EngineError> {
         self.check_space().map_err(|error| EngineError::Overloaded(error.to_string()))?;
-        let recording = self.storage.begin_backup().map_err(|error| match error {
+        let recording = self.store.begin_backup().map_err(|error| match error {
             BackupError::Busy => EngineError::Conflict(error.to_string()),
             error => EngineError::Overloaded(error.to_string()),
         })?;
         // The size serves only to show progress.
-        let bytes = self.storage.bytes().unwrap_or(0) + self.output_bytes().unwrap_or(0);
+        let bytes = self.store.bytes().unwrap_or(0) + self.output_bytes().unwrap_or(0);
         let header = Header::new(SCHEMA, self.now(), bytes);
         Ok(Backup { engine: Arc::clone(self), recording, header })
     }
@@ -61,7 +61,7 @@ impl Backup {
         let began = Instant::now();
         let mut archive = Writer::begin(out, &header)?;
         let copied = engine
-            .storage
+            .store
             .copy_rows(&recording, &mut archive, &|| engine.check_space())
             .and_then(|last_run| copy_output_files(&engine, last_run, &mut archive));
         let ended = match copied {

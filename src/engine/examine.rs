@@ -10,7 +10,7 @@ use crate::store::{StorageError, VerifyCallbacks, VerifyProgress, VerifyReport};
 impl Engine {
     /// When the last run was accepted, by the clock of that time.
     pub fn last_accepted_at(&self) -> Option<Timestamp> {
-        self.storage.runs_before(None).next().map(|run| run.queued_at)
+        self.store.runs_before(None).next().map(|run| run.queued_at)
     }
 
     /// Reads all stored data. After each step it pauses as long as the step has taken, so that requests
@@ -31,7 +31,7 @@ impl Engine {
         };
         let directory = &self.output_dir;
         let has_output_file = |vessel_run, attempt| has_output(directory, vessel_run, attempt);
-        self.storage
+        self.store
             .verify(&mut VerifyCallbacks { step: &mut step, has_output_file: &has_output_file })
     }
 }

@@ -276,7 +276,7 @@ impl Engine {
         let (version, change) = catalog.use_token(hash, self.clock.now())?;
         if let Some(change) = change {
             // Not awaited: the commits are in order, so it is durable before the run that follows.
-            drop(self.storage.commit(vec![change]));
+            drop(self.store.commit(vec![change]));
         }
         Some(version)
     }
@@ -299,7 +299,7 @@ impl Engine {
         {
             return Some(Arc::clone(current));
         }
-        let stored = self.storage.fleet_version(id, version);
+        let stored = self.store.fleet_version(id, version);
         stored
             .inspect_err(|error| log::error!(error:% = error; "skipping a damaged fleet version"))
             .ok()
@@ -334,9 +334,9 @@ impl Engine {
             .iter()
             .any(|change| matches!(change, Change::PutFleet(_) | Change::RemoveFleet(_)));
         let removes_fleet = changes.iter().any(|change| matches!(change, Change::RemoveFleet(_)));
-        let ticket = self.storage.commit(changes);
+        let commit = self.store.commit(changes);
         drop(catalog);
-        ticket.wait();
+        commit.wait();
         if removes_fleet {
             self.decisions().events.ask_for_pass();
         }

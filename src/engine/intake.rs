@@ -23,7 +23,7 @@ use crate::model::limits::{BODY_INLINE_BYTES_MAX, ROW_BYTES_MAX, SLICE_BYTES};
 use crate::model::request::RequestHead;
 use crate::model::run::{PayloadSize, RunRecord, Trigger};
 use crate::scheduler::{QueueFull, QueuedRun};
-use crate::store::{DISK_BYTES_PER_BYTE, Ticket};
+use crate::store::{DISK_BYTES_PER_BYTE, PendingCommit};
 
 /// Why a run is not accepted. No part of it is kept.
 #[derive(Debug, thiserror::Error)]
@@ -69,11 +69,11 @@ pub(super) struct NewRun {
 pub struct PendingRun {
     run: RunId,
     trigger: Trigger,
-    /// The run was accepted before, and is durable with this ticket as well.
+    /// The run was accepted before, and is durable with this commit as well.
     is_duplicate: bool,
     /// The reason of its delivery; mostly empty.
     reason: &'static str,
-    ticket: Ticket,
+    commit: PendingCommit,
     /// Runs that ended with it, and their notifications.
     ended: Vec<RunRecord>,
     notifications: AdmittedNotifications,
@@ -224,10 +224,10 @@ impl Engine {
     /// The pending run of a duplicate of `run`. Called under the lock under which that was decided: an
     /// empty commit is durable after that of the run.
     fn duplicate_of(&self, run: RunId, trigger: Trigger) -> PendingRun {
-        let ticket = self.storage.commit(Vec::new());
+        let commit = self.store.commit(Vec::new());
         let notifications = AdmittedNotifications::default();
         let (reason, ended) = ("", Vec::new());
-        PendingRun { run, trigger, is_duplicate: true, reason, ticket, ended, notifications }
+        PendingRun { run, trigger, is_duplicate: true, reason, commit, ended, notifications }
     }
 
     /// Reads the body, and commits slices of a body of more than one. Returns its length.
@@ -273,7 +273,7 @@ impl Engine {
         let chunks = chunks_in(bytes.len());
         changes.push(Change::PutPayload { run: upload.run, chunk: upload.chunks, bytes });
         let turn = self.slices.lock().unwrap_or_else(|_| super::poisoned());
-        self.storage.commit(changes).wait();
+        self.store.commit(changes).wait();
         drop(turn);
         upload.chunks += chunks;
     }
@@ -312,19 +312,19 @@ impl Engine {
             changes.push(Change::EndUpload(upload.run));
         }
         let notifications = self.note_ends(&mut decisions, &mut changes);
-        let ticket = self.storage.commit(changes);
+        let commit = self.store.commit(changes);
         if decisions.phase == Phase::Serving {
             self.work.notify_one();
         }
         let (run, ended, reason) = (upload.run, submitted.ended, reason_of_accepted(&arrival));
-        Ok(PendingRun { run, trigger, is_duplicate: false, reason, ticket, ended, notifications })
+        Ok(PendingRun { run, trigger, is_duplicate: false, reason, commit, ended, notifications })
     }
 
     /// Waits until the run is durable, and returns its id.
     pub fn confirm(&self, pending: PendingRun) -> RunId {
-        let PendingRun { run, trigger, is_duplicate, reason, ticket, ended, notifications } =
+        let PendingRun { run, trigger, is_duplicate, reason, commit, ended, notifications } =
             pending;
-        ticket.wait();
+        commit.wait();
         if is_duplicate {
             return run;
         }
@@ -345,7 +345,7 @@ impl Engine {
             Change::RemovePayload { run: upload.run, chunks: 0..upload.chunks },
             Change::EndUpload(upload.run),
         ];
-        self.storage.commit(changes).wait();
+        self.store.commit(changes).wait();
     }
 }
 

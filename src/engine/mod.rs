@@ -23,7 +23,7 @@ use crate::runner::output::LiveOutput;
 use crate::runner::stop::StopSignal;
 use crate::runner::{Launcher, Unfinished};
 use crate::scheduler::{Depth, Queue};
-use crate::store::{CommitInstruments, DISK_BYTES_PER_BYTE, FreeSpace, Storage};
+use crate::store::{CommitInstruments, DISK_BYTES_PER_BYTE, FreeSpace, Store};
 
 mod attempt;
 mod backup;
@@ -113,7 +113,7 @@ pub struct Engine {
     secrets: SecretStore,
     /// The directory of output files.
     output_dir: PathBuf,
-    storage: Storage,
+    store: Store,
     space: FreeSpace,
     launcher: Box<dyn Launcher>,
     clock: Box<dyn Clock>,
@@ -192,7 +192,7 @@ impl Engine {
         if !self.space.is_enough() {
             return Err(AcceptError::DiskFull);
         }
-        if !self.storage.is_responsive() {
+        if !self.store.is_responsive() {
             return Err(AcceptError::Stalled);
         }
         self.decisions().check_room()
@@ -220,12 +220,12 @@ impl Engine {
 
     /// The metrics of the committer.
     pub fn commit_instruments(&self) -> &CommitInstruments {
-        self.storage.commit_instruments()
+        self.store.commit_instruments()
     }
 
     /// Whether an empty commit is durable `within` this time.
     pub fn commits(&self, within: Duration) -> bool {
-        self.storage.commits(within)
+        self.store.commits(within)
     }
 
     /// How full the queue is.

@@ -94,7 +94,7 @@ impl Engine {
     /// history.
     fn commit_settled(&self, run: RunId, change: Change) {
         // The row of a finished run does not change any more.
-        let record = self.storage.run(run);
+        let record = self.store.run(run);
         let mut changes = vec![change];
         let mut decisions = self.decisions();
         // Under this lock, so that the commit of the last notification follows those of the others.
@@ -104,9 +104,9 @@ impl Engine {
             changes.push(decisions.enter_history(&record, self.clock.now()));
             self.wake_sweeper(&decisions);
         }
-        let ticket = self.storage.commit(changes);
+        let commit = self.store.commit(changes);
         drop(decisions);
-        ticket.wait();
+        commit.wait();
     }
 
     /// Records a failed delivery, and when it is tried again.
@@ -117,7 +117,7 @@ impl Engine {
             self.commit_settled(record.run, change);
             return note_given_up(&self.metrics, &record);
         }
-        self.storage.commit(vec![change]).wait();
+        self.store.commit(vec![change]).wait();
         log::info!(run:% = record.run, attempts = record.attempts, why; "a notification could not be delivered yet");
         self.outbox().add(record);
         self.notify.notify_one();
@@ -125,7 +125,7 @@ impl Engine {
 
     /// The undelivered notifications of a run.
     pub fn notifications_of(&self, run: RunId) -> Vec<NotificationRecord> {
-        self.storage.notifications_of(run)
+        self.store.notifications_of(run)
     }
 
     /// Ends all deliveries.

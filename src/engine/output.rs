@@ -47,8 +47,8 @@ impl Engine {
             }
         }
         let record = match attempt {
-            Some(attempt) => self.storage.attempt(id, attempt),
-            None => self.storage.vessel_run(id),
+            Some(attempt) => self.store.attempt(id, attempt),
+            None => self.store.vessel_run(id),
         };
         let is_gone = || !self.is_stored(id.run());
         if is_gone() {
@@ -62,7 +62,7 @@ impl Engine {
         };
         if record.output.place == OutputPlace::Rows {
             let mut bytes = Vec::new();
-            let mut stored = self.storage.output(id, record.attempt, 0, record.output.bytes);
+            let mut stored = self.store.output(id, record.attempt, 0, record.output.bytes);
             if let Err(error) = stored.read_to_end(&mut bytes) {
                 if is_gone() {
                     return None;

@@ -61,19 +61,19 @@ impl Engine {
     /// How many runs were accepted at `since` or later; counts no further than `max`.
     pub fn accepted_since(&self, since: Timestamp, max: usize) -> usize {
         let first = RunId::first_at(since);
-        let latest = self.storage.runs_before(None).take(max).take_while(|run| run.id >= first);
+        let latest = self.store.runs_before(None).take(max).take_while(|run| run.id >= first);
         latest.filter(|run| run.queued_at >= since).count()
     }
 
     /// The latest runs of a fleet, newest first, without their vessels.
     pub fn latest_runs(&self, fleet: FleetId, count: usize) -> Vec<RunRecord> {
-        self.storage.runs_of_fleet_before(fleet, None).take(count).collect()
+        self.store.runs_of_fleet_before(fleet, None).take(count).collect()
     }
 
     /// Every stored attempt of a vessel run, oldest first. Empty while its run waits.
     pub fn attempts(&self, id: VesselRunId) -> Vec<VesselRunRecord> {
-        let latest = self.storage.vessel_run(id).map_or(0, |record| record.attempt);
-        (1..=latest).filter_map(|attempt| self.storage.attempt(id, attempt)).collect()
+        let latest = self.store.vessel_run(id).map_or(0, |record| record.attempt);
+        (1..=latest).filter_map(|attempt| self.store.attempt(id, attempt)).collect()
     }
 
     /// Number and bytes of the finished runs that are kept.
@@ -88,7 +88,7 @@ impl Engine {
 
     /// Bytes of the database; `None` if the system cannot tell.
     pub fn database_bytes(&self) -> Option<u64> {
-        self.storage.bytes()
+        self.store.bytes()
     }
 
     /// The space on the file system of the output files; `None` if the system cannot tell.

@@ -109,10 +109,10 @@ impl Engine {
         let Some(postponed) = decisions.queue.postpone(claim.vessel_run) else { return false };
         decisions.take_stop_signal(claim.vessel_run);
         let is_new = decisions.launching.pause(reason.to_owned(), claim.run.payload.body_bytes);
-        let ticket = self.storage.commit(postponed.changes);
+        let commit = self.store.commit(postponed.changes);
         self.retries.notify_one();
         drop(decisions);
-        ticket.wait();
+        commit.wait();
         self.release(assignment);
         if postponed.is_waiting {
             // A partial directory takes up space.

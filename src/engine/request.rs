@@ -39,7 +39,7 @@ impl Engine {
         size: PayloadSize,
     ) -> Result<StoredRequest, String> {
         let mut bytes = Vec::with_capacity(size.head_bytes as usize);
-        let mut payload = self.storage.payload(run, 0, size.head_bytes.into());
+        let mut payload = self.store.payload(run, 0, size.head_bytes.into());
         payload.read_to_end(&mut bytes).map_err(|error| error.to_string())?;
         let head = serde_json::from_slice(&bytes).map_err(|error| error.to_string())?;
         Ok(StoredRequest { head, payload, size })

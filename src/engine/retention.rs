@@ -19,7 +19,7 @@ use crate::model::ids::{FleetId, RunId, VesselRunId};
 use crate::model::run::{OutputPlace, RunRecord};
 use crate::os::threads;
 use crate::runner::output::{remove_output, sync_output_directory};
-use crate::store::Ticket;
+use crate::store::PendingCommit;
 
 /// The pause of the sweeper after a removal: at a thousand runs per second the next step removes a
 /// thousand runs, and an idle server writes at most once per pause.
@@ -150,11 +150,11 @@ impl Engine {
 
     /// Begins the removal of some due runs of `fleet`.
     fn begin_removals(&self, fleet: FleetId) {
-        let oldest = || self.storage.history(fleet).take(SWEEP_RUNS).collect::<Vec<_>>();
+        let oldest = || self.store.history(fleet).take(SWEEP_RUNS).collect::<Vec<_>>();
         let mut found = oldest();
         if found.is_empty() {
             // The entries may be on their way to the disk.
-            self.storage.commit(Vec::new()).wait();
+            self.store.commit(Vec::new()).wait();
             found = oldest();
         }
         let now = self.clock.now();
@@ -165,13 +165,13 @@ impl Engine {
         self.sweep_step(|| {
             let mut decisions = self.decisions();
             let changes = decisions.history.take_due(fleet, &found, self.clock.now());
-            self.storage.commit(changes)
+            self.store.commit(changes)
         });
     }
 
     /// Sets the times of entries to `now` that a clock ahead of time has left.
     fn set_history_right(&self, fleet: FleetId, now: Timestamp) {
-        let mut ahead = history::set_right(self.storage.history(fleet), now);
+        let mut ahead = history::set_right(self.store.history(fleet), now);
         loop {
             let entries = ahead.by_ref().take(SWEEP_RUNS);
             let put = |(number, entry)| Change::PutHistory { fleet, number, entry };
@@ -179,17 +179,17 @@ impl Engine {
             if changes.is_empty() {
                 return;
             }
-            self.sweep_step(|| self.storage.commit(changes));
+            self.sweep_step(|| self.store.commit(changes));
         }
     }
 
     /// Makes one commit of a removal durable, and pauses as long as that has taken: accepts have at
     /// least half of the time without the sweeper.
-    fn sweep_step(&self, commit: impl FnOnce() -> Ticket) {
+    fn sweep_step(&self, commit: impl FnOnce() -> PendingCommit) {
         let began = Instant::now();
         let turn = self.slices.lock().unwrap_or_else(|_| super::poisoned());
-        let ticket = commit();
-        ticket.wait();
+        let commit = commit();
+        commit.wait();
         drop(turn);
         thread::sleep(began.elapsed());
     }
@@ -198,7 +198,7 @@ impl Engine {
     fn finish_removals(&self) -> bool {
         let mut has_removed = false;
         loop {
-            let runs: Vec<RunId> = self.storage.removals().take(SWEEP_RUNS).collect();
+            let runs: Vec<RunId> = self.store.removals().take(SWEEP_RUNS).collect();
             if runs.is_empty() {
                 return has_removed;
             }
@@ -220,7 +220,7 @@ impl Sweep<'_> {
     /// Removes the remains of `run`, its mark last.
     fn remove(&mut self, run: RunId) {
         let engine = self.engine;
-        for (vessel_run, attempt, record) in engine.storage.attempts_of(run) {
+        for (vessel_run, attempt, record) in engine.store.attempts_of(run) {
             let place = record.map(|record| record.output.place);
             // An attempt that a crash has interrupted may have a file that its record does not name.
             if place != Some(OutputPlace::Rows) {
@@ -228,7 +228,7 @@ impl Sweep<'_> {
             }
             let output_chunks = match place {
                 Some(OutputPlace::Nowhere | OutputPlace::File) => 0,
-                _ => engine.storage.output_chunks(vessel_run, attempt),
+                _ => engine.store.output_chunks(vessel_run, attempt),
             };
             let change = Change::RemoveAttempt { vessel_run, attempt, output_chunks };
             self.push(change, output_chunks + 1);
@@ -236,11 +236,11 @@ impl Sweep<'_> {
         if engine.launcher.has_directory(run) {
             engine.launcher.wipe_directory(run);
         }
-        for record in engine.storage.notifications_of(run) {
+        for record in engine.store.notifications_of(run) {
             self.push(Change::RemoveNotification { run, number: record.number }, 1);
         }
         // From the end, so that the last stored chunk tells how many remain after a crash.
-        let mut end = engine.storage.payload_chunks(run).unwrap_or_else(|error| {
+        let mut end = engine.store.payload_chunks(run).unwrap_or_else(|error| {
             log::error!(run:%, error:%; "a payload cannot be read");
             0
         });
@@ -278,7 +278,7 @@ impl Sweep<'_> {
         self.rows = 0;
         let changes = std::mem::take(&mut self.changes);
         if !changes.is_empty() {
-            self.engine.sweep_step(|| self.engine.storage.commit(changes));
+            self.engine.sweep_step(|| self.engine.store.commit(changes));
         }
     }
 }

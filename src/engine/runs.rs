@@ -76,8 +76,8 @@ impl Engine {
     pub fn runs(&self, filter: &RunFilter) -> RunPage {
         let before = filter.before;
         let runs: Box<dyn Iterator<Item = RunRecord>> = match filter.fleet {
-            Some(fleet) => Box::new(self.storage.runs_of_fleet_before(fleet, before)),
-            None => Box::new(self.storage.runs_before(before)),
+            Some(fleet) => Box::new(self.store.runs_of_fleet_before(fleet, before)),
+            None => Box::new(self.store.runs_before(before)),
         };
         // The time in an id is never earlier than that of its run.
         let first = filter.since.map(RunId::first_at);
@@ -98,14 +98,14 @@ impl Engine {
                 page.runs.push(view);
             }
         }
-        self.storage.confirm();
+        self.store.confirm();
         page
     }
 
     /// One run, as it is on the disk.
     pub fn run(&self, id: RunId) -> Option<RunView> {
-        let view = self.storage.run(id).map(|run| self.view(run));
-        self.storage.confirm();
+        let view = self.store.run(id).map(|run| self.view(run));
+        self.store.confirm();
         view.filter(|view| !self.is_torn(view))
     }
 
@@ -118,7 +118,7 @@ impl Engine {
             text.starts_with(&fragment) || text.ends_with(&fragment)
         };
         let mut searched = 0;
-        let counted = self.storage.run_ids().inspect(|_| searched += 1);
+        let counted = self.store.run_ids().inspect(|_| searched += 1);
         let found = counted.take(RUN_IDS_SEARCHED_MAX).filter(matches).take(limit).collect();
         (found, searched < RUN_IDS_SEARCHED_MAX)
     }
@@ -137,7 +137,7 @@ impl Engine {
     /// The body of the request that triggered the run: `run.payload.body_bytes` bytes.
     pub fn body(&self, run: &RunRecord) -> Box<dyn Read + Send> {
         let payload = run.payload;
-        Box::new(self.storage.payload(run.id, payload.head_bytes.into(), payload.body_bytes))
+        Box::new(self.store.payload(run.id, payload.head_bytes.into(), payload.body_bytes))
     }
 
     /// Stops a run, and returns it as it is then. A run that has ended stays as it is.
@@ -145,7 +145,7 @@ impl Engine {
     /// # Errors
     /// When there is none of this id.
     pub fn stop_run(&self, id: RunId) -> Result<RunView, EngineError> {
-        let run = self.storage.run(id).ok_or_else(|| no_run(id))?;
+        let run = self.store.run(id).ok_or_else(|| no_run(id))?;
         self.stop(id, |queue, now| queue.stop_run(id, run.fleet_id, run.sequence, now))
     }
 
@@ -156,7 +156,7 @@ impl Engine {
     /// When there is none of this id, or its run waits to start.
     pub fn stop_vessel_run(&self, id: VesselRunId) -> Result<RunView, EngineError> {
         let no_vessel_run = || EngineError::NotFound(format!("there is no vessel run {id}"));
-        let run = self.storage.run(id.run()).ok_or_else(no_vessel_run)?;
+        let run = self.store.run(id.run()).ok_or_else(no_vessel_run)?;
         let vessels = self.version_of(&run).map_or(0, |it| it.definition.vessels.len());
         if id.vessel().is_none_or(|vessel| vessel >= vessels) {
             return Err(no_vessel_run());
@@ -182,14 +182,14 @@ impl Engine {
         let notifications = self.note_ends(&mut decisions, &mut changes);
         // 2. Make the decision durable. Without changes an earlier stop may be on its way to the disk.
         let is_decided = !changes.is_empty() || !signal.is_empty();
-        let ticket = is_decided.then(|| self.storage.commit(changes));
+        let commit = is_decided.then(|| self.store.commit(changes));
         // The end of one run may let another of its fleet start.
         if decisions.can_claim() {
             self.work.notify_one();
         }
         drop(decisions);
-        if let Some(ticket) = ticket {
-            ticket.wait();
+        if let Some(commit) = commit {
+            commit.wait();
         }
         // 3. Signal the vessels: a crash from here on cannot take the stop back. A vessel whose end
         // was decided meanwhile has no signal any more.
@@ -211,7 +211,7 @@ impl Engine {
     /// Whether there is a run of this id. A reader of more rows of a run asks afterwards: the sweeper
     /// may remove the run meanwhile.
     pub fn is_stored(&self, id: RunId) -> bool {
-        self.storage.run(id).is_some()
+        self.store.run(id).is_some()
     }
 
     /// Whether the run was removed while its vessels were read: a finished run has no undecided
@@ -233,7 +233,7 @@ impl Engine {
         };
         let definitions = &version.definition.vessels;
         let vessels = definitions.iter().enumerate().map(|(index, vessel)| {
-            let stored = self.storage.vessel_run(run.id.vessel_run(index));
+            let stored = self.store.vessel_run(run.id.vessel_run(index));
             stored.unwrap_or_else(|| {
                 let vessel = (vessel.id, vessel.name.as_str());
                 VesselRunRecord::scheduled(run.id, index, vessel, run.queued_at)

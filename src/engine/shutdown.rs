@@ -50,6 +50,6 @@ impl Engine {
     /// Records the orderly stop. The last commit.
     pub fn record_clean_stop(&self) {
         let server = ServerRecord { stopped_cleanly: true, ..self.server.clone() };
-        self.storage.commit(vec![Change::PutServer(server)]).wait();
+        self.store.commit(vec![Change::PutServer(server)]).wait();
     }
 }

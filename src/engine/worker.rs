@@ -81,9 +81,9 @@ impl Engine {
         let mut changes = Vec::new();
         let mut decisions = self.decisions();
         let assignment = self.claim_next(&mut decisions, stop, &mut changes)?;
-        let ticket = self.storage.commit(changes);
+        let commit = self.store.commit(changes);
         drop(decisions);
-        ticket.wait();
+        commit.wait();
         Some(assignment)
     }
 
@@ -148,12 +148,12 @@ impl Engine {
         // 2. Claim the next vessel.
         let next = self.claim_next(&mut decisions, stop, &mut changes);
         // 3. Make both durable. The commit may be delayed while enough attempts run that may share it.
-        let ticket = match self.attempts_running.load(Ordering::Relaxed) + 1 >= COMMIT_SIBLINGS {
-            true => self.storage.commit_delayed(changes),
-            false => self.storage.commit(changes),
+        let commit = match self.attempts_running.load(Ordering::Relaxed) + 1 >= COMMIT_SIBLINGS {
+            true => self.store.commit_delayed(changes),
+            false => self.store.commit(changes),
         };
         drop(decisions);
-        ticket.wait();
+        commit.wait();
         // 4. The rest follows the durable end.
         self.metrics.attempts.count(AttemptEnd::from(&end));
         self.release(assignment);
@@ -171,9 +171,9 @@ impl Engine {
         let mut decisions = self.decisions();
         decisions.take_stop_signal(claim.vessel_run);
         changes.extend(decisions.queue.abandon(claim.vessel_run, output));
-        let ticket = self.storage.commit(changes);
+        let commit = self.store.commit(changes);
         drop(decisions);
-        ticket.wait();
+        commit.wait();
         self.release(assignment);
     }
 

@@ -160,7 +160,7 @@ mod tests {
     #[test]
     fn the_queue_reads_back_in_order_across_gaps_and_spans() {
         let directory = tempfile::tempdir().unwrap();
-        let (storage, _committer) = store::open(directory.path()).unwrap();
+        let (store, _committer) = store::open(directory.path()).unwrap();
         let mut ids = RunIds::after(None);
         let sequences =
             [1, 2, BACKLOG_SPAN, BACKLOG_SPAN + 1, 3 * BACKLOG_SPAN, 1 << 60, u64::MAX - 1];
@@ -178,8 +178,8 @@ mod tests {
                 arrival: None,
             })
         });
-        storage.commit(changes.to_vec()).wait();
-        let read: Vec<u64> = storage.queue().map(|entry| entry.unwrap().sequence).collect();
+        store.commit(changes.to_vec()).wait();
+        let read: Vec<u64> = store.queue().map(|entry| entry.unwrap().sequence).collect();
         assert_eq!(read, sequences);
     }
 }

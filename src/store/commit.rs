@@ -124,7 +124,7 @@ impl Drop for Completion {
 
 /// A commit that may be pending.
 #[must_use = "the changes are durable only once this has been waited for"]
-pub struct Ticket {
+pub struct PendingCommit {
     done: Arc<Latch>,
     progress: Arc<WriteProgress>,
 }
@@ -168,7 +168,7 @@ impl WriteProgress {
     }
 }
 
-impl Ticket {
+impl PendingCommit {
     /// Returns once the changes are durable. Ends the process when the commit is lost or hangs.
     pub fn wait(self) {
         loop {
@@ -231,21 +231,21 @@ impl Committer {
 
     /// Hands over `changes` as an urgent request. Commits happen in the order of these calls: a thread
     /// calls this before it releases the lock under which it decided the changes.
-    pub fn send(&self, changes: Vec<Change>) -> Ticket {
+    pub fn send(&self, changes: Vec<Change>) -> PendingCommit {
         self.hand_over(changes, Urgency::Urgent)
     }
 
     /// Hands over `changes` as a delayed request: for when other requests are likely to follow.
-    pub fn send_delayed(&self, changes: Vec<Change>) -> Ticket {
+    pub fn send_delayed(&self, changes: Vec<Change>) -> PendingCommit {
         self.hand_over(changes, Urgency::Delayed)
     }
 
-    fn hand_over(&self, changes: Vec<Change>, urgency: Urgency) -> Ticket {
+    fn hand_over(&self, changes: Vec<Change>, urgency: Urgency) -> PendingCommit {
         let (request, done) = CommitRequest::new(changes, urgency);
         if self.requests.send(request).is_err() {
             fatal::stop("the committer has ended");
         }
-        Ticket { done, progress: Arc::clone(&self.progress) }
+        PendingCommit { done, progress: Arc::clone(&self.progress) }
     }
 
     /// Returns once all rows that can be read now are durable. A commit can be read a moment before it
@@ -382,7 +382,7 @@ mod tests {
             Self { committer: Some(committer), thread: Some(thread), _scratch: scratch }
         }
 
-        fn send_delayed(&self) -> Ticket {
+        fn send_delayed(&self) -> PendingCommit {
             self.committer.as_ref().unwrap().send_delayed(Vec::new())
         }
     }
@@ -394,17 +394,18 @@ mod tests {
         }
     }
 
-    fn outcome(ticket: &Ticket) -> CommitOutcome {
-        ticket.done.wait(Duration::ZERO)
+    fn outcome(commit: &PendingCommit) -> CommitOutcome {
+        commit.done.wait(Duration::ZERO)
     }
 
     #[test]
     fn delayed_commits_wait_for_siblings() {
         let running = Running::with_delay_max(LONG);
-        let waiting: Vec<Ticket> = (1..COMMIT_SIBLINGS).map(|_| running.send_delayed()).collect();
-        assert!(waiting.iter().all(|ticket| outcome(ticket) == CommitOutcome::Pending));
+        let waiting: Vec<PendingCommit> =
+            (1..COMMIT_SIBLINGS).map(|_| running.send_delayed()).collect();
+        assert!(waiting.iter().all(|commit| outcome(commit) == CommitOutcome::Pending));
         running.send_delayed().wait();
-        assert!(waiting.iter().all(|ticket| outcome(ticket) == CommitOutcome::Durable));
+        assert!(waiting.iter().all(|commit| outcome(commit) == CommitOutcome::Durable));
     }
 
     #[test]

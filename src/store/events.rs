@@ -1,14 +1,14 @@
 //! Reads the rows of remembered events.
 
 use crate::model::event::{EventEntry, EventKey};
-use crate::store::Storage;
+use crate::store::Store;
 use crate::store::read::{or_stop, readable};
 use crate::store::tables::Table;
 
 /// Rows of one id with other bodies that are read. A sender that uses one id for everything has many.
 const OTHER_BODIES_READ_MAX: usize = 4;
 
-impl Storage {
+impl Store {
     /// The remembered event of this key.
     pub fn event(&self, key: &EventKey) -> Option<EventEntry> {
         let row = or_stop(self.database.get(Table::Events, &key.to_bytes()))?;

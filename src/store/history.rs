@@ -7,9 +7,9 @@ use crate::model::ids::{FleetId, RunId, VesselRunId};
 use crate::model::run::VesselRunRecord;
 use crate::store::read::{or_stop, readable};
 use crate::store::tables::Table;
-use crate::store::{Storage, StorageError, keys};
+use crate::store::{StorageError, Store, keys};
 
-impl Storage {
+impl Store {
     /// The fleets that have a history, also deleted ones.
     ///
     /// # Errors

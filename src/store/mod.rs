@@ -30,7 +30,7 @@ mod verify;
 
 pub use self::sled::DATABASE_CACHE_BYTES;
 pub use chunks::ChunkReader;
-pub use commit::{COMMIT_SIBLINGS, CommitInstruments, Ticket};
+pub use commit::{COMMIT_SIBLINGS, CommitInstruments, PendingCommit};
 pub use data_dir::{
     DataDirectory, DirectoryError, OUTPUT_DIRECTORY, SCHEMA, is_data_directory_in_use,
     write_private_file,
@@ -45,7 +45,7 @@ use commit::Committer;
 use faults::{Faults, NoFaults};
 
 /// The open database.
-pub struct Storage {
+pub struct Store {
     database: Arc<Database>,
     committer: Committer,
     /// Holds the lock on the data directory.
@@ -109,19 +109,19 @@ pub enum OpenError {
     #[error(transparent)]
     Directory(#[from] DirectoryError),
     #[error(transparent)]
-    Storage(#[from] StorageError),
+    Store(#[from] StorageError),
 }
 
 /// Opens the data directory and its database, and starts the committer.
 ///
 /// # Errors
 /// When the directory cannot be used (see [`DirectoryError`]) or the database does not open.
-pub fn open(data_dir: &Path) -> Result<(Storage, JoinHandle<()>), OpenError> {
+pub fn open(data_dir: &Path) -> Result<(Store, JoinHandle<()>), OpenError> {
     let directory = DataDirectory::open(data_dir)?;
-    Ok(Storage::open_with(directory, Box::new(NoFaults))?)
+    Ok(Store::open_with(directory, Box::new(NoFaults))?)
 }
 
-impl Storage {
+impl Store {
     /// Opens the database in `directory`, makes one when there is none, and starts the committer,
     /// which runs until the process ends. `faults` may disturb each commit.
     ///
@@ -149,12 +149,12 @@ impl Storage {
     }
 
     /// Hands `changes` to the committer as an urgent commit. See [`Committer::send`] on order.
-    pub fn commit(&self, changes: Vec<Change>) -> Ticket {
+    pub fn commit(&self, changes: Vec<Change>) -> PendingCommit {
         self.committer.send(changes)
     }
 
     /// Hands `changes` to the committer as a delayed commit. See [`Committer::send_delayed`].
-    pub fn commit_delayed(&self, changes: Vec<Change>) -> Ticket {
+    pub fn commit_delayed(&self, changes: Vec<Change>) -> PendingCommit {
         self.committer.send_delayed(changes)
     }
 

@@ -17,10 +17,10 @@ use crate::store::backlog::Backlog;
 use crate::store::chunks::ChunkReader;
 use crate::store::sled::database::Database;
 use crate::store::tables::{self, META_ORGANIZATION, META_SERVER, Table};
-use crate::store::{Storage, StorageError, codec, damaged, keys};
+use crate::store::{StorageError, Store, codec, damaged, keys};
 
 /// What recovery reads. Each fails when a row is damaged.
-impl Storage {
+impl Store {
     /// The organization, once it exists.
     pub fn organization(&self) -> Result<Option<Organization>, StorageError> {
         self.meta(META_ORGANIZATION)
@@ -132,7 +132,7 @@ impl Storage {
     }
 }
 
-/// See [`Storage::fleet_version`].
+/// See [`Store::fleet_version`].
 pub(super) fn fleet_version(
     database: &Database,
     fleet: FleetId,
@@ -154,7 +154,7 @@ pub(super) fn fleet_version(
 }
 
 /// What a person asks for.
-impl Storage {
+impl Store {
     /// The stored run of this id.
     pub fn run(&self, id: RunId) -> Option<RunRecord> {
         let row = or_stop(self.database.get(Table::Runs, id.as_bytes()))?;
@@ -265,7 +265,7 @@ mod tests {
     #[test]
     fn a_version_whose_paths_form_a_cycle_is_damaged_and_named() {
         let directory = tempfile::tempdir().unwrap();
-        let (storage, _committer) = store::open(directory.path()).unwrap();
+        let (store, _committer) = store::open(directory.path()).unwrap();
         let vessel = r#"{"id":"018bcfe5-6800-7000-8000-000000000001","name":"v","program":{"script":"true"},"guardrails":{}}"#;
         let definition = format!(r#"{{"name":"site","vessels":[{vessel}],"paths":[]}}"#);
         let definition: FleetDefinition = serde_json::from_str(&definition).unwrap();
@@ -284,11 +284,11 @@ mod tests {
             Change::AddFleetVersion(Arc::new(whole.clone())),
             Change::AddFleetVersion(Arc::new(version)),
         ];
-        storage.commit(changes).wait();
+        store.commit(changes).wait();
 
-        assert_eq!(storage.fleet_version(fleet, 1).unwrap(), Some(whole));
-        assert_eq!(storage.fleet_version(fleet, 3).unwrap(), None);
-        let error = storage.fleet_version(fleet, 2).unwrap_err().to_string();
+        assert_eq!(store.fleet_version(fleet, 1).unwrap(), Some(whole));
+        assert_eq!(store.fleet_version(fleet, 3).unwrap(), None);
+        let error = store.fleet_version(fleet, 2).unwrap_err().to_string();
         for expected in ["fleet_versions", "version 2", &fleet.to_string(), "`site`", "cycle"] {
             assert!(error.contains(expected), "{expected} is not in: {error}");
         }

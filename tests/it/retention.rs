@@ -32,27 +32,27 @@ const STOPS_MAX: usize = 20;
 #[track_caller]
 fn assert_nothing_left(server: &mut Server, runs: &[String]) {
     server.stop();
-    let (mut storage, mut committer) = store::open(server.data_dir()).unwrap();
+    let (mut store, mut committer) = store::open(server.data_dir()).unwrap();
     // Whoever stops in the middle of a removal leaves the rest of it to the next server.
     for _ in 0..STOPS_MAX {
-        if storage.removals().next().is_none() {
+        if store.removals().next().is_none() {
             break;
         }
-        drop(storage);
+        drop(store);
         committer.join().unwrap();
         server.start_again();
         server.stop();
-        (storage, committer) = store::open(server.data_dir()).unwrap();
+        (store, committer) = store::open(server.data_dir()).unwrap();
     }
-    assert_eq!(storage.removals().count(), 0);
-    assert_eq!(storage.fleets_with_history().unwrap(), []);
+    assert_eq!(store.removals().count(), 0);
+    assert_eq!(store.fleets_with_history().unwrap(), []);
     for run in runs {
         let run: RunId = run.parse().unwrap();
-        assert!(storage.run(run).is_none());
-        assert_eq!(storage.payload_chunks(run).unwrap(), 0, "the payload of {run}");
-        assert_eq!(storage.attempts_of(run).count(), 0, "the vessels of {run}");
-        assert_eq!(storage.output_chunks(run.vessel_run(0), 1), 0, "the output of {run}");
-        assert_eq!(storage.notifications_of(run), []);
+        assert!(store.run(run).is_none());
+        assert_eq!(store.payload_chunks(run).unwrap(), 0, "the payload of {run}");
+        assert_eq!(store.attempts_of(run).count(), 0, "the vessels of {run}");
+        assert_eq!(store.output_chunks(run.vessel_run(0), 1), 0, "the output of {run}");
+        assert_eq!(store.notifications_of(run), []);
     }
 }
 
@@ -243,6 +243,6 @@ fn the_versions_of_a_deleted_fleet_go_after_its_last_run() {
     server.stop();
     server.start_again();
     assert_nothing_left(&mut server, &[run]);
-    let (storage, _committer) = store::open(server.data_dir()).unwrap();
-    assert_eq!(storage.fleets_with_versions().unwrap(), [other.parse().unwrap()]);
+    let (store, _committer) = store::open(server.data_dir()).unwrap();
+    assert_eq!(store.fleets_with_versions().unwrap(), [other.parse().unwrap()]);
 }

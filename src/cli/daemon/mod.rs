@@ -1,4 +1,4 @@
-//! A whole server: [`Daemon`] wires storage, launcher, engine, listeners and notifier together and
+//! A whole server: [`Daemon`] wires the store, launcher, engine, listeners and notifier together and
 //! takes them apart in order; [`serve`] runs one until a signal stops it.
 
 use std::fs::Permissions;
@@ -114,7 +114,7 @@ impl Daemon {
         capacity::try_out_threads(&settings)?;
 
         // The data directory comes first: one that is in use or of a newer schema stays as it is.
-        let (storage, _committer) = with_precedence(|| store::open(&settings.data_dir))
+        let (store, _committer) = with_precedence(|| store::open(&settings.data_dir))
             .map_err(no_thread("database"))??;
         let sockets = Sockets::listen(&mut settings, handed_over)?;
         let Capacity { asked, limit, doors } = Capacity::of(&mut settings);
@@ -122,11 +122,10 @@ impl Daemon {
 
         let vessel_limits =
             VesselLimits { open_files: limit.given, core: core_limit::of_vessels() };
-        let launcher = launcher(&settings, storage.output_dir(), vessel_limits)?;
+        let launcher = launcher(&settings, store.output_dir(), vessel_limits)?;
         let spawning = launcher.spawning();
         let promised_bytes = doors.bodies.promised_on_disk();
-        let engine =
-            Engine::open(Arc::clone(&settings), storage, world(launcher, promised_bytes)?)?;
+        let engine = Engine::open(Arc::clone(&settings), store, world(launcher, promised_bytes)?)?;
 
         let token = admin_token(&settings.data_dir)?;
         let tls = tls(&settings)?;

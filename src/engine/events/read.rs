@@ -13,8 +13,8 @@ const STEP_ROWS: usize = 128;
 impl Engine {
     /// The rows of these keys, read after `mark`.
     pub(in crate::engine) fn stored_event(&self, keys: &[EventKey], mark: ReadMark) -> StoredEvent {
-        let entries = keys.iter().filter_map(|key| self.storage.event(key)).collect();
-        let other_body = keys.first().and_then(|key| self.storage.event_of_other_body(key));
+        let entries = keys.iter().filter_map(|key| self.store.event(key)).collect();
+        let other_body = keys.first().and_then(|key| self.store.event_of_other_body(key));
         StoredEvent { mark, entries, other_body }
     }
 
@@ -23,12 +23,12 @@ impl Engine {
     pub fn sweep_events(&self) {
         self.decisions().events.begin_pass();
         // Rows that were decided before the new filter was there are readable from now on.
-        self.storage.commit(Vec::new()).wait();
+        self.store.commit(Vec::new()).wait();
         let mut after = None;
         loop {
             let mark = self.decisions().events.begin_read();
             let rows: Vec<(EventKey, EventEntry)> =
-                self.storage.events_after(after).take(STEP_ROWS).collect();
+                self.store.events_after(after).take(STEP_ROWS).collect();
             let Some((last, _)) = rows.last() else { break };
             after = Some(*last);
             if !self.sweep_rows(rows, mark) {
@@ -52,9 +52,9 @@ impl Engine {
         let has_fleet = |fleet| fleets.contains(&fleet);
         let changes = decisions.events.sweep(rows, mark, has_fleet, self.clock.now());
         if !changes.is_empty() {
-            let ticket = self.storage.commit(changes);
+            let commit = self.store.commit(changes);
             drop(decisions);
-            ticket.wait();
+            commit.wait();
         }
         true
     }

@@ -9,11 +9,11 @@ use crate::engine::recovery::{DISCARDED_PER_COMMIT, RecoveryError};
 use crate::model::change::Change;
 use crate::model::clock::Timestamp;
 use crate::model::notification::NotificationRecord;
-use crate::store::Storage;
+use crate::store::Store;
 
 /// Gathers decided changes into commits and keeps outbox, history, events and metrics in step with them.
 pub(super) struct RecoveryBatch<'a> {
-    pub(super) storage: &'a Storage,
+    pub(super) store: &'a Store,
     pub(super) outbox: Outbox,
     pub(super) history: History,
     pub(super) events: Events,
@@ -42,7 +42,7 @@ impl RecoveryBatch<'_> {
     /// Commits and waits, if there are at least this many changes.
     pub(super) fn commit_from(&mut self, changes: usize) {
         if self.commit.len() >= changes {
-            self.storage.commit(std::mem::take(&mut self.commit)).wait();
+            self.store.commit(std::mem::take(&mut self.commit)).wait();
         }
     }
 
@@ -51,7 +51,7 @@ impl RecoveryBatch<'_> {
     pub(super) fn give_up_notifications(&mut self) -> Result<(), RecoveryError> {
         // Ordered by run.
         let records: Vec<NotificationRecord> =
-            self.storage.notifications().collect::<Result<_, _>>()?;
+            self.store.notifications().collect::<Result<_, _>>()?;
         for of_run in records.chunk_by(|one, next| one.run == next.run) {
             self.commit.extend(of_run.iter().map(|record| {
                 let problem = "restored from a backup; it may have been delivered".to_owned();
@@ -62,7 +62,7 @@ impl RecoveryBatch<'_> {
                     ..record.clone()
                 })
             }));
-            let run = of_run.first().and_then(|record| self.storage.run(record.run));
+            let run = of_run.first().and_then(|record| self.store.run(record.run));
             if let Some(run) = run {
                 self.commit.push(self.history.enter(&run, self.now));
             }

@@ -38,7 +38,7 @@ use crate::runner::{Launcher, Unfinished};
 use crate::scheduler::{
     Discard, Interruption, InterruptionCause, Queue, Reloaded, StartedRun, graph_of,
 };
-use crate::store::{Storage, StorageError};
+use crate::store::{StorageError, Store};
 
 mod batch;
 
@@ -57,7 +57,7 @@ const LEFTOVERS_PER_ROW: usize = 64;
 #[derive(Debug, thiserror::Error)]
 pub enum RecoveryError {
     #[error(transparent)]
-    Storage(#[from] StorageError),
+    Store(#[from] StorageError),
     #[error(
         "version {version} of the fleet {fleet} is missing, and the run {run} needs it; restore a backup"
     )]
@@ -78,7 +78,7 @@ struct RecoveryFindings {
 
 /// The state of a recovery.
 struct RecoveryState<'a> {
-    storage: &'a Storage,
+    store: &'a Store,
     launcher: &'a dyn Launcher,
     queue: Queue,
     findings: RecoveryFindings,
@@ -100,12 +100,12 @@ impl Engine {
     /// When stored data is unreadable.
     pub fn open(
         settings: Arc<Settings>,
-        storage: Storage,
+        store: Store,
         world: World,
     ) -> Result<Arc<Self>, RecoveryError> {
         let World { launcher, clock, random, boot_id, promised_bytes, on_pause } = world;
         let now = clock.now();
-        let last = storage.server()?;
+        let last = store.server()?;
         let server = ServerRecord {
             instance: last.as_ref().map_or_else(InstanceId::random, |last| last.instance),
             boot_id: boot_id.clone(),
@@ -113,7 +113,7 @@ impl Engine {
             restored: None,
         };
         let mut state = RecoveryState {
-            storage: &storage,
+            store: &store,
             launcher: launcher.as_ref(),
             queue: Queue::new(settings.max_queued_runs, settings.max_crash_attempts),
             findings: RecoveryFindings::default(),
@@ -128,9 +128,9 @@ impl Engine {
         state.sweep_uploads()?;
         state.sweep_versions()?;
         let mut batch = RecoveryBatch {
-            storage: &storage,
+            store: &store,
             outbox: Outbox::default(),
-            history: stored_history(&storage, settings.keep_runs)?,
+            history: stored_history(&store, settings.keep_runs)?,
             events: Events::default(),
             metrics: EngineMetrics::default(),
             commit: Vec::new(),
@@ -140,18 +140,18 @@ impl Engine {
         if state.ends_all() {
             batch.give_up_notifications()?;
         }
-        for record in storage.notifications() {
+        for record in store.notifications() {
             let record = record?;
             state.findings.unfinished.notifications.insert(record.message_id());
             batch.outbox.reload(record);
         }
-        for entry in storage.queue() {
+        for entry in store.queue() {
             state.reload(&entry?, &mut batch)?;
         }
         let RecoveryState { queue, mut findings, changes, .. } = state;
         // 3. Store which processes may be left, and remove directories of runs that start over, before
         // any row or the boot id changes.
-        findings.unfinished.vessel_runs.extend(storage.leftovers()?.into_iter().flatten());
+        findings.unfinished.vessel_runs.extend(store.leftovers()?.into_iter().flatten());
         batch.commit.extend(leftovers_rows(&findings.unfinished));
         for run in &findings.starting_over {
             launcher.wipe_directory(*run);
@@ -167,14 +167,14 @@ impl Engine {
         let RecoveryBatch { outbox, history, events, metrics, .. } = batch;
         findings.log();
         let awaits_leftovers = !findings.unfinished.is_empty();
-        let space = storage.watch_space(settings.min_free_bytes, promised_bytes);
+        let space = store.watch_space(settings.min_free_bytes, promised_bytes);
         let engine = Self {
             space,
             catalog: RwLock::new(catalog),
             decisions: Mutex::new(Decisions {
                 queue,
                 launching: Launching::new(awaits_leftovers),
-                run_ids: RunIds::after(storage.last_run()?),
+                run_ids: RunIds::after(store.last_run()?),
                 running: HashMap::new(),
                 history,
                 events,
@@ -183,9 +183,9 @@ impl Engine {
                 phase: Phase::Serving,
             }),
             secrets: SecretStore::new(settings.secrets_dir.clone()),
-            output_dir: storage.output_dir(),
+            output_dir: store.output_dir(),
             settings,
-            storage,
+            store,
             launcher,
             clock,
             random,
@@ -230,7 +230,7 @@ impl Engine {
             log::warn!(processes = ended; "ended what a crashed server had left running");
         }
         self.launcher.sweep_directories(&|run| {
-            self.storage.run(run).is_some_and(|run| {
+            self.store.run(run).is_some_and(|run| {
                 run.status.is_final() && !self.settings.keep_workdir.keeps(run.status)
             })
         });
@@ -240,7 +240,7 @@ impl Engine {
         });
         let rows: Vec<Change> = rows.collect();
         if !rows.is_empty() {
-            self.storage.commit(rows).wait();
+            self.store.commit(rows).wait();
         }
         let mut decisions = self.decisions();
         decisions.launching.release();
@@ -272,7 +272,7 @@ impl RecoveryFindings {
 impl RecoveryState<'_> {
     /// The stored catalog; in a new data directory an organization and the default project.
     fn catalog(&mut self) -> Result<Catalog, RecoveryError> {
-        let organization = match self.storage.organization()? {
+        let organization = match self.store.organization()? {
             Some(organization) => organization,
             None => {
                 let id = OrganizationId::random();
@@ -290,14 +290,14 @@ impl RecoveryState<'_> {
                 organization
             }
         };
-        let mut projects = self.storage.projects()?;
+        let mut projects = self.store.projects()?;
         projects.extend(self.changes.iter().flatten().find_map(|change| match change {
             Change::PutProject(project) => Some(project.clone()),
             _ => None,
         }));
         let mut fleets = Vec::new();
-        for fleet in self.storage.fleets()? {
-            let version = self.storage.fleet_version(fleet.id, fleet.version)?;
+        for fleet in self.store.fleets()? {
+            let version = self.store.fleet_version(fleet.id, fleet.version)?;
             let version = version.ok_or_else(|| StorageError::Damaged {
                 table: "fleet_versions",
                 reason: format!("version {} of the fleet {} is missing", fleet.version, fleet.id),
@@ -305,13 +305,13 @@ impl RecoveryState<'_> {
             let version = self.checked(version);
             fleets.push((fleet, version));
         }
-        Ok(Catalog::new(organization, projects, fleets, self.storage.webhooks()?))
+        Ok(Catalog::new(organization, projects, fleets, self.store.webhooks()?))
     }
 
     /// Removes the chunks of unfinished uploads: their senders got no 201.
     fn sweep_uploads(&mut self) -> Result<(), RecoveryError> {
-        for run in self.storage.uploads()? {
-            let chunks = self.storage.payload_chunks(run)?;
+        for run in self.store.uploads()? {
+            let chunks = self.store.payload_chunks(run)?;
             self.changes.push(vec![
                 Change::RemovePayload { run, chunks: 0..chunks },
                 Change::EndUpload(run),
@@ -325,12 +325,12 @@ impl RecoveryState<'_> {
     fn sweep_versions(&mut self) -> Result<(), RecoveryError> {
         // So far `versions` holds the current version of each fleet.
         let fleets: HashSet<FleetId> = self.versions.keys().map(|(fleet, _)| *fleet).collect();
-        for fleet in self.storage.fleets_with_versions()? {
-            if fleets.contains(&fleet) || self.storage.has_runs(fleet) {
+        for fleet in self.store.fleets_with_versions()? {
+            if fleets.contains(&fleet) || self.store.has_runs(fleet) {
                 continue;
             }
             // The first version goes last: while it exists, no new fleet gets the id of this one.
-            let versions = self.storage.version_chunks(fleet)?.into_iter().rev();
+            let versions = self.store.version_chunks(fleet)?.into_iter().rev();
             let removals = versions.map(|(version, chunks)| {
                 vec![Change::RemoveFleetVersion { fleet, version, chunks }]
             });
@@ -421,7 +421,7 @@ impl RecoveryState<'_> {
         if let Some(known) = self.versions.get(&(fleet, version)) {
             return Ok(Arc::clone(known));
         }
-        let stored = self.storage.fleet_version(fleet, version)?;
+        let stored = self.store.fleet_version(fleet, version)?;
         let missing = RecoveryError::MissingVersion { fleet, version, run: entry.run };
         Ok(self.checked(stored.ok_or(missing)?))
     }
@@ -442,7 +442,7 @@ impl RecoveryState<'_> {
         version: &FleetVersion,
     ) -> Result<StartedRun, RecoveryError> {
         let vessels = version.definition.vessels.len();
-        let (record, vessels) = self.storage.started_run(entry.run, vessels)?;
+        let (record, vessels) = self.store.started_run(entry.run, vessels)?;
         for vessel in vessels.iter().flatten() {
             let was_running = matches!(vessel.status, Status::Running | Status::Retrying);
             if was_running && vessel.retry_at.is_none() {
@@ -465,11 +465,11 @@ impl RecoveryState<'_> {
 }
 
 /// The history of the last server.
-fn stored_history(storage: &Storage, keep_runs: Retention) -> Result<History, StorageError> {
+fn stored_history(store: &Store, keep_runs: Retention) -> Result<History, StorageError> {
     let mut history = History::new(keep_runs);
-    for fleet in storage.fleets_with_history()? {
-        let oldest = storage.history(fleet).next();
-        let latest = storage.history(fleet).next_back();
+    for fleet in store.fleets_with_history()? {
+        let oldest = store.history(fleet).next();
+        let latest = store.history(fleet).next_back();
         if let Some((oldest, latest)) = oldest.zip(latest) {
             history.reload(fleet, oldest, latest);
         }

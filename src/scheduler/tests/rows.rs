@@ -1,4 +1,4 @@
-//! The rows that changes leave behind, kept as storage keeps them: runs by id, attempts of vessels
+//! The rows that changes leave behind, kept as the store keeps them: runs by id, attempts of vessels
 //! by id and attempt, the queue by sequence. Refuses changes that no queue should make.
 
 use std::collections::BTreeMap;

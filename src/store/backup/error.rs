@@ -20,7 +20,7 @@ pub enum BackupError {
     #[error("too little disk space is left on the server to go on with it")]
     DiskFull,
     #[error(transparent)]
-    Storage(#[from] StorageError),
+    Store(#[from] StorageError),
     #[error("an output file cannot be read: {0}")]
     Output(io::Error),
     #[error("its receiver does not take it: {0}")]

@@ -38,7 +38,7 @@ pub enum RestoreError {
     #[error(transparent)]
     Open(#[from] OpenError),
     #[error(transparent)]
-    Storage(#[from] StorageError),
+    Store(#[from] StorageError),
 }
 
 /// A backup that was read to its end.

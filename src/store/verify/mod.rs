@@ -21,7 +21,7 @@ use crate::model::run::{OutputPlace, RunRecord, VesselRunRecord};
 use crate::model::webhook::Webhook;
 use crate::store::sled::database::Database;
 use crate::store::tables::{META_ORGANIZATION, META_SERVER, Table};
-use crate::store::{DataDirectory, OpenError, Storage, StorageError, codec, keys};
+use crate::store::{DataDirectory, OpenError, StorageError, Store, codec, keys};
 
 /// Rows per step: a few milliseconds.
 const STEP_ROWS: u64 = 256;
@@ -71,7 +71,7 @@ impl From<sled::Error> for Stop {
     }
 }
 
-impl Storage {
+impl Store {
     /// Verifies the database.
     ///
     /// # Errors

@@ -11,8 +11,8 @@ const HEAD: &[u8] = b"{}";
 const BODY_BYTES: u64 = 10_000;
 
 /// A database with one run, a payload of three chunks and the output of its vessel.
-fn stored(directory: &Path) -> (Storage, RunId) {
-    let (storage, _committer) = store::open(directory).unwrap();
+fn stored(directory: &Path) -> (Store, RunId) {
+    let (store, _committer) = store::open(directory).unwrap();
     let id = RunIds::after(None).next(Timestamp::from_millis(1), 7);
     let run = RunRecord {
         id,
@@ -59,26 +59,26 @@ fn stored(directory: &Path) -> (Storage, RunId) {
         output,
         Change::PutVesselRun(vessel),
     ];
-    storage.commit(changes).wait();
-    (storage, id)
+    store.commit(changes).wait();
+    (store, id)
 }
 
-fn verified(storage: &Storage) -> VerifyReport {
+fn verified(store: &Store) -> VerifyReport {
     let mut watch = VerifyCallbacks { step: &mut |_| true, has_output_file: &|_, _| false };
-    storage.verify(&mut watch).unwrap()
+    store.verify(&mut watch).unwrap()
 }
 
 /// The report on a database that `break_it` has damaged.
-fn damage(break_it: impl FnOnce(&Storage, RunId, &mut Batch)) -> VerifyReport {
+fn damage(break_it: impl FnOnce(&Store, RunId, &mut Batch)) -> VerifyReport {
     let directory = tempfile::tempdir().unwrap();
-    let (storage, run) = stored(directory.path());
-    let whole = verified(&storage);
+    let (store, run) = stored(directory.path());
+    let whole = verified(&store);
     assert_eq!((whole.damages, whole.orphans, whole.runs), (0, 0, 1), "{:?}", whole.damage);
     assert!(whole.read.bytes > BODY_BYTES && !whole.is_cut_short, "{whole:?}");
     let mut batch = Batch::default();
-    break_it(&storage, run, &mut batch);
-    storage.database.commit(batch).unwrap();
-    verified(&storage)
+    break_it(&store, run, &mut batch);
+    store.database.commit(batch).unwrap();
+    verified(&store)
 }
 
 fn key(table: Table, key: &[u8]) -> Vec<u8> {
@@ -91,9 +91,9 @@ fn missing_and_short_rows_are_damage() {
         (
             "a chunk in the middle",
             "of the 10002 bytes of its request",
-            (|_: &Storage, run: RunId, batch: &mut Batch| {
+            (|_: &Store, run: RunId, batch: &mut Batch| {
                 batch.remove(key(Table::Payloads, &keys::payload(run, 1)));
-            }) as fn(&Storage, RunId, &mut Batch),
+            }) as fn(&Store, RunId, &mut Batch),
         ),
         ("the last chunk", "8192 of the 10002 bytes of its request", |_, run, batch| {
             batch.remove(key(Table::Payloads, &keys::payload(run, 2)));
@@ -107,8 +107,8 @@ fn missing_and_short_rows_are_damage() {
         ("an output", "0 of the 5 bytes of its output", |_, run, batch| {
             batch.remove(key(Table::Outputs, &keys::output(run.vessel_run(0), 1, 0)));
         }),
-        ("the index", "the list of its fleet's runs", |storage, run, batch| {
-            let fleet = storage.run(run).unwrap().fleet_id;
+        ("the index", "the list of its fleet's runs", |store, run, batch| {
+            let fleet = store.run(run).unwrap().fleet_id;
             batch.remove(key(Table::RunsByFleet, &keys::run_of_fleet(fleet, run)));
         }),
         ("a run with an end", "though its end is known", |_, run, batch| {
@@ -137,12 +137,12 @@ fn missing_and_short_rows_are_damage() {
 
 #[test]
 fn payloads_without_a_run_or_an_upload_are_orphans() {
-    let found = damage(|storage, _, _| {
-        let mut ids = RunIds::after(Some(storage.last_run().unwrap().unwrap()));
+    let found = damage(|store, _, _| {
+        let mut ids = RunIds::after(Some(store.last_run().unwrap().unwrap()));
         let [lost, arriving] = [1, 2].map(|time| ids.next(Timestamp::from_millis(time), 0));
         let payload = |run| Change::PutPayload { run, chunk: 0, bytes: vec![0; 9000] };
         let changes = vec![payload(lost), Change::BeginUpload(arriving), payload(arriving)];
-        storage.commit(changes).wait();
+        store.commit(changes).wait();
     });
     assert_eq!((found.damages, found.orphans), (0, 1), "{found:?}");
 }
@@ -150,16 +150,16 @@ fn payloads_without_a_run_or_an_upload_are_orphans() {
 #[test]
 fn a_verification_ends_when_its_caller_asks_for_it() {
     let directory = tempfile::tempdir().unwrap();
-    let (storage, run) = stored(directory.path());
+    let (store, run) = stored(directory.path());
     let bytes = vec![0; ROW_BYTES_MAX * STEP_ROWS as usize];
-    storage.commit(vec![Change::PutPayload { run, chunk: 0, bytes }]).wait();
+    store.commit(vec![Change::PutPayload { run, chunk: 0, bytes }]).wait();
     let mut steps = 0;
     let mut step = |_| {
         steps += 1;
         false
     };
     let mut watch = VerifyCallbacks { step: &mut step, has_output_file: &|_, _| false };
-    assert!(storage.verify(&mut watch).unwrap().is_cut_short);
+    assert!(store.verify(&mut watch).unwrap().is_cut_short);
     assert_eq!(steps, 1);
 }
 

@@ -20,7 +20,7 @@ pub(super) fn get(admin: &AdminHandler, _: &mut Call<'_>) -> Outcome {
     deliveries(admin, &mut text);
     runs(admin, &load, &gauges, &mut text);
     vessels(admin, &load, &mut text);
-    storage(admin, &mut text);
+    store(admin, &mut text);
     notifications(admin, &gauges, &mut text);
     process::write(&mut text);
     Ok(Reply::Plain(Response::new(200, text::CONTENT_TYPE, text.into_string())))
@@ -121,7 +121,7 @@ fn vessels(admin: &AdminHandler, load: &Load, text: &mut text::Text) {
     );
 }
 
-fn storage(admin: &AdminHandler, text: &mut text::Text) {
+fn store(admin: &AdminHandler, text: &mut text::Text) {
     let instruments = admin.engine.commit_instruments();
     text.histogram(
         "boathook_commit_duration_seconds",

@@ -13,7 +13,7 @@ use std::thread;
 use std::time::Duration;
 
 use boathook::internals::limits::{ROW_BYTES_MAX, SLICE_BYTES};
-use boathook::internals::store::{self, Storage};
+use boathook::internals::store::{self, Store};
 use boathook::internals::{
     Change, FleetId, PayloadSize, QueueEntry, RunId, RunIds, Timestamp, Trigger,
 };
@@ -104,12 +104,12 @@ fn entry(sequence: u64, run: RunId, length: usize) -> QueueEntry {
 }
 
 /// Reads all waiting runs.
-fn read(storage: &Storage) -> Result<Waiting, String> {
+fn read(store: &Store) -> Result<Waiting, String> {
     let mut waiting = Waiting::new();
-    for entry in storage.queue() {
+    for entry in store.queue() {
         let entry = entry.map_err(|error| error.to_string())?;
         let mut bytes = Vec::new();
-        let mut payload = storage.payload(entry.run, 0, entry.payload.body_bytes);
+        let mut payload = store.payload(entry.run, 0, entry.payload.body_bytes);
         payload.read_to_end(&mut bytes).map_err(|error| error.to_string())?;
         waiting.insert(entry.sequence, (entry.run, bytes.len(), hash(&bytes)));
     }
@@ -121,21 +121,21 @@ fn read(storage: &Storage) -> Result<Waiting, String> {
 fn commits() {
     let variable = |name| std::env::var(name).unwrap();
     let mut churn = Churn::new(variable(SEED).parse().unwrap());
-    let (storage, _committer) = store::open(Path::new(&variable(DIRECTORY))).unwrap();
-    let storage = Arc::new(storage);
+    let (store, _committer) = store::open(Path::new(&variable(DIRECTORY))).unwrap();
+    let store = Arc::new(store);
     for _ in 0..READERS {
-        let storage = Arc::clone(&storage);
+        let store = Arc::clone(&store);
         thread::spawn(move || {
             loop {
                 // A run that is removed meanwhile cannot be read.
-                let _ = read(&storage);
+                let _ = read(&store);
                 thread::sleep(Duration::from_millis(2));
             }
         });
     }
     let mut durable = fs::File::create(variable(DURABLE)).unwrap();
     for number in 0..COMMITS {
-        storage.commit(churn.next_commit()).wait();
+        store.commit(churn.next_commit()).wait();
         durable.write_all(&fs::read(variable("RECORD_POSITION")).unwrap()).unwrap();
         if number % 6 == 0 {
             thread::sleep(Duration::from_millis(30));
@@ -173,9 +173,8 @@ fn states(seed: u64) -> Vec<Waiting> {
 
 /// Opens the database on `disk`, which must be in one of `states`.
 fn check(disk: &Path, states: &[Waiting]) -> Result<(), String> {
-    let (storage, _committer) =
-        store::open(&disk.join("data")).map_err(|error| error.to_string())?;
-    let found = read(&storage)?;
+    let (store, _committer) = store::open(&disk.join("data")).map_err(|error| error.to_string())?;
+    let found = read(&store)?;
     match states.contains(&found) {
         true => Ok(()),
         false => Err(format!("{} runs that are neither before nor after a commit", found.len())),

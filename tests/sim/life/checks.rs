@@ -4,7 +4,7 @@ use std::io::Read;
 use std::time::Duration;
 
 use boathook::internals::limits::SLICE_BYTES;
-use boathook::internals::store::Storage;
+use boathook::internals::store::Store;
 use boathook::internals::{RunFilter, RunId, RunRecord, Status};
 
 use super::Life;
@@ -77,28 +77,28 @@ impl Life {
     }
 
     /// The database holds what was made durable, no more and no less.
-    pub(super) fn check_storage(&self, storage: &Storage) {
+    pub(super) fn check_storage(&self, store: &Store) {
         let disk = self.disk.lock();
         let rows = &disk.rows;
         let ok = "the database can be read";
-        assert_eq!(storage.server().expect(ok), rows.server);
-        let queue: Result<Vec<_>, _> = storage.queue().collect();
+        assert_eq!(store.server().expect(ok), rows.server);
+        let queue: Result<Vec<_>, _> = store.queue().collect();
         assert!(queue.expect(ok).iter().eq(rows.queue.values()), "the stored queue");
-        assert!(storage.uploads().expect(ok).iter().eq(&rows.uploads), "the stored uploads");
+        assert!(store.uploads().expect(ok).iter().eq(&rows.uploads), "the stored uploads");
         // What has ended long ago is looked at once in a while.
         let is_thorough = self.restarts.is_multiple_of(8);
         let is_due = |run: &RunRecord| is_thorough || !run.status.is_final();
         for (id, run) in rows.runs.iter().filter(|(_, run)| is_due(run)) {
-            assert_eq!(storage.run(*id).as_ref(), Some(run), "the row of {id}");
+            assert_eq!(store.run(*id).as_ref(), Some(run), "the row of {id}");
             let vessels = self.model.get(*id).map_or(0, |run| run.vessels.len());
             for vessel in (0..vessels).map(|vessel| id.vessel_run(vessel)) {
-                assert_eq!(storage.vessel_run(vessel).as_ref(), rows.latest(vessel));
+                assert_eq!(store.vessel_run(vessel).as_ref(), rows.latest(vessel));
             }
         }
-        assert_eq!(storage.fleets().expect(ok).len(), rows.fleets.len());
+        assert_eq!(store.fleets().expect(ok).len(), rows.fleets.len());
         drop(disk);
-        self.check_stored_history(storage);
-        self.check_stored_events(storage);
+        self.check_stored_history(store);
+        self.check_stored_events(store);
     }
 
     /// A person looks at a run, its request and its output.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use boathook::internals::limits::CLOCK_STEP_MAX;
-use boathook::internals::store::Storage;
+use boathook::internals::store::Store;
 use boathook::internals::{
     Arrival, ArrivalRecord, BodyHash, Deduplicate, Event, EventEntry, EventKey, FleetId, RunId,
     Status, Timestamp,
@@ -152,9 +152,9 @@ impl Life {
     }
 
     /// The stored events are those that were made durable.
-    pub(super) fn check_stored_events(&self, storage: &Storage) {
+    pub(super) fn check_stored_events(&self, store: &Store) {
         let rows = &self.disk.lock().rows.events;
-        let stored: BTreeMap<EventKey, EventEntry> = storage.events_after(None).collect();
+        let stored: BTreeMap<EventKey, EventEntry> = store.events_after(None).collect();
         assert_eq!(stored, *rows, "the stored events");
     }
 

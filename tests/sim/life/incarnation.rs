@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use boathook::internals::store::{DataDirectory, Storage};
+use boathook::internals::store::{DataDirectory, Store};
 use boathook::internals::{Change, Engine, RunId, Settings, StopSignal, World};
 
 use super::{BODY_BYTES_MAX, CRASHES_MAX, Life, Server, WAITING_MAX, Worker, run_of};
@@ -39,10 +39,10 @@ impl Life {
         let interruptions = self.interruptions();
         let directory = DataDirectory::open(self.directory.path())
             .unwrap_or_else(|error| panic!("the data directory does not open: {error}"));
-        let opened = Storage::open_with(directory, self.disk.faults());
-        let (storage, committer) =
+        let opened = Store::open_with(directory, self.disk.faults());
+        let (store, committer) =
             opened.unwrap_or_else(|error| panic!("the database does not open: {error}"));
-        self.check_storage(&storage);
+        self.check_storage(&store);
         let boot_id = self.machine.boot_id();
         let settings = Settings {
             workers: self.temper.workers,
@@ -63,7 +63,7 @@ impl Life {
         };
         self.machine.lock().is_recovering = true;
         let result =
-            catch_unwind(AssertUnwindSafe(|| Engine::open(Arc::new(settings), storage, world)));
+            catch_unwind(AssertUnwindSafe(|| Engine::open(Arc::new(settings), store, world)));
         self.machine.lock().is_recovering = false;
         let log = self.disk.take_log();
         self.recovered(&log, &interruptions);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use boathook::internals::store::Storage;
+use boathook::internals::store::Store;
 use boathook::internals::{
     Change, EngineError, FleetId, HistoryEntry, HistorySize, ReplayError, Retention, RunId,
     Timestamp,
@@ -125,23 +125,23 @@ impl Life {
     }
 
     /// The database agrees, and has nothing of runs that are gone.
-    pub(super) fn check_stored_history(&self, storage: &Storage) {
+    pub(super) fn check_stored_history(&self, store: &Store) {
         let rows = &self.disk.lock().rows;
-        assert!(storage.removals().eq(rows.removing.iter().copied()), "the stored removals");
-        let fleets = storage.fleets_with_history().expect("the database can be read");
+        assert!(store.removals().eq(rows.removing.iter().copied()), "the stored removals");
+        let fleets = store.fleets_with_history().expect("the database can be read");
         let stored = fleets.iter().flat_map(|fleet| {
-            storage.history(*fleet).map(|(number, entry)| ((*fleet, number), entry))
+            store.history(*fleet).map(|(number, entry)| ((*fleet, number), entry))
         });
         assert!(stored.eq(rows.history.clone()), "the stored history");
         for run in self.removed.iter().filter(|run| !rows.removing.contains(run)) {
-            assert!(storage.run(*run).is_none());
-            assert_eq!(storage.payload_chunks(*run).ok(), Some(0), "the payload of {run}");
-            assert_eq!(storage.attempts_of(*run).count(), 0, "the vessels of {run}");
-            assert_eq!(storage.output_chunks(run.vessel_run(0), 1), 0, "the output of {run}");
+            assert!(store.run(*run).is_none());
+            assert_eq!(store.payload_chunks(*run).ok(), Some(0), "the payload of {run}");
+            assert_eq!(store.attempts_of(*run).count(), 0, "the vessels of {run}");
+            assert_eq!(store.output_chunks(run.vessel_run(0), 1), 0, "the output of {run}");
         }
         let mut versions = BTreeMap::new();
-        for fleet in storage.fleets_with_versions().expect("the database can be read") {
-            versions.insert(fleet, storage.version_chunks(fleet).expect("as above").len());
+        for fleet in store.fleets_with_versions().expect("the database can be read") {
+            versions.insert(fleet, store.version_chunks(fleet).expect("as above").len());
         }
         assert_eq!(versions, rows.versions, "the stored versions");
     }

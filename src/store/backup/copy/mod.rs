@@ -6,12 +6,12 @@ use crate::model::ids::RunId;
 use crate::store::backup::change_log::Recording;
 use crate::store::backup::error::BackupError;
 use crate::store::backup::format::{self, FRAME_BYTES, RowChange, read_change};
-use crate::store::{Storage, StorageError};
+use crate::store::{StorageError, Store};
 
 /// Rows between two checks whether the backup may go on.
 const ROWS_PER_CHECK: u64 = 1024;
 
-impl Storage {
+impl Store {
     /// Begins a backup: from now on the committer notes its changes.
     ///
     /// # Errors

@@ -101,7 +101,7 @@ fn header() -> Header {
 #[test]
 fn a_backup_beside_commits_equals_the_database_after_one_of_them() {
     let directory = tempfile::tempdir().unwrap();
-    let (storage, _committer) = store::open(directory.path()).unwrap();
+    let (store, _committer) = store::open(directory.path()).unwrap();
     let script = Script::new();
     let (next, is_over) = (AtomicU64::new(0), AtomicBool::new(false));
     let wait_for = |n| {
@@ -113,7 +113,7 @@ fn a_backup_beside_commits_equals_the_database_after_one_of_them() {
         scope.spawn(|| {
             while !is_over.load(Ordering::SeqCst) {
                 let n = next.load(Ordering::SeqCst);
-                storage.commit(script.commit(n)).wait();
+                store.commit(script.commit(n)).wait();
                 next.store(n + 1, Ordering::SeqCst);
             }
         });
@@ -121,11 +121,11 @@ fn a_backup_beside_commits_equals_the_database_after_one_of_them() {
         let backups: Vec<_> = (0..5)
             .map(|_| {
                 let before = next.load(Ordering::SeqCst);
-                let recording = storage.begin_backup().unwrap();
+                let recording = store.begin_backup().unwrap();
                 let mut bytes = Vec::new();
                 let receiver = Slow { bytes: &mut bytes, next: &next, seen: 0 };
                 let mut backup = Writer::begin(receiver, &header()).unwrap();
-                storage.copy_rows(&recording, &mut backup, &|| Ok(())).unwrap();
+                store.copy_rows(&recording, &mut backup, &|| Ok(())).unwrap();
                 backup.finish().unwrap();
                 (before, next.load(Ordering::SeqCst), bytes)
             })
@@ -166,13 +166,13 @@ impl Write for Slow<'_> {
 #[test]
 fn a_copy_restores_to_the_same_rows() {
     let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let (storage, _committer) = store::open(from.path()).unwrap();
+    let (store, _committer) = store::open(from.path()).unwrap();
     let script = Script::new();
-    (0..300).for_each(|n| storage.commit(script.commit(n)).wait());
-    let recording = storage.begin_backup().unwrap();
+    (0..300).for_each(|n| store.commit(script.commit(n)).wait());
+    let recording = store.begin_backup().unwrap();
     let mut bytes = Vec::new();
     let mut backup = Writer::begin(&mut bytes, &header()).unwrap();
-    storage.copy_rows(&recording, &mut backup, &|| Ok(())).unwrap();
+    store.copy_rows(&recording, &mut backup, &|| Ok(())).unwrap();
     backup.finish().unwrap();
 
     let target = to.path().join("new");
@@ -195,28 +195,28 @@ fn a_copy_restores_to_the_same_rows() {
 
     let (restored, _committer) = store::open(&target).unwrap();
     assert_eq!(restored.server().unwrap(), Some(server));
-    let rows = |storage: &Storage| -> Database {
-        let rows = storage.database.everything().map(Result::unwrap);
+    let rows = |store: &Store| -> Database {
+        let rows = store.database.everything().map(Result::unwrap);
         let own = rows.map(|(key, row)| (key.to_vec(), row.to_vec()));
         own.filter(|(key, _)| !key.ends_with(b"server")).collect()
     };
-    assert!(rows(&restored) == rows(&storage));
+    assert!(rows(&restored) == rows(&store));
     assert!(rows(&restored) == script.after(299));
 }
 
 #[test]
 fn one_backup_at_a_time_and_its_failure_leaves_commits_alone() {
     let directory = tempfile::tempdir().unwrap();
-    let (storage, _committer) = store::open(directory.path()).unwrap();
+    let (store, _committer) = store::open(directory.path()).unwrap();
     let script = Script::new();
-    storage.commit(script.commit(0)).wait();
-    let recording = storage.begin_backup().unwrap();
-    assert!(matches!(storage.begin_backup(), Err(BackupError::Busy)));
+    store.commit(script.commit(0)).wait();
+    let recording = store.begin_backup().unwrap();
+    assert!(matches!(store.begin_backup(), Err(BackupError::Busy)));
     let mut backup = Writer::begin(io::sink(), &header()).unwrap();
-    let stopped = storage.copy_rows(&recording, &mut backup, &|| Err(BackupError::DiskFull));
+    let stopped = store.copy_rows(&recording, &mut backup, &|| Err(BackupError::DiskFull));
     assert!(matches!(stopped, Err(BackupError::DiskFull)));
-    assert!(matches!(storage.begin_backup(), Err(BackupError::Busy)), "until it is dropped");
+    assert!(matches!(store.begin_backup(), Err(BackupError::Busy)), "until it is dropped");
     drop(recording);
-    storage.commit(script.commit(1)).wait();
-    drop(storage.begin_backup().unwrap());
+    store.commit(script.commit(1)).wait();
+    drop(store.begin_backup().unwrap());
 }
