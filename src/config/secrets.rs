@@ -16,6 +16,9 @@ use crate::os::text_file::{MARK, NotText, without_mark};
 /// The admin token, in the data directory and as a credential.
 pub const ADMIN_TOKEN_FILE: &str = "admin.token";
 
+/// Secrets with which a request is compared that none of its fleet's fits.
+const SECRETS_TRIED_MAX: usize = 64;
+
 /// The directory of secrets.
 #[derive(Clone, Debug)]
 pub struct SecretStore {
@@ -101,6 +104,19 @@ impl SecretStore {
     /// Why it has none.
     pub fn value(&self, secret: &SecretName) -> Result<String, SecretError> {
         self.read("", secret)
+    }
+
+    /// The secrets that have a value, by name; at most [`SECRETS_TRIED_MAX`].
+    pub fn all(&self) -> Vec<(String, String)> {
+        let Some(entries) = self.directory.as_deref().and_then(|it| fs::read_dir(it).ok()) else {
+            return Vec::new();
+        };
+        let named = entries.filter_map(|entry| {
+            let name = SecretName::try_from(entry.ok()?.file_name().into_string().ok()?).ok()?;
+            let value = self.value(&name).ok()?;
+            Some((name.as_str().to_owned(), value))
+        });
+        named.take(SECRETS_TRIED_MAX).collect()
     }
 
     /// Whether `secret` has a value for a variable of the name `variable`; the mode of its file.

@@ -6,6 +6,7 @@ use super::fleets::part_of;
 use crate::config::secrets::{SecretError, SecretStore};
 use crate::engine::FleetView;
 use crate::model::finding::Finding;
+use crate::model::sender::Verification;
 use crate::model::variable::{SecretName, VariableValue};
 
 const CHECK: &str = "secrets";
@@ -72,6 +73,10 @@ fn uses(
                     note(secret, part_of(fleet, &vessel.name), variable);
                 }
             }
+        }
+        let verify = &fleet.current.definition.webhook.verify;
+        for secret in verify.iter().flat_map(Verification::secrets) {
+            note(secret, part_of(fleet, "webhook"), "");
         }
         for notify in &fleet.current.definition.notify {
             for secret in notify.target.secrets() {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::config::secrets::SecretError;
 use crate::engine::catalog::{
     AdmitError, Applied, Catalog, ExpectedVersion, FleetView, WebhookView,
 };
@@ -14,6 +15,7 @@ use crate::model::clock::Timestamp;
 use crate::model::fleet::{FleetVersion, Organization, Project};
 use crate::model::ids::{FleetId, ProjectId};
 use crate::model::run::RunRecord;
+use crate::model::sender::Verification;
 use crate::model::webhook::{Token, TokenHash, WebhookSettings};
 
 impl Engine {
@@ -92,7 +94,7 @@ impl Engine {
     /// # Errors
     /// When its name is taken, or its user does not exist. The methods below fail for the same reasons.
     pub fn create_fleet(&self, mut file: FleetFile) -> Result<FleetView, EngineError> {
-        self.check_user(&file)?;
+        self.check_needs(&file)?;
         file.id = self.usable_id(file.id);
         self.change(|catalog, now| catalog.create_fleet(file, now))
     }
@@ -116,7 +118,7 @@ impl Engine {
         file: FleetFile,
         expected: &ExpectedVersion,
     ) -> Result<(Applied, FleetView), EngineError> {
-        self.check_user(&file)?;
+        self.check_needs(&file)?;
         self.change(|catalog, now| {
             let (applied, view, changes) = catalog.update_fleet(id, file, expected, now)?;
             Ok(((applied, view), changes))
@@ -132,7 +134,7 @@ impl Engine {
         mut file: FleetFile,
         expected: &ExpectedVersion,
     ) -> Result<(Applied, FleetView), EngineError> {
-        self.check_user(&file)?;
+        self.check_needs(&file)?;
         file.id = self.usable_id(file.id);
         self.change(|catalog, now| {
             let (applied, view, changes) = catalog.apply_fleet(file, expected, now)?;
@@ -212,6 +214,7 @@ impl Engine {
         edit: impl FnOnce(&mut WebhookSettings) -> Result<(), FleetFileError>,
     ) -> Result<WebhookView, EngineError> {
         let token = self.new_token()?;
+        let edit = |settings: &mut WebhookSettings| self.edit_checked(settings, edit);
         self.change(|catalog, now| catalog.add_webhook(id, token, edit, now))
     }
 
@@ -225,6 +228,7 @@ impl Engine {
         expected: &ExpectedVersion,
         edit: impl FnOnce(&mut WebhookSettings) -> Result<(), FleetFileError>,
     ) -> Result<WebhookView, EngineError> {
+        let edit = |settings: &mut WebhookSettings| self.edit_checked(settings, edit);
         self.change(|catalog, now| catalog.edit_webhook_settings(id, edit, expected, now))
     }
 
@@ -270,6 +274,11 @@ impl Engine {
         self.catalog().fleet_of_token(hash, self.clock.now())
     }
 
+    /// Whether a handshake of the webhook with this token comes with `method`.
+    pub fn has_handshake_by(&self, hash: &TokenHash, method: &str) -> bool {
+        self.catalog().has_handshake_by(hash, method, self.clock.now())
+    }
+
     /// The current version of the fleet that a token triggers. Takes note of the use.
     pub fn fleet_by_token(&self, hash: &TokenHash) -> Option<Arc<FleetVersion>> {
         let catalog = self.catalog();
@@ -307,11 +316,51 @@ impl Engine {
             .map(Arc::new)
     }
 
-    /// Whether the vessels of the fleet may run as its user. Every start checks it again.
-    fn check_user(&self, file: &FleetFile) -> Result<(), EngineError> {
-        let Some(user) = &file.definition.user else { return Ok(()) };
-        let checked = self.launcher.check_user(user);
-        checked.map_err(|message| EngineError::Invalid(file.refuse_user(message).to_string()))
+    /// Whether the machine has the user and the secrets of the sender that the file names. Every start
+    /// and every request checks it again.
+    fn check_needs(&self, file: &FleetFile) -> Result<(), EngineError> {
+        let invalid = |error: FleetFileError| EngineError::Invalid(error.to_string());
+        if let Some(user) = &file.definition.user {
+            let checked = self.launcher.check_user(user);
+            checked.map_err(|message| invalid(file.refuse_user(message)))?;
+        }
+        let checked = self.check_sender(&file.definition.webhook);
+        checked.map_err(|message| invalid(file.refuse_verify(message)))
+    }
+
+    /// Edits webhook settings; secrets that are new in them must have values.
+    fn edit_checked(
+        &self,
+        settings: &mut WebhookSettings,
+        edit: impl FnOnce(&mut WebhookSettings) -> Result<(), FleetFileError>,
+    ) -> Result<(), FleetFileError> {
+        let former = settings.verify.clone();
+        edit(settings)?;
+        if settings.verify == former {
+            return Ok(());
+        }
+        let checked = self.check_sender(settings);
+        checked.map_err(|message| FleetFileError::invalid(None, "verify", message))
+    }
+
+    /// Whether the secrets have values with which the fleet verifies its sender.
+    fn check_sender(&self, settings: &WebhookSettings) -> Result<(), String> {
+        for secret in settings.verify.iter().flat_map(Verification::secrets) {
+            let name = secret.as_str();
+            let why = match self.secrets.value(secret) {
+                Ok(_) => continue,
+                Err(SecretError::Missing(_) | SecretError::NoDirectory) => {
+                    format!("there is no secret `{name}`; set it: boathook secret set {name}")
+                }
+                Err(error) => format!("the secret `{name}` cannot be used: {error}"),
+            };
+            let names: Vec<_> = self.secrets.all().into_iter().map(|(name, _)| name).collect();
+            return Err(match names.is_empty() {
+                true => why,
+                false => format!("{why}. There are {}", names.join(", ")),
+            });
+        }
+        Ok(())
     }
 
     fn new_token(&self) -> Result<Token, EngineError> {

@@ -43,8 +43,15 @@ pub struct FleetFile {
     pub hidden: Vec<HiddenValue>,
     /// Whether the file has the key `webhook`. Without it the fleet keeps the settings that it has.
     pub has_webhook_settings: bool,
-    /// The position of `user` in the file.
-    pub user_position: Option<Position>,
+    pub positions: Positions,
+}
+
+/// Where the values stand in the file that only the engine can judge.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Positions {
+    pub user: Option<Position>,
+    /// `webhook.verify`.
+    pub verify: Option<Position>,
 }
 
 /// A variable whose value the hosted system has hidden. It keeps its present value.
@@ -65,14 +72,18 @@ impl FleetFile {
             definition,
             hidden: Vec::new(),
             has_webhook_settings: true,
-            user_position: None,
+            positions: Positions::default(),
         }
     }
 
     /// The error that refuses the file for its `user`.
     pub fn refuse_user(&self, message: String) -> FleetFileError {
-        let (line, column) = self.user_position.map(|it| (it.line, it.column)).unzip();
-        FleetFileError::Invalid { line, column, path: "user".to_owned(), message }
+        FleetFileError::invalid(self.positions.user, "user", message)
+    }
+
+    /// The error that refuses the file for its `webhook.verify`.
+    pub fn refuse_verify(&self, message: String) -> FleetFileError {
+        FleetFileError::invalid(self.positions.verify, "webhook.verify", message)
     }
 
     /// Gives every hidden variable the value that it has in `previous`.
@@ -147,6 +158,14 @@ pub enum FleetFileError {
         path: String,
         message: String,
     },
+}
+
+impl FleetFileError {
+    /// The value at `path` is wrong; it stands at `position` of a file.
+    pub fn invalid(position: Option<Position>, path: &str, message: String) -> Self {
+        let (line, column) = position.map(|it| (it.line, it.column)).unzip();
+        Self::Invalid { line, column, path: path.to_owned(), message }
+    }
 }
 
 impl fmt::Display for FleetFileError {

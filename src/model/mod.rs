@@ -34,7 +34,6 @@ pub mod refusal;
 pub mod request;
 pub mod retention;
 pub mod run;
-#[allow(dead_code, unused_imports, reason = "checks of senders are under way")]
 pub mod sender;
 pub mod server_proof;
 pub mod share;

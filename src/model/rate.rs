@@ -49,6 +49,11 @@ impl Period {
 }
 
 impl Rate {
+    /// `count` in a second, of which `burst` may come at once. Neither is 0.
+    pub const fn per_second(count: u32, burst: u32) -> Self {
+        Self { count, period: Period::Second, burst }
+    }
+
     /// The time in which one more request becomes possible.
     pub fn interval(self) -> Duration {
         self.period.duration() / self.count

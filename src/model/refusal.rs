@@ -21,7 +21,11 @@ impl Refusal {
     /// A refusal for `reason`, with the headers that its status asks for.
     pub fn new(reason: Reason, message: impl Into<Cow<'static, str>>) -> Self {
         let headers = match reason.status() {
-            401 => vec![("WWW-Authenticate", "Bearer".to_owned())],
+            401 if reason == Reason::Unauthorized => {
+                vec![("WWW-Authenticate", "Bearer".to_owned())]
+            }
+            // The sender of a webhook. Nothing tells what it has to show.
+            401 => vec![("WWW-Authenticate", "Signature".to_owned())],
             429 | 503 => vec![("Retry-After", RETRY_AFTER_SECONDS.to_string())],
             _ => Vec::new(),
         };

@@ -12,7 +12,6 @@ mod origin;
 mod query;
 mod respond;
 mod route;
-#[allow(dead_code, unused_imports, reason = "checks of senders are under way")]
 mod senders;
 pub mod session;
 mod ui;

@@ -51,6 +51,7 @@ mod requests;
 mod retention;
 mod runs;
 mod secrets;
+mod senders;
 mod shares;
 mod shortages;
 mod soak;

@@ -38,6 +38,7 @@ const TOPICS: &[Topic] = topics![
     "exposing",
     "elsewhere",
     "fleet-file",
+    "senders",
     "expressions",
     "vessel"
 ];

@@ -224,6 +224,14 @@ impl Catalog {
         Ok(entry.webhook.fleet_id)
     }
 
+    /// Whether a handshake of the webhook with this token comes with `method`.
+    pub fn has_handshake_by(&self, hash: &TokenHash, method: &str, now: Timestamp) -> bool {
+        self.webhook_by_token(hash, now).is_some_and(|(fleet, _)| {
+            let verify = &fleet.current.definition.webhook.verify;
+            verify.as_ref().is_some_and(|verify| verify.has_handshake_by(method))
+        })
+    }
+
     /// The fleet that a token triggers, and sometimes a change that stores the use.
     pub fn use_token(
         &self,

@@ -51,6 +51,24 @@ pub struct NewDelivery<'a> {
 }
 
 impl<'a> NewDelivery<'a> {
+    /// A request that says nothing yet, for the rest to be filled in.
+    pub fn new(id: RequestId, fleet: Option<FleetId>, remote_addr: IpAddr) -> Self {
+        Self {
+            id,
+            fleet,
+            remote_addr,
+            verdict: Verdict::Refused,
+            reason: "",
+            detail: "",
+            status: 0,
+            run: None,
+            event: Event::default(),
+            deduplicate: None,
+            bytes: 0,
+            request: None,
+        }
+    }
+
     /// A request that is refused, for the rest to be filled in.
     pub fn refused(
         id: RequestId,
@@ -59,18 +77,10 @@ impl<'a> NewDelivery<'a> {
         refusal: &'a Refusal,
     ) -> Self {
         Self {
-            id,
-            fleet,
-            remote_addr,
-            verdict: Verdict::Refused,
             reason: refusal.reason.word(),
             detail: &refusal.message,
             status: refusal.status(),
-            run: None,
-            event: Event::default(),
-            deduplicate: None,
-            bytes: 0,
-            request: None,
+            ..Self::new(id, fleet, remote_addr)
         }
     }
 }

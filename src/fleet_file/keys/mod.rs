@@ -4,6 +4,7 @@
 
 mod tables;
 mod values;
+mod verify;
 
 use std::time::Duration;
 

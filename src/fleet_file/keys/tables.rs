@@ -1,7 +1,6 @@
 //! The tables of keys, in the order in which messages name them.
 
-use super::values;
-use super::{Key, Kind};
+use super::{Key, Kind, values, verify};
 use crate::model::confinement::{Confinement, Limits};
 use crate::model::fleet::{Delivery, FleetDefinition};
 use crate::model::guardrails::{
@@ -94,6 +93,14 @@ pub static FLEET: &[Key<FleetDefinition>] = &[
 
 /// The keys of a fleet's `webhook`.
 pub static WEBHOOK: &[Key<WebhookSettings>] = &[
+    Key {
+        name: "verify",
+        kind: Kind::Special {
+            read: |value, it| verify::verification(value).map(|checks| it.verify = checks),
+            yaml: |it| it.verify.as_ref().and_then(verify::yaml),
+            json: |it| serde_json::to_value(&it.verify).unwrap_or_default(),
+        },
+    },
     Key {
         name: "mode",
         kind: Kind::Word {

@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 
 use super::cursor::{Cursor, Fields};
 use super::node::Node;
-use super::{FleetFile, FleetFileError, HiddenValue, keys};
+use super::{FleetFile, FleetFileError, HiddenValue, Positions, keys};
 use crate::model::fleet::{Delivery, FleetDefinition, VesselDefinition};
 use crate::model::limits::VESSELS_PER_FLEET_MAX;
 use crate::model::name::{checked_name, name_key};
@@ -57,8 +57,12 @@ pub fn fleet(root: &Node) -> Result<FleetFile, FleetFileError> {
     if let Some(settings) = settings.filter(|settings| !settings.is_null()) {
         webhook(settings, &mut fleet.webhook)?;
     }
-    let user_position = fields.get("user").map(Cursor::position);
-    Ok(FleetFile { id, project, definition: fleet, hidden, has_webhook_settings, user_position })
+    let verify = settings.and_then(|settings| settings.entry("verify"));
+    let positions = Positions {
+        user: fields.get("user").map(Cursor::position),
+        verify: verify.map(|verify| verify.position()),
+    };
+    Ok(FleetFile { id, project, definition: fleet, hidden, has_webhook_settings, positions })
 }
 
 /// Reads what the block `webhook` names into `settings`.

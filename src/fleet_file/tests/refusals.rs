@@ -478,8 +478,69 @@ fn invalid_webhook_settings_are_refused() {
     );
     below(
         "respond: {status: 200}",
-        "3: webhook.respond: unknown key `respond`; known here: mode, deduplicate, allow, rate_limit",
+        "3: webhook.respond: unknown key `respond`; known here: verify, mode, deduplicate, allow, rate_limit",
     );
+}
+
+#[test]
+fn invalid_checks_of_senders_are_refused() {
+    let below = |value: &str, message: &str| {
+        let yaml = format!("name: n\nvessels: {{v: {{run: x}}}}\nwebhook:\n  verify: {value}\n");
+        let refusal = refusal(&yaml);
+        assert!(refusal.starts_with("line 4, column ") && refusal.contains(message), "{refusal}");
+    };
+    below("github", "webhook.verify: expected a preset and its secret");
+    below("[]", "webhook.verify: the list is empty");
+    below(
+        "{preset: githbu, secret: A}",
+        "preset: no such preset; did you mean github? there are asana,",
+    );
+    below(
+        "{preset: sns, secret: A}",
+        "preset: `sns` is not supported yet: Amazon SNS signs with certificates",
+    );
+    below("{preset: github}", "webhook.verify.secret: missing; name the secret");
+    below("{preset: github, secret: []}", "webhook.verify.secret: the list is empty");
+    below("{preset: github, secret: \"a b\"}", "write its name here, never its value");
+    below("{preset: github, secret: A, tolerance: 5m}", "unknown key `tolerance`");
+    below("{preset: mailchimp, secret: A}", "unknown key `secret`");
+    below(
+        "{preset: header, secret: A}",
+        "webhook.verify.name: missing; the preset `header` needs it",
+    );
+    below("{preset: stripe, secret: A, tolerance: 0s}", "tolerance: no time at all");
+    below(
+        "{preset: grafana, secret: A, tolerance: 5m}",
+        "tolerance: belongs to a `timestamp_header`",
+    );
+    below("{secret: A, signed: \"{body}\"}", "webhook.verify.header: missing; name a `preset`, or");
+    below("{header: X, secret: A}", "webhook.verify.signed: missing; say what is signed");
+    below("{header: X, secret: A, signed: \"{ts}\"}", "webhook.verify.signed: ");
+    below("{header: X, secret: A, signed: \"{boby}\"}", "webhook.verify.signed: ");
+    below("{header: X, secret: A, signed: \"{ts}{body}\"}", "has {ts}; say where that stands");
+    below("{header: X, secret: A, signed: \"{id}{body}\"}", "has {id}; say where that stands");
+    below("{header: \"X Y\", secret: A, signed: \"{body}\"}", "header: no name of a header");
+    below(
+        "{header: X, secret: A, signed: \"{body}\", algorithm: md5}",
+        "algorithm: expected one of sha256, sha1, sha512, ed25519, ecdsa-p256",
+    );
+    below(
+        "{header: X, secret: A, signed: \"{body}\", encoding: raw}",
+        "expected one of hex, base64",
+    );
+    below(
+        "{header: X, secret: A, signed: \"{body}\", algorithm: ed25519, key: hex}",
+        "key: is for HMAC",
+    );
+    below(
+        "{header: X, secret: A, signed: \"{body}\", timestamp: {header: T}}",
+        "timestamp: is not signed, so that anyone could change it",
+    );
+    below(
+        "{header: X, secret: A, signed: \"{body}\", event_id: {body: a..b}}",
+        "event_id.body: expected the way to a field",
+    );
+    below("{preset: github, secret: [A, B, C, D, E, F, G, H, I]}", "more than 8 secrets");
 }
 
 #[test]

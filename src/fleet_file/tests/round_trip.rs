@@ -6,6 +6,7 @@ use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
+use serde_json::Value;
 
 use super::keys::PRIORITY_MAX;
 use super::*;
@@ -21,6 +22,7 @@ use crate::model::notification::{EmailNotifications, Format, Notify, Target};
 use crate::model::overlap::Overlap;
 use crate::model::retention::{KEEP_COUNT_MAX, Retention};
 use crate::model::run::Status;
+use crate::model::sender::Verification;
 use crate::model::source::{Argument, CloneLocation, Code, GitSource, Language, Origin};
 use crate::model::variable::{SecretName, VariableValue};
 use crate::model::webhook::{DEDUPLICATE_WINDOW_MAX, Deduplicate, Mode};
@@ -329,6 +331,23 @@ fn keep_runs() -> impl Strategy<Value = Retention> {
     })
 }
 
+fn verify() -> impl Strategy<Value = Verification> {
+    let checks = [
+        r#"{"preset": "github", "secret": "A"}"#,
+        r#"{"preset": "mailchimp"}"#,
+        r#"{"preset": "meta", "secret": ["A", "1.5"], "verify_token": "yes"}"#,
+        r#"{"preset": "grafana", "secret": "A", "header": "X-A", "timestamp_header": "X-B",
+            "tolerance": "90s"}"#,
+        r#"{"preset": "query", "secret": "null", "name": "a: #b"}"#,
+        r#"{"header": "X-Sig", "prefix": "v0: ", "signed": "{id}:{ts}.{body}", "algorithm": "sha512",
+            "encoding": "base64", "key": "hex", "secret": "A", "event_id": {"header": "X-Id"},
+            "timestamp": {"header": "X-T", "unit": "ms", "tolerance": "1m30s"},
+            "event_type": {"body": "a.b"}}"#,
+    ];
+    let check = select(checks.map(|text| serde_json::from_str::<Value>(text).unwrap()).to_vec());
+    vec(check, 1..4).prop_map(|checks| serde_json::from_value(checks.into()).expect("checks"))
+}
+
 fn webhook() -> impl Strategy<Value = WebhookSettings> {
     let window = (1..=2_592_000_000_u64).prop_map(|millis| {
         let window = Duration::from_millis(millis);
@@ -350,9 +369,9 @@ fn webhook() -> impl Strategy<Value = WebhookSettings> {
         },
     );
     let mode = select(vec![Mode::Enforce, Mode::Observe]);
-    (mode, deduplicate, allow, option::of(rate)).prop_map(
-        |(mode, deduplicate, allow, rate_limit)| WebhookSettings {
-            verify: None,
+    (option::of(verify()), mode, deduplicate, allow, option::of(rate)).prop_map(
+        |(verify, mode, deduplicate, allow, rate_limit)| WebhookSettings {
+            verify,
             mode,
             deduplicate,
             allow,
@@ -425,22 +444,22 @@ proptest! {
         let id = FleetId::random();
         let yaml = to_yaml(&definition, &project, Some(id));
         let file = parse_yaml(&yaml).map_err(|error| TestCaseError::fail(format!("{error}\n{yaml}")))?;
-        let user_position = file.user_position;
-        prop_assert_eq!(user_position.is_some(), definition.user.is_some());
+        let positions = file.positions;
+        prop_assert_eq!(positions.user.is_some(), definition.user.is_some());
         let project_read = Some(project.clone());
         let has_webhook_settings = definition.webhook != WebhookSettings::default();
         let expected = FleetFile {
             project: project_read,
             has_webhook_settings,
-            user_position,
+            positions,
             ..FleetFile::of(id, definition)
         };
         prop_assert_eq!(&file, &expected, "{}", yaml);
 
         let json = to_json(&expected.definition, &project, Some(id)).unwrap();
         let file = parse_json(&json).map_err(|error| TestCaseError::fail(format!("{error}\n{json}")))?;
-        let user_position = file.user_position;
-        let expected = FleetFile { user_position, ..expected };
+        let positions = file.positions;
+        let expected = FleetFile { positions, ..expected };
         prop_assert_eq!(&file, &expected, "{}", json);
 
         let mut copy = parse_yaml(&to_yaml(&expected.definition, &project, None)).unwrap();

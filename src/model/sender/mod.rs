@@ -15,7 +15,7 @@ pub use preset::{Credential, Preset, PresetOption, Rule};
 pub use scheme::{
     Algorithm, Encoding, Form, KeyForm, Place, Scheme, TimestampPlace, TimestampRule, Unit,
 };
-pub use template::{Piece, Template, TemplateError};
+pub use template::{Piece, Template};
 pub use verification::{
     CHECKS_MAX, Check, Method, Options, OwnPlace, OwnScheme, OwnTimestamp, SECRETS_MAX,
     Verification,

@@ -81,15 +81,4 @@ impl Preset {
                 .iter()
                 .any(|rule| matches!(rule, Rule::Signature(scheme) if scheme.timestamp.is_some()))
     }
-
-    /// Whether the id of an event is covered by the signature: in the body, or a part of the template.
-    pub fn signs_event_id(&self) -> bool {
-        self.event_id.iter().all(|place| match place {
-            Place::Body(_) => true,
-            Place::Header(header) => self
-                .rules
-                .iter()
-                .any(|rule| matches!(rule, Rule::Signature(scheme) if scheme.id == Some(header))),
-        })
-    }
 }

@@ -99,6 +99,20 @@ impl Verification {
     pub fn secrets(&self) -> impl Iterator<Item = &SecretName> {
         self.0.iter().flat_map(|check| check.secrets.iter().chain(check.verify_token()))
     }
+
+    /// The credentials that it asks for.
+    pub fn credentials(&self) -> impl Iterator<Item = Credential<'_>> {
+        self.0.iter().flat_map(Check::rules).filter_map(|rule| match rule {
+            Rule::Credential(credential) => Some(credential),
+            Rule::Signature(_) | Rule::Url => None,
+        })
+    }
+
+    /// Whether a handshake of it comes with `method`.
+    pub fn has_handshake_by(&self, method: &str) -> bool {
+        let mut handshakes = self.0.iter().filter_map(|check| check.preset()?.handshake);
+        handshakes.any(|handshake| handshake.methods().contains(&method))
+    }
 }
 
 impl Check {

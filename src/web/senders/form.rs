@@ -25,6 +25,15 @@ pub fn sorted(form: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
     pairs
 }
 
+/// `query` without the fields called `name`.
+pub fn without(query: &str, name: &str) -> String {
+    let is_other = |field: &&str| {
+        let given = field.split('=').next().unwrap_or_default();
+        decoded(given.as_bytes()) != name.as_bytes()
+    };
+    query.split('&').filter(is_other).collect::<Vec<_>>().join("&")
+}
+
 fn decoded(text: &[u8]) -> Vec<u8> {
     let mut decoder = Decoder::default();
     let mut bytes = Vec::with_capacity(text.len());

@@ -23,6 +23,7 @@ pub enum Step {
     /// The sender does not show what the owner has told the provider. For the operator: why.
     Refuse(&'static str),
     /// Asana: from now on this is the secret; the answer repeats it.
+    #[allow(dead_code, reason = "the window for it is under way")]
     Store(String),
 }
 

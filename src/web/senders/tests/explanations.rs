@@ -3,10 +3,11 @@
 use super::{World, draft};
 use crate::model::refusal::Reason;
 use crate::model::variable::SecretName;
+use crate::web::senders::Presented;
 use crate::web::senders::explain::{Hints, explain, other_urls};
+use crate::web::senders::presented::Reread;
 use crate::web::senders::sign::{Draft, sign};
 use crate::web::senders::verify::{Context, Outcome, verify};
-use crate::web::senders::{Presented, Reread};
 
 fn explained(world: &World, request: &Draft) -> Option<String> {
     let secret = |name: &SecretName| {

@@ -4,9 +4,10 @@ use super::draft;
 use crate::listener::{Response, ResponseBody};
 use crate::model::sender::{Check, Verification};
 use crate::model::variable::SecretName;
+use crate::web::senders::Presented;
 use crate::web::senders::handshake::{Step, signed, unsigned};
+use crate::web::senders::presented::Reread;
 use crate::web::senders::sign::Draft;
-use crate::web::senders::{Presented, Reread};
 
 fn check(verify: &str) -> Check {
     serde_json::from_str::<Verification>(verify).unwrap().checks()[0].clone()

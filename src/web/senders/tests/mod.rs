@@ -7,9 +7,10 @@ mod vectors;
 
 use std::collections::BTreeMap;
 
+use super::Presented;
+use super::presented::Reread;
 use super::sign::Draft;
 use super::verify::{Context, Outcome, verify};
-use super::{Presented, Reread};
 use crate::model::clock::Timestamp;
 use crate::model::refusal::Reason;
 use crate::model::sender::Verification;

@@ -1,6 +1,8 @@
 //! The webhook listener: `POST /hooks/<token>` and GET or HEAD of `/healthz`, nothing else. Decides who may
 //! start what; taking in the run is the engine's.
 
+mod sender;
+
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -14,15 +16,18 @@ use crate::model::client_address::{Client, client_of};
 use crate::model::clock::{Clock, SystemClock};
 use crate::model::delivery::Verdict;
 use crate::model::event::Arrival;
+use crate::model::fleet::FleetVersion;
 use crate::model::ids::{FleetId, OrganizationId, RequestId};
 use crate::model::network::Networks;
-use crate::model::rate_limit::Senders;
+use crate::model::rate_limit;
 use crate::model::refusal::{Reason, Refusal};
 use crate::model::run::Trigger;
 use crate::model::webhook::Token;
 use crate::os::logging::Repeats;
 use crate::web::instruments::Instruments;
 use crate::web::respond;
+
+use sender::{Judged, Senders};
 
 /// Answers the senders of webhooks.
 pub struct HookHandler {
@@ -31,7 +36,9 @@ pub struct HookHandler {
     settings: Arc<Settings>,
     /// Takes note of the peers that send forwarding headers.
     forwarding: Arc<Forwarding>,
-    senders: Option<Mutex<Senders>>,
+    /// The rates of the addresses, if they are limited.
+    rates: Option<Mutex<rate_limit::Senders>>,
+    senders: Senders,
     pub(super) instruments: Arc<Instruments>,
     refusals: Repeats,
 }
@@ -45,9 +52,11 @@ impl HookHandler {
         instruments: Arc<Instruments>,
     ) -> Self {
         let organization = engine.organization().id;
-        let senders = settings.rate_limit_per_ip.map(|rate| Mutex::new(Senders::new(rate)));
+        let rates =
+            settings.rate_limit_per_ip.map(|rate| Mutex::new(rate_limit::Senders::new(rate)));
         let refusals = Repeats::new("hooks");
-        Self { engine, organization, settings, forwarding, senders, instruments, refusals }
+        let senders = Senders::new(Arc::clone(&settings));
+        Self { engine, organization, settings, forwarding, rates, senders, instruments, refusals }
     }
 
     /// The webhook that a request of `client` is for, if it may come in by its head alone. Counts the
@@ -57,7 +66,8 @@ impl HookHandler {
     /// client that a webhook does not allow cannot tell it from a URL that is unknown.
     fn check(&self, head: &Head, client: Client, length: u64) -> Result<WebhookTarget, Refusal> {
         self.count_sender(client.address)?;
-        let token = token(&head.method, &head.path)?.hash();
+        let takes = |token: &Token| self.engine.has_handshake_by(&token.hash(), &head.method);
+        let token = token(&head.method, &head.path, takes)?.hash();
         let fleet = self.engine.admit(&token, client).map_err(|error| match error {
             AdmitError::UnknownToken => unknown(),
             AdmitError::Paused => Refusal::new(Reason::Paused, "the webhook is paused"),
@@ -77,28 +87,66 @@ impl HookHandler {
     }
 
     fn count_sender(&self, address: IpAddr) -> Result<(), Refusal> {
-        let Some(senders) = &self.senders else { return Ok(()) };
+        let Some(rates) = &self.rates else { return Ok(()) };
         // A panic can spoil one count that another thread was about to store, and nothing else.
-        let mut senders = senders.lock().unwrap_or_else(PoisonError::into_inner);
-        senders
+        let mut rates = rates.lock().unwrap_or_else(PoisonError::into_inner);
+        rates
             .take(address, SystemClock.now())
             .map_err(|too_soon| Refusal::too_soon(Reason::AddressTooOften, too_soon))
     }
 
-    /// Accepts a run of the fleet that the request was admitted for; `id` is the request's.
-    fn accept(&self, id: RequestId, request: &mut Request) -> Result<Handled, Refusal> {
-        // Once more: the token may have been replaced while the body arrived.
-        let version = request
-            .webhook
-            .and_then(|webhook| self.engine.fleet_by_token(&webhook.token))
-            .ok_or_else(unknown)?;
-        let (head, bytes) = (request.take_head(&[]), request.body.length());
-        let (trigger, arrival) = (Trigger::Webhook, Arrival::default());
+    /// Takes in a request that was admitted to the webhook of `version`; `id` is the request's.
+    fn take(
+        &self,
+        id: RequestId,
+        version: &Arc<FleetVersion>,
+        request: &mut Request,
+    ) -> Result<Handled, Refusal> {
+        let settings = &version.definition.webhook;
+        match self.senders.judge(settings, request)? {
+            Judged::Event(arrival) => self.accept(id, version, request, arrival),
+            Judged::Handshake(response) => {
+                let response = response.with_header("X-Request-Id", id.to_string());
+                self.engine.record_delivery(NewDelivery {
+                    verdict: Verdict::Handshake,
+                    status: response.status,
+                    bytes: request.body.length(),
+                    ..NewDelivery::new(id, Some(version.fleet_id), request.remote_addr.ip())
+                });
+                Ok(response.into())
+            }
+            Judged::Unverified(refusal, arrival) => {
+                let client = request.remote_addr.ip();
+                let head = sender::take_head(request, settings.verify.as_ref());
+                let Arrival { event, deduplicate, .. } = arrival;
+                self.engine.record_delivery(NewDelivery {
+                    event,
+                    deduplicate,
+                    bytes: request.body.length(),
+                    request: Some((head, &mut request.body.reader())),
+                    ..NewDelivery::refused(id, Some(version.fleet_id), client, &refusal)
+                });
+                Ok(self.answer(id, refusal, client, Some(version.fleet_id)).into())
+            }
+        }
+    }
+
+    /// Accepts a run of `version`.
+    fn accept(
+        &self,
+        id: RequestId,
+        version: &Arc<FleetVersion>,
+        request: &mut Request,
+        arrival: Arrival,
+    ) -> Result<Handled, Refusal> {
         let (event, remote_addr) = (arrival.event.clone(), request.remote_addr.ip());
-        let body = &mut request.body.reader();
-        let run = self.engine.accept(&version, trigger, head, arrival, body, Some(bytes))?;
+        let head = sender::take_head(request, version.definition.webhook.verify.as_ref());
+        let (body, bytes) = (&mut request.body.reader(), request.body.length());
+        let trigger = Trigger::Webhook;
+        let run = self.engine.accept(version, trigger, head, arrival, body, Some(bytes))?;
         let (engine, instruments) = (Arc::clone(&self.engine), Arc::clone(&self.instruments));
         let (organization, received_at) = (self.organization, request.received_at);
+        let version = Arc::clone(version);
         Ok(Handled::AfterCommit(Box::new(move || {
             let is_duplicate = run.is_duplicate();
             let run = engine.confirm(run);
@@ -110,18 +158,12 @@ impl HookHandler {
             }
             let response = respond::started(id, &version, organization, run, is_duplicate);
             engine.record_delivery(NewDelivery {
-                id,
-                fleet: Some(version.fleet_id),
-                remote_addr,
                 verdict: Verdict::Duplicate,
-                reason: "",
-                detail: "",
                 status: response.status,
                 run: Some(run),
                 event,
-                deduplicate: None,
                 bytes,
-                request: None,
+                ..NewDelivery::new(id, Some(version.fleet_id), remote_addr)
             });
             response
         })))
@@ -138,11 +180,30 @@ impl HookHandler {
     ) -> Response {
         let delivery = NewDelivery::refused(id, fleet, client, &refusal);
         self.engine.record_delivery(NewDelivery { bytes, ..delivery });
+        self.answer(id, refusal, client, fleet)
+    }
+
+    /// Counts and logs a refusal that is recorded. Returns the response.
+    fn answer(
+        &self,
+        id: RequestId,
+        refusal: Refusal,
+        client: IpAddr,
+        fleet: Option<FleetId>,
+    ) -> Response {
         self.instruments.hooks.refused.count(refusal.reason);
-        let (status, reason) = (refusal.status(), &*refusal.message);
+        let (status, reason) = (refusal.status(), refusal.reason.word());
         if self.refusals.admit(status, reason) {
+            let version = fleet.and_then(|fleet| self.engine.current_version(fleet).ok());
+            let fleet = version.as_ref().map_or("", |version| version.definition.name.as_str());
+            let level = match refusal.reason {
+                // All requests to the webhook wait for the operator.
+                Reason::SecretMissing => log::Level::Error,
+                _ => log::Level::Info,
+            };
+            let detail = &*refusal.message;
             // Never the path: it may hold a token that is right but for a letter.
-            log::info!(request:% = id, status, client:%, reason; "webhook refused");
+            log::log!(level, request:% = id, fleet, status, client:%, reason, detail; "webhook refused");
         }
         respond::bare(id, refusal)
     }
@@ -184,10 +245,17 @@ impl Handler for HookHandler {
     }
 
     fn handle(&self, mut request: Request) -> Handled {
-        let (id, fleet) = (arriving(), request.webhook.map(|webhook| webhook.fleet));
-        self.accept(id, &mut request).unwrap_or_else(|refusal| {
-            let (client, bytes) = (request.remote_addr.ip(), request.body.length());
-            self.refused(id, refusal, client, fleet, bytes).into()
+        let (id, client) = (arriving(), request.remote_addr.ip());
+        // Once more: the token may have been replaced while the body arrived.
+        let target = request.webhook;
+        let version = target.and_then(|webhook| self.engine.fleet_by_token(&webhook.token));
+        let taken = match &version {
+            Some(version) => self.take(id, version, &mut request),
+            None => Err(unknown()),
+        };
+        taken.unwrap_or_else(|refusal| {
+            let fleet = version.map(|version| version.fleet_id);
+            self.refused(id, refusal, client, fleet, request.body.length()).into()
         })
     }
 
@@ -223,11 +291,14 @@ fn token_in(path: &str) -> Option<Token> {
     Token::parse(token.strip_suffix('/').unwrap_or(token))
 }
 
-/// The token of a request that may be one to a webhook.
-fn token(method: &str, path: &str) -> Result<Token, Refusal> {
-    match (method, path) {
-        ("POST", path) => token_in(path).ok_or_else(unknown),
-        (_, respond::HEALTH) => Err(Refusal::method_not_allowed(&respond::HEALTH_METHODS)),
+/// The token of a request that may be one to a webhook. Other methods than POST are for webhooks of
+/// which `takes` says that their handshakes need them.
+fn token(method: &str, path: &str, takes: impl FnOnce(&Token) -> bool) -> Result<Token, Refusal> {
+    let named = token_in(path);
+    match (method, named) {
+        ("POST", named) => named.ok_or_else(unknown),
+        (_, Some(token)) if takes(&token) => Ok(token),
+        _ if path == respond::HEALTH => Err(Refusal::method_not_allowed(&respond::HEALTH_METHODS)),
         _ => Err(Refusal::method_not_allowed(&["POST"])),
     }
 }
@@ -235,6 +306,10 @@ fn token(method: &str, path: &str) -> Result<Token, Refusal> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn token(method: &str, path: &str) -> Result<Token, Refusal> {
+        super::token(method, path, |_| false)
+    }
 
     #[test]
     fn proxies_and_this_machine_may_have_any_number_of_connections() {
@@ -259,6 +334,7 @@ mod tests {
         let expected = Ok(secret);
         assert_eq!(token("POST", &hook), expected);
         assert_eq!(token("POST", &format!("{hook}/")), expected);
+        assert_eq!(super::token("GET", &hook, |_| true), expected);
 
         let long = format!("/hooks/{}", "a".repeat(10_240));
         let more = [format!("{hook}//"), format!("{hook}%20"), format!("/{hook}"), long];

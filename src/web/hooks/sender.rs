@@ -1,0 +1,222 @@
+//! The sender of a request to a webhook: the handshake it asks for, whether it is who it says, and the
+//! event it names.
+
+use std::sync::Arc;
+
+use crate::config::Settings;
+use crate::config::secrets::SecretStore;
+use crate::listener::{Request, Response};
+use crate::model::clock::{Clock, SystemClock};
+use crate::model::event::{Arrival, BodyHash, Deduplicate, Event, Note};
+use crate::model::rate::Rate;
+use crate::model::rate_limit::Bucket;
+use crate::model::refusal::{Reason, Refusal};
+use crate::model::request::RequestHead;
+use crate::model::sender::{Check, Credential, Place, Verification};
+use crate::model::variable::SecretName;
+use crate::model::webhook::{Mode, WebhookSettings};
+use crate::web::senders::explain::{Hints, explain, other_urls};
+use crate::web::senders::handshake::{self, Step};
+use crate::web::senders::{Context, Failure, Outcome, Presented, Verified, fields, form, verify};
+
+/// Explanations of refusals: one takes up to some milliseconds of a core.
+const EXPLAINED: Rate = Rate::per_second(2, 10);
+
+/// Judges the senders of requests.
+pub(super) struct Senders {
+    settings: Arc<Settings>,
+    secrets: SecretStore,
+    explained: Bucket,
+}
+
+/// What becomes of a request that is not refused.
+pub(super) enum Judged {
+    /// It is a handshake, and starts no run.
+    Handshake(Response),
+    /// It is to be run.
+    Event(Arrival),
+    /// Its sender is not verified. An operator may have it run after all.
+    Unverified(Refusal, Arrival),
+}
+
+impl Senders {
+    pub fn new(settings: Arc<Settings>) -> Self {
+        let secrets = SecretStore::new(settings.secrets_dir.clone());
+        Self { settings, secrets, explained: Bucket::default() }
+    }
+
+    /// Judges a request to a webhook with these settings.
+    ///
+    /// # Errors
+    /// When the request has another method than POST and is no handshake, its handshake is wrong, or its
+    /// body cannot be read back.
+    pub fn judge(&self, settings: &WebhookSettings, request: &Request) -> Result<Judged, Refusal> {
+        let presented =
+            Presented { query: &request.query, headers: &request.headers, body: &request.body };
+        let secret = |name: &SecretName| self.secrets.value(name).map_err(|it| it.to_string());
+        let checks = settings.verify.as_ref().map_or(&[][..], Verification::checks);
+        let unsigned = |check| handshake::unsigned(check, &request.method, &presented, &secret);
+        if let Some(step) = checks.iter().find_map(unsigned) {
+            return answer(step);
+        }
+        if request.method != "POST" {
+            return Err(Refusal::method_not_allowed(&["POST"]));
+        }
+        let Some(verification) = &settings.verify else {
+            return Ok(Judged::Event(Arrival::default()));
+        };
+        let url = url(&self.settings.public_base(), request);
+        let context = Context { now: SystemClock.now(), url: &url, secret: &secret };
+        let refusal = match verify(verification, &presented, &context) {
+            Outcome::Verified(verified) => {
+                let value = verified.secret.and_then(|name| secret(name).ok()).unwrap_or_default();
+                if let Some(step) = handshake::signed(verified.check, &presented, &value) {
+                    return answer(step);
+                }
+                return arrival(&verified, settings, &presented).map(Judged::Event);
+            }
+            Outcome::Unreadable(error) => return Err(unreadable(&error)),
+            Outcome::NoSecret { secret, why } => {
+                let message = format!("the secret `{}`: {why}", secret.as_str());
+                Refusal::new(Reason::SecretMissing, message)
+            }
+            Outcome::Refused(failure) => {
+                let hosts = request_hosts(request);
+                let detail = self.detail(&failure, verification, &presented, &context, &hosts);
+                Refusal::new(failure.reason, detail)
+            }
+        };
+        let arrivals = checks.iter().map(|check| {
+            let verified = Verified { check, id: None, secret: None };
+            arrival(&verified, settings, &presented)
+        });
+        let arrivals = arrivals.collect::<Result<Vec<_>, _>>()?;
+        let named = arrivals.into_iter().max_by_key(|arrival| arrival.event.id().is_some());
+        let arrival = named.unwrap_or_default();
+        Ok(match settings.mode {
+            Mode::Enforce => Judged::Unverified(refusal, arrival),
+            Mode::Observe => {
+                let note = Some(Note::new(refusal.reason.word(), &refusal.message));
+                // The event is not remembered: a forged one must not stand in the way of the true one.
+                Judged::Event(Arrival { deduplicate: None, note, ..arrival })
+            }
+        })
+    }
+
+    /// The detail of `failure`, with what would have made the request right, for as long as there is time
+    /// to look for that.
+    fn detail(
+        &self,
+        failure: &Failure,
+        verification: &Verification,
+        request: &Presented<'_>,
+        context: &Context<'_>,
+        hosts: &[&str],
+    ) -> String {
+        if self.explained.take(EXPLAINED, context.now).is_err() {
+            return failure.detail.clone();
+        }
+        let urls = other_urls(context.url, hosts);
+        let hints = Hints { other_secrets: &|| self.secrets.all(), urls: &urls };
+        match explain(failure, verification, request, context, &hints) {
+            Some(found) => format!("{}; {found}", failure.detail),
+            None => failure.detail.clone(),
+        }
+    }
+}
+
+/// The head without the credentials that `verification` asks for: a vessel that needs one is given the
+/// secret.
+pub(super) fn take_head(request: &mut Request, verification: Option<&Verification>) -> RequestHead {
+    let credentials: Vec<_> =
+        verification.into_iter().flat_map(Verification::credentials).collect();
+    let headers = credentials.iter().filter_map(|credential| match credential {
+        Credential::Header(name) => Some(*name),
+        Credential::Bearer | Credential::Basic => Some("Authorization"),
+        Credential::Query(_) | Credential::ClientState => None,
+    });
+    let mut head = request.take_head(&headers.collect::<Vec<_>>());
+    for credential in &credentials {
+        if let Credential::Query(name) = credential {
+            head.query = form::without(&head.query, name);
+        }
+    }
+    head
+}
+
+fn answer(step: Step) -> Result<Judged, Refusal> {
+    match step {
+        Step::Answer(response) => Ok(Judged::Handshake(response)),
+        Step::Refuse(why) => Err(Refusal::new(Reason::HandshakeMismatch, why)),
+        Step::Store(_) => Err(Refusal::new(
+            Reason::HandshakeMismatch,
+            "a handshake that brings a secret; nothing has been asked of this sender",
+        )),
+    }
+}
+
+/// The URL of `request` as its owner knows it.
+fn url(public_base: &str, request: &Request) -> String {
+    let (base, path) = (public_base.trim_end_matches('/'), &request.path);
+    match request.query.as_str() {
+        "" => format!("{base}{path}"),
+        query => format!("{base}{path}?{query}"),
+    }
+}
+
+/// The hosts by which the sender may have called.
+fn request_hosts(request: &Request) -> Vec<&str> {
+    let host = |name| std::str::from_utf8(request.header(name)?).ok();
+    ["Host", "X-Forwarded-Host"].into_iter().filter_map(host).collect()
+}
+
+fn unreadable(error: &std::io::Error) -> Refusal {
+    let message = format!("the body cannot be read back: {error}; try again later");
+    Refusal::new(Reason::BodyUnreadable, message)
+}
+
+/// What the engine learns of a request whose sender is verified.
+fn arrival(
+    verified: &Verified<'_>,
+    settings: &WebhookSettings,
+    request: &Presented<'_>,
+) -> Result<Arrival, Refusal> {
+    let (event, is_in_body) = event(verified.check, verified.id, request);
+    let window = settings.deduplicate.window().filter(|_| event.id().is_some());
+    let deduplicate = match window {
+        None => None,
+        Some(window) => Some(Deduplicate {
+            window,
+            body: BodyHash::of(&mut request.body.open()).map_err(|it| unreadable(&it))?,
+            // Who has a credential can make any request; a signature is seen and sent again.
+            id_is_signed: is_in_body || verified.id.is_some() || verified.secret.is_none(),
+        }),
+    };
+    Ok(Arrival { event, deduplicate, note: None })
+}
+
+/// The event of a request as `check` finds it, and whether its id stands in the body. `signed_id` is the
+/// header with the id that the signature covers.
+fn event(check: &Check, signed_id: Option<&str>, request: &Presented<'_>) -> (Event, bool) {
+    let ids = signed_id.map_or_else(|| check.event_id(), |header| vec![Place::Header(header)]);
+    let kinds = check.event_type();
+    let paths = ids.iter().chain(&kinds).filter_map(|place| match place {
+        Place::Body(path) => Some(*path),
+        Place::Header(_) => None,
+    });
+    let paths: Vec<_> = paths.collect();
+    let found = fields::fields(request.body.open(), &paths);
+    let text = |place: &Place<'_>| match place {
+        Place::Header(name) => request.text(name).map(|text| text.into_owned()),
+        Place::Body(path) => {
+            let index = paths.iter().position(|known| known == path)?;
+            found.get(index).cloned().flatten()
+        }
+    };
+    let id = ids.iter().find_map(|place| Some((text(place)?, place)));
+    let kind = kinds.iter().find_map(text);
+    let preset = check.preset().map(|preset| preset.name);
+    let is_in_body = matches!(id, Some((_, Place::Body(_))));
+    let id = id.map(|(text, _)| text);
+    (Event::new(preset, id.as_deref(), kind.as_deref()), is_in_body)
+}
