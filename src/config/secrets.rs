@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::OFlags;
 
 use crate::model::limits::{ARGUMENT_BYTES_MAX, REDACTED_BYTES_MIN};
-use crate::model::variable::{SecretName, VariableValue};
+use crate::model::variable::{FixedValue, SecretName};
 use crate::os::text_file::{MARK, NotText, without_mark};
 
 /// The admin token, in the data directory and as a credential.
@@ -74,23 +74,17 @@ impl SecretStore {
     ///
     /// # Errors
     /// A message for the vessel's log that names the first secret without a value.
-    pub fn resolve(&self, variables: &[(String, VariableValue)]) -> Result<Resolved, String> {
+    pub fn resolve(&self, variables: &[(String, FixedValue)]) -> Result<Resolved, String> {
         let mut resolved = Resolved::default();
         for (variable, value) in variables {
             let value = match value {
-                VariableValue::Literal(text) => text.clone(),
-                VariableValue::Secret { secret } => {
+                FixedValue::Literal(text) => text.clone(),
+                FixedValue::Secret { secret } => {
                     let text = self.read(variable, secret).map_err(|error| {
                         format!("the secret `{}` of {variable}: {error}", secret.as_str())
                     })?;
                     add_forms(&text, &mut resolved.secrets);
                     text
-                }
-                VariableValue::Computed(value) => {
-                    let expression = value.expr.text();
-                    return Err(format!(
-                        "{variable}: no request gives `{expression}` a value here"
-                    ));
                 }
             };
             resolved.variables.push((variable.clone(), value));
@@ -199,11 +193,11 @@ fn read_file(path: &Path, bytes_max: u64) -> Result<Vec<u8>, SecretError> {
 mod tests {
     use super::*;
 
-    fn secret(name: &str) -> VariableValue {
-        VariableValue::Secret { secret: name.to_owned().try_into().unwrap() }
+    fn secret(name: &str) -> FixedValue {
+        SecretName::try_from(name.to_owned()).unwrap().into()
     }
 
-    fn resolve(store: &SecretStore, value: VariableValue) -> Result<String, String> {
+    fn resolve(store: &SecretStore, value: FixedValue) -> Result<String, String> {
         let resolved = store.resolve(&[("V".to_owned(), value)])?;
         Ok(resolved.variables[0].1.clone())
     }

@@ -7,7 +7,7 @@ use crate::config::secrets::{SecretError, SecretStore};
 use crate::engine::FleetView;
 use crate::model::finding::Finding;
 use crate::model::sender::Verification;
-use crate::model::variable::{SecretName, VariableValue};
+use crate::model::variable::{FixedValue, SecretName, VariableValue};
 
 const CHECK: &str = "secrets";
 
@@ -69,7 +69,7 @@ fn uses(
     for fleet in fleets {
         for vessel in &fleet.current.definition.vessels {
             for (variable, value) in &vessel.environment {
-                if let VariableValue::Secret { secret } = value {
+                if let VariableValue::Fixed(FixedValue::Secret { secret }) = value {
                     note(secret, part_of(fleet, &vessel.name), variable);
                 }
             }

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use crate::config::secrets::Resolved;
+use crate::engine::compute::ComputedStart;
 use crate::engine::environment::{EnvironmentInputs, environment, own_variables};
 use crate::engine::request::StoredRequest;
 use crate::engine::{Assignment, Engine};
@@ -82,8 +83,9 @@ impl Engine {
         if let Some(skip) = head.overrides.of(&vessel.name).and_then(|vessel| vessel.skip) {
             return Err(NoStart::Skipped(skip));
         }
-        let mut variables = own_variables(vessel, head);
-        let program = self.compute(claim, &request, &mut variables).map_err(NoStart::Failed)?;
+        let variables = own_variables(vessel, head);
+        let ComputedStart { program, variables } =
+            self.compute(claim, &request, variables).map_err(NoStart::Failed)?;
         let own = self.secrets.resolve(&variables).map_err(NoStart::Failed)?;
         let headers_json = match head.headers.is_empty() {
             true => None,

@@ -1,6 +1,7 @@
 //! The values that the request of a run gives to a vessel, computed at each start from what is stored.
 
 use std::borrow::Cow;
+use std::cell::OnceCell;
 use std::io::Read;
 
 use crate::engine::Engine;
@@ -9,12 +10,18 @@ use crate::model::computed::{Argument, ComputedValue};
 use crate::model::event::Event;
 use crate::model::expression::{Payload, Variables};
 use crate::model::fleet::Program;
-use crate::model::variable::VariableValue;
+use crate::model::variable::{FixedValue, VariableValue};
 use crate::scheduler::Claim;
 
+/// What a vessel is started with, as far as the request decides it.
+pub(super) struct ComputedStart<'a> {
+    pub(super) program: Cow<'a, Program>,
+    pub(super) variables: Vec<(String, FixedValue)>,
+}
+
 impl Engine {
-    /// Gives each computed value among `variables` its text, and returns the program of the vessel with
-    /// the text of each argument. A variable that the request gives no value is left out.
+    /// Gives each computed value among `variables` and among the arguments of the vessel its text. A
+    /// variable that the request gives no value is left out.
     ///
     /// # Errors
     /// A message for the vessel's log.
@@ -22,21 +29,24 @@ impl Engine {
         &self,
         claim: &'a Claim,
         request: &StoredRequest,
-        variables: &mut Vec<(String, VariableValue)>,
-    ) -> Result<Cow<'a, Program>, String> {
+        variables: Vec<(String, VariableValue)>,
+    ) -> Result<ComputedStart<'a>, String> {
         let program = &claim.version.definition.vessels[claim.vessel].program;
-        // Most vessels compute nothing, and many expressions need no payload.
-        let mut computed = computed_values(program, variables).peekable();
-        if computed.peek().is_none() {
-            return Ok(Cow::Borrowed(program));
-        }
-        let reads_payload = computed.any(|value| value.expr.reads_payload());
-        drop(computed);
+        // Many expressions need no payload.
+        let reads_payload =
+            computed_values(program, &variables).any(|value| value.expr.reads_payload());
         let length = request.body_bytes();
         let is_read = reads_payload && length <= self.settings.max_expression_body_bytes;
-        let request = expression_variables(claim, request, is_read)?;
-        let texts = with_texts(program, variables, &request);
-        texts.map_err(|why| match reads_payload && !is_read {
+        // Most vessels compute nothing: the request is read for the first value that does.
+        let given = OnceCell::new();
+        let request = || match given.get() {
+            Some(given) => Ok(given),
+            None => {
+                let read = expression_variables(claim, request, is_read)?;
+                Ok(given.get_or_init(|| read))
+            }
+        };
+        with_texts(program, variables, request).map_err(|why| match reads_payload && !is_read {
             true => format!(
                 "{why}; expressions see nothing of its body, as {length} bytes are more than \
                  max_expression_body_bytes"
@@ -46,30 +56,30 @@ impl Engine {
     }
 }
 
-/// Replaces the computed values among `variables`, and returns the program with those of its arguments
-/// replaced.
-fn with_texts<'a>(
+/// Replaces the computed values by their texts. `request` reads the request, once.
+fn with_texts<'a, 'r>(
     program: &'a Program,
-    variables: &mut Vec<(String, VariableValue)>,
-    request: &Variables,
-) -> Result<Cow<'a, Program>, String> {
-    let mut computed = Vec::with_capacity(variables.len());
-    for (name, value) in variables.drain(..) {
+    variables: Vec<(String, VariableValue)>,
+    request: impl Fn() -> Result<&'r Variables, String>,
+) -> Result<ComputedStart<'a>, String> {
+    let mut fixed = Vec::with_capacity(variables.len());
+    for (name, value) in variables {
         match value {
+            VariableValue::Fixed(value) => fixed.push((name, value)),
             VariableValue::Computed(value) => {
-                let text = value.value_for(request).map_err(|why| format!("{name}: {why}"))?;
-                computed.extend(text.map(|text| (name, VariableValue::Literal(text))));
+                let text = value.value_for(request()?).map_err(|why| format!("{name}: {why}"))?;
+                fixed.extend(text.map(|text| (name, FixedValue::Literal(text))));
             }
-            value => computed.push((name, value)),
         }
     }
-    *variables = computed;
-    let Program::Command(arguments) = program else { return Ok(Cow::Borrowed(program)) };
-    let arguments: Result<Vec<_>, String> = arguments
-        .iter()
-        .map(|argument| argument.text_for(request).map(Argument::Literal))
-        .collect();
-    Ok(Cow::Owned(Program::Command(arguments?)))
+    let program = match program {
+        Program::Command(arguments) if arguments.iter().any(|it| it.literal().is_none()) => {
+            let text = |argument: &Argument| argument.text_for(request()?).map(Argument::Literal);
+            Cow::Owned(Program::Command(arguments.iter().map(text).collect::<Result<_, _>>()?))
+        }
+        program => Cow::Borrowed(program),
+    };
+    Ok(ComputedStart { program, variables: fixed })
 }
 
 /// The variables of expressions over a stored request. Without the payload, `body` and `text` are null.
@@ -113,7 +123,7 @@ fn computed_values<'a>(
     });
     let of_variables = variables.iter().filter_map(|(_, value)| match value {
         VariableValue::Computed(value) => Some(value),
-        VariableValue::Literal(_) | VariableValue::Secret { .. } => None,
+        VariableValue::Fixed(_) => None,
     });
     of_arguments.chain(of_variables)
 }

@@ -10,7 +10,7 @@ use crate::model::fleet::{FleetDefinition, Program, VesselDefinition};
 use crate::model::ids::FleetId;
 use crate::model::notification::{EmailNotifications, Format, Notify, Target};
 use crate::model::source::{Argument, Code, Origin};
-use crate::model::variable::VariableValue;
+use crate::model::variable::{FixedValue, VariableValue};
 
 /// The fleet file of `definition`. With an `id` the ids of the fleet and its vessels are written
 /// and [`super::parse_yaml`] gives back the same; without, the file describes a copy that gets ids
@@ -56,7 +56,7 @@ impl Writer {
         if !vessel.environment.is_empty() && !is_in_source {
             self.heading(2, "environment");
             for (name, value) in &vessel.environment {
-                self.value(3, name, value);
+                self.variable(3, name, value);
             }
         }
         self.block(2, "guardrails", keys::GUARDRAILS, &vessel.guardrails);
@@ -119,19 +119,26 @@ impl Writer {
             self.heading(3, "environment");
             for (name, value) in environment {
                 self.item(4, &format!("name: {name}"));
-                self.value(5, "value", value);
+                self.variable(5, "value", value);
             }
         }
     }
 
     /// A variable's value under `key`.
-    fn value(&mut self, level: usize, key: &str, value: &VariableValue) {
+    fn variable(&mut self, level: usize, key: &str, value: &VariableValue) {
         match value {
-            VariableValue::Literal(text) => self.text(level, key, text),
-            VariableValue::Secret { secret } => {
+            VariableValue::Fixed(value) => self.value(level, key, value),
+            VariableValue::Computed(value) => self.line(level, key, &computed(value)),
+        }
+    }
+
+    /// A value that no request decides, under `key`.
+    fn value(&mut self, level: usize, key: &str, value: &FixedValue) {
+        match value {
+            FixedValue::Literal(text) => self.text(level, key, text),
+            FixedValue::Secret { secret } => {
                 self.line(level, key, &format!("{{secret: {}}}", scalar(secret.as_str())));
             }
-            VariableValue::Computed(value) => self.line(level, key, &computed(value)),
         }
     }
 

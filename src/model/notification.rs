@@ -9,7 +9,7 @@ use crate::model::clock::Timestamp;
 use crate::model::defaults::is_default;
 use crate::model::ids::RunId;
 use crate::model::run::{Status, Trigger};
-use crate::model::variable::{SecretName, VariableValue};
+use crate::model::variable::{FixedValue, SecretName};
 
 /// The `notifications` of a fleet or of one vessel.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,7 +41,7 @@ pub enum Target {
     /// A POST.
     Url {
         /// The address, or the secret that holds it: the URL of a chat is a password.
-        url: VariableValue,
+        url: FixedValue,
         /// The secret that signs the POST according to Standard Webhooks (standardwebhooks.com). A POST of
         /// [`Format::Json`] always has one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -86,7 +86,7 @@ impl Target {
     pub fn secrets(&self) -> impl Iterator<Item = &SecretName> {
         let (url, signing) = match self {
             Self::Command(_) => (None, None),
-            Self::Url { url: VariableValue::Secret { secret: url }, secret, .. } => {
+            Self::Url { url: FixedValue::Secret { secret: url }, secret, .. } => {
                 (Some(url), secret.as_ref())
             }
             Self::Url { secret, .. } => (None, secret.as_ref()),

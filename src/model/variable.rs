@@ -12,13 +12,20 @@ pub const SECRET_NAME_BYTES_MAX: usize = 255;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum VariableValue {
+    Fixed(FixedValue),
+    /// What an expression gives at each start of the vessel.
+    Computed(ComputedValue),
+}
+
+/// A value that no request decides.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum FixedValue {
     Literal(String),
-    /// The content of a file in the operator's directory of secrets, read at each start of the vessel.
+    /// The content of a file in the operator's directory of secrets, read when it is needed.
     Secret {
         secret: SecretName,
     },
-    /// What an expression gives at each start of the vessel.
-    Computed(ComputedValue),
 }
 
 /// The name of a secret, which is also its file name. Never empty, never a path.
@@ -53,15 +60,21 @@ impl TryFrom<String> for SecretName {
     }
 }
 
-impl From<String> for VariableValue {
-    fn from(text: String) -> Self {
-        Self::Literal(text)
+impl From<SecretName> for FixedValue {
+    fn from(secret: SecretName) -> Self {
+        Self::Secret { secret }
     }
 }
 
-impl From<&str> for VariableValue {
+impl From<&str> for FixedValue {
     fn from(text: &str) -> Self {
         Self::Literal(text.to_owned())
+    }
+}
+
+impl<T: Into<FixedValue>> From<T> for VariableValue {
+    fn from(value: T) -> Self {
+        Self::Fixed(value.into())
     }
 }
 
@@ -85,7 +98,7 @@ mod tests {
     fn stored_values_are_texts_or_name_their_secret() {
         for (json, value) in [
             (r#""text""#, VariableValue::from("text")),
-            (r#"{"secret":"KEY"}"#, VariableValue::Secret { secret: SecretName("KEY".to_owned()) }),
+            (r#"{"secret":"KEY"}"#, VariableValue::from(SecretName("KEY".to_owned()))),
         ] {
             assert_eq!(serde_json::to_string(&value).unwrap(), json);
             assert_eq!(serde_json::from_str::<VariableValue>(json).unwrap(), value);

@@ -21,7 +21,7 @@ use crate::model::mail::MailServer;
 use crate::model::notification::{
     EmailNotifications, Format, NotificationRecord, Recipient, Retry, Target,
 };
-use crate::model::variable::{SecretName, VariableValue};
+use crate::model::variable::{FixedValue, SecretName};
 use crate::os::threads;
 use crate::runner::helper_process::HelperProcess;
 use crate::runner::process::VesselLimits;
@@ -195,16 +195,13 @@ impl Deliverer {
     fn post(
         &self,
         delivery: &Delivery<'_>,
-        url: &VariableValue,
+        url: &FixedValue,
         secret: Option<&SecretName>,
         format: Format,
     ) -> Result<(), Failed> {
         let url = match url {
-            VariableValue::Literal(url) => url.clone(),
-            VariableValue::Secret { secret } => self.secret(secret)?.trim().to_owned(),
-            VariableValue::Computed(_) => {
-                return Err(Failed::for_good("no request decides the address of a notification"));
-            }
+            FixedValue::Literal(url) => url.clone(),
+            FixedValue::Secret { secret } => self.secret(secret)?.trim().to_owned(),
         };
         let uri = rules::check_url(&self.settings, &url).map_err(Failed::for_good)?;
         let secret = secret.map(|secret| self.secret(secret)).transpose()?;

@@ -7,7 +7,7 @@ use super::chat;
 use crate::config::{HttpUrl, Settings};
 use crate::model::fleet::FleetDefinition;
 use crate::model::notification::{EmailNotifications, Format, Target};
-use crate::model::variable::VariableValue;
+use crate::model::variable::FixedValue;
 
 /// Why no e-mail is sent.
 pub(super) const NO_MAIL: &str = "no mail server is configured; set `smtp` and `smtp_from`";
@@ -54,7 +54,7 @@ pub fn warnings(settings: &Settings, fleet: &FleetDefinition) -> Vec<String> {
     let entries = fleet.notify.iter().enumerate().filter_map(|(index, entry)| {
         let refused = match &entry.target {
             Target::Command(command) => check_command(settings, command).err(),
-            Target::Url { url: VariableValue::Literal(url), format, .. } => {
+            Target::Url { url: FixedValue::Literal(url), format, .. } => {
                 check_url(settings, url).and_then(|uri| check_format(&uri, *format)).err()
             }
             // The secret is read when the notification is sent.

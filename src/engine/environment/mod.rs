@@ -7,7 +7,7 @@ use crate::model::ids::{InstanceId, RunId};
 use crate::model::limits::ARGUMENT_BYTES_MAX;
 use crate::model::request::RequestHead;
 use crate::model::source::Origin;
-use crate::model::variable::VariableValue;
+use crate::model::variable::{FixedValue, VariableValue};
 use crate::runner::parameter_file_names;
 use crate::scheduler::{Claim, graph_of};
 
@@ -115,7 +115,7 @@ pub fn environment(inputs: &EnvironmentInputs<'_>) -> Vec<(String, String)> {
 pub fn search_path(vessel: &VesselDefinition) -> &str {
     let own = vessel.environment.iter().find(|(name, _)| name == "PATH");
     match own {
-        Some((_, VariableValue::Literal(path))) => path,
+        Some((_, VariableValue::Fixed(FixedValue::Literal(path)))) => path,
         _ => PATH,
     }
 }
@@ -132,7 +132,7 @@ pub fn own_variables(
     let set = overrides
         .into_iter()
         .flatten()
-        .filter_map(|(name, value)| Some((name.clone(), VariableValue::Literal(value.clone()?))));
+        .filter_map(|(name, value)| Some((name.clone(), value.as_deref()?.into())));
     kept.chain(set).collect()
 }
 

@@ -103,7 +103,7 @@ fn environment_of(
     let headers_json = serde_json::to_string(&head.headers).unwrap();
     let vessel = &claim.version.definition.vessels[claim.vessel];
     let own = own_variables(vessel, head).into_iter().map(|(name, value)| match value {
-        VariableValue::Literal(text) => (name, text),
+        VariableValue::Fixed(FixedValue::Literal(text)) => (name, text),
         _ => panic!("texts alone"),
     });
     let own: Vec<_> = own.collect();

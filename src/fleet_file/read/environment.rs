@@ -6,7 +6,7 @@ use super::computed::{VARIABLE_KEYS, computed};
 use crate::fleet_file::cursor::Cursor;
 use crate::fleet_file::{FleetFileError, HiddenValue};
 use crate::model::limits::ARGUMENT_BYTES_MAX;
-use crate::model::variable::{SecretName, VariableValue};
+use crate::model::variable::{FixedValue, SecretName, VariableValue};
 
 /// Bytes of a variable's name. YAML ends a key at 1,024 characters, and no program asks for such a name.
 const ENVIRONMENT_NAME_BYTES_MAX: usize = 255;
@@ -37,13 +37,13 @@ pub fn environment(
     let mut secrets = 0;
     for (name, value) in entries(cursor)? {
         let read = checked_value(name, &value)?;
-        secrets += usize::from(matches!(read, VariableValue::Secret { .. }));
+        secrets += usize::from(matches!(read, VariableValue::Fixed(FixedValue::Secret { .. })));
         if secrets > SECRETS_PER_VESSEL_MAX {
             return Err(value.invalid(format!(
                 "more than {SECRETS_PER_VESSEL_MAX} secrets; let the program read them from a file"
             )));
         }
-        if matches!(&read, VariableValue::Literal(text) if text == HIDDEN) {
+        if read == VariableValue::from(HIDDEN) {
             hidden.push(HiddenValue {
                 vessel: vessel.to_owned(),
                 variable: name.to_owned(),
@@ -102,7 +102,7 @@ fn checked_value(name: &str, cursor: &Cursor<'_>) -> Result<VariableValue, Fleet
             return Err(cursor.invalid(message));
         };
         return match SecretName::try_from(secret.text()?.to_owned()) {
-            Ok(secret) => Ok(VariableValue::Secret { secret }),
+            Ok(secret) => Ok(secret.into()),
             Err(error) => Err(secret.invalid(error.to_string())),
         };
     }
@@ -113,7 +113,7 @@ fn checked_value(name: &str, cursor: &Cursor<'_>) -> Result<VariableValue, Fleet
     }
     let value = cursor.text()?;
     check_value(name, value).map_err(|message| cursor.invalid(message))?;
-    Ok(VariableValue::Literal(value.to_owned()))
+    Ok(value.into())
 }
 
 /// Checks the name of a variable. The error is for a person.

@@ -12,7 +12,7 @@ use crate::fleet_file::{FleetFileError, keys};
 use crate::model::name::is_invisible;
 use crate::model::notification::{EmailNotifications, Format, Notify, Target};
 use crate::model::run::Status;
-use crate::model::variable::{SecretName, VariableValue};
+use crate::model::variable::{FixedValue, SecretName};
 
 /// Entries of a fleet's `notify`: each is a delivery per run.
 const NOTIFY_ENTRIES_MAX: usize = 20;
@@ -149,12 +149,12 @@ fn format(cursor: &Cursor<'_>) -> Result<Format, FleetFileError> {
 }
 
 /// A URL, or `{secret: NAME}` where a file of the operator holds it.
-fn url(cursor: &Cursor<'_>) -> Result<VariableValue, FleetFileError> {
+fn url(cursor: &Cursor<'_>) -> Result<FixedValue, FleetFileError> {
     if cursor.is_mapping() {
         let fields = cursor.fields(&["secret"])?;
         let secret = fields.get("secret");
         let secret = secret.ok_or_else(|| cursor.invalid("expected a URL or {secret: NAME}"))?;
-        return Ok(VariableValue::Secret { secret: secret_name(secret)? });
+        return Ok(FixedValue::Secret { secret: secret_name(secret)? });
     }
     let text = cursor.text()?;
     // The delivery sends to a `Uri`.
@@ -164,7 +164,7 @@ fn url(cursor: &Cursor<'_>) -> Result<VariableValue, FleetFileError> {
                        user or password in it";
         return Err(cursor.invalid(message));
     }
-    Ok(VariableValue::Literal(text.to_owned()))
+    Ok(FixedValue::Literal(text.to_owned()))
 }
 
 fn secret_name(cursor: &Cursor<'_>) -> Result<SecretName, FleetFileError> {

@@ -24,7 +24,7 @@ use crate::model::retention::{KEEP_COUNT_MAX, Retention};
 use crate::model::run::Status;
 use crate::model::sender::Verification;
 use crate::model::source::{Argument, CloneLocation, Code, GitSource, Language, Origin};
-use crate::model::variable::{SecretName, VariableValue};
+use crate::model::variable::{FixedValue, SecretName, VariableValue};
 use crate::model::webhook::{DEDUPLICATE_WINDOW_MAX, Deduplicate, Mode};
 
 /// Texts that YAML gives another meaning, or that a careless writer damages.
@@ -197,8 +197,8 @@ fn code() -> impl Strategy<Value = Code> {
 fn value() -> impl Strategy<Value = VariableValue> {
     let name = "[A-Za-z0-9_][A-Za-z0-9_.-]{0,8}".prop_map(|name| name.try_into().unwrap());
     prop_oneof![
-        4 => text().prop_map(VariableValue::from),
-        1 => name.prop_map(|secret| VariableValue::Secret { secret }),
+        4 => text().prop_map(|text| text.as_str().into()),
+        1 => name.prop_map(VariableValue::from),
         1 => computed().prop_map(VariableValue::Computed),
     ]
 }
@@ -245,8 +245,8 @@ fn notify() -> impl Strategy<Value = Vec<Notify>> {
     });
     let secret = || "[a-z][a-z0-9_.-]{0,9}".prop_map(|name| SecretName::try_from(name).unwrap());
     let url = prop_oneof![
-        "https?://[a-z]{1,9}(:[1-9][0-9]{0,3})?/[a-z?&=%]{0,9}".prop_map(VariableValue::Literal),
-        secret().prop_map(|secret| VariableValue::Secret { secret }),
+        "https?://[a-z]{1,9}(:[1-9][0-9]{0,3})?/[a-z?&=%]{0,9}".prop_map(FixedValue::Literal),
+        secret().prop_map(FixedValue::from),
     ];
     let signing = (option::of(secret()), select(Format::ALL.to_vec()));
     let url = (url, signing, secret()).prop_map(|(url, (secret, format), own)| {

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::model::source::{Argument, CloneLocation, Code, GitSource, Language, Origin};
+use crate::model::variable::SecretName;
 
 /// Every key that the hosted system writes for a fleet of CODE vessels.
 const HOSTED: &str = r#"
@@ -60,7 +61,7 @@ fn a_fleet_of_the_hosted_system_is_read() {
         ],
     };
     assert_eq!(first.program, Program::Code(Box::new(expected)));
-    let secret = VariableValue::Secret { secret: "KEY".to_owned().try_into().unwrap() };
+    let secret = VariableValue::from(SecretName::try_from("KEY".to_owned()).unwrap());
     assert_eq!(first.environment, [("A".into(), "007".into()), ("B".into(), secret)]);
     assert_eq!(first.guardrails.retry_wait, Duration::from_secs(300));
     let told = first.notifications.as_ref().unwrap();

@@ -19,7 +19,7 @@ use crate::model::notification::{
     EmailNotifications, Format, NotificationRecord, Notify, Recipient, Target,
 };
 use crate::model::run::{Status, Trigger, VesselRunRecord};
-use crate::model::variable::{SecretName, VariableValue};
+use crate::model::variable::{FixedValue, SecretName, VariableValue};
 use crate::model::webhook::WebhookSettings;
 
 mod source;
@@ -199,7 +199,7 @@ struct NotifyJson<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     command: Option<&'a [String]>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    url: Option<&'a VariableValue>,
+    url: Option<&'a FixedValue>,
     #[serde(skip_serializing_if = "Option::is_none")]
     secret: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
