@@ -82,12 +82,15 @@ pub mod internals {
     }
 
     pub mod limits {
-        pub use crate::model::limits::{
-            ADMIN_HANDLERS, CLIENT_VERSIONS_PAGE, CLOCK_STEP_MAX, DRAIN_BYTES_MAX, HEAD_BYTES_MAX,
-            HEADERS_MAX, HOOK_HANDLERS, HOOK_REQUESTS_MAX, REFUSALS_LOGGED_MAX,
-            REJECTED_CONNECTIONS, REQUEST_LINE_BYTES_MAX, RESERVED_THREADS, ROW_BYTES_MAX,
-            SLICE_BYTES,
+        pub use crate::cli::CLIENT_VERSIONS_PAGE;
+        pub use crate::listener::{
+            DRAIN_BYTES_MAX, HEADERS_MAX, REQUEST_LINE_BYTES_MAX, RESERVED_THREADS,
         };
+        pub use crate::model::limits::{
+            CLOCK_STEP_MAX, HEAD_BYTES_MAX, REJECTED_CONNECTIONS, ROW_BYTES_MAX, SLICE_BYTES,
+        };
+        pub use crate::os::logging::REFUSALS_LOGGED_MAX;
+        pub use crate::web::{ADMIN_HANDLERS, HOOK_HANDLERS, HOOK_REQUESTS_MAX};
     }
 
     pub mod store {

@@ -36,6 +36,7 @@ mod usage;
 mod webhook;
 mod wrap;
 
+pub use fleet::CLIENT_VERSIONS_PAGE;
 use usage::parse;
 
 const FIRST_STEPS: &str = "\

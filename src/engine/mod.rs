@@ -62,7 +62,7 @@ pub use output::OutputChunk;
 pub use overview::{Gauges, Load};
 pub use recovery::RecoveryError;
 pub use replay::ReplayError;
-pub use runs::{RunFilter, RunView};
+pub use runs::{RUN_IDS_SEARCHED_MAX, RunFilter, RunView};
 pub use worker::Assignment;
 
 use catalog::Catalog;

@@ -5,11 +5,14 @@ use std::io::Read;
 use crate::engine::{Engine, EngineError};
 use crate::model::clock::Timestamp;
 use crate::model::ids::{FleetId, RunId, VesselRunId};
-use crate::model::limits::{LIST_DEFAULT, RUN_IDS_SEARCHED_MAX};
+use crate::model::limits::LIST_DEFAULT;
 use crate::model::request::RequestHead;
 use crate::model::run::{RunRecord, Status, Trigger, VesselRunRecord};
 use crate::runner::stop::Stop;
 use crate::scheduler::{Queue, Stopped};
+
+/// Runs among which a part of an id is looked for, newest first. Older ones go by their whole ids.
+pub const RUN_IDS_SEARCHED_MAX: usize = 200_000;
 
 /// Runs read to fill one page of a filtered list: some tenths of a second. The page names the run
 /// at which the next one continues.

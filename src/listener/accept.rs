@@ -17,15 +17,23 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 
 use super::Shared;
-use super::connection::{Connection, no_place};
-use super::connections::{NoPlace, Place};
+use super::connection::{Connection, RESERVED_TIME_MAX, no_place};
+use super::connections::{ACCEPT_RETRY, NoPlace, Place};
 use super::read_buffer::ReadBuffer;
-use super::reserve::{Job, Reserve};
+use super::reserve::{CONNECTION_STACK_BYTES, Job, Reserve};
 use super::response::Persistence;
 use super::socket::{Socket, Transport};
 use crate::model::limits;
 use crate::model::refusal::{Reason, Refusal};
+use crate::os::logging::LOG_INTERVAL;
 use crate::os::threads;
+
+/// Reads of 4 KiB from a rejected connection before it is closed: what a client sends without being
+/// asked for more.
+const REJECTED_READS_MAX: usize = 64;
+/// Connections that wait to be accepted: what Linux queues at most, unless told otherwise
+/// (net.core.somaxconn, listen(2)).
+const ACCEPT_BACKLOG_MAX: usize = 4096;
 
 /// What a client that speaks TLS is told before it is done with its handshake: a fatal alert,
 /// internal_error (RFC 8446 6.2).
@@ -123,7 +131,7 @@ impl Accepting {
     /// Accepts what the kernel has queued, and no more: clients that connect faster than they are
     /// accepted must not keep a server from stopping.
     fn accept_queued(&mut self) {
-        for _ in 0..limits::ACCEPT_BACKLOG_MAX {
+        for _ in 0..ACCEPT_BACKLOG_MAX {
             match self.listener.accept() {
                 Ok((stream, peer)) => {
                     self.shared.counters.accepted.count();
@@ -174,7 +182,7 @@ impl Accepting {
             |job: &Mutex<Option<Job>>| job.lock().unwrap_or_else(PoisonError::into_inner).take();
         let of_thread = Arc::clone(&job);
         let spawned = threads::serving(format!("{}-conn", self.shared.name))
-            .stack_size(limits::CONNECTION_STACK_BYTES)
+            .stack_size(CONNECTION_STACK_BYTES)
             .spawn(move || take(&of_thread).map(|job| job()));
         let Err(error) = spawned else { return Ok(()) };
         if self.may_log_trouble() {
@@ -186,7 +194,7 @@ impl Accepting {
     /// Whether trouble is to be logged: once in a while.
     fn may_log_trouble(&mut self) -> bool {
         let now = Instant::now();
-        let may = self.trouble_logged_at.is_none_or(|at| now - at >= limits::LOG_INTERVAL);
+        let may = self.trouble_logged_at.is_none_or(|at| now - at >= LOG_INTERVAL);
         if may {
             self.trouble_logged_at = Some(now);
         }
@@ -200,8 +208,7 @@ impl Accepting {
         if self.rejected.len() >= limits::REJECTED_CONNECTIONS {
             self.close_first_rejected();
         }
-        self.rejected
-            .push_back(Rejected { stream, until: Instant::now() + limits::RESERVED_TIME_MAX });
+        self.rejected.push_back(Rejected { stream, until: Instant::now() + RESERVED_TIME_MAX });
     }
 
     /// Closes the connections of those who have had their time.
@@ -235,7 +242,7 @@ impl Accepting {
             }
             self.spare = spare();
         }
-        self.shared.connections.await_end(limits::ACCEPT_RETRY);
+        self.shared.connections.await_end(ACCEPT_RETRY);
     }
 }
 
@@ -311,7 +318,7 @@ fn send_rejection(shared: &Shared, stream: &TcpStream, why: NoPlace) {
 /// Takes what has come from the client, up to some, without waiting for more.
 fn drain(stream: &TcpStream) {
     let mut buffer = [0; 4096];
-    for _ in 0..limits::REJECTED_READS_MAX {
+    for _ in 0..REJECTED_READS_MAX {
         match rustix::net::recv(stream, &mut buffer, RecvFlags::DONTWAIT) {
             Ok((1.., _)) | Err(Errno::INTR) => {}
             Ok((0, _)) | Err(_) => return,

@@ -2,8 +2,12 @@
 //! trailers are checked and dropped, under limits. Pure.
 
 use super::scan::{is_text, is_token};
-use crate::model::limits;
 use crate::model::refusal::{Reason, Refusal};
+
+/// Bytes of the first line of a chunk: a size, and extensions, which senders hardly use.
+const CHUNK_LINE_BYTES_MAX: usize = 256;
+/// Bytes of the trailers of a chunked body, which are dropped.
+const TRAILER_BYTES_MAX: usize = 8 * 1024;
 
 /// What the next byte may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,12 +104,12 @@ impl Decoder {
             | State::Trailer
             | State::TrailerLineFeed
             | State::LastLineFeed => {
-                if self.line_bytes > limits::TRAILER_BYTES_MAX {
+                if self.line_bytes > TRAILER_BYTES_MAX {
                     return Err(Refusal::new(Reason::HeadTooLarge, "the trailers are too large"));
                 }
             }
             _ => {
-                if self.line_bytes > limits::CHUNK_LINE_BYTES_MAX {
+                if self.line_bytes > CHUNK_LINE_BYTES_MAX {
                     return Err(Refusal::new(
                         Reason::Malformed,
                         "a chunk's first line is too long",
@@ -253,9 +257,9 @@ mod tests {
         ] {
             assert_decoded(input, Err(400));
         }
-        let long = format!("5;{}", "x".repeat(limits::CHUNK_LINE_BYTES_MAX));
+        let long = format!("5;{}", "x".repeat(CHUNK_LINE_BYTES_MAX));
         assert_decoded(long.as_bytes(), Err(400));
-        let trailers = format!("0\r\n{}", "X: y\r\n".repeat(limits::TRAILER_BYTES_MAX));
+        let trailers = format!("0\r\n{}", "X: y\r\n".repeat(TRAILER_BYTES_MAX));
         assert_decoded(trailers.as_bytes(), Err(431));
     }
 

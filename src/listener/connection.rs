@@ -4,7 +4,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::answer::{self, Client, Event, Filled};
 use super::connections::Place;
@@ -18,8 +18,14 @@ use super::response::{self, Persistence, Response};
 use super::scan::Scanner;
 use super::socket::Transport;
 use super::{Body, Shared, receive, stream};
-use crate::model::limits;
 use crate::model::refusal::{Reason, Refusal};
+
+/// How long a connection on a reserved place may take, for its head and for its end.
+pub(super) const RESERVED_TIME_MAX: Duration = Duration::from_secs(1);
+/// Bytes of the body of a refused request that are read so that its connection can be kept.
+const SKIPPED_BODY_BYTES_MAX: u64 = 64 * 1024;
+/// How long a refused body is read to its end: a slower sender gets a reset.
+const LINGER_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// Requests of a connection that is served on a reserved place or thread: the command line asks the
 /// server to prove itself before it asks for anything else.
@@ -187,7 +193,7 @@ impl Connection<'_> {
         let settings = &self.shared.settings;
         Instant::now()
             + match (self.is_constrained(), is_idle && self.requests > 0) {
-                (true, _) => limits::RESERVED_TIME_MAX.min(settings.head_timeout),
+                (true, _) => RESERVED_TIME_MAX.min(settings.head_timeout),
                 (false, true) => settings.idle_timeout,
                 (false, false) => settings.head_timeout,
             }
@@ -197,7 +203,7 @@ impl Connection<'_> {
     /// connection can be kept.
     fn answer_unread(&mut self, head: &Head, response: &Response) -> Result<(), End> {
         let unread = match head.framing {
-            Framing::Length(length) if length <= limits::SKIPPED_BODY_BYTES_MAX => Some(length),
+            Framing::Length(length) if length <= SKIPPED_BODY_BYTES_MAX => Some(length),
             _ => None,
         };
         // Whoever waits for `100 Continue` may send the body or not (RFC 9110 10.1.1).
@@ -309,7 +315,7 @@ impl Connection<'_> {
     /// Reads `length` bytes and drops them.
     fn skip(&mut self, length: u64) -> Result<(), End> {
         let mut left = length;
-        self.transport.socket().read_until(Instant::now() + limits::LINGER_TIME_MAX);
+        self.transport.socket().read_until(Instant::now() + LINGER_TIME_MAX);
         loop {
             let here = left.min(self.read_buffer.filled().len() as u64);
             self.read_buffer.consume(here as usize);
@@ -327,7 +333,7 @@ impl Connection<'_> {
     /// the client would lose the answer before it has read it.
     fn linger(&mut self) {
         let is_brief = self.place.is_reserved() || self.place.is_given_up();
-        let time = if is_brief { limits::RESERVED_TIME_MAX } else { limits::LINGER_TIME_MAX };
+        let time = if is_brief { RESERVED_TIME_MAX } else { LINGER_TIME_MAX };
         let mut left = self.shared.settings.drain_bytes_max;
         if self.transport.finish().is_err() {
             return;

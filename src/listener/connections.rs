@@ -12,6 +12,9 @@ use super::eviction::{Activity, NetworkCounts, Snapshot, State};
 use crate::model::limits;
 use crate::model::network::{sender_of, site_of};
 
+/// How long to wait for a connection to end when no more can be accepted.
+pub(super) const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+
 /// See the module.
 #[derive(Clone, Debug)]
 pub(super) struct Connections(Arc<Inner>);
@@ -121,7 +124,7 @@ impl Connections {
         &'a self,
         mut registry: MutexGuard<'a, Registry>,
     ) -> (MutexGuard<'a, Registry>, bool) {
-        let deadline = Instant::now() + limits::ACCEPT_RETRY;
+        let deadline = Instant::now() + ACCEPT_RETRY;
         while registry.regular >= self.0.limits.connections {
             let left = deadline.saturating_duration_since(Instant::now());
             if registry.given_up < limits::GIVEN_UP_CONNECTIONS {

@@ -1,8 +1,7 @@
 //! The head of a request: what it asks for and how its body is framed. Whatever two readers could
 //! read differently is refused (RFC 9112, and stricter). Pure.
 
-use super::scan::Scanner;
-use crate::model::limits;
+use super::scan::{HEADERS_MAX, Scanner};
 use crate::model::network::split_port;
 use crate::model::refusal::{Reason, Refusal};
 
@@ -56,7 +55,7 @@ impl Head {
     /// When the parts of it do not fit together.
     pub fn parse(bytes: &[u8], scanner: &Scanner) -> Result<Self, Refusal> {
         let bytes = bytes.get(scanner.begin()..).unwrap_or_default();
-        let mut headers = [httparse::EMPTY_HEADER; limits::HEADERS_MAX];
+        let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
         let mut request = httparse::Request::new(&mut headers);
         match request.parse(bytes) {
             Ok(httparse::Status::Complete(end)) if end == bytes.len() => {}

@@ -50,8 +50,9 @@ pub use counters::Counters;
 pub use handler::{Admitted, Handled, Handler, WebhookTarget};
 pub use head::{Framing, Head};
 pub use request::Request;
+pub use reserve::RESERVED_THREADS;
 pub use response::{Body as ResponseBody, Response, Stream, StreamWriter};
-pub use scan::Scanner;
+pub use scan::{HEADERS_MAX, REQUEST_LINE_BYTES_MAX, Scanner};
 pub use socket::widen_backlog;
 pub use tls::{Tls, TlsError};
 
@@ -61,8 +62,21 @@ use handlers::Handlers;
 use handoff::Handoff;
 use permits::Permits;
 
-use crate::model::limits;
 use crate::os::logging::Repeats;
+
+/// Bytes by which a refused body may exceed `max_body_bytes` and still be read to its end, so that
+/// a sender that reads only after it has sent gets to see the 413. A drain of 1 MiB was measured
+/// to be too short for Python's http.client. What is drained is never held in memory.
+pub const DRAIN_BYTES_MAX: u64 = 512 * 1024 * 1024;
+/// Connections beyond all others that get the short answers: a full server still tells its health.
+const RESERVED_CONNECTIONS: usize = 16;
+/// Requests that may wait for a permit: one for each connection.
+const WAITING_REQUESTS_MAX: usize = 1024;
+/// How long a request may wait for a permit: longer, and senders would give up.
+const HANDLER_WAIT: Duration = Duration::from_secs(5);
+/// How long connections are kept open for one more request, which is answered with the word that it
+/// was the last, when the server stops: a busy sender loses nothing then.
+const CLOSING_NOTICE: Duration = Duration::from_millis(250);
 
 /// What an operator may set.
 #[derive(Clone, Debug)]
@@ -174,10 +188,9 @@ impl Listener {
         let connections = Connections::new(Limits {
             connections: settings.max_connections,
             per_address: settings.max_connections_per_ip,
-            reserved: limits::RESERVED_CONNECTIONS,
+            reserved: RESERVED_CONNECTIONS,
         });
-        let permits =
-            Permits::new(under_way_max, limits::WAITING_REQUESTS_MAX, limits::HANDLER_WAIT);
+        let permits = Permits::new(under_way_max, WAITING_REQUESTS_MAX, HANDLER_WAIT);
         let shared = Arc::new(Shared {
             name,
             settings,
@@ -208,13 +221,13 @@ impl Listener {
         if self.accepting.join().is_err() {
             log::error!(listener = name; "the thread that accepts has panicked");
         }
-        connections.await_empty(limits::CLOSING_NOTICE.min(within));
+        connections.await_empty(CLOSING_NOTICE.min(within));
         connections.end_idle();
         let left = connections.await_empty(within);
         if left > 0 {
             log::warn!(listener = name, connections = left; "requests are still under way; they go unanswered");
             connections.end_all();
-            connections.await_empty(limits::CLOSING_NOTICE);
+            connections.await_empty(CLOSING_NOTICE);
         }
         self.handlers.stop(within);
     }

@@ -10,8 +10,11 @@ use super::chunked::Decoder;
 use super::connection::{Connection, End, no_place};
 use super::head::{Framing, Head};
 use super::{Admitted, Body, GateSettings, Shared};
-use crate::model::limits;
+use crate::model::limits::BODY_INLINE_BYTES_MAX;
 use crate::model::refusal::{Reason, Refusal};
+
+/// How far a body may lag behind the pace that its time allows: a lost packet may be sent again twice.
+const BODY_LAG_MAX: Duration = Duration::from_secs(5);
 
 /// The most by which the size of a body prolongs its timeout.
 const PROLONGED_MAX: Duration = Duration::from_secs(24 * 3600);
@@ -84,15 +87,15 @@ fn take(shared: &Shared, incoming: &mut IncomingBody<'_>, bytes: &[u8]) -> Resul
 
 /// How long after its beginning more of a body must have come, of which `received` bytes have, of as
 /// many as are `announced`. The whole may take as long as `body_timeout` and `body_min_rate` say; on
-/// the way there it may lag behind an even pace by [`limits::BODY_LAG_MAX`].
+/// the way there it may lag behind an even pace by [`BODY_LAG_MAX`].
 fn allowance(settings: &GateSettings, received: u64, announced: Option<u64>) -> Duration {
     let length = announced.unwrap_or(received);
     let longer = Duration::from_secs(length / settings.body_min_rate.max(1));
     let whole = settings.body_timeout + longer.min(PROLONGED_MAX);
     // Nobody knows how long a chunked body will be: at least as long as a small one may be.
-    let expected = announced.unwrap_or(received.max(limits::BODY_INLINE_BYTES_MAX as u64));
+    let expected = announced.unwrap_or(received.max(BODY_INLINE_BYTES_MAX as u64));
     let pace = received as f64 / expected.max(1) as f64;
-    whole.min(limits::BODY_LAG_MAX + whole.mul_f64(pace.min(1.0)))
+    whole.min(BODY_LAG_MAX + whole.mul_f64(pace.min(1.0)))
 }
 
 /// Reads more of the body.

@@ -6,8 +6,12 @@ use std::io;
 
 use crossbeam_channel::{Sender, TrySendError, bounded};
 
-use crate::model::limits;
 use crate::os::threads;
+
+/// Threads of each listener that exist from the start, for connections when no thread can be had.
+pub const RESERVED_THREADS: usize = 4;
+/// Bytes of the stack of a connection's thread: several times what it uses.
+pub(super) const CONNECTION_STACK_BYTES: usize = 256 * 1024;
 
 /// What a thread does for a connection.
 pub(super) type Job = Box<dyn FnOnce() + Send>;
@@ -23,10 +27,10 @@ impl Reserve {
     /// Starts the threads of the listener called `name`. They end with it.
     pub fn start(name: &str) -> io::Result<Self> {
         let (sender, jobs) = bounded::<Job>(0);
-        for _ in 0..limits::RESERVED_THREADS {
+        for _ in 0..RESERVED_THREADS {
             let jobs = jobs.clone();
             let named = threads::serving(format!("{name}-spare"));
-            named.stack_size(limits::CONNECTION_STACK_BYTES).spawn(move || {
+            named.stack_size(CONNECTION_STACK_BYTES).spawn(move || {
                 IS_RESERVE.set(true);
                 jobs.iter().for_each(|job| job());
             })?;
@@ -54,9 +58,9 @@ mod tests {
     #[test]
     fn a_reserve_runs_as_many_jobs_as_it_has_threads() {
         let reserve = Reserve::start("test").unwrap();
-        let (running, runs) = bounded(limits::RESERVED_THREADS);
+        let (running, runs) = bounded(RESERVED_THREADS);
         let (end, ends) = bounded::<()>(0);
-        for _ in 0..limits::RESERVED_THREADS {
+        for _ in 0..RESERVED_THREADS {
             let (running, ends) = (running.clone(), ends.clone());
             let mut job: Job = Box::new(move || {
                 running.send(is_reserve_thread()).unwrap();
@@ -68,7 +72,7 @@ mod tests {
                 std::thread::yield_now();
             }
         }
-        for _ in 0..limits::RESERVED_THREADS {
+        for _ in 0..RESERVED_THREADS {
             assert_eq!(runs.recv_timeout(Duration::from_secs(20)), Ok(true));
         }
         assert!(reserve.run(Box::new(|| ())).is_err());

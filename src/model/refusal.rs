@@ -4,8 +4,11 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use crate::model::limits::RETRY_AFTER_SECONDS;
 use crate::model::rate_limit::TooSoon;
+
+/// Retry-After of a 503, or of a 429 for too many connections, in seconds: a full queue does not
+/// empty at once.
+pub const RETRY_AFTER_SECONDS: u32 = 5;
 
 /// The refusal of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -17,7 +17,10 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::model::ids::{InstanceId, VesselRunId};
-use crate::model::limits::PROCESS_ENVIRONMENT_BYTES_MAX;
+
+/// Bytes of a process's environment that are looked at: more than Linux lets a program start with
+/// (execve(2): three quarters of 8 MiB at the most).
+const PROCESS_ENVIRONMENT_BYTES_MAX: u64 = 8 << 20;
 
 /// The variable that tells which server started a process.
 pub(super) const INSTANCE_VARIABLE: &str = "BOATHOOK_INSTANCE";

@@ -23,9 +23,19 @@ use std::sync::Arc;
 
 use crate::config::Settings;
 use crate::listener::{Doors, Listener, Options};
-use crate::model::limits;
 use crate::web::admin::AdminHandler;
 use crate::web::hooks::HookHandler;
+
+/// Threads that answer webhooks: they wait for no disk, so a few do, and under load they hardly sleep
+/// between two requests. Where every request wakes one of many, a small server answers a fifth less.
+pub const HOOK_HANDLERS: usize = 4;
+/// Webhooks that are with a handler, being stored in slices or waiting for their commit: commits are
+/// shared, so this is also how many accepts one commit can carry.
+pub const HOOK_REQUESTS_MAX: usize = 64;
+/// Threads that answer admin requests, besides the followers.
+pub const ADMIN_HANDLERS: usize = 8;
+/// Answers of the admin API that last beside its followers: the one backup that may be made.
+const BACKUPS_MAX: usize = 1;
 
 /// Answers webhooks on `socket` until the server is stopped.
 ///
@@ -37,7 +47,7 @@ pub fn serve_hooks(
     doors: &Doors,
 ) -> io::Result<Listener> {
     let counters = Arc::clone(&handler.instruments.hooks);
-    let (handlers, under_way_max) = (limits::HOOK_HANDLERS, limits::HOOK_REQUESTS_MAX);
+    let (handlers, under_way_max) = (HOOK_HANDLERS, HOOK_REQUESTS_MAX);
     let options = Options { name: "hooks", handlers, under_way_max, counters };
     Listener::start(socket, options, Arc::new(handler), doors)
 }
@@ -53,13 +63,12 @@ pub fn serve_admin(
 ) -> io::Result<Listener> {
     let counters = Arc::clone(&handler.instruments.admin);
     let under_way_max = admin_requests_max(&handler.settings);
-    let options =
-        Options { name: "admin", handlers: limits::ADMIN_HANDLERS, under_way_max, counters };
+    let options = Options { name: "admin", handlers: ADMIN_HANDLERS, under_way_max, counters };
     Listener::start(socket, options, Arc::new(handler), doors)
 }
 
 /// Requests that the admin listener has under way at once: one for each handler, the followers, and the
 /// backup.
 pub fn admin_requests_max(settings: &Settings) -> usize {
-    settings.max_followers.saturating_add(limits::ADMIN_HANDLERS + limits::BACKUPS_MAX)
+    settings.max_followers.saturating_add(ADMIN_HANDLERS + BACKUPS_MAX)
 }

@@ -7,8 +7,7 @@ use crate::engine::{AcceptError, EngineError, ReplayError};
 use crate::listener::{Response, ResponseBody};
 use crate::model::fleet::FleetVersion;
 use crate::model::ids::{OrganizationId, RequestId, RunId};
-use crate::model::limits;
-use crate::model::refusal::{Reason, Refusal};
+use crate::model::refusal::{RETRY_AFTER_SECONDS, Reason, Refusal};
 
 const JSON: &str = "application/json";
 
@@ -159,7 +158,7 @@ pub fn health(room: &Result<(), AcceptError>, is_paused: bool) -> Response {
         Response::new(200, "text/plain; charset=utf-8", says)
     } else {
         Response::new(503, "text/plain; charset=utf-8", "cannot accept")
-            .with_header("Retry-After", limits::RETRY_AFTER_SECONDS.to_string())
+            .with_header("Retry-After", RETRY_AFTER_SECONDS.to_string())
     }
 }
 

@@ -12,8 +12,12 @@ use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::model::limits;
 use crate::model::webhook::{Token, TokenHash};
+
+/// How long a session lasts at most.
+pub const SESSION_AGE_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+/// How long a one-time link works: as long as it takes to copy it into a browser.
+pub const SIGN_IN_LINK_AGE_MAX: Duration = Duration::from_secs(120);
 
 /// Sessions of the pages that are open at a time: more than one person has browsers.
 const SESSIONS_MAX: usize = 64;
@@ -50,7 +54,7 @@ struct Session {
 impl Session {
     fn is_alive(&self, now: Instant) -> bool {
         now.saturating_duration_since(self.used_at) < SESSION_IDLE_MAX
-            && now.saturating_duration_since(self.opened_at) < limits::SESSION_AGE_MAX
+            && now.saturating_duration_since(self.opened_at) < SESSION_AGE_MAX
     }
 }
 
@@ -171,7 +175,7 @@ impl Sessions {
 }
 
 fn is_fresh(made_at: Instant, now: Instant) -> bool {
-    now.saturating_duration_since(made_at) < limits::SIGN_IN_LINK_AGE_MAX
+    now.saturating_duration_since(made_at) < SIGN_IN_LINK_AGE_MAX
 }
 
 #[cfg(test)]
@@ -190,11 +194,11 @@ mod tests {
         };
         let mut now = start;
         // Used often enough, it lasts until it is old.
-        while now.duration_since(start) < limits::SESSION_AGE_MAX {
+        while now.duration_since(start) < SESSION_AGE_MAX {
             assert!(admits(&opened, now));
             now += SESSION_IDLE_MAX - SECOND;
         }
-        assert!(!admits(&opened, start + limits::SESSION_AGE_MAX));
+        assert!(!admits(&opened, start + SESSION_AGE_MAX));
 
         let idle = sessions.open(start).unwrap();
         assert!(!admits(&idle, start + SESSION_IDLE_MAX));
@@ -250,7 +254,7 @@ mod tests {
         assert!(sessions.redeem_link(link.reveal(), start + SECOND));
         assert!(!sessions.redeem_link(link.reveal(), start + SECOND));
         let late = sessions.make_link(start).unwrap();
-        assert!(!sessions.redeem_link(late.reveal(), start + limits::SIGN_IN_LINK_AGE_MAX));
+        assert!(!sessions.redeem_link(late.reveal(), start + SIGN_IN_LINK_AGE_MAX));
         // A link is no session, and a session no link.
         let link = sessions.make_link(start).unwrap();
         assert!(!sessions.admits(link.reveal(), link.reveal(), start));

@@ -14,13 +14,16 @@ use ureq::unversioned::resolver::DefaultResolver;
 use ureq::{Agent, Body, SendBody};
 
 use super::locate::{Located, Outlook};
-use crate::model::limits::CLIENT_ANSWER_BYTES_MAX;
 
 mod connection;
 mod proof;
 
 use connection::ProvenConnector;
 pub use proof::Unproved;
+
+/// Bytes of one answer of the admin API that the command line reads into memory: a fleet's
+/// versions with their files are the largest.
+pub const CLIENT_ANSWER_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
 /// Entries that the command line asks for at a time: what the API gives at most.
 const CLIENT_PAGE: usize = 1000;

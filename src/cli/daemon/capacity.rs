@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use crate::config::Settings;
-use crate::listener::{BodyStore, Doors, GateSettings};
-use crate::model::limits;
+use crate::listener::{self, BodyStore, Doors, GateSettings};
 use crate::notify::NOTIFIERS;
 use crate::os::descriptor_budget::{self, Concurrency, OpenFileLimit};
 use crate::os::threads::{self, TooFewThreads};
 use crate::web;
+
+/// Bytes of all bodies in memory: one for each connection. One address, and one fleet, has its share.
+const BODIES_IN_MEMORY_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 /// Threads that a server has from the start besides its workers, handlers and reserves: the
 /// libraries' (database 8, HTTP 5 a listener), the committer, timers, signals, the watchdog, and some
@@ -30,7 +32,7 @@ impl Capacity {
         let asked = Concurrency {
             workers: settings.workers,
             connections: settings.max_connections,
-            requests: web::admin_requests_max(settings).saturating_add(limits::HOOK_REQUESTS_MAX),
+            requests: web::admin_requests_max(settings).saturating_add(web::HOOK_REQUESTS_MAX),
         };
         let limit = descriptor_budget::raise_limit(asked);
         let granted = asked.within(limit.current);
@@ -47,8 +49,8 @@ impl Capacity {
 
 /// Tries whether the system has the threads that a server needs from its start.
 pub(super) fn try_out_threads(settings: &Settings) -> Result<(), TooFewThreads> {
-    let handlers = limits::HOOK_HANDLERS + limits::ADMIN_HANDLERS + NOTIFIERS;
-    let reserves = 2 * limits::RESERVED_THREADS;
+    let handlers = web::HOOK_HANDLERS + web::ADMIN_HANDLERS + NOTIFIERS;
+    let reserves = 2 * listener::RESERVED_THREADS;
     threads::try_out(settings.workers + handlers + reserves + OTHER_THREADS)
 }
 
@@ -56,7 +58,7 @@ pub(super) fn try_out_threads(settings: &Settings) -> Result<(), TooFewThreads> 
 fn doors(settings: &Settings) -> Doors {
     let bodies = BodyStore::new(
         settings.data_dir.clone(),
-        limits::BODIES_IN_MEMORY_BYTES_MAX,
+        BODIES_IN_MEMORY_BYTES_MAX,
         settings.max_inflight_body_bytes,
     );
     let settings = GateSettings {
@@ -67,7 +69,7 @@ fn doors(settings: &Settings) -> Doors {
         body_min_rate: settings.body_min_rate,
         idle_timeout: settings.idle_timeout,
         write_timeout: settings.write_timeout,
-        drain_bytes_max: settings.max_body_bytes.saturating_add(limits::DRAIN_BYTES_MAX),
+        drain_bytes_max: settings.max_body_bytes.saturating_add(listener::DRAIN_BYTES_MAX),
         tls: None,
     };
     Doors { settings, bodies: Arc::new(bodies) }

@@ -8,14 +8,13 @@ use anyhow::{Context, bail};
 use serde::Deserialize;
 
 use super::Outcome;
-use super::client::{Client, ClientError};
+use super::client::{CLIENT_ANSWER_BYTES_MAX, Client, ClientError};
 use super::locate::{LocateError, Located, ServerOptions, Surroundings, locate, start_command};
 use super::output::print_as_json;
 use super::progress;
 use crate::config::{Settings, Sources};
 use crate::diagnostics::{examine_database_in, examine_without_server};
 use crate::model::finding::{Finding, Level};
-use crate::model::limits::CLIENT_ANSWER_BYTES_MAX;
 
 mod probe;
 mod report;

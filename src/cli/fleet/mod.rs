@@ -20,7 +20,10 @@ use super::table::Table;
 use super::{Outcome, time};
 use crate::config::whole_number;
 use crate::model::clock::{Clock, SystemClock, Timestamp};
-use crate::model::limits::CLIENT_VERSIONS_PAGE;
+
+/// Versions of a fleet that the command line asks for at a time: each comes with its file, of up to
+/// `FLEET_FILE_BYTES_MAX`.
+pub const CLIENT_VERSIONS_PAGE: usize = 50;
 
 /// What the API calls a fleet file in JSON.
 const FILE_JSON: &str = "application/vnd.boathook.fleet+json";

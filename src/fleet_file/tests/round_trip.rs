@@ -195,7 +195,8 @@ fn code() -> impl Strategy<Value = Code> {
 }
 
 fn value() -> impl Strategy<Value = VariableValue> {
-    let name = "[A-Za-z0-9_][A-Za-z0-9_.-]{0,8}".prop_map(|name| name.try_into().unwrap());
+    let name =
+        "[A-Za-z0-9_][A-Za-z0-9_.-]{0,8}".prop_map(|name| SecretName::try_from(name).unwrap());
     prop_oneof![
         4 => text().prop_map(|text| text.as_str().into()),
         1 => name.prop_map(VariableValue::from),

@@ -9,6 +9,8 @@ use std::thread;
 use super::*;
 use fixture::{Client, Fixture, MIB, TEST_TIMEOUT};
 
+use crate::model::limits::BODY_INLINE_BYTES_MAX;
+
 #[test]
 fn a_connection_serves_one_request_after_the_other() {
     let fixture = Fixture::new();
@@ -53,7 +55,7 @@ fn responses_that_wait_for_a_commit_occupy_no_handler() {
 #[test]
 fn large_bodies_occupy_no_handler() {
     let fixture = Fixture::new();
-    let large = "x".repeat(limits::BODY_INLINE_BYTES_MAX + 1);
+    let large = "x".repeat(BODY_INLINE_BYTES_MAX + 1);
     let mut clients = [fixture.connect(), fixture.connect()];
     for (client, path) in clients.iter_mut().zip(["/wait", "/later"]) {
         let length = large.len();
@@ -280,8 +282,7 @@ fn a_full_listener_still_answers_health_checks() {
     }
 
     // A silent connection loses its reserved place soon. While all are held, a newcomer gets 503.
-    let mut holders: Vec<Client> =
-        (0..limits::RESERVED_CONNECTIONS).map(|_| fixture.connect()).collect();
+    let mut holders: Vec<Client> = (0..RESERVED_CONNECTIONS).map(|_| fixture.connect()).collect();
     // A client that gets one of these places after all is closed without a word.
     let refused = (0..1000).any(|_| fixture.connect().line().contains(" 503 "));
     assert!(refused);

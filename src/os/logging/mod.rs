@@ -14,7 +14,7 @@ use crate::os::terminal;
 mod journal;
 mod repeats;
 
-pub use repeats::Repeats;
+pub use repeats::{LOG_INTERVAL, REFUSALS_LOGGED_MAX, Repeats};
 
 /// Letters of the last problem that are kept for the overview.
 const LAST_PROBLEM_LETTERS_MAX: usize = 500;

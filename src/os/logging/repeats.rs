@@ -3,9 +3,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use crate::model::limits::{LOG_INTERVAL, REFUSALS_LOGGED_MAX};
+/// How often trouble that does not end is logged.
+pub const LOG_INTERVAL: Duration = Duration::from_secs(60);
+/// Refusals of one reason that a listener logs in [`LOG_INTERVAL`], each on a line: enough to see what
+/// happens.
+pub const REFUSALS_LOGGED_MAX: u64 = 20;
 
 /// Reasons that are counted apart: several times as many as exist.
 const REFUSAL_REASONS_MAX: usize = 64;

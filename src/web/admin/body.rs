@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::runs::{no_run, run};
 use super::{AdminHandler, Call, Outcome, Reply};
 use crate::model::ids::RunId;
-use crate::model::limits;
+use crate::model::limits::BODY_INLINE_BYTES_MAX;
 use crate::model::refusal::Refusal;
 use crate::model::run::{RunRecord, Trigger};
 
@@ -58,7 +58,7 @@ pub(super) fn download(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     let length = run.payload.body_bytes;
     let engine = Arc::clone(&admin.engine);
     // A short one goes at once, a long one as fast as its reader takes it in.
-    let is_long = length > limits::BODY_INLINE_BYTES_MAX as u64;
+    let is_long = length > BODY_INLINE_BYTES_MAX as u64;
     let place = if is_long { Some(admin.followers.enter()?) } else { None };
     let answer = Reply::stream("application/octet-stream", Some(length), move |out| {
         let _place = place;

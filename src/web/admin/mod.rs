@@ -35,7 +35,6 @@ use crate::listener::{
 };
 use crate::model::clock::Timestamp;
 use crate::model::ids::{OrganizationId, RequestId};
-use crate::model::limits;
 use crate::model::metrics::Histogram;
 use crate::model::refusal::{Reason, Refusal};
 use crate::model::server_proof;
@@ -50,6 +49,10 @@ use crate::web::respond;
 use crate::web::route::{self, Found, Route};
 use crate::web::session::Sessions;
 use crate::web::ui;
+
+/// Bytes of what one signs in with: several times a token in JSON. It is all that a stranger can have
+/// the admin listener take in.
+const SIGN_IN_BODY_BYTES_MAX: u64 = 4096;
 
 /// Answers the owner of the installation.
 pub struct AdminHandler {
@@ -409,7 +412,7 @@ impl Handler for AdminHandler {
         // Test runs take what webhooks take; everything else is a fleet file at most. What is open to
         // strangers must not use up the room for bodies, which senders of webhooks need.
         let body_bytes_max = match head.path.as_str() {
-            SESSION => limits::SIGN_IN_BODY_BYTES_MAX,
+            SESSION => SIGN_IN_BODY_BYTES_MAX,
             path if is_test(path) => self.settings.max_body_bytes,
             _ => fleet_file::FLEET_FILE_BYTES_MAX as u64,
         };

@@ -6,11 +6,10 @@ use serde::Deserialize;
 
 use super::fleets::{file_refusal, fleet_id};
 use super::{AdminHandler, Call, Outcome, Reply};
-use crate::engine::{RunFilter, RunView};
+use crate::engine::{RUN_IDS_SEARCHED_MAX, RunFilter, RunView};
 use crate::fleet_file::parse_overrides;
 use crate::model::event::Arrival;
 use crate::model::ids::RunId;
-use crate::model::limits;
 use crate::model::overrides::Overrides;
 use crate::model::refusal::{Reason, Refusal};
 use crate::model::request::RequestHead;
@@ -18,6 +17,9 @@ use crate::model::run::Trigger;
 use crate::web::origin;
 use crate::web::respond;
 use crate::web::view::RunJson;
+
+/// Letters of a run's id that a person may leave it at, as long as only one run has them.
+const RUN_FRAGMENT_LETTERS_MIN: usize = 1;
 
 /// Headers of an admin request that concern the admin listener alone.
 const ADMIN_HEADERS: [&str; 5] =
@@ -127,10 +129,10 @@ fn run_id(admin: &AdminHandler, call: &Call<'_>) -> Result<RunId, Refusal> {
     if let Ok(id) = named.parse::<RunId>() {
         return Ok(id);
     }
-    if named.len() < limits::RUN_FRAGMENT_LETTERS_MIN {
+    if named.len() < RUN_FRAGMENT_LETTERS_MIN {
         return Err(Refusal::bad_request(format!(
             "give at least {} letters of the run's id",
-            limits::RUN_FRAGMENT_LETTERS_MIN
+            RUN_FRAGMENT_LETTERS_MIN
         )));
     }
     let (found, are_all) = admin.engine.find_runs(&named.to_ascii_lowercase(), 2);
@@ -138,7 +140,7 @@ fn run_id(admin: &AdminHandler, call: &Call<'_>) -> Result<RunId, Refusal> {
         [] if are_all => Err(no_run(call)),
         [] => Err(Refusal::not_found(format!(
             "no such run among the newest {}: {named:?}; give the whole id",
-            limits::RUN_IDS_SEARCHED_MAX
+            RUN_IDS_SEARCHED_MAX
         ))),
         [id] => Ok(*id),
         [first, second, ..] => Err(Refusal::new(

@@ -6,11 +6,10 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use super::{AdminHandler, Call, Outcome, Reply};
-use crate::model::limits;
 use crate::model::refusal::{Reason, Refusal};
 use crate::model::webhook::Token;
 use crate::web::origin;
-use crate::web::session::Opened;
+use crate::web::session::{Opened, SESSION_AGE_MAX, SIGN_IN_LINK_AGE_MAX};
 
 /// What one signs in with: one of the two.
 #[derive(Default, Deserialize)]
@@ -87,7 +86,7 @@ pub(super) fn link(admin: &AdminHandler, _: &mut Call<'_>) -> Outcome {
     let secret = admin.sessions.make_link(Instant::now()).map_err(no_randomness)?;
     Reply::created(&LinkJson {
         path: format!("/sign-in#link={}", secret.reveal()),
-        expires_in_seconds: limits::SIGN_IN_LINK_AGE_MAX.as_secs(),
+        expires_in_seconds: SIGN_IN_LINK_AGE_MAX.as_secs(),
     })
 }
 
@@ -100,7 +99,7 @@ impl AdminHandler {
     /// cookies know no ports: servers on one machine would overwrite each other's.
     fn cookie(&self, secret: Option<&Token>, is_secure: bool) -> String {
         let (value, age) = match secret {
-            Some(secret) => (secret.reveal(), limits::SESSION_AGE_MAX.as_secs()),
+            Some(secret) => (secret.reveal(), SESSION_AGE_MAX.as_secs()),
             None => ("", 0),
         };
         let secure = if is_secure { "; Secure" } else { "" };
