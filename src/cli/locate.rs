@@ -101,7 +101,7 @@ impl fmt::Debug for AdminToken {
     }
 }
 
-/// Where packages, and whoever installs by hand, put the service.
+/// Where packages and manual installations put the service.
 const UNITS: [&str; 3] = [
     "/etc/systemd/system/boathook.service",
     "/usr/lib/systemd/system/boathook.service",

@@ -1,5 +1,5 @@
 //! `boathook open`: a link to the web pages that signs in without the token. It goes to standard
-//! output, alone. Whoever follows it first is in, so it works once and not for long.
+//! output, alone. It signs in the first browser that follows it, works once and not for long.
 
 use serde::Deserialize;
 
@@ -35,7 +35,7 @@ pub fn run(arguments: &OpenArgs) -> anyhow::Result<Outcome> {
     let link: Link = answer.parse()?;
     print(&format!("{}{}\n", from_here(session.client.base()), link.path))?;
     advise(&format!(
-        "\nOpen it within {} seconds; it works once. Whoever has it is signed in as you.",
+        "\nOpen it within {} seconds; it works once, and signs in any browser as you.",
         link.expires_in_seconds
     ));
     Ok(Outcome::Done)

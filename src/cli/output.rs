@@ -121,7 +121,7 @@ pub fn print_as_json(value: &impl Serialize) -> io::Result<()> {
 /// Tells the person, on standard error, what is good to know or what comes next. Scripts read
 /// standard output, which stays free of it.
 pub fn advise(text: &str) {
-    // Nobody can be told that nobody can be told.
+    // A message that cannot be written has no other place to go.
     let choice = AutoStream::choice(&io::stderr());
     let mut out = AutoStream::new(Box::new(terminal::stderr()) as Box<dyn Write>, choice);
     let _ = writeln!(out, "{text}");

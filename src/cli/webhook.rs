@@ -245,7 +245,7 @@ fn resume(session: &Session, fleet: &Fleet) -> anyhow::Result<()> {
 }
 
 fn replace(session: &Session, fleet: &Fleet, grace: Duration) -> anyhow::Result<()> {
-    // Whole seconds, rounded up: nobody should lose a sender to a fraction.
+    // Whole seconds, rounded up: no sender is lost to a fraction.
     let seconds = grace.as_secs() + u64::from(grace.subsec_nanos() > 0);
     let body = serde_json::json!({ "grace_seconds": seconds }).to_string();
     let content = Content::text("application/json", body);
@@ -320,7 +320,7 @@ fn local_warning(url: &str, file: &str) -> Option<String> {
     let parsed = url.parse::<HttpUrl>().ok()?;
     let who = match parsed.reach() {
         Reach::Machine => "only this machine can reach",
-        Reach::Network => "nobody outside of its own network can reach",
+        Reach::Network => "only its own network can reach",
         Reach::Internet => return None,
     };
     Some(format!(
@@ -340,7 +340,7 @@ mod tests {
             |url: &str| local_warning(url, "/etc/boathook/boathook.toml").unwrap_or_default();
         assert!(says("http://127.0.0.1:9000/hooks/x").starts_with("only this machine"));
         assert!(says("http://[::]:9000/hooks/x").starts_with("only this machine"));
-        assert!(says("http://10.0.0.7:9000/hooks/x").starts_with("nobody outside"));
+        assert!(says("http://10.0.0.7:9000/hooks/x").starts_with("only its own network"));
         assert!(local_warning("https://hooks.example.com/hooks/x", "x").is_none());
         let warning =
             local_warning("http://0.0.0.0:9000/hooks/secret", "/etc/boathook/boathook.toml")

@@ -56,7 +56,7 @@ struct Accepting {
     spare: Option<File>,
     /// When trouble with accepting was last logged.
     trouble_logged_at: Option<Instant>,
-    /// Those who were turned away, until they have read why.
+    /// Connections that were turned away, until their clients have read why.
     rejected: VecDeque<Rejected>,
     /// Threads for connections when the system gives none.
     reserve: Reserve,
@@ -211,7 +211,7 @@ impl Accepting {
         self.rejected.push_back(Rejected { stream, until: Instant::now() + RESERVED_TIME_MAX });
     }
 
-    /// Closes the connections of those who have had their time.
+    /// Closes the rejected connections whose time is over.
     fn close_rejected(&mut self, now: Instant) {
         while self.rejected.front().is_some_and(|first| first.until <= now) {
             self.close_first_rejected();
@@ -224,8 +224,8 @@ impl Accepting {
         }
     }
 
-    /// Waits until it may be worth trying again. Mostly it is descriptors that are missing: then
-    /// one connection is turned away, lest all of them wait for an answer that nobody gives.
+    /// Waits until it may be worth trying again. Mostly descriptors are missing: then one connection is
+    /// turned away, because all of them would wait for a response that does not come.
     fn recover(&mut self, error: &io::Error) {
         self.shared.counters.accept_errors.count();
         if self.may_log_trouble() {

@@ -49,8 +49,7 @@ impl BodyStore {
         Arc::clone(&self.disk.used)
     }
 
-    /// Begins to take in a body that is to have `length` bytes, or, for `None`, nobody knows how many.
-    /// It counts to `holders`.
+    /// Begins to take in a body of `length` bytes, or of an unknown length. It counts to `holders`.
     ///
     /// # Errors
     /// 503 when there is no room for so many bytes now, or no file can be had.
@@ -62,7 +61,7 @@ impl BodyStore {
         let is_large = length.is_some_and(|length| length > BODY_INLINE_BYTES_MAX as u64);
         let budget = if is_large { &self.disk } else { &self.memory };
         let space = Reservation { budget: Arc::clone(budget), holders, bytes: 0 };
-        // Nothing is promised: whoever announces much and sends nothing takes nothing from others.
+        // Nothing is promised: a client that announces much and sends nothing takes nothing from others.
         if !length.is_none_or(|length| space.could_grow_to(length)) {
             return Err(exhausted());
         }
@@ -416,7 +415,7 @@ mod tests {
         };
         let of_fleet = (0..100).map_while(|last| take(of(last, 0))).count();
         assert!((14..=16).contains(&of_fleet), "{of_fleet} of 20, from as many addresses");
-        assert!(take(of(200, 0)).is_none(), "of that fleet, whoever sends");
+        assert!(take(of(200, 0)).is_none(), "of that fleet, from any address");
         assert!(take(of(1, 1)).is_some(), "of another fleet");
         held.clear();
         let mut take = |holders| {

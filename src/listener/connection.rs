@@ -50,7 +50,7 @@ pub(super) struct Connection<'a> {
 
 /// Why a connection ends.
 pub(super) enum End {
-    /// There is nobody to answer, or nothing to say.
+    /// Without a response: the client has gone, or has asked nothing.
     Silent,
     /// With this answer.
     Refused(Refusal),
@@ -206,7 +206,7 @@ impl Connection<'_> {
             Framing::Length(length) if length <= SKIPPED_BODY_BYTES_MAX => Some(length),
             _ => None,
         };
-        // Whoever waits for `100 Continue` may send the body or not (RFC 9110 10.1.1).
+        // A client that waits for `100 Continue` may send the body or not (RFC 9110 10.1.1).
         let unread = unread.filter(|length| *length == 0 || !head.expects_continue);
         let is_kept = head.keeps_alive && unread.is_some();
         let persistence = self.persistence(Terms { is_old: head.is_old, keeps_alive: is_kept });

@@ -1,5 +1,5 @@
-//! Who is connected: how many in all and from one address, which connection gives way when places
-//! run out, and which of them can be sent home when the listener stops.
+//! The connections of a listener: how many in all and from one address, which one gives way when places
+//! run out, and which ones end at once when the listener stops.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Shutdown, TcpStream};
@@ -28,7 +28,7 @@ struct Inner {
     begin: Instant,
     /// Answers are the last on their connections.
     is_closing: AtomicBool,
-    /// Nobody with nothing under way may stay.
+    /// Connections with nothing under way end.
     is_closed: AtomicBool,
 }
 
@@ -53,7 +53,7 @@ struct Registry {
     number: u64,
 }
 
-/// Somebody who is connected.
+/// A connection in the registry.
 #[derive(Debug)]
 struct Entry {
     stream: Arc<TcpStream>,
@@ -63,7 +63,7 @@ struct Entry {
     is_reserved: bool,
 }
 
-/// Why somebody gets no place.
+/// Why a connection gets no place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NoPlace {
     Full,
@@ -155,8 +155,8 @@ impl Connections {
         self.0.is_closing.load(Ordering::SeqCst)
     }
 
-    /// Sends home whoever has nothing under way, now and later. What they have sent already is
-    /// still read and answered.
+    /// Ends connections with nothing under way, now and later. What they have sent already is still read
+    /// and answered.
     pub(super) fn end_idle(&self) {
         self.0.is_closed.store(true, Ordering::SeqCst);
         for entry in self.registry().entries.values() {
@@ -173,7 +173,7 @@ impl Connections {
         }
     }
 
-    /// Waits until nobody is connected or `within` has passed; how many are left.
+    /// Waits until all connections have ended or `within` has passed. Returns how many are left.
     pub(super) fn await_empty(&self, within: Duration) -> usize {
         let deadline = Instant::now() + within;
         let mut registry = self.registry();
@@ -186,7 +186,7 @@ impl Connections {
         }
     }
 
-    /// Waits until somebody leaves or `within` has passed.
+    /// Waits until a connection ends or `within` has passed.
     pub(super) fn await_end(&self, within: Duration) {
         drop(self.wait(self.registry(), within));
     }
@@ -256,7 +256,7 @@ impl Registry {
 }
 
 impl Entry {
-    /// Whether anything has come that nobody has read.
+    /// Whether the socket holds unread bytes.
     fn has_unread(&self) -> bool {
         rustix::io::ioctl_fionread(&*self.stream).is_ok_and(|bytes| bytes > 0)
     }
@@ -269,7 +269,7 @@ pub(super) struct Place {
     handle: ConnectionHandle,
 }
 
-/// What is known of one connection to whoever answers it, for as long as they like.
+/// Refers to one connection for the threads that answer its requests. May outlive it.
 #[derive(Clone, Debug)]
 pub(super) struct ConnectionHandle {
     connections: Connections,
@@ -306,7 +306,7 @@ impl ConnectionHandle {
     /// Says what the connection does from now on.
     pub(super) fn enter(&self, activity: Activity) {
         self.entry.state.enter(activity, self.connections.now());
-        // Either this is seen by whoever sends the idle home, or their order is seen here.
+        // Either `end_idle` sees this state, or this thread sees its flag.
         if activity.is_waiting() && self.connections.0.is_closed.load(Ordering::SeqCst) {
             let _ = self.entry.stream.shutdown(Shutdown::Read);
         }
@@ -327,7 +327,7 @@ impl Drop for Place {
     fn drop(&mut self) {
         let (connections, entry) = (&self.handle.connections, &self.handle.entry);
         let mut registry = connections.registry();
-        // Nobody is given up without this lock.
+        // A connection is given up under this lock alone.
         *match (self.is_given_up(), entry.is_reserved) {
             (true, _) => &mut registry.given_up,
             (false, true) => &mut registry.reserved,

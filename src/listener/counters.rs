@@ -1,4 +1,4 @@
-//! What a gate has seen so far, for whoever watches it.
+//! The counters of a listener.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -118,8 +118,8 @@ const ACTIVITY_BITS: u64 = 0b0111;
 const TOKEN_BIT: u64 = 0b1000;
 const SINCE_SHIFT: u32 = 4;
 
-/// The state of one connection: its thread changes it without a lock, and whoever looks for a
-/// connection to give up sees all of it at once.
+/// The state of one connection: its thread changes it without a lock, and an eviction sees all of it at
+/// once.
 #[derive(Debug)]
 pub(super) struct State(AtomicU64);
 
@@ -139,7 +139,7 @@ impl State {
         self.update(|state| Snapshot { activity, since: now, ..state });
     }
 
-    /// Something has come from its client at `now`. Whoever was silent has been about it since then.
+    /// Something has come from its client at `now`. A silent client is receiving from then on.
     pub(super) fn note_bytes(&self, now: u64) {
         self.update(|state| {
             let since = if state.activity == Activity::Silent { state.since } else { now };

@@ -1,5 +1,5 @@
-//! Who has sent requests on, and whether that was believed: what an operator wants to know who has
-//! put a proxy in front and forgotten to say so, or the other way round.
+//! The proxies that have forwarded requests, and whether they were believed: an operator may have put a
+//! proxy in front and not set `trusted_proxies`, or the other way round.
 
 use std::net::IpAddr;
 use std::sync::OnceLock;
@@ -40,21 +40,21 @@ impl Forwarding {
             (false, true) => &self.not_believed,
             (false, false) => return,
         };
-        // Whoever was a moment earlier stays.
+        // The first one stays.
         let _ = first.set(peer.to_canonical());
     }
 
-    /// Who named clients and was not believed.
+    /// A peer that named clients and was not believed.
     pub fn not_believed(&self) -> Option<IpAddr> {
         self.not_believed.get().copied()
     }
 
-    /// Which trusted proxy names its clients.
+    /// A trusted proxy that names its clients.
     pub fn believed(&self) -> Option<IpAddr> {
         self.believed.get().copied()
     }
 
-    /// Which trusted proxy has named nobody, while no other has named anybody either.
+    /// A trusted proxy that has named no client, when none of them has.
     pub fn silent(&self) -> Option<IpAddr> {
         self.silent.get().copied().filter(|_| self.believed.get().is_none())
     }

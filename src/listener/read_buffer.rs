@@ -1,5 +1,5 @@
-//! What a connection has received and nobody has taken yet: the rest of one request and the
-//! beginning of the next may come in one piece.
+//! The bytes that a connection has received and not consumed: the rest of one request and the beginning
+//! of the next may come in one piece.
 
 use std::io::{self, Read};
 
@@ -53,8 +53,8 @@ impl ReadBuffer {
             self.end -= self.begin;
             self.begin = 0;
         }
-        // Whoever has filled it has more to send. Beyond LARGE it grows only for a head, which the
-        // scanner ends at its limit.
+        // A client that has filled it has more to send. Beyond LARGE it grows only for a head, which
+        // the scanner ends at its limit.
         if was_full && (self.bytes.len() < LARGE || self.end == self.bytes.len()) {
             self.bytes.resize((self.bytes.len() * 2).max(SMALL), 0);
         }

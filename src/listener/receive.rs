@@ -33,7 +33,7 @@ pub(super) fn receive(
         Framing::Chunked => None,
     };
     let mut incoming = shared.bodies.begin(announced, Holders::of(admitted))?;
-    // Whoever has begun to send does not wait.
+    // A client that has begun to send does not wait.
     if head.expects_continue && head.has_body() && connection.read_buffer.filled().is_empty() {
         connection.transport.write_all(CONTINUE)?;
         connection.transport.flush()?;
@@ -92,7 +92,7 @@ fn allowance(settings: &GateSettings, received: u64, announced: Option<u64>) -> 
     let length = announced.unwrap_or(received);
     let longer = Duration::from_secs(length / settings.body_min_rate.max(1));
     let whole = settings.body_timeout + longer.min(PROLONGED_MAX);
-    // Nobody knows how long a chunked body will be: at least as long as a small one may be.
+    // The length of a chunked body is unknown: at least as long as a small one may be.
     let expected = announced.unwrap_or(received.max(BODY_INLINE_BYTES_MAX as u64));
     let pace = received as f64 / expected.max(1) as f64;
     whole.min(BODY_LAG_MAX + whole.mul_f64(pace.min(1.0)))

@@ -152,7 +152,7 @@ fn head(
     head
 }
 
-/// The words for a status (RFC 9110 15); nobody may depend on them.
+/// The reason phrase of a status (RFC 9110 15), which carries no meaning for clients.
 pub(super) fn reason(status: u16) -> &'static str {
     match status {
         200 => "OK",

@@ -148,7 +148,7 @@ impl Protected {
         match self.stream.sock.peek()? {
             Some(first) if first.is_ascii_alphabetic() => {
                 self.speech = Speech::Plain;
-                // Whoever asked may still be told so.
+                // The client may still be told so.
                 Err(io::ErrorKind::Unsupported.into())
             }
             _ => {

@@ -1,5 +1,5 @@
-//! Changes of stored state. Whoever decides returns them; the committer makes them durable, in the
-//! order in which they were decided. Recovery reads back what they left.
+//! Changes of stored state. The engine decides on them; the committer makes them durable, in the order
+//! of the decisions. Recovery reads back what they left.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -51,7 +51,7 @@ pub enum Change {
         chunk: u32,
         bytes: Vec<u8>,
     },
-    /// A payload begins to arrive in slices: until its run is there, it is nobody's.
+    /// A payload begins to arrive in slices: until its run is there, it belongs to none.
     BeginUpload(RunId),
     /// Its run is there (same commit), or it was given up and its chunks are removed.
     EndUpload(RunId),
@@ -61,7 +61,7 @@ pub enum Change {
     },
     /// A notification is to be delivered, or given up.
     PutNotification(NotificationRecord),
-    /// It has been delivered, or nobody asks any more why it was not.
+    /// It has been delivered, or its run is removed.
     RemoveNotification {
         run: RunId,
         number: u32,

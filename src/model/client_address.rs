@@ -94,7 +94,7 @@ fn forwarded_hops(lines: &[&[u8]]) -> Vec<Option<IpAddr>> {
                 let elements = elements.into_iter().filter(|it| !it.trim_ascii().is_empty());
                 hops.extend(elements.map(forwarded_for));
             }
-            // A quote that does not close: nobody can tell where its elements end.
+            // A quote that does not close hides where its elements end.
             None => hops.push(None),
         }
     }

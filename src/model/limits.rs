@@ -17,7 +17,7 @@ pub const ARGUMENT_BYTES_MAX: usize = 131_071;
 /// syncs; leaves split at 16 rows, so rows of this size cannot make one.
 pub const ROW_BYTES_MAX: usize = 4096;
 /// Bytes of a payload that enter one commit. Larger payloads are committed in slices of this size
-/// between other commits, so that no accept waits for somebody else's upload.
+/// between other commits, so that no accept waits for another sender's upload.
 pub const SLICE_BYTES: usize = 256 * 1024;
 
 /// Connections of each listener that have given way to others and have not ended yet: they end within

@@ -11,7 +11,7 @@ use crate::model::text_value;
 /// Requests in a period of a rate limit: a thousand times what one machine accepts in a second.
 pub const RATE_COUNT_MAX: u32 = 1_000_000;
 
-/// How long the burst of a rate limit may take to be there again. Whoever needs more wants no limit.
+/// How long the burst of a rate limit may take to be there again. A longer one would be no limit.
 pub const RATE_BURST_TIME_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 
 /// So many requests in a period, of which at most a burst may come at once.

@@ -1,6 +1,6 @@
 //! Token buckets, each one number: the moment at which it is full again. A request that is let in
 //! moves that moment on by one interval of the rate, and one that would move it further ahead than
-//! the burst reaches is refused. Nothing has to be refilled, so nothing runs while nobody asks.
+//! the burst reaches is refused. Nothing has to be refilled, so nothing runs between requests.
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
@@ -20,8 +20,8 @@ pub const SENDER_BUCKETS: usize = 64 * 1024;
 pub struct TooSoon(pub Duration);
 
 impl TooSoon {
-    /// Whole seconds for `Retry-After` (RFC 9110 10.2.3), rounded up: nobody should be refused
-    /// for having believed it.
+    /// Whole seconds for `Retry-After` (RFC 9110 10.2.3), rounded up: a sender that
+    /// believes it is not refused again.
     pub fn seconds(self) -> u64 {
         self.0.as_secs() + u64::from(self.0.subsec_nanos() > 0)
     }
@@ -213,7 +213,7 @@ mod tests {
     #[test]
     fn senders_do_not_use_up_each_others_buckets() {
         let mut senders = Senders::new("1/h burst 2".parse().unwrap());
-        // Many times what is likely to hit both buckets of somebody else.
+        // Many times what is likely to hit both buckets of another address.
         for number in 0..50 {
             let sender = address(number);
             let verdicts = [0; 3].map(|millis| senders.take(sender, at(millis)).is_ok());

@@ -18,7 +18,7 @@ pub fn may_become_code() -> bool {
     const BYTES: usize = 4096;
     let protection = libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC;
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
-    // SAFETY: A new mapping at a place of the kernel's choice overlaps nothing. Nobody else knows
+    // SAFETY: A new mapping at a place of the kernel's choice overlaps nothing. No other code knows
     // it, nothing is written to it or run, and it is given back at once.
     #[expect(unsafe_code, reason = "there is no other way to ask")]
     unsafe {

@@ -1,4 +1,4 @@
-//! Who may use the admin API: whoever shows its bearer token.
+//! Authentication of the admin API by its bearer token.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -16,7 +16,7 @@ const SCHEME: &[u8] = b"Bearer";
 pub struct BearerToken([u8; 32]);
 
 impl BearerToken {
-    /// Admits those who show `token`.
+    /// Admits requests that show `token`.
     pub fn new(token: &str) -> Self {
         Self(Sha256::digest(token.as_bytes()).into())
     }

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use crate::listener::Head;
 
 /// A header that our pages add to what they send. A page of another origin could not without a
-/// preflight request (Fetch standard, "CORS-safelisted request-header"), which nobody answers here.
+/// preflight request (Fetch standard, "CORS-safelisted request-header"), which this server does not answer.
 pub const PAGE_HEADER: &str = "X-Boathook-Page";
 
 /// The header in which our pages send the key of their session; see [`Sessions`](super::session).

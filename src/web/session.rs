@@ -1,5 +1,5 @@
-//! Who has signed in to the pages of the admin listener: sessions, the one-time links that open
-//! them, and the brake on guessing. All of it is in memory: a restart signs everybody out.
+//! Sign-in to the pages of the admin listener: sessions, the one-time links that open them, and the
+//! brake on guessing. All of it is in memory: a restart ends every session.
 //!
 //! A session has two secrets. Browsers send a cookie to every service of the same host, whatever its
 //! port, so the cookie alone opens nothing. The key is in the storage of the pages' own origin, which no
@@ -21,7 +21,7 @@ pub const SIGN_IN_LINK_AGE_MAX: Duration = Duration::from_secs(120);
 
 /// Sessions of the pages that are open at a time: more than one person has browsers.
 const SESSIONS_MAX: usize = 64;
-/// How long a session lasts that nobody uses. An open page uses it.
+/// How long an unused session lasts. An open page uses it.
 const SESSION_IDLE_MAX: Duration = Duration::from_secs(12 * 3600);
 /// One-time links that wait to be followed.
 const SIGN_IN_LINKS_MAX: usize = 16;
@@ -39,7 +39,7 @@ pub struct Sessions(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     sessions: HashMap<TokenHash, Session>,
-    /// Links that nobody has followed, and when they were made.
+    /// Unused links, and when they were made.
     links: HashMap<TokenHash, Instant>,
     failures: HashMap<IpAddr, Failures>,
 }
@@ -160,7 +160,7 @@ impl Sessions {
     pub fn note_failure(&self, address: IpAddr, now: Instant) {
         let mut state = self.lock();
         state.failures.retain(|_, failures| !failures.are_over(now));
-        // Beyond this it is somebody with a network of addresses, whom no count per address stops;
+        // Beyond this the guesses come from a network of addresses. No count per address stops them;
         // the token's 256 bits do.
         if state.failures.len() < SIGN_IN_ADDRESSES_MAX {
             let failures =

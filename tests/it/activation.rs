@@ -1,5 +1,5 @@
 //! Sockets that are handed over: which is which, what cannot be used, and restarts under load that
-//! nobody notices.
+//! no client notices.
 
 use std::collections::HashSet;
 use std::io;

@@ -1,4 +1,4 @@
-//! Who is let in: client addresses behind proxies, allow lists, rate limits, the floor under free
+//! Admission of requests: client addresses behind proxies, allow lists, rate limits, the floor under free
 //! disk space.
 
 use serde_json::{Value, json};
@@ -69,12 +69,12 @@ fn a_webhook_takes_requests_from_its_allow_list_only() {
     };
     assert_eq!(statuses(&server, &hook), [201, 201, 400, 400, 400]);
     assert_eq!(post(&server, &hook, &[]).status, 400);
-    // A header that a proxy passes on unseen gets nobody in.
+    // A header that a proxy passes on unseen admits no client.
     let both = [(FORWARDED_FOR, "203.0.113.9"), ("Forwarded", "for=198.51.100.7")];
     assert_eq!(post(&server, &hook, &both).status, 400);
     server.wait_until("the log says why", || server.log().contains("name different clients"));
 
-    // Nobody can tell such a webhook from one that is not there.
+    // A sender cannot tell such a webhook from one that is not there.
     let refused = post(&server, &hook, &[]);
     let unknown = post_request(&format!("/hooks/{}", "U".repeat(43)), &[], b"{}");
     let unknown = exchange(server.hooks(), &unknown).unwrap();

@@ -207,7 +207,7 @@ fn a_server_answers_what_was_asked_and_nothing_else() {
     let mut accepted = 0;
     for _ in 0..STREAMS {
         let stream = fill_in(&grammar::stream(&mut random), &hook.target());
-        // The answer to HEAD has no body, which whoever reads it must know.
+        // The answer to HEAD has no body, which its reader must know.
         if stream.windows(5).any(|bytes| bytes == b"HEAD ") {
             continue;
         }

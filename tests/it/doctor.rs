@@ -540,11 +540,8 @@ fn a_webhook_says_when_no_sender_can_reach_it() {
     for (public_url, expected) in [
         (None, Some("only this machine can reach 127.0.0.1")),
         (Some("http://0.0.0.0:9000"), Some("only this machine can reach 0.0.0.0")),
-        (
-            Some("http://10.1.2.3:9000"),
-            Some("nobody outside of its own network can reach 10.1.2.3"),
-        ),
-        (Some("http://boat.lan"), Some("nobody outside of its own network can reach boat.lan")),
+        (Some("http://10.1.2.3:9000"), Some("only its own network can reach 10.1.2.3")),
+        (Some("http://boat.lan"), Some("only its own network can reach boat.lan")),
         (Some("https://hooks.example.com"), None),
     ] {
         let builder = Server::builder();
@@ -563,7 +560,7 @@ fn a_webhook_says_when_no_sender_can_reach_it() {
     }
 }
 
-/// The command line of a user who has just installed the package.
+/// The command line of a user with a fresh installation.
 #[test]
 fn the_command_line_finds_the_service_of_the_package() {
     let builder = Server::builder().data_dir(Path::new("/var/lib/boathook"));

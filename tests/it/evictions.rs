@@ -88,7 +88,7 @@ fn has_ended(stream: &mut TcpStream) -> bool {
             assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock, "{error}");
             false
         }
-        Ok(_) => panic!("an answer that nobody has asked for"),
+        Ok(_) => panic!("an answer without a request"),
     }
 }
 
@@ -179,7 +179,7 @@ fn the_longest_idle_stranger_gives_way_first_and_a_known_sender_last() {
     hook.post(server.hooks(), &[], b"{}");
 }
 
-/// A request that is being read, or that a handler has, is not given up for anybody.
+/// A request that is being read, or that a handler has, is never given up.
 #[test]
 fn an_upload_under_way_is_not_given_up_by_a_flood() {
     let server = patient().setting("max_connections", "8").start();
@@ -221,7 +221,7 @@ fn no_request_is_lost_while_places_change_hands() {
                 scope.spawn(move || {
                     let mut connection = Connection::open(address).unwrap();
                     for _ in 0..50 {
-                        // Whoever finds it closed has sent nothing that was read.
+                        // A client that finds it closed has sent nothing that was read.
                         let answer = connection.send(post).and_then(|()| connection.answer());
                         match answer {
                             Ok(answer) => {

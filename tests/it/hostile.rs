@@ -49,7 +49,7 @@ enum Side {
     Admin,
 }
 
-/// A server, the webhook to send good requests to, and what the server holds when nobody is there.
+/// A server, the webhook to send good requests to, and what the server holds without connections.
 struct Siege {
     server: Server,
     hook: Hook,
@@ -106,7 +106,7 @@ impl Siege {
         };
         let request = fill_in(&case.request, &self.hook.target());
         let mut connection = Connection::open(address).unwrap();
-        // Whoever is refused in the middle may be cut off before all is sent.
+        // A client that is refused in the middle may be cut off before all is sent.
         let _ = connection.send(&request);
         match case.sending {
             Sending::Whole => {}

@@ -159,7 +159,7 @@ fn a_full_server_still_answers_health_checks() {
     let server = Server::builder().setting("max_connections", "4").start();
     let (_, hook) = server.fleet_with_webhook(&cat_fleet());
     let health = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n";
-    // A request that is arriving gives way to nobody.
+    // A request that is arriving does not give way.
     let request = raw(&hook, "Content-Length: 3\r\n", b"abc");
     let (begin, end) = request.split_at(request.len() - 1);
     let mut held: Vec<Connection> =
@@ -176,7 +176,7 @@ fn a_full_server_still_answers_health_checks() {
     exchange(server.hooks(), health).unwrap().expect(200);
     let refused = exchange(server.hooks(), &raw(&hook, "", b"")).unwrap().expect(503);
     assert!(refused.header("retry-after").is_some());
-    // Whoever is in is served.
+    // Connections with a place are served.
     for connection in &mut held {
         connection.send(end).unwrap();
         accepted(connection.answer().unwrap());
@@ -197,7 +197,7 @@ fn silent_connections_leave_descriptors_for_vessels() {
         "name": "limit", "vessels": {"show": {"run": "ulimit -n; cat"}},
     }));
     let run = hook.post(server.hooks(), &[], &vec![b'x'; 2 * MIB]);
-    // Nobody in this crowd says a word.
+    // None of these connections sends a byte.
     let crowd: Vec<TcpStream> =
         (0..400).map(|_| TcpStream::connect(server.hooks()).unwrap()).collect();
     let run = api.wait_status(&run, "Success");

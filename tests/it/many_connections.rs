@@ -170,12 +170,12 @@ fn a_good_sender_is_served_beside_two_thousand_slow_ones() {
     let (alone, beside) = beside_a_crowd(2000, 100, "8s");
     print("alone", &alone);
     print("beside the crowd", &beside);
-    // Whoever had to wait for a member of the crowd would have waited for its deadline.
+    // A request that had to wait for one of the slow connections would have waited for its deadline.
     let most = percentile(&alone, 99) + Duration::from_secs(3);
     assert!(percentile(&beside, 90) < most, "{:?}", percentile(&beside, 90));
 }
 
-/// The same for somebody who wants to know by how much: with a release build, on a quiet machine.
+/// Measures the same: with a release build, on a quiet machine.
 #[test]
 #[ignore = "measures; run it by hand"]
 fn latency_beside_two_thousand_slow_ones() {
@@ -184,7 +184,7 @@ fn latency_beside_two_thousand_slow_ones() {
     print("beside the crowd", &beside);
 }
 
-/// A server that is told to stop does not wait for those who will never be done.
+/// A server that is told to stop does not wait for clients that will never be done.
 #[test]
 fn a_server_stops_beside_slow_connections() {
     let mut server = Server::builder().setting("shutdown_grace", "0s").start();
@@ -226,7 +226,7 @@ fn a_server_survives_running_out_of_descriptors() {
     exchange(server.admin(), b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").unwrap().expect(200);
 }
 
-/// The gate's own accounts are cautious, so it takes somebody else to use up the descriptors: the
+/// The listener's own budget is cautious, so the test uses up the descriptors: the
 /// limit is lowered below what is open already.
 #[test]
 fn accepting_goes_on_when_there_are_descriptors_again() {
@@ -243,7 +243,7 @@ fn accepting_goes_on_when_there_are_descriptors_again() {
     let crowd: Vec<TcpStream> =
         (0..50).map(|_| TcpStream::connect(server.hooks()).unwrap()).collect();
     server.wait_until("accepting fails", || server.log().contains("cannot accept connections"));
-    // Those who find no place are told so as long as it lasts.
+    // Connections without a place are told so as long as it lasts.
     let refused = wait_for(|| {
         let answer = exchange(server.hooks(), &request).ok()?;
         (answer.status == 503).then_some(answer)

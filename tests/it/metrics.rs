@@ -123,7 +123,7 @@ fn runs_are_counted_from_their_acceptance_to_their_end() {
     wait_until("it grows older", || {
         Scrape::of(&api).value("boathook_oldest_waiting_run_age_seconds") > age
     });
-    // The one that waits first, lest it starts.
+    // The one that waits first, so that it does not start.
     for run in slow.iter().rev().chain([&retried]) {
         api.post(&format!("/api/v1/runs/{run}/stop"), &json!({})).expect(200);
     }

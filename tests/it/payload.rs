@@ -124,7 +124,7 @@ fn the_largest_body_comes_back_byte_for_byte() {
     assert_eq!(answer.status, 413);
 }
 
-/// Whoever downloads slowly keeps a thread of its own, none of the few that answer everybody.
+/// A slow download keeps the thread of its connection, and none of the few handler threads.
 #[test]
 fn slow_downloads_hold_nobody_up() {
     let (server, api, hook) = start();

@@ -247,7 +247,7 @@ impl Scene {
             }
             let hash = sha256(&api.get(&format!("/api/v1/runs/{id}/body")).expect(200).body);
             let Some(length) = self.ledger.sent.get(&hash) else {
-                return Err(format!("run {id} has a body that nobody sent"));
+                return Err(format!("run {id} has a body that was not sent"));
             };
             // A notice that the run starts again may come before what the vessel wrote.
             let output = api.output_answer(run, "copy", "").body;

@@ -102,7 +102,7 @@ impl Proxy {
     }
 
     /// Caddy with the topic's block, for the server at `hooks`; without TLS, for which it would
-    /// ask somebody on the internet.
+    /// ask a server on the internet.
     fn caddy(hooks: &str) -> Self {
         Self::caddy_with("", hooks)
     }
@@ -233,7 +233,7 @@ fn works_as_written(start: impl Fn(&str) -> Proxy, silence: &[&str]) {
         assert!(is_refused || silence.contains(&status.as_str()), "{status}");
         is_refused
     });
-    // When the server is away, too, the URL is nobody's business.
+    // The URL stays secret when the server is away, too.
     server.stop();
     fs::write(&body, "{}").unwrap();
     assert_eq!(proxy.post(&hook.target(), &body, &[]).0, "502");

@@ -33,7 +33,7 @@ const STOPS_MAX: usize = 20;
 fn assert_nothing_left(server: &mut Server, runs: &[String]) {
     server.stop();
     let (mut store, mut committer) = store::open(server.data_dir()).unwrap();
-    // Whoever stops in the middle of a removal leaves the rest of it to the next server.
+    // A server that stops in the middle of a removal leaves the rest to the next one.
     for _ in 0..STOPS_MAX {
         if store.removals().next().is_none() {
             break;
@@ -201,7 +201,7 @@ fn a_removal_that_is_killed_goes_on_at_the_next_start() {
         server.wait_until("a removal has begun", || is_gone(&api, &all[all.len() - 8]));
         std::thread::sleep(Duration::from_millis(random.below(40) as u64));
         server.crash_and_restart();
-        // Who is still there is whole.
+        // A run that is still there is whole.
         let api = server.api();
         for run in all.iter().filter(|run| !is_gone(&api, run)) {
             // One that goes while its body is being sent breaks the answer off.

@@ -92,7 +92,7 @@ fn files_of_the_data_directory_are_private() {
     assert_eq!(mode & 0o7777, 0o600);
 }
 
-/// Nobody but the owner may read anything: where a directory is closed, what is in it is, too.
+/// The owner alone may read the files: a closed directory closes what is in it.
 fn check_private(path: &Path) {
     let mode = fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode & 0o077, 0, "{}: {mode:o}", path.display());

@@ -21,7 +21,7 @@ fn upload(server: &Server, hook: &Hook, from: [u8; 4], length: usize, sent: usiz
     let target = hook.target();
     let head = format!("POST {target} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n");
     stream.write_all(head.as_bytes()).unwrap();
-    // Whoever is refused in the middle may not get rid of the rest.
+    // A client that is refused in the middle may be unable to send the rest.
     let _ = stream.write_all(&vec![b'x'; sent]);
     stream
 }

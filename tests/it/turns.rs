@@ -139,7 +139,7 @@ fn a_higher_priority_goes_first() {
     let lines = order.lines();
     let place = |name: &str| lines.iter().position(|line| line == name).unwrap();
     assert_eq!(lines.iter().filter(|line| *line == "high").count(), 14);
-    // One start of eight is for who has waited longest, so that nobody waits for ever.
+    // One start of eight is for the fleet that has waited longest, so that none waits for ever.
     let early = lines[..14].iter().filter(|line| *line == "high").count();
     assert!((11..=13).contains(&early), "{lines:?}");
     assert!(place("high") < place("usual").min(place("low")), "{lines:?}");

@@ -26,7 +26,7 @@ use target::Target;
 #[command(after_long_help = "\
 The server goes on meanwhile. The backup holds what it had at one moment: fleets, webhooks with \
 their URLs, runs with their payloads and their output. It holds no work directories, no admin \
-token, no settings and no values of secrets. Whoever can read it can use the webhooks: it is \
+token, no settings and no values of secrets. All who can read it can use the webhooks: it is \
 private to you (mode 0600).
 
 It is as large as what is in it, not as the database: restoring one is also how to compact that.

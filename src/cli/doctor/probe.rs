@@ -15,7 +15,7 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Bytes of an answer that are looked at: all of one of ours.
 const ANSWER_BYTES_MAX: u64 = 4096;
-/// What nobody's token is.
+/// A text that is no token.
 const NO_TOKEN: &str = "doctor";
 
 /// What every refusal of the webhook listener consists of.
@@ -49,13 +49,13 @@ pub(super) fn hooks(base: &str) -> Finding {
     }
 }
 
-/// Whether what senders are told to use leads to the webhook listener at `hooks_base`: a POST to a
-/// URL that is nobody's, which only our own server refuses as it does.
+/// Whether what senders are told to use leads to the webhook listener at `hooks_base`: a POST
+/// to an unknown URL, which only our own server refuses in this form.
 pub(super) fn public(base: &str, hooks_base: &str) -> Finding {
     const CHECK: &str = "public-url";
     let url = format!("{base}/hooks/{NO_TOKEN}");
-    let elsewhere = "if senders reach it all the same, all is well: some routers let nobody in from \
-                     their own network";
+    let elsewhere = "if senders reach it all the same, all is well: some routers let no \
+                     request of their own network in";
     match prober(tls_config()).post(&url).send_empty() {
         Ok(mut answer) => {
             if is_ours(&mut answer) {

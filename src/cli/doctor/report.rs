@@ -42,7 +42,7 @@ impl Report {
         &self.findings
     }
 
-    /// Says how many there are of what needs somebody.
+    /// Prints how many problems and warnings there are.
     ///
     /// # Errors
     /// When it cannot be shown.

@@ -285,7 +285,7 @@ fn output_path(vessel_run: &str, attempt: u32, offset: u64) -> String {
     if attempt == 0 { path } else { format!("{path}&attempt={attempt}") }
 }
 
-/// Reads one answer to its end and hands on what it says. Ends early when nobody listens any more.
+/// Reads one answer to its end and hands on what it says. Ends early when the receiver has gone.
 fn read_stream(client: &Client, path: &str, index: usize, mut offset: u64, sender: &Sender<Event>) {
     let result = client.open(path).and_then(|response| {
         // More than asked for was left out when the output outgrew its limit.
@@ -311,7 +311,7 @@ fn read_stream(client: &Client, path: &str, index: usize, mut offset: u64, sende
             }
         }
     });
-    // Nobody listens when the following has ended before the output: nothing is lost.
+    // The receiver has gone when the following has ended before the output: nothing is lost.
     let _ = sender.send(Event::Ended { index, result });
 }
 

@@ -143,7 +143,7 @@ impl Fixture {
         client.answer() == (200, "/alive 0".to_owned())
     }
 
-    /// Waits until nobody is connected.
+    /// Waits until all connections have ended.
     pub fn await_no_connections(&self) {
         let deadline = Instant::now() + TEST_TIMEOUT;
         while self.listener.shared.connections.count() > 0 {

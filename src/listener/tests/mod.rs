@@ -163,7 +163,7 @@ fn slow_senders_get_408() {
         client.send(sent);
         assert_eq!(client.head().0, 408, "{sent:?}");
     }
-    // There is nobody to answer where nothing was asked.
+    // A connection without a request gets no response.
     let mut client = fixture.connect();
     assert_eq!(client.rest(), (String::new(), true));
     let mut client = fixture.connect();
@@ -257,7 +257,7 @@ fn a_client_that_no_longer_follows_is_noticed() {
 fn a_full_listener_still_answers_health_checks() {
     let fixture = Fixture::with(|settings| settings.max_connections = 1);
     let mut first = fixture.connect();
-    // A request under way gives way to nobody.
+    // A request under way does not give way.
     first.send("GET /wait HTTP/1.1\r\nHost: x\r\n\r\n");
     fixture.seen.recv_timeout(TEST_TIMEOUT).unwrap();
 

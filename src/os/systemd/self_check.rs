@@ -1,8 +1,8 @@
 //! Whether the server works, as far as it can tell itself: it asks its webhook listener for its
-//! health over the listener's own socket, as anybody could, and has the committer make a commit.
+//! health over the listener's own socket, as any client could, and has the committer make a commit.
 //!
 //! Whatever the listener answers will do: a full queue, a full disk or too many connections are for
-//! people to see to, and no reason to restart. A listener that nobody accepts on does not answer.
+//! people to see to, and no reason to restart. A listener without an accepting thread does not answer.
 
 use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
@@ -86,7 +86,7 @@ impl SelfCheck {
         let name = ServerName::IpAddress(self.hooks.ip().into());
         let mut client = ClientConnection::new(Arc::clone(tls), name).map_err(io::Error::other)?;
         client.write_tls(&mut stream)?;
-        // It comes before anybody has read a byte, and is an answer like any other.
+        // It comes before the handshake, and is an answer like any other.
         if stream.peek()? == TLS_ALERT {
             return Ok(());
         }
@@ -227,7 +227,7 @@ mod tests {
         (listener, address)
     }
 
-    /// Answers the next connection with `answer`, then nobody else.
+    /// Answers the next connection with `answer`, and no other one.
     fn answer_once(listener: &TcpListener, answer: &'static [u8]) -> thread::JoinHandle<()> {
         let listener = listener.try_clone().unwrap();
         thread::spawn(move || {
@@ -249,7 +249,7 @@ mod tests {
             let answering = answer_once(&listener, answer);
             assert_eq!(check.run(WITHIN * 100), Ok(()));
             answering.join().unwrap();
-            // The kernel still completes connections; nobody accepts them.
+            // The kernel still completes connections; no thread accepts them.
             assert!(check.run(WITHIN).unwrap_err().contains("does not answer"));
             drop(listener);
             assert!(check.run(WITHIN).is_err());

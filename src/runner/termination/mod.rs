@@ -30,7 +30,7 @@ pub(super) struct Termination {
     marks: Marks,
     /// The leader of an attempt under way: its id is not free before it is reaped.
     leader: Option<Pid>,
-    /// The attempt's own group, which is signalled as one whoever its members are.
+    /// The attempt's own group, which is signalled as one, whatever its members.
     own_group: Option<ProcessGroup>,
     /// What is sent now.
     signal: Signal,
@@ -38,7 +38,7 @@ pub(super) struct Termination {
     targets: Vec<Target>,
     told: HashSet<Pid>,
     told_groups: HashSet<i32>,
-    /// Those that may not be signalled: other users' processes. Nobody waits for them.
+    /// Processes of other users, which may not be signalled. The termination does not wait for them.
     out_of_reach: BTreeMap<i32, String>,
 }
 
@@ -268,7 +268,7 @@ impl Target {
 
     fn signal(&self, signal: Signal) -> rustix::io::Result<()> {
         pidfd_send_signal(&self.held, signal)?;
-        // Also when somebody has stopped it.
+        // A stopped process would not see the signal.
         pidfd_send_signal(&self.held, Signal::CONT)
     }
 

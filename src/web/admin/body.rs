@@ -69,7 +69,7 @@ pub(super) fn download(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     Ok(Reply::Plain(answer.with_header("Content-Disposition", name)))
 }
 
-/// A body on its way to somebody who learns no more than that it broke off.
+/// A body on its way to a client, which learns no more than that it broke off.
 struct Stored<R> {
     bytes: R,
     run: RunId,

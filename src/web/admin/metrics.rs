@@ -155,7 +155,7 @@ fn notifications(admin: &AdminHandler, gauges: &Gauges, text: &mut text::Text) {
     );
     text.counter(
         "boathook_notifications_given_up_total",
-        "Notifications that nobody tries to deliver any more.",
+        "Notifications that were given up.",
         instruments.notifications_given_up.get(),
     );
 }

@@ -242,7 +242,7 @@ impl Call<'_> {
     /// The body as JSON; `None` when there is none.
     fn json<T: DeserializeOwned>(&mut self) -> Result<Option<T>, Refusal> {
         let Some(text) = self.json_text()? else { return Ok(None) };
-        // serde takes an array for a struct with its fields in order; nobody means that.
+        // serde takes an array for a struct with its fields in order. No client means that.
         if text.trim_start().starts_with('[') {
             return Err(Refusal::invalid("the body must be a JSON object"));
         }
@@ -253,7 +253,7 @@ impl Call<'_> {
     }
 }
 
-/// What somebody is told who asks for a page by a name that is none of ours.
+/// The answer to a request for a page by a name that is not one of the server's.
 const UNKNOWN_HOST: &str = "this server does not go by the name in your address bar; use its \
     address, or add the name to the setting admin_hosts\n";
 

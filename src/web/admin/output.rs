@@ -43,7 +43,7 @@ pub(super) fn get(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
 }
 
 /// `chunk` and what follows it without a gap, as an answer that says where the next part begins and
-/// whether there will be one. For those who come back for more instead of holding a thread.
+/// whether there will be one. For clients that come back for more instead of holding a thread.
 fn part(mut read: impl FnMut(u64) -> io::Result<OutputChunk>, chunk: OutputChunk) -> Response {
     let (begins_at, mut bytes, mut ended) = (chunk.offset, chunk.bytes, chunk.ended);
     while !ended && !bytes.is_empty() && bytes.len() < OUTPUT_PART_BYTES {
@@ -87,8 +87,8 @@ fn copy(
     }
 }
 
-/// Places for those who follow output or take in something long; each holds a thread. One whose
-/// client has gone is noticed when there is something to send, or at the attempt's end.
+/// Places for clients that follow output or take in something long; each holds a thread. The end of a
+/// client is noticed when there is something to send, or at the attempt's end.
 #[derive(Debug)]
 pub(super) struct Followers(Places);
 

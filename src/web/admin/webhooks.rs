@@ -14,7 +14,7 @@ use crate::model::refusal::Refusal;
 use crate::model::webhook::WebhookSettings;
 use crate::web::view::WebhookJson;
 
-/// Longest grace of a replaced webhook URL: whoever needs more does not want it replaced.
+/// Longest grace of a replaced webhook URL: a longer one would be no replacement.
 const REPLACE_GRACE_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]

@@ -25,7 +25,7 @@ export async function overview(context) {
   const runs = state.fleets.length ? [
     h("h2", null, "Logbook"),
     logbook({ context, fleets: state.fleets, whenEmpty: empty("No runs yet",
-      "Runs appear here as soon as a webhook is called or somebody presses Run now on a fleet.") }),
+      "Runs appear here as soon as a webhook is called or a person presses Run now on a fleet.") }),
   ] : null;
   return { title: "Overview", content: page(h("h1", null, "Overview"), health, fleets, runs) };
 }

@@ -13,7 +13,7 @@ const SHOWN_BYTES_MAX = 1 << 20;
 const HEX_BYTES_MAX = 1 << 16;
 // What a command line can carry.
 const CURL_BYTES_MAX = 100_000;
-// Whoever repeats a request sends these anew.
+// A client that repeats the request sends these anew.
 const OWN_HEADERS = new Set(["Host", "Content-Length", "Connection", "Accept-Encoding", "Transfer-Encoding", "Expect"]);
 
 export async function parameters(context, run) {

@@ -78,7 +78,7 @@ function existing(context, view, webhook, path) {
     isPaused ? notice("info", h("strong", null, "Paused "), time(webhook.paused_at),
       ". The URL answers 503 with Retry-After until you resume the webhook. A new URL stays paused.") : null,
     notice("warn", h("strong", null, "Treat this URL like a password. "),
-      "Whoever has it can start this fleet with data of their choice. Replace it if it got into the wrong hands."),
+      "All who have it can start this fleet with data of their choice. Replace it if it got into the wrong hands."),
     isLocal(webhook.url) ? notice("info", "Only this machine can reach this address. For senders elsewhere, set ",
       h("code", null, "public_url"), " (and ", h("code", null, "hooks_listen"), ", unless a proxy stands in front).") : null,
     h("dl", { class: "facts" },

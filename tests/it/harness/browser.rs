@@ -260,7 +260,7 @@ impl Browser {
         std::fs::write(path, png).unwrap();
     }
 
-    /// Errors that the page has caused so far and that nobody expects: those of scripts and of the
+    /// Unexpected errors that the page has caused so far: those of scripts and of the
     /// content security policy.
     pub fn errors(&self) -> Vec<String> {
         let log = self.send("/se/log", &json!({"type": "browser"}));

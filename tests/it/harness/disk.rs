@@ -78,11 +78,11 @@ impl Drop for SmallDisk {
             let status = Command::new("umount").args(how).arg(self.path()).status();
             status.is_ok_and(|status| status.success()).then_some(())
         };
-        // Nobody is left on it, but where a test fails.
+        // No process is left on it, but where a test fails.
         let is_failing = std::thread::panicking();
         if is_failing || wait_for(|| unmount(&[])).is_none() {
             let _ = unmount(&["-l"]);
-            assert!(is_failing, "somebody is left on {}", self.path().display());
+            assert!(is_failing, "a process is left on {}", self.path().display());
         }
     }
 }

@@ -64,7 +64,7 @@ impl<F: FnMut()> Drop for Finally<F> {
 }
 
 /// The directory that holds a Python interpreter called `python3`: vessels do not get the `PATH`
-/// of whoever runs these tests.
+/// of the user that runs these tests.
 pub fn python_directory() -> String {
     let found = Command::new("python3")
         .args(["-c", "import sys; print(sys.exec_prefix)"])

@@ -36,7 +36,7 @@ impl Holdings {
         Self { threads, connections, descriptors: entries("fd").count() }
     }
 
-    /// Of the server `pid`, when nobody is connected.
+    /// Of the server `pid`, without connections.
     #[track_caller]
     pub fn quiet(pid: i32) -> Self {
         let quiet = wait_for(|| Some(Self::of(pid)).filter(|it| it.connections == 0));
@@ -86,7 +86,7 @@ fn processes_where(condition: impl Fn(&[u8]) -> bool) -> Vec<i32> {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
             continue;
         };
-        // Whoever is gone by now is no finding.
+        // A process that has ended by now is no finding.
         if fs::read(entry.path().join("environ")).is_ok_and(|bytes| condition(&bytes)) {
             found.push(pid);
         }

@@ -52,7 +52,7 @@ struct Running {
 struct LogEnd(Receiver<()>);
 
 impl LogEnd {
-    /// Waits until all of the log is there. For a little while only: somebody else may have it open.
+    /// Waits until all of the log is there. For a little while only: another process may have it open.
     fn wait(&self) {
         let _ = self.0.recv_timeout(Duration::from_secs(2));
     }

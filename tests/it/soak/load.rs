@@ -1,4 +1,4 @@
-//! The fleets of the day, those who send to them, and their books.
+//! The fleets of the day, their senders, and the books of the senders.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -155,7 +155,7 @@ pub fn send(books: &Books, fleets: &Fleets, address: &str, sender: usize, mut ra
             Some(connection) if !random.one_in(10) => Ok(connection),
             _ => Connection::open(address),
         };
-        // Whether it was taken in, nobody knows, and a sender of a webhook would send it again.
+        // Whether it was accepted is unknown, and a sender of a webhook would send it again.
         let Ok((answer, open)) = connection.and_then(|it| it.exchange(&request)) else {
             books.broken.fetch_add(1, Ordering::SeqCst);
             continue;

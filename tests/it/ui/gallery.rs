@@ -1,4 +1,4 @@
-//! Every page in light, in dark and on a phone: pictures for whoever wants to look, and an
+//! Every page in light, in dark and on a phone: pictures to look at, and an
 //! accessibility check by axe-core where it is installed.
 
 use std::fs;
