@@ -42,8 +42,8 @@ pub mod internals {
     };
     pub use crate::fleet_file::{FleetFile, parse_yaml};
     pub use crate::listener::{
-        Admitted, BodyStore, Decoder, Doors, Framing, GateSettings, Handled, Handler, Head,
-        Listener, Options, Request, Response, Scanner,
+        Admitted, BodyStore, Decoder, Framing, Handled, Handler, Head, Listener, Options, Request,
+        Response, Scanner,
     };
     pub use crate::model::change::{Change, HistoryEntry, QueueEntry, ServerRecord};
     pub use crate::model::clock::{Clock, Timestamp};
@@ -75,10 +75,7 @@ pub mod internals {
     }
 
     pub mod defaults {
-        pub use crate::config::defaults::{
-            BODY_MIN_RATE, BODY_TIMEOUT, HEAD_TIMEOUT, IDLE_TIMEOUT, MAX_CONNECTIONS,
-            MAX_CONNECTIONS_PER_IP, WRITE_TIMEOUT,
-        };
+        pub use crate::config::defaults::MAX_CONNECTIONS;
     }
 
     pub mod limits {

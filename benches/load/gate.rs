@@ -10,8 +10,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use boathook::internals::{
-    Admitted, BodyStore, Doors, GateSettings, Handled, Handler, Head, Listener, Options, Refusal,
-    Request, Response, defaults, limits,
+    Admitted, BodyStore, Handled, Handler, Head, Listener, Options, Refusal, Request, Response,
+    Settings, limits,
 };
 
 use crate::client::{Address, Connection, body, load, post};
@@ -113,23 +113,16 @@ impl Handler for Idle {
 
 fn gated() -> f64 {
     let socket = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let handlers = limits::HOOK_HANDLERS;
-    let under_way_max = limits::HOOK_REQUESTS_MAX;
-    let options = Options { name: "bench", handlers, under_way_max, counters: Arc::default() };
-    let settings = GateSettings {
-        max_connections: defaults::MAX_CONNECTIONS,
-        max_connections_per_ip: defaults::MAX_CONNECTIONS_PER_IP,
-        head_timeout: defaults::HEAD_TIMEOUT,
-        body_timeout: defaults::BODY_TIMEOUT,
-        body_min_rate: defaults::BODY_MIN_RATE,
-        idle_timeout: defaults::IDLE_TIMEOUT,
-        write_timeout: defaults::WRITE_TIMEOUT,
-        drain_bytes_max: limits::DRAIN_BYTES_MAX,
+    let options = Options {
+        name: "bench",
+        handlers: limits::HOOK_HANDLERS,
+        under_way_max: limits::HOOK_REQUESTS_MAX,
+        counters: Arc::default(),
+        settings: Arc::new(Settings::defaults(std::env::temp_dir())),
+        bodies: Arc::new(BodyStore::new(std::env::temp_dir(), 64 << 20, 64 << 20)),
         tls: None,
     };
-    let bodies = Arc::new(BodyStore::new(std::env::temp_dir(), 64 << 20, 64 << 20));
-    let doors = Doors { settings, bodies };
-    let listener = Listener::start(socket, options, Arc::new(Idle), &doors).expect("a listener");
+    let listener = Listener::start(socket, options, Arc::new(Idle)).expect("a listener");
     let request = post("/", "", &body());
     let mut answered = load(listener.address(), &request, 200, TIME, usize::MAX);
     answered.report("the same behind the gate");

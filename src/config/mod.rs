@@ -346,82 +346,73 @@ impl Settings {
             };
         }
         let data_dir = first!(data_dir).or(data_dir_default).ok_or(ConfigError::NoDataDirectory)?;
-        let defaults = Self::defaults(absolute(&data_dir)?);
-        let tls = tls_files(first!(tls_cert), first!(tls_key))?;
-        let mail = mail_server(MailSettings {
+        let mut settings = Self::defaults(absolute(&data_dir)?);
+        // Takes each setting from where it is given.
+        macro_rules! take {
+            ($($name:ident)+) => {
+                $(if let Some(value) = first!($name) {
+                    settings.$name = value.into();
+                })+
+            };
+        }
+        settings.sets_hooks_listen = given.hooks_listen.or(file.hooks_listen).is_some();
+        settings.sets_admin_listen = given.admin_listen.or(file.admin_listen).is_some();
+        take! {
+            hooks_listen admin_listen admin_hosts public_url trusted_proxies rate_limit_per_ip
+            workers max_queued_runs max_connections max_connections_per_ip max_followers
+            head_timeout body_timeout idle_timeout write_timeout shutdown_grace kill_grace
+            body_min_rate max_body_bytes max_expression_body_bytes max_inflight_body_bytes
+            min_free_bytes max_output_bytes max_crash_attempts keep_workdir keep_runs
+            allowed_users notify_hosts notify_commands log
+        }
+        settings.tls = tls_files(first!(tls_cert), first!(tls_key))?;
+        settings.mail = mail_server(MailSettings {
             url: first!(smtp),
             from: first!(smtp_from),
             user: first!(smtp_user),
             secret: first!(smtp_secret),
             hello: first!(smtp_hello),
         })?;
-        let workers = first!(workers).map_or(defaults.workers, Count::get);
-        if workers > WORKERS_MAX {
-            let message = format!("{workers} threads are too many; at most {WORKERS_MAX}");
-            return Err(ConfigError::Value { key: "workers", message });
+        if let Some(work_dir) = first!(work_dir) {
+            settings.work_dir = absolute(&work_dir)?;
         }
-        let Names(notify_hosts) = first!(notify_hosts).unwrap_or_default();
-        let Names(notify_commands) = first!(notify_commands).unwrap_or_default();
-        check_notify(&notify_hosts, &notify_commands)?;
-        let timeout = |key, given: Option<Period>, default| match given {
-            None => Ok(default),
-            Some(Period(time)) if TIMEOUT_RANGE.contains(&time) => Ok(time),
-            Some(_) => {
-                let message = "a timeout is between one second and one day".to_owned();
-                Err(ConfigError::Value { key, message })
+        let secrets_dir = first!(secrets_dir).or_else(credentials_directory);
+        settings.secrets_dir = secrets_dir.map(|path| absolute(&path)).transpose()?;
+        settings.check()?;
+        Ok(settings)
+    }
+
+    /// Refuses values that are out of bounds.
+    fn check(&self) -> Result<(), ConfigError> {
+        let refused = |key, message| Err(ConfigError::Value { key, message });
+        if self.workers > WORKERS_MAX {
+            let message = format!("{} threads are too many; at most {WORKERS_MAX}", self.workers);
+            return refused("workers", message);
+        }
+        for (key, time) in [
+            ("head_timeout", self.head_timeout),
+            ("body_timeout", self.body_timeout),
+            ("idle_timeout", self.idle_timeout),
+            ("write_timeout", self.write_timeout),
+        ] {
+            if !TIMEOUT_RANGE.contains(&time) {
+                return refused(key, "a timeout is between one second and one day".to_owned());
             }
+        }
+        // No notification of a fleet could match these.
+        let is_host = |host: &str| {
+            let url: Result<HttpUrl, _> = format!("http://{host}").parse();
+            url.is_ok_and(|url| url.path.is_empty())
         };
-        let bytes = |given: Option<ByteSize>, default| given.map_or(default, |size| size.0);
-        let crashes = |count: Count| u32::try_from(count.get()).unwrap_or(u32::MAX);
-        let directory = |given: Option<PathBuf>| given.map(|path| absolute(&path)).transpose();
-        Ok(Self {
-            sets_hooks_listen: first!(hooks_listen).is_some(),
-            hooks_listen: first!(hooks_listen).map_or(defaults.hooks_listen, |listen| listen.0),
-            sets_admin_listen: first!(admin_listen).is_some(),
-            admin_listen: first!(admin_listen).map_or(defaults.admin_listen, |listen| listen.0),
-            admin_hosts: first!(admin_hosts).unwrap_or_default().0,
-            public_url: first!(public_url),
-            tls,
-            workers,
-            max_queued_runs: first!(max_queued_runs).map_or(defaults.max_queued_runs, Count::get),
-            max_connections: first!(max_connections).map_or(defaults.max_connections, Count::get),
-            max_connections_per_ip: first!(max_connections_per_ip)
-                .map_or(defaults.max_connections_per_ip, Count::get),
-            head_timeout: timeout("head_timeout", first!(head_timeout), defaults.head_timeout)?,
-            body_timeout: timeout("body_timeout", first!(body_timeout), defaults.body_timeout)?,
-            body_min_rate: bytes(first!(body_min_rate), defaults.body_min_rate),
-            idle_timeout: timeout("idle_timeout", first!(idle_timeout), defaults.idle_timeout)?,
-            write_timeout: timeout("write_timeout", first!(write_timeout), defaults.write_timeout)?,
-            max_inflight_body_bytes: bytes(
-                first!(max_inflight_body_bytes),
-                defaults.max_inflight_body_bytes,
-            ),
-            max_body_bytes: bytes(first!(max_body_bytes), defaults.max_body_bytes),
-            max_expression_body_bytes: bytes(
-                first!(max_expression_body_bytes),
-                defaults.max_expression_body_bytes,
-            ),
-            min_free_bytes: bytes(first!(min_free_bytes), defaults.min_free_bytes),
-            trusted_proxies: first!(trusted_proxies).map(|proxies| proxies.0).unwrap_or_default(),
-            rate_limit_per_ip: first!(rate_limit_per_ip),
-            max_output_bytes: bytes(first!(max_output_bytes), defaults.max_output_bytes),
-            max_followers: first!(max_followers).map_or(defaults.max_followers, Count::get),
-            max_crash_attempts: first!(max_crash_attempts)
-                .map_or(defaults.max_crash_attempts, crashes),
-            work_dir: directory(first!(work_dir))?.unwrap_or(defaults.work_dir),
-            secrets_dir: directory(first!(secrets_dir).or_else(credentials_directory))?,
-            keep_workdir: first!(keep_workdir).unwrap_or(defaults.keep_workdir),
-            keep_runs: first!(keep_runs).unwrap_or(defaults.keep_runs),
-            allowed_users: first!(allowed_users).unwrap_or_default().0,
-            notify_hosts,
-            notify_commands,
-            mail,
-            shutdown_grace: first!(shutdown_grace).map_or(defaults.shutdown_grace, |time| time.0),
-            kill_grace: first!(kill_grace).map_or(defaults.kill_grace, |time| time.0),
-            log: first!(log).map_or(defaults.log, |level| level.0),
-            file: defaults.file,
-            data_dir: defaults.data_dir,
-        })
+        if let Some(host) = self.notify_hosts.iter().find(|host| !is_host(host)) {
+            let message =
+                format!("not HOST or HOST:PORT: {host:?}; write it without scheme and path");
+            return refused("notify_hosts", message);
+        }
+        if let Some(command) = self.notify_commands.iter().find(|it| !it.starts_with('/')) {
+            return refused("notify_commands", format!("not an absolute path: {command:?}"));
+        }
+        Ok(())
     }
 
     /// The URL of the webhook listener, without a path.
@@ -468,23 +459,6 @@ pub fn credentials_directory() -> Option<PathBuf> {
 
 fn absolute(path: &Path) -> Result<PathBuf, ConfigError> {
     std::path::absolute(path).map_err(ConfigError::CurrentDirectory)
-}
-
-/// Refuses hosts and commands that no notification of a fleet can match.
-fn check_notify(hosts: &[String], commands: &[String]) -> Result<(), ConfigError> {
-    let refused = |key, message| Err(ConfigError::Value { key, message });
-    let is_host = |host: &str| {
-        let url: Result<HttpUrl, _> = format!("http://{host}").parse();
-        url.is_ok_and(|url| url.path.is_empty())
-    };
-    if let Some(host) = hosts.iter().find(|host| !is_host(host)) {
-        let message = format!("not HOST or HOST:PORT: {host:?}; write it without scheme and path");
-        return refused("notify_hosts", message);
-    }
-    if let Some(command) = commands.iter().find(|command| !command.starts_with('/')) {
-        return refused("notify_commands", format!("not an absolute path: {command:?}"));
-    }
-    Ok(())
 }
 
 fn tls_files(

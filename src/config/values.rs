@@ -37,11 +37,6 @@ impl Count {
     pub fn new(number: usize) -> Option<Self> {
         NonZeroUsize::new(number).map(Self)
     }
-
-    /// The number; never 0.
-    pub fn get(self) -> usize {
-        self.0.get()
-    }
 }
 
 impl FromStr for Count {
@@ -69,13 +64,6 @@ impl<'de> Deserialize<'de> for Count {
                     .ok()
                     .and_then(Count::new)
                     .ok_or_else(|| E::invalid_value(de::Unexpected::Signed(number), &self))
-            }
-
-            fn visit_u64<E: de::Error>(self, number: u64) -> Result<Count, E> {
-                usize::try_from(number)
-                    .ok()
-                    .and_then(Count::new)
-                    .ok_or_else(|| E::invalid_value(de::Unexpected::Unsigned(number), &self))
             }
         }
 
@@ -110,10 +98,6 @@ impl<'de> Deserialize<'de> for ByteSize {
                 u64::try_from(number)
                     .map(ByteSize)
                     .map_err(|_| E::invalid_value(de::Unexpected::Signed(number), &self))
-            }
-
-            fn visit_u64<E: de::Error>(self, number: u64) -> Result<ByteSize, E> {
-                Ok(ByteSize(number))
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<ByteSize, E> {
@@ -304,4 +288,27 @@ deserialize_from_text! {
     KeepWorkdir: "\"never\", \"on_failure\" or \"always\"";
     PublicUrl: "a URL in quotes, such as \"https://hooks.example.com\"";
     SmtpUrl: "a URL in quotes, such as \"smtps://mail.example.com\"";
+}
+
+/// The type that [`super::Settings`] has for a value.
+macro_rules! values_of_settings {
+    ($($given:ident: $value:ty = $of:expr;)*) => {$(
+        impl From<$given> for $value {
+            fn from(given: $given) -> Self {
+                $of(given.0)
+            }
+        }
+    )*};
+}
+
+values_of_settings! {
+    Count: usize = NonZeroUsize::get;
+    Count: u32 = |number| u32::try_from(NonZeroUsize::get(number)).unwrap_or(u32::MAX);
+    ByteSize: u64 = u64::from;
+    Period: Duration = Duration::from;
+    ListenAddress: SocketAddr = SocketAddr::from;
+    TrustedProxies: Networks = Networks::from;
+    HostNames: Vec<String> = Vec::from;
+    Names: Vec<String> = Vec::from;
+    LogLevel: log::LevelFilter = log::LevelFilter::from;
 }

@@ -269,12 +269,11 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 }
 
 fn serve(shared: &Shared, place: &Place, stream: Arc<TcpStream>, peer: SocketAddr) {
-    let transport = Socket::new(stream, shared.settings.write_timeout).and_then(|socket| {
-        match &shared.settings.tls {
+    let transport =
+        Socket::new(stream, shared.settings.write_timeout).and_then(|socket| match &shared.tls {
             Some(tls) => tls.over(socket),
             None => Ok(Box::new(socket) as Box<dyn Transport>),
-        }
-    });
+        });
     match transport {
         Ok(transport) => {
             let read_buffer = ReadBuffer::default();
@@ -306,7 +305,7 @@ fn send_rejection(shared: &Shared, stream: &TcpStream, why: NoPlace) {
         ),
     };
     shared.counters.refused.count(refusal.reason);
-    let bytes = match shared.settings.tls {
+    let bytes = match shared.tls {
         None => shared.handler.refuse(refusal, None).to_bytes(Persistence::Closed, false),
         // There is no time to agree upon keys.
         Some(_) => TLS_ALERT.to_vec(),

@@ -17,7 +17,7 @@ use super::reserve::is_reserve_thread;
 use super::response::{self, Persistence, Response};
 use super::scan::Scanner;
 use super::socket::Transport;
-use super::{Body, Shared, receive, stream};
+use super::{Body, DRAIN_BYTES_MAX, Shared, receive, stream};
 use crate::model::refusal::{Reason, Refusal};
 
 /// How long a connection on a reserved place may take, for its head and for its end.
@@ -334,7 +334,7 @@ impl Connection<'_> {
     fn linger(&mut self) {
         let is_brief = self.place.is_reserved() || self.place.is_given_up();
         let time = if is_brief { RESERVED_TIME_MAX } else { LINGER_TIME_MAX };
-        let mut left = self.shared.settings.drain_bytes_max;
+        let mut left = self.shared.settings.max_body_bytes.saturating_add(DRAIN_BYTES_MAX);
         if self.transport.finish().is_err() {
             return;
         }

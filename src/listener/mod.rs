@@ -62,6 +62,7 @@ use handlers::Handlers;
 use handoff::Handoff;
 use permits::Permits;
 
+use crate::config::Settings;
 use crate::os::logging::Repeats;
 
 /// Bytes by which a refused body may exceed `max_body_bytes` and still be read to its end, so that
@@ -77,28 +78,6 @@ const HANDLER_WAIT: Duration = Duration::from_secs(5);
 /// How long connections are kept open for one more request, which is answered with the word that it
 /// was the last, when the server stops: a busy sender loses nothing then.
 const CLOSING_NOTICE: Duration = Duration::from_millis(250);
-
-/// What an operator may set.
-#[derive(Clone, Debug)]
-pub struct GateSettings {
-    pub max_connections: usize,
-    /// From one address, of [`Origin::Stranger`]s.
-    pub max_connections_per_ip: usize,
-    /// From the first byte of a head to its last.
-    pub head_timeout: Duration,
-    /// For a body, and beyond that what `body_min_rate` allows for its length.
-    pub body_timeout: Duration,
-    /// Bytes per second.
-    pub body_min_rate: u64,
-    /// Between two requests of a connection.
-    pub idle_timeout: Duration,
-    /// Without progress in sending an answer.
-    pub write_timeout: Duration,
-    /// What is read of a refused request's body so that its sender gets to see the answer.
-    pub drain_bytes_max: u64,
-    /// `None` for a listener that speaks HTTP as it is.
-    pub tls: Option<Arc<Tls>>,
-}
 
 /// Where a connection comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,27 +108,18 @@ pub struct Options {
     /// Requests under way at once: with a handler, waiting for a commit, or being answered.
     pub under_way_max: usize,
     pub counters: Arc<Counters>,
-}
-
-/// What the listeners of a server have in common.
-#[derive(Clone, Debug)]
-pub struct Doors {
-    pub settings: GateSettings,
+    pub settings: Arc<Settings>,
+    /// Shared by all listeners of a server.
     pub bodies: Arc<BodyStore>,
-}
-
-impl Doors {
-    /// The same, with TLS if there is any.
-    pub fn with_tls(mut self, tls: Option<Arc<Tls>>) -> Self {
-        self.settings.tls = tls;
-        self
-    }
+    /// `None` for a listener that speaks HTTP as it is.
+    pub tls: Option<Arc<Tls>>,
 }
 
 /// What all connections of a listener share.
 struct Shared {
     name: &'static str,
-    settings: GateSettings,
+    settings: Arc<Settings>,
+    tls: Option<Arc<Tls>>,
     handler: Arc<dyn Handler>,
     bodies: Arc<BodyStore>,
     permits: Arc<Permits>,
@@ -177,10 +147,8 @@ impl Listener {
         socket: TcpListener,
         options: Options,
         handler: Arc<dyn Handler>,
-        doors: &Doors,
     ) -> io::Result<Self> {
-        let Options { name, handlers, under_way_max, counters } = options;
-        let Doors { settings, bodies } = doors.clone();
+        let Options { name, handlers, under_way_max, counters, settings, bodies, tls } = options;
         let address = socket.local_addr()?;
         let (inner, handoff) = Handoff::open(bodies.directory())?;
         let of_handlers = (Arc::clone(&handoff), Arc::clone(&handler));
@@ -194,6 +162,7 @@ impl Listener {
         let shared = Arc::new(Shared {
             name,
             settings,
+            tls,
             handler,
             bodies,
             permits,

@@ -9,7 +9,8 @@ use super::body::{Holders, IncomingBody};
 use super::chunked::Decoder;
 use super::connection::{Connection, End, no_place};
 use super::head::{Framing, Head};
-use super::{Admitted, Body, GateSettings, Shared};
+use super::{Admitted, Body, Shared};
+use crate::config::Settings;
 use crate::model::limits::BODY_INLINE_BYTES_MAX;
 use crate::model::refusal::{Reason, Refusal};
 
@@ -88,7 +89,7 @@ fn take(shared: &Shared, incoming: &mut IncomingBody<'_>, bytes: &[u8]) -> Resul
 /// How long after its beginning more of a body must have come, of which `received` bytes have, of as
 /// many as are `announced`. The whole may take as long as `body_timeout` and `body_min_rate` say; on
 /// the way there it may lag behind an even pace by [`BODY_LAG_MAX`].
-fn allowance(settings: &GateSettings, received: u64, announced: Option<u64>) -> Duration {
+fn allowance(settings: &Settings, received: u64, announced: Option<u64>) -> Duration {
     let length = announced.unwrap_or(received);
     let longer = Duration::from_secs(length / settings.body_min_rate.max(1));
     let whole = settings.body_timeout + longer.min(PROLONGED_MAX);
@@ -124,16 +125,10 @@ mod tests {
 
     #[test]
     fn a_body_keeps_a_pace_from_its_beginning() {
-        let settings = GateSettings {
-            max_connections: 1,
-            max_connections_per_ip: 1,
-            head_timeout: Duration::from_secs(10),
+        let settings = Settings {
             body_timeout: Duration::from_secs(60),
             body_min_rate: 1 << 20,
-            idle_timeout: Duration::from_secs(30),
-            write_timeout: Duration::from_secs(30),
-            drain_bytes_max: 0,
-            tls: None,
+            ..Settings::defaults("/".into())
         };
         let seconds = |received, announced| allowance(&settings, received, announced).as_secs();
         let mib = 1 << 20;
@@ -151,7 +146,7 @@ mod tests {
         ] {
             assert_eq!(seconds(received, announced), expected, "{received} of {announced:?}");
         }
-        let quick = GateSettings { body_timeout: Duration::from_secs(1), ..settings };
+        let quick = Settings { body_timeout: Duration::from_secs(1), ..settings };
         assert_eq!(allowance(&quick, 0, Some(5)), Duration::from_secs(1));
     }
 }

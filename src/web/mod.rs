@@ -22,7 +22,7 @@ use std::net::TcpListener;
 use std::sync::Arc;
 
 use crate::config::Settings;
-use crate::listener::{Doors, Listener, Options};
+use crate::listener::{BodyStore, Listener, Options, Tls};
 use crate::web::admin::AdminHandler;
 use crate::web::hooks::HookHandler;
 
@@ -44,12 +44,19 @@ const BACKUPS_MAX: usize = 1;
 pub fn serve_hooks(
     socket: TcpListener,
     handler: HookHandler,
-    doors: &Doors,
+    bodies: &Arc<BodyStore>,
+    tls: Option<Arc<Tls>>,
 ) -> io::Result<Listener> {
-    let counters = Arc::clone(&handler.instruments.hooks);
-    let (handlers, under_way_max) = (HOOK_HANDLERS, HOOK_REQUESTS_MAX);
-    let options = Options { name: "hooks", handlers, under_way_max, counters };
-    Listener::start(socket, options, Arc::new(handler), doors)
+    let options = Options {
+        name: "hooks",
+        handlers: HOOK_HANDLERS,
+        under_way_max: HOOK_REQUESTS_MAX,
+        counters: Arc::clone(&handler.instruments.hooks),
+        settings: Arc::clone(&handler.settings),
+        bodies: Arc::clone(bodies),
+        tls,
+    };
+    Listener::start(socket, options, Arc::new(handler))
 }
 
 /// Answers the admin API on `socket` until the server is stopped.
@@ -59,12 +66,18 @@ pub fn serve_hooks(
 pub fn serve_admin(
     socket: TcpListener,
     handler: AdminHandler,
-    doors: &Doors,
+    bodies: &Arc<BodyStore>,
 ) -> io::Result<Listener> {
-    let counters = Arc::clone(&handler.instruments.admin);
-    let under_way_max = admin_requests_max(&handler.settings);
-    let options = Options { name: "admin", handlers: ADMIN_HANDLERS, under_way_max, counters };
-    Listener::start(socket, options, Arc::new(handler), doors)
+    let options = Options {
+        name: "admin",
+        handlers: ADMIN_HANDLERS,
+        under_way_max: admin_requests_max(&handler.settings),
+        counters: Arc::clone(&handler.instruments.admin),
+        settings: Arc::clone(&handler.settings),
+        bodies: Arc::clone(bodies),
+        tls: None,
+    };
+    Listener::start(socket, options, Arc::new(handler))
 }
 
 /// Requests that the admin listener has under way at once: one for each handler, the followers, and the

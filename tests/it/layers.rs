@@ -11,7 +11,7 @@ const ROOMS: [(&str, &[&str]); 13] = [
     ("scheduler", &["model", "os"]),
     ("store", &["model", "os"]),
     ("runner", &["config", "model", "os"]),
-    ("listener", &["model", "os"]),
+    ("listener", &["config", "model", "os"]),
     ("fleet_file", &["config", "model", "os"]),
     ("engine", &["config", "fleet_file", "model", "os", "runner", "scheduler", "store"]),
     ("notify", &["config", "engine", "model", "os", "runner"]),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::config::Settings;
-use crate::listener::{self, BodyStore, Doors, GateSettings};
+use crate::listener::{self, BodyStore};
 use crate::notify::NOTIFIERS;
 use crate::os::descriptor_budget::{self, Concurrency, OpenFileLimit};
 use crate::os::threads::{self, TooFewThreads};
@@ -22,7 +22,6 @@ pub(super) struct Capacity {
     /// What the settings ask for.
     pub(super) asked: Concurrency,
     pub(super) limit: OpenFileLimit,
-    pub(super) doors: Doors,
 }
 
 impl Capacity {
@@ -43,7 +42,7 @@ impl Capacity {
             );
         }
         settings.max_connections = granted.connections;
-        Self { asked, limit, doors: doors(settings) }
+        Self { asked, limit }
     }
 }
 
@@ -54,23 +53,11 @@ pub(super) fn try_out_threads(settings: &Settings) -> Result<(), TooFewThreads> 
     threads::try_out(settings.workers + handlers + reserves + OTHER_THREADS)
 }
 
-/// The limits of both listeners.
-fn doors(settings: &Settings) -> Doors {
-    let bodies = BodyStore::new(
+/// Where the bodies of both listeners are kept while they arrive.
+pub(super) fn body_store(settings: &Settings) -> Arc<BodyStore> {
+    Arc::new(BodyStore::new(
         settings.data_dir.clone(),
         BODIES_IN_MEMORY_BYTES_MAX,
         settings.max_inflight_body_bytes,
-    );
-    let settings = GateSettings {
-        max_connections: settings.max_connections,
-        max_connections_per_ip: settings.max_connections_per_ip,
-        head_timeout: settings.head_timeout,
-        body_timeout: settings.body_timeout,
-        body_min_rate: settings.body_min_rate,
-        idle_timeout: settings.idle_timeout,
-        write_timeout: settings.write_timeout,
-        drain_bytes_max: settings.max_body_bytes.saturating_add(listener::DRAIN_BYTES_MAX),
-        tls: None,
-    };
-    Doors { settings, bodies: Arc::new(bodies) }
+    ))
 }

@@ -117,14 +117,15 @@ impl Daemon {
         let (store, _committer) = with_precedence(|| store::open(&settings.data_dir))
             .map_err(no_thread("database"))??;
         let sockets = Sockets::listen(&mut settings, handed_over)?;
-        let Capacity { asked, limit, doors } = Capacity::of(&mut settings);
+        let Capacity { asked, limit } = Capacity::of(&mut settings);
         let settings = Arc::new(settings);
+        let bodies = capacity::body_store(&settings);
 
         let vessel_limits =
             VesselLimits { open_files: limit.given, core: core_limit::of_vessels() };
         let launcher = launcher(&settings, store.output_dir(), vessel_limits)?;
         let spawning = launcher.spawning();
-        let promised_bytes = doors.bodies.promised_on_disk();
+        let promised_bytes = bodies.promised_on_disk();
         let engine = Engine::open(Arc::clone(&settings), store, world(launcher, promised_bytes)?)?;
 
         let token = admin_token(&settings.data_dir)?;
@@ -137,10 +138,10 @@ impl Daemon {
             Arc::clone(&forwarding),
             Arc::clone(&instruments),
         );
-        let hook_doors = doors.clone().with_tls(tls.clone());
-        let hooks = with_precedence(|| web::serve_hooks(sockets.hooks, hooks, &hook_doors))
-            .flatten()
-            .map_err(no_thread("webhook listener"))?;
+        let hooks =
+            with_precedence(|| web::serve_hooks(sockets.hooks, hooks, &bodies, tls.clone()))
+                .flatten()
+                .map_err(no_thread("webhook listener"))?;
 
         let facts = Facts { settings: Arc::clone(&settings), concurrency: asked, forwarding };
         let admin = AdminHandler::new(
@@ -152,7 +153,7 @@ impl Daemon {
             instruments,
         );
         let admin =
-            web::serve_admin(sockets.admin, admin, &doors).map_err(no_thread("admin listener"))?;
+            web::serve_admin(sockets.admin, admin, &bodies).map_err(no_thread("admin listener"))?;
         publish_admin_url(&settings)?;
 
         let mut threads = engine.start_workers().map_err(no_thread("workers"))?;

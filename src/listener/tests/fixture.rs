@@ -8,6 +8,7 @@ use std::time::Instant;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use super::super::*;
+use crate::config::Settings;
 use crate::model::refusal::Refusal;
 
 pub const MIB: u64 = 1024 * 1024;
@@ -104,14 +105,12 @@ impl Fixture {
         Self::with(|_| {})
     }
 
-    pub fn with(change: impl FnOnce(&mut GateSettings)) -> Self {
+    pub fn with(change: impl FnOnce(&mut Settings)) -> Self {
         let (seen_in, seen) = unbounded();
         let (go_on, go_on_out) = unbounded();
         let test = TestHandler { seen: seen_in, go_on: go_on_out };
         let socket = TcpListener::bind("127.0.0.1:0").unwrap();
-        let (handlers, under_way_max, counters) = (1, 3, Arc::default());
-        let options = Options { name: "test", handlers, under_way_max, counters };
-        let mut settings = GateSettings {
+        let mut settings = Settings {
             max_connections: 100,
             max_connections_per_ip: 100,
             head_timeout: TEST_TIMEOUT,
@@ -119,13 +118,19 @@ impl Fixture {
             body_min_rate: MIB,
             idle_timeout: TEST_TIMEOUT,
             write_timeout: TEST_TIMEOUT,
-            drain_bytes_max: 512 * MIB,
-            tls: None,
+            ..Settings::defaults(std::env::temp_dir())
         };
         change(&mut settings);
-        let bodies = Arc::new(BodyStore::new(std::env::temp_dir(), MIB, 64 * MIB));
-        let doors = Doors { settings, bodies };
-        let listener = Listener::start(socket, options, Arc::new(test), &doors).unwrap();
+        let options = Options {
+            name: "test",
+            handlers: 1,
+            under_way_max: 3,
+            counters: Arc::default(),
+            settings: Arc::new(settings),
+            bodies: Arc::new(BodyStore::new(std::env::temp_dir(), MIB, 64 * MIB)),
+            tls: None,
+        };
+        let listener = Listener::start(socket, options, Arc::new(test)).unwrap();
         Self { listener, seen, go_on }
     }
 

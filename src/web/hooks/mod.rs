@@ -33,7 +33,7 @@ use sender::{Judged, Senders};
 pub struct HookHandler {
     engine: Arc<Engine>,
     organization: OrganizationId,
-    settings: Arc<Settings>,
+    pub(super) settings: Arc<Settings>,
     /// Takes note of the peers that send forwarding headers.
     forwarding: Arc<Forwarding>,
     /// The rates of the addresses, if they are limited.
