@@ -54,6 +54,17 @@ impl Fleet {
     }
 }
 
+/// A sample event that was sent to a webhook, and what that answered.
+#[derive(Clone, Debug, Deserialize)]
+pub struct SentSample {
+    pub preset: Option<String>,
+    pub event_id: String,
+    pub event_type: String,
+    pub is_signed: bool,
+    pub status: u16,
+    pub fleet_run_id: Option<String>,
+}
+
 /// A vessel of a fleet.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Vessel {

@@ -61,7 +61,7 @@ pub struct RunArgs {
 
 /// A header as a person writes it.
 #[derive(Clone, Debug)]
-struct Header(HeaderName, HeaderValue);
+pub(super) struct Header(HeaderName, HeaderValue);
 
 /// Headers that belong to the request to the admin API itself.
 const RESERVED: [HeaderName; 7] = [
@@ -155,7 +155,7 @@ pub fn report_started(session: &Session, answer: &Data) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn webhook_content(headers: &[Header], body: Option<File>) -> anyhow::Result<Content> {
+pub(super) fn webhook_content(headers: &[Header], body: Option<File>) -> anyhow::Result<Content> {
     let mut headers: Vec<_> =
         headers.iter().map(|Header(name, value)| (name.clone(), value.clone())).collect();
     let Some(file) = body else {
@@ -169,7 +169,7 @@ fn webhook_content(headers: &[Header], body: Option<File>) -> anyhow::Result<Con
 
 /// The body as a file of known length. What comes from a pipe is put into an unnamed file first:
 /// with a length announced, the server can tell a whole body from one that was cut short.
-fn open_body(path: &Path) -> anyhow::Result<File> {
+pub(super) fn open_body(path: &Path) -> anyhow::Result<File> {
     let cannot = || format!("cannot read the body from {}", path.display());
     if path == Path::new("-") {
         return spooled(io::stdin()).with_context(cannot);

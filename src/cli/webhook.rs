@@ -1,6 +1,7 @@
-//! `boathook webhook`: add, show, replace, set, pause, resume, remove. The URL goes to standard output, alone, so that
+//! `boathook webhook`: add, show, replace, set, pause, resume, send, remove. The URL goes to standard output, alone, so that
 //! scripts can take it; all else goes to standard error.
 
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -9,16 +10,18 @@ use clap::Subcommand;
 use serde::Serialize;
 use ureq::http::Method;
 
-use super::api::{Fleet, Webhook};
+use super::api::{Fleet, SentSample, Webhook};
 use super::client::{Content, Data};
 use super::locate::{ServerOptions, quoted};
 use super::output::{NOTABLE, advise, command, print, print_json, printable, styled};
+use super::run::{open_body, webhook_content};
 use super::session::Session;
 use super::{Outcome, time};
 use crate::config::{HttpUrl, Period, Reach, settings_file};
 use crate::model::clock::{Clock, SystemClock};
 use crate::model::network::{NetworkError, Networks};
 use crate::model::rate::Rate;
+use crate::model::text::percent_encoded;
 
 /// Arguments of `webhook`.
 #[derive(Debug, clap::Args)]
@@ -69,6 +72,20 @@ enum WebhookVerb {
     Resume {
         /// Id, name or project/name
         fleet: String,
+    },
+    /// Send a sample event to a fleet's own webhook, signed as the fleet expects it
+    Send {
+        /// Id, name or project/name
+        fleet: String,
+        /// A provider of `boathook help senders` [default: the first that the fleet verifies]
+        #[arg(long)]
+        preset: Option<String>,
+        /// The type of the event, such as push
+        #[arg(long)]
+        event: Option<String>,
+        /// A body of your own; - reads standard input
+        #[arg(long, value_name = "FILE")]
+        body: Option<PathBuf>,
     },
     /// Remove a fleet's webhook; its URL stops working at once
     Remove {
@@ -133,6 +150,10 @@ pub fn run(arguments: WebhookArgs) -> anyhow::Result<Outcome> {
         WebhookVerb::Set { fleet, settings } => set(&session, &session.fleet(&fleet)?, settings)?,
         WebhookVerb::Pause { fleet } => pause(&session, &session.fleet(&fleet)?)?,
         WebhookVerb::Resume { fleet } => resume(&session, &session.fleet(&fleet)?)?,
+        WebhookVerb::Send { fleet, preset, event, body } => {
+            let sample = Sample { preset, event, body };
+            return send(&session, &session.fleet(&fleet)?, &sample);
+        }
         WebhookVerb::Remove { fleet } => remove(&session, &session.fleet(&fleet)?)?,
     }
     Ok(Outcome::Done)
@@ -259,6 +280,51 @@ fn replace(session: &Session, fleet: &Fleet, grace: Duration) -> anyhow::Result<
     }
     advise_use(session, &webhook);
     Ok(())
+}
+
+/// What `send` is asked for.
+struct Sample {
+    preset: Option<String>,
+    event: Option<String>,
+    body: Option<PathBuf>,
+}
+
+/// Sends a sample. What the webhook answers decides the outcome.
+fn send(session: &Session, fleet: &Fleet, sample: &Sample) -> anyhow::Result<Outcome> {
+    let given = [("preset", &sample.preset), ("event", &sample.event)];
+    let given = given
+        .iter()
+        .filter_map(|(name, value)| Some(format!("{name}={}", percent_encoded(value.as_deref()?))));
+    let path = format!("{}/send?{}", path(fleet), given.collect::<Vec<_>>().join("&"));
+    let body = sample.body.as_deref().map(open_body).transpose()?;
+    let content = webhook_content(&[], body)?;
+    let answer = session.client.send(Method::POST, path.trim_end_matches('?'), content)?;
+    let sent: SentSample = answer.parse()?;
+    let is_taken = (200..300).contains(&sent.status);
+    if session.json {
+        print_json(answer.raw())?;
+        return Ok(if is_taken { Outcome::Done } else { Outcome::PartlyFailed });
+    }
+    let what = [sent.preset.as_deref().unwrap_or_default(), &sent.event_type];
+    let what: Vec<_> = what.into_iter().filter(|word| !word.is_empty()).collect();
+    let signed = if sent.is_signed { "signed" } else { "unsigned" };
+    print(&format!(
+        "sent      {} {}, {signed}\nanswered  {}\n",
+        printable(&what.join(" ")),
+        sent.event_id,
+        sent.status
+    ))?;
+    match &sent.fleet_run_id {
+        Some(run) => {
+            advise("To see what came of it:");
+            advise(&command(&session.line(&format!("runs show {run}"))));
+        }
+        None if !is_taken => {
+            advise("The webhook did not take it; the log of the server says why.");
+        }
+        None => {}
+    }
+    Ok(if is_taken { Outcome::Done } else { Outcome::PartlyFailed })
 }
 
 fn remove(session: &Session, fleet: &Fleet) -> anyhow::Result<()> {

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::harness::api::true_fleet;
 use crate::harness::http::{exchange, post_request};
+use crate::harness::server::finish;
 use crate::harness::{Server, sha256};
 
 const PUBLIC_URL: &str = "https://hooks.example.com/in";
@@ -234,4 +235,46 @@ fn the_log_says_what_would_have_made_a_request_right() {
     post(&[("Stripe-Signature", &stripe)], "x");
     let detail = "the request has Stripe-Signature, as of the preset `stripe`";
     server.wait_until(detail, || server.log().contains(detail));
+}
+
+#[test]
+fn samples_of_all_presets_are_signed_as_the_fleet_expects_them() {
+    let secrets = tempfile::tempdir().unwrap();
+    let server = Server::builder().setting("secrets_dir", secrets.path().to_str().unwrap()).start();
+    let api = server.api();
+    let mut providers = Providers::start();
+    let senders = providers.line();
+    for sender in senders.as_array().unwrap() {
+        let name = sender["name"].as_str().unwrap();
+        let value = sender["secrets"][0].as_str().unwrap();
+        fs::write(secrets.path().join("S"), value).unwrap();
+        let mut fleet = true_fleet(&format!("of {name}"));
+        fleet["webhook"] = webhook(name, &["S".to_owned(), "S".to_owned()]);
+        let id = api.apply(&fleet);
+        api.add_webhook(&id);
+        let path = format!("/api/v1/fleets/{id}/webhook/send");
+        let answer = api.call("POST", &path, None);
+        if ["discord", "sendgrid"].contains(&name) {
+            // The secret is a public key.
+            answer.expect(422);
+            continue;
+        }
+        let sent = answer.expect(200).data();
+        assert_eq!(sent["status"], 201, "{name}: {sent}");
+        api.wait_ended(sent["fleet_run_id"].as_str().unwrap());
+    }
+    let (code, output, advice) = finish(server.cli(&["webhook", "send", "of github"]));
+    assert_eq!(code, 0, "{advice}");
+    assert!(
+        output.starts_with("sent      github push ") && output.ends_with("answered  201\n"),
+        "{output}"
+    );
+    fs::write(secrets.path().join("S"), "x").unwrap();
+    let (code, output, _) =
+        finish(server.cli(&["webhook", "send", "of stripe", "--event", "a&b", "--json"]));
+    let sent: Value = serde_json::from_str(&output).unwrap();
+    assert_eq!((code, &sent["event_type"], &sent["is_signed"]), (0, &json!("a&b"), &json!(true)));
+    let (code, _, error) =
+        finish(server.cli(&["webhook", "send", "of stripe", "--preset", "github"]));
+    assert!(code == 1 && error.contains("the fleet does not verify `github`"), "{code}: {error}");
 }

@@ -13,6 +13,7 @@ mod places;
 mod projects;
 mod proof;
 mod runs;
+mod sample;
 mod session;
 mod vessel_runs;
 mod webhooks;
@@ -114,6 +115,7 @@ const ROUTES: &[Route<Endpoint>] = &[
     ("POST", "/api/v1/fleets/{}/webhook/replace", webhooks::replace),
     ("POST", "/api/v1/fleets/{}/webhook/pause", webhooks::pause),
     ("POST", "/api/v1/fleets/{}/webhook/resume", webhooks::resume),
+    ("POST", "/api/v1/fleets/{}/webhook/send", sample::send),
     ("POST", "/api/v1/fleets/{}/runs", runs::start),
     ("POST", "/api/v1/fleets/{}/test", runs::test),
     ("GET", "/api/v1/runs", runs::list),

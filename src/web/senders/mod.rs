@@ -6,7 +6,7 @@ pub mod fields;
 pub mod form;
 pub mod handshake;
 pub mod presented;
-#[allow(dead_code, reason = "samples of events are under way")]
+pub mod sample;
 pub mod sign;
 pub mod signatures;
 pub mod signed;

@@ -21,12 +21,12 @@ pub struct Draft {
 }
 
 impl Draft {
-    fn set_header(&mut self, name: &str, value: impl Into<Vec<u8>>) {
+    pub(super) fn set_header(&mut self, name: &str, value: impl Into<Vec<u8>>) {
         self.headers.retain(|(given, _)| !given.eq_ignore_ascii_case(name));
         self.headers.push((name.to_owned(), value.into()));
     }
 
-    fn header(&self, name: &str) -> String {
+    pub(super) fn header(&self, name: &str) -> String {
         let mut headers = self.headers.iter();
         let found = headers.find(|(given, _)| given.eq_ignore_ascii_case(name));
         found.map(|(_, value)| String::from_utf8_lossy(value).into_owned()).unwrap_or_default()

@@ -1,0 +1,153 @@
+//! Sends a sample event to a fleet's own webhook, by its URL, signed as the fleet expects it.
+
+use std::io::Read;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::Value;
+use ureq::Body;
+use ureq::http::Response;
+use uuid::Uuid;
+
+use super::fleets::fleet_id;
+use super::{AdminHandler, Call, Outcome, Reply};
+use crate::config::secrets::SecretStore;
+use crate::engine::WebhookView;
+use crate::model::clock::{Clock, SystemClock};
+use crate::model::refusal::{Reason, Refusal};
+use crate::model::sender::table::preset;
+use crate::model::sender::{Check, Preset, Verification};
+use crate::os::tls_roots::{tls_cause_of_request, tls_config};
+use crate::web::senders::sample::{Wanted, draft, usual_event};
+use crate::web::senders::sign::{Draft, sign};
+
+/// Bytes of a body of the owner's own.
+const BODY_BYTES_MAX: u64 = 1 << 20;
+/// Bytes of the answer that are read.
+const ANSWER_BYTES_MAX: u64 = 64 * 1024;
+/// The most patient providers wait as long.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A sample that was sent, and what came of it.
+#[derive(Serialize)]
+struct Sent<'a> {
+    preset: Option<&'static str>,
+    event_id: &'a str,
+    event_type: &'a str,
+    is_signed: bool,
+    /// Of the answer.
+    status: u16,
+    fleet_run_id: Option<String>,
+}
+
+pub(super) fn send(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
+    let fleet = fleet_id(call)?;
+    call.query.allow_only(&["preset", "event"])?;
+    let event = call.query.get("event").map(str::to_owned);
+    let named = call.query.get("preset").map(known).transpose()?;
+    let body = own_body(call)?;
+    let view = admin.engine.webhook(fleet)?;
+    let WebhookView { webhook, current } =
+        view.ok_or_else(|| Refusal::not_found("this fleet has no webhook; add one first"))?;
+    let verify = current.definition.webhook.verify.as_ref();
+    let check = verify.map(|verify| chosen(verify, named)).transpose()?;
+    let preset = named.or_else(|| check.and_then(Check::preset));
+    let (id, now) = (Uuid::new_v4().to_string(), SystemClock.now());
+    let base = admin.settings.public_base();
+    let url = format!("{}/hooks/{}", base.trim_end_matches('/'), webhook.token.reveal());
+    let event = event.as_deref().unwrap_or_else(|| usual_event(preset));
+    let mut draft = draft(&url, Wanted { preset, event, body, id: &id, now }, check);
+    if let Some(check) = check {
+        let secret = secret(&SecretStore::new(admin.settings.secrets_dir.clone()), check)?;
+        sign(check, &secret, now, &mut draft)
+            .map_err(|why| Refusal::invalid(format!("this sample cannot be signed: {why}")))?;
+    }
+    let answer = post(&draft).map_err(|why| {
+        let message = format!("{base} cannot be reached from this machine: {why}");
+        Refusal::new(Reason::Unavailable, message)
+    })?;
+    let status = answer.status().as_u16();
+    Reply::ok(&Sent {
+        preset: preset.map(|preset| preset.name),
+        event_id: &id,
+        event_type: event,
+        is_signed: check.is_some_and(|check| !check.secrets.is_empty()),
+        status,
+        fleet_run_id: run_in(answer),
+    })
+}
+
+fn known(name: &str) -> Result<&'static Preset, Refusal> {
+    preset(name).ok_or_else(|| {
+        Refusal::invalid(format!("preset: there is no `{name}`; see `boathook help senders`"))
+    })
+}
+
+/// The body of the request; `None` when it has none.
+fn own_body(call: &Call<'_>) -> Result<Option<Vec<u8>>, Refusal> {
+    if call.request.body.length() > BODY_BYTES_MAX {
+        return Err(crate::web::respond::too_large(BODY_BYTES_MAX));
+    }
+    let mut bytes = Vec::new();
+    let read = call.request.body.reader().read_to_end(&mut bytes);
+    read.map_err(|error| Refusal::failed(format!("the body cannot be read back: {error}")))?;
+    Ok((!bytes.is_empty()).then_some(bytes))
+}
+
+/// The check of the preset `named`, or the first.
+fn chosen<'a>(
+    verify: &'a Verification,
+    named: Option<&'static Preset>,
+) -> Result<&'a Check, Refusal> {
+    let mut checks = verify.checks().iter();
+    let fits = |check: &&Check| named.is_none() || check.preset() == named;
+    checks.find(fits).ok_or_else(|| {
+        let name = named.map_or("", |preset| preset.name);
+        Refusal::invalid(format!("preset: the fleet does not verify `{name}`"))
+    })
+}
+
+/// The value of the first secret of `check`; empty when it takes none.
+fn secret(store: &SecretStore, check: &Check) -> Result<String, Refusal> {
+    let Some(name) = check.secrets.first() else { return Ok(String::new()) };
+    store.value(name).map_err(|error| {
+        let message = format!("the secret `{}` has no value: {error}", name.as_str());
+        Refusal::new(Reason::SecretMissing, message)
+    })
+}
+
+fn post(draft: &Draft) -> Result<Response<Body>, String> {
+    let agent = ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .proxy(None)
+        .timeout_global(Some(TIMEOUT))
+        .max_idle_connections(0)
+        .user_agent(concat!("boathook/", env!("CARGO_PKG_VERSION")))
+        .tls_config(tls_config())
+        .build()
+        .new_agent();
+    let mut request = agent.post(draft.full_url());
+    for (name, value) in &draft.headers {
+        request = request.header(name, value.as_slice());
+    }
+    request.send(&draft.body).map_err(|error| match tls_cause_of_request(&error) {
+        Some(cause) => cause,
+        // The URL is a secret, and some errors hold it.
+        None => match error {
+            ureq::Error::Io(error) => error.to_string(),
+            ureq::Error::Timeout(_) => format!("no answer within {} s", TIMEOUT.as_secs()),
+            ureq::Error::HostNotFound => "there is no such host".to_owned(),
+            ureq::Error::ConnectionFailed => "no connection".to_owned(),
+            _ => "the request failed".to_owned(),
+        },
+    })
+}
+
+/// The run in an answer of a webhook.
+fn run_in(mut answer: Response<Body>) -> Option<String> {
+    let mut bytes = Vec::new();
+    answer.body_mut().as_reader().take(ANSWER_BYTES_MAX).read_to_end(&mut bytes).ok()?;
+    let answer: Value = serde_json::from_slice(&bytes).ok()?;
+    Some(answer["data"]["fleet_run_id"].as_str()?.to_owned())
+}
