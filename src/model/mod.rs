@@ -34,6 +34,7 @@ pub mod refusal;
 pub mod request;
 pub mod retention;
 pub mod run;
+pub mod schedule;
 pub mod sender;
 pub mod server_proof;
 pub mod share;

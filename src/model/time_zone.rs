@@ -1,7 +1,7 @@
 //! Time zones by their IANA names, as far as this machine's database (the package tzdata) has them.
 //! UTC needs none.
 
-use jiff::tz::TimeZoneDatabase;
+use jiff::tz::{TimeZone, TimeZoneDatabase};
 
 /// The names of UTC, by which it is known on a machine without a database as well.
 const UTC_NAMES: [&str; 12] = [
@@ -35,6 +35,25 @@ pub fn is_known(name: &str) -> bool {
     // jiff takes this name for an unknown zone.
     let is_none = name.eq_ignore_ascii_case("Etc/Unknown");
     is_utc(name) || !is_none && TimeZoneDatabase::from_env().get(name).is_ok()
+}
+
+/// The time zone `name`.
+///
+/// # Errors
+/// As [`check`].
+pub fn get(name: &str) -> Result<TimeZone, String> {
+    if is_utc(name) {
+        return Ok(TimeZone::UTC);
+    }
+    // This database keeps what it has read, but does not see one that is installed later.
+    let known = jiff::tz::db().get(name).ok().filter(|zone| !zone.is_unknown());
+    if let Some(zone) = known {
+        return Ok(zone);
+    }
+    check(name)?;
+    TimeZoneDatabase::from_env()
+        .get(name)
+        .map_err(|error| format!("the time zone {name:?} cannot be read: {error}"))
 }
 
 /// Checks that the time zone `name` is known here.
