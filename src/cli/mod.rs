@@ -28,6 +28,7 @@ mod progress;
 mod restore;
 mod run;
 mod runs;
+mod schedule;
 mod serve;
 mod session;
 mod table;
@@ -78,6 +79,8 @@ enum Verb {
     Run(run::RunArgs),
     /// List, show, follow, stop and replay runs
     Runs(runs::RunsArgs),
+    /// List schedules and when they are due next
+    Schedule(schedule::ScheduleArgs),
     /// Examine the server and its machine, and say what to do about what is found
     Doctor(doctor::DoctorArgs),
     /// Save everything that a running server has in one file
@@ -155,6 +158,7 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Verb::Webhook(arguments) => webhook::run(arguments),
         Verb::Run(arguments) => run::run(arguments),
         Verb::Runs(arguments) => runs::run(arguments),
+        Verb::Schedule(arguments) => schedule::run(arguments),
         Verb::Doctor(arguments) => doctor::run(&arguments),
         Verb::Backup(arguments) => backup::run(&arguments),
         Verb::Restore(arguments) => restore::run(&arguments),
@@ -202,6 +206,8 @@ mod tests {
             "runs logs r --vessel v --follow",
             "runs body r",
             "runs stop r",
+            "schedule list",
+            "schedule list --fleet x --next 5 --json",
             "doctor",
             "doctor --data-dir d --json",
             "completions bash",

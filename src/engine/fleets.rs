@@ -374,17 +374,22 @@ impl Engine {
         &self,
         decide: impl FnOnce(&mut Catalog, Timestamp) -> Result<(T, Vec<Change>), EngineError>,
     ) -> Result<T, EngineError> {
+        let mut schedules = self.schedules();
         let mut catalog = self.catalog_mut();
-        let (result, changes) = decide(&mut catalog, self.clock.now())?;
+        let now = self.clock.now();
+        let (result, mut changes) = decide(&mut catalog, now)?;
         if changes.is_empty() {
             return Ok(result);
         }
+        changes.extend(schedules.follow(&catalog, &changes, now));
         let touches_fleets = changes
             .iter()
             .any(|change| matches!(change, Change::PutFleet(_) | Change::RemoveFleet(_)));
         let removes_fleet = changes.iter().any(|change| matches!(change, Change::RemoveFleet(_)));
         let commit = self.store.commit(changes);
         drop(catalog);
+        self.set_alarm(&schedules, now);
+        drop(schedules);
         commit.wait();
         if removes_fleet {
             self.decisions().events.ask_for_pass();

@@ -62,6 +62,8 @@ pub(super) struct NewRun {
     /// The run that this one replays.
     pub replay_of: Option<RunId>,
     pub arrival: ArrivalRecord,
+    /// A change of the same commit.
+    pub with: Option<Change>,
 }
 
 /// A run on its way to the disk. A crash before its commit is durable loses it, unacknowledged.
@@ -131,7 +133,7 @@ impl Engine {
     ) -> Result<PendingRun, AcceptError> {
         let version = Arc::clone(version);
         let arrival = ArrivalRecord::from(arrival);
-        let new_run = NewRun { version, trigger, head, replay_of: None, arrival };
+        let new_run = NewRun { version, trigger, head, replay_of: None, arrival, with: None };
         self.accept_run(new_run, body, announced, self.settings.max_body_bytes)
     }
 
@@ -151,7 +153,7 @@ impl Engine {
             Reserved::Place(run, queued_at) => (run, queued_at),
             Reserved::Duplicate(pending) => return Ok(pending),
         };
-        let NewRun { version, trigger, head, replay_of, arrival } = new_run;
+        let NewRun { version, trigger, head, replay_of, arrival, with } = new_run;
         let head = serde_json::to_vec(&head).map_err(io::Error::other)?;
         let head_bytes = u32::try_from(head.len()).map_err(io::Error::other)?;
         let mut upload = Upload { run, buffer: head, chunks: 0 };
@@ -166,7 +168,7 @@ impl Engine {
                 queued_at,
                 arrival: None,
             };
-            self.submit(run, arrival, &mut event, &mut upload)
+            self.submit(run, arrival, with, &mut event, &mut upload)
         });
         let has_run = accepted.as_ref().is_ok_and(|pending| !pending.is_duplicate);
         if !has_run && upload.chunks > 0 {
@@ -283,6 +285,7 @@ impl Engine {
         &self,
         mut run: QueuedRun,
         mut arrival: ArrivalRecord,
+        with: Option<Change>,
         event: &mut EventCheck,
         upload: &mut Upload,
     ) -> Result<PendingRun, AcceptError> {
@@ -307,6 +310,7 @@ impl Engine {
         let submitted = decisions.queue.submit(run, self.clock.now())?;
         let mut changes = submitted.changes;
         changes.extend(decisions.events.enter(fleet, upload.run, &arrival, queued_at));
+        changes.extend(with);
         changes.push(Change::PutPayload { run: upload.run, chunk: upload.chunks, bytes });
         if upload.chunks > 0 {
             changes.push(Change::EndUpload(upload.run));

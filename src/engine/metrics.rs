@@ -38,6 +38,10 @@ pub struct EngineMetrics {
     pub attempts: Counters<AttemptEnd>,
     /// How long programs ran, with their start and end.
     pub running: Histogram,
+    /// Due times that did not run, as `catch_up` says.
+    pub due_times_passed_over: Counter,
+    /// Tries to run a due time that found no room.
+    pub due_times_postponed: Counter,
     pub notifications_delivered: Counter,
     pub notifications_given_up: Counter,
 }
@@ -49,6 +53,8 @@ impl Default for EngineMetrics {
             ended: Counters::of(&FINAL),
             attempts: Counters::of(&AttemptEnd::ALL),
             running: Histogram::of_durations(&VESSEL_BOUNDS),
+            due_times_passed_over: Counter::default(),
+            due_times_postponed: Counter::default(),
             notifications_delivered: Counter::default(),
             notifications_given_up: Counter::default(),
         }

@@ -2,14 +2,17 @@
 //! hands the changes to the committer before it releases the lock, so that commits happen in the
 //! order of decisions, and waits until they are durable before it returns or starts anything.
 //!
-//! Locks: `catalog` guards fleets, projects and webhooks, `decisions` the runs. No thread holds both,
+//! Locks: `schedules` guards the schedules and is taken before the others. `catalog` guards fleets,
+//! projects and webhooks, `decisions` the runs. No thread holds both,
 //! and no thread waits for a commit while it holds one. The outbox has its own lock
 //! ([`notifications`]).
 
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{
+    Arc, Condvar, Mutex, MutexGuard, OnceLock, RwLock, RwLockReadGuard, RwLockWriteGuard,
+};
 use std::time::Duration;
 
 use crate::config::Settings;
@@ -19,6 +22,7 @@ use crate::model::clock::Clock;
 use crate::model::ids::{FleetId, RunIds, VesselRunId};
 use crate::model::random::Random;
 use crate::model::share;
+use crate::os::alarm::Alarm;
 use crate::runner::output::LiveOutput;
 use crate::runner::stop::StopSignal;
 use crate::runner::{Launcher, Unfinished};
@@ -47,6 +51,7 @@ mod replay;
 mod request;
 mod retention;
 mod runs;
+mod schedules;
 mod shutdown;
 mod timer;
 mod worker;
@@ -63,6 +68,7 @@ pub use overview::{Gauges, Load};
 pub use recovery::RecoveryError;
 pub use replay::ReplayError;
 pub use runs::{RUN_IDS_SEARCHED_MAX, RunFilter, RunView};
+pub use schedules::{ScheduleView, Upcoming};
 pub use worker::Assignment;
 
 use catalog::Catalog;
@@ -71,6 +77,7 @@ use history::History;
 use ledger::Ledger;
 use outbox::Outbox;
 use pause::Launching;
+use schedules::Schedules;
 
 /// The engine's surroundings. A simulation replaces all of them.
 pub struct World {
@@ -123,6 +130,9 @@ pub struct Engine {
     /// The name of the server's own user.
     user: String,
     catalog: RwLock<Catalog>,
+    schedules: Mutex<Schedules>,
+    /// Wakes the thread of the schedules; unset before that runs.
+    alarm: OnceLock<Alarm>,
     decisions: Mutex<Decisions>,
     /// Attempts whose programs run.
     attempts_running: AtomicUsize,
@@ -235,6 +245,10 @@ impl Engine {
 
     fn decisions(&self) -> MutexGuard<'_, Decisions> {
         self.decisions.lock().unwrap_or_else(|_| poisoned())
+    }
+
+    fn schedules(&self) -> MutexGuard<'_, Schedules> {
+        self.schedules.lock().unwrap_or_else(|_| poisoned())
     }
 
     fn catalog(&self) -> RwLockReadGuard<'_, Catalog> {

@@ -63,6 +63,7 @@ impl Engine {
             head,
             replay_of: Some(id),
             arrival: ArrivalRecord { event, memory, ..ArrivalRecord::default() },
+            with: None,
         };
         let length = run.payload.body_bytes;
         // A body that was accepted is accepted again, even if the limit is lower now.

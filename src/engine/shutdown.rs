@@ -17,6 +17,8 @@ impl Engine {
         self.retries.notify_all();
         self.idle.notify_all();
         self.sweeps.notify_all();
+        drop(decisions);
+        self.ring_alarm();
     }
 
     /// Waits up to `timeout` for the running vessels. Returns how many still run.

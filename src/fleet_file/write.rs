@@ -9,6 +9,7 @@ use crate::model::computed::{self as command, ComputedValue};
 use crate::model::fleet::{FleetDefinition, Program, VesselDefinition};
 use crate::model::ids::FleetId;
 use crate::model::notification::{EmailNotifications, Format, Notify, Target};
+use crate::model::schedule::{Hosted, Schedule};
 use crate::model::source::{Argument, Code, Origin};
 use crate::model::variable::{FixedValue, VariableValue};
 
@@ -29,6 +30,7 @@ pub fn to_yaml(definition: &FleetDefinition, project: &str, id: Option<FleetId>)
     out.connections(definition);
     out.keys(0, keys::FLEET, definition);
     out.block(0, "webhook", keys::WEBHOOK, &definition.webhook);
+    out.schedules(&definition.schedules);
     out.notifications(0, definition.notifications.as_ref());
     out.notify(&definition.notify);
     out.0
@@ -163,6 +165,34 @@ impl Writer {
                     }
                 }
             }
+        }
+    }
+
+    /// Schedules, each in the form in which its file had it.
+    fn schedules(&mut self, schedules: &[Schedule]) {
+        let is_own = |it: &&Schedule| it.hosted.is_none();
+        for (index, schedule) in schedules.iter().filter(is_own).enumerate() {
+            if index == 0 {
+                self.heading(0, "schedules");
+            }
+            let default = Schedule::default();
+            let value = |key: &Key<Schedule>| {
+                let value = key.yaml(schedule)?;
+                let is_said = key.name == "cron" || key.yaml(&default).as_ref() != Some(&value);
+                is_said.then(|| format!("{}: {value}", key.name))
+            };
+            let values: Vec<_> = keys::SCHEDULE.iter().filter_map(value).collect();
+            self.item(1, &format!("{{{}}}", values.join(", ")));
+        }
+        for (index, hosted) in schedules.iter().filter_map(|it| it.hosted.as_ref()).enumerate() {
+            if index == 0 {
+                self.heading(0, "triggers");
+                self.heading(1, "schedules");
+            }
+            let Hosted { how_often, at, when } = hosted;
+            let when = when.iter().map(|when| format!(", when: {}", scalar(when)));
+            let when: String = when.collect();
+            self.item(2, &format!("{{how_often: {}, at: {}{when}}}", how_often.word(), scalar(at)));
         }
     }
 

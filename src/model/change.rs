@@ -12,6 +12,7 @@ use crate::model::fleet::{Fleet, FleetVersion, Organization, Project};
 use crate::model::ids::{FleetId, InstanceId, ProjectId, RunId, VesselRunId};
 use crate::model::notification::NotificationRecord;
 use crate::model::run::{PayloadSize, RunRecord, Trigger, VesselRunRecord};
+use crate::model::schedule::{ScheduleEntry, ScheduleKey};
 use crate::model::webhook::{TokenHash, Webhook};
 
 /// One change of stored state.
@@ -102,6 +103,13 @@ pub enum Change {
     },
     /// Its window is over, or its fleet is gone.
     RemoveEvent(EventKey),
+    /// How far a schedule has come: when it is made, and in the commit of each of its runs.
+    PutSchedule {
+        key: ScheduleKey,
+        entry: ScheduleEntry,
+    },
+    /// Its fleet is gone, or has it no more.
+    RemoveSchedule(ScheduleKey),
     /// A version of a fleet that is gone, as its runs are.
     RemoveFleetVersion {
         fleet: FleetId,

@@ -162,6 +162,8 @@ pub struct ArrivalRecord {
     pub note: Option<Note>,
     /// The delivery that the run replays. It had started none.
     pub delivery: Option<RequestId>,
+    /// The due time of the schedule that started the run.
+    pub due_at: Option<Timestamp>,
 }
 
 impl From<Arrival> for ArrivalRecord {

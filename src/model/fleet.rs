@@ -17,6 +17,7 @@ use crate::model::notification::{EmailNotifications, Notify, Recipient};
 use crate::model::overlap::Overlap;
 use crate::model::retention::Retention;
 use crate::model::run::{RunRecord, Status};
+use crate::model::schedule::Schedule;
 use crate::model::source::Code;
 use crate::model::variable::VariableValue;
 use crate::model::webhook::WebhookSettings;
@@ -91,6 +92,9 @@ pub struct FleetDefinition {
     /// Commands and POSTs about ended runs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notify: Vec<Notify>,
+    /// When it runs by itself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub schedules: Vec<Schedule>,
     /// Which ended runs are kept; `None`: according to the server's setting.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep_runs: Option<Retention>,
@@ -242,6 +246,7 @@ mod tests {
             user: None,
             notifications: None,
             notify: Vec::new(),
+            schedules: Vec::new(),
             keep_runs: None,
             webhook: WebhookSettings::default(),
         };

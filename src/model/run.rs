@@ -82,12 +82,13 @@ pub enum Trigger {
     Api,
     OnDemand,
     Replay,
+    Schedule,
 }
 
 impl Trigger {
     /// All of them.
-    pub const ALL: [Trigger; 4] =
-        [Trigger::Webhook, Trigger::Api, Trigger::OnDemand, Trigger::Replay];
+    pub const ALL: [Trigger; 5] =
+        [Trigger::Webhook, Trigger::Api, Trigger::OnDemand, Trigger::Replay, Trigger::Schedule];
 
     /// The word that the API and a vessel's environment use.
     pub fn word(self) -> &'static str {
@@ -96,6 +97,7 @@ impl Trigger {
             Trigger::Api => "api",
             Trigger::OnDemand => "on_demand",
             Trigger::Replay => "replay",
+            Trigger::Schedule => "schedule",
         }
     }
 }
@@ -169,6 +171,11 @@ impl RunRecord {
     /// What its request brought beside head and body.
     pub fn arrival(&self) -> ArrivalRecord {
         self.arrival.as_ref().map(PackedArrival::unpack).unwrap_or_default()
+    }
+
+    /// When it was due: the due time of its schedule, or when it was accepted.
+    pub fn scheduled_time(&self) -> Timestamp {
+        self.arrival().due_at.unwrap_or(self.queued_at)
     }
 
     /// Bytes that the run takes up, but for its rows.

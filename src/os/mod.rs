@@ -2,6 +2,7 @@
 //! process when it cannot go on. Knows nothing of fleets and runs.
 
 pub mod activation;
+pub mod alarm;
 pub mod close_on_exec;
 pub mod control_groups;
 pub mod core_limit;

@@ -11,6 +11,7 @@ use crate::model::ids::{FleetId, RunId, VesselRunId};
 use crate::model::limits::VESSELS_PER_FLEET_MAX;
 use crate::model::notification::NotificationRecord;
 use crate::model::run::{RunRecord, VesselRunRecord};
+use crate::model::schedule::{ScheduleEntry, ScheduleKey};
 use crate::model::webhook::Webhook;
 use crate::os::fatal;
 use crate::store::backlog::Backlog;
@@ -50,6 +51,21 @@ impl Store {
     /// Every webhook.
     pub fn webhooks(&self) -> Result<Vec<Webhook>, StorageError> {
         self.values(Table::Webhooks, "webhooks")
+    }
+
+    /// How far each schedule has come.
+    pub fn schedules(&self) -> Result<Vec<(ScheduleKey, ScheduleEntry)>, StorageError> {
+        let rows = self.database.all(Table::Schedules);
+        let read = |row: ::sled::Result<(::sled::IVec, ::sled::IVec)>| {
+            let (key, row) = row?;
+            let key = ScheduleKey::from_slice(&key).ok_or_else(|| StorageError::Damaged {
+                table: "schedules",
+                reason: "a key is too short".to_owned(),
+            })?;
+            let entry = codec::decode(&row).map_err(|error| damaged("schedules", &error))?;
+            Ok((key, entry))
+        };
+        rows.map(read).collect()
     }
 
     /// One version of a fleet. Its paths form a [graph](crate::model::graph::Graph).

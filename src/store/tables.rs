@@ -39,6 +39,7 @@ pub enum Table {
     History,
     Removals,
     Events,
+    Schedules,
 }
 
 /// The rows of one commit.
@@ -169,6 +170,10 @@ impl Rows {
                 self.put(T::Events, &key.to_bytes(), codec::encode_compact(entry)?);
             }
             Change::RemoveEvent(key) => self.remove(T::Events, &key.to_bytes()),
+            Change::PutSchedule { key, entry } => {
+                self.put(T::Schedules, &key.to_bytes(), codec::encode_compact(entry)?);
+            }
+            Change::RemoveSchedule(key) => self.remove(T::Schedules, &key.to_bytes()),
             Change::RemoveFleetVersion { fleet, version, chunks } => {
                 for chunk in 0..*chunks {
                     self.remove(T::FleetVersions, &keys::fleet_version(*fleet, *version, chunk));

@@ -158,6 +158,18 @@ impl Query {
         position: impl Fn(&T) -> Position,
     ) -> Result<Page<T>, Refusal> {
         self.allow_only(&["limit", "before"])?;
+        self.part(items, position)
+    }
+
+    /// As [`page`](Self::page), where there are other parameters as well.
+    ///
+    /// # Errors
+    /// As [`page`](Self::page).
+    pub fn part<T>(
+        &self,
+        items: Vec<T>,
+        position: impl Fn(&T) -> Position,
+    ) -> Result<Page<T>, Refusal> {
         let limit = self.limit()?;
         let skipped = match self.get("before").map(|before| (before, before.parse::<Position>())) {
             None => 0,

@@ -267,9 +267,9 @@ const BAD_YAML: [(&str, &str, &[&str]); 19] = [
         &["line 4", "source"],
     ),
     (
-        "a schedule",
-        "name: x\nvessels: {v: {run: a}}\ntriggers:\n  schedules: [{how_often: DAILY, at: '2:00'}]\n",
-        &["line 4", "triggers.schedules"],
+        "a schedule without a day",
+        "name: x\nvessels: {v: {run: a}}\ntriggers:\n  schedules: [{how_often: WEEKLY, at: '2:00'}]\n",
+        &["line 4", "triggers.schedules[0].when", "WEDNESDAY"],
     ),
 ];
 

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::harness::api::true_fleet;
 use crate::harness::{Api, Hook, Server, ServerBuilder, shared_library};
 
-/// Adds the number of seconds in the file `CLOCK_AHEAD` to the wall clock.
+/// Adds the number of seconds in the file `CLOCK_AHEAD` to the wall clock. Timers follow that clock.
 const LIBRARY: &str = r#"
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -21,6 +21,7 @@ const LIBRARY: &str = r#"
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -43,12 +44,19 @@ int clock_gettime(clockid_t clock, struct timespec *time) {
         time->tv_sec += *ahead;
     return result;
 }
+
+int timerfd_settime(int fd, int flags, const struct itimerspec *set, struct itimerspec *old) {
+    struct itimerspec real = *set;
+    if ((flags & TFD_TIMER_ABSTIME) && real.it_value.tv_sec && ahead)
+        real.it_value.tv_sec = real.it_value.tv_sec > *ahead ? real.it_value.tv_sec - *ahead : 1;
+    return syscall(SYS_timerfd_settime, fd, flags, &real, old);
+}
 "#;
 
 const TEN_YEARS: i64 = 10 * 365 * 86_400;
 
 /// The wall clock of a server.
-struct Clock {
+pub struct Clock {
     file: File,
     path: PathBuf,
     library: PathBuf,
@@ -56,7 +64,7 @@ struct Clock {
 }
 
 impl Clock {
-    fn ahead_by(seconds: i64) -> Self {
+    pub fn ahead_by(seconds: i64) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let (source, path) = (directory.path().join("clock.c"), directory.path().join("ahead"));
         fs::write(&source, LIBRARY).unwrap();
@@ -67,11 +75,11 @@ impl Clock {
         clock
     }
 
-    fn set_ahead_by(&self, seconds: i64) {
+    pub fn set_ahead_by(&self, seconds: i64) {
         self.file.write_all_at(&seconds.to_ne_bytes(), 0).unwrap();
     }
 
-    fn builder(&self) -> ServerBuilder {
+    pub fn builder(&self) -> ServerBuilder {
         Server::builder()
             .variable("LD_PRELOAD", AsRef::<OsStr>::as_ref(&self.library))
             .variable("CLOCK_AHEAD", AsRef::<OsStr>::as_ref(&self.path))
@@ -79,7 +87,7 @@ impl Clock {
 }
 
 /// So many seconds from now.
-fn from_now(seconds: i64) -> Timestamp {
+pub fn from_now(seconds: i64) -> Timestamp {
     let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
     Timestamp::from_millis(since_epoch.as_millis() as i64 + seconds * 1000)
 }

@@ -117,6 +117,7 @@ fn every_operation_answers_as_described() {
 
     call("DELETE", &format!("{fleet}/webhook"), None, 200);
     call("DELETE", &fleet, None, 200);
+    call("GET", "/api/v1/schedules?next=3", None, 200);
     call("GET", "/api/v1/overview", None, 200);
     call("GET", "/api/v1/doctor", None, 200);
     call("GET", "/api/v1/doctor/database", None, 200);
@@ -170,7 +171,8 @@ fn files_in_json_are_described_and_taken_alike() {
         },
         "connections": {"v": {"w": "COMPLETED"}},
         "priority": -1, "overlap": "skip", "delivery": "at_most_once",
-        "triggers": {"schedules": []},
+        "triggers": {"schedules": [{"how_often": "WEEKLY", "at": "2:00", "when": "MONDAY"}]},
+        "schedules": [{"cron": "*/5 * * * *", "time_zone": "Europe/Berlin", "catch_up": "all"}],
         "webhook": {"allow": ["192.0.2.7"], "rate_limit": null, "deduplicate": "off"},
     }));
     let fleets = api.get("/api/v1/fleets").expect(200).data();

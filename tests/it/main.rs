@@ -50,6 +50,7 @@ mod replay;
 mod requests;
 mod retention;
 mod runs;
+mod schedules;
 mod secrets;
 mod senders;
 mod shares;

@@ -376,7 +376,7 @@ fn an_error_in_one_file_of_a_directory_applies_none() {
     let (code, stdout, stderr) = apply();
     assert_eq!((code, stdout.as_str()), (1, ""), "{stderr}");
     for part in [
-        "b.yml: line 5, column 3: triggers.schedules: `schedules` are not supported",
+        "b.yml: line 5, column 15: triggers.schedules[0].at: missing",
         "c.yaml: line 4, column 20: vessels.v.source.type: blueprints are programs of the hosted",
         "d.yaml: line ",
         "e.yaml: describes the same fleet as ",

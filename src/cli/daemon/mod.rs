@@ -159,6 +159,7 @@ impl Daemon {
         let mut threads = engine.start_workers().map_err(no_thread("workers"))?;
         threads.push(engine.start_recovery().map_err(no_thread("recovery"))?);
         threads.push(engine.start_timer().map_err(no_thread("timer"))?);
+        threads.push(engine.start_schedules().map_err(no_thread("schedules"))?);
         threads.push(engine.start_sweeper().map_err(no_thread("sweeper"))?);
         let shared = Arc::clone(&settings);
         let notifier = Notifier::start(&engine, shared, web::view::run_json, vessel_limits)

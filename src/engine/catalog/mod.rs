@@ -14,6 +14,7 @@ use crate::model::fleet::{
 use crate::model::ids::{FleetId, ProjectId};
 use crate::model::name::{checked_name, find_by_name, is_same_name};
 use crate::model::retention::Retention;
+use crate::model::schedule::ZonedSchedule;
 use crate::model::time_zone;
 use crate::model::webhook::{TokenHash, Webhook};
 
@@ -168,6 +169,27 @@ impl Catalog {
         }
         self.projects.remove(&id);
         Ok(vec![Change::RemoveProject(id)])
+    }
+
+    /// The schedules of every fleet.
+    pub fn schedules(&self) -> Vec<(FleetId, Vec<ZonedSchedule>)> {
+        self.fleets.keys().map(|id| (*id, self.schedules_of(*id))).collect()
+    }
+
+    /// The schedules of a fleet; none when there is no such fleet.
+    pub fn schedules_of(&self, id: FleetId) -> Vec<ZonedSchedule> {
+        let Some(FleetEntry { fleet, current, .. }) = self.fleets.get(&id) else {
+            return Vec::new();
+        };
+        let project = self.projects.get(&fleet.project_id).unwrap_or(&self.no_project);
+        let schedules = current.definition.schedules.iter();
+        schedules.map(|schedule| ZonedSchedule::new(schedule, &project.time_zone)).collect()
+    }
+
+    /// The fleets of a project.
+    pub fn fleets_of(&self, id: ProjectId) -> Vec<FleetId> {
+        let of_project = self.fleets.values().filter(|entry| entry.fleet.project_id == id);
+        of_project.map(|entry| entry.fleet.id).collect()
     }
 
     /// Every fleet, by name.

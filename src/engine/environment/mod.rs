@@ -149,13 +149,15 @@ fn set_identity(environment: &mut Environment, inputs: &EnvironmentInputs<'_>) {
     environment.set("SHIPYARD_LOG_ID", claim.vessel_run.to_string());
     environment.set("SHIPYARD_LOG_WORKDIR", inputs.work_directory);
     environment.set_start_time("SHIPYARD_VESSEL_START_TIME", claim.started_at);
-    environment.set("SHIPYARD_VESSEL_SCHEDULED_TIME", claim.scheduled_at.to_string());
+    let is_first = graph_of(&claim.version).upstream(claim.vessel).next().is_none();
+    let scheduled_at = if is_first { run.scheduled_time() } else { claim.scheduled_at };
+    environment.set("SHIPYARD_VESSEL_SCHEDULED_TIME", scheduled_at.to_string());
     environment.set("SHIPYARD_FLEET_ID", run.fleet_id.to_string());
     environment.set("SHIPYARD_FLEET_NAME", &run.fleet_name);
     environment.set("SHIPYARD_FLEET_LOG_ID", run.id.to_string());
     let started_at = run.started_at.unwrap_or(claim.started_at);
     environment.set_start_time("SHIPYARD_FLEET_START_TIME", started_at);
-    environment.set("SHIPYARD_FLEET_SCHEDULED_TIME", run.queued_at.to_string());
+    environment.set("SHIPYARD_FLEET_SCHEDULED_TIME", run.scheduled_time().to_string());
     environment.set("BOATHOOK_INSTANCE", inputs.instance.to_string());
     environment.set("BOATHOOK_FLEET_RUN_ID", run.id.to_string());
     environment.set("BOATHOOK_TRIGGER", run.trigger.word());

@@ -54,6 +54,7 @@ fn fleet(vessels: &str, paths: &[&str]) -> Arc<FleetVersion> {
             delivery: Delivery::AtLeastOnce,
             notifications: None,
             user: None,
+            schedules: Vec::new(),
             keep_runs: None,
             notify: Vec::new(),
             webhook: crate::model::webhook::WebhookSettings::default(),

@@ -13,7 +13,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, RwLock};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, RwLock};
 use std::thread::JoinHandle;
 
 use crate::config::Settings;
@@ -24,6 +24,7 @@ use crate::engine::history::History;
 use crate::engine::ledger::Ledger;
 use crate::engine::outbox::Outbox;
 use crate::engine::pause::Launching;
+use crate::engine::schedules::Schedules;
 use crate::engine::{Decisions, Engine, EngineMetrics, Phase, World};
 use crate::model::change::{Change, QueueEntry, RestoredFrom, ServerRecord};
 use crate::model::clock::Timestamp;
@@ -125,6 +126,7 @@ impl Engine {
         };
         // 1. Load the catalog, and decide on the removal of remains that no row refers to.
         let catalog = state.catalog()?;
+        let schedules = state.schedules(&catalog)?;
         state.sweep_uploads()?;
         state.sweep_versions()?;
         let mut batch = RecoveryBatch {
@@ -171,6 +173,8 @@ impl Engine {
         let engine = Self {
             space,
             catalog: RwLock::new(catalog),
+            schedules: Mutex::new(schedules),
+            alarm: OnceLock::new(),
             decisions: Mutex::new(Decisions {
                 queue,
                 launching: Launching::new(awaits_leftovers),
@@ -306,6 +310,22 @@ impl RecoveryState<'_> {
             fleets.push((fleet, version));
         }
         Ok(Catalog::new(organization, projects, fleets, self.store.webhooks()?))
+    }
+
+    /// The schedules of the stored fleets. Those of a backup have no due times from before its restore:
+    /// the server that it was made of may have run them.
+    fn schedules(&mut self, catalog: &Catalog) -> Result<Schedules, RecoveryError> {
+        let mut stored = self.store.schedules()?;
+        if self.restored_from().is_some() {
+            for (_, entry) in &mut stored {
+                entry.settled = entry.settled.max(self.now);
+            }
+        }
+        let (schedules, changes) = Schedules::reload(stored, catalog.schedules(), self.now);
+        if !changes.is_empty() {
+            self.changes.push(changes);
+        }
+        Ok(schedules)
     }
 
     /// Removes the chunks of unfinished uploads: their senders got no 201.

@@ -17,13 +17,14 @@ use crate::model::confinement::Confinement;
 use crate::model::duration::{format_duration, parse_duration};
 use crate::model::fleet::FleetDefinition;
 use crate::model::guardrails::Guardrails;
+use crate::model::schedule::Schedule;
 use crate::model::size::{format_size, parse_size};
 use crate::model::suggest::closest;
 use crate::model::webhook::WebhookSettings;
 
 #[cfg(test)]
 pub use tables::PRIORITY_MAX;
-pub use tables::{FLEET, GUARDRAILS, LIMITS, VESSEL, WEBHOOK};
+pub use tables::{FLEET, GUARDRAILS, LIMITS, SCHEDULE, VESSEL, WEBHOOK};
 
 /// A key of a block that describes a `T`.
 pub struct Key<T: 'static> {
@@ -147,6 +148,12 @@ impl<'a> From<&'a Confinement> for Shown<'a, Confinement> {
 impl<'a> From<&'a Guardrails> for Shown<'a, Guardrails> {
     fn from(block: &'a Guardrails) -> Self {
         Self { table: GUARDRAILS, block }
+    }
+}
+
+impl<'a> From<&'a Schedule> for Shown<'a, Schedule> {
+    fn from(block: &'a Schedule) -> Self {
+        Self { table: SCHEDULE, block }
     }
 }
 

@@ -7,6 +7,7 @@ use crate::model::guardrails::{
     Backoff, Guardrails, RETRY_COUNT_MAX, RETRY_WAIT_MAX, RUNTIME_CUTOFF_MAX,
 };
 use crate::model::overlap::Overlap;
+use crate::model::schedule::{CatchUp, Schedule};
 use crate::model::webhook::{Mode, WebhookSettings};
 
 /// Highest `priority`, either way: enough to tell fleets apart, few enough to remember.
@@ -89,6 +90,38 @@ pub static FLEET: &[Key<FleetDefinition>] = &[
         },
     },
     by_hand("webhook"),
+    by_hand("schedules"),
+];
+
+/// The keys of an entry of a fleet's `schedules`.
+pub static SCHEDULE: &[Key<Schedule>] = &[
+    Key {
+        name: "cron",
+        kind: Kind::Special {
+            read: |value, it| values::cron(value).map(|cron| it.cron = cron),
+            yaml: |it| Some(values::scalar(it.cron.text())),
+            json: |it| it.cron.text().into(),
+        },
+    },
+    Key {
+        name: "time_zone",
+        kind: Kind::Special {
+            read: |value, it| values::time_zone(value).map(|zone| it.time_zone = zone),
+            yaml: |it| it.time_zone.as_deref().map(values::scalar),
+            json: |it| it.time_zone.as_deref().into(),
+        },
+    },
+    Key {
+        name: "catch_up",
+        kind: Kind::Word {
+            words: &[
+                ("latest", |it| it.catch_up = CatchUp::Latest),
+                ("all", |it| it.catch_up = CatchUp::All),
+                ("none", |it| it.catch_up = CatchUp::None),
+            ],
+            get: |it| it.catch_up.word(),
+        },
+    },
 ];
 
 /// The keys of a fleet's `webhook`.

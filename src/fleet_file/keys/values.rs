@@ -10,6 +10,8 @@ use crate::model::guardrails::ExitCodes;
 use crate::model::network::Networks;
 use crate::model::rate::Rate;
 use crate::model::retention::{KEEP_COUNT_MAX, Retention};
+use crate::model::schedule::CronExpression;
+use crate::model::time_zone;
 use crate::model::webhook::{DEDUPLICATE_WINDOW_MAX, Deduplicate};
 
 pub use crate::fleet_file::write::scalar;
@@ -97,6 +99,21 @@ pub fn keep_runs(cursor: &Cursor<'_>) -> Result<Option<Retention>, FleetFileErro
         return Err(cursor.invalid("says neither `age` nor `count`; to keep all, write `forever`"));
     }
     Retention::new(age, count).map(Some).map_err(|message| cursor.invalid(message))
+}
+
+/// A cron expression.
+pub fn cron(cursor: &Cursor<'_>) -> Result<CronExpression, FleetFileError> {
+    CronExpression::try_from(cursor.text()?.to_owned()).map_err(|message| cursor.invalid(message))
+}
+
+/// The name of a time zone that this machine knows; `None` where nothing is written.
+pub fn time_zone(cursor: &Cursor<'_>) -> Result<Option<String>, FleetFileError> {
+    if cursor.is_null() {
+        return Ok(None);
+    }
+    let name = cursor.text()?;
+    time_zone::check(name).map_err(|message| cursor.invalid(message))?;
+    Ok(Some(name.to_owned()))
 }
 
 /// `deduplicate`: `off`, or the key `window`.

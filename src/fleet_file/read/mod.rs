@@ -5,6 +5,7 @@ mod connections;
 pub mod environment;
 mod notifications;
 mod places;
+mod schedules;
 mod source;
 mod vessel;
 
@@ -49,9 +50,7 @@ pub fn fleet(root: &Node) -> Result<FleetFile, FleetFileError> {
     if let Some(notify) = fields.get("notify") {
         fleet.notify = notifications::notify(notify)?;
     }
-    if let Some(triggers) = fields.get("triggers") {
-        refuse_schedules(triggers)?;
-    }
+    fleet.schedules = schedules::schedules(fields.get("schedules"), fields.get("triggers"))?;
     let settings = fields.get("webhook");
     let has_webhook_settings = settings.is_some();
     if let Some(settings) = settings.filter(|settings| !settings.is_null()) {
@@ -72,23 +71,6 @@ pub fn webhook(block: &Cursor<'_>, settings: &mut WebhookSettings) -> Result<(),
 
 fn name_of(cursor: &Cursor<'_>) -> Result<String, FleetFileError> {
     checked_name(cursor.text()?).map_err(|error| cursor.invalid(error.to_string()))
-}
-
-/// Refuses a `triggers` block with schedules: the hosted system keeps them there, and this server has
-/// none.
-fn refuse_schedules(triggers: &Cursor<'_>) -> Result<(), FleetFileError> {
-    if triggers.is_null() {
-        return Ok(());
-    }
-    match triggers.fields(&["schedules"])?.get("schedules") {
-        Some(schedules) if !schedules.is_null() && !schedules.sequence()?.is_empty() => {
-            Err(schedules.invalid_key(
-                "`schedules` are not supported; remove them, and have cron or a systemd timer call \
-                 `boathook run`",
-            ))
-        }
-        _ => Ok(()),
-    }
 }
 
 fn vessels(

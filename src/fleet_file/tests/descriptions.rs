@@ -8,12 +8,13 @@ use super::keys::{self, Key, Kind, Shown};
 use super::*;
 use crate::model::confinement::Confinement;
 use crate::model::guardrails::Guardrails;
+use crate::model::schedule::Schedule;
 
 const OPENAPI: &str = include_str!("../../web/admin/openapi.json");
 const HELP: &str = include_str!("../../cli/help/fleet-file.md");
 
 /// Keys of the hosted system's files that have no row of their own in the help.
-const WITHOUT_HELP: [&str; 2] = ["vessel._id", "fleet.triggers"];
+const WITHOUT_HELP: [&str; 1] = ["vessel._id"];
 
 fn schema(pointer: &str) -> Value {
     let description: Value = serde_json::from_str(OPENAPI).unwrap();
@@ -59,6 +60,7 @@ fn assert_file_schema<T>(block: &str, table: &[Key<T>]) {
 fn the_schema_of_the_fleet_file_has_the_keys_and_bounds_of_the_tables() {
     assert_file_schema("FleetFile", keys::FLEET);
     assert_file_schema("WebhookSettings", keys::WEBHOOK);
+    assert_file_schema("FileSchedule", keys::SCHEDULE);
     assert_file_schema("FileVessel", keys::VESSEL);
     assert_file_schema("FileVessel/properties/guardrails", keys::GUARDRAILS);
     assert_file_schema("FileVessel/properties/limits", keys::LIMITS);
@@ -88,6 +90,8 @@ fn the_schema_of_the_api_has_the_keys_that_the_view_shows() {
     assert_api_schema("Fleet", keys::FLEET, &fleet);
     let webhook = shown(json!(Shown::from(&WebhookSettings::default())));
     assert_api_schema("Webhook", keys::WEBHOOK, &webhook);
+    let schedule = shown(json!(Shown::from(&Schedule::default())));
+    assert_api_schema("FleetSchedule", keys::SCHEDULE, &schedule);
     let confinement = shown(json!(Shown::from(&Confinement::default())));
     assert_api_schema("Vessel", keys::VESSEL, &confinement);
     let guardrails = shown(json!(Shown::from(&Guardrails::default())));
@@ -137,6 +141,7 @@ fn assert_help<T>(block: &str, heading: &str, table: &[Key<T>]) {
 fn the_help_explains_the_keys_of_the_tables() {
     assert_help("fleet", "Of the fleet", keys::FLEET);
     assert_help("webhook", "Webhook", keys::WEBHOOK);
+    assert_help("schedules", "Schedules", keys::SCHEDULE);
     assert_help("vessel", "Of a vessel", keys::VESSEL);
     assert_help("guardrails", "Guardrails", keys::GUARDRAILS);
     let rows = rows("Of a vessel");

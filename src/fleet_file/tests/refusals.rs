@@ -34,7 +34,7 @@ fn invalid_files_are_refused() {
             "name: n\nimage: x\n",
             "line 2, column 1: image: unknown key `image`; known here: _id, name, project, \
              vessels, connections, concurrency, overlap, priority, delivery, notifications, \
-             triggers, user, notify, keep_runs, webhook",
+             triggers, user, notify, keep_runs, webhook, schedules",
         ),
         (
             "name: n\n",

@@ -22,6 +22,7 @@ use crate::model::notification::{EmailNotifications, Format, Notify, Target};
 use crate::model::overlap::Overlap;
 use crate::model::retention::{KEEP_COUNT_MAX, Retention};
 use crate::model::run::Status;
+use crate::model::schedule::{CatchUp, CronExpression, Hosted, HowOften, Schedule};
 use crate::model::sender::Verification;
 use crate::model::source::{Argument, CloneLocation, Code, GitSource, Language, Origin};
 use crate::model::variable::{FixedValue, SecretName, VariableValue};
@@ -381,6 +382,36 @@ fn webhook() -> impl Strategy<Value = WebhookSettings> {
     )
 }
 
+/// Schedules of our own form, then those of the hosted system: as a file has them.
+fn schedules() -> impl Strategy<Value = Vec<Schedule>> {
+    let crons =
+        ["*/5 * * * *", "30 2 * * MON-FRI", "0 0 L * *", "@daily", "0 9 * * 5#1", " 1  2 * * *"];
+    let zones = ["Europe/Berlin", "UTC", "Australia/Lord_Howe"];
+    let own = (
+        select(crons.map(str::to_owned).to_vec()),
+        option::of(select(zones.map(str::to_owned).to_vec())),
+        select(vec![CatchUp::Latest, CatchUp::All, CatchUp::None]),
+    );
+    let own = own.prop_map(|(cron, time_zone, catch_up)| Schedule {
+        cron: CronExpression::try_from(cron).expect("an expression"),
+        time_zone,
+        catch_up,
+        hosted: None,
+    });
+    let hosted = [
+        (HowOften::Hourly, ":25", None),
+        (HowOften::Daily, "2:00", None),
+        (HowOften::Weekly, "03:30", Some("WEDNESDAY")),
+        (HowOften::Monthly, "23:59", Some("31")),
+    ];
+    let hosted = select(hosted.to_vec()).prop_map(|(how_often, at, when)| {
+        let hosted = Hosted { how_often, at: at.to_owned(), when: when.map(str::to_owned) };
+        let cron = hosted.cron().expect("an expression");
+        Schedule { cron, hosted: Some(hosted), ..Schedule::default() }
+    });
+    (vec(own, 0..3), vec(hosted, 0..3)).prop_map(|(own, hosted)| [own, hosted].concat())
+}
+
 fn definition() -> impl Strategy<Value = FleetDefinition> {
     let condition = select(vec![Condition::Success, Condition::Errored, Condition::Completed]);
     (
@@ -392,7 +423,7 @@ fn definition() -> impl Strategy<Value = FleetDefinition> {
         option::of("[a-z_][a-z0-9_-]{0,8}"),
         notifications(),
         notify(),
-        (option::of(keep_runs()), webhook()),
+        (option::of(keep_runs()), webhook(), schedules()),
     )
         .prop_map(
             |(
@@ -404,7 +435,7 @@ fn definition() -> impl Strategy<Value = FleetDefinition> {
                 user,
                 notifications,
                 notify,
-                (keep_runs, webhook),
+                (keep_runs, webhook, schedules),
             )| {
                 let (concurrency, overlap, priority) = turns;
                 let mut vessels: Vec<_> = vessels
@@ -430,6 +461,7 @@ fn definition() -> impl Strategy<Value = FleetDefinition> {
                     user,
                     notifications,
                     notify,
+                    schedules,
                     keep_runs,
                     webhook,
                 }
@@ -515,6 +547,7 @@ fn every_trap_reads_back_in_every_place() {
             delivery: Delivery::default(),
             user: None,
             notifications: None,
+            schedules: Vec::new(),
             keep_runs: None,
             notify: Vec::new(),
             webhook: WebhookSettings::default(),
@@ -561,6 +594,13 @@ webhook:
   deduplicate: {window: 12h}
   allow: [192.0.2.0/24, 2001:db8::/32]
   rate_limit: 60/m burst 10
+schedules:
+  - {cron: \"*/5 * * * *\"}
+  - {cron: \"30 2 * * MON-FRI\", time_zone: Europe/Berlin, catch_up: all}
+triggers:
+  schedules:
+    - {how_often: HOURLY, at: \":25\"}
+    - {how_often: MONTHLY, at: \"2:00\", when: \"31\"}
 ";
     let yaml = yaml.replace("      retry_count: 2\n", "");
     assert_eq!(to_yaml(&parse_yaml(&yaml).unwrap().definition, "default", None), yaml);

@@ -326,23 +326,6 @@ fn vessels_that_may_run_at_once_are_refused_one_place() {
 }
 
 #[test]
-fn schedules_are_refused_by_name() {
-    let triggers = |text: &str| {
-        parse_yaml(&format!("name: n\nvessels: {{v: {{run: x}}}}\ntriggers: {text}\n"))
-    };
-    for text in ["", "{}", "{schedules: }", "{schedules: []}"] {
-        triggers(text).unwrap();
-    }
-    assert_eq!(
-        triggers("{schedules: [{how_often: DAILY, at: \"2:00\"}]}").unwrap_err().to_string(),
-        "line 3, column 12: triggers.schedules: `schedules` are not supported; remove them, and \
-         have cron or a systemd timer call `boathook run`"
-    );
-    let refusal = triggers("{schedule: []}").unwrap_err().to_string();
-    assert!(refusal.ends_with("unknown key `schedule`; did you mean `schedules`?"), "{refusal}");
-}
-
-#[test]
 fn hidden_variables_keep_their_values() {
     let read = |environment: &str| {
         parse_yaml(&format!("name: n\nvessels: {{v: {{run: x, environment: {environment}}}}}\n"))

@@ -23,6 +23,11 @@ impl Counter {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// `count` more.
+    pub fn add(&self, count: u64) {
+        self.0.fetch_add(count, Ordering::Relaxed);
+    }
+
     /// How many by now.
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)

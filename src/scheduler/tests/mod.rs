@@ -94,6 +94,7 @@ impl Shape {
                 delivery: self.delivery,
                 user: None,
                 notifications: None,
+                schedules: Vec::new(),
                 keep_runs: None,
                 notify: Vec::new(),
                 webhook: crate::model::webhook::WebhookSettings::default(),

@@ -18,6 +18,7 @@ use crate::model::limits::ROW_BYTES_MAX;
 use crate::model::notification::NotificationRecord;
 use crate::model::request::RequestHead;
 use crate::model::run::{OutputPlace, RunRecord, VesselRunRecord};
+use crate::model::schedule::ScheduleEntry;
 use crate::model::webhook::Webhook;
 use crate::store::sled::database::Database;
 use crate::store::tables::{META_ORGANIZATION, META_SERVER, Table};
@@ -122,6 +123,7 @@ impl Reading<'_, '_> {
         self.rows::<NotificationRecord>(Table::Notifications, "notifications")?;
         self.rows::<NotificationRecord>(Table::Undelivered, "undelivered")?;
         self.rows::<EventEntry>(Table::Events, "events")?;
+        self.rows::<ScheduleEntry>(Table::Schedules, "schedules")?;
         self.versions()?;
         self.fleets()?;
         self.runs()?;

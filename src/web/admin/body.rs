@@ -31,7 +31,7 @@ fn parameters_of(admin: &AdminHandler, run: RunRecord) -> Outcome {
         Trigger::Webhook => true,
         // Of a run that a webhook started, or of one that had none to repeat.
         Trigger::Replay => !head.headers.is_empty(),
-        Trigger::Api | Trigger::OnDemand => false,
+        Trigger::Api | Trigger::OnDemand | Trigger::Schedule => false,
     };
     if !has_parameters {
         return Err(Refusal::not_found("this run was not started by a webhook"));

@@ -19,6 +19,7 @@ pub(super) fn get(admin: &AdminHandler, _: &mut Call<'_>) -> Outcome {
     connections(&admin.instruments, &mut text);
     deliveries(admin, &mut text);
     runs(admin, &load, &gauges, &mut text);
+    schedules(admin, &mut text);
     vessels(admin, &load, &mut text);
     store(admin, &mut text);
     notifications(admin, &gauges, &mut text);
@@ -100,6 +101,20 @@ fn runs(admin: &AdminHandler, load: &Load, gauges: &Gauges, text: &mut text::Tex
         &[],
         "status",
         &instruments.ended,
+    );
+}
+
+fn schedules(admin: &AdminHandler, text: &mut text::Text) {
+    let instruments = admin.engine.metrics();
+    text.counter(
+        "boathook_due_times_passed_over_total",
+        "Due times of schedules that did not run, as `catch_up` says.",
+        instruments.due_times_passed_over.get(),
+    );
+    text.counter(
+        "boathook_due_times_postponed_total",
+        "Tries to run a due time that found no room; it is tried again.",
+        instruments.due_times_postponed.get(),
     );
 }
 

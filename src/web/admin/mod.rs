@@ -14,6 +14,7 @@ mod projects;
 mod proof;
 mod runs;
 mod sample;
+mod schedules;
 mod session;
 mod vessel_runs;
 mod webhooks;
@@ -124,6 +125,7 @@ const ROUTES: &[Route<Endpoint>] = &[
     ("POST", "/api/v1/runs/{}/replay", runs::replay),
     ("GET", "/api/v1/runs/{}/webhook-parameters", body::parameters),
     ("GET", "/api/v1/runs/{}/body", body::download),
+    ("GET", "/api/v1/schedules", schedules::list),
     ("GET", "/api/v1/vessel-runs/{}", vessel_runs::get),
     ("POST", "/api/v1/vessel-runs/{}/stop", runs::stop_vessel),
     ("GET", "/api/v1/vessel-runs/{}/output", output::get),

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::{AdminHandler, Call, Outcome, Reply};
+use crate::engine::Upcoming;
 use crate::model::clock::Timestamp;
 use crate::model::ids::{FleetId, RunId};
 use crate::model::limits;
@@ -16,6 +17,9 @@ use crate::os::logging;
 const OVERVIEW_ACCEPTED_MAX: usize = 10_000;
 /// Runs of each fleet whose statuses the overview shows.
 const OVERVIEW_LATEST_RUNS: usize = 8;
+
+/// Due times of schedules that the overview shows.
+const OVERVIEW_UPCOMING: usize = 8;
 
 /// What "lately" means of accepted runs.
 const LATELY: Duration = Duration::from_secs(60);
@@ -55,6 +59,8 @@ struct OverviewJson {
     database_bytes: Option<u64>,
     /// The latest warning or error in the log since the server started.
     last_problem: Option<ProblemJson>,
+    /// The next due times of schedules, up to [`OVERVIEW_UPCOMING`].
+    upcoming: Vec<UpcomingJson>,
     fleets: Vec<FleetJson>,
 }
 
@@ -63,6 +69,13 @@ struct ProblemJson {
     at: Timestamp,
     level: &'static str,
     message: String,
+}
+
+#[derive(Serialize)]
+struct UpcomingJson {
+    due_at: Timestamp,
+    fleet_id: FleetId,
+    fleet_name: String,
 }
 
 #[derive(Serialize)]
@@ -118,8 +131,16 @@ pub(super) fn get(admin: &AdminHandler, _: &mut Call<'_>) -> Outcome {
         keep_runs: engine.keep_runs(),
         database_bytes: engine.database_bytes(),
         last_problem,
+        upcoming: engine.upcoming(OVERVIEW_UPCOMING).into_iter().map(UpcomingJson::from).collect(),
         fleets: fleets(admin),
     })
+}
+
+impl From<Upcoming> for UpcomingJson {
+    fn from(upcoming: Upcoming) -> Self {
+        let Upcoming { due_at, fleet, fleet_name } = upcoming;
+        Self { due_at, fleet_id: fleet, fleet_name }
+    }
 }
 
 fn fleets(admin: &AdminHandler) -> Vec<FleetJson> {

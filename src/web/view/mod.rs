@@ -19,6 +19,7 @@ use crate::model::notification::{
     EmailNotifications, Format, NotificationRecord, Notify, Recipient, Target,
 };
 use crate::model::run::{Status, Trigger, VesselRunRecord};
+use crate::model::schedule::{Hosted, Schedule};
 use crate::model::variable::{FixedValue, SecretName, VariableValue};
 use crate::model::webhook::WebhookSettings;
 
@@ -71,6 +72,7 @@ pub struct FleetJson<'a> {
     connections: Vec<ConnectionJson<'a>>,
     #[serde(flatten)]
     keys: Shown<'a, FleetDefinition>,
+    schedules: Vec<ScheduleJson<'a>>,
     notifications: Option<&'a EmailNotifications>,
     notify: Vec<NotifyJson<'a>>,
     /// Whether `PUT ?by=name` changed anything; absent elsewhere.
@@ -108,6 +110,7 @@ impl<'a> From<&'a FleetView> for FleetJson<'a> {
             vessels: definition.vessels.iter().map(VesselJson::from).collect(),
             connections: connections(definition),
             keys: Shown::from(definition),
+            schedules: definition.schedules.iter().map(ScheduleJson::from).collect(),
             notifications: definition.notifications.as_ref(),
             notify: definition.notify.iter().map(NotifyJson::from).collect(),
             changed: None,
@@ -131,6 +134,21 @@ impl<'a> From<&'a FleetDefinition> for DefinitionJson<'a> {
             vessels: definition.vessels.iter().map(VesselJson::from).collect(),
             connections: connections(definition),
         }
+    }
+}
+
+/// One schedule, with the words of the hosted system if its file has these.
+#[derive(Serialize)]
+struct ScheduleJson<'a> {
+    #[serde(flatten)]
+    keys: Shown<'a, Schedule>,
+    #[serde(flatten)]
+    hosted: Option<&'a Hosted>,
+}
+
+impl<'a> From<&'a Schedule> for ScheduleJson<'a> {
+    fn from(schedule: &'a Schedule) -> Self {
+        Self { keys: Shown::from(schedule), hosted: schedule.hosted.as_ref() }
     }
 }
 
@@ -313,6 +331,9 @@ pub struct RunJson<'a> {
     status: Status,
     reason: Option<&'a str>,
     replay_of: Option<RunId>,
+    /// The due time of the schedule that started it; absent of other runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scheduled_time: Option<Timestamp>,
     queued_at: Timestamp,
     started_at: Option<Timestamp>,
     ended_at: Option<Timestamp>,
@@ -364,6 +385,7 @@ impl<'a> From<&'a RunView> for RunJson<'a> {
             status: run.status,
             reason: run.reason.as_deref(),
             replay_of: run.replay_of,
+            scheduled_time: run.arrival().due_at,
             queued_at: run.queued_at,
             started_at: run.started_at,
             ended_at: run.ended_at,

@@ -121,6 +121,7 @@ fn a_fleet_names_its_vessels_and_connections() {
         delivery: Delivery::AtLeastOnce,
         user: Some("deploy".into()),
         notifications: None,
+        schedules: Vec::new(),
         keep_runs: None,
         webhook: WebhookSettings::default(),
         notify: vec![
