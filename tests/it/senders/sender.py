@@ -440,6 +440,8 @@ def handshakes(providers):
 def main():
     print(json.dumps([{"name": name, "secrets": sender.secrets} for name, sender in SENDERS.items()]), flush=True)
     specs = {spec["name"]: spec for spec in map(json.loads, sys.stdin)}
+    if not specs:
+        return
     providers = {name: Provider(name, spec) for name, spec in specs.items()}
     for provider in providers.values():
         provider.check()
