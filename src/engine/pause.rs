@@ -25,6 +25,8 @@ pub(super) struct Pause {
     bytes: u64,
     /// When the next trial start is due.
     check_at: Instant,
+    /// The undone start that began the pause is durable. Before that the run shows as running.
+    is_durable: bool,
 }
 
 /// Whether vessels are started.
@@ -43,13 +45,14 @@ impl Launching {
         Self { awaits_leftovers, ..Self::default() }
     }
 
-    pub fn is_paused(&self) -> bool {
-        self.pause.is_some()
+    /// The pause, for readers.
+    fn shown(&self) -> Option<&Pause> {
+        self.pause.as_ref().filter(|pause| pause.is_durable)
     }
 
     /// Whether no vessel may be claimed.
     pub fn is_held(&self) -> bool {
-        self.is_paused() || self.awaits_leftovers
+        self.pause.is_some() || self.awaits_leftovers
     }
 
     /// Leftovers have ended.
@@ -79,7 +82,7 @@ impl Launching {
             return false;
         }
         let check_at = self.next_check();
-        self.pause = Some(Pause { reason, bytes, check_at });
+        self.pause = Some(Pause { reason, bytes, check_at, is_durable: false });
         true
     }
 }
@@ -87,12 +90,12 @@ impl Launching {
 impl Engine {
     /// Whether launching is paused.
     pub fn is_paused(&self) -> bool {
-        self.decisions().launching.is_paused()
+        self.decisions().launching.shown().is_some()
     }
 
     /// Why launching is paused, for a person; `None` while it is not.
     pub fn paused_because(&self) -> Option<String> {
-        self.decisions().launching.pause.as_ref().map(|pause| pause.reason.clone())
+        self.decisions().launching.shown().map(|pause| pause.reason.clone())
     }
 
     /// The reason shown for a waiting run while launching is paused.
@@ -113,6 +116,9 @@ impl Engine {
         self.retries.notify_one();
         drop(decisions);
         commit.wait();
+        if let Some(pause) = &mut self.decisions().launching.pause {
+            pause.is_durable = true;
+        }
         self.release(assignment);
         if postponed.is_waiting {
             // A partial directory takes up space.

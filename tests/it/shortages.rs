@@ -2,7 +2,6 @@
 //! on by themselves.
 
 use std::fs;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 use serde_json::{Value, json};
@@ -23,22 +22,23 @@ fn overview(api: &Api) -> Value {
     api.get("/api/v1/overview").expect(200).data()
 }
 
-/// Waits until launching is paused, for a reason with `words` in it.
+/// Waits until launching is paused, for a reason with `words` in it, and the vessel `v` of all of `runs`
+/// waits as if none had been claimed: several workers may undo a start.
 #[track_caller]
-fn wait_paused(server: &Server, words: &str) {
+fn wait_paused(server: &Server, runs: &[String], words: &str) {
     let api = server.api();
-    server.wait_until("launching is paused, and no start is being undone", || {
-        let overview = overview(&api);
-        let paused = overview["launching_paused_because"].as_str();
-        overview["vessels_running"] == 0 && paused.is_some_and(|reason| reason.contains(words))
+    server.wait_until("launching is paused", || {
+        overview(&api)["launching_paused_because"].as_str().is_some_and(|it| it.contains(words))
     });
-    // A commit after those that undo the starts: they are durable when this one is.
-    static BARRIERS: AtomicUsize = AtomicUsize::new(0);
-    let number = BARRIERS.fetch_add(1, Ordering::Relaxed);
-    api.apply(&true_fleet(&format!("barrier {number}")));
+    server.wait_until("all starts are undone", || {
+        runs.iter().all(|run| {
+            let vessel = vessel_of(&api.run(run), "v").clone();
+            (&vessel["status"], &vessel["attempt"]) == (&"Scheduled".into(), &0.into())
+        })
+    });
 }
 
-/// All of `runs` wait, with a reason that has `words` in it, as if none had been claimed.
+/// All of `runs` wait, with a reason that has `words` in it.
 #[track_caller]
 fn assert_waiting(api: &Api, runs: &[String], words: &str) {
     for run in runs {
@@ -66,7 +66,7 @@ fn runs_wait_while_the_work_directory_has_no_space() {
     let (_, hook) = server.fleet_with_webhook(&true_fleet("full"));
     disk.use_up_all_but(0);
     let runs = post_all(&server, &hook, 60, &[b'x'; 10_000]);
-    wait_paused(&server, "No space left on device");
+    wait_paused(&server, &runs, "No space left on device");
     let api = server.api();
     assert_waiting(&api, &runs, "No space left on device");
 
@@ -96,7 +96,7 @@ fn runs_wait_while_the_work_directory_has_no_inodes() {
         files.push(file);
     }
     let runs = post_all(&server, &hook, 20, b"{}");
-    wait_paused(&server, "");
+    wait_paused(&server, &runs, "");
     assert_waiting(&server.api(), &runs, "");
     let count = files.len();
     // A file that is open keeps its inode.
@@ -117,17 +117,17 @@ fn a_waiting_run_can_be_stopped_and_waits_across_a_restart() {
     let (_, hook) = server.fleet_with_webhook(&true_fleet("full"));
     disk.use_up_all_but(0);
     let runs = post_all(&server, &hook, 4, &[b'x'; 10_000]);
-    wait_paused(&server, "No space");
+    wait_paused(&server, &runs, "No space");
     let stopped = server.api().post(&format!("/api/v1/runs/{}/stop", runs[0]), &json!({}));
     assert_eq!(stopped.expect(200).data()["status"], "Terminated");
     for _ in 0..3 {
         server.crash_and_restart();
-        wait_paused(&server, "No space");
+        wait_paused(&server, &runs[1..], "No space");
     }
     assert_waiting(&server.api(), &runs[1..], "No space");
     server.stop();
     server.start_again();
-    wait_paused(&server, "No space");
+    wait_paused(&server, &runs[1..], "No space");
     disk.give_back();
     assert_succeed(&server.api(), &runs[1..]);
 }
@@ -151,7 +151,7 @@ fn a_run_under_way_waits_between_its_vessels() {
     });
     let (_, hook) = server.fleet_with_webhook(&fleet);
     let run = hook.post(server.hooks(), &[], &[b'x'; 10_000]);
-    wait_paused(&server, "No space");
+    wait_paused(&server, std::slice::from_ref(&run), "No space");
     let waits = server.api().run(&run);
     assert_eq!(vessel_of(&waits, "fill")["status"], "Success", "{waits:#}");
     assert_eq!(vessel_of(&waits, "v")["status"], "Scheduled", "{waits:#}");
