@@ -35,7 +35,9 @@ impl FromStr for SmtpUrl {
             _ => return Err(malformed()),
         };
         // The same host and port that every URL has.
-        let url: HttpUrl = format!("http://{rest}").parse().map_err(|_| malformed())?;
+        let url: HttpUrl = format!("http://{rest}")
+            .parse()
+            .map_err(|error: String| format!("{error}; {}", malformed()))?;
         if !url.path.is_empty() || url.host.is_empty() {
             return Err(malformed());
         }

@@ -1,7 +1,7 @@
 //! Just enough of URLs: the address of a server, and the public URL that webhooks begin with.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 use crate::model::network::split_port;
@@ -97,6 +97,11 @@ impl FromStr for HttpUrl {
         if port == Some(0) {
             return Err(format!("port 0 is no address that answers: {authority:?}"));
         }
+        if !is_escaped(path) {
+            return Err(format!(
+                "a path has ASCII letters, digits, -._~!$&'()*+,;=:@/ and %XX for all else: {path:?}"
+            ));
+        }
         Ok(Self { is_https, host: host.to_owned(), port, path: path.to_owned() })
     }
 }
@@ -108,8 +113,42 @@ fn split_authority(authority: &str) -> Option<(&str, Option<u16>)> {
         host.parse::<Ipv6Addr>().ok()?;
         return Some((host, port));
     }
-    let is_name = |letter: char| letter.is_ascii_alphanumeric() || "-._".contains(letter);
-    (!host.is_empty() && host.chars().all(is_name)).then_some((host, port))
+    is_host(host).then_some((host, port))
+}
+
+/// Whether `host` is an IPv4 address or a name that the DNS can hold, as a URL has them: what ends in a
+/// number is an address (WHATWG URL 3.5).
+fn is_host(host: &str) -> bool {
+    const NAME_BYTES_MAX: usize = 253;
+    const LABEL_BYTES_MAX: usize = 63;
+    let name = host.strip_suffix('.').unwrap_or(host);
+    let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+    let is_label = |label: &str| {
+        (1..=LABEL_BYTES_MAX).contains(&label.len())
+            && label.bytes().all(is_letter)
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    let last = name.rsplit('.').next().unwrap_or(name);
+    match last.bytes().all(|byte| byte.is_ascii_digit()) {
+        true => name.parse::<Ipv4Addr>().is_ok(),
+        false => name.len() <= NAME_BYTES_MAX && name.split('.').all(is_label),
+    }
+}
+
+/// Whether path, query and fragment hold what a URL can, the rest as `%XX` (RFC 3986).
+fn is_escaped(path: &str) -> bool {
+    let mut bytes = path.bytes();
+    while let Some(byte) = bytes.next() {
+        let fits = match byte {
+            b'%' => (0..2).all(|_| bytes.next().is_some_and(|it| it.is_ascii_hexdigit())),
+            _ => byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/?#".contains(&byte),
+        };
+        if !fits {
+            return false;
+        }
+    }
+    true
 }
 
 /// What webhook URLs begin with, as senders see it. Never ends in a slash.
@@ -152,10 +191,16 @@ mod tests {
             ("https://a.example:8443/", "https://a.example:8443"),
             ("https://a.example/boat//", "https://a.example/boat"),
             ("http://[2001:db8::1]:9000", "http://[2001:db8::1]:9000"),
+            ("http://192.0.2.1/a%20b", "http://192.0.2.1/a%20b"),
+            ("http://xn--bcher-kva.example.", "http://xn--bcher-kva.example."),
+            ("http://my_box:80", "http://my_box:80"),
+            ("http://3com.7a", "http://3com.7a"),
         ] {
             assert_eq!(text.parse::<PublicUrl>().unwrap().as_str(), kept);
         }
+        let long = format!("http://{}.example", "a".repeat(64));
         for text in [
+            &long,
             "",
             "a.example",
             "ftp://a.example",
@@ -174,6 +219,19 @@ mod tests {
             "http://a/?x=1",
             "http://a#b",
             "http://[::1",
+            "http://256.1.1.1",
+            "http://1.2.3",
+            "http://example.1",
+            "http://a..b",
+            "http://.",
+            "http://.a",
+            "http://-a.example",
+            "http://a-",
+            "http://a/%zz",
+            "http://a/%2",
+            "http://a/ü",
+            "http://a/{x}",
+            "http://a/\\b",
         ] {
             assert!(text.parse::<PublicUrl>().is_err(), "{text}");
         }

@@ -160,8 +160,8 @@ fn url(cursor: &Cursor<'_>) -> Result<FixedValue, FleetFileError> {
     // The delivery sends to a `Uri`.
     let fits = text.parse::<HttpUrl>().is_ok() && text.parse::<Uri>().is_ok();
     if !fits {
-        let message = "expected an http or https URL, with a port from 1 to 65535 or none, and without a \
-                       user or password in it";
+        let message = "expected an http or https URL: a host that can be, a port from 1 to 65535 or none, \
+                       no user or password, and %XX in its path for what is not ASCII";
         return Err(cursor.invalid(message));
     }
     Ok(FixedValue::Literal(text.to_owned()))

@@ -2,10 +2,10 @@
 //! refused by name, with the alternative.
 
 use super::vessel::{PATH_BYTES_MAX, check_argument};
+use crate::config::HttpUrl;
 use crate::fleet_file::cursor::{Cursor, Fields};
 use crate::fleet_file::{FleetFileError, keys};
 use crate::model::fleet::Program;
-use crate::model::network::split_port;
 use crate::model::source::{Argument, CloneLocation, Code, GitSource, Language, Origin};
 
 /// Bytes of a file's name (NAME_MAX of Linux), less what the name of its temporary copy adds.
@@ -254,8 +254,7 @@ fn repository(cursor: &Cursor<'_>) -> Result<String, FleetFileError> {
     };
     let (authority, _) = rest.split_once('/').ok_or_else(|| cursor.invalid(EXPECTED))?;
     let (user, host) = authority.rsplit_once('@').unwrap_or(("", authority));
-    let is_host = host.starts_with(|first: char| first.is_ascii_alphanumeric() || first == '[')
-        && split_port(host).is_some_and(|(_, port)| port != Some(0));
+    let is_host = format!("https://{host}").parse::<HttpUrl>().is_ok();
     match scheme {
         "https" if !user.is_empty() => Err(cursor.invalid(
             "a user or password in a URL would be stored and shown; remove it, and give git what it \

@@ -247,8 +247,9 @@ fn notify() -> impl Strategy<Value = Vec<Notify>> {
     });
     let secret = || "[a-z][a-z0-9_.-]{0,9}".prop_map(|name| SecretName::try_from(name).unwrap());
     let url = prop_oneof![
-        "https?://[a-z]{1,9}(:[1-9][0-9]{0,3})?/[a-z?&=%]{0,9}".prop_map(FixedValue::Literal),
-        secret().prop_map(FixedValue::from),
+        "https?://[a-z]{1,9}(:[1-9][0-9]{0,3})?/([a-z?&=]|%[0-9a-f]{2}){0,9}"
+            .prop_map(FixedValue::Literal),
+        secret().prop_map(|secret| FixedValue::Secret { secret }),
     ];
     let signing = (option::of(secret()), select(Format::ALL.to_vec()));
     let url = (url, signing, secret()).prop_map(|(url, (secret, format), own)| {

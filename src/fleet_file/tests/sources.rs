@@ -249,6 +249,8 @@ fn repositories_are_named_and_reached_in_few_ways() {
         "https://example.com",
         "https://example.com/",
         "https://example.com:85218/a",
+        "https://example..com/a",
+        "https://192.0.2.256/a",
         "ssh://git@example.com:65536/a",
         "https://example.com/.git.git",
         "https://user:password@example.com/a",
