@@ -1,7 +1,7 @@
 //! The system's limits of open files and of processes, which include threads.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustix::process::{Resource, getrlimit};
 
@@ -64,19 +64,7 @@ fn of_processes(limit: Option<(u64, &str)>, wanted: Concurrency) -> Finding {
 
 /// The lowest limit of this process's control groups and of the groups above them.
 fn group_limit(cgroup: &str, read: impl Fn(&Path) -> Option<String>) -> Option<u64> {
-    let groups = control_groups::parse(cgroup).filter_map(|(controllers, path)| {
-        let path = path.trim_start_matches('/');
-        match controllers {
-            "" => Some(("/sys/fs/cgroup", path)),
-            "pids" => Some(("/sys/fs/cgroup/pids", path)),
-            _ => None,
-        }
-    });
-    let limits = groups.flat_map(|(top, path)| {
-        let group = PathBuf::from(top).join(path);
-        let chain = group.ancestors().take_while(|it| it.starts_with(top));
-        chain.map(|it| it.join("pids.max")).collect::<Vec<_>>()
-    });
+    let limits = control_groups::files(cgroup, "pids", ["pids.max"; 2]);
     limits.filter_map(|path| read(&path)?.trim().parse().ok()).min()
 }
 

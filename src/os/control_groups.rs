@@ -1,6 +1,6 @@
 //! The control groups of this process (proc_pid_cgroup(5)), and what they say about its supervisor.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The unit's name in the package, where the control groups do not name one.
 const UNIT: &str = "boathook";
@@ -45,8 +45,31 @@ pub fn own() -> String {
     std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default()
 }
 
+/// The files of `controller` in the groups of `cgroup` and in those above them, the innermost first.
+/// `names` are the file's names in version 2 and in version 1. In a container the paths may be those of
+/// the machine, and only the groups above them exist.
+pub fn files(
+    cgroup: &str,
+    controller: &str,
+    names: [&'static str; 2],
+) -> impl Iterator<Item = PathBuf> {
+    let groups = parse(cgroup).filter_map(move |(controllers, path)| {
+        let (top, name) = match controllers {
+            "" => ("/sys/fs/cgroup".to_owned(), names[0]),
+            _ if controllers.split(',').any(|it| it == controller) => {
+                (format!("/sys/fs/cgroup/{controller}"), names[1])
+            }
+            _ => return None,
+        };
+        let group = Path::new(&top).join(path.trim_start_matches('/'));
+        let chain = group.ancestors().take_while(|it| it.starts_with(&top));
+        Some(chain.map(|it| it.join(name)).collect::<Vec<_>>())
+    });
+    groups.flatten()
+}
+
 /// Controllers and path of each group in `cgroup`. A group of version 2 has no controllers.
-pub fn parse(cgroup: &str) -> impl Iterator<Item = (&str, &str)> {
+fn parse(cgroup: &str) -> impl Iterator<Item = (&str, &str)> {
     cgroup.lines().filter_map(|line| line.split_once(':')?.1.split_once(':'))
 }
 

@@ -11,7 +11,7 @@ use super::last_words::{LAST_WORDS_BYTES, safe_directory_command};
 use super::output::{Kept, LiveOutput};
 use super::shortage::StartError;
 use super::tree::remove_tree;
-use super::{HowEnded, Launch, Payload};
+use super::{HowEnded, Input, Launch};
 use crate::model::fleet::Program;
 use crate::model::source::{Code, GitSource, Language, Origin};
 
@@ -184,7 +184,7 @@ impl<'a> Checkout<'a> {
         let launch = Launch {
             program: &program,
             environment: &environment,
-            payload: &NoPayload,
+            payload: &Input(&[]),
             ..*self.launch
         };
         run(&launch, output)
@@ -283,21 +283,4 @@ fn environment(vessel: &[(String, String)], more: &[(&str, &str)]) -> Vec<(Strin
         .cloned()
         .chain(ours.map(|(name, value)| (name.to_owned(), value.to_owned())))
         .collect()
-}
-
-/// The empty input of git.
-struct NoPayload;
-
-impl Payload for NoPayload {
-    fn headers_json(&self) -> Option<&[u8]> {
-        None
-    }
-
-    fn body_bytes(&self) -> u64 {
-        0
-    }
-
-    fn open_body(&self) -> Box<dyn Read + Send + '_> {
-        Box::new(std::io::empty())
-    }
 }

@@ -1,7 +1,6 @@
 //! Programs that the server runs for itself, such as notifying commands: started like a vessel,
 //! without a work directory and without a log.
 
-use std::io::Read;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -12,7 +11,7 @@ use super::resolve::resolve;
 use super::shortage::{Shortage, StartError};
 use super::stop::StopSignal;
 use super::wait::{Bounds, wait};
-use super::{HowEnded, Launch, Payload};
+use super::{HowEnded, Input, Launch};
 use crate::model::confinement::Confinement;
 use crate::model::fleet::Program;
 use crate::model::ids::{InstanceId, RunId};
@@ -100,21 +99,5 @@ impl HelperProcess<'_> {
             }
             _ => how,
         })
-    }
-}
-
-struct Input<'a>(&'a [u8]);
-
-impl Payload for Input<'_> {
-    fn headers_json(&self) -> Option<&[u8]> {
-        None
-    }
-
-    fn body_bytes(&self) -> u64 {
-        self.0.len() as u64
-    }
-
-    fn open_body(&self) -> Box<dyn Read + Send + '_> {
-        Box::new(self.0)
     }
 }

@@ -16,6 +16,7 @@ use rustix::process::{Pid, Resource, Rlimit, prlimit, setrlimit};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::process_table::children;
 use crate::model::ids::{InstanceId, VesselRunId};
 
 /// Bytes of a process's environment that are looked at: more than Linux lets a program start with
@@ -175,13 +176,6 @@ fn set_own_limit(limit: Rlimit) {
     if let Err(error) = setrlimit(Resource::Locks, limit) {
         log::debug!(error:%; "vessels are recognised by their environment alone");
     }
-}
-
-/// The children of the first thread of a process.
-fn children(process: Pid) -> Vec<Pid> {
-    let pid = process.as_raw_pid();
-    let list = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-    list.split_ascii_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)).collect()
 }
 
 fn limits_of(process: Pid) -> Option<String> {

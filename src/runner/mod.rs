@@ -152,6 +152,23 @@ pub trait Payload: Send + Sync {
     fn open_body(&self) -> Box<dyn Read + Send + '_>;
 }
 
+/// The input of a program that the server runs for itself: bytes, and no headers.
+struct Input<'a>(&'a [u8]);
+
+impl Payload for Input<'_> {
+    fn headers_json(&self) -> Option<&[u8]> {
+        None
+    }
+
+    fn body_bytes(&self) -> u64 {
+        self.0.len() as u64
+    }
+
+    fn open_body(&self) -> Box<dyn Read + Send + '_> {
+        Box::new(self.0)
+    }
+}
+
 /// How an attempt ended.
 #[derive(Debug)]
 pub struct Ended {

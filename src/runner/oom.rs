@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal};
 
 use super::HowEnded;
+use super::process_table::children;
 use crate::os::control_groups;
 
 /// The adjustment of vessels where the server has a lower one (proc_pid_oom_score_adj(5)).
@@ -27,15 +28,15 @@ pub(super) fn expose(leader: Pid) {
     if !*IS_SHIELDED {
         return;
     }
-    let mut processes = vec![leader.as_raw_pid().to_string()];
+    let mut processes = vec![leader];
     while let Some(process) = processes.pop() {
         // Later descendants inherit the value. A process that has ended needs none.
-        let path = format!("/proc/{process}/oom_score_adj");
+        let pid = process.as_raw_pid();
+        let path = format!("/proc/{pid}/oom_score_adj");
         if let Err(error) = fs::write(path, USUAL_ADJUSTMENT.to_string()) {
-            log::debug!(process, error:%; "a vessel keeps the server's oom_score_adj");
+            log::debug!(process = pid, error:%; "a vessel keeps the server's oom_score_adj");
         }
-        let children = fs::read_to_string(format!("/proc/{process}/task/{process}/children"));
-        processes.extend(children.iter().flat_map(|it| it.split_whitespace()).map(str::to_owned));
+        processes.extend(children(process));
     }
 }
 
@@ -96,19 +97,9 @@ impl OomKills {
 /// true. In a container the paths may be those of the machine, and only the groups above them
 /// exist.
 fn group_counter(cgroup: &str, has_count: impl Fn(&Path) -> bool) -> Option<PathBuf> {
-    let counters = control_groups::parse(cgroup).filter_map(|(controllers, path)| {
-        let (top, name) = match controllers {
-            "" => ("/sys/fs/cgroup", "memory.events"),
-            _ if controllers.split(',').any(|it| it == "memory") => {
-                ("/sys/fs/cgroup/memory", "memory.oom_control")
-            }
-            _ => return None,
-        };
-        let group = PathBuf::from(top).join(path.trim_start_matches('/'));
-        let chain = group.ancestors().take_while(|it| it.starts_with(top));
-        Some(chain.map(|it| it.join(name)).collect::<Vec<_>>())
-    });
-    counters.flatten().find(|path| has_count(path))
+    let mut counters =
+        control_groups::files(cgroup, "memory", ["memory.events", "memory.oom_control"]);
+    counters.find(|path| has_count(path))
 }
 
 fn count_in(path: &Path) -> Option<u64> {

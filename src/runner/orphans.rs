@@ -19,7 +19,7 @@ use rustix::process::{Pid, WaitId, WaitIdOptions};
 use rustix::process::{getpid, kill_process, set_child_subreaper, waitid};
 
 use super::mark::Mark;
-use super::process_table::Process;
+use super::process_table::{Process, pids_in};
 use crate::os::threads;
 
 /// The least time between two rounds of reaping. Vessels that end in quick succession wake the
@@ -125,8 +125,7 @@ impl Adopted {
         while let Ok(bytes @ 1..) = self.children.read_at(&mut buffer, list.len() as u64) {
             list.extend_from_slice(&buffer[..bytes]);
         }
-        let list = String::from_utf8_lossy(&list);
-        list.split_ascii_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)).collect()
+        pids_in(&String::from_utf8_lossy(&list))
     }
 }
 

@@ -76,6 +76,17 @@ pub(super) fn processes() -> io::Result<Vec<Process>> {
     Ok(pids.filter_map(Process::read).collect())
 }
 
+/// The children of the first thread of a process (proc_pid_task_tid_children(5)).
+pub(super) fn children(process: Pid) -> Vec<Pid> {
+    let pid = process.as_raw_pid();
+    pids_in(&fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default())
+}
+
+/// The process ids in a list of /proc.
+pub(super) fn pids_in(list: &str) -> Vec<Pid> {
+    list.split_ascii_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)).collect()
+}
+
 /// Whether the process behind the descriptor has ended.
 pub(super) fn has_ended(process: &OwnedFd) -> bool {
     poll(&mut [PollFd::new(process, PollFlags::IN)], Some(&Timespec::default())) != Ok(0)

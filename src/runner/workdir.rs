@@ -1,7 +1,8 @@
 //! Work directories: one for each run, shared by its vessels, with the parameter files and the code
 //! of the vessel that starts. Every start prepares one, so that system calls count.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -206,18 +207,18 @@ fn write_files(
     let target = Target { directory: directory.as_fd(), path, is_new, launch, owner };
     let (headers_name, body_name) = parameter_file_names(launch.run);
     if let Some(headers) = headers {
-        let write = |file: OwnedFd| write_all(&file, headers);
+        let write = |mut file: File| file.write_all(headers);
         let written = target.replace_file(&headers_name, PRIVATE, write);
         written.map_err(|source| failed("write", &path.join(&headers_name), source))?;
     }
     if body_bytes > 0 {
-        let write = |file: OwnedFd| write_body(&file, launch, &mut body_start);
+        let write = |mut file: File| write_body(&mut file, launch, &mut body_start);
         let written = target.replace_file(&body_name, PRIVATE, write);
         written.map_err(|source| failed("write", &path.join(&body_name), source))?;
     }
     if let Some((name, content)) = code {
         // Executable, so that other programs of the run can start it.
-        let write = |file: OwnedFd| write_all(&file, normalized(content).as_bytes());
+        let write = |mut file: File| file.write_all(normalized(content).as_bytes());
         let written = target.replace_file(name, Mode::RWXU, write);
         written.map_err(|source| failed("write", &path.join(name), source))?;
     }
@@ -252,7 +253,7 @@ impl Target<'_> {
         &self,
         name: &str,
         mode: Mode,
-        write: impl FnOnce(OwnedFd) -> io::Result<()>,
+        write: impl FnOnce(File) -> io::Result<()>,
     ) -> io::Result<()> {
         if self.is_new {
             match self.create(name, mode) {
@@ -284,21 +285,21 @@ impl Target<'_> {
     }
 
     /// Creates a file. Follows no symbolic link of that name.
-    fn create(&self, name: &str, mode: Mode) -> rustix::io::Result<OwnedFd> {
+    fn create(&self, name: &str, mode: Mode) -> rustix::io::Result<File> {
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = rustix::fs::openat(self.directory, name, flags, mode)?;
         if let Some(owner) = self.owner {
             owner.take(&file)?;
         }
-        Ok(file)
+        Ok(file.into())
     }
 
     fn rename(&self, from: &str, to: &str) -> rustix::io::Result<()> {
         rustix::fs::renameat(self.directory, from, self.directory, to)
     }
 
-    fn create_temporary(&self, name: &str, mode: Mode) -> rustix::io::Result<(String, OwnedFd)> {
+    fn create_temporary(&self, name: &str, mode: Mode) -> rustix::io::Result<(String, File)> {
         let Launch { vessel_run, attempt, .. } = self.launch;
         for index in 0..TEMPORARY_NAMES_MAX {
             let temporary = format!(".{name}.{vessel_run}.{attempt}.{index}");
@@ -312,30 +313,18 @@ impl Target<'_> {
 }
 
 /// Writes the body to `file`. Leaves it in `start` when it fits in one buffer.
-fn write_body(file: &OwnedFd, launch: &Launch<'_>, start: &mut Vec<u8>) -> io::Result<()> {
+fn write_body(file: &mut File, launch: &Launch<'_>, start: &mut Vec<u8>) -> io::Result<()> {
     let mut body = launch.payload.open_body();
     let mut bytes_left = launch.payload.body_bytes();
     let mut is_first = true;
     while bytes_left > 0 {
         read_slice(&mut *body, &mut bytes_left, start)?;
-        write_all(file, start)?;
+        file.write_all(start)?;
         if bytes_left == 0 && is_first {
             return Ok(());
         }
         is_first = false;
     }
     start.clear();
-    Ok(())
-}
-
-fn write_all(file: &OwnedFd, mut bytes: &[u8]) -> io::Result<()> {
-    while !bytes.is_empty() {
-        match rustix::io::write(file, bytes) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(written) => bytes = &bytes[written..],
-            Err(Errno::INTR) => {}
-            Err(errno) => return Err(errno.into()),
-        }
-    }
     Ok(())
 }
