@@ -13,9 +13,9 @@ mod client;
 mod diamond;
 mod drain;
 mod fleets;
-mod gate;
 mod idle;
 mod latency;
+mod listener;
 mod server;
 mod shim;
 mod sweep;
@@ -28,7 +28,7 @@ const CONNECTIONS: usize = 64;
 fn main() {
     let known: [(&str, fn()); 10] = [
         ("accept", accept::run),
-        ("gate", gate::run),
+        ("listener", listener::run),
         ("drain", drain::run),
         ("diamond", diamond::run),
         ("fleets", fleets::run),

@@ -15,7 +15,7 @@ pub(super) enum Activity {
     Lingering,
     /// Its client is sending a request.
     Receiving,
-    /// The gate sends an answer of its own.
+    /// The listener sends a response of its own.
     Answering,
     /// A request with a valid token, or one that a handler has, is under way.
     Serving,

@@ -1,5 +1,5 @@
 //! What must hold whatever bytes come in: the fuzz targets call this, and so does the test that
-//! replays their corpus. The gate's parsers are compared with readings that are written as simply
+//! replays their corpus. The listener's parsers are compared with readings that are written as simply
 //! as can be and look at the whole input at once.
 
 #![allow(dead_code, reason = "each target uses its part")]

@@ -1,4 +1,4 @@
-//! What the gate lets in is what others read, too: requests made by chance are read by its parsers,
+//! The listener and other servers read a request alike: random requests are read by its parsers,
 //! by Python's, and by a server, and must be the same requests to all of them.
 
 pub mod grammar;
@@ -15,7 +15,7 @@ use crate::hostile::fill_in;
 
 const HEXLOWER: data_encoding::Encoding = data_encoding::HEXLOWER;
 
-/// A request as the gate reads it.
+/// A request as the listener reads it.
 struct Request {
     head: Head,
     body: Vec<u8>,
@@ -33,7 +33,7 @@ enum End {
     Refused(u16),
 }
 
-/// The requests that the gate lets in of what came over one connection, all of them with a body.
+/// The requests of one connection that the listener admits, each with its body.
 fn requests(stream: &[u8]) -> (Vec<Request>, End) {
     let (mut read, mut from) = (Vec::new(), 0);
     loop {
@@ -98,7 +98,7 @@ fn in_python(request: &Request, stream: &[u8], from: usize) -> Value {
         .iter()
         .map(|(name, value)| json!([HEXLOWER.encode(name.as_bytes()), HEXLOWER.encode(value)]))
         .collect();
-    // What a whole URL becomes is for the gate alone to know.
+    // Only the listener reads a whole URL.
     let line = String::from_utf8_lossy(&stream[from..]);
     let target = line.trim_start().split(' ').nth(1).unwrap_or_default().to_owned();
     if target.starts_with('/') {

@@ -29,7 +29,7 @@ enum Hold {
 
 const HOLDS: [Hold; 4] = [Hold::Idle, Hold::Silent, Hold::PartOfHead, Hold::NeverReads];
 
-/// Makes room for the descriptors of a crowd in this process.
+/// Makes room for the descriptors of many connections in this process.
 fn raise_own_limit() {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;

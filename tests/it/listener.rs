@@ -1,4 +1,4 @@
-//! The gate from outside: what reaches a vessel through it, and what it keeps away.
+//! The listener from outside: the requests that reach a vessel, and those that it refuses.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -198,11 +198,11 @@ fn silent_connections_leave_descriptors_for_vessels() {
     }));
     let run = hook.post(server.hooks(), &[], &vec![b'x'; 2 * MIB]);
     // None of these connections sends a byte.
-    let crowd: Vec<TcpStream> =
+    let clients: Vec<TcpStream> =
         (0..400).map(|_| TcpStream::connect(server.hooks()).unwrap()).collect();
     let run = api.wait_status(&run, "Success");
     assert!(api.output(&run, "show").starts_with("256\nxxx"));
-    drop(crowd);
+    drop(clients);
     await_accepting(&server, &hook);
     assert!(!server.log().contains("cannot accept"), "{}", server.log());
 }

@@ -1,5 +1,5 @@
-//! Crowds of connections that hold a server up: they are kept within their limits, those who send
-//! as they should are served meanwhile, and nothing of a crowd is left when it has gone.
+//! Many slow connections: the listener keeps them within their limits, serves good senders meanwhile,
+//! and holds nothing of them when they have ended.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
@@ -16,7 +16,7 @@ use crate::harness::{Connection, Hook, PATIENCE, Server, wait_for};
 
 const MIB: u64 = 1024 * 1024;
 
-/// How members of a crowd hold a server up, in equal shares.
+/// How a slow connection holds a server up, in equal shares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Habit {
     /// Sends a head, byte by byte.
@@ -30,19 +30,19 @@ enum Habit {
 
 const HABITS: [Habit; 4] = [Habit::SlowHead, Habit::SlowBody, Habit::Silent, Habit::NeverReads];
 
-/// Who of a crowd that never reads sends until nothing more is taken; the others send a few
+/// The connections that never read and send until nothing more is taken; the others send a few
 /// requests. All of them would only measure this machine's memory for sockets.
 const INSATIABLE: usize = 10;
 
-/// Connections that are up to no good.
-struct Crowd(Vec<(Habit, TcpStream)>);
+/// Slow connections.
+struct SlowClients(Vec<(Habit, TcpStream)>);
 
-impl Crowd {
-    fn gather(address: &str, hook: &Hook, size: usize) -> Self {
+impl SlowClients {
+    fn connect(address: &str, hook: &Hook, size: usize) -> Self {
         let target = hook.target();
         let health = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n".repeat(5);
         let body = format!("POST {target} HTTP/1.1\r\nHost: x\r\nContent-Length: 10000\r\n\r\n");
-        let members = (0..size).map(|number| {
+        let clients = (0..size).map(|number| {
             let habit = HABITS[number % HABITS.len()];
             let mut stream = TcpStream::connect(address).expect("a connection");
             stream.set_nonblocking(true).unwrap();
@@ -58,7 +58,7 @@ impl Crowd {
             }
             (habit, stream)
         });
-        Self(members.collect())
+        Self(clients.collect())
     }
 
     /// Sends a byte more from each that trickles, until told to stop.
@@ -111,7 +111,7 @@ fn percentile(sorted: &[Duration], percent: usize) -> Duration {
     sorted[(sorted.len() * percent / 100).min(sorted.len() - 1)]
 }
 
-/// Makes room for the descriptors of a crowd in this process.
+/// Makes room for the descriptors of many connections in this process.
 fn raise_own_limit() {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
@@ -122,9 +122,9 @@ fn waiting_fleet() -> serde_json::Value {
     json!({"name": "wait", "vessels": {"wait": {"command": ["/bin/sleep", "1000"]}}})
 }
 
-/// A crowd of `size` while a good sender posts `count` times, quietly and then beside it. Returns the
+/// `size` slow connections while a good sender posts `count` times, quietly and then beside it. Returns the
 /// two lists of its latencies.
-fn beside_a_crowd(size: usize, count: usize, timeout: &str) -> (Vec<Duration>, Vec<Duration>) {
+fn beside_slow_clients(size: usize, count: usize, timeout: &str) -> (Vec<Duration>, Vec<Duration>) {
     raise_own_limit();
     let server = Server::builder()
         .setting("workers", "1")
@@ -138,19 +138,19 @@ fn beside_a_crowd(size: usize, count: usize, timeout: &str) -> (Vec<Duration>, V
     let alone = latencies(&server, &hook, count);
     let quiet = Holdings::quiet(server.pid());
 
-    let mut crowd = Crowd::gather(server.hooks(), &hook, size);
+    let mut slow = SlowClients::connect(server.hooks(), &hook, size);
     let is_over = AtomicBool::new(false);
     let beside = std::thread::scope(|scope| {
-        scope.spawn(|| crowd.trickle(&is_over));
+        scope.spawn(|| slow.trickle(&is_over));
         let beside = latencies(&server, &hook, count);
         let held = Holdings::of(server.pid());
         println!("while {size} hold it up: {held:?}");
-        assert!(held.connections > size / 10, "the crowd has gone before it was needed");
+        assert!(held.connections > size / 10, "the slow connections have ended too early");
         is_over.store(true, Ordering::SeqCst);
         beside
     });
     // Each comes to its end although it stays: within its deadline, and the time to be told.
-    server.wait_until("the crowd is left", || crowd.ended() == size);
+    server.wait_until("the slow connections have ended", || slow.ended() == size);
     quiet.await_again(server.pid());
     let (now, most) = memory(server.pid());
     println!("{size} connections: {} MiB at most, {} MiB after", most / MIB, now / MIB);
@@ -167,9 +167,9 @@ fn print(what: &str, sorted: &[Duration]) {
 
 #[test]
 fn a_good_sender_is_served_beside_two_thousand_slow_ones() {
-    let (alone, beside) = beside_a_crowd(2000, 100, "8s");
+    let (alone, beside) = beside_slow_clients(2000, 100, "8s");
     print("alone", &alone);
-    print("beside the crowd", &beside);
+    print("beside slow connections", &beside);
     // A request that had to wait for one of the slow connections would have waited for its deadline.
     let most = percentile(&alone, 99) + Duration::from_secs(3);
     assert!(percentile(&beside, 90) < most, "{:?}", percentile(&beside, 90));
@@ -179,9 +179,9 @@ fn a_good_sender_is_served_beside_two_thousand_slow_ones() {
 #[test]
 #[ignore = "measures; run it by hand"]
 fn latency_beside_two_thousand_slow_ones() {
-    let (alone, beside) = beside_a_crowd(2000, 4000, "20s");
+    let (alone, beside) = beside_slow_clients(2000, 4000, "20s");
     print("alone", &alone);
-    print("beside the crowd", &beside);
+    print("beside slow connections", &beside);
 }
 
 /// A server that is told to stop does not wait for clients that will never be done.
@@ -189,10 +189,10 @@ fn latency_beside_two_thousand_slow_ones() {
 fn a_server_stops_beside_slow_connections() {
     let mut server = Server::builder().setting("shutdown_grace", "0s").start();
     let (_, hook) = server.fleet_with_webhook(&waiting_fleet());
-    let mut crowd = Crowd::gather(server.hooks(), &hook, 200);
+    let mut slow = SlowClients::connect(server.hooks(), &hook, 200);
     let is_over = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        scope.spawn(|| crowd.trickle(&is_over));
+        scope.spawn(|| slow.trickle(&is_over));
         server.stop();
         is_over.store(true, Ordering::SeqCst);
     });
@@ -211,16 +211,16 @@ fn a_server_survives_running_out_of_descriptors() {
     let (_, hook) = server.fleet_with_webhook(&waiting_fleet());
     let quiet = Holdings::quiet(server.pid());
     for _ in 0..2 {
-        let crowd: Vec<TcpStream> =
+        let clients: Vec<TcpStream> =
             (0..1000).map(|_| TcpStream::connect(server.hooks()).unwrap()).collect();
         let request = post_request(&hook.target(), &[], b"x");
-        // Beside a crowd that does not go away: it loses its places at its deadline.
+        // Beside connections that stay: they lose their places at their deadline.
         let accepted = wait_for(|| {
             let answer = exchange(server.hooks(), &request).ok()?;
             (answer.status == 201).then_some(())
         });
         assert!(accepted.is_some(), "service does not return\n{}", server.log_tail());
-        drop(crowd);
+        drop(clients);
         quiet.await_again(server.pid());
     }
     exchange(server.admin(), b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").unwrap().expect(200);
@@ -240,7 +240,7 @@ fn accepting_goes_on_when_there_are_descriptors_again() {
         ..getrlimit(Resource::Nofile)
     };
     let normal = prlimit(pid, Resource::Nofile, few).unwrap();
-    let crowd: Vec<TcpStream> =
+    let clients: Vec<TcpStream> =
         (0..50).map(|_| TcpStream::connect(server.hooks()).unwrap()).collect();
     server.wait_until("accepting fails", || server.log().contains("cannot accept connections"));
     // Connections without a place are told so as long as it lasts.
@@ -250,7 +250,7 @@ fn accepting_goes_on_when_there_are_descriptors_again() {
     });
     assert!(refused.expect("a refusal").header("retry-after").is_some());
     prlimit(pid, Resource::Nofile, normal).unwrap();
-    drop(crowd);
+    drop(clients);
     let accepted = wait_for(|| {
         let answer = exchange(server.hooks(), &request).ok()?;
         (answer.status == 201).then_some(())

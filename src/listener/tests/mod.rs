@@ -322,8 +322,8 @@ fn clients_that_read_no_responses_take_no_handler() {
     let request = format!("GET /{} HTTP/1.1\r\nHost: x\r\n\r\n", "a".repeat(12 * 1024));
     // One more than there are permits. Each sends until nothing more is taken from it, since nothing
     // more can be sent to it.
-    let mut crowd: Vec<Client> = (0..4).map(|_| fixture.connect()).collect();
-    for client in &mut crowd {
+    let mut clients: Vec<Client> = (0..4).map(|_| fixture.connect()).collect();
+    for client in &mut clients {
         client.0.get_ref().set_write_timeout(Some(Duration::from_secs(1))).unwrap();
         while client.0.get_mut().write_all(request.as_bytes()).is_ok() {}
     }

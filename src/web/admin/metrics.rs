@@ -8,7 +8,7 @@ use crate::listener::Response;
 use crate::model::metrics::{process, text};
 use crate::web::instruments::Instruments;
 
-/// Reads one of a gate's counters.
+/// Reads one of a listener's counters.
 type CountOf = fn(&listener::Counters) -> u64;
 
 pub(super) fn get(admin: &AdminHandler, _: &mut Call<'_>) -> Outcome {
@@ -28,41 +28,41 @@ pub(super) fn get(admin: &AdminHandler, _: &mut Call<'_>) -> Outcome {
 }
 
 fn connections(instruments: &Instruments, text: &mut text::Text) {
-    let gates = [("hooks", &instruments.hooks), ("admin", &instruments.admin)];
+    let listeners = [("hooks", &instruments.hooks), ("admin", &instruments.admin)];
     let mut open = text.gauges("boathook_connections_open", "Connections that are being served.");
-    for (listener, gate) in gates {
-        open.sample(&[("listener", listener)], gate.open());
+    for (listener, counters) in listeners {
+        open.sample(&[("listener", listener)], counters.open());
     }
-    let counters: [(&'static str, &str, CountOf); 5] = [
-        ("boathook_connections_accepted_total", "Connections that were accepted.", |gate| {
-            gate.accepted.get()
+    let families: [(&'static str, &str, CountOf); 5] = [
+        ("boathook_connections_accepted_total", "Connections that were accepted.", |it| {
+            it.accepted.get()
         }),
         (
             "boathook_connections_turned_away_total",
             "Connections that found no place and were turned away at once.",
-            |gate| gate.turned_away.get(),
+            |it| it.turned_away.get(),
         ),
         (
             "boathook_connections_given_up_total",
             "Connections that gave way to others when all places were taken.",
-            |gate| gate.given_up.get(),
+            |it| it.given_up.get(),
         ),
         (
             "boathook_accept_errors_total",
             "Times that the system would not let a listener accept; mostly for lack of descriptors.",
-            |gate| gate.accept_errors.get(),
+            |it| it.accept_errors.get(),
         ),
-        ("boathook_requests_total", "Requests with a valid head.", |gate| gate.requests.get()),
+        ("boathook_requests_total", "Requests with a valid head.", |it| it.requests.get()),
     ];
-    for (name, help, count) in counters {
+    for (name, help, count) in families {
         let mut family = text.counters(name, help);
-        for (listener, gate) in gates {
-            family.sample(&[("listener", listener)], count(gate));
+        for (listener, counters) in listeners {
+            family.sample(&[("listener", listener)], count(counters));
         }
     }
     let mut refused = text.counters("boathook_requests_refused_total", "Refusals, by reason.");
-    for (listener, gate) in gates {
-        refused.each(&[("listener", listener)], "reason", &gate.refused);
+    for (listener, counters) in listeners {
+        refused.each(&[("listener", listener)], "reason", &counters.refused);
     }
 }
 

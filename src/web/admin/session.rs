@@ -35,7 +35,7 @@ struct LinkJson {
 }
 
 /// Opens a session. The one endpoint that needs no authorisation; that it is a page of ours that
-/// asks was seen at the door.
+/// asks was checked by the listener.
 pub(super) fn open(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     let is_secure = origin::is_secure(call.request.header("Origin"));
     let address = call.request.remote_addr.ip();

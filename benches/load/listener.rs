@@ -1,5 +1,5 @@
-//! What the gate costs, and what it does with large bodies: bare tiny_http on a Unix socket against
-//! the same behind the gate, and large uploads with small accepts beside them against the bare
+//! The cost of the listener, and large bodies: bare tiny_http on a Unix socket against
+//! the same behind the listener, and large uploads with small accepts beside them against the bare
 //! database.
 
 use std::net::{SocketAddr, TcpListener};
@@ -21,7 +21,7 @@ use crate::{median, millis, percentile};
 /// Short rounds, and many: a shared machine is faster at one time than at another.
 const TIME: Duration = Duration::from_secs(2);
 const ROUNDS: usize = 9;
-/// Threads that answer behind bare tiny_http: as many as behind the gate, and more. The ratio is to
+/// Threads that answer behind bare tiny_http: as many as behind the listener, and more. The ratio is to
 /// whichever does better.
 const BARE_HANDLERS: [usize; 2] = [limits::HOOK_HANDLERS, 16];
 const UPLOADS: usize = 8;
@@ -32,9 +32,9 @@ pub fn run() {
     for _ in 0..ROUNDS {
         let best = |bare: fn(usize) -> f64| BARE_HANDLERS.map(bare).into_iter().fold(0.0, f64::max);
         let (bare, tcp) = (best(bare), best(bare_over_tcp));
-        let gated = gated();
-        ratios.push(gated / bare);
-        tcp_ratios.push(gated / tcp);
+        let listener = behind_listener();
+        ratios.push(listener / bare);
+        tcp_ratios.push(listener / tcp);
     }
     println!(
         "ratio (median of {ROUNDS})          {:.2}   (at least 0.6)   over TCP {:.2}",
@@ -56,7 +56,7 @@ fn bare(handlers: usize) -> f64 {
     rate
 }
 
-/// The same over TCP, which is what the gate's clients speak.
+/// The same over TCP, which the listener's clients speak.
 fn bare_over_tcp(handlers: usize) -> f64 {
     let server = tiny_http::Server::http("127.0.0.1:0").expect("a port");
     let address = server.server_addr().to_ip().expect("an address");
@@ -111,7 +111,7 @@ impl Handler for Idle {
     }
 }
 
-fn gated() -> f64 {
+fn behind_listener() -> f64 {
     let socket = TcpListener::bind("127.0.0.1:0").expect("a port");
     let options = Options {
         name: "bench",
@@ -125,7 +125,7 @@ fn gated() -> f64 {
     let listener = Listener::start(socket, options, Arc::new(Idle)).expect("a listener");
     let request = post("/", "", &body());
     let mut answered = load(listener.address(), &request, 200, TIME, usize::MAX);
-    answered.report("the same behind the gate");
+    answered.report("the same behind the listener");
     listener.stop(Duration::from_secs(5));
     answered.rate
 }
