@@ -105,70 +105,10 @@ impl Engine {
         world: World,
     ) -> Result<Arc<Self>, RecoveryError> {
         let World { launcher, clock, random, boot_id, promised_bytes, on_pause } = world;
-        let now = clock.now();
-        let last = store.server()?;
-        let server = ServerRecord {
-            instance: last.as_ref().map_or_else(InstanceId::random, |last| last.instance),
-            boot_id: boot_id.clone(),
-            stopped_cleanly: false,
-            restored: None,
-        };
-        let mut state = RecoveryState {
-            store: &store,
-            launcher: launcher.as_ref(),
-            queue: Queue::new(settings.max_queued_runs, settings.max_crash_attempts),
-            findings: RecoveryFindings::default(),
-            changes: Vec::new(),
-            versions: HashMap::new(),
-            last,
-            boot_id,
-            now,
-        };
-        // 1. Load the catalog, and decide on the removal of remains that no row refers to.
-        let catalog = state.catalog()?;
-        let schedules = state.schedules(&catalog)?;
-        state.sweep_uploads()?;
-        state.sweep_versions()?;
-        let mut batch = RecoveryBatch {
-            store: &store,
-            outbox: Outbox::default(),
-            history: stored_history(&store, settings.keep_runs)?,
-            events: Events::default(),
-            metrics: EngineMetrics::default(),
-            commit: Vec::new(),
-            now,
-        };
-        // 2. Reload notifications and runs, and decide what becomes of interrupted runs.
-        if state.ends_all() {
-            batch.give_up_notifications()?;
-        }
-        for record in store.notifications() {
-            let record = record?;
-            state.findings.unfinished.notifications.insert(record.message_id());
-            batch.outbox.reload(record);
-        }
-        for entry in store.queue() {
-            state.reload(&entry?, &mut batch)?;
-        }
-        let RecoveryState { queue, mut findings, changes, .. } = state;
-        // 3. Store which processes may be left, and remove directories of runs that start over, before
-        // any row or the boot id changes.
-        findings.unfinished.vessel_runs.extend(store.leftovers()?.into_iter().flatten());
-        batch.commit.extend(leftovers_rows(&findings.unfinished));
-        for run in &findings.starting_over {
-            launcher.wipe_directory(*run);
-        }
-        // 4. Make the decisions durable, each run in one commit.
-        for changes in changes {
-            batch.enter(changes);
-            batch.commit_from(CHANGES_PER_COMMIT);
-        }
-        // 5. Record this server. A crash before this commit repeats the recovery.
-        batch.commit.push(Change::PutServer(server.clone()));
-        batch.commit_from(0);
+        let Recovered { server, catalog, schedules, queue, unfinished, batch } =
+            Recovered::decide(&settings, &store, launcher.as_ref(), boot_id, clock.now())?;
         let RecoveryBatch { outbox, history, events, metrics, .. } = batch;
-        findings.log();
-        let awaits_leftovers = !findings.unfinished.is_empty();
+        let awaits_leftovers = !unfinished.is_empty();
         let space = store.watch_space(settings.min_free_bytes, promised_bytes);
         let engine = Self {
             space,
@@ -207,7 +147,7 @@ impl Engine {
             ledger: Ledger::default(),
             on_pause,
             awaits_leftovers: AtomicBool::new(awaits_leftovers),
-            leftovers: Mutex::new(Some(findings.unfinished)),
+            leftovers: Mutex::new(Some(unfinished)),
         };
         Ok(Arc::new(engine))
     }
@@ -266,10 +206,79 @@ fn leftovers_rows(unfinished: &Unfinished) -> impl Iterator<Item = Change> {
     (0..).zip(rows).map(|(row, vessel_runs)| Change::PutLeftovers { row, vessel_runs })
 }
 
-impl RecoveryFindings {
-    fn log(&self) {
-        let RecoveryFindings { waiting, resumed, ended, .. } = self;
+/// What the data of the last server has become, durably.
+struct Recovered<'a> {
+    /// The record of this server.
+    server: ServerRecord,
+    catalog: Catalog,
+    schedules: Schedules,
+    queue: Queue,
+    unfinished: Unfinished,
+    batch: RecoveryBatch<'a>,
+}
+
+impl<'a> Recovered<'a> {
+    /// Decides what becomes of the stored data, and makes the decisions durable.
+    fn decide(
+        settings: &Settings,
+        store: &'a Store,
+        launcher: &dyn Launcher,
+        boot_id: String,
+        now: Timestamp,
+    ) -> Result<Self, RecoveryError> {
+        let last = store.server()?;
+        let server = ServerRecord {
+            instance: last.as_ref().map_or_else(InstanceId::random, |last| last.instance),
+            boot_id: boot_id.clone(),
+            stopped_cleanly: false,
+            restored: None,
+        };
+        let mut state = RecoveryState {
+            store,
+            launcher,
+            queue: Queue::new(settings.max_queued_runs, settings.max_crash_attempts),
+            findings: RecoveryFindings::default(),
+            changes: Vec::new(),
+            versions: HashMap::new(),
+            last,
+            boot_id,
+            now,
+        };
+        // 1. Load the catalog, and decide on the removal of remains that no row refers to.
+        let catalog = state.catalog()?;
+        let schedules = state.schedules(&catalog)?;
+        state.sweep_uploads()?;
+        state.sweep_versions()?;
+        // 2. Reload notifications and runs, and decide what becomes of interrupted runs.
+        let mut batch = RecoveryBatch {
+            store,
+            outbox: Outbox::default(),
+            history: stored_history(store, settings.keep_runs)?,
+            events: Events::default(),
+            metrics: EngineMetrics::default(),
+            commit: Vec::new(),
+            now,
+        };
+        state.reload_all(&mut batch)?;
+        let RecoveryState { queue, mut findings, changes, .. } = state;
+        // 3. Store which processes may be left, and remove directories of runs that start over, before
+        // any row or the boot id changes.
+        findings.unfinished.vessel_runs.extend(store.leftovers()?.into_iter().flatten());
+        batch.commit.extend(leftovers_rows(&findings.unfinished));
+        for run in &findings.starting_over {
+            launcher.wipe_directory(*run);
+        }
+        // 4. Make the decisions durable, each run in one commit.
+        for changes in changes {
+            batch.enter(changes);
+            batch.commit_from(CHANGES_PER_COMMIT);
+        }
+        // 5. Record this server. A crash before this commit repeats the recovery.
+        batch.commit.push(Change::PutServer(server.clone()));
+        batch.commit_from(0);
+        let RecoveryFindings { unfinished, waiting, resumed, ended, .. } = findings;
         log::info!(waiting, resumed, ended; "recovered");
+        Ok(Self { server, catalog, schedules, queue, unfinished, batch })
     }
 }
 
@@ -405,6 +414,22 @@ impl RecoveryState<'_> {
         }
         self.findings.ended += 1;
         true
+    }
+
+    /// Reloads the notifications and the runs that had not ended.
+    fn reload_all(&mut self, batch: &mut RecoveryBatch<'_>) -> Result<(), RecoveryError> {
+        if self.ends_all() {
+            batch.give_up_notifications()?;
+        }
+        for record in self.store.notifications() {
+            let record = record?;
+            self.findings.unfinished.notifications.insert(record.message_id());
+            batch.outbox.reload(record);
+        }
+        for entry in self.store.queue() {
+            self.reload(&entry?, batch)?;
+        }
+        Ok(())
     }
 
     fn reload(

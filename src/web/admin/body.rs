@@ -48,7 +48,7 @@ fn parameters_of(admin: &AdminHandler, run: RunRecord) -> Outcome {
         serde_json::to_string(&head.headers).map_err(io::Error::from).map_err(unreadable)?;
     let body = shown(&bytes, is_whole);
     let note = if is_whole { "" } else { r#","body_truncated":true"# };
-    Ok(Reply::Data(200, format!(r#"{{"headers":{headers},"body":{body}{note}}}"#)))
+    Ok(Reply::json(200, format!(r#"{{"headers":{headers},"body":{body}{note}}}"#)))
 }
 
 /// The body, byte for byte, as something to save.

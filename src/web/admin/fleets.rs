@@ -2,7 +2,8 @@
 
 use serde::Serialize;
 
-use super::{AdminHandler, Call, Outcome, Reply, media_type, unsupported};
+use super::call::{media_type, unsupported};
+use super::{AdminHandler, Call, Outcome, Reply};
 use crate::engine::{Applied, ExpectedVersion, FleetView};
 use crate::fleet_file::{self, FleetFile, FleetFileError};
 use crate::listener::Response;

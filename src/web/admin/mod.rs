@@ -3,6 +3,7 @@
 
 mod backup;
 mod body;
+mod call;
 mod doctor;
 mod fleets;
 mod metrics;
@@ -12,6 +13,7 @@ mod overview;
 mod places;
 mod projects;
 mod proof;
+mod reply;
 mod runs;
 mod sample;
 mod schedules;
@@ -19,34 +21,28 @@ mod session;
 mod vessel_runs;
 mod webhooks;
 
-use std::io::Write;
 use std::net::SocketAddr;
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Instant;
-
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 
 use crate::config::Settings;
 use crate::diagnostics::Facts;
 use crate::engine::Engine;
 use crate::fleet_file;
-use crate::listener::{
-    Admitted, Handled, Handler, Head, Request, Response, ResponseBody, Stream, StreamWriter,
-};
+use crate::listener::{Admitted, Handled, Handler, Head, Request, Response};
 use crate::model::clock::Timestamp;
 use crate::model::ids::{OrganizationId, RequestId};
 use crate::model::metrics::Histogram;
 use crate::model::refusal::{Reason, Refusal};
 use crate::model::server_proof;
-use crate::os::text_file::decode;
+use crate::web::admin::call::Call;
 use crate::web::admin::doctor::Examination;
 use crate::web::admin::output::Followers;
+use crate::web::admin::reply::Reply;
 use crate::web::auth::BearerToken;
 use crate::web::instruments::Instruments;
 use crate::web::origin::{self, Hosts};
-use crate::web::query::{NEXT_BEFORE, Query};
+use crate::web::query::Query;
 use crate::web::respond;
 use crate::web::route::{self, Found, Route};
 use crate::web::session::Sessions;
@@ -131,132 +127,6 @@ const ROUTES: &[Route<Endpoint>] = &[
     ("GET", "/api/v1/vessel-runs/{}/output", output::get),
 ];
 
-/// A successful answer, before the envelope is around it.
-enum Reply {
-    /// A status and the JSON of `data`.
-    Data(u16, String),
-    /// The same, and a header of its own: name and value.
-    WithHeader(u16, String, (&'static str, String)),
-    /// An answer without an envelope.
-    Plain(Response),
-}
-
-impl Reply {
-    fn ok(data: &impl Serialize) -> Outcome {
-        Self::with_status(200, data)
-    }
-
-    fn created(data: &impl Serialize) -> Outcome {
-        Self::with_status(201, data)
-    }
-
-    fn with_status(status: u16, data: &impl Serialize) -> Outcome {
-        match serde_json::to_string(data) {
-            Ok(json) => Ok(Self::Data(status, json)),
-            Err(error) => Err(Refusal::failed(format!("the answer cannot be shown: {error}"))),
-        }
-    }
-
-    /// The same with a header of its own. Answers without an envelope get theirs at once.
-    fn with_header(self, name: &'static str, value: String) -> Self {
-        match self {
-            Self::Data(status, data) | Self::WithHeader(status, data, _) => {
-                Self::WithHeader(status, data, (name, value))
-            }
-            Self::Plain(answer) => Self::Plain(answer.with_header(name, value)),
-        }
-    }
-
-    /// Part of a list, which tells where the next part begins.
-    fn page(entries: &[impl Serialize], next: Option<String>) -> Outcome {
-        let page = Self::ok(&entries)?;
-        Ok(match next {
-            Some(before) => page.with_header(NEXT_BEFORE, before),
-            None => page,
-        })
-    }
-
-    /// There is nothing left to show.
-    fn gone() -> Outcome {
-        Ok(Self::Data(200, "null".to_owned()))
-    }
-
-    /// A body that is written piece by piece.
-    fn stream(
-        content_type: &str,
-        length: Option<u64>,
-        write: impl FnOnce(&mut dyn Write) -> std::io::Result<()> + Send + 'static,
-    ) -> Response {
-        let write: StreamWriter = Box::new(write);
-        let mut answer = Response::new(200, content_type, Vec::new());
-        answer.body = ResponseBody::Stream(Stream { length, write });
-        // nginx would hold the pieces back until its buffers are full or the stream has ended.
-        answer.with_header("X-Accel-Buffering", "no")
-    }
-}
-
-/// A request on its way through an endpoint.
-struct Call<'c> {
-    request: &'c mut Request,
-    /// The segments of the path that vary.
-    segments: Vec<String>,
-    /// The parameters of the query string; of a test run, none.
-    query: Query,
-}
-
-impl Call<'_> {
-    /// The segment of the path at `index`.
-    fn segment(&self, index: usize) -> &str {
-        self.segments.get(index).map_or("", String::as_str)
-    }
-
-    /// The id at `index`; what is none cannot be the id of any `noun`.
-    fn id<T: FromStr>(&self, index: usize, noun: &str) -> Result<T, Refusal> {
-        let segment = self.segment(index);
-        segment.parse().map_err(|_| Refusal::not_found(format!("no such {noun}: {segment:?}")))
-    }
-
-    /// The media type of the body, in lower case and without parameters; empty when none is given.
-    fn content_type(&self) -> String {
-        media_type(self.request.header("Content-Type").unwrap_or_default())
-    }
-
-    /// The whole body as text.
-    fn text(&mut self) -> Result<String, Refusal> {
-        let bytes = self
-            .request
-            .body_bytes()
-            .map_err(|error| Refusal::failed(format!("the body cannot be read: {error}")))?;
-        decode(bytes).map_err(|error| Refusal::bad_request(format!("the body: {error}")))
-    }
-
-    /// The body as text that should be JSON; `None` when there is none.
-    fn json_text(&mut self) -> Result<Option<String>, Refusal> {
-        let content_type = self.content_type();
-        let text = self.text()?;
-        if text.trim().is_empty() {
-            return Ok(None);
-        }
-        if !content_type.is_empty() && content_type != "application/json" {
-            return Err(unsupported(&content_type, "application/json"));
-        }
-        Ok(Some(text))
-    }
-
-    /// The body as JSON; `None` when there is none.
-    fn json<T: DeserializeOwned>(&mut self) -> Result<Option<T>, Refusal> {
-        let Some(text) = self.json_text()? else { return Ok(None) };
-        // serde takes an array for a struct with its fields in order. No client means that.
-        if text.trim_start().starts_with('[') {
-            return Err(Refusal::invalid("the body must be a JSON object"));
-        }
-        serde_json::from_str(&text).map(Some).map_err(|error| match error.classify() {
-            serde_json::error::Category::Data => Refusal::invalid(error.to_string()),
-            _ => Refusal::bad_request(format!("the body is not JSON: {error}")),
-        })
-    }
-}
-
 /// The answer to a request for a page by a name that is not one of the server's.
 const UNKNOWN_HOST: &str = "this server does not go by the name in your address bar; use its \
     address, or add the name to the setting admin_hosts\n";
@@ -281,19 +151,6 @@ fn of_api(answer: Response) -> Response {
 /// Whether `path` is where a fleet is started as its webhook would start it.
 fn is_test(path: &str) -> bool {
     path.ends_with("/test")
-}
-
-/// The part of a Content-Type or Accept before any semicolon.
-fn media_type(value: &[u8]) -> String {
-    let value = String::from_utf8_lossy(value);
-    value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
-}
-
-fn unsupported(given: &str, expected: &str) -> Refusal {
-    Refusal::new(
-        Reason::UnsupportedMediaType,
-        format!("the Content-Type {given:?} is not supported; send {expected}"),
-    )
 }
 
 impl AdminHandler {
@@ -437,15 +294,11 @@ impl Handler for AdminHandler {
 
     fn handle(&self, mut request: Request) -> Handled {
         let id = RequestId::random();
-        let answer = match self.outcome(&mut request) {
-            Ok(Reply::Data(status, data)) => respond::data(id, status, &data),
-            Ok(Reply::WithHeader(status, data, (name, value))) => {
-                respond::data(id, status, &data).with_header(name, value)
-            }
-            Ok(Reply::Plain(answer)) => answer.with_header("X-Request-Id", id.to_string()),
+        let response = match self.outcome(&mut request) {
+            Ok(reply) => reply.into_response(id),
             Err(refusal) => respond::error(id, refusal),
         };
-        of_api(answer).into()
+        of_api(response).into()
     }
 
     fn refuse(&self, refusal: Refusal, _: Option<&Admitted>) -> Response {
@@ -468,11 +321,5 @@ mod tests {
                 other => panic!("{method} {path}: {other:?}"),
             }
         }
-    }
-
-    #[test]
-    fn media_types_lose_their_parameters() {
-        assert_eq!(media_type(b"Application/YAML; charset=utf-8"), "application/yaml");
-        assert_eq!(media_type(b""), "");
     }
 }

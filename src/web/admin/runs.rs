@@ -49,7 +49,7 @@ pub(super) fn start(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
         Some(0),
     )?;
     let run = admin.engine.confirm(run);
-    Ok(Reply::Data(201, respond::accepted(&version, admin.organization, run)))
+    Ok(Reply::json(201, respond::accepted(&version, admin.organization, run)))
 }
 
 /// A run as a webhook would start it.
@@ -61,7 +61,7 @@ pub(super) fn test(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     let run =
         admin.engine.accept(&version, Trigger::Webhook, head, Arrival::default(), body, length)?;
     let run = admin.engine.confirm(run);
-    Ok(Reply::Data(201, respond::accepted(&version, admin.organization, run)))
+    Ok(Reply::json(201, respond::accepted(&version, admin.organization, run)))
 }
 
 pub(super) fn list(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
@@ -105,7 +105,7 @@ pub(super) fn replay(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     let id = run_id(admin, call)?;
     let body: ReplayBody = call.json()?.unwrap_or_default();
     let (version, replay) = admin.engine.replay(id, body.from.as_deref())?;
-    Ok(Reply::Data(201, respond::accepted(&version, admin.organization, replay)))
+    Ok(Reply::json(201, respond::accepted(&version, admin.organization, replay)))
 }
 
 pub(super) fn stop_vessel(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {

@@ -1,0 +1,96 @@
+//! A request on its way through an endpoint of the admin API.
+
+use std::str::FromStr;
+
+use serde::de::DeserializeOwned;
+
+use crate::listener::Request;
+use crate::model::refusal::{Reason, Refusal};
+use crate::os::text_file::decode;
+use crate::web::query::Query;
+
+/// See the module.
+pub(super) struct Call<'c> {
+    pub(super) request: &'c mut Request,
+    /// The segments of the path that vary.
+    pub(super) segments: Vec<String>,
+    /// The parameters of the query string; of a test run, none.
+    pub(super) query: Query,
+}
+
+impl Call<'_> {
+    /// The segment of the path at `index`.
+    pub(super) fn segment(&self, index: usize) -> &str {
+        self.segments.get(index).map_or("", String::as_str)
+    }
+
+    /// The id at `index`; what is none cannot be the id of any `noun`.
+    pub(super) fn id<T: FromStr>(&self, index: usize, noun: &str) -> Result<T, Refusal> {
+        let segment = self.segment(index);
+        segment.parse().map_err(|_| Refusal::not_found(format!("no such {noun}: {segment:?}")))
+    }
+
+    /// The media type of the body, in lower case and without parameters; empty when none is given.
+    pub(super) fn content_type(&self) -> String {
+        media_type(self.request.header("Content-Type").unwrap_or_default())
+    }
+
+    /// The whole body as text.
+    pub(super) fn text(&mut self) -> Result<String, Refusal> {
+        let bytes = self
+            .request
+            .body_bytes()
+            .map_err(|error| Refusal::failed(format!("the body cannot be read: {error}")))?;
+        decode(bytes).map_err(|error| Refusal::bad_request(format!("the body: {error}")))
+    }
+
+    /// The body as text that should be JSON; `None` when there is none.
+    pub(super) fn json_text(&mut self) -> Result<Option<String>, Refusal> {
+        let content_type = self.content_type();
+        let text = self.text()?;
+        if text.trim().is_empty() {
+            return Ok(None);
+        }
+        if !content_type.is_empty() && content_type != "application/json" {
+            return Err(unsupported(&content_type, "application/json"));
+        }
+        Ok(Some(text))
+    }
+
+    /// The body as JSON; `None` when there is none.
+    pub(super) fn json<T: DeserializeOwned>(&mut self) -> Result<Option<T>, Refusal> {
+        let Some(text) = self.json_text()? else { return Ok(None) };
+        // serde takes an array for a struct with its fields in order. No client means that.
+        if text.trim_start().starts_with('[') {
+            return Err(Refusal::invalid("the body must be a JSON object"));
+        }
+        serde_json::from_str(&text).map(Some).map_err(|error| match error.classify() {
+            serde_json::error::Category::Data => Refusal::invalid(error.to_string()),
+            _ => Refusal::bad_request(format!("the body is not JSON: {error}")),
+        })
+    }
+}
+
+/// The part of a Content-Type or Accept before any semicolon.
+pub(super) fn media_type(value: &[u8]) -> String {
+    let value = String::from_utf8_lossy(value);
+    value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+}
+
+pub(super) fn unsupported(given: &str, expected: &str) -> Refusal {
+    Refusal::new(
+        Reason::UnsupportedMediaType,
+        format!("the Content-Type {given:?} is not supported; send {expected}"),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn media_types_lose_their_parameters() {
+        assert_eq!(media_type(b"Application/YAML; charset=utf-8"), "application/yaml");
+        assert_eq!(media_type(b""), "");
+    }
+}
