@@ -65,6 +65,41 @@ pub struct SentSample {
     pub fleet_run_id: Option<String>,
 }
 
+/// A secret, without its value.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Secret {
+    pub name: String,
+    /// `None`: it is missing.
+    pub set_at: Option<Timestamp>,
+    #[serde(default)]
+    pub read_only: bool,
+    #[serde(default)]
+    pub fleets: Vec<FleetName>,
+    /// The settings of the server that name it.
+    #[serde(default)]
+    pub settings: Vec<String>,
+}
+
+impl Secret {
+    /// The fleets and settings that name it.
+    pub fn users(&self) -> Vec<String> {
+        let fleets = self.fleets.iter().map(|FleetName { name, project_name }| {
+            if project_name == DEFAULT_PROJECT {
+                return name.clone();
+            }
+            format!("{project_name}/{name}")
+        });
+        fleets.chain(self.settings.iter().cloned()).collect()
+    }
+}
+
+/// The names of a fleet and of its project.
+#[derive(Clone, Debug, Deserialize)]
+pub struct FleetName {
+    pub name: String,
+    pub project_name: String,
+}
+
 /// A vessel of a fleet.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Vessel {

@@ -29,6 +29,7 @@ mod restore;
 mod run;
 mod runs;
 mod schedule;
+mod secret;
 mod serve;
 mod session;
 mod table;
@@ -75,6 +76,8 @@ enum Verb {
     Fleet(fleet::FleetArgs),
     /// Add, show, replace and remove a fleet's webhook
     Webhook(webhook::WebhookArgs),
+    /// Set, list and remove secrets
+    Secret(secret::SecretArgs),
     /// Start a run of a fleet
     Run(run::RunArgs),
     /// List, show, follow, stop and replay runs
@@ -156,6 +159,7 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Verb::Demo(arguments) => demo::run(&arguments),
         Verb::Fleet(arguments) => fleet::run(arguments),
         Verb::Webhook(arguments) => webhook::run(arguments),
+        Verb::Secret(arguments) => secret::run(arguments),
         Verb::Run(arguments) => run::run(arguments),
         Verb::Runs(arguments) => runs::run(arguments),
         Verb::Schedule(arguments) => schedule::run(arguments),
@@ -208,6 +212,10 @@ mod tests {
             "runs stop r",
             "schedule list",
             "schedule list --fleet x --next 5 --json",
+            "secret set API_KEY --generate",
+            "secret list --json",
+            "secret remove API_KEY --yes",
+            "secret remove API_KEY --force",
             "doctor",
             "doctor --data-dir d --json",
             "completions bash",
@@ -232,6 +240,8 @@ mod tests {
             "runs list --status gone",
             "run x --body a --overrides b",
             "fleet apply",
+            "secret set a/b",
+            "secret set ..",
             "backup",
             "restore f --verify --resume-runs",
         ] {

@@ -1,5 +1,6 @@
 //! `boathook restore`: makes a data directory of a backup. Needs no server, and touches none.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, IsTerminal, Seek};
 use std::os::fd::AsFd;
@@ -10,9 +11,11 @@ use serde_json::json;
 
 use super::Outcome;
 use super::locate::start_command;
-use super::output::{advise, command, print, print_as_json, printable};
+use super::output::{NOTABLE, advise, command, print, print_as_json, printable, styled};
 use super::progress::{Metered, Progress, human_size};
-use crate::config::default_data_directory;
+use crate::config::secrets::SecretStore;
+use crate::config::{Settings, Sources, default_data_directory};
+use crate::model::variable::{SECRETS_DIRECTORY, SecretName};
 use crate::store::backup::restore::{self, RestoredRows, VerifiedBackup};
 
 /// Arguments of `restore`.
@@ -27,6 +30,8 @@ made become Terminated when the server starts: since then, the server that it wa
 run them. With --resume-runs they start again at their first vessel, but for those of fleets with \
 delivery at_most_once, which end as Errored; and what was to be told of others is told, maybe for \
 the second time.
+
+A backup has no secrets. Those that its fleets need and that are not there are named at the end.
 
 To compact a database, stop its server after the backup, move its data directory away, and restore \
 with --resume-runs.")]
@@ -147,13 +152,14 @@ fn report_restored(
     verified: &VerifiedBackup,
     restored: RestoredRows,
 ) -> anyhow::Result<Outcome> {
-    let RestoredRows { fleets, webhooks, runs, unfinished } = restored;
+    let RestoredRows { fleets, webhooks, runs, unfinished, secrets } = restored;
+    let missing = missing(data_dir, secrets);
     let VerifiedBackup { header, totals, bytes } = verified;
     if arguments.json {
         print_as_json(&json!({
             "data_dir": data_dir.to_string_lossy(), "bytes": bytes, "created_at": header.created_at,
             "fleets": fleets, "webhooks": webhooks, "runs": runs, "unfinished_runs": unfinished,
-            "files": totals.files,
+            "files": totals.files, "missing_secrets": missing,
         }))?;
         return Ok(Outcome::Done);
     }
@@ -178,5 +184,33 @@ restored the backup of {} ({}) into {}
     ))?;
     advise("The admin token will be a new one. Start the server:");
     advise(&command(&start_command(data_dir)));
+    advise_missing(&missing);
     Ok(Outcome::Done)
+}
+
+/// The secrets among `needed` that a server on `data_dir` does not find, without systemd's credentials.
+fn missing(data_dir: &Path, needed: BTreeSet<SecretName>) -> BTreeSet<SecretName> {
+    let sources = Sources {
+        data_dir: Some(data_dir.to_owned()),
+        secrets_dir: std::env::var_os("BOATHOOK_SECRETS_DIR").map(PathBuf::from),
+        ..Sources::default()
+    };
+    let store = match Settings::load(sources, None) {
+        Ok(settings) => SecretStore::of(&settings),
+        // The server will say what is wrong with its settings.
+        Err(_) => SecretStore::new(data_dir.join(SECRETS_DIRECTORY), true, None),
+    };
+    needed.into_iter().filter(|secret| store.examine("", secret).is_err()).collect()
+}
+
+fn advise_missing(missing: &BTreeSet<SecretName>) {
+    if missing.is_empty() {
+        return;
+    }
+    let warning = "\nSecrets that its fleets need and that a backup does not have:";
+    advise(&styled(warning, NOTABLE));
+    for secret in missing {
+        advise(&command(&format!("boathook secret set {}", secret.as_str())));
+    }
+    advise("Set them once the server runs, unless systemd loads them (LoadCredential=).");
 }

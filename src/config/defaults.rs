@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::{KeepWorkdir, Settings, settings_file};
 use crate::model::network::Networks;
 use crate::model::retention::Retention;
+use crate::model::variable::SECRETS_DIRECTORY;
 
 /// Only this machine reaches it: whether the network may is the operator's decision.
 pub const HOOKS_LISTEN: SocketAddr = loopback(9000);
@@ -97,7 +98,8 @@ impl Settings {
             max_followers: MAX_FOLLOWERS,
             max_crash_attempts: MAX_CRASH_ATTEMPTS,
             work_dir: data_dir.join("work"),
-            secrets_dir: None,
+            secrets_dir: data_dir.join(SECRETS_DIRECTORY),
+            credentials_dir: None,
             keep_workdir: KEEP_WORKDIR,
             keep_runs: KEEP_RUNS,
             allowed_users: Vec::new(),

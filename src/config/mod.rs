@@ -164,7 +164,7 @@ pub struct Sources {
     #[arg(long, env = "BOATHOOK_WORK_DIR", value_name = "DIR")]
     pub work_dir: Option<PathBuf>,
 
-    /// Where the values of secrets are, a file each [default: $CREDENTIALS_DIRECTORY]
+    /// Where the server keeps secrets, a file each [default: <data-dir>/secrets]
     #[arg(long, env = "BOATHOOK_SECRETS_DIR", value_name = "DIR")]
     pub secrets_dir: Option<PathBuf>,
 
@@ -266,8 +266,10 @@ pub struct Settings {
     pub max_crash_attempts: u32,
     /// Absolute; may not exist yet.
     pub work_dir: PathBuf,
-    /// Absolute; may not exist yet. `None`: there are no secrets.
-    pub secrets_dir: Option<PathBuf>,
+    /// Absolute; may not exist yet.
+    pub secrets_dir: PathBuf,
+    /// The credentials of the service. Absolute.
+    pub credentials_dir: Option<PathBuf>,
     pub keep_workdir: KeepWorkdir,
     pub keep_runs: Retention,
     pub allowed_users: Vec<String>,
@@ -376,8 +378,11 @@ impl Settings {
         if let Some(work_dir) = first!(work_dir) {
             settings.work_dir = absolute(&work_dir)?;
         }
-        let secrets_dir = first!(secrets_dir).or_else(credentials_directory);
-        settings.secrets_dir = secrets_dir.map(|path| absolute(&path)).transpose()?;
+        if let Some(secrets_dir) = first!(secrets_dir) {
+            settings.secrets_dir = absolute(&secrets_dir)?;
+        }
+        settings.credentials_dir =
+            credentials_directory().map(|path| absolute(&path)).transpose()?;
         settings.check()?;
         Ok(settings)
     }

@@ -64,7 +64,7 @@ pub fn examine(engine: &Engine, facts: &Facts) -> Vec<Finding> {
     findings.extend(fleets::examine(&fleets, &settings.allowed_users, &sandbox));
     findings.extend(notifications(&fleets, settings, &sandbox));
     let mail = settings.mail.as_ref().and_then(|mail| mail.secret.as_ref());
-    let store = SecretStore::new(settings.secrets_dir.clone());
+    let store = SecretStore::of(settings);
     findings.extend(secrets::examine(
         &fleets,
         mail.map(|secret| ("`smtp_secret`", secret)),

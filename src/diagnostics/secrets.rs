@@ -1,13 +1,16 @@
-//! Whether every secret that a fleet or a setting names has a value that can be used.
+//! Whether every secret that a fleet or a setting names has a value that can be used, and whether other
+//! users can read one.
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
 use super::fleets::part_of;
-use crate::config::secrets::{SecretError, SecretStore};
+use crate::config::secrets::{KeptSecret, SecretError, SecretStore};
 use crate::engine::FleetView;
 use crate::model::finding::Finding;
-use crate::model::sender::Verification;
-use crate::model::variable::{FixedValue, SecretName, VariableValue};
+use crate::model::fleet::SecretUse;
+use crate::model::variable::SecretName;
 
 const CHECK: &str = "secrets";
 
@@ -18,36 +21,61 @@ pub(super) fn examine(
     store: &SecretStore,
 ) -> Vec<Finding> {
     let uses = uses(fleets, of_settings);
-    let examined = uses.iter().filter_map(|(secret, (user, variable))| {
-        let name = secret.as_str();
-        match store.examine(variable, secret) {
-            Err(error) => {
-                let why = match error {
-                    SecretError::NoDirectory => "there is no directory of secrets".to_owned(),
-                    SecretError::Missing(path) => format!("there is no {}", path.display()),
-                    error => error.to_string(),
-                };
-                let what = format!("`{name}`, which {user} needs: {why}");
-                let remedy = format!(
-                    "a file {name} in `secrets_dir` holds its value and nothing else, or the unit \
-                     loads it: LoadCredential={name}:FILE"
-                );
-                Some(Finding::problem(CHECK, what, remedy))
-            }
-            Ok(mode) if mode & 0o007 != 0 => {
-                let what = format!("`{name}`: everybody may read its file (mode {mode:03o})");
-                Some(Finding::warning(CHECK, what, "chmod o= the file"))
-            }
-            Ok(_) => None,
-        }
+    let missing = uses.iter().filter_map(|(secret, (user, variable))| {
+        let error = store.examine(variable, secret).err()?;
+        Some(unusable(secret.as_str(), user, error))
     });
-    let findings: Vec<Finding> = examined.collect();
+    let mut findings: Vec<Finding> = missing.collect();
+    findings.extend(modes(store));
     match (findings.is_empty(), uses.len()) {
         (false, _) => findings,
         (true, 0) => vec![Finding::ok(CHECK, "no fleet names any")],
         (true, 1) => vec![Finding::ok(CHECK, "the one that is named is there")],
         (true, named) => vec![Finding::ok(CHECK, format!("all {named} are there"))],
     }
+}
+
+fn unusable(name: &str, user: &str, error: SecretError) -> Finding {
+    let why = match error {
+        SecretError::Missing { path, .. } => format!("there is no {}", path.display()),
+        error => error.to_string(),
+    };
+    let what = format!("`{name}`, which {user} needs: {why}");
+    let remedy =
+        format!("boathook secret set {name}; or the unit loads it: LoadCredential={name}:FILE");
+    Finding::problem(CHECK, what, remedy)
+}
+
+/// Files that other users can read. In a directory of the operator a group may have access.
+fn modes(store: &SecretStore) -> Vec<Finding> {
+    let directory = store.directory().display();
+    let listed = match store.list() {
+        Ok(listed) => listed,
+        Err(error) => {
+            let what = format!("{directory}: {error}");
+            return vec![Finding::problem(CHECK, what, "let the server's user read it")];
+        }
+    };
+    let others = if store.is_private() { 0o077 } else { 0o007 };
+    let mut findings = Vec::new();
+    let mode = fs::metadata(store.directory()).map_or(0, |found| found.permissions().mode());
+    if store.is_private() && mode & others != 0 {
+        let what =
+            format!("{directory} has mode {:04o}: other users may look into it", mode & 0o777);
+        findings.push(Finding::warning(CHECK, what, format!("chmod 0700 {directory}")));
+    }
+    let kept = listed.iter().filter(|secret| !secret.is_credential);
+    findings.extend(kept.filter(|secret| secret.mode & others != 0).map(|secret| {
+        let KeptSecret { name, mode, .. } = secret;
+        let name = name.as_str();
+        let (who, remedy) = match mode & 0o007 {
+            0 => ("its group", "chmod 0600 the file"),
+            _ => ("everybody", "chmod o= the file"),
+        };
+        let what = format!("`{name}`: {who} may read its file (mode {mode:03o})");
+        Finding::warning(CHECK, what, remedy)
+    }));
+    findings
 }
 
 /// By secret: its first user, and the longest name of a variable that it is for, which bounds its
@@ -67,21 +95,8 @@ fn uses(
         note(secret, setting.to_owned(), "");
     }
     for fleet in fleets {
-        for vessel in &fleet.current.definition.vessels {
-            for (variable, value) in &vessel.environment {
-                if let VariableValue::Fixed(FixedValue::Secret { secret }) = value {
-                    note(secret, part_of(fleet, &vessel.name), variable);
-                }
-            }
-        }
-        let verify = &fleet.current.definition.webhook.verify;
-        for secret in verify.iter().flat_map(Verification::secrets) {
-            note(secret, part_of(fleet, "webhook"), "");
-        }
-        for notify in &fleet.current.definition.notify {
-            for secret in notify.target.secrets() {
-                note(secret, part_of(fleet, "notify"), "");
-            }
+        for SecretUse { secret, part, variable } in fleet.current.definition.secret_uses() {
+            note(secret, part_of(fleet, part), variable);
         }
     }
     uses

@@ -347,14 +347,15 @@ impl Engine {
     fn check_sender(&self, settings: &WebhookSettings) -> Result<(), String> {
         for secret in settings.verify.iter().flat_map(Verification::secrets) {
             let name = secret.as_str();
-            let why = match self.secrets.value(secret) {
+            let why = match self.secrets.current(secret) {
                 Ok(_) => continue,
-                Err(SecretError::Missing(_) | SecretError::NoDirectory) => {
+                Err(SecretError::Missing { .. }) => {
                     format!("there is no secret `{name}`; set it: boathook secret set {name}")
                 }
                 Err(error) => format!("the secret `{name}` cannot be used: {error}"),
             };
-            let names: Vec<_> = self.secrets.all().into_iter().map(|(name, _)| name).collect();
+            let kept = self.secrets.list().unwrap_or_default();
+            let names: Vec<_> = kept.iter().map(|secret| secret.name.as_str()).collect();
             return Err(match names.is_empty() {
                 true => why,
                 false => format!("{why}. There are {}", names.join(", ")),

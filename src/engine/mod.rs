@@ -116,7 +116,7 @@ pub enum EngineError {
 /// See the module.
 pub struct Engine {
     settings: Arc<Settings>,
-    /// The operator's secrets, read whenever a vessel starts.
+    /// Read whenever a vessel starts.
     secrets: SecretStore,
     /// The directory of output files.
     output_dir: PathBuf,

@@ -18,8 +18,9 @@ use crate::model::overlap::Overlap;
 use crate::model::retention::Retention;
 use crate::model::run::{RunRecord, Status};
 use crate::model::schedule::Schedule;
+use crate::model::sender::Verification;
 use crate::model::source::Code;
-use crate::model::variable::VariableValue;
+use crate::model::variable::{FixedValue, SecretName, VariableValue};
 use crate::model::webhook::WebhookSettings;
 
 /// The project of a fleet that names none.
@@ -165,7 +166,34 @@ impl Delivery {
     }
 }
 
+/// A place in a fleet that names a secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SecretUse<'a> {
+    pub secret: &'a SecretName,
+    /// The name of a vessel, or the key of another part of the fleet file.
+    pub part: &'a str,
+    /// The variable that gets the value; empty where none does.
+    pub variable: &'a str,
+}
+
 impl FleetDefinition {
+    /// Each place that names a secret.
+    pub fn secret_uses(&self) -> impl Iterator<Item = SecretUse<'_>> {
+        let of_part = |part| move |secret| SecretUse { secret, part, variable: "" };
+        let variables = self.vessels.iter().flat_map(|vessel| {
+            vessel.environment.iter().filter_map(|(variable, value)| match value {
+                VariableValue::Fixed(FixedValue::Secret { secret }) => {
+                    Some(SecretUse { secret, part: &vessel.name, variable })
+                }
+                _ => None,
+            })
+        });
+        let notified = self.notify.iter().flat_map(|entry| entry.target.secrets());
+        let verified = self.webhook.verify.iter().flat_map(Verification::secrets);
+        let others = notified.map(of_part("notify")).chain(verified.map(of_part("webhook")));
+        variables.chain(others)
+    }
+
     /// The position of the vessel called `name`.
     pub fn vessel_index(&self, name: &str) -> Option<usize> {
         let vessels = self.vessels.iter().enumerate();

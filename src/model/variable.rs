@@ -1,12 +1,15 @@
-//! Values of a vessel's variables: literal text, the name of a secret in the operator's files, or an
-//! expression.
+//! Values of a vessel's variables: literal text, the name of a secret, or an expression.
 
 use serde::{Deserialize, Serialize};
 
 use crate::model::computed::ComputedValue;
 
-/// Bytes of the name of a secret: what systemd takes for a credential, and a file for its name.
+/// Bytes of the name of a secret that a fleet may name: what systemd takes for a credential.
 pub const SECRET_NAME_BYTES_MAX: usize = 255;
+/// Bytes of the name of a secret that the server keeps.
+pub const KEPT_SECRET_NAME_BYTES_MAX: usize = 64;
+/// The directory of these secrets, within the data directory.
+pub const SECRETS_DIRECTORY: &str = "secrets";
 
 /// The value of a vessel's variable.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,7 +25,7 @@ pub enum VariableValue {
 #[serde(untagged)]
 pub enum FixedValue {
     Literal(String),
-    /// The content of a file in the operator's directory of secrets, read when it is needed.
+    /// The value of a secret, read when it is needed.
     Secret {
         secret: SecretName,
     },
@@ -36,14 +39,19 @@ pub struct SecretName(String);
 /// Why a text cannot be the name of a secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "a secret's name has letters, digits, `_`, `-` and `.`, begins with no `.` or `-`, and is at \
-     most {SECRET_NAME_BYTES_MAX} bytes long; it is the name of its file"
+    "a secret's name has letters, digits, `_`, `-` and `.`, and is at most \
+     {KEPT_SECRET_NAME_BYTES_MAX} bytes long; it is the name of its file"
 )]
 pub struct SecretNameError;
 
 impl SecretName {
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Whether the server keeps secrets of this name.
+    pub fn is_kept(&self) -> bool {
+        self.0.len() <= KEPT_SECRET_NAME_BYTES_MAX
     }
 }
 
@@ -53,8 +61,7 @@ impl TryFrom<String> for SecretName {
     fn try_from(name: String) -> Result<Self, SecretNameError> {
         let inner = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte);
         let is_valid = name.len() <= SECRET_NAME_BYTES_MAX
-            && !name.is_empty()
-            && !name.starts_with(['.', '-'])
+            && !matches!(name.as_str(), "" | "." | "..")
             && name.bytes().all(inner);
         if is_valid { Ok(Self(name)) } else { Err(SecretNameError) }
     }
@@ -84,12 +91,11 @@ mod tests {
 
     #[test]
     fn a_secrets_name_never_leads_out_of_its_directory() {
-        for name in ["API_KEY", "db.password", "a", "0-1"] {
+        for name in ["API_KEY", "db.password", "a", "0-1", ".hidden", "-x", "...", "a.."] {
             assert_eq!(SecretName::try_from(name.to_owned()).unwrap().as_str(), name);
         }
         let long = "x".repeat(SECRET_NAME_BYTES_MAX + 1);
-        for name in ["", ".", "..", "../x", "a/b", "/a", ".hidden", "-x", "a b", "a\0", "ä", &long]
-        {
+        for name in ["", ".", "..", "../x", "a/b", "/a", "a b", "a\0", "a~new", "ä", &long] {
             assert_eq!(SecretName::try_from(name.to_owned()), Err(SecretNameError), "{name:?}");
         }
     }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 
 use crate::config::Settings;
-use crate::config::secrets::SecretStore;
+use crate::config::secrets::{Secret, SecretStore};
 use crate::engine::{Engine, RunView};
 use crate::model::clock::Timestamp;
 use crate::model::fleet::FleetVersion;
@@ -92,7 +92,7 @@ impl Notifier {
         run_json: fn(&RunView) -> String,
         vessel_limits: VesselLimits,
     ) -> io::Result<Self> {
-        let secrets = SecretStore::new(settings.secrets_dir.clone());
+        let secrets = SecretStore::of(&settings);
         let deliverer = Arc::new(Deliverer { settings, secrets, run_json, vessel_limits });
         let (alive, ended) = bounded::<()>(0);
         let threads = (0..NOTIFIERS).map(|number| {
@@ -213,7 +213,8 @@ impl Deliverer {
 
     fn secret(&self, secret: &SecretName) -> Result<String, Failed> {
         self.secrets
-            .value(secret)
+            .current(secret)
+            .map(Secret::into_text)
             .map_err(|error| Failed::for_now(format!("the secret `{}`: {error}", secret.as_str())))
     }
 

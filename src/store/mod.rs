@@ -33,7 +33,6 @@ pub use chunks::ChunkReader;
 pub use commit::{COMMIT_SIBLINGS, CommitInstruments, PendingCommit};
 pub use data_dir::{
     DataDirectory, DirectoryError, OUTPUT_DIRECTORY, SCHEMA, is_data_directory_in_use,
-    write_private_file,
 };
 pub use free_space::{DISK_BYTES_PER_BYTE, FreeSpace};
 pub use verify::{VerifyCallbacks, VerifyProgress, VerifyReport, verify_directory};

@@ -116,6 +116,11 @@ fn every_operation_answers_as_described() {
     let vessel = started["vessels"][0]["id"].as_str().unwrap();
     call("POST", &format!("/api/v1/vessel-runs/{vessel}/stop"), None, 200);
 
+    let value = Some(("application/octet-stream", "opensesame"));
+    call("PUT", "/api/v1/secrets/KEY", value, 200);
+    call("GET", "/api/v1/secrets?missing=false&limit=5", None, 200);
+    call("DELETE", "/api/v1/secrets/KEY?force=true", None, 200);
+
     call("DELETE", &format!("{fleet}/webhook"), None, 200);
     call("DELETE", &fleet, None, 200);
     call("GET", "/api/v1/schedules?next=3", None, 200);

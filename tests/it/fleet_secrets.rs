@@ -179,7 +179,7 @@ fn a_secret_without_a_value_is_named() {
     let server = Server::start();
     let run = server.api().start(&server.api().apply(&fleet("nowhere", "API_KEY")));
     let ended = server.api().wait_status(&run, "Errored");
-    assert!(server.api().output(&ended, "v").contains("`secrets_dir`"));
+    assert!(server.api().output(&ended, "v").contains("`boathook secret set API_KEY`"));
 }
 
 #[test]

@@ -29,6 +29,7 @@ mod help;
 mod hostile;
 mod impostor;
 mod intake;
+mod kept_secrets;
 mod layers;
 mod listener;
 mod lists;

@@ -122,12 +122,17 @@ impl Content {
 
     /// `text` of the given media type.
     pub fn text(content_type: &'static str, text: String) -> Content {
-        let length = HeaderValue::from(text.len() as u64);
+        Self::bytes(content_type, text.into_bytes())
+    }
+
+    /// `bytes` of the given media type.
+    pub fn bytes(content_type: &'static str, bytes: Vec<u8>) -> Content {
+        let length = HeaderValue::from(bytes.len() as u64);
         let headers = vec![
             (header::CONTENT_TYPE, HeaderValue::from_static(content_type)),
             (header::CONTENT_LENGTH, length),
         ];
-        let body = SendBody::from_owned_reader(std::io::Cursor::new(text));
+        let body = SendBody::from_owned_reader(std::io::Cursor::new(bytes));
         Content { headers, body }
     }
 }

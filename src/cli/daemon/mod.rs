@@ -27,11 +27,12 @@ use crate::os::close_on_exec;
 use crate::os::core_limit;
 use crate::os::fatal;
 use crate::os::priority::with_precedence;
+use crate::os::private_file;
 use crate::os::signals::Event;
 use crate::os::systemd::{self, SelfCheck};
 use crate::os::threads::{self, TooFewThreads};
 use crate::runner::process::{ProcessLauncher, VesselLimits};
-use crate::store::{self, DirectoryError, OpenError, write_private_file};
+use crate::store::{self, DirectoryError, OpenError};
 use crate::web;
 use crate::web::admin::AdminHandler;
 use crate::web::auth::BearerToken;
@@ -290,7 +291,7 @@ fn world(launcher: ProcessLauncher, promised_bytes: Arc<AtomicU64>) -> Result<Wo
 /// Writes the file in which clients on this machine find the admin API.
 fn publish_admin_url(settings: &Settings) -> Result<(), StartError> {
     let path = settings.data_dir.join(ADMIN_URL_FILE);
-    write_private_file(&path, &format!("{}\n", settings.admin_url()))
+    private_file::write(&path, format!("{}\n", settings.admin_url()).as_bytes())
         .map_err(|source| StartError::File { action: "cannot write", path, source })
 }
 

@@ -6,8 +6,7 @@ use std::path::Path;
 use super::{ADMIN_TOKEN_FILE, StartError};
 use crate::config::credentials_directory;
 use crate::model::webhook::Token;
-use crate::os::text_file;
-use crate::store::write_private_file;
+use crate::os::{private_file, text_file};
 
 /// The admin token: the operator's, if systemd hands over a credential with one; else the one in the
 /// file `admin.token` of `data_dir`, or a new one when that is missing, empty or torn. The file holds
@@ -34,9 +33,9 @@ pub(super) fn admin_token(data_dir: &Path) -> Result<Token, StartError> {
         None => Token::random()?,
     };
     if stored.as_ref() != Some(&token) {
-        write_private_file(path, &format!("{}\n", token.reveal())).map_err(|source| {
-            StartError::File { action: "cannot write", path: path.to_owned(), source }
-        })?;
+        private_file::write(path, format!("{}\n", token.reveal()).as_bytes()).map_err(
+            |source| StartError::File { action: "cannot write", path: path.to_owned(), source },
+        )?;
     }
     Ok(token)
 }

@@ -126,7 +126,7 @@ impl Engine {
                 sweeper_waits: false,
                 phase: Phase::Serving,
             }),
-            secrets: SecretStore::new(settings.secrets_dir.clone()),
+            secrets: SecretStore::of(&settings),
             output_dir: store.output_dir(),
             settings,
             store,

@@ -281,7 +281,7 @@ fn invalid_environments_are_refused() {
         (
             "    environment: {A: {secret: ../a}}\n    run: x\n",
             "line 4, column 31: vessels.v.environment.A.secret: a secret's name has letters, \
-             digits, `_`, `-` and `.`, begins with no `.` or `-`, and is at most 255 bytes long; it \
+             digits, `_`, `-` and `.`, and is at most 64 bytes long; it \
              is the name of its file",
         ),
         (

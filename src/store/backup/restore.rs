@@ -1,6 +1,7 @@
 //! Restores a backup into a new data directory, without a server. The first server on that
 //! directory migrates an older schema, and resumes or ends the runs that had not ended.
 
+use std::collections::BTreeSet;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, BufReader, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -9,13 +10,16 @@ use std::path::{Path, PathBuf};
 use sled::Batch;
 
 use crate::model::change::{RestoredFrom, ServerRecord};
+use crate::model::fleet::Fleet;
 use crate::model::ids::InstanceId;
 use crate::model::limits::SLICE_BYTES;
 use crate::model::output_name::parse_output_name;
+use crate::model::variable::SecretName;
 use crate::store::backup::format::{
     FRAME_BYTES, FormatError, Frame, Header, Reader, RowChange, Totals,
 };
 use crate::store::data_dir::DataDirectory;
+use crate::store::read::readable;
 use crate::store::sled::database::Database;
 use crate::store::tables::{META_SERVER, Table};
 use crate::store::{
@@ -50,14 +54,16 @@ pub struct VerifiedBackup {
     pub bytes: u64,
 }
 
-/// Numbers of restored rows.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// Numbers of restored rows, and what a backup does not have.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RestoredRows {
     pub fleets: u64,
     pub webhooks: u64,
     pub runs: u64,
     /// Runs among them that had not ended.
     pub unfinished: u64,
+    /// The secrets that the current versions of the fleets name.
+    pub secrets: BTreeSet<SecretName>,
 }
 
 /// Reads a backup to its end.
@@ -223,6 +229,7 @@ impl Restoration {
             webhooks: self.count(Table::Webhooks)?,
             runs: self.count(Table::Runs)?,
             unfinished: self.count(Table::Queue)?,
+            secrets: self.secrets()?,
         };
         let Self { directory, database, .. } = self;
         drop(database);
@@ -233,6 +240,25 @@ impl Restoration {
     fn count(&self, table: Table) -> Result<u64, StorageError> {
         let mut rows = self.database.all(table);
         Ok(rows.try_fold(0, |count, row| row.map(|_| count + 1))?)
+    }
+
+    /// The secrets that fleets name. A fleet that this program cannot read yet names none: the first
+    /// start migrates it.
+    fn secrets(&self) -> Result<BTreeSet<SecretName>, StorageError> {
+        let mut secrets = BTreeSet::new();
+        for row in self.database.all(Table::Fleets) {
+            let (_, row) = row?;
+            let Some(fleet) = readable::<Fleet>("fleets", &row) else { continue };
+            let key = [fleet.id.as_bytes().as_slice(), &fleet.version.to_be_bytes()].concat();
+            let mut version = Vec::new();
+            for chunk in self.database.prefixed(Table::FleetVersions, &key) {
+                version.extend_from_slice(&chunk?.1);
+            }
+            if let Ok(version) = codec::decode_fleet_version(&version) {
+                secrets.extend(version.definition.secret_uses().map(|used| used.secret.clone()));
+            }
+        }
+        Ok(secrets)
     }
 
     /// Removes the restored files. The directory is as empty as before.

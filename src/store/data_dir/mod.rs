@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
 
+use crate::model::variable::SECRETS_DIRECTORY;
+use crate::os::private_file;
 use crate::store::StorageError;
 use crate::store::sled::files::DATABASE_DIRECTORY;
 
@@ -23,8 +25,8 @@ pub(super) const LOCK_WAIT: Duration = Duration::from_secs(5);
 pub(super) const LOCK_POLL: Duration = Duration::from_millis(50);
 const LOCK_FILE: &str = "boathook.lock";
 /// Entries that a directory may have before its first start, beside hidden ones such as `.ssh` of the
-/// server's user: the lock, the settings and the directory of a file system's root.
-const ALWAYS_ALLOWED: [&str; 3] = [LOCK_FILE, "boathook.toml", "lost+found"];
+/// server's user: the lock, the settings, the secrets and the directory of a file system's root.
+const ALWAYS_ALLOWED: [&str; 4] = [LOCK_FILE, "boathook.toml", SECRETS_DIRECTORY, "lost+found"];
 /// Holds output files: output that is too long for the database.
 pub const OUTPUT_DIRECTORY: &str = "output";
 /// The mark of a restore: see [`restore_mark`].
@@ -124,7 +126,7 @@ impl DataDirectory {
     /// Records durably that the database has the present schema.
     pub(super) fn record_schema(&self) -> Result<(), StorageError> {
         let path = self.path.join(SCHEMA_FILE);
-        write_private_file(&path, &format!("{SCHEMA}\n"))
+        private_file::write(&path, format!("{SCHEMA}\n").as_bytes())
             .map_err(StorageError::file("cannot write", &path))
     }
 
@@ -196,28 +198,6 @@ fn make_private_directory(path: &Path) -> Result<(), DirectoryError> {
     }
 }
 
-/// Replaces the file at `path` by one with `content` and mode 0600. After a crash it holds either its
-/// old content or all of the new one: a temporary file is synced and renamed, then the directory is
-/// synced.
-///
-/// # Errors
-/// When any of these steps fails.
-pub fn write_private_file(path: &Path, content: &str) -> io::Result<()> {
-    let temporary = path.with_extension("tmp");
-    match fs::remove_file(&temporary) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
-    file.write_all(content.as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&temporary, path)?;
-    match path.parent() {
-        Some(parent) => File::open(parent)?.sync_all(),
-        None => Ok(()),
-    }
-}
-
 /// Whether a process holds the lock of the data directory; `None` when the lock cannot be read. Takes
 /// the lock for a moment; a server that starts meanwhile tries again.
 pub fn is_data_directory_in_use(directory: &Path) -> Option<bool> {
@@ -271,7 +251,7 @@ fn check_schema(directory: &Path) -> Result<u32, DirectoryError> {
     let content = match fs::read_to_string(&path) {
         Ok(content) => content,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return write_private_file(&path, &format!("{SCHEMA}\n"))
+            return private_file::write(&path, format!("{SCHEMA}\n").as_bytes())
                 .map(|()| SCHEMA)
                 .map_err(DirectoryError::file("cannot write", &path));
         }

@@ -8,8 +8,9 @@ use std::path::Path;
 
 use super::{
     DataDirectory, DirectoryError, LOCK_FILE, OUTPUT_DIRECTORY, RESTORE_FILE, SCHEMA, SCHEMA_FILE,
-    is_foreign, lock, make_private_directory, write_private_file,
+    is_foreign, lock, make_private_directory,
 };
+use crate::os::private_file::{self, absent_is_fine};
 use crate::store::StorageError;
 use crate::store::sled::files::{self, DATABASE_DIRECTORY, UNFINISHED_DATABASE};
 
@@ -30,7 +31,7 @@ impl DataDirectory {
         // Another process may have restored into it while this one waited for the lock.
         check_vacant(path)?;
         let directory = Self { path: path.to_owned(), schema: SCHEMA, _lock: lock };
-        write_private_file(&path.join(RESTORE_FILE), MARK)
+        private_file::write(&path.join(RESTORE_FILE), MARK.as_bytes())
             .and_then(|()| directory.remove_content())
             .map_err(DirectoryError::file("cannot write into", path))?;
         Ok(directory)
@@ -43,7 +44,9 @@ impl DataDirectory {
     pub(in crate::store) fn end_restore(&self, schema: u32) -> Result<(), StorageError> {
         files::sync_and_make_private(&self.path)?;
         files::sync_all(&self.path)
-            .and_then(|()| write_private_file(&self.path.join(SCHEMA_FILE), &format!("{schema}\n")))
+            .and_then(|()| {
+                private_file::write(&self.path.join(SCHEMA_FILE), format!("{schema}\n").as_bytes())
+            })
             .and_then(|()| self.give_to_owner())
             .and_then(|()| self.remove_mark())
             .map_err(StorageError::file("cannot complete", &self.path))
@@ -111,11 +114,4 @@ fn check_vacant(path: &Path) -> Result<(), DirectoryError> {
         return Err(DirectoryError::Occupied { path: path.to_owned() });
     }
     Ok(())
-}
-
-fn absent_is_fine(done: io::Result<()>) -> io::Result<()> {
-    match done {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
 }

@@ -17,6 +17,7 @@ mod reply;
 mod runs;
 mod sample;
 mod schedules;
+mod secrets;
 mod session;
 mod vessel_runs;
 mod webhooks;
@@ -26,6 +27,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::config::Settings;
+use crate::config::secrets::{KEPT_SECRET_BYTES_MAX, SecretKeeper, SecretStore};
 use crate::diagnostics::Facts;
 use crate::engine::Engine;
 use crate::fleet_file;
@@ -63,6 +65,7 @@ pub struct AdminHandler {
     facts: Facts,
     /// How long the launcher takes to start vessels.
     spawning: Arc<Histogram>,
+    secrets: SecretKeeper,
     followers: Followers,
     examination: Examination,
     sessions: Sessions,
@@ -125,6 +128,9 @@ const ROUTES: &[Route<Endpoint>] = &[
     ("GET", "/api/v1/vessel-runs/{}", vessel_runs::get),
     ("POST", "/api/v1/vessel-runs/{}/stop", runs::stop_vessel),
     ("GET", "/api/v1/vessel-runs/{}/output", output::get),
+    ("GET", "/api/v1/secrets", secrets::list),
+    ("PUT", "/api/v1/secrets/{}", secrets::set),
+    ("DELETE", "/api/v1/secrets/{}", secrets::remove),
 ];
 
 /// The answer to a request for a page by a name that is not one of the server's.
@@ -166,6 +172,7 @@ impl AdminHandler {
         let organization = engine.organization().id;
         Self {
             organization,
+            secrets: SecretKeeper::new(SecretStore::of(&settings)),
             followers: Followers::new(settings.max_followers),
             examination: Examination::default(),
             sessions: Sessions::default(),
@@ -275,6 +282,7 @@ impl Handler for AdminHandler {
         let body_bytes_max = match head.path.as_str() {
             SESSION => SIGN_IN_BODY_BYTES_MAX,
             path if is_test(path) => self.settings.max_body_bytes,
+            path if path.starts_with(secrets::PATH) => KEPT_SECRET_BYTES_MAX as u64,
             _ => fleet_file::FLEET_FILE_BYTES_MAX as u64,
         };
         let has_token = head.path != SESSION || self.is_authorised(head);

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::fleets::fleet_id;
 use super::{AdminHandler, Call, Outcome, Reply};
-use crate::config::secrets::SecretStore;
+use crate::config::secrets::{Secret, SecretStore};
 use crate::engine::WebhookView;
 use crate::model::clock::{Clock, SystemClock};
 use crate::model::refusal::{Reason, Refusal};
@@ -58,7 +58,7 @@ pub(super) fn send(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     let event = event.as_deref().unwrap_or_else(|| usual_event(preset));
     let mut draft = draft(&url, Wanted { preset, event, body, id: &id, now }, check);
     if let Some(check) = check {
-        let secret = secret(&SecretStore::new(admin.settings.secrets_dir.clone()), check)?;
+        let secret = secret(admin.secrets.store(), check)?;
         sign(check, &secret, now, &mut draft)
             .map_err(|why| Refusal::invalid(format!("this sample cannot be signed: {why}")))?;
     }
@@ -110,7 +110,7 @@ fn chosen<'a>(
 /// The value of the first secret of `check`; empty when it takes none.
 fn secret(store: &SecretStore, check: &Check) -> Result<String, Refusal> {
     let Some(name) = check.secrets.first() else { return Ok(String::new()) };
-    store.value(name).map_err(|error| {
+    store.current(name).map(Secret::into_text).map_err(|error| {
         let message = format!("the secret `{}` has no value: {error}", name.as_str());
         Refusal::new(Reason::SecretMissing, message)
     })

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::config::Settings;
-use crate::config::secrets::SecretStore;
+use crate::config::secrets::{Secret, SecretStore};
 use crate::listener::{Request, Response};
 use crate::model::clock::{Clock, SystemClock};
 use crate::model::event::{Arrival, BodyHash, Deduplicate, Event, Note};
@@ -41,7 +41,7 @@ pub(super) enum Judged {
 
 impl Senders {
     pub fn new(settings: Arc<Settings>) -> Self {
-        let secrets = SecretStore::new(settings.secrets_dir.clone());
+        let secrets = SecretStore::of(&settings);
         Self { settings, secrets, explained: Bucket::default() }
     }
 
@@ -53,7 +53,9 @@ impl Senders {
     pub fn judge(&self, settings: &WebhookSettings, request: &Request) -> Result<Judged, Refusal> {
         let presented =
             Presented { query: &request.query, headers: &request.headers, body: &request.body };
-        let secret = |name: &SecretName| self.secrets.value(name).map_err(|it| it.to_string());
+        let secret = |name: &SecretName| {
+            self.secrets.current(name).map(Secret::into_text).map_err(|it| it.to_string())
+        };
         let checks = settings.verify.as_ref().map_or(&[][..], Verification::checks);
         let unsigned = |check| handshake::unsigned(check, &request.method, &presented, &secret);
         if let Some(step) = checks.iter().find_map(unsigned) {
