@@ -9,6 +9,7 @@ import { overview } from "./overview.js";
 import { fleet } from "./fleet.js";
 import { newFleet } from "./new-fleet.js";
 import { run } from "./run.js";
+import { secrets } from "./secrets.js";
 import { vesselLog } from "./vessel-log.js";
 
 // A page takes a context and returns its title and its content, loaded. The context: `params` of
@@ -17,6 +18,7 @@ import { vesselLog } from "./vessel-log.js";
 const ROUTES = [
   [/^\/$/, overview],
   [/^\/new$/, newFleet],
+  [/^\/secrets$/, secrets],
   [/^\/fleets\/([^/]+)(?:\/([a-z]+))?$/, fleet],
   [/^\/runs\/([^/]+)\/vessels\/([^/]+)$/, vesselLog],
   [/^\/runs\/([^/]+)(?:\/([a-z]+))?$/, run],
@@ -39,7 +41,8 @@ function frame() {
       h("a", { href: "/", class: "brand" }, logo, "Boathook"),
       h("nav", { "aria-label": "Pages" },
         h("a", { href: "/", "data-page": "/" }, "Overview"),
-        h("a", { href: "/new", "data-page": "/new" }, "New fleet")),
+        h("a", { href: "/new", "data-page": "/new" }, "New fleet"),
+        h("a", { href: "/secrets", "data-page": "/secrets" }, "Secrets")),
       search,
       button("Theme", () => dispatchEvent(new Event("boathook:toggle-theme")),
         { kind: "quiet", title: "Switch between light and dark" }),

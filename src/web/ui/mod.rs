@@ -36,6 +36,7 @@ files! {
     SCRIPT: "theme.js", "app.js", "dom.js", "api.js", "format.js", "parts.js",
         "sign-in.js", "overview.js", "logbook.js", "fleet.js", "fleet-logs.js", "triggers.js",
         "versions.js", "editor.js", "new-fleet.js", "examples.js", "run.js", "parameters.js",
+        "secrets.js",
         "vessel-log.js", "text-view.js", "text-index.js", "ansi.js", "graph.js", "gantt.js",
         "diff.js", "json.js", "hex.js";
 }
@@ -82,7 +83,8 @@ pub fn find(path: &str, if_none_match: Option<&[u8]>) -> Option<Response> {
 /// Whether the pages' own navigation makes something of `path`.
 fn is_page(path: &str) -> bool {
     let first = path.strip_prefix('/').and_then(|rest| rest.split('/').next());
-    matches!(first, Some("" | "fleets" | "runs" | "new" | "sign-in")) && !path.starts_with("//")
+    matches!(first, Some("" | "fleets" | "runs" | "new" | "secrets" | "sign-in"))
+        && !path.starts_with("//")
 }
 
 /// Whether an If-None-Match (RFC 9110 13.1.2) names `etag`.

@@ -81,15 +81,16 @@ export function say(text, kind = "done") {
   setTimeout(() => message.remove(), kind === "error" ? 8000 : 3000);
 }
 
-// Asks once. `text` says what will happen. The values of the form, or null when it is called off.
-export function ask({ title, text, action, isDanger = true, fields = [] }) {
+// Asks once. `text` says what will happen; without `cancel` there is nothing to call off. The values of
+// the form, or null when it is called off.
+export function ask({ title, text, action, isDanger = true, fields = [], cancel = "Cancel" }) {
   return new Promise((resolve) => {
     const form = h("form", { method: "dialog" },
       h("h2", { id: "dialog-title" }, title),
       text.map((paragraph) => h("p", null, paragraph)),
       fields,
       h("p", { class: "actions" },
-        h("button", { class: "button", value: "", formnovalidate: true }, "Cancel"),
+        cancel && h("button", { class: "button", value: "", formnovalidate: true }, cancel),
         h("button", { class: `button ${isDanger ? "danger" : "primary"}`, value: "yes" }, action)));
     const dialog = h("dialog", { "aria-labelledby": "dialog-title" }, form);
     dialog.onclose = () => {

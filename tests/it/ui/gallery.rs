@@ -73,6 +73,14 @@ fn scene() -> Scene {
     }
     api.apply(&json!({"name": "a fleet with a rather long name that nobody has run yet",
         "project": "staging", "vessels": {"v": {"command": ["true"]}}}));
+    let environment =
+        json!({"SHOP": {"secret": "SHOP_API_KEY"}, "MAIL": {"secret": "SMTP_PASSWORD"}});
+    api.apply(&json!({"name": "send-receipts", "vessels": {"v": {"command": ["true"],
+        "environment": environment}}}));
+    for name in ["SHOP_API_KEY", "GITHUB_HOOK"] {
+        let value = Some(("text/plain", b"opensesame".to_vec()));
+        api.call("PUT", &format!("/api/v1/secrets/{name}"), value).expect(200);
+    }
     let slow = api.apply(&json!({"name": "import-orders", "vessels": {
         "fetch": {"run": "echo fetching; sleep 600"}, "store": {"run": "true"}},
         "connections": {"fetch": {"store": "SUCCESS"}}}));
@@ -184,12 +192,18 @@ fn every_page_in_every_look() {
         ("vessel-log", vessel(&good, 0), "two packages"),
         ("vessel-log-running", vessel(&running, 0), "fetching"),
         ("vessel-log-nothing", vessel(&bad, 1), "has not started"),
+        ("secrets", "/secrets".to_owned(), "SMTP_PASSWORD is missing"),
         ("not-found", "/runs/ffffffffff".to_owned(), "Not found"),
     ] {
         open(&browser, &server, &path);
         browser.see(sign);
         gallery.take(name);
     }
+    open(&browser, &server, "/secrets");
+    browser.click("Set a secret");
+    browser.type_into("Name", "CHAT_URL");
+    browser.type_into("Value", "https://chat.example.com/hook");
+    gallery.take("secrets-set");
     open(&browser, &server, &format!("/fleets/{deploy}/edit"));
     browser.see("Valid:");
     gallery.take("fleet-edit");

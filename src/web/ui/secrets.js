@@ -1,0 +1,125 @@
+// The secrets that the server keeps: names and uses; a value is shown once, when it was generated here.
+
+import { h } from "./dom.js";
+import { del, get, list, request } from "./api.js";
+import { time } from "./format.js";
+import { ask, button, copyButton, empty, field, notice, page, pressed, say } from "./parts.js";
+
+const NAME = "[A-Za-z0-9_.\\-]{1,64}";
+
+export async function secrets(context) {
+  const [kept, missing] = await Promise.all([
+    list("/secrets", context.signal),
+    get("/secrets?missing=true&limit=1000", context.signal),
+  ]);
+  const tools = [
+    button("Set a secret", pressed(() => set(context)), { kind: "primary" }),
+    button("Generate one", pressed(() => generate(context))),
+  ];
+  const hint = "Vessels get them as variables, webhooks verify their senders with them. Fleet files name them and hold no value. Nothing shows a value again.";
+  return {
+    title: "Secrets",
+    content: page(
+      h("div", { class: "heading" }, h("h1", null, "Secrets"), h("span", { class: "spring" }), kept.length ? tools : null),
+      h("p", { class: "hint" }, hint),
+      missing.map((secret) => notice("warn", h("strong", null, secret.name), " is missing: ", users(secret), " needs it. ",
+        button("Set it", pressed(() => set(context, secret.name))))),
+      kept.length
+        ? h("ul", { class: "fleet-list secrets", "aria-label": "Secrets" }, kept.map((secret) => row(context, secret)))
+        : empty("No secrets yet", "Set what a vessel needs to sign in elsewhere, or generate what a sender signs its requests with.", tools)),
+  };
+}
+
+function row(context, secret) {
+  const { name } = secret;
+  const actions = secret.read_only ? h("span", { class: "tag" }, "read-only") : [
+    button("Replace", pressed(() => set(context, name, "Replace")), { "aria-label": `Replace ${name}` }),
+    button("Generate", pressed(() => generate(context, name)), { "aria-label": `Generate ${name}` }),
+    button("Remove", pressed(() => remove(context, secret)), { kind: "danger", "aria-label": `Remove ${name}` }),
+  ];
+  return h("li", null,
+    h("span", { class: "name mono" }, name),
+    h("span", { class: "hint" }, isUsed(secret) ? ["used by ", users(secret)] : "not in use"),
+    h("span", { class: "spring" }),
+    h("span", { class: "hint" }, "set ", time(secret.set_at)),
+    h("span", { class: "tools" }, actions));
+}
+
+const isUsed = ({ fleets, settings }) => fleets.length + settings.length > 0;
+
+// What names the secret, with links to fleets.
+function users({ fleets, settings }) {
+  const named = [
+    ...fleets.map(({ id, name }) => h("a", { href: `/fleets/${id}` }, name)),
+    ...settings.map((setting) => h("code", null, setting)),
+  ];
+  return named.flatMap((node, index) => (index ? [", ", node] : [node]));
+}
+
+const nameInput = (name) =>
+  h("input", { name: "name", value: name ?? "", required: true, pattern: NAME, readonly: name != null,
+    autocomplete: "off", spellcheck: "false", placeholder: "GITHUB_HOOK", title: "Letters, digits, _, . and -, at most 64" });
+
+const put = (name, body) =>
+  request("PUT", `/secrets/${encodeURIComponent(name)}`, { body, type: "application/octet-stream" });
+
+async function set(context, name, action = "Set") {
+  // Hidden like a password, but with lines: keys have several.
+  const value = h("textarea", { name: "value", rows: 3, class: "mono veiled", required: true, autofocus: name != null,
+    autocomplete: "off", spellcheck: "false", "data-1p-ignore": "" });
+  const values = await ask({
+    title: `${action} ${name ?? "a secret"}`,
+    text: ["The value counts from the next request and the next start of a vessel on."],
+    fields: [field("Name", nameInput(name)), field("Value", value, "Not shown, now or later. A line end at its end is no part of it.")],
+    action,
+    isDanger: false,
+  });
+  if (!values) return;
+  await put(values.get("name"), value.value);
+  await context.reload();
+  say(`${values.get("name")} is set`);
+}
+
+async function generate(context, name) {
+  const values = await ask({
+    title: name ? `Generate a new ${name}?` : "Generate a secret",
+    text: [name
+      ? "The value that it has is replaced. A sender that signs with it is refused until it has the new one."
+      : "A random value of 256 bits. It is shown once, so that you can copy it to where a sender asks for its secret."],
+    fields: [field("Name", nameInput(name))],
+    action: "Generate",
+    isDanger: name != null,
+  });
+  if (!values) return;
+  const value = random();
+  await put(values.get("name"), value);
+  await ask({
+    title: `${values.get("name")} is set`,
+    text: ["Copy it now to where the sender asks for its secret. It is not shown again."],
+    fields: [h("div", { class: "secret" }, h("code", { class: "url" }, value), copyButton(value, "the secret"))],
+    action: "Done",
+    isDanger: false,
+    cancel: null,
+  });
+  await context.reload();
+}
+
+// 256 random bits in URL-safe Base64.
+function random() {
+  const bytes = crypto.getRandomValues(new Uint8Array(32));
+  return btoa(String.fromCharCode(...bytes)).replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
+}
+
+async function remove(context, secret) {
+  const needed = isUsed(secret)
+    ? [h("strong", null, "It is in use by "), users(secret), h("strong", null, ": what needs it fails from now on.")]
+    : "No fleet names it.";
+  if (!await ask({
+    title: `Remove ${secret.name}?`,
+    text: ["Its value is gone for good.", needed],
+    action: isUsed(secret) ? "Remove it all the same" : "Remove",
+  })) return;
+  await del(`/secrets/${encodeURIComponent(secret.name)}${isUsed(secret) ? "?force=true" : ""}`);
+  await context.reload();
+  say(`${secret.name} is gone`);
+}
