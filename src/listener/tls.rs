@@ -40,12 +40,14 @@ pub enum TlsError {
     NoCertificate(PathBuf),
     #[error("cannot read the key {}: {source}", path.display())]
     Key { path: PathBuf, source: io::Error },
+    #[error("there is no private key in {}; it should hold one as PEM, without a passphrase", .0.display())]
+    NoKey(PathBuf),
     #[error("cannot read the key {}: {source}; it should be one private key as PEM, without a passphrase", path.display())]
-    NoKey { path: PathBuf, source: pem::Error },
+    MalformedKey { path: PathBuf, source: pem::Error },
     #[error("the key {} does not go with the certificate {}: it is of another one", key.display(), certificate.display())]
     OtherKey { certificate: PathBuf, key: PathBuf },
-    #[error("cannot serve the certificate {}: {}", path.display(), tls_words(source))]
-    Unusable { path: PathBuf, source: rustls::Error },
+    #[error("cannot serve the certificate {}: {}", path.display(), tls_words(error))]
+    Unusable { path: PathBuf, error: rustls::Error },
 }
 
 impl Tls {
@@ -92,14 +94,16 @@ fn read_config(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, TlsE
         io::ErrorKind::NotFound => TlsError::MissingKey(key.to_owned()),
         _ => TlsError::Key { path: key.to_owned(), source },
     })?;
-    let private = PrivateKeyDer::from_pem_slice(&text)
-        .map_err(|source| TlsError::NoKey { path: key.to_owned(), source })?;
+    let private = PrivateKeyDer::from_pem_slice(&text).map_err(|source| match source {
+        pem::Error::NoItemsFound => TlsError::NoKey(key.to_owned()),
+        source => TlsError::MalformedKey { path: key.to_owned(), source },
+    })?;
     warn_if_readable(key);
-    let unusable = |source| match source {
+    let unusable = |error| match error {
         rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
             TlsError::OtherKey { certificate: certificate.to_owned(), key: key.to_owned() }
         }
-        source => TlsError::Unusable { path: certificate.to_owned(), source },
+        error => TlsError::Unusable { path: certificate.to_owned(), error },
     };
     let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()

@@ -156,6 +156,10 @@ fn a_certificate_of_version_1_is_not_taken_for_a_wrong_key() {
     let said =
         refused(scratch.path(), &["--tls-cert", old.to_str().unwrap(), "--tls-key", key], &[]);
     assert!(said.contains("version 1") && !said.contains("does not go with"), "{said}");
+    assert!(!said.contains("UnsupportedCertVersion"), "in words alone: {said}");
+    let cert = made.certificate.to_str().unwrap();
+    let said = refused(scratch.path(), &["--tls-cert", cert, "--tls-key", cert], &[]);
+    assert!(said.contains("there is no private key in"), "{said}");
 }
 
 /// A server whose standard error is what JOURNAL_STREAM names.
