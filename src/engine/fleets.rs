@@ -386,13 +386,18 @@ impl Engine {
         let touches_fleets = changes
             .iter()
             .any(|change| matches!(change, Change::PutFleet(_) | Change::RemoveFleet(_)));
-        let removes_fleet = changes.iter().any(|change| matches!(change, Change::RemoveFleet(_)));
+        let removed = changes.iter().filter_map(|change| match change {
+            Change::RemoveFleet(fleet) => Some(*fleet),
+            _ => None,
+        });
+        let removed: Vec<FleetId> = removed.collect();
         let commit = self.store.commit(changes);
         drop(catalog);
         self.set_alarm(&schedules, now);
         drop(schedules);
         commit.wait();
-        if removes_fleet {
+        if !removed.is_empty() {
+            self.ledger.forget(removed.into_iter());
             self.decisions().events.ask_for_pass();
         }
         if touches_fleets {

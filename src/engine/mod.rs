@@ -61,7 +61,7 @@ pub use catalog::{AdmitError, Applied, ExpectedVersion, FleetView, WebhookView};
 pub use environment::search_path;
 pub use history::HistorySize;
 pub use intake::AcceptError;
-pub use ledger::NewDelivery;
+pub use ledger::{DeliveryFilter, DeliveryView, NewDelivery};
 pub use metrics::{AttemptEnd, EngineMetrics};
 pub use output::OutputChunk;
 pub use overview::{Gauges, Load};

@@ -185,7 +185,7 @@ impl Engine {
 
     /// Makes one commit of a removal durable, and pauses as long as that has taken: accepts have at
     /// least half of the time without the sweeper.
-    fn sweep_step(&self, commit: impl FnOnce() -> PendingCommit) {
+    pub(super) fn sweep_step(&self, commit: impl FnOnce() -> PendingCommit) {
         let began = Instant::now();
         let turn = self.slices.lock().unwrap_or_else(|_| super::poisoned());
         let commit = commit();

@@ -47,6 +47,7 @@ impl Engine {
     pub fn close(&self) {
         self.decisions().phase = Phase::Closed;
         self.close_outbox();
+        self.ledger.close();
     }
 
     /// Records the orderly stop. The last commit.

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::model::clock::Timestamp;
+use crate::model::delivery::Delivery;
 use crate::model::event::{EventEntry, EventKey, PackedArrival};
 use crate::model::fleet::{Fleet, FleetVersion, Organization, Project};
-use crate::model::ids::{FleetId, InstanceId, ProjectId, RunId, VesselRunId};
+use crate::model::ids::{FleetId, InstanceId, ProjectId, RequestId, RunId, VesselRunId};
 use crate::model::notification::NotificationRecord;
 use crate::model::run::{PayloadSize, RunRecord, Trigger, VesselRunRecord};
 use crate::model::schedule::{ScheduleEntry, ScheduleKey};
@@ -110,6 +111,24 @@ pub enum Change {
     },
     /// Its fleet is gone, or has it no more.
     RemoveSchedule(ScheduleKey),
+    /// A delivery that started no run, and its place in the index of its fleet.
+    PutDelivery(Delivery),
+    /// Head and body of a delivery.
+    PutDeliveryRequest {
+        delivery: RequestId,
+        bytes: Vec<u8>,
+    },
+    /// A delivery with all chunks of its request.
+    RemoveDelivery {
+        fleet: FleetId,
+        delivery: RequestId,
+        chunks: u32,
+    },
+    /// Head and body of a delivery that stays.
+    RemoveDeliveryRequest {
+        delivery: RequestId,
+        chunks: u32,
+    },
     /// A version of a fleet that is gone, as its runs are.
     RemoveFleetVersion {
         fleet: FleetId,

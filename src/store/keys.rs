@@ -1,6 +1,6 @@
 //! The keys of every table. Numbers are big-endian, so that keys sort by number.
 
-use crate::model::ids::{FleetId, RunId, VesselRunId};
+use crate::model::ids::{FleetId, RequestId, RunId, VesselRunId};
 use crate::store::tables::Table;
 
 /// Bytes of the chunk's number at the end of a payload's, output's or definition's key.
@@ -67,6 +67,16 @@ pub fn history(fleet: FleetId, number: u64) -> Vec<u8> {
 /// The number in a key of `history`.
 pub fn history_number(key: &[u8]) -> Option<u64> {
     key.last_chunk().map(|bytes| u64::from_be_bytes(*bytes))
+}
+
+/// `deliveries_by_fleet`: the fleet, then the delivery.
+pub fn delivery_of_fleet(fleet: FleetId, delivery: RequestId) -> Vec<u8> {
+    [fleet.as_bytes().as_slice(), delivery.as_bytes()].concat()
+}
+
+/// `delivery_requests`: the delivery, then the chunk.
+pub fn delivery_request(delivery: RequestId, chunk: u32) -> Vec<u8> {
+    [delivery.as_bytes().as_slice(), &chunk.to_be_bytes()].concat()
 }
 
 /// A key behind all that begin with `prefix`.

@@ -17,6 +17,7 @@ mod chunks;
 mod codec;
 mod commit;
 mod data_dir;
+mod deliveries;
 mod events;
 pub mod faults;
 mod free_space;

@@ -251,7 +251,13 @@ impl Store {
         self.chunks(Table::Outputs, keys::attempt(vessel_run, attempt), offset, length)
     }
 
-    fn chunks(&self, table: Table, key: Vec<u8>, offset: u64, length: u64) -> ChunkReader {
+    pub(super) fn chunks(
+        &self,
+        table: Table,
+        key: Vec<u8>,
+        offset: u64,
+        length: u64,
+    ) -> ChunkReader {
         ChunkReader::new(Arc::clone(&self.database), table, key, offset, length)
     }
 }

@@ -3,6 +3,7 @@
 use sled::Batch;
 
 use crate::model::change::Change;
+use crate::model::ids::RequestId;
 use crate::model::limits::ROW_BYTES_MAX;
 use crate::model::run::RunRecord;
 use crate::store::backup::format::{RowChange, write_change};
@@ -40,6 +41,9 @@ pub enum Table {
     Removals,
     Events,
     Schedules,
+    Deliveries,
+    DeliveriesByFleet,
+    DeliveryRequests,
 }
 
 /// The rows of one commit.
@@ -174,6 +178,25 @@ impl Rows {
                 self.put(T::Schedules, &key.to_bytes(), codec::encode_compact(entry)?);
             }
             Change::RemoveSchedule(key) => self.remove(T::Schedules, &key.to_bytes()),
+            Change::PutDelivery(delivery) => {
+                let index = keys::delivery_of_fleet(delivery.fleet_id, delivery.id);
+                self.put(T::DeliveriesByFleet, &index, Vec::new());
+                let row = codec::encode_compact(delivery)?;
+                self.put(T::Deliveries, delivery.id.as_bytes(), row);
+            }
+            Change::PutDeliveryRequest { delivery, bytes } => {
+                let key = |chunk| keys::delivery_request(*delivery, chunk);
+                self.put_chunks(T::DeliveryRequests, 0, bytes, key);
+            }
+            Change::RemoveDelivery { fleet, delivery, chunks } => {
+                self.remove(T::Deliveries, delivery.as_bytes());
+                let index = keys::delivery_of_fleet(*fleet, *delivery);
+                self.remove(T::DeliveriesByFleet, &index);
+                self.remove_request(*delivery, *chunks);
+            }
+            Change::RemoveDeliveryRequest { delivery, chunks } => {
+                self.remove_request(*delivery, *chunks);
+            }
             Change::RemoveFleetVersion { fleet, version, chunks } => {
                 for chunk in 0..*chunks {
                     self.remove(T::FleetVersions, &keys::fleet_version(*fleet, *version, chunk));
@@ -186,6 +209,12 @@ impl Rows {
     fn put_run(&mut self, run: &RunRecord) -> Result<(), CodecError> {
         self.put(Table::Runs, run.id.as_bytes(), codec::encode_compact(run)?);
         Ok(())
+    }
+
+    fn remove_request(&mut self, delivery: RequestId, chunks: u32) {
+        for chunk in 0..chunks {
+            self.remove(Table::DeliveryRequests, &keys::delivery_request(delivery, chunk));
+        }
     }
 
     fn put_chunks(&mut self, table: Table, first: u32, bytes: &[u8], key: impl Fn(u32) -> Vec<u8>) {

@@ -108,6 +108,17 @@ fn every_operation_answers_as_described() {
     call("GET", &format!("{vessel}/output?offset=1&attempt=1"), None, 200);
     call("GET", &format!("{vessel}/output?part=true&follow=true"), None, 200);
     call("POST", &format!("{run}/stop"), None, 200);
+    let dry = r#"{"status": "Errored", "since": "2020-01-01T00:00:00Z", "dry_run": true}"#;
+    call("POST", "/api/v1/runs/replay", json(dry), 200);
+    let named = run.rsplit('/').next().unwrap();
+    let named = format!(r#"{{"runs": ["{named}"]}}"#);
+    call("POST", "/api/v1/runs/replay", json(&named), 201);
+    call("POST", "/api/v1/runs/stop", json(&named), 200);
+    let deliveries = call("GET", "/api/v1/deliveries?verdict=accepted&limit=5", None, 200).data();
+    let delivery = format!("/api/v1/deliveries/{}", deliveries[0]["id"].as_str().unwrap());
+    call("GET", &delivery, None, 200);
+    assert_eq!(call("GET", &format!("{delivery}/body"), None, 200).text(), "sent");
+    call("POST", &format!("{delivery}/replay"), None, 201);
     call("POST", &format!("{run}/replay"), json(r#"{"from": "second"}"#), 201);
     let overrides = r#"{"vessel_overrides": [{"name": "first", "environment_variable_overrides":
         {"A": null, "SHIPYARD_OVERRIDE_STATUS": "SUCCESS"}}]}"#;

@@ -162,6 +162,7 @@ impl Daemon {
         threads.push(engine.start_timer().map_err(no_thread("timer"))?);
         threads.push(engine.start_schedules().map_err(no_thread("schedules"))?);
         threads.push(engine.start_sweeper().map_err(no_thread("sweeper"))?);
+        threads.push(engine.start_delivery_writer().map_err(no_thread("writer of deliveries"))?);
         let shared = Arc::clone(&settings);
         let notifier = Notifier::start(&engine, shared, web::view::run_json, vessel_limits)
             .map_err(no_thread("notifiers"))?;

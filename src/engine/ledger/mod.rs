@@ -5,7 +5,8 @@
 
 use std::io::Read;
 use std::net::IpAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use crate::engine::Engine;
 use crate::model::delivery::{Delivery, KEPT_BODY_BYTES_MAX, KeptRequest, Verdict};
@@ -16,9 +17,16 @@ use crate::model::refusal::Refusal;
 use crate::model::request::RequestHead;
 
 mod counts;
+mod read;
 mod recent;
+mod replay;
+mod writer;
+
+#[cfg(test)]
+mod tests;
 
 pub use counts::{DeliveryCounts, reason_of_accepted};
+pub use read::{DeliveryFilter, DeliveryView};
 use recent::Recent;
 
 /// Bytes of a head that is kept, as JSON: escapes take some.
@@ -88,14 +96,59 @@ impl<'a> NewDelivery<'a> {
 /// The part of the ledger that is in memory.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
-    recent: Mutex<Recent>,
+    state: Mutex<LedgerState>,
+    /// Wakes the writer: there is something to write, a pass is due, or the ledger is closed.
+    work: Condvar,
     counts: DeliveryCounts,
 }
 
+#[derive(Debug, Default)]
+struct LedgerState {
+    recent: Recent,
+    is_pass_due: bool,
+    is_closed: bool,
+}
+
 impl Ledger {
-    fn recent(&self) -> MutexGuard<'_, Recent> {
+    fn state(&self) -> MutexGuard<'_, LedgerState> {
         // A panic can lose entries, and nothing else depends on them.
-        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets the writer end once it has written all there is.
+    pub fn close(&self) {
+        self.state().is_closed = true;
+        self.work.notify_all();
+    }
+
+    /// Drops the deliveries of fleets that are gone, those in memory at once.
+    pub fn forget(&self, fleets: impl Iterator<Item = FleetId>) {
+        let mut state = self.state();
+        fleets.for_each(|fleet| state.recent.forget(fleet));
+        state.is_pass_due = true;
+        self.work.notify_all();
+    }
+
+    fn take_pass_due(&self) -> bool {
+        std::mem::take(&mut self.state().is_pass_due)
+    }
+
+    /// Waits until there is something to write, a pass is due, or `until`; false once the ledger is
+    /// closed.
+    fn wait_for_work(&self, until: Instant) -> bool {
+        let is_idle = |state: &mut LedgerState| {
+            state.recent.is_empty() && !state.is_pass_due && !state.is_closed
+        };
+        let timeout = until.saturating_duration_since(Instant::now());
+        let waited = self.work.wait_timeout_while(self.state(), timeout, is_idle);
+        !waited.unwrap_or_else(PoisonError::into_inner).0.is_closed
+    }
+
+    /// Waits for `pause`, or until the ledger is closed.
+    fn pause(&self, pause: Duration) {
+        let is_open = |state: &mut LedgerState| !state.is_closed;
+        let waited = self.work.wait_timeout_while(self.state(), pause, is_open);
+        drop(waited.unwrap_or_else(PoisonError::into_inner));
     }
 }
 
@@ -124,7 +177,9 @@ impl Engine {
             kept,
             memory: new.deduplicate.map(EventMemory::from),
         };
-        self.ledger.recent().push(delivery, request, false);
+        let mut state = self.ledger.state();
+        state.recent.push(delivery, request, false);
+        self.ledger.work.notify_one();
     }
 
     /// The number of requests to webhooks by verdict and reason.
@@ -144,7 +199,7 @@ impl Engine {
         let Some((head, body)) = request else { return nothing };
         let Ok(mut bytes) = serde_json::to_vec(&head) else { return nothing };
         let head_bytes = bytes.len();
-        let has_room = |bytes: u64| self.ledger.recent().has_room(fleet, bytes);
+        let has_room = |bytes: u64| self.ledger.state().recent.has_room(fleet, bytes);
         if head_bytes > KEPT_HEAD_BYTES_MAX || !has_room(head_bytes as u64) {
             return nothing;
         }

@@ -1,12 +1,10 @@
 //! The deliveries that are not written yet, in memory: a ring for each fleet. However many requests are
 //! refused, it holds a bounded number of them, and the latest of each fleet.
 
-#![allow(dead_code, reason = "the writer and the readers of the ledger follow")]
-
 use std::collections::BTreeMap;
 
 use crate::model::delivery::{Delivery, KEPT_PER_FLEET_MAX, KeptRequest};
-use crate::model::ids::{FleetId, RequestId};
+use crate::model::ids::{FleetId, RequestId, RunId};
 use crate::model::share;
 
 /// Deliveries of all fleets. Each takes up to some 1,200 bytes, most 300.
@@ -79,6 +77,16 @@ impl Recent {
     /// The delivery of this id.
     pub fn get(&self, id: RequestId) -> Option<&Entry> {
         self.fleets.values().find_map(|ring| ring.entries.get(&id))
+    }
+
+    /// Names the run that the delivery was run as after all; false when it is not here.
+    pub fn set_run(&mut self, id: RequestId, run: RunId) -> bool {
+        let found = self.fleets.values_mut().find_map(|ring| ring.entries.get_mut(&id));
+        let Some(entry) = found else { return false };
+        self.changes += 1;
+        entry.delivery.run = Some(run);
+        entry.change = self.changes;
+        true
     }
 
     /// The deliveries of `fleet`, or of all fleets, before the id `before`; the latest first.

@@ -11,6 +11,7 @@ use std::path::Path;
 use serde::de::DeserializeOwned;
 
 use crate::model::change::{HistoryEntry, QueueEntry, ServerRecord};
+use crate::model::delivery::Delivery;
 use crate::model::event::EventEntry;
 use crate::model::fleet::{Fleet, Organization, Project};
 use crate::model::ids::{FleetId, RunId, VesselRunId};
@@ -129,7 +130,8 @@ impl Reading<'_, '_> {
         self.runs()?;
         self.history()?;
         self.vessel_runs()?;
-        self.payloads()
+        self.payloads()?;
+        self.deliveries()
     }
 
     /// Counts a row, and ends the verification when the caller asks for it.
@@ -357,6 +359,34 @@ impl Reading<'_, '_> {
             }
             start = keys::after(run);
         }
+    }
+
+    /// Checks that each delivery is in the index of its fleet and has the request that it says.
+    fn deliveries(&mut self) -> Result<(), Stop> {
+        for row in self.database.all(Table::Deliveries) {
+            let (key, row) = row?;
+            self.count(&key, &row)?;
+            let Some(delivery) = self.decode::<Delivery>("deliveries", &row) else { continue };
+            if let Some(damage) = self.delivery_damage(&delivery)?
+                // The writer may have removed it, or its request, meanwhile.
+                && self.database.get(Table::Deliveries, &key)?.is_some_and(|again| again == row)
+            {
+                self.damaged(format!("the delivery {}: {damage}", delivery.id));
+            }
+        }
+        Ok(())
+    }
+
+    fn delivery_damage(&mut self, delivery: &Delivery) -> Result<Option<String>, Stop> {
+        let index = keys::delivery_of_fleet(delivery.fleet_id, delivery.id);
+        if self.database.get(Table::DeliveriesByFleet, &index)?.is_none() {
+            return Ok(Some("it is missing in the list of its fleet's deliveries".to_owned()));
+        }
+        let expected = delivery.kept.bytes();
+        let key = delivery.id.as_bytes();
+        let (stored, is_whole) = self.chunks(Table::DeliveryRequests, key, |_| {})?;
+        Ok((!is_whole || stored != expected)
+            .then(|| format!("{stored} of the {expected} bytes of its request are there")))
     }
 }
 

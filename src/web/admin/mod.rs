@@ -4,8 +4,10 @@
 mod backup;
 mod body;
 mod call;
+mod deliveries;
 mod doctor;
 mod fleets;
+mod many;
 mod metrics;
 mod openapi;
 mod output;
@@ -119,12 +121,18 @@ const ROUTES: &[Route<Endpoint>] = &[
     ("POST", "/api/v1/fleets/{}/runs", runs::start),
     ("POST", "/api/v1/fleets/{}/test", runs::test),
     ("GET", "/api/v1/runs", runs::list),
+    ("POST", "/api/v1/runs/replay", many::replay),
+    ("POST", "/api/v1/runs/stop", many::stop),
     ("GET", "/api/v1/runs/{}", runs::get),
     ("POST", "/api/v1/runs/{}/stop", runs::stop),
     ("POST", "/api/v1/runs/{}/replay", runs::replay),
     ("GET", "/api/v1/runs/{}/webhook-parameters", body::parameters),
     ("GET", "/api/v1/runs/{}/body", body::download),
     ("GET", "/api/v1/schedules", schedules::list),
+    ("GET", "/api/v1/deliveries", deliveries::list),
+    ("GET", "/api/v1/deliveries/{}", deliveries::get),
+    ("GET", "/api/v1/deliveries/{}/body", deliveries::body),
+    ("POST", "/api/v1/deliveries/{}/replay", deliveries::replay),
     ("GET", "/api/v1/vessel-runs/{}", vessel_runs::get),
     ("POST", "/api/v1/vessel-runs/{}/stop", runs::stop_vessel),
     ("GET", "/api/v1/vessel-runs/{}/output", output::get),

@@ -9,12 +9,15 @@ use crate::fleet_file::Shown;
 use crate::model::clock::Timestamp;
 use crate::model::computed::Argument;
 use crate::model::confinement::{Confinement, Limits};
+use crate::model::event::ArrivalRecord;
 use crate::model::fleet::{
     FleetDefinition, FleetVersion, Organization, Program, Project, VesselDefinition,
 };
 use crate::model::graph::Condition;
 use crate::model::guardrails::Guardrails;
-use crate::model::ids::{FleetId, OrganizationId, ProjectId, RunId, VesselId, VesselRunId};
+use crate::model::ids::{
+    FleetId, OrganizationId, ProjectId, RequestId, RunId, VesselId, VesselRunId,
+};
 use crate::model::notification::{
     EmailNotifications, Format, NotificationRecord, Notify, Recipient, Target,
 };
@@ -23,8 +26,11 @@ use crate::model::schedule::{Hosted, Schedule};
 use crate::model::variable::{FixedValue, SecretName, VariableValue};
 use crate::model::webhook::WebhookSettings;
 
+mod delivery;
 mod source;
 
+pub use delivery::DeliveryJson;
+use delivery::{EventJson, NoteJson};
 use source::SourceJson;
 
 #[derive(Serialize)]
@@ -334,6 +340,13 @@ pub struct RunJson<'a> {
     /// The due time of the schedule that started it; absent of other runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     scheduled_time: Option<Timestamp>,
+    event: Option<EventJson>,
+    /// The first run of the event, if that ended without success.
+    first_run: Option<RunId>,
+    /// The delivery that started it.
+    delivery_id: Option<RequestId>,
+    /// What verification would have refused it for, or what is odd about its event.
+    note: Option<NoteJson>,
     queued_at: Timestamp,
     started_at: Option<Timestamp>,
     ended_at: Option<Timestamp>,
@@ -375,6 +388,8 @@ impl<'a> RunJson<'a> {
 
 impl<'a> From<&'a RunView> for RunJson<'a> {
     fn from(RunView { run, vessels }: &'a RunView) -> Self {
+        let ArrivalRecord { event, first_run, note, delivery, .. } = run.arrival();
+        let own_delivery = || (run.trigger == Trigger::Webhook).then(|| RequestId::of_run(run.id));
         Self {
             id: run.id,
             fleet_id: run.fleet_id,
@@ -386,6 +401,10 @@ impl<'a> From<&'a RunView> for RunJson<'a> {
             reason: run.reason.as_deref(),
             replay_of: run.replay_of,
             scheduled_time: run.arrival().due_at,
+            event: EventJson::of(&event),
+            first_run,
+            delivery_id: delivery.or_else(own_delivery),
+            note: note.as_ref().map(NoteJson::from),
             queued_at: run.queued_at,
             started_at: run.started_at,
             ended_at: run.ended_at,

@@ -67,7 +67,8 @@ fn a_run_has_the_fields_of_the_contract() {
     };
     let value: Value = serde_json::from_str(&shown).unwrap();
     let mut expected: Vec<_> = "id fleet_id fleet_name fleet_version project_id trigger status \
-        reason replay_of queued_at started_at ended_at duration_ms vessels"
+        reason replay_of event first_run delivery_id note queued_at started_at ended_at duration_ms \
+        vessels"
         .split_whitespace()
         .collect();
     expected.sort();

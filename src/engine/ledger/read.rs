@@ -1,0 +1,294 @@
+//! Lists and shows deliveries: those in memory, those in the database, and accepted ones, which are read
+//! from their runs.
+
+use std::io::{self, Read};
+
+use crate::engine::runs::RUN_IDS_SEARCHED_MAX;
+use crate::engine::{Engine, EngineError};
+use crate::model::clock::Timestamp;
+use crate::model::delivery::{Delivery, ID_REUSED, KeptRequest, Verdict};
+use crate::model::event::{ArrivalRecord, Note};
+use crate::model::ids::{FleetId, RequestId, RunId};
+use crate::model::limits::LIST_DEFAULT;
+use crate::model::request::RequestHead;
+use crate::model::run::{RunRecord, Trigger};
+
+/// Rows that are read to fill one page of a filtered list, as for runs.
+const SCANNED_MAX: usize = 50_000;
+
+/// A delivery as it is shown.
+#[derive(Clone, Debug)]
+pub struct DeliveryView {
+    pub delivery: Delivery,
+    /// The first run of its event, if that ended without success.
+    pub first_run: Option<RunId>,
+    /// Whether its body is there, so that it can be run.
+    pub has_body: bool,
+}
+
+impl DeliveryView {
+    /// The run that has its body: its own, or that of which it is a duplicate.
+    pub fn run_with_body(&self) -> Option<RunId> {
+        let is_duplicate = self.delivery.verdict == Verdict::Duplicate;
+        self.delivery.id.run().or(self.delivery.run.filter(|_| is_duplicate))
+    }
+}
+
+/// Which deliveries to list.
+#[derive(Clone, Debug)]
+pub struct DeliveryFilter {
+    pub fleet: Option<FleetId>,
+    pub verdict: Option<Verdict>,
+    pub reason: Option<String>,
+    /// Received at this time or later.
+    pub since: Option<Timestamp>,
+    /// Before the delivery of this id.
+    pub before: Option<RequestId>,
+    pub limit: usize,
+}
+
+impl Default for DeliveryFilter {
+    fn default() -> Self {
+        let limit = LIST_DEFAULT;
+        Self { fleet: None, verdict: None, reason: None, since: None, before: None, limit }
+    }
+}
+
+/// One page of a list of deliveries.
+#[derive(Clone, Debug)]
+pub struct DeliveryPage {
+    pub deliveries: Vec<DeliveryView>,
+    /// The `before` of the next page, if there may be one.
+    pub next_before: Option<RequestId>,
+}
+
+/// A row of the list before it is shown.
+enum Found {
+    Kept(Delivery),
+    Run(RunRecord),
+}
+
+impl Found {
+    fn id(&self) -> RequestId {
+        match self {
+            Found::Kept(delivery) => delivery.id,
+            Found::Run(run) => RequestId::of_run(run.id),
+        }
+    }
+}
+
+/// The request of a delivery.
+pub struct DeliveredRequest {
+    pub head: RequestHead,
+    /// The body and its length, if it is kept.
+    pub body: Option<(Box<dyn Read + Send>, u64)>,
+}
+
+impl Engine {
+    /// The deliveries that `filter` matches, the latest first.
+    pub fn deliveries(&self, filter: &DeliveryFilter) -> DeliveryPage {
+        let mut page = DeliveryPage { deliveries: Vec::new(), next_before: None };
+        let mut last = None;
+        for (scanned, found) in self.all_deliveries(filter).enumerate() {
+            if page.deliveries.len() == filter.limit || scanned == SCANNED_MAX {
+                page.next_before = last;
+                break;
+            }
+            last = Some(found.id());
+            if filter.matches(&found) {
+                page.deliveries.push(self.shown(found));
+            }
+        }
+        self.store.confirm();
+        page
+    }
+
+    /// The deliveries from which a list with this filter is made, the latest first.
+    fn all_deliveries(&self, filter: &DeliveryFilter) -> impl Iterator<Item = Found> {
+        let DeliveryFilter { fleet, verdict, since, before, .. } = *filter;
+        // Memory first: an entry that moves to the database meanwhile is in both.
+        let mut recent = self.ledger.state().recent.before(fleet, before);
+        let mut kept: Box<dyn Iterator<Item = Delivery>> = match fleet {
+            Some(fleet) => Box::new(self.store.deliveries_of_fleet_before(fleet, before)),
+            None => Box::new(self.store.deliveries_before(before)),
+        };
+        let run_before = before.map(RequestId::run_at_most);
+        let mut runs: Box<dyn Iterator<Item = RunRecord>> = match fleet {
+            Some(fleet) => Box::new(self.store.runs_of_fleet_before(fleet, run_before)),
+            None => Box::new(self.store.runs_before(run_before)),
+        };
+        if verdict == Some(Verdict::Accepted) {
+            (recent, kept) = (Vec::new(), Box::new(std::iter::empty()));
+        } else if verdict.is_some() {
+            runs = Box::new(std::iter::empty());
+        }
+        let is_before = move |id| before.is_none_or(|before| RequestId::of_run(id) < before);
+        let runs = runs.filter(move |run| run.trigger == Trigger::Webhook && is_before(run.id));
+        let kept = merged(recent.into_iter().map(Found::Kept), kept.map(Found::Kept));
+        let first = since.map(RequestId::first_at);
+        merged(kept, runs.map(Found::Run))
+            .take_while(move |found| first.is_none_or(|first| found.id() >= first))
+    }
+
+    /// One delivery.
+    pub fn delivery(&self, id: RequestId) -> Option<DeliveryView> {
+        let found = match id.run() {
+            Some(run) => {
+                let run = self.store.run(run).filter(|run| run.trigger == Trigger::Webhook);
+                run.map(Found::Run)
+            }
+            None => self.kept_delivery(id).map(Found::Kept),
+        };
+        self.store.confirm();
+        found.map(|found| self.shown(found))
+    }
+
+    /// Up to `limit` deliveries whose id begins or ends with `fragment`, the latest first. At most
+    /// [`RUN_IDS_SEARCHED_MAX`] are searched.
+    pub fn find_deliveries(&self, fragment: &str, limit: usize) -> Vec<RequestId> {
+        let fragment = fragment.to_ascii_lowercase();
+        let matches = |id: &RequestId| {
+            let text = id.to_string();
+            text.starts_with(&fragment) || text.ends_with(&fragment)
+        };
+        let filter = DeliveryFilter::default();
+        let all = self.all_deliveries(&filter);
+        let ids = all.take(RUN_IDS_SEARCHED_MAX).map(|found| found.id());
+        ids.filter(matches).take(limit).collect()
+    }
+
+    fn kept_delivery(&self, id: RequestId) -> Option<Delivery> {
+        let recent = self.ledger.state().recent.get(id).map(|entry| entry.delivery.clone());
+        recent.or_else(|| self.store.delivery(id))
+    }
+
+    /// Head and body of a delivery, as far as they are kept.
+    ///
+    /// # Errors
+    /// When the delivery is gone, or its request cannot be read.
+    pub fn delivered_request(&self, view: &DeliveryView) -> Result<DeliveredRequest, EngineError> {
+        let delivery = &view.delivery;
+        let gone = || EngineError::NotFound(format!("there is no delivery {}", delivery.id));
+        if let Some(run) = view.run_with_body() {
+            let run = self.store.run(run).ok_or_else(gone)?;
+            let body = Some((self.body(&run), run.payload.body_bytes));
+            return Ok(DeliveredRequest { head: self.request_head(&run), body });
+        }
+        let KeptRequest { head_bytes, body_bytes } = delivery.kept;
+        if head_bytes == 0 {
+            return Ok(DeliveredRequest { head: RequestHead::default(), body: None });
+        }
+        let mut bytes = self.request_bytes(delivery).map_err(|error| {
+            log::error!(delivery:% = delivery.id, error:%; "a kept request cannot be read");
+            gone()
+        })?;
+        let body = bytes.split_off((head_bytes as usize).min(bytes.len()));
+        let head = serde_json::from_slice(&bytes).unwrap_or_default();
+        let body = body_bytes.map(|length| {
+            let body: Box<dyn Read + Send> = Box::new(io::Cursor::new(body));
+            (body, u64::from(length))
+        });
+        Ok(DeliveredRequest { head, body })
+    }
+
+    /// The kept head and body of a delivery, from memory or the database.
+    fn request_bytes(&self, delivery: &Delivery) -> io::Result<Vec<u8>> {
+        let state = self.ledger.state();
+        let recent = state.recent.get(delivery.id).map(|entry| &entry.request);
+        if let Some(request) = recent.filter(|request| !request.is_empty()) {
+            return Ok(request.clone());
+        }
+        drop(state);
+        let length = delivery.kept.bytes();
+        let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or(0));
+        let mut stored = self.store.delivery_request(delivery.id, 0, length);
+        stored.read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn shown(&self, found: Found) -> DeliveryView {
+        match found {
+            Found::Kept(delivery) => {
+                let is_kept = delivery.kept.body_bytes.is_some();
+                let view = DeliveryView { delivery, first_run: None, has_body: is_kept };
+                let run = view.run_with_body();
+                DeliveryView {
+                    has_body: is_kept || run.is_some_and(|it| self.is_stored(it)),
+                    ..view
+                }
+            }
+            Found::Run(run) => self.accepted_delivery(run),
+        }
+    }
+
+    /// The delivery that started `run`.
+    fn accepted_delivery(&self, run: RunRecord) -> DeliveryView {
+        let ArrivalRecord { event, first_run, is_id_reused, memory, note, .. } = run.arrival();
+        let head = self.request_head(&run);
+        let delivery = Delivery {
+            id: RequestId::of_run(run.id),
+            received_at: run.queued_at,
+            fleet_id: run.fleet_id,
+            fleet_name: run.fleet_name,
+            remote_addr: head.remote_addr,
+            event,
+            verdict: Verdict::Accepted,
+            note: note.or_else(|| is_id_reused.then(id_reused)),
+            status: 201,
+            run: Some(run.id),
+            bytes: run.payload.body_bytes,
+            kept: KeptRequest { head_bytes: run.payload.head_bytes, body_bytes: None },
+            memory,
+        };
+        DeliveryView { delivery, first_run, has_body: true }
+    }
+}
+
+/// The deliveries of both lists, the latest first. Of two with one id, that of `first`.
+fn merged(
+    first: impl Iterator<Item = Found>,
+    second: impl Iterator<Item = Found>,
+) -> impl Iterator<Item = Found> {
+    let (mut first, mut second) = (first.peekable(), second.peekable());
+    std::iter::from_fn(move || match (first.peek(), second.peek()) {
+        (Some(one), Some(other)) if one.id() < other.id() => second.next(),
+        (Some(one), Some(other)) => {
+            if one.id() == other.id() {
+                second.next();
+            }
+            first.next()
+        }
+        (Some(_), None) => first.next(),
+        (None, _) => second.next(),
+    })
+}
+
+impl DeliveryFilter {
+    fn matches(&self, found: &Found) -> bool {
+        let (verdict, received_at) = match found {
+            Found::Kept(delivery) => (delivery.verdict, delivery.received_at),
+            Found::Run(run) => (Verdict::Accepted, run.queued_at),
+        };
+        self.verdict.is_none_or(|wanted| wanted == verdict)
+            && self.since.is_none_or(|since| received_at >= since)
+            && self.reason.as_deref().is_none_or(|reason| match found {
+                Found::Kept(delivery) => {
+                    delivery.note.as_ref().is_some_and(|note| note.reason() == reason)
+                }
+                Found::Run(run) => has_reason(&run.arrival(), reason),
+            })
+    }
+}
+
+/// Whether the accepted delivery of this arrival has the reason.
+fn has_reason(arrival: &ArrivalRecord, reason: &str) -> bool {
+    match &arrival.note {
+        Some(note) => note.reason() == reason,
+        None => arrival.is_id_reused && reason == ID_REUSED,
+    }
+}
+
+/// The note on an accepted delivery whose event id came before with another body.
+fn id_reused() -> Note {
+    Note::new(ID_REUSED, "the id of this event came before with another body, so both run")
+}

@@ -1,0 +1,77 @@
+//! Runs a delivery after all that started no run, and an accepted one once more.
+
+use std::io;
+use std::sync::Arc;
+
+use super::read::DeliveredRequest;
+use crate::engine::intake::NewRun;
+use crate::engine::{AcceptError, Engine, EngineError, ReplayError};
+use crate::model::event::ArrivalRecord;
+use crate::model::fleet::FleetVersion;
+use crate::model::ids::{RequestId, RunId};
+use crate::model::run::Trigger;
+
+impl Engine {
+    /// Runs a delivery as if it had been accepted, with the fleet as it is now. Of an accepted one, and of
+    /// a duplicate, that is a replay of the run. Returns the version and the id of the new run. Later deliveries of its event are duplicates of that run.
+    ///
+    /// # Errors
+    /// When there is no such delivery, its fleet is gone, its body is not kept, or the queue is full.
+    pub fn replay_delivery(
+        &self,
+        id: RequestId,
+    ) -> Result<(Arc<FleetVersion>, RunId), ReplayError> {
+        let view = self.delivery(id).ok_or_else(|| no_delivery(id))?;
+        if let Some(run) = view.run_with_body() {
+            return self.replay(run, None);
+        }
+        let version = self.current_version(view.delivery.fleet_id)?;
+        let DeliveredRequest { head, body } = self.delivered_request(&view)?;
+        let Some((mut body, length)) = body else {
+            return Err(EngineError::Conflict(format!(
+                "the body of the delivery {id} is not kept; let its sender deliver it again"
+            ))
+            .into());
+        };
+        let delivery = view.delivery;
+        let arrival = ArrivalRecord {
+            event: delivery.event,
+            memory: delivery.memory,
+            delivery: Some(id),
+            ..ArrivalRecord::default()
+        };
+        let (trigger, replay_of) = (Trigger::Replay, None);
+        let new_run =
+            NewRun { version: Arc::clone(&version), trigger, head, replay_of, arrival, with: None };
+        let limit = self.settings.max_body_bytes.max(length);
+        let accepted = self.accept_run(new_run, &mut body, Some(length), limit);
+        let run = match accepted {
+            Ok(run) => self.confirm(run),
+            Err(AcceptError::Incomplete) => {
+                let error = io::Error::from(io::ErrorKind::UnexpectedEof);
+                return Err(ReplayError::Damaged(error.to_string()));
+            }
+            Err(error) => return Err(ReplayError::NotAccepted(error)),
+        };
+        self.name_run_of_delivery(id, run);
+        Ok((version, run))
+    }
+
+    /// Lets the ledger name the run of a delivery that was run after all.
+    fn name_run_of_delivery(&self, id: RequestId, run: RunId) {
+        let mut state = self.ledger.state();
+        if state.recent.set_run(id, run) {
+            return;
+        }
+        drop(state);
+        let Some(mut delivery) = self.store.delivery(id) else { return };
+        delivery.run = Some(run);
+        let mut state = self.ledger.state();
+        state.recent.push(delivery, Vec::new(), true);
+        self.ledger.work.notify_one();
+    }
+}
+
+fn no_delivery(id: RequestId) -> EngineError {
+    EngineError::NotFound(format!("there is no delivery {id}"))
+}
