@@ -1,7 +1,9 @@
 //! What the admin API answers, as far as the command line shows it. Fields that it does not show
 //! are not named here, so that a newer server may send more.
 
-use serde::Deserialize;
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
 
 use super::locate::quoted;
 use crate::model::clock::Timestamp;
@@ -164,6 +166,14 @@ pub struct Run {
     pub reason: Option<String>,
     #[serde(default)]
     pub replay_of: Option<String>,
+    #[serde(default)]
+    pub event: Option<Event>,
+    #[serde(default)]
+    pub first_run: Option<String>,
+    #[serde(default)]
+    pub delivery_id: Option<String>,
+    #[serde(default)]
+    pub note: Option<Note>,
     pub queued_at: Timestamp,
     #[serde(default)]
     pub started_at: Option<Timestamp>,
@@ -176,6 +186,107 @@ pub struct Run {
     /// What of its end has not been told.
     #[serde(default)]
     pub notifications: Vec<Notification>,
+}
+
+/// What a sender calls a request.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Event {
+    #[serde(default)]
+    pub preset: Option<String>,
+    #[serde(default)]
+    pub id: Option<String>,
+    #[serde(default, rename = "type")]
+    pub kind: Option<String>,
+}
+
+impl Event {
+    /// Its type, or else its id.
+    pub fn short(&self) -> String {
+        self.kind.as_ref().or(self.id.as_ref()).cloned().unwrap_or_default()
+    }
+
+    /// Preset, type and id.
+    pub fn long(&self) -> String {
+        let parts = [&self.preset, &self.kind, &self.id];
+        let parts: Vec<&str> = parts.into_iter().filter_map(|part| part.as_deref()).collect();
+        parts.join(" ")
+    }
+}
+
+/// A remark on the sender of a request.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Note {
+    #[serde(default)]
+    pub reason: Option<String>,
+    #[serde(default)]
+    pub detail: Option<String>,
+}
+
+/// A request to a webhook, and what became of it.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Delivery {
+    pub id: String,
+    pub received_at: Timestamp,
+    pub fleet_name: String,
+    pub remote_addr: String,
+    #[serde(default)]
+    pub preset: Option<String>,
+    #[serde(default)]
+    pub event_id: Option<String>,
+    #[serde(default)]
+    pub event_type: Option<String>,
+    pub verdict: String,
+    #[serde(default)]
+    pub reason: Option<String>,
+    #[serde(default)]
+    pub detail: Option<String>,
+    pub status: u16,
+    #[serde(default)]
+    pub run_id: Option<String>,
+    #[serde(default)]
+    pub first_run: Option<String>,
+    pub bytes: u64,
+    #[serde(default)]
+    pub has_body: bool,
+    #[serde(default)]
+    pub headers: BTreeMap<String, Vec<String>>,
+    #[serde(default)]
+    pub query: String,
+}
+
+impl Delivery {
+    /// What its sender calls it.
+    pub fn event(&self) -> Event {
+        let (preset, id) = (self.preset.clone(), self.event_id.clone());
+        Event { preset, id, kind: self.event_type.clone() }
+    }
+}
+
+/// What became of many runs.
+#[derive(Debug, Deserialize)]
+pub struct Many {
+    pub runs: Vec<DoneRun>,
+    pub failed: Vec<FailedRun>,
+    /// Why the rest was left undone.
+    #[serde(default)]
+    pub ended_early: Option<String>,
+    #[serde(default)]
+    pub next_before: Option<String>,
+}
+
+/// A run that was replayed or stopped.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct DoneRun {
+    pub id: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replay: Option<String>,
+}
+
+/// A run that was not.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct FailedRun {
+    pub id: String,
+    pub reason: String,
 }
 
 /// A notification that is not delivered.

@@ -14,6 +14,7 @@ mod backup;
 mod client;
 mod completions;
 mod daemon;
+mod deliveries;
 mod demo;
 mod diff;
 mod doctor;
@@ -84,6 +85,8 @@ enum Verb {
     Runs(runs::RunsArgs),
     /// List schedules and when they are due next
     Schedule(schedule::ScheduleArgs),
+    /// List, show and run deliveries: requests to webhooks, and what became of them
+    Deliveries(deliveries::DeliveriesArgs),
     /// Examine the server and its machine, and say what to do about what is found
     Doctor(doctor::DoctorArgs),
     /// Save everything that a running server has in one file
@@ -163,6 +166,7 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Verb::Run(arguments) => run::run(arguments),
         Verb::Runs(arguments) => runs::run(arguments),
         Verb::Schedule(arguments) => schedule::run(arguments),
+        Verb::Deliveries(arguments) => deliveries::run(arguments),
         Verb::Doctor(arguments) => doctor::run(&arguments),
         Verb::Backup(arguments) => backup::run(&arguments),
         Verb::Restore(arguments) => restore::run(&arguments),
@@ -221,6 +225,12 @@ mod tests {
             "completions bash",
             "runs replay r",
             "runs replay r --from v",
+            "runs replay --status errored --since 2h --fleet x --yes",
+            "runs stop --waiting --fleet x",
+            "deliveries list --fleet x --verdict refused --reason paused --since 2h --limit 5",
+            "deliveries show d --json",
+            "deliveries body d",
+            "deliveries replay d",
             "open",
             "backup f --url http://h --json",
             "backup -",
@@ -238,6 +248,12 @@ mod tests {
         }
         for line in [
             "runs list --status gone",
+            "runs replay",
+            "runs replay r --status errored",
+            "runs replay --since 2h --from v",
+            "runs stop r --waiting",
+            "runs stop --yes",
+            "deliveries list --verdict odd",
             "run x --body a --overrides b",
             "fleet apply",
             "secret set a/b",

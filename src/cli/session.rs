@@ -67,6 +67,19 @@ impl Session {
         choose_fleet(text, fleets)
     }
 
+    /// The id of the fleet that a filter names. What a deleted fleet has left can be asked for by its
+    /// id.
+    ///
+    /// # Errors
+    /// When there is no such fleet, or several.
+    pub fn fleet_id(&self, text: Option<&str>) -> anyhow::Result<Option<String>> {
+        match text {
+            Some(id) if Uuid::try_parse(id).is_ok() => Ok(Some(id.to_owned())),
+            Some(name) => Ok(Some(self.fleet(name)?.id)),
+            None => Ok(None),
+        }
+    }
+
     /// The run that `text` means: its id, or a prefix or suffix that only it has.
     ///
     /// # Errors

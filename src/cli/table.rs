@@ -23,6 +23,12 @@ impl From<String> for Cell {
     }
 }
 
+impl From<(&str, Style)> for Cell {
+    fn from((text, style): (&str, Style)) -> Self {
+        Self { text: printable(text), style }
+    }
+}
+
 impl From<Status> for Cell {
     fn from(status: Status) -> Self {
         Self { text: status_word(status), style: status_style(status) }

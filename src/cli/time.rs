@@ -1,8 +1,40 @@
 //! Times and durations as people read them.
 
+use std::str::FromStr;
 use std::time::Duration;
 
 use crate::model::clock::Timestamp;
+use crate::model::duration::parse_duration;
+
+/// A point in time, or how long ago it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Since {
+    Time(Timestamp),
+    Ago(Duration),
+}
+
+impl FromStr for Since {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Ok(time) = text.parse() {
+            return Ok(Since::Time(time));
+        }
+        parse_duration(text).map(Since::Ago).map_err(|_| {
+            format!("not a time: {text:?}; write 2026-01-02T03:04:05Z, or a duration such as 2h")
+        })
+    }
+}
+
+impl Since {
+    /// The time, told from `now`.
+    pub fn time(self, now: Timestamp) -> Timestamp {
+        match self {
+            Since::Time(time) => time,
+            Since::Ago(duration) => now.minus(duration),
+        }
+    }
+}
 
 /// How long ago `time` was: `now`, `12s ago`, `3h ago`, or `in 5s` for what is to come.
 pub fn relative(now: Timestamp, time: Timestamp) -> String {

@@ -14,6 +14,7 @@ mod clock;
 mod confinement;
 mod crash;
 mod daemons;
+mod deliveries;
 mod description;
 mod differential;
 mod doctor;

@@ -2,14 +2,13 @@
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
-use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Subcommand;
 use ureq::http::Method;
-use uuid::Uuid;
 
-use super::api::{Run, VesselRun};
+use super::Outcome;
+use super::api::{Event, Run, VesselRun};
 use super::client::{Content, Data, joined, reader};
 use super::locate::ServerOptions;
 use super::output::{
@@ -19,14 +18,16 @@ use super::output::{
 use super::run::report_started;
 use super::session::Session;
 use super::table::Table;
-use super::{Outcome, time};
+use super::time::{self, Since};
 use crate::config::whole_number;
 use crate::model::clock::{Clock, SystemClock, Timestamp};
-use crate::model::duration::parse_duration;
 use crate::model::run::{Status, Trigger};
 use crate::model::text::percent_encoded;
 
 mod logs;
+mod many;
+
+use many::{ReplayMany, StopMany};
 
 /// Arguments of `runs`.
 #[derive(Debug, clap::Args)]
@@ -75,18 +76,36 @@ fleet that has been deleted, the version that the run had.
 
 With --from, that vessel and everything downstream of it run. All other vessels are skipped and count as
 they ended in the replayed run, which must have ended. The work directory is a new one: what skipped
-vessels had left in theirs is not there.")]
+vessels had left in theirs is not there.
+
+Without RUN, all runs that --fleet, --status, --trigger, --since and --until match are replayed, the oldest
+first. Their number is told before, and has to be confirmed.")]
     Replay {
         /// Id, or a beginning or end of it that no other run has
-        run: String,
+        #[arg(required_unless_present = "many")]
+        run: Option<String>,
         /// The vessel to begin with, by its name
-        #[arg(long, value_name = "VESSEL", allow_hyphen_values = true)]
+        #[arg(long, value_name = "VESSEL", allow_hyphen_values = true, conflicts_with = "many")]
         from: Option<String>,
+        #[command(flatten)]
+        many: ReplayMany,
+        /// Do not ask before many runs
+        #[arg(long, requires = "many")]
+        yes: bool,
     },
     /// Stop a run: its running vessels are ended, the others do not start
+    #[command(after_help = "\
+Without RUN, all runs of --fleet that have not ended are stopped, with --waiting those that have not
+started. Their number is told before, and has to be confirmed.")]
     Stop {
         /// Id, or a beginning or end of it that no other run has
-        run: String,
+        #[arg(required_unless_present = "many")]
+        run: Option<String>,
+        #[command(flatten)]
+        many: StopMany,
+        /// Do not ask before many runs
+        #[arg(long, requires = "many")]
+        yes: bool,
     },
 }
 
@@ -114,35 +133,6 @@ struct ListArgs {
     limit: usize,
 }
 
-/// A point in time, or how long ago it was.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Since {
-    Time(Timestamp),
-    Ago(Duration),
-}
-
-impl FromStr for Since {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        if let Ok(time) = text.parse() {
-            return Ok(Since::Time(time));
-        }
-        parse_duration(text).map(Since::Ago).map_err(|_| {
-            format!("not a time: {text:?}; write 2026-01-02T03:04:05Z, or a duration such as 2h")
-        })
-    }
-}
-
-impl Since {
-    fn time(self, now: Timestamp) -> Timestamp {
-        match self {
-            Since::Time(time) => time,
-            Since::Ago(duration) => now.minus(duration),
-        }
-    }
-}
-
 /// Does what `arguments` say.
 ///
 /// # Errors
@@ -159,19 +149,18 @@ pub fn run(arguments: RunsArgs) -> anyhow::Result<Outcome> {
             logs::show(&session, &run, vessel.as_deref(), attempt)?;
         }
         RunsVerb::Body { run } => body(&session, &run)?,
-        RunsVerb::Replay { run, from } => replay(&session, &run, from.as_deref())?,
-        RunsVerb::Stop { run } => stop(&session, &run)?,
+        RunsVerb::Replay { run: Some(run), from, .. } => replay(&session, &run, from.as_deref())?,
+        RunsVerb::Replay { run: None, many, yes, .. } => {
+            return many::replay(&session, &many, yes);
+        }
+        RunsVerb::Stop { run: Some(run), .. } => stop(&session, &run)?,
+        RunsVerb::Stop { run: None, many, yes } => return many::stop(&session, &many, yes),
     }
     Ok(Outcome::Done)
 }
 
 fn list(session: &Session, filter: &ListArgs) -> anyhow::Result<()> {
-    // The runs of a deleted fleet can still be asked for by its id.
-    let fleet_id = match filter.fleet.as_deref() {
-        Some(id) if Uuid::try_parse(id).is_ok() => Some(id.to_owned()),
-        Some(name) => Some(session.fleet(name)?.id),
-        None => None,
-    };
+    let fleet_id = session.fleet_id(filter.fleet.as_deref())?;
     let now = SystemClock.now();
     let path = list_path(filter, fleet_id.as_deref(), now);
     let runs = session.client.list(&path, filter.limit)?;
@@ -202,12 +191,14 @@ fn list_path(filter: &ListArgs, fleet_id: Option<&str>, now: Timestamp) -> Strin
 }
 
 fn render_list(runs: &[Run], now: Timestamp) -> String {
-    let mut table = Table::new(["RUN", "FLEET", "TRIGGER", "STATUS", "ACCEPTED", "DURATION"]);
+    let mut table =
+        Table::new(["RUN", "FLEET", "TRIGGER", "EVENT", "STATUS", "ACCEPTED", "DURATION"]);
     for run in runs {
         table.row([
             short_id(&run.id).into(),
             run.fleet_name.as_str().into(),
             run.trigger.as_str().into(),
+            run.event.as_ref().map(Event::short).unwrap_or_default().into(),
             run.status.into(),
             time::relative(now, run.queued_at).into(),
             elapsed(run.duration_ms, run.started_at, run.status, now).into(),
@@ -217,7 +208,7 @@ fn render_list(runs: &[Run], now: Timestamp) -> String {
 }
 
 /// The end of an id: ids of runs begin with the time, so their ends are what tells them apart.
-fn short_id(id: &str) -> &str {
+pub fn short_id(id: &str) -> &str {
     id.rsplit_once('-').map_or(id, |(_, end)| end)
 }
 
@@ -263,6 +254,20 @@ fn render_run(run: &Run, now: Timestamp) -> String {
     line("trigger", &printable(&run.trigger));
     if let Some(original) = &run.replay_of {
         line("replay of", &printable(original));
+    }
+    if let Some(event) = &run.event {
+        line("event", &printable(&event.long()));
+    }
+    if let Some(first) = &run.first_run {
+        line("first run", &printable(first));
+    }
+    if let Some(delivery) = &run.delivery_id {
+        line("delivery", &printable(delivery));
+    }
+    if let Some(note) = &run.note {
+        let said = [note.reason.as_deref(), note.detail.as_deref()];
+        let said: Vec<&str> = said.into_iter().flatten().collect();
+        line("note", &printable(&said.join(": ")));
     }
     line("accepted", &moment(run.queued_at));
     if let Some(time) = run.started_at {
@@ -408,9 +413,9 @@ notify  Incomplete                           build did not succeed
         running.status = Status::Running;
         running.duration_ms = None;
         let expected = "\
-RUN           FLEET   TRIGGER    STATUS   ACCEPTED  DURATION
-00aabbccddee  deploy  on_demand  Errored  2m ago    2.5s
-00aabbccddee  deploy  on_demand  Running  2m ago    1m 59s
+RUN           FLEET   TRIGGER    EVENT  STATUS   ACCEPTED  DURATION
+00aabbccddee  deploy  on_demand         Errored  2m ago    2.5s
+00aabbccddee  deploy  on_demand         Running  2m ago    1m 59s
 ";
         assert_eq!(plain(&render_list(&[run(), running], now())), expected);
     }
