@@ -63,6 +63,7 @@ pub mod internals {
     pub use crate::model::run::{
         End, PayloadSize, RunRecord, Skip, Status, Trigger, VesselRunRecord,
     };
+    pub use crate::model::schedule::{CatchUp, ScheduleEntry, ScheduleKey};
     pub use crate::os::fatal::end_with;
     pub use crate::runner::output::{CapturedOutput, Kept, LiveOutput};
     pub use crate::runner::shortage::Shortage;

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use boathook::internals::limits::ROW_BYTES_MAX;
 use boathook::internals::store::Faults;
 use boathook::internals::{
-    Change, Fleet, FleetId, HistoryEntry, QueueEntry, RunId, RunRecord, ServerRecord, VesselRunId,
-    VesselRunRecord,
+    Change, Fleet, FleetId, HistoryEntry, QueueEntry, RunId, RunRecord, ScheduleEntry, ScheduleKey,
+    ServerRecord, VesselRunId, VesselRunRecord,
 };
 use boathook::internals::{EventEntry, EventKey};
 
@@ -66,6 +66,7 @@ pub struct Rows {
     /// Runs that are gone and of which something is left.
     pub removing: BTreeSet<RunId>,
     pub events: BTreeMap<EventKey, EventEntry>,
+    pub schedules: BTreeMap<ScheduleKey, ScheduleEntry>,
     /// How many versions there are of each fleet.
     pub versions: BTreeMap<FleetId, usize>,
 }
@@ -147,6 +148,12 @@ impl Rows {
                 if *version == 1 {
                     self.versions.remove(fleet);
                 }
+            }
+            Change::PutSchedule { key, entry } => {
+                self.schedules.insert(*key, entry.clone());
+            }
+            Change::RemoveSchedule(key) => {
+                self.schedules.remove(key);
             }
             Change::BeginUpload(run) => {
                 self.uploads.insert(*run);

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use boathook::internals::{FleetDefinition, FleetFile, FleetId, parse_yaml};
 use fastrand::Rng;
 
-use crate::life::RULES;
+use crate::life::{RULES, SCHEDULES};
 
 /// A fleet of a random shape, called `name`.
 pub fn random_file(random: &mut Rng, id: FleetId, name: &str) -> FleetFile {
@@ -27,12 +27,13 @@ pub fn describe(definition: &FleetDefinition) -> String {
         paths.map(|it| format!("{}-{:?}->{}", it.from, it.condition, it.to)).collect();
     let retries = definition.vessels.iter().map(|it| it.guardrails.retry_count);
     format!(
-        "{} vessels, paths {paths:?}, retries {:?}, concurrency {:?} {:?}, {:?}",
+        "{} vessels, paths {paths:?}, retries {:?}, concurrency {:?} {:?}, {:?}, schedules {:?}",
         definition.vessels.len(),
         retries.collect::<Vec<_>>(),
         definition.concurrency,
         definition.overlap,
         definition.delivery,
+        definition.schedules.iter().map(|it| (it.cron.text(), it.catch_up)).collect::<Vec<_>>(),
     )
 }
 
@@ -82,6 +83,11 @@ fn random_text(random: &mut Rng, name: &str) -> String {
     }
     if random.u8(..4) == 0 {
         let _ = writeln!(text, "keep_runs: {}", RULES[random.usize(..RULES.len())]);
+    }
+    if random.u8(..3) == 0 {
+        let (cron, _) = SCHEDULES[random.usize(..SCHEDULES.len())];
+        let catch_up = ["latest", "all", "none"][random.usize(..3)];
+        let _ = writeln!(text, "schedules: [{{cron: '{cron}', catch_up: {catch_up}}}]");
     }
     if at_most_once {
         text.push_str("delivery: at_most_once\n");

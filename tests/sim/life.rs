@@ -24,12 +24,14 @@ mod events;
 mod fleets;
 mod incarnation;
 mod replays;
+mod schedules;
 mod stops;
 mod submits;
 mod sweeps;
 mod vessels;
 
 pub use incarnation::Died;
+pub use schedules::SCHEDULES;
 
 /// How often a run may be interrupted by crashes.
 const CRASHES_MAX: u32 = 3;
@@ -50,6 +52,7 @@ pub struct Life {
     /// What settled attempts have written.
     outputs: BTreeMap<(VesselRunId, u32), Vec<u8>>,
     memory: events::Memory,
+    timetables: BTreeMap<FleetId, schedules::Timetable>,
     /// Runs that were removed lately.
     removed: VecDeque<RunId>,
     server: Option<Server>,
@@ -178,6 +181,7 @@ impl Life {
             fleets: Vec::new(),
             outputs: BTreeMap::new(),
             memory: events::Memory::default(),
+            timetables: BTreeMap::new(),
             removed: VecDeque::new(),
             server: None,
             last_boot: None,
@@ -252,6 +256,8 @@ impl Life {
             self.run_short();
         } else if falls_on(100) {
             self.tick();
+        } else if falls_on(40) {
+            self.fire_schedules();
         } else if falls_on(20) {
             self.look();
         } else {
@@ -270,6 +276,7 @@ impl Life {
         self.machine.lock().is_short = false;
         self.engine().check_machine();
         self.note("no more faults".into());
+        self.fire_schedules();
         self.finish_all();
         // Runs that are accepted while a server stops end under the next one.
         self.stop_in_order();

@@ -1,7 +1,9 @@
 //! Ways to break the server on purpose, each of which the simulation must notice. They act where
 //! the engine meets the world around it, so that nothing of them is in the program itself.
 
-use boathook::internals::{Change, Condition, Delivery, FleetDefinition, Retention, Status};
+use boathook::internals::{
+    CatchUp, Change, Condition, Delivery, FleetDefinition, Retention, Status,
+};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sabotage {
@@ -37,12 +39,16 @@ pub enum Sabotage {
     ForgetEvents,
     /// That the run of an event has failed is not stored.
     ForgetFailures,
+    /// That some due times have run is not stored.
+    ForgetDueTimes,
+    /// The engine catches up with nothing.
+    IgnoreCatchUp,
     /// Runs are removed without a mark: a crash leaves their remains.
     ForgetRemovals,
 }
 
 impl Sabotage {
-    pub const ALL: [Sabotage; 17] = [
+    pub const ALL: [Sabotage; 19] = [
         Sabotage::AcknowledgeBeforeSync,
         Sabotage::ForgetAttempts,
         Sabotage::SettleAlone,
@@ -59,6 +65,8 @@ impl Sabotage {
         Sabotage::LeaveAttempts,
         Sabotage::ForgetEvents,
         Sabotage::ForgetFailures,
+        Sabotage::ForgetDueTimes,
+        Sabotage::IgnoreCatchUp,
         Sabotage::ForgetRemovals,
     ];
 
@@ -90,6 +98,11 @@ impl Sabotage {
             Sabotage::ForgetFailures => changes.retain(|change| {
                 !matches!(change, Change::PutEvent { entry, .. } if entry.has_failed)
             }),
+            Sabotage::ForgetDueTimes if number.is_multiple_of(4) => {
+                changes.retain(|change| {
+                    !matches!(change, Change::PutSchedule { entry, .. } if !entry.ran.is_empty())
+                });
+            }
             Sabotage::LoseQueueRows if number.is_multiple_of(8) => {
                 changes.retain(|change| !matches!(change, Change::PutQueueEntry(_)));
             }
@@ -114,6 +127,9 @@ impl Sabotage {
             Sabotage::KeepTooLittle => definition.keep_runs = Retention::new(None, Some(1)).ok(),
             Sabotage::IgnoreConditions => {
                 definition.paths.iter_mut().for_each(|path| path.condition = Condition::Completed);
+            }
+            Sabotage::IgnoreCatchUp => {
+                definition.schedules.iter_mut().for_each(|it| it.catch_up = CatchUp::None);
             }
             Sabotage::IgnoreDelivery => definition.delivery = Delivery::AtLeastOnce,
             Sabotage::RetryOnceMore => {

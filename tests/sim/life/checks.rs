@@ -74,6 +74,7 @@ impl Life {
         }
         self.check_catalog();
         self.check_history();
+        self.check_schedules();
     }
 
     /// The database holds what was made durable, no more and no less.
@@ -98,6 +99,7 @@ impl Life {
         assert_eq!(store.fleets().expect(ok).len(), rows.fleets.len());
         drop(disk);
         self.check_stored_history(store);
+        self.check_stored_schedules(store);
         self.check_stored_events(store);
     }
 

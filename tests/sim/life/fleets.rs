@@ -34,6 +34,7 @@ impl Life {
             panic!("{error}");
         }
         if outcome.result.is_some() || outcome.is_durable() {
+            self.follow_schedule(id, Some(&definition));
             let versions = vec![definition];
             self.fleets.push(Fleet { id, is_alive: true, name, versions, webhook: None });
         }
@@ -56,6 +57,7 @@ impl Life {
             return assert!(!outcome.is_durable(), "a version like the one before");
         }
         if outcome.result.is_some() || outcome.is_durable() {
+            self.follow_schedule(id, Some(&definition));
             self.fleets[place].versions.push(definition);
         }
     }
@@ -65,6 +67,7 @@ impl Life {
         self.note(format!("{} is deleted", self.fleets[place].name));
         let outcome = self.call(|engine| engine.delete_fleet(id, &ExpectedVersion::Any));
         if outcome.result.is_some() || outcome.is_durable() {
+            self.follow_schedule(id, None);
             self.fleets[place].is_alive = false;
         }
     }

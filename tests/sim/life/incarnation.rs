@@ -25,6 +25,7 @@ impl Life {
         drop(machine);
         let now = self.machine.now();
         self.note(format!("a server has started at {now}"));
+        self.reload_schedules();
         self.check_everything();
         self.check_versions();
     }

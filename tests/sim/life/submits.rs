@@ -147,7 +147,7 @@ impl Life {
         assert!(matches!(refused, Err(AcceptError::Stopping)), "{refused:?}");
     }
 
-    fn remember(&mut self, run: RunId, head: &RequestHead, body: Vec<u8>) {
+    pub(super) fn remember(&mut self, run: RunId, head: &RequestHead, body: Vec<u8>) {
         let headers_json = (!head.headers.is_empty())
             .then(|| serde_json::to_string(&head.headers).unwrap_or_default());
         let overrides = head.overrides.clone();
