@@ -4,6 +4,7 @@ mod edits;
 mod gallery;
 mod hostile;
 mod neighbours;
+mod schedules;
 mod secrets;
 mod sessions;
 mod story;

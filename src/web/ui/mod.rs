@@ -38,7 +38,7 @@ files! {
         "versions.js", "editor.js", "new-fleet.js", "examples.js", "run.js", "parameters.js",
         "secrets.js",
         "vessel-log.js", "text-view.js", "text-index.js", "ansi.js", "graph.js", "gantt.js",
-        "diff.js", "json.js", "hex.js";
+        "diff.js", "json.js", "hex.js", "schedules.js";
 }
 
 /// Tells this content from that of any other build: part of every file's path, so that browsers

@@ -9,10 +9,13 @@ import { logbook } from "./logbook.js";
 export async function overview(context) {
   const health = h("section", { class: "health", "aria-label": "Health" });
   const fleets = h("section", { class: "fleets", "aria-label": "Fleets" });
+  const upcoming = h("section", { class: "fleets", "aria-label": "Upcoming" });
   let last = "";
   const draw = (state) => {
     update(health, healthOf(state));
     update(fleets, fleetsOf(state.fleets));
+    // Servers that know schedules say what comes.
+    update(upcoming, upcomingOf(state.upcoming || []));
     // Busy is what changes between two looks, apart from the clock.
     const seen = JSON.stringify({ ...state, now: 0, disk_free_bytes: 0, database_bytes: 0 });
     const isBusy = seen !== last;
@@ -27,7 +30,7 @@ export async function overview(context) {
     logbook({ context, fleets: state.fleets, whenEmpty: empty("No runs yet",
       "Runs appear here as soon as a webhook is called or a person presses Run now on a fleet.") }),
   ] : null;
-  return { title: "Overview", content: page(h("h1", null, "Overview"), health, fleets, runs) };
+  return { title: "Overview", content: page(h("h1", null, "Overview"), health, fleets, upcoming, runs) };
 }
 
 function healthOf(state) {
@@ -64,6 +67,18 @@ function gauge(label, value, kind, detail, part = null) {
     h("dd", { class: "value" }, value),
     h("dd", { class: "detail", title: detail }, detail),
     part == null ? null : h("dd", { class: "meter", "aria-hidden": "true" }, h("span", { style: { width: `${Math.round(part * 100)}%` } })));
+}
+
+function upcomingOf(due) {
+  if (!due.length) return [];
+  return [
+    h("h2", null, "Upcoming"),
+    h("ul", { class: "fleet-list" }, due.map(({ due_at, fleet_id, fleet_name }, place) =>
+      h("li", { "data-key": `${due_at} ${fleet_id} ${place}` },
+        h("a", { href: `/fleets/${fleet_id}/triggers`, class: "name" }, fleet_name),
+        h("span", { class: "spring" }),
+        h("span", { class: "when hint" }, time(due_at))))),
+  ];
 }
 
 function fleetsOf(fleets) {

@@ -13,7 +13,7 @@ const SHAPES = {
 };
 
 export const STATUSES = ["Scheduled", "Running", "Success", "Errored", "Terminated", "Incomplete"];
-export const TRIGGERS = { webhook: "Webhook", on_demand: "On demand", api: "API", replay: "Replay" };
+export const TRIGGERS = { webhook: "Webhook", on_demand: "On demand", api: "API", replay: "Replay", schedule: "Schedule" };
 
 // The word that people read; the API says Scheduled.
 export const statusWord = (status) => (status === "Scheduled" ? "Queued" : status);

@@ -1,9 +1,10 @@
-// The webhook of a fleet: adding, copying, replacing and removing it, using it, trying it out.
+// What starts a fleet: its webhook (adding, copying, replacing, removing, trying out) and its schedules.
 
 import { h } from "./dom.js";
 import { del, get, post, put, request } from "./api.js";
 import { time } from "./format.js";
 import { ask, button, copyButton, empty, fact, field, notice, pressed, say, select } from "./parts.js";
+import { schedules } from "./schedules.js";
 
 const GRACES = [["0", "No longer: it stops at once"], ["3600", "For another hour"],
   ["86400", "For another day"], ["604800", "For another week"]];
@@ -11,6 +12,10 @@ const TYPES = ["application/json", "text/plain", "application/x-www-form-urlenco
   .map((type) => [type, type]);
 
 export async function triggers(context, view) {
+  return [await webhookOf(context, view), await schedules(context, view), testForm(context, view)];
+}
+
+async function webhookOf(context, view) {
   const path = `/fleets/${view.id}/webhook`;
   let webhook = null;
   try {
@@ -19,16 +24,13 @@ export async function triggers(context, view) {
     if (error.status !== 404) throw error;
   }
   if (!webhook) {
-    return [
-      empty("No webhook yet", "A webhook is a secret URL that starts this fleet. Whatever is sent there is kept safe and handed to its vessels.",
-        button("Add Webhook", pressed(async () => {
-          await post(path);
-          await context.reload();
-        }), { kind: "primary" })),
-      testForm(context, view),
-    ];
+    return empty("No webhook yet", "A webhook is a secret URL that starts this fleet. Whatever is sent there is kept safe and handed to its vessels.",
+      button("Add Webhook", pressed(async () => {
+        await post(path);
+        await context.reload();
+      }), { kind: "primary" }));
   }
-  return [existing(context, view, webhook, path), testForm(context, view)];
+  return existing(context, view, webhook, path);
 }
 
 function existing(context, view, webhook, path) {
