@@ -12,8 +12,11 @@ use boathook::internals::{
 use super::{Life, WAITING_MAX};
 use crate::model::Run;
 
-/// Expressions of schedules, and whether they are due in a minute since the epoch.
-pub const SCHEDULES: [(&str, fn(i64) -> bool); 4] = [
+/// Whether a schedule is due in a minute since the epoch.
+type IsDue = fn(i64) -> bool;
+
+/// Expressions of schedules, and when they are due.
+pub const SCHEDULES: [(&str, IsDue); 4] = [
     ("* * * * *", |_| true),
     ("*/7 * * * *", |minute| minute % 60 % 7 == 0),
     ("30 * * * *", |minute| minute % 60 == 30),
@@ -30,7 +33,7 @@ const AHEAD_MAX: Duration = Duration::from_secs(24 * 3600);
 /// The schedule of a fleet by the rules alone.
 pub struct Timetable {
     cron: String,
-    is_due: fn(i64) -> bool,
+    is_due: IsDue,
     catch_up: CatchUp,
     decided: Timestamp,
     /// Due times that must run.
