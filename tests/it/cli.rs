@@ -230,6 +230,29 @@ vessels: {v: {run: 'echo hangs; exec sleep 100000'}}
 }
 
 #[test]
+fn the_log_of_the_latest_run_needs_no_id() {
+    let server = Server::start();
+    for (name, script) in [("good", "seq 5"), ("bad", "echo wrong; exit 3"), ("worse", "exit 4")] {
+        server.api().apply(&json!({"name": name, "vessels": {"v": {"run": script}}}));
+    }
+    assert!(fail(&server, &["runs", "logs", "--latest"], 1).contains("there is no such run"));
+    for name in ["good", "bad", "good"] {
+        finish(server.cli(&["run", name, "--follow"]));
+    }
+    let logs = |flags: &[&str]| succeed(&server, &[&["runs", "logs", "--latest"], flags].concat());
+    let (log, said) = logs(&["--tail", "2"]);
+    assert_eq!(log, "4\n5\n");
+    assert!(said.starts_with("good: run ") && said.contains("Success"), "{said}");
+    assert_eq!(logs(&["--failed"]).0, "wrong\n");
+    assert_eq!(logs(&["--fleet", "bad"]).0, "wrong\n");
+    assert_eq!(json_of(&server, &["runs", "logs", "--latest", "--tail", "1"])[0]["output"], "5\n");
+    let message = fail(&server, &["runs", "logs", "--latest", "--fleet", "good", "--failed"], 1);
+    assert!(message.contains("there is no such run"), "{message}");
+    let follow = ["runs", "logs", "--latest", "--failed", "--follow"];
+    assert_eq!(finish(server.cli(&follow)).0, 3);
+}
+
+#[test]
 fn one_attempt_is_followed_to_its_end() {
     let server = Server::start();
     let gate = server.scratch().join("gate");

@@ -1,5 +1,6 @@
 //! `boathook runs logs`: what vessels printed, byte for byte; headings on a terminal only.
 
+use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 
 use anyhow::bail;
@@ -43,7 +44,7 @@ pub fn follow_to_end(
     if session.json {
         let run = session.run(&run.id)?.0;
         let vessels = with_attempt(chosen(&run, vessel)?, attempt)?;
-        print_json(&logs_json(session, &vessels, attempt)?)?;
+        print_json(&logs_json(session, &vessels, attempt, None)?)?;
     } else if stdout_is_terminal() {
         advise(&status_line(&ended));
     }
@@ -61,11 +62,12 @@ pub fn show(
     id: &str,
     vessel: Option<&str>,
     attempt: Option<u32>,
+    tail: Option<usize>,
 ) -> anyhow::Result<()> {
     let (run, _) = session.run(id)?;
     let chosen = with_attempt(chosen(&run, vessel)?, attempt)?;
     if session.json {
-        return Ok(print_json(&logs_json(session, &chosen, attempt)?)?);
+        return Ok(print_json(&logs_json(session, &chosen, attempt, tail)?)?);
     }
     let has_headings = stdout_is_terminal() && vessel.is_none();
     let mut out = raw_stdout();
@@ -73,7 +75,7 @@ pub fn show(
         if has_headings {
             print(&format!("{}\n", heading_of(vessel, attempt)))?;
         }
-        let ends_line = copy_output(session, vessel, attempt, &mut out)?;
+        let ends_line = copy_tail(session, vessel, attempt, tail, &mut out)?;
         if has_headings && !ends_line {
             out.write_all(b"\n")?;
         }
@@ -127,6 +129,48 @@ fn chosen<'a>(run: &'a Run, vessel: Option<&str>) -> anyhow::Result<Vec<&'a Vess
     Ok(found)
 }
 
+/// The last lines of what is written to it, at most so many; one without a line end counts.
+struct Tail {
+    lines_max: usize,
+    lines: VecDeque<Vec<u8>>,
+}
+
+impl Write for Tail {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        for part in bytes.split_inclusive(|byte| *byte == b'\n') {
+            match self.lines.back_mut().filter(|line| line.last() != Some(&b'\n')) {
+                Some(line) => line.extend_from_slice(part),
+                None => self.lines.push_back(part.to_vec()),
+            }
+            if self.lines.len() > self.lines_max {
+                self.lines.pop_front();
+            }
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// As [`copy_output`], the last `tail` lines alone.
+fn copy_tail(
+    session: &Session,
+    vessel: &VesselRun,
+    attempt: Option<u32>,
+    tail: Option<usize>,
+    out: &mut impl Write,
+) -> anyhow::Result<bool> {
+    let Some(lines_max) = tail else { return copy_output(session, vessel, attempt, out) };
+    let mut last = Tail { lines_max, lines: VecDeque::new() };
+    let ends_line = copy_output(session, vessel, attempt, &mut last)?;
+    for line in &last.lines {
+        out.write_all(line)?;
+    }
+    Ok(ends_line)
+}
+
 /// Copies what a vessel printed; says whether that ended with a line break (or was nothing).
 fn copy_output(
     session: &Session,
@@ -162,11 +206,12 @@ fn logs_json(
     session: &Session,
     vessels: &[&VesselRun],
     attempt: Option<u32>,
+    tail: Option<usize>,
 ) -> anyhow::Result<Box<RawValue>> {
     let mut entries = Vec::new();
     for vessel in vessels {
         let mut output = Vec::new();
-        copy_output(session, vessel, attempt, &mut output)?;
+        copy_tail(session, vessel, attempt, tail, &mut output)?;
         entries.push(serde_json::json!({
             "id": vessel.id,
             "vessel_name": vessel.vessel_name,
@@ -181,6 +226,21 @@ fn logs_json(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_tail_keeps_the_last_lines_however_they_arrive() {
+        let text = b"one\n\ntwo\nthree\nfour";
+        for (lines_max, expected) in
+            [(0, ""), (1, "four"), (3, "two\nthree\nfour"), (9, "one\n\ntwo\nthree\nfour")]
+        {
+            for piece in [1, 5, 100] {
+                let mut tail = Tail { lines_max, lines: VecDeque::new() };
+                text.chunks(piece).for_each(|piece| tail.write_all(piece).unwrap());
+                let kept: Vec<u8> = tail.lines.into_iter().flatten().collect();
+                assert_eq!(String::from_utf8(kept).unwrap(), expected, "{lines_max}, {piece}");
+            }
+        }
+    }
 
     #[test]
     fn an_unknown_vessel_is_refused_with_those_there_are() {

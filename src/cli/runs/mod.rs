@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::time::Duration;
 
+use anyhow::bail;
 use clap::Subcommand;
 use ureq::http::Method;
 
@@ -51,19 +52,7 @@ enum RunsVerb {
     #[command(after_help = "\
 With --follow the exit status is that of the run: 0 Success, 3 Errored, 4 Terminated, 5 Incomplete. With \
 --attempt it is 0 while the run goes on after that attempt.")]
-    Logs {
-        /// Id, or a beginning or end of it that no other run has
-        run: String,
-        /// Only this vessel, by its name
-        #[arg(long, value_name = "NAME", allow_hyphen_values = true)]
-        vessel: Option<String>,
-        /// The attempt by its number, the first being 1 [default: the latest]
-        #[arg(long, value_name = "N", value_parser = whole_number::<u32>)]
-        attempt: Option<u32>,
-        /// Go on until the run has ended, or the attempt that --attempt names
-        #[arg(long)]
-        follow: bool,
-    },
+    Logs(LogsArgs),
     /// Print the body that started a run, byte for byte (--json: with its headers)
     Body {
         /// Id, or a beginning or end of it that no other run has
@@ -110,6 +99,34 @@ started. Their number is told before, and has to be confirmed.")]
 }
 
 #[derive(Debug, clap::Args)]
+struct LogsArgs {
+    /// Id, or a beginning or end of it that no other run has
+    #[arg(required_unless_present = "latest")]
+    run: Option<String>,
+    /// The run that was accepted last
+    #[arg(long, conflicts_with = "run")]
+    latest: bool,
+    /// With --latest: only of this fleet: id, name or project/name
+    #[arg(long, requires = "latest", allow_hyphen_values = true)]
+    fleet: Option<String>,
+    /// With --latest: only among runs that ended as Errored
+    #[arg(long, requires = "latest")]
+    failed: bool,
+    /// Only this vessel, by its name
+    #[arg(long, value_name = "NAME", allow_hyphen_values = true)]
+    vessel: Option<String>,
+    /// The attempt by its number, the first being 1 [default: the latest]
+    #[arg(long, value_name = "N", value_parser = whole_number::<u32>)]
+    attempt: Option<u32>,
+    /// Only the last lines of each vessel, so many
+    #[arg(long, value_name = "N", value_parser = whole_number::<usize>, conflicts_with = "follow")]
+    tail: Option<usize>,
+    /// Go on until the run has ended, or the attempt that --attempt names
+    #[arg(long)]
+    follow: bool,
+}
+
+#[derive(Debug, clap::Args)]
 struct ListArgs {
     /// Only runs of this fleet: id, name or project/name
     #[arg(long, allow_hyphen_values = true)]
@@ -142,12 +159,7 @@ pub fn run(arguments: RunsArgs) -> anyhow::Result<Outcome> {
     match arguments.verb {
         RunsVerb::List(filter) => list(&session, &filter)?,
         RunsVerb::Show { run } => show(&session, &run)?,
-        RunsVerb::Logs { run, vessel, attempt, follow: true } => {
-            return logs::follow_to_end(&session, &run, vessel.as_deref(), attempt);
-        }
-        RunsVerb::Logs { run, vessel, attempt, follow: false } => {
-            logs::show(&session, &run, vessel.as_deref(), attempt)?;
-        }
+        RunsVerb::Logs(arguments) => return logs(&session, &arguments),
         RunsVerb::Body { run } => body(&session, &run)?,
         RunsVerb::Replay { run: Some(run), from, .. } => replay(&session, &run, from.as_deref())?,
         RunsVerb::Replay { run: None, many, yes, .. } => {
@@ -157,6 +169,33 @@ pub fn run(arguments: RunsArgs) -> anyhow::Result<Outcome> {
         RunsVerb::Stop { run: None, many, yes } => return many::stop(&session, &many, yes),
     }
     Ok(Outcome::Done)
+}
+
+fn logs(session: &Session, arguments: &LogsArgs) -> anyhow::Result<Outcome> {
+    let LogsArgs { run, fleet, failed, vessel, attempt, tail, follow, .. } = arguments;
+    let run = match run {
+        Some(run) => run.clone(),
+        None => latest(session, fleet.as_deref(), *failed)?,
+    };
+    if *follow {
+        return logs::follow_to_end(session, &run, vessel.as_deref(), *attempt);
+    }
+    logs::show(session, &run, vessel.as_deref(), *attempt, *tail)?;
+    Ok(Outcome::Done)
+}
+
+/// The id of the run that was accepted last, which standard error is told.
+fn latest(session: &Session, fleet: Option<&str>, failed: bool) -> anyhow::Result<String> {
+    let status = failed.then_some(Status::Errored);
+    let filter = ListArgs { fleet: None, status, trigger: None, since: None, limit: 1 };
+    let fleet = session.fleet_id(fleet)?;
+    let path = list_path(&filter, fleet.as_deref(), SystemClock.now());
+    let Some(run) = session.client.list(&path, 1)?.pop() else {
+        bail!("there is no such run; `boathook runs list` shows what there is");
+    };
+    let run: Run = run.parse()?;
+    advise(&format!("{}: {}", printable(&run.fleet_name), status_line(&run)));
+    Ok(run.id)
 }
 
 fn list(session: &Session, filter: &ListArgs) -> anyhow::Result<()> {
