@@ -7,7 +7,7 @@ use std::io::Read;
 use crate::engine::Engine;
 use crate::engine::request::StoredRequest;
 use crate::model::computed::{Argument, ComputedValue};
-use crate::model::event::Event;
+use crate::model::event::PackedArrival;
 use crate::model::expression::{Payload, Variables};
 use crate::model::fleet::Program;
 use crate::model::variable::{FixedValue, VariableValue};
@@ -103,7 +103,8 @@ fn expression_variables(
     let headers =
         headers.filter_map(|(name, values)| Some((name.as_str(), values.first()?.as_str())));
     let trigger = claim.run.trigger.to_string();
-    Ok(Variables::new(payload, headers, &head.query, &Event::default())
+    let arrival = claim.run.arrival.as_ref().map(PackedArrival::unpack).unwrap_or_default();
+    Ok(Variables::new(payload, headers, &head.query, &arrival.event)
         .with_request("POST", &head.remote_addr, &trigger)
         .with_received_at(claim.run.queued_at.as_millis()))
 }

@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 use crate::model::clock::Timestamp;
 use crate::model::defaults::is_default;
 use crate::model::duration::millis;
+use crate::model::expression::Expression;
 use crate::model::ids::FleetId;
 use crate::model::limits::CLOCK_STEP_MAX;
 use crate::model::network::Networks;
@@ -121,6 +122,9 @@ pub struct WebhookSettings {
     pub mode: Mode,
     #[serde(skip_serializing_if = "is_default")]
     pub deduplicate: Deduplicate,
+    /// Whether the fleet wants a request; `None`: all of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub when: Option<Expression>,
     /// Where requests may come from; empty: from anywhere.
     #[serde(skip_serializing_if = "Networks::is_empty")]
     pub allow: Networks,

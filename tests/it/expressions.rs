@@ -2,9 +2,9 @@
 
 use serde_json::json;
 
-use crate::harness::Server;
-use crate::harness::api::vessel_of;
+use crate::harness::api::{true_fleet, vessel_of};
 use crate::harness::http::{Answer, exchange, post_request};
+use crate::harness::{Hook, Server};
 
 /// A fleet whose vessel prints its arguments and one variable, each on a line.
 fn printing(arguments: &serde_json::Value, environment: &serde_json::Value) -> serde_json::Value {
@@ -108,4 +108,63 @@ fn an_expression_is_checked_when_the_fleet_is_applied() {
     let yaml = "name: n\nvessels:\n  v:\n    command: [{expr: body.ref}, x]\n";
     let answer = put_yaml(&server, yaml);
     assert!(answer.json()["error"]["message"].as_str().unwrap().contains("which program"));
+}
+
+/// A fleet whose webhook wants what `when` says; its URL.
+fn filtered(server: &Server, when: &str) -> Hook {
+    let mut fleet = true_fleet("filtered");
+    fleet["webhook"] = json!({"when": when});
+    let id = server.api().apply(&fleet);
+    let webhook = format!("/api/v1/fleets/{id}/webhook");
+    match server.api().get(&webhook).status {
+        200 => Hook::from_url(server.api().get(&webhook).data()["url"].as_str().unwrap()),
+        _ => server.api().add_webhook(&id),
+    }
+}
+
+#[test]
+fn a_filter_keeps_requests_from_running_and_a_broken_one_loses_none() {
+    let server = Server::start();
+    let json_type = ("Content-Type", "application/json");
+    let push = ("X-GitHub-Event", "push");
+    let main: &[u8] = br#"{"ref": "refs/heads/main", "n": 1}"#;
+    for (when, headers, body, is_run) in [
+        (
+            r#"headers["x-github-event"] == "push" && body.ref == "refs/heads/main""#,
+            vec![json_type, push],
+            main,
+            true,
+        ),
+        (
+            r#"headers["x-github-event"] == "push" && body.ref == "refs/heads/main""#,
+            vec![json_type],
+            main,
+            false,
+        ),
+        (r#"body.ref == "refs/heads/next""#, vec![json_type], main, false),
+        ("body.none.such", vec![json_type], main, false),
+        ("has(body.none)", vec![json_type], main, false),
+        ("body.n + 'x' == 'y'", vec![json_type], main, true),
+        ("body.n", vec![json_type], main, true),
+        ("body.ref == 'x'", vec![json_type], b"not json", false),
+        ("text == 'not json'", vec![], b"not json", true),
+        ("method == 'POST' && query.a == 'b'", vec![], b"", false),
+    ] {
+        let hook = filtered(&server, when);
+        let answer = hook.try_post(server.hooks(), &headers, body).unwrap();
+        if is_run {
+            answer.expect(201);
+            continue;
+        }
+        let answer = answer.expect(200);
+        let id = answer.header("x-request-id").unwrap().to_owned();
+        let expected = format!("{{\"request\":{{\"id\":\"{id}\"}},\"data\":null}}");
+        assert_eq!(String::from_utf8_lossy(&answer.body), expected, "{when}");
+    }
+    let refused =
+        json!({"name": "n", "vessels": {"v": {"run": "x"}}, "webhook": {"when": "body.a = 1"}});
+    let content = ("application/json", refused.to_string().into_bytes());
+    let answer = server.api().call("PUT", "/api/v1/fleets?by=name", Some(content));
+    let message = answer.expect(422).json()["error"]["message"].as_str().unwrap().to_owned();
+    assert!(message.contains("webhook.when: ") && message.contains("(character "), "{message}");
 }

@@ -2,6 +2,7 @@
 
 use super::{Key, Kind, values, verify};
 use crate::model::confinement::{Confinement, Limits};
+use crate::model::expression::Expression;
 use crate::model::fleet::{Delivery, FleetDefinition};
 use crate::model::guardrails::{
     Backoff, Guardrails, RETRY_COUNT_MAX, RETRY_WAIT_MAX, RUNTIME_CUTOFF_MAX,
@@ -150,6 +151,14 @@ pub static WEBHOOK: &[Key<WebhookSettings>] = &[
             read: |value, it| values::deduplicate(value).map(|wanted| it.deduplicate = wanted),
             yaml: |it| values::deduplicate_yaml(it.deduplicate),
             json: |it| values::deduplicate_json(it.deduplicate),
+        },
+    },
+    Key {
+        name: "when",
+        kind: Kind::Special {
+            read: |value, it| values::when(value).map(|when| it.when = when),
+            yaml: |it| it.when.as_ref().map(|when| values::scalar(when.text())),
+            json: |it| it.when.as_ref().map(Expression::text).into(),
         },
     },
     Key {

@@ -5,7 +5,9 @@ use serde_json::{Value, json};
 use crate::fleet_file::FleetFileError;
 use crate::fleet_file::cursor::Cursor;
 use crate::fleet_file::keys;
+use crate::fleet_file::read::computed::expression;
 use crate::model::duration::{format_duration, parse_duration};
+use crate::model::expression::Expression;
 use crate::model::guardrails::ExitCodes;
 use crate::model::network::Networks;
 use crate::model::rate::Rate;
@@ -152,6 +154,14 @@ pub fn deduplicate_json(wanted: Deduplicate) -> Value {
         Deduplicate::Off => "off".into(),
         Deduplicate::Window(window) => json!({"window": format_duration(window)}),
     }
+}
+
+/// The expression of `when`; `None` where nothing is written.
+pub fn when(cursor: &Cursor<'_>) -> Result<Option<Expression>, FleetFileError> {
+    if cursor.is_null() {
+        return Ok(None);
+    }
+    expression(cursor).map(Some)
 }
 
 /// The networks of an `allow` list.

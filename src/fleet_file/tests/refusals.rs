@@ -478,7 +478,7 @@ fn invalid_webhook_settings_are_refused() {
     );
     below(
         "respond: {status: 200}",
-        "3: webhook.respond: unknown key `respond`; known here: verify, mode, deduplicate, allow, rate_limit",
+        "3: webhook.respond: unknown key `respond`; known here: verify, mode, deduplicate, when, allow, rate_limit",
     );
 }
 

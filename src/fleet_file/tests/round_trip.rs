@@ -351,6 +351,12 @@ fn verify() -> impl Strategy<Value = Verification> {
     vec(check, 1..4).prop_map(|checks| serde_json::from_value(checks.into()).expect("checks"))
 }
 
+fn when() -> impl Strategy<Value = Expression> {
+    let texts =
+        ["body.ref == 'refs/heads/main'", "true", "headers[\"x-a\"] == \"b: # c\"", "1 < 2"];
+    select(texts.map(|text| Expression::parse(text).unwrap()).to_vec())
+}
+
 fn webhook() -> impl Strategy<Value = WebhookSettings> {
     let window = (1..=2_592_000_000_u64).prop_map(|millis| {
         let window = Duration::from_millis(millis);
@@ -372,11 +378,12 @@ fn webhook() -> impl Strategy<Value = WebhookSettings> {
         },
     );
     let mode = select(vec![Mode::Enforce, Mode::Observe]);
-    (option::of(verify()), mode, deduplicate, allow, option::of(rate)).prop_map(
-        |(verify, mode, deduplicate, allow, rate_limit)| WebhookSettings {
+    (option::of(verify()), mode, deduplicate, option::of(when()), allow, option::of(rate)).prop_map(
+        |(verify, mode, deduplicate, when, allow, rate_limit)| WebhookSettings {
             verify,
             mode,
             deduplicate,
+            when,
             allow,
             rate_limit,
         },

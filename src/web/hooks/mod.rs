@@ -1,13 +1,14 @@
 //! The webhook listener: `POST /hooks/<token>` and GET or HEAD of `/healthz`, nothing else. Decides who may
 //! start what; taking in the run is the engine's.
 
+mod filter;
 mod sender;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::config::Settings;
-use crate::engine::{AdmitError, Engine, NewDelivery};
+use crate::engine::{AcceptError, AdmitError, Engine, NewDelivery};
 use crate::listener::forwarding::Forwarding;
 use crate::listener::{
     Admitted, Framing, Handled, Handler, Head, Origin, Request, Response, WebhookTarget,
@@ -104,7 +105,7 @@ impl HookHandler {
     ) -> Result<Handled, Refusal> {
         let settings = &version.definition.webhook;
         match self.senders.judge(settings, request)? {
-            Judged::Event(arrival) => self.accept(id, version, request, arrival),
+            Judged::Event(arrival) => self.filter(id, version, request, arrival),
             Judged::Handshake(response) => {
                 let response = response.with_header("X-Request-Id", id.to_string());
                 self.engine.record_delivery(NewDelivery {
@@ -129,6 +130,44 @@ impl HookHandler {
                 Ok(self.answer(id, refusal, client, Some(version.fleet_id)).into())
             }
         }
+    }
+
+    /// Accepts an event, unless the filter of the fleet does not want it.
+    fn filter(
+        &self,
+        id: RequestId,
+        version: &Arc<FleetVersion>,
+        request: &mut Request,
+        mut arrival: Arrival,
+    ) -> Result<Handled, Refusal> {
+        let settings = &version.definition.webhook;
+        let verdict = match &settings.when {
+            Some(when) => filter::judge(when, request, &arrival.event, &self.settings)
+                .map_err(AcceptError::Read)?,
+            None => filter::Verdict::Wanted,
+        };
+        let detail = match verdict {
+            filter::Verdict::Wanted => return self.accept(id, version, request, arrival),
+            filter::Verdict::Failed(note) => {
+                arrival.note.get_or_insert(note);
+                return self.accept(id, version, request, arrival);
+            }
+            filter::Verdict::Unwanted(detail) => detail,
+        };
+        let client = request.remote_addr.ip();
+        let head = sender::take_head(request, settings.verify.as_ref());
+        let response = respond::data(id, 200, "null");
+        self.engine.record_delivery(NewDelivery {
+            verdict: Verdict::Filtered,
+            detail: &detail,
+            status: response.status,
+            event: arrival.event,
+            deduplicate: arrival.deduplicate,
+            bytes: request.body.length(),
+            request: Some((head, &mut request.body.reader())),
+            ..NewDelivery::new(id, Some(version.fleet_id), client)
+        });
+        Ok(response.into())
     }
 
     /// Accepts a run of `version`.
