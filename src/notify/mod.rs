@@ -24,7 +24,7 @@ use crate::model::notification::{
 use crate::model::variable::{FixedValue, SecretName};
 use crate::os::threads;
 use crate::runner::helper_process::HelperProcess;
-use crate::runner::process::VesselLimits;
+use crate::runner::start::VesselLimits;
 use crate::runner::stop::{Stop, StopSignal};
 
 mod chat;

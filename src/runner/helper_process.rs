@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use super::mark::{INSTANCE_VARIABLE, NOTIFICATION_VARIABLE};
 use super::output::{Kept, LiveOutput};
-use super::process::{Start, VesselLimits};
 use super::resolve::resolve;
 use super::shortage::{Shortage, StartError};
+use super::start::{Start, VesselLimits};
 use super::stop::StopSignal;
 use super::wait::{Bounds, wait};
 use super::{HowEnded, Input, Launch};

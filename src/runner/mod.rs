@@ -28,6 +28,7 @@ pub mod resolve;
 mod script;
 pub mod shim;
 pub mod shortage;
+pub mod start;
 pub mod start_error;
 pub mod stop;
 mod termination;

@@ -1,5 +1,9 @@
 //! Work directories: changes that vessels make to them, and their removal.
 
+use std::os::fd::OwnedFd;
+
+use rustix::fs::OFlags;
+
 use super::*;
 
 #[test]

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::SeqCst;
 
+use rustix::process::{Pid, Signal};
 use sha2::{Digest, Sha256};
 
 use super::*;

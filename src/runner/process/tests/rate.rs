@@ -1,5 +1,7 @@
 //! Measures how many vessels start in a second.
 
+use std::process::Command;
+
 use super::*;
 
 /// Run by hand: `cargo test --release launch_rate -- --ignored --nocapture`.
