@@ -1,4 +1,4 @@
-//! Names that were stored before today's rules for names, and the settings of webhooks.
+//! Names that were stored before today's rules for names, refused fleets, and the settings of webhooks.
 
 use super::*;
 use crate::fleet_file::parse_yaml;
@@ -58,6 +58,15 @@ fn a_stored_name_in_another_encoding_is_found_and_composed() {
     assert_eq!(applied, Applied::Unchanged);
     let taken = catalog.create_fleet(file("de\u{301}ploy"), Timestamp::default());
     assert!(matches!(taken, Err(EngineError::Conflict(_))), "{taken:?}");
+}
+
+#[test]
+fn a_fleet_that_is_refused_makes_no_project() {
+    let (mut catalog, _, ids) = catalog("default", &["one"]);
+    let file = FleetFile { project: Some("new".to_owned()), id: Some(ids[0]), ..file("two") };
+    let refused = catalog.create_fleet(file, Timestamp::default());
+    assert!(matches!(refused, Err(EngineError::Conflict(_))), "{refused:?}");
+    assert_eq!(catalog.projects().len(), 1);
 }
 
 #[test]
