@@ -34,7 +34,8 @@ const NEXT_BEFORE: &str = "X-Next-Before";
 /// that has hung is not waited for without end.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// A client of one server. Cheap to clone; clones share their connections.
+/// A client of one server. Cheap to clone; clones share their connections. A request fails when there is no
+/// answer, or the server refuses.
 #[derive(Clone)]
 pub struct Client {
     agent: Agent,
@@ -177,60 +178,39 @@ impl Client {
     }
 
     /// Gets the data at `path`, which begins below `/api/v1`.
-    ///
-    /// # Errors
-    /// When there is no answer, or the server refuses.
     pub fn get(&self, path: &str) -> Result<Data, ClientError> {
         self.send(Method::GET, path, Content::none())
     }
 
     /// Posts without a body.
-    ///
-    /// # Errors
-    /// As [`Client::get`].
     pub fn post(&self, path: &str) -> Result<Data, ClientError> {
         self.send(Method::POST, path, Content::empty())
     }
 
     /// Deletes what is at `path`.
-    ///
-    /// # Errors
-    /// As [`Client::get`].
     pub fn delete(&self, path: &str) -> Result<Data, ClientError> {
         self.send(Method::DELETE, path, Content::none())
     }
 
     /// Sends `content` and reads the data of the answer.
-    ///
-    /// # Errors
-    /// As [`Client::get`].
     pub fn send(&self, method: Method, path: &str, content: Content) -> Result<Data, ClientError> {
         let response = self.exchange(method, path, content, Some(ANSWER_TIMEOUT))?;
         self.data(path, response)
     }
 
     /// Opens the answer at `path` as a stream of bytes, which may wait for as long as it likes.
-    ///
-    /// # Errors
-    /// As [`Client::get`].
     pub fn open(&self, path: &str) -> Result<Response<Body>, ClientError> {
         let response = self.exchange(Method::GET, path, Content::none(), None)?;
         self.successful(path, response)
     }
 
     /// The same for a POST without a body.
-    ///
-    /// # Errors
-    /// As [`Client::get`].
     pub fn open_posted(&self, path: &str) -> Result<Response<Body>, ClientError> {
         let response = self.exchange(Method::POST, path, Content::empty(), None)?;
         self.successful(path, response)
     }
 
     /// Gets what is at `path` as text of the given media type.
-    ///
-    /// # Errors
-    /// As [`Client::get`].
     pub fn get_text(&self, path: &str, accept: &'static str) -> Result<String, ClientError> {
         let accept = (header::ACCEPT, HeaderValue::from_static(accept));
         let content = Content { headers: vec![accept], ..Content::none() };
@@ -241,17 +221,11 @@ impl Client {
 
     /// Gets a list as a whole, page after page, at most `limit` entries. `path` carries no
     /// `before` and no `limit`.
-    ///
-    /// # Errors
-    /// As [`Client::get`].
     pub fn list(&self, path: &str, limit: usize) -> Result<Vec<Data>, ClientError> {
         self.list_by(path, limit, CLIENT_PAGE)
     }
 
     /// As [`list`](Self::list), with up to `page_max` entries at a time.
-    ///
-    /// # Errors
-    /// As [`Client::get`].
     pub fn list_by(
         &self,
         path: &str,
