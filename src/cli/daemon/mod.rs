@@ -176,10 +176,7 @@ impl Daemon {
     }
 
     /// The check that feeds the watchdog.
-    ///
-    /// # Errors
-    /// When TLS cannot be set up.
-    fn self_check(&self) -> io::Result<SelfCheck> {
+    fn self_check(&self) -> SelfCheck {
         let engine = Arc::clone(&self.engine);
         let commits = move |within| engine.commits(within);
         SelfCheck::new(self.hooks.address(), self.tls.is_some(), commits)

@@ -5,26 +5,21 @@
 //! people to see to, and no reason to restart. A listener without an accepting thread does not answer.
 
 use std::fmt;
-use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, ring};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme, StreamOwned};
+use ureq::config::Config;
+use ureq::http::Uri;
+use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
+use ureq::{Agent, Error};
 
-const REQUEST: &[u8] = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
-const ANSWER: &[u8] = b"HTTP/1.1 ";
-/// How a record begins that holds an alert (RFC 8446 5.1): all that a client of TLS is told who finds
-/// no place.
-const TLS_ALERT: u8 = 21;
+use crate::os::tls_roots::{is_tls_alert, unverified_tls_config};
 
 /// See the module.
 pub struct SelfCheck {
     hooks: SocketAddr,
-    tls: Option<Arc<ClientConfig>>,
+    is_tls: bool,
     commits: Box<dyn Fn(Duration) -> bool + Send>,
     /// Whether the listener has ever answered. A socket may be out of the server's own reach, by a
     /// firewall or for being bound to a device; that is no reason to restart either.
@@ -35,21 +30,13 @@ pub struct SelfCheck {
 impl SelfCheck {
     /// Of the webhook listener at `hooks`, and of what `commits` tells: whether a commit gets
     /// through within a time.
-    ///
-    /// # Errors
-    /// When TLS cannot be set up.
     pub fn new(
         hooks: SocketAddr,
         is_tls: bool,
         commits: impl Fn(Duration) -> bool + Send + 'static,
-    ) -> io::Result<Self> {
-        Ok(Self {
-            hooks: reachable(hooks),
-            tls: is_tls.then(trusting).transpose().map_err(io::Error::other)?,
-            commits: Box::new(commits),
-            has_answered: false,
-            has_warned: false,
-        })
+    ) -> Self {
+        let (hooks, commits) = (reachable(hooks), Box::new(commits));
+        Self { hooks, is_tls, commits, has_answered: false, has_warned: false }
     }
 
     /// Checks both, in about the time `within`.
@@ -60,8 +47,7 @@ impl SelfCheck {
         if !(self.commits)(within / 2) {
             return Err("the database makes no commits".to_owned());
         }
-        let asked = self.ask(Instant::now() + within / 2);
-        match asked {
+        match self.ask(within / 2) {
             Ok(()) => self.has_answered = true,
             Err(error) if self.has_answered => {
                 return Err(format!("the webhook listener does not answer: {error}"));
@@ -78,19 +64,33 @@ impl SelfCheck {
         Ok(())
     }
 
-    fn ask(&self, deadline: Instant) -> io::Result<()> {
-        let stream = TcpStream::connect_timeout(&self.hooks, left(deadline)?)?;
-        stream.set_nodelay(true)?;
-        let mut stream = Timed { stream, deadline };
-        let Some(tls) = &self.tls else { return converse(stream, REQUEST) };
-        let name = ServerName::IpAddress(self.hooks.ip().into());
-        let mut client = ClientConnection::new(Arc::clone(tls), name).map_err(io::Error::other)?;
-        client.write_tls(&mut stream)?;
-        // It comes before the handshake, and is an answer like any other.
-        if stream.peek()? == TLS_ALERT {
-            return Ok(());
+    fn ask(&self, within: Duration) -> Result<(), Error> {
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            .proxy(None)
+            .max_redirects(0)
+            .timeout_global(Some(within))
+            .tls_config(unverified_tls_config())
+            .build();
+        let agent = Agent::with_parts(config, DefaultConnector::default(), Fixed(self.hooks));
+        let scheme = if self.is_tls { "https" } else { "http" };
+        match agent.get(format!("{scheme}://localhost/healthz")).call() {
+            // A listener without a free place tells a client of TLS no more than this.
+            Err(error) if is_tls_alert(&error) => Ok(()),
+            asked => asked.map(drop),
         }
-        converse(StreamOwned::new(client, stream), REQUEST)
+    }
+}
+
+/// Resolves every name to one address.
+#[derive(Debug)]
+struct Fixed(SocketAddr);
+
+impl Resolver for Fixed {
+    fn resolve(&self, _: &Uri, _: &Config, _: NextTimeout) -> Result<ResolvedSocketAddrs, Error> {
+        let mut resolved = self.empty();
+        resolved.push(self.0);
+        Ok(resolved)
     }
 }
 
@@ -98,57 +98,6 @@ impl fmt::Debug for SelfCheck {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SelfCheck").field("hooks", &self.hooks).finish_non_exhaustive()
     }
-}
-
-/// A socket with one deadline for everything.
-struct Timed {
-    stream: TcpStream,
-    deadline: Instant,
-}
-
-impl Timed {
-    /// The next byte, which remains to be read.
-    fn peek(&self) -> io::Result<u8> {
-        let mut byte = [0];
-        self.stream.set_read_timeout(Some(left(self.deadline)?))?;
-        match self.stream.peek(&mut byte)? {
-            0 => Err(ErrorKind::UnexpectedEof.into()),
-            _ => Ok(byte[0]),
-        }
-    }
-}
-
-impl Read for Timed {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.stream.set_read_timeout(Some(left(self.deadline)?))?;
-        self.stream.read(buffer)
-    }
-}
-
-impl Write for Timed {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.stream.set_write_timeout(Some(left(self.deadline)?))?;
-        self.stream.write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.stream.flush()
-    }
-}
-
-/// How long it is until `deadline`.
-fn left(deadline: Instant) -> io::Result<Duration> {
-    let left = deadline.saturating_duration_since(Instant::now());
-    if left.is_zero() { Err(ErrorKind::TimedOut.into()) } else { Ok(left) }
-}
-
-/// Asks, and waits for the beginning of an answer.
-fn converse(mut stream: impl Read + Write, request: &[u8]) -> io::Result<()> {
-    // Who finds no place is answered and cut off before they have asked: only the answer counts.
-    let _ = stream.write_all(request).and_then(|()| stream.flush());
-    let mut begin = [0; ANSWER.len()];
-    stream.read_exact(&mut begin)?;
-    if begin == ANSWER { Ok(()) } else { Err(io::Error::other("this is no HTTP")) }
 }
 
 /// Where a listener on `address` can be reached from its own machine.
@@ -162,58 +111,9 @@ fn reachable(mut address: SocketAddr) -> SocketAddr {
     address
 }
 
-/// What a client believes that talks to itself: everything. It tells no secret and asks for none;
-/// which names the certificate is for, and until when, is the senders' business.
-fn trusting() -> Result<Arc<ClientConfig>, rustls::Error> {
-    let provider = Arc::new(ring::default_provider());
-    let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
-        .with_no_client_auth();
-    Ok(Arc::new(config))
-}
-
-#[derive(Debug)]
-struct AnyCertificate(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for AnyCertificate {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
     use std::net::TcpListener;
     use std::thread;
 
@@ -241,9 +141,9 @@ mod tests {
     fn overload_is_an_answer_and_silence_is_none() {
         for is_tls in [false, true] {
             let (listener, address) = listener();
-            let mut check = SelfCheck::new(address, is_tls, |_| true).unwrap();
+            let mut check = SelfCheck::new(address, is_tls, |_| true);
             let answer: &[u8] = match is_tls {
-                true => &[TLS_ALERT, 3, 3, 0, 2, 2, 80],
+                true => &[21, 3, 3, 0, 2, 2, 80],
                 false => b"HTTP/1.1 503 Service Unavailable\r\n\r\n",
             };
             let answering = answer_once(&listener, answer);
@@ -260,7 +160,7 @@ mod tests {
     fn a_listener_out_of_reach_is_left_out_until_it_has_answered() {
         let (absent, address) = listener();
         drop(absent);
-        let mut check = SelfCheck::new(address, false, |_| true).unwrap();
+        let mut check = SelfCheck::new(address, false, |_| true);
         assert_eq!(check.run(WITHIN), Ok(()));
         let listener = TcpListener::bind(address).unwrap();
         let answering = answer_once(&listener, b"HTTP/1.1 200 OK\r\n\r\nok");
@@ -276,7 +176,6 @@ mod tests {
             assert_eq!(within, WITHIN / 2);
             false
         });
-        let check = check.as_mut().unwrap();
         assert_eq!(check.run(WITHIN), Err("the database makes no commits".to_owned()));
     }
 

@@ -7,7 +7,7 @@ use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
 mod words;
 
-pub use words::{tls_cause, tls_cause_of_request, tls_words};
+pub use words::{is_tls_alert, tls_cause, tls_cause_of_request, tls_words};
 
 /// TLS that verifies servers by the root certificates of the system.
 pub fn tls_config() -> TlsConfig {
@@ -25,8 +25,8 @@ pub fn tls_config() -> TlsConfig {
         .build()
 }
 
-/// TLS without verification, for `boathook doctor`: it asks a server by its address, which no certificate
-/// names, and sends it nothing secret.
+/// TLS without verification, for requests to a server of this machine by its address, which no
+/// certificate names. They carry no secret.
 pub fn unverified_tls_config() -> TlsConfig {
     TlsConfig::builder()
         .unversioned_rustls_crypto_provider(provider())

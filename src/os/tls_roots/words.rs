@@ -104,10 +104,15 @@ fn certificate_words(error: &CertificateError) -> String {
 
 /// The failure of TLS that caused `error`, in plain words; `None` when another failure did.
 pub fn tls_cause(error: &(dyn Error + 'static)) -> Option<String> {
+    tls_error(error).map(tls_words)
+}
+
+/// The failure of TLS that caused `error`, if one did.
+fn tls_error<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e rustls::Error> {
     let mut next = Some(error);
     while let Some(error) = next {
         if let Some(error) = error.downcast_ref::<rustls::Error>() {
-            return Some(tls_words(error));
+            return Some(error);
         }
         let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
         next = inner.map(|inner| inner as &(dyn Error + 'static)).or_else(|| error.source());
@@ -123,6 +128,16 @@ pub fn tls_cause_of_request(error: &ureq::Error) -> Option<String> {
         ureq::Error::Io(error) => tls_cause(error),
         _ => None,
     }
+}
+
+/// Whether the peer ended a request by an alert of TLS.
+pub fn is_tls_alert(error: &ureq::Error) -> bool {
+    let error = match error {
+        ureq::Error::Rustls(error) => Some(error),
+        ureq::Error::Io(error) => tls_error(error),
+        _ => None,
+    };
+    matches!(error, Some(rustls::Error::AlertReceived(_)))
 }
 
 #[cfg(test)]
