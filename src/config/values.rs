@@ -1,12 +1,11 @@
 //! Types of settings, which are written the same way in flags, environment and file.
 
-use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::str::FromStr;
 use std::time::Duration;
 
-use serde::de::{self, Deserialize, Deserializer, Visitor};
+use serde::de::{self, Deserialize, Deserializer};
 
 use super::smtp::SmtpUrl;
 use super::url::PublicUrl;
@@ -48,29 +47,6 @@ impl FromStr for Count {
     }
 }
 
-impl<'de> Deserialize<'de> for Count {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Whole;
-
-        impl Visitor<'_> for Whole {
-            type Value = Count;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(WHOLE_NUMBER)
-            }
-
-            fn visit_i64<E: de::Error>(self, number: i64) -> Result<Count, E> {
-                usize::try_from(number)
-                    .ok()
-                    .and_then(Count::new)
-                    .ok_or_else(|| E::invalid_value(de::Unexpected::Signed(number), &self))
-            }
-        }
-
-        deserializer.deserialize_any(Whole)
-    }
-}
-
 /// A number of bytes: `26214400` or `25MiB`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ByteSize(pub u64);
@@ -80,32 +56,6 @@ impl FromStr for ByteSize {
 
     fn from_str(text: &str) -> Result<Self, String> {
         parse_size(text).map(ByteSize)
-    }
-}
-
-impl<'de> Deserialize<'de> for ByteSize {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct NumberOrText;
-
-        impl Visitor<'_> for NumberOrText {
-            type Value = ByteSize;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a number of bytes, or a size in quotes, such as \"25MiB\"")
-            }
-
-            fn visit_i64<E: de::Error>(self, number: i64) -> Result<ByteSize, E> {
-                u64::try_from(number)
-                    .map(ByteSize)
-                    .map_err(|_| E::invalid_value(de::Unexpected::Signed(number), &self))
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<ByteSize, E> {
-                text.parse().map_err(E::custom)
-            }
-        }
-
-        deserializer.deserialize_any(NumberOrText)
     }
 }
 
@@ -153,16 +103,8 @@ impl FromStr for TrustedProxies {
 
 impl<'de> Deserialize<'de> for TrustedProxies {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(serde::Deserialize)]
-        #[serde(untagged, expecting = "expected a list such as [\"10.0.0.0/8\", \"::1\"]")]
-        enum ListOrText {
-            List(Vec<String>),
-            Text(String),
-        }
-        let networks = match ListOrText::deserialize(deserializer)? {
-            ListOrText::List(texts) => Networks::parse(texts.iter().map(String::as_str)),
-            ListOrText::Text(text) => text.parse(),
-        };
+        let Names(texts) = Names::deserialize(deserializer)?;
+        let networks = Networks::parse(texts.iter().map(String::as_str));
         networks.map(TrustedProxies).map_err(de::Error::custom)
     }
 }
@@ -272,7 +214,7 @@ impl<'de> Deserialize<'de> for Names {
 }
 
 macro_rules! deserialize_from_text {
-    ($($name:ident: $form:literal;)*) => {$(
+    ($($name:ident: $form:expr;)*) => {$(
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 text_value::deserialize(deserializer, $form)
@@ -282,6 +224,8 @@ macro_rules! deserialize_from_text {
 }
 
 deserialize_from_text! {
+    Count: WHOLE_NUMBER;
+    ByteSize: "a number of bytes, or a size in quotes, such as \"25MiB\"";
     Period: "a duration in quotes, such as \"10s\"";
     ListenAddress: "IP:PORT in quotes, such as \"127.0.0.1:9000\"";
     LogLevel: "a level in quotes: \"off\", \"error\", \"warn\", \"info\", \"debug\" or \"trace\"";

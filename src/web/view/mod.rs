@@ -1,7 +1,6 @@
 //! The JSON of projects, fleets, webhooks and runs in the admin API. It is separate from the stored rows, so
 //! that each can change without the other.
 
-use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
 use crate::engine::{FleetView, RunView, WebhookView};
@@ -208,11 +207,7 @@ struct EnvironmentJson<'a>(&'a [(String, VariableValue)]);
 
 impl Serialize for EnvironmentJson<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(self.0.len()))?;
-        for (name, value) in self.0 {
-            map.serialize_entry(name, value)?;
-        }
-        map.end()
+        serializer.collect_map(self.0.iter().map(|(name, value)| (name, value)))
     }
 }
 
