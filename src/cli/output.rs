@@ -13,7 +13,7 @@ use crate::os::logging;
 pub use crate::os::terminal::printable;
 use crate::os::terminal::{self, Screen};
 
-/// Text that stands back: what is there for orientation only.
+/// Text for orientation only.
 pub const DIM: Style = Style::new().dimmed();
 /// Text that stands out.
 pub const BOLD: Style = Style::new().bold();

@@ -1,5 +1,4 @@
-//! Accepts connections, whatever goes wrong with some of them, and gives each a thread of its own or
-//! turns it away.
+//! Accepts connections, also when some of them fail, and gives each a thread of its own or turns it away.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -35,8 +34,8 @@ const REJECTED_READS_MAX: usize = 64;
 /// (net.core.somaxconn, listen(2)).
 const ACCEPT_BACKLOG_MAX: usize = 4096;
 
-/// What a client that speaks TLS is told before it is done with its handshake: a fatal alert,
-/// internal_error (RFC 8446 6.2).
+/// The answer to a client of TLS before the end of its handshake: a fatal alert, internal_error (RFC 8446
+/// 6.2).
 const TLS_ALERT: [u8; 7] = [21, 3, 3, 0, 2, 2, 80];
 
 /// The thread that accepts, as its owner sees it.
@@ -176,7 +175,7 @@ impl Accepting {
 
     /// Has a thread of its own do `job`, or one of the reserve when the system gives none.
     fn start(&mut self, job: Job) -> Result<(), Job> {
-        // Where it can be taken back from.
+        // Shared, so that it can be taken back when no thread starts.
         let job = Arc::new(Mutex::new(Some(job)));
         let take =
             |job: &Mutex<Option<Job>>| job.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -201,8 +200,7 @@ impl Accepting {
         may
     }
 
-    /// Says that there is no place, and gives the client some time to read that: as long as not too
-    /// many others need it.
+    /// Refuses a connection, and leaves its client some time to read why, less when many are refused.
     fn reject(&mut self, stream: Arc<TcpStream>, why: NoPlace) {
         send_rejection(&self.shared, &stream, why);
         if self.rejected.len() >= limits::REJECTED_CONNECTIONS {
@@ -250,7 +248,7 @@ fn spare() -> Option<File> {
     File::open("/dev/null").ok()
 }
 
-/// Whether the error is about the connection that was to be accepted, and not about us.
+/// Whether the error concerns the connection that was to be accepted, and not the listener.
 fn is_of_one_connection(error: &io::Error) -> bool {
     let of_one = [
         Errno::CONNABORTED,
@@ -294,7 +292,7 @@ fn serve(shared: &Shared, place: &Place, stream: Arc<TcpStream>, peer: SocketAdd
     }
 }
 
-/// Says that there is no place, without waiting for anything.
+/// Sends the refusal of a connection without blocking.
 fn send_rejection(shared: &Shared, stream: &TcpStream, why: NoPlace) {
     shared.counters.turned_away.count();
     let refusal = match why {
@@ -314,7 +312,7 @@ fn send_rejection(shared: &Shared, stream: &TcpStream, why: NoPlace) {
     let _ = stream.shutdown(Shutdown::Write);
 }
 
-/// Takes what has come from the client, up to some, without waiting for more.
+/// Reads what the client has sent, up to a bound, without blocking.
 fn drain(stream: &TcpStream) {
     let mut buffer = [0; 4096];
     for _ in 0..REJECTED_READS_MAX {

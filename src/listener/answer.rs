@@ -94,7 +94,7 @@ pub(super) fn slot(client: Client, permit: Permit) -> (Answer, AnswerSlot) {
 }
 
 impl Answer {
-    /// Waits for the response and, if the filling thread has sent it, for the client's next word.
+    /// Waits for the response and, if the filling thread has sent it, for the client's next byte.
     /// `idle_timeout` begins with the end of the response.
     ///
     /// # Errors

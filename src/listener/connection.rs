@@ -42,7 +42,7 @@ pub(super) struct Connection<'a> {
     pub(super) admitted: Option<Admitted>,
     /// Requests whose heads have been read.
     pub(super) requests: u64,
-    /// Something has come that was not read yet.
+    /// The client has sent bytes that were not read yet.
     pub(super) is_heard: bool,
     /// The answer that is due must not have a body.
     pub(super) is_head: bool,
@@ -52,9 +52,9 @@ pub(super) struct Connection<'a> {
 pub(super) enum End {
     /// Without a response: the client has gone, or has asked nothing.
     Silent,
-    /// With this answer.
+    /// With this refusal.
     Refused(Refusal),
-    /// It has been answered. What the client was sending meanwhile may still be on its way.
+    /// After a response. Bytes that the client was sending meanwhile may still be on their way.
     Answered,
 }
 
@@ -182,7 +182,7 @@ impl Connection<'_> {
         }
     }
 
-    /// From here on the connection waits for its client.
+    /// Marks the connection as waiting for its client.
     fn await_client(&mut self) {
         let handle = self.place.handle();
         handle.enter(if self.requests == 0 { Activity::Silent } else { Activity::Idle });
@@ -199,8 +199,7 @@ impl Connection<'_> {
             }
     }
 
-    /// Answers a request of which only the head was looked at. A small body is skipped, so that the
-    /// connection can be kept.
+    /// Answers a request by its head alone. A small body is skipped, so that the connection can be kept.
     fn answer_unread(&mut self, head: &Head, response: &Response) -> Result<(), End> {
         let unread = match head.framing {
             Framing::Length(length) if length <= SKIPPED_BODY_BYTES_MAX => Some(length),
@@ -218,7 +217,7 @@ impl Connection<'_> {
         }
     }
 
-    /// Hands a complete request to the handlers, and sees to its response.
+    /// Hands a complete request to the handlers, and writes its response.
     fn hand_over(&mut self, head: Head, admitted: Admitted, body: Body) -> Result<(), End> {
         let shared = self.shared;
         let terms = Terms { is_old: head.is_old, keeps_alive: head.keeps_alive };

@@ -282,7 +282,7 @@ impl Place {
         self.handle.entry.is_reserved
     }
 
-    /// Whether the connection has given way to another one: what is under way is its last.
+    /// Whether the connection has given way to another one: the request under way is its last.
     pub(super) fn is_given_up(&self) -> bool {
         self.handle.entry.state.snapshot().activity == Activity::GivenUp
     }

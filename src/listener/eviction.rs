@@ -11,7 +11,7 @@ pub(super) enum Activity {
     Silent,
     /// It waits for the client's next request.
     Idle,
-    /// It has had its last answer; what its client still sends is dropped.
+    /// Its last response was written; further bytes of its client are dropped.
     Lingering,
     /// Its client is sending a request.
     Receiving,

@@ -1,4 +1,4 @@
-//! The listeners: the only room that reads the bytes of strangers. A listener accepts connections,
+//! The listeners: the only room that reads bytes from the network. A listener accepts connections,
 //! holds them to limits and deadlines, and lets complete, valid, bounded requests through to its
 //! handlers; it refuses everything else itself.
 //!

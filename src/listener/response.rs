@@ -54,7 +54,7 @@ pub type StreamWriter = Box<dyn FnOnce(&mut dyn Write) -> io::Result<()> + Send>
 /// What becomes of the connection after an answer, as the client is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Persistence {
-    /// HTTP/1.1 keeps connections without a word.
+    /// HTTP/1.1 keeps connections without a header.
     Kept,
     /// An HTTP/1.0 client that asked for it must be told.
     KeptOld,

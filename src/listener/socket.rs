@@ -1,5 +1,4 @@
-//! A client's socket, with deadlines: whatever is built upon it, TLS included, cannot wait longer
-//! than it allows.
+//! A client's socket with deadlines. They bound every read above it, TLS included.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -26,7 +25,7 @@ pub fn widen_backlog(listener: &impl AsFd) -> io::Result<()> {
     Ok(rustix::net::listen(listener, i32::MAX)?)
 }
 
-/// What a connection talks over: the socket itself, or something that protects it.
+/// The byte stream of a connection: the socket itself, or TLS over it.
 pub trait Transport: Read + Write + Send {
     /// The socket below.
     fn socket(&mut self) -> &mut Socket;
@@ -34,7 +33,7 @@ pub trait Transport: Read + Write + Send {
     /// Whether what is written to it reaches the socket as it is.
     fn is_plain(&self) -> bool;
 
-    /// Says that nothing more will be sent; what arrives can still be read.
+    /// Ends the stream to the client. Arriving bytes can still be read.
     ///
     /// # Errors
     /// When the connection is gone already.
@@ -49,7 +48,7 @@ pub struct Socket {
     read_by: Instant,
     /// What SO_RCVTIMEO is.
     timeout: Duration,
-    /// Is told when something has come.
+    /// Told when bytes arrive.
     waiting: Option<ConnectionHandle>,
 }
 
@@ -70,13 +69,13 @@ impl Socket {
         self.read_by = deadline;
     }
 
-    /// The next read leaves what comes where it is until `handle` has been told of it: a connection
-    /// that seems to be idle can be given up, and what it had read by then would be lost.
+    /// The next read tells `handle` of arriving bytes before it consumes them: a connection that seems
+    /// idle can be given up, and bytes read by then would be lost.
     pub(super) fn tell_of_bytes(&mut self, handle: ConnectionHandle) {
         self.waiting = Some(handle);
     }
 
-    /// Closing the socket tells the client that what it has was not all.
+    /// Makes a close of the socket reset the connection, so that the client takes no part for the whole.
     pub fn reset_on_close(&mut self) {
         let _ = rustix::net::sockopt::set_socket_linger(&*self.stream, Some(Duration::ZERO));
     }

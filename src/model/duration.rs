@@ -1,4 +1,4 @@
-//! Durations as people write them: `10s`, `1h30m`, `250ms`. Fleet files and the configuration share this
+//! Durations in text: `10s`, `1h30m`, `250ms`. Fleet files and the configuration share this
 //! form.
 
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Sizes as people write them: `512MiB`, `1GiB`, `4096`. Fleet files and the configuration share this form.
+//! Sizes in text: `512MiB`, `1GiB`, `4096`. Fleet files and the configuration share this form.
 
 /// The binary units, the largest first, and by how many bits each shifts a number of bytes.
 const UNITS: [(&str, u32); 3] = [("GiB", 30), ("MiB", 20), ("KiB", 10)];

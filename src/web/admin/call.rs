@@ -24,7 +24,7 @@ impl Call<'_> {
         self.segments.get(index).map_or("", String::as_str)
     }
 
-    /// The id at `index`; what is none cannot be the id of any `noun`.
+    /// The id at `index` of a `noun`. A segment that is no id is not found.
     pub(super) fn id<T: FromStr>(&self, index: usize, noun: &str) -> Result<T, Refusal> {
         let segment = self.segment(index);
         segment.parse().map_err(|_| Refusal::not_found(format!("no such {noun}: {segment:?}")))

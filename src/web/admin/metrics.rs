@@ -1,5 +1,4 @@
-//! What a Prometheus server reads: every metric by its name, in the order in which a request passes
-//! what they are about. No label grows with what is configured or sent, and none holds a secret.
+//! The metrics for a Prometheus server, in the order in which a request passes the parts that they measure. No label grows with what is configured or sent, and none holds a secret.
 
 use super::{AdminHandler, Call, Outcome, Reply};
 use crate::engine::{Gauges, Load};
