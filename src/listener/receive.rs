@@ -39,13 +39,13 @@ pub(super) fn receive(
         connection.transport.write_all(CONTINUE)?;
         connection.transport.flush()?;
     }
-    let begun = Instant::now();
+    let mut begun = Instant::now();
     if let Some(length) = announced {
         let mut left = length;
         loop {
             let here = connection.read_buffer.filled();
             let here = here.get(..usize::try_from(left).unwrap_or(usize::MAX)).unwrap_or(here);
-            take(shared, &mut incoming, here)?;
+            begun += take(shared, &mut incoming, here)?;
             let taken = here.len();
             connection.read_buffer.consume(taken);
             left -= taken as u64;
@@ -62,7 +62,7 @@ pub(super) fn receive(
         if length.saturating_add(decoder.remaining()) > bytes_max {
             return Err(too_large().into());
         }
-        take(shared, &mut incoming, piece)?;
+        begun += take(shared, &mut incoming, piece)?;
         connection.read_buffer.consume(used);
         if decoder.is_done() {
             return Ok(incoming.finish()?);
@@ -73,12 +73,18 @@ pub(super) fn receive(
     }
 }
 
-/// Adds what has arrived to the body.
-fn take(shared: &Shared, incoming: &mut IncomingBody<'_>, bytes: &[u8]) -> Result<(), Refusal> {
+/// Adds what has arrived to the body. Returns the time that this took: a slow disk of the server is not
+/// the sender's delay.
+fn take(
+    shared: &Shared,
+    incoming: &mut IncomingBody<'_>,
+    bytes: &[u8],
+) -> Result<Duration, Refusal> {
+    let begun = Instant::now();
     incoming.push(bytes)?;
     // Bodies that were let in while there was space must not use it up together.
     match bytes.is_empty() || incoming.fits_on_disk(|| shared.handler.disk_left()) {
-        true => Ok(()),
+        true => Ok(begun.elapsed()),
         false => Err(Refusal::new(
             Reason::NoRoomForBody,
             "there is too little free disk space for more bodies; try again later",

@@ -155,6 +155,12 @@ fn eight_addresses_with_all_they_may_have_keep_no_sender_out() {
 /// One place after the other is needed: the order in which they are given up.
 #[test]
 fn the_longest_idle_stranger_gives_way_first_and_a_known_sender_last() {
+    // A connection is idle a moment after its client has the answer: on a busy machine the second one may
+    // become so first.
+    assert!((0..5).any(|_| the_longest_idle_gives_way_first()), "another one went first each time");
+}
+
+fn the_longest_idle_gives_way_first() -> bool {
     let server = patient().setting("max_connections", "4").start();
     let (_, hook) = server.fleet_with_webhook(&true_fleet("fleet"));
     let post = post_request(&hook.target(), &[], b"{}");
@@ -169,14 +175,24 @@ fn the_longest_idle_stranger_gives_way_first_and_a_known_sender_last() {
         newcomers.push(occupy_one([127, 0, 0, 3].into(), server.hooks(), Hold::Silent));
         server.wait_until(what, &mut *ended);
     };
-    expect(&mut || has_ended(&mut idle[0]), "the longest idle one gives way");
-    assert!(!has_ended(&mut idle[1]) && !has_ended(&mut pending));
+    let [first, second] = &mut idle[..] else { panic!("two are idle") };
+    let (mut is_first, mut is_second) = (false, false);
+    let mut one_ended = || {
+        (is_first, is_second) = (has_ended(first), has_ended(second));
+        is_first || is_second
+    };
+    expect(&mut one_ended, "an idle one gives way");
+    assert!(!has_ended(&mut pending));
+    if is_second {
+        return false;
+    }
     expect(&mut || has_ended(&mut idle[1]), "the other idle one gives way");
     // The sender's place comes before those whose requests are arriving; it takes it again.
     known.send(&post).unwrap();
     known.answer().unwrap().expect(201);
     drop(newcomers);
     hook.post(server.hooks(), &[], b"{}");
+    true
 }
 
 /// A request that is being read, or that a handler has, is never given up.

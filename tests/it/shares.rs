@@ -1,6 +1,6 @@
 //! Budgets are shared: what one address, one webhook or one fleet takes leaves something for others.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::{IpAddr, TcpStream};
 use std::thread;
 
@@ -11,7 +11,7 @@ use crate::harness::api::true_fleet;
 use crate::harness::disk::SmallDisk;
 use crate::harness::http::post_request;
 use crate::harness::scrape::Scrape;
-use crate::harness::{Connection, Hook, Server};
+use crate::harness::{Connection, Hook, Server, shared_library};
 
 const MIB: usize = 1 << 20;
 
@@ -54,6 +54,40 @@ fn silent_uploads_of_one_address_take_no_budget_and_are_cut_soon() {
         metrics.value(refused) == 61.0
     });
     assert!(begin.elapsed().as_secs() < 50, "{:?}", begin.elapsed());
+}
+
+/// Delays the first byte that goes to a file without a name, as a busy disk does.
+const SLOW_DISK: &str = r#"
+#define _GNU_SOURCE
+#include <stddef.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/types.h>
+#include <unistd.h>
+
+ssize_t write(int fd, const void *bytes, size_t length) {
+    struct stat it;
+    if (length > 1000 && fstat(fd, &it) == 0 && S_ISREG(it.st_mode) && !it.st_nlink && !it.st_size)
+        sleep(7);
+    return syscall(SYS_write, fd, bytes, length);
+}
+"#;
+
+/// The sender's pace allows for five seconds.
+#[test]
+fn a_slow_disk_of_the_server_is_not_the_senders_delay() {
+    let directory = tempfile::tempdir().unwrap();
+    let source = directory.path().join("slow_disk.c");
+    std::fs::write(&source, SLOW_DISK).unwrap();
+    let library = shared_library(&source, directory.path());
+    let server = Server::builder().variable("LD_PRELOAD", library.as_os_str()).start();
+    let (_, hook) = server.fleet_with_webhook(&true_fleet("fleet"));
+    let (head, tail) = (3 * MIB, MIB);
+    let mut stream = upload(&server, &hook, [127, 0, 0, 2], head + tail, head);
+    stream.write_all(&vec![b'x'; tail]).unwrap();
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 201");
 }
 
 #[test]
