@@ -201,7 +201,7 @@ impl FleetDefinition {
     }
 
     /// The recipients of the notifications that `run` has ended. `ended` gives the status that the vessel
-    /// at an index has ended with.
+    /// at an index has ended with. An address that is told of the fleet is not told of its vessels as well.
     pub fn recipients(
         &self,
         run: &RunRecord,
@@ -216,11 +216,17 @@ impl FleetDefinition {
         let entries = entries.filter(|(_, entry)| entry.on.contains(&run.status));
         let mut recipients: Vec<_> =
             entries.map(|(index, _)| Recipient::Entry(number(index))).collect();
-        recipients.extend(emails(&self.notifications, Some(run.status)).map(Recipient::FleetEmail));
+        let asked = emails(&self.notifications, Some(run.status));
+        let own = self.notifications.iter().flat_map(|it| &it.emails);
+        let of_fleet: BTreeSet<&String> =
+            asked.clone().zip(own).map(|(_, address)| address).collect();
+        recipients.extend(asked.map(Recipient::FleetEmail));
         for (index, vessel) in self.vessels.iter().enumerate() {
-            let emails = emails(&vessel.notifications, ended(index));
+            let asked = emails(&vessel.notifications, ended(index));
+            let own = vessel.notifications.iter().flat_map(|it| &it.emails);
+            let told = asked.zip(own).filter(|(_, address)| !of_fleet.contains(address));
             let vessel = number(index);
-            recipients.extend(emails.map(|email| Recipient::VesselEmail { vessel, email }));
+            recipients.extend(told.map(|(email, _)| Recipient::VesselEmail { vessel, email }));
         }
         recipients
     }
