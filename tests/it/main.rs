@@ -19,6 +19,7 @@ mod description;
 mod differential;
 mod doctor;
 mod environment;
+mod events;
 mod evictions;
 mod examples;
 mod expressions;

@@ -8,6 +8,7 @@ import { signIn } from "./sign-in.js";
 import { overview } from "./overview.js";
 import { fleet } from "./fleet.js";
 import { newFleet } from "./new-fleet.js";
+import { delivery } from "./delivery.js";
 import { run } from "./run.js";
 import { secrets } from "./secrets.js";
 import { vesselLog } from "./vessel-log.js";
@@ -20,6 +21,7 @@ const ROUTES = [
   [/^\/new$/, newFleet],
   [/^\/secrets$/, secrets],
   [/^\/fleets\/([^/]+)(?:\/([a-z]+))?$/, fleet],
+  [/^\/deliveries\/([^/]+)$/, delivery],
   [/^\/runs\/([^/]+)\/vessels\/([^/]+)$/, vesselLog],
   [/^\/runs\/([^/]+)(?:\/([a-z]+))?$/, run],
 ];

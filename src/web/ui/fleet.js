@@ -5,6 +5,7 @@ import { get, post } from "./api.js";
 import { plural, time } from "./format.js";
 import { button, crumbs, page, pressed, tabs } from "./parts.js";
 import { graph } from "./graph.js";
+import { deliveries } from "./deliveries.js";
 import { fleetLogs } from "./fleet-logs.js";
 import { triggers } from "./triggers.js";
 import { versions } from "./versions.js";
@@ -13,6 +14,7 @@ import { editFleet } from "./editor.js";
 const TABS = {
   logs: ["Logs", fleetLogs],
   triggers: ["Triggers", triggers],
+  deliveries: ["Deliveries", deliveries],
   vessels: ["Vessels", vessels],
   versions: ["Versions", versions],
   edit: ["Edit", editFleet],

@@ -1,4 +1,4 @@
-// A list of runs, newest first: live, filtered, page by page.
+// Lists, newest first: live, filtered, page by page. The list of runs is one.
 
 import { h, update } from "./dom.js";
 import { poll, request } from "./api.js";
@@ -8,24 +8,40 @@ import { STATUSES, TRIGGERS, button, empty, field, isOver, select, status, statu
 const PAGE = 25;
 const PERIODS = [["", "Any time"], ["3600", "Last hour"], ["86400", "Last 24 hours"], ["604800", "Last 7 days"]];
 
-// `fleet`: only runs of this one. `fleets`: what to offer as a filter. `whenEmpty`: what to show
+// Runs. `fleet`: only those of this one. `fleets`: what to offer as a filter. `whenEmpty`: what to show
 // when there is no run at all.
 export function logbook({ context, fleet, fleets = [], whenEmpty }) {
-  const filters = Object.fromEntries(["status", "fleet", "trigger", "within"].map((name) =>
-    [name, context.query.get(name) || ""]));
-  // The runs that the pages before this one ended with.
+  return listing({
+    context,
+    path: "/runs",
+    noun: "run",
+    fixed: fleet ? { fleet } : {},
+    choices: [
+      ["Status", "status", [["", "Any status"], ...STATUSES.map((name) => [name, statusWord(name)])]],
+      fleet ? null : ["Fleet", "fleet", [["", "All fleets"], ...fleets.map(({ id, name }) => [id, name])]],
+      ["Trigger", "trigger", [["", "Any trigger"], ...Object.entries(TRIGGERS)]],
+    ],
+    table: (runs) => table(runs, !fleet),
+    isMoving: (runs) => runs.some((run) => !isOver(run.status)),
+    whenEmpty,
+  });
+}
+
+// The list at `path`. `fixed`: parameters that stay. `choices`: label, parameter and options of each
+// filter, beside that of time. `table` shows entries; `isMoving` says whether they change soon.
+export function listing({ context, path, noun, fixed, choices, table, isMoving, whenEmpty }) {
+  const names = choices.filter(Boolean).map(([, name]) => name);
+  const filters = Object.fromEntries([...names, "within"].map((name) => [name, context.query.get(name) || ""]));
+  // The entries that the pages before this one ended with.
   const trail = [];
   const body = h("div", { class: "logbook", "aria-live": "off" }, h("p", { class: "hint" }, "Loading…"));
 
   const address = () => {
-    const query = new URLSearchParams({ limit: PAGE + 1 });
-    const chosen = fleet || filters.fleet;
-    if (chosen) query.set("fleet", chosen);
-    if (filters.status) query.set("status", filters.status);
-    if (filters.trigger) query.set("trigger", filters.trigger);
+    const query = new URLSearchParams({ limit: PAGE + 1, ...fixed });
+    for (const name of names) if (filters[name]) query.set(name, filters[name]);
     if (filters.within) query.set("since", new Date(Date.now() - filters.within * 1000).toISOString());
     if (trail.length) query.set("before", trail.at(-1));
-    return `/runs?${query}`;
+    return `${path}?${query}`;
   };
 
   const isFiltered = () => Object.values(filters).some(Boolean);
@@ -33,21 +49,21 @@ export function logbook({ context, fleet, fleets = [], whenEmpty }) {
   const load = async () => {
     const asked = address();
     const response = await request("GET", asked, { signal: context.signal });
-    const runs = (await response.json()).data;
+    const entries = (await response.json()).data;
     // The server looks through so many at a time; what is older is on the pages that follow.
     const unseen = response.headers.get("X-Next-Before");
-    // Meanwhile somebody may have turned the page.
+    // Meanwhile the page may have been turned.
     if (new URLSearchParams(asked).get("before") !== new URLSearchParams(address()).get("before")) return true;
-    const shown = runs.slice(0, PAGE);
-    const older = runs.length > PAGE ? shown.at(-1).id : unseen;
-    update(body, shown.length ? table(shown, !fleet) : nothing(unseen), pager(older));
-    return shown.some((run) => !isOver(run.status));
+    const shown = entries.slice(0, PAGE);
+    const older = entries.length > PAGE ? shown.at(-1).id : unseen;
+    update(body, shown.length ? table(shown) : nothing(unseen), pager(older));
+    return isMoving(shown);
   };
 
   const nothing = (unseen) => (unseen
-    ? empty("No runs like that here", "None of the runs looked through matches these filters; older ones may.")
+    ? empty(`No ${noun} like that here`, "None of those looked through matches these filters; older ones may.")
     : isFiltered() || trail.length
-    ? empty("No runs like that", "No run matches these filters.", button("Clear the filters", clear))
+    ? empty(`No ${noun} like that`, `No ${noun} matches these filters.`, button("Clear the filters", clear))
     : whenEmpty);
 
   const pager = (older) => {
@@ -75,12 +91,9 @@ export function logbook({ context, fleet, fleets = [], whenEmpty }) {
     ask();
   };
 
-  const pick = (label, name, options) => field(label, select(name, options, filters[name], choose(name)));
+  const pick = ([label, name, options]) => field(label, select(name, options, filters[name], choose(name)));
   const form = h("form", { class: "filters", onsubmit: (event) => event.preventDefault() },
-    pick("Status", "status", [["", "Any status"], ...STATUSES.map((name) => [name, statusWord(name)])]),
-    fleet ? null : pick("Fleet", "fleet", [["", "All fleets"], ...fleets.map(({ id, name }) => [id, name])]),
-    pick("Trigger", "trigger", [["", "Any trigger"], ...Object.entries(TRIGGERS)]),
-    pick("Time", "within", PERIODS));
+    choices.filter(Boolean).map(pick), pick(["Time", "within", PERIODS]));
 
   const ask = poll(load, context.signal);
   ask();
@@ -95,7 +108,7 @@ function table(runs, hasFleet) {
       h("td", { class: "cell-status" }, status(run.status)),
       h("td", { class: "cell-run" }, h("a", { href: `/runs/${run.id}`, title: run.id, class: "id" }, shortId(run.id))),
       hasFleet ? h("td", { class: "cell-fleet" }, h("a", { href: `/fleets/${run.fleet_id}` }, run.fleet_name)) : null,
-      h("td", { class: "cell-trigger" }, trigger(run.trigger)),
+      h("td", { class: "cell-trigger" }, trigger(run.trigger), run.event?.type ? h("small", null, ` ${run.event.type}`) : null),
       h("td", { class: "cell-time" }, time(run.queued_at)),
       h("td", { class: "cell-took" }, duration(elapsed(run)))))));
 }

@@ -35,6 +35,7 @@ files! {
     SVG: "icon.svg";
     SCRIPT: "theme.js", "app.js", "dom.js", "api.js", "format.js", "parts.js",
         "sign-in.js", "overview.js", "logbook.js", "fleet.js", "fleet-logs.js", "triggers.js",
+        "deliveries.js", "delivery.js",
         "versions.js", "editor.js", "new-fleet.js", "examples.js", "run.js", "parameters.js",
         "secrets.js",
         "vessel-log.js", "text-view.js", "text-index.js", "ansi.js", "graph.js", "gantt.js",
@@ -83,7 +84,7 @@ pub fn find(path: &str, if_none_match: Option<&[u8]>) -> Option<Response> {
 /// Whether the pages' own navigation makes something of `path`.
 fn is_page(path: &str) -> bool {
     let first = path.strip_prefix('/').and_then(|rest| rest.split('/').next());
-    matches!(first, Some("" | "fleets" | "runs" | "new" | "secrets" | "sign-in"))
+    matches!(first, Some("" | "fleets" | "runs" | "deliveries" | "new" | "secrets" | "sign-in"))
         && !path.starts_with("//")
 }
 

@@ -24,7 +24,12 @@ export async function parameters(context, run) {
     if (error.status !== 404) throw error;
     return empty("No webhook parameters", "This run was not started by a webhook, so nothing was sent along.");
   }
-  const { body, size } = await readBody(run, context.signal);
+  return parts(context, { path: `/runs/${run.id}`, id: run.id, fleet: run.fleet_id, headers });
+}
+
+// Headers and body of the request at `path`. With `fleet`, the command to copy has the URL of its webhook.
+export async function parts(context, { path, id, fleet, headers }) {
+  const { body, size } = await readBody(path, context.signal);
   const shown = present(body, size);
   const type = headers["Content-Type"]?.[0];
   const headerView = new TextView({ label: "Headers" });
@@ -35,8 +40,8 @@ export async function parameters(context, run) {
     h("dl", { class: "facts" }, fact("Size of the body", size < 1024 ? `${number(size)} bytes` : `${bytes(size)} (${number(size)} bytes)`),
       fact("Content type", type || "not given"), fact("Shown as", shown.kind)),
     h("p", { class: "actions" },
-      button("Copy as curl", pressed(async () => copy(await asCurl(run, headers, body, size), "the curl command"))),
-      button("Download body", pressed(() => download(`/runs/${run.id}/body`, `${run.id}.body`)), { disabled: !size })),
+      button("Copy as curl", pressed(async () => copy(await asCurl({ id, fleet, headers, body, size }), "the curl command"))),
+      button("Download body", pressed(() => download(`${path}/body`, `${id}.body`)), { disabled: !size })),
     h("section", null, h("h2", null, "Headers"), headerView.element),
     h("section", null, h("h2", null, "Body"),
       shown.isCut ? notice("info", `The beginning of ${bytes(size)}; download it to see all.`) : null,
@@ -45,8 +50,8 @@ export async function parameters(context, run) {
 }
 
 // The bytes of the body, as many as are shown, and how many there are.
-async function readBody(run, signal) {
-  const response = await request("GET", `/runs/${run.id}/body`, { signal });
+async function readBody(path, signal) {
+  const response = await request("GET", `${path}/body`, { signal });
   const size = Number(response.headers.get("Content-Length"));
   const parts = [];
   let length = 0;
@@ -88,10 +93,10 @@ function asText(body, isCut) {
 
 const quoted = (word) => `'${word.replaceAll("'", "'\\''")}'`;
 
-async function asCurl(run, headers, body, size) {
+async function asCurl({ id, fleet, headers, body, size }) {
   let url = "<the webhook's URL>";
   try {
-    ({ url } = await get(`/fleets/${run.fleet_id}/webhook`));
+    if (fleet) ({ url } = await get(`/fleets/${fleet}/webhook`));
   } catch (error) {
     if (error.status !== 404) throw error;
   }
@@ -101,6 +106,6 @@ async function asCurl(run, headers, body, size) {
   }
   const text = size <= CURL_BYTES_MAX ? asText(body, body.length < size) : null;
   // A body that begins with @ would be taken for the name of a file by --data-binary.
-  if (size) lines.push(text === null ? `--data-binary @${run.id}.body` : `--data-raw ${quoted(text)}`);
+  if (size) lines.push(text === null ? `--data-binary @${id}.body` : `--data-raw ${quoted(text)}`);
   return lines.join(" \\\n  ");
 }

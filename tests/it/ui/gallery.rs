@@ -39,6 +39,7 @@ connections:
 /// A server with something to look at.
 struct Scene {
     server: Server,
+    secrets: tempfile::TempDir,
     deploy: String,
     good: Value,
     bad: Value,
@@ -47,7 +48,9 @@ struct Scene {
 }
 
 fn scene() -> Scene {
-    let server = Server::start();
+    let secrets = tempfile::tempdir().unwrap();
+    let directory = secrets.path().to_str().unwrap().to_owned();
+    let server = Server::builder().setting("secrets_dir", &directory).start();
     let api = server.api();
     let deploy = api.apply_yaml(DEPLOY);
     let hook = api.add_webhook(&deploy);
@@ -91,7 +94,7 @@ fn scene() -> Scene {
     let running = api.start(&slow);
     server.wait_until("it runs", || api.run(&running)["vessels"][0]["status"] == "Running");
     let running = api.run(&running);
-    Scene { server, deploy, good, bad, binary, running }
+    Scene { server, secrets, deploy, good, bad, binary, running }
 }
 
 /// The source of axe-core, unless it is not installed.
@@ -147,6 +150,28 @@ impl Gallery<'_> {
     }
 }
 
+/// A delivery to the fleet that its verification refuses.
+fn refused_delivery(server: &Server, secrets: &Path, fleet: &str) -> String {
+    let api = server.api();
+    fs::write(secrets.join("GITHUB_HOOK"), "a secret of the owner").unwrap();
+    let webhook = format!("/api/v1/fleets/{fleet}/webhook");
+    let verify = json!({"verify": {"preset": "github", "secret": "GITHUB_HOOK"}});
+    api.put(&webhook, &verify).expect(200);
+    let url = api.get(&webhook).expect(200).data()["url"].as_str().unwrap().to_owned();
+    let headers = [
+        ("Content-Type", "application/json"),
+        ("X-GitHub-Event", "push"),
+        ("X-GitHub-Delivery", "72d3162e-cc78-11e3-81ab-4c9367dc0958"),
+        (
+            "X-Hub-Signature-256",
+            "sha256=0000000000000000000000000000000000000000000000000000000000000000",
+        ),
+    ];
+    let body = br#"{"ref": "refs/heads/main"}"#;
+    let answer = Hook::from_url(&url).try_post(server.hooks(), &headers, body).unwrap();
+    answer.expect(401).json()["request"]["id"].as_str().unwrap().to_owned()
+}
+
 #[test]
 fn every_page_in_every_look() {
     let empty = Server::start();
@@ -161,7 +186,7 @@ fn every_page_in_every_look() {
     browser.see("No fleets yet");
     gallery.take("overview-empty");
 
-    let Scene { server, deploy, good, bad, binary, running } = scene();
+    let Scene { server, secrets, deploy, good, bad, binary, running } = scene();
     sign_in(&browser, &server, "/");
     browser.see("Logbook");
     browser.wait("the runs are there", || browser.text().contains("import-orders"));
@@ -174,6 +199,7 @@ fn every_page_in_every_look() {
         )
     };
     let of_run = |run: &Value, rest: &str| format!("/runs/{}{rest}", run["id"].as_str().unwrap());
+    let refused = refused_delivery(&server, secrets.path(), &deploy);
     let untried = server.api().get("/api/v1/fleets").data()[0]["id"].as_str().unwrap().to_owned();
     for (name, path, sign) in [
         ("new-fleet", "/new".to_owned(), "Valid:"),
@@ -181,6 +207,8 @@ fn every_page_in_every_look() {
         ("fleet-logs-empty", format!("/fleets/{untried}"), "has not run yet"),
         ("fleet-triggers", format!("/fleets/{deploy}/triggers"), "Treat this URL"),
         ("fleet-triggers-empty", format!("/fleets/{untried}/triggers"), "No webhook yet"),
+        ("fleet-deliveries", format!("/fleets/{deploy}/deliveries"), "Refused"),
+        ("delivery-refused", format!("/deliveries/{refused}"), "Run it after all"),
         ("fleet-vessels", format!("/fleets/{deploy}/vessels"), "6 vessels"),
         ("fleet-versions", format!("/fleets/{deploy}/versions"), "What changed"),
         ("run-success", of_run(&good, ""), "Graph"),

@@ -1,0 +1,45 @@
+// The deliveries of a fleet: every request to its webhook, and what became of it.
+
+import { h } from "./dom.js";
+import { shortId, time } from "./format.js";
+import { empty } from "./parts.js";
+import { listing } from "./logbook.js";
+
+export const VERDICTS = { accepted: "Accepted", duplicate: "Duplicate", filtered: "Filtered",
+  handshake: "Handshake", refused: "Refused" };
+// The colours of runs, by what they stand for.
+const LOOKS = { accepted: "Success", duplicate: "Scheduled", filtered: "Terminated", handshake: "Running", refused: "Errored" };
+
+export const verdict = (name) =>
+  h("span", { class: `status is-${LOOKS[name] || "Incomplete"}` }, VERDICTS[name] || name);
+
+export const eventName = ({ event_type, event_id }) => event_type || event_id || "–";
+
+export function deliveries(context, view) {
+  return listing({
+    context,
+    path: "/deliveries",
+    noun: "delivery",
+    fixed: { fleet: view.id },
+    choices: [["Verdict", "verdict", [["", "Any verdict"], ...Object.entries(VERDICTS)]]],
+    table,
+    isMoving: () => false,
+    whenEmpty: empty("No deliveries yet",
+      "Every request to the webhook of this fleet shows here, with what became of it and why.",
+      h("a", { href: `/fleets/${view.id}/triggers`, class: "button" }, "To its webhook")),
+  });
+}
+
+function table(entries) {
+  return h("table", { class: "runs deliveries" },
+    h("thead", null, h("tr", null, ["Verdict", "Delivery", "Event", "From", "Reason", "Received"]
+      .map((name) => h("th", { scope: "col" }, name)))),
+    h("tbody", null, entries.map((entry) => h("tr", { "data-key": entry.id },
+      h("td", { class: "cell-status" }, verdict(entry.verdict)),
+      h("td", { class: "cell-run" },
+        h("a", { href: `/deliveries/${entry.id}`, title: entry.id, class: "id" }, shortId(entry.id))),
+      h("td", { class: "cell-trigger" }, eventName(entry)),
+      h("td", { class: "cell-from" }, entry.remote_addr),
+      h("td", { class: "cell-reason" }, entry.reason ? h("code", null, entry.reason) : "–"),
+      h("td", { class: "cell-time" }, time(entry.received_at))))));
+}

@@ -1,0 +1,68 @@
+// One delivery: what became of a request to a webhook and why, what it was; running it after all.
+
+import { h } from "./dom.js";
+import { get, post } from "./api.js";
+import { bytes, shortId, time } from "./format.js";
+import { ask, button, copyButton, crumbs, fact, notice, page, pressed, say } from "./parts.js";
+import { TextView } from "./text-view.js";
+import { eventName, verdict } from "./deliveries.js";
+import { parts } from "./parameters.js";
+
+export async function delivery(context) {
+  const [named] = context.params;
+  const view = await get(`/deliveries/${encodeURIComponent(named)}`, context.signal);
+  if (named !== view.id) history.replaceState(null, "", `/deliveries/${view.id}`);
+  return {
+    title: `Delivery ${shortId(view.id)} · ${view.fleet_name}`,
+    content: page(heading(context, view), h("div", { class: "stack" }, await request(context, view))),
+  };
+}
+
+function heading(context, view) {
+  const label = view.verdict === "accepted" ? "Replay" : "Run it after all";
+  const link = (id) => h("a", { href: `/runs/${id}`, class: "id" }, shortId(id));
+  return [
+    crumbs(["Overview", "/"], [view.fleet_name, `/fleets/${view.fleet_id}`],
+      ["Deliveries", `/fleets/${view.fleet_id}/deliveries`]),
+    h("div", { class: "heading" },
+      h("h1", null, "Delivery ", h("span", { class: "id" }, shortId(view.id))),
+      h("p", { class: "hint" }, h("code", null, view.id), " ", copyButton(view.id, "the id")),
+      view.has_body ? button(label, pressed(() => run(context, view)), { kind: "primary" }) : null),
+    h("dl", { class: "facts" },
+      fact("Verdict", verdict(view.verdict)),
+      view.reason ? fact("Reason", h("code", null, view.reason)) : null,
+      fact("Event", eventName(view)),
+      view.preset ? fact("Provider", view.preset) : null,
+      view.event_id && view.event_type ? fact("Event id", view.event_id) : null,
+      fact("From", view.remote_addr),
+      fact("Received", time(view.received_at)),
+      fact("Answer", view.status),
+      fact("Body", bytes(view.bytes)),
+      view.run_id ? fact(view.verdict === "duplicate" ? "Duplicate of" : "Run", link(view.run_id)) : null,
+      view.first_run ? fact("First run of the event", link(view.first_run)) : null),
+    view.detail ? notice(view.verdict === "refused" ? "error" : "info", view.detail) : null,
+  ];
+}
+
+async function run(context, view) {
+  if (!await ask({
+    title: view.verdict === "accepted" ? "Replay this delivery?" : "Run this delivery after all?",
+    text: ["A new run starts with this request, as if it had been accepted, and with the fleet as it is now.",
+      view.verdict === "refused" ? "Its sender was not verified: look at what it sent before." : ""].filter(Boolean),
+    action: "Run",
+    isDanger: view.verdict === "refused",
+  })) return;
+  const { fleet_run_id } = await post(`/deliveries/${view.id}/replay`);
+  await context.go(`/runs/${fleet_run_id}`);
+  say("A new run has started");
+}
+
+async function request(context, view) {
+  const { headers, id } = view;
+  if (view.has_body) return parts(context, { path: `/deliveries/${id}`, id, headers });
+  const text = "The body is not kept: it was not read, it is over 256 KiB, or later ones took its place.";
+  if (!Object.keys(headers).length) return h("p", { class: "hint" }, text);
+  const headerView = new TextView({ label: "Headers" });
+  headerView.setText(JSON.stringify(headers, null, 2));
+  return [h("section", null, h("h2", null, "Headers"), headerView.element), h("p", { class: "hint" }, text)];
+}
