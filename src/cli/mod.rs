@@ -33,6 +33,7 @@ mod schedule;
 mod secret;
 mod serve;
 mod session;
+mod status;
 mod table;
 mod time;
 mod usage;
@@ -87,6 +88,8 @@ enum Verb {
     Schedule(schedule::ScheduleArgs),
     /// List, show and run deliveries: requests to webhooks, and what became of them
     Deliveries(deliveries::DeliveriesArgs),
+    /// Say in a few lines how the server is and what it does
+    Status(status::StatusArgs),
     /// Examine the server and its machine, and say what to do about what is found
     Doctor(doctor::DoctorArgs),
     /// Save everything that a running server has in one file
@@ -167,6 +170,7 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Verb::Runs(arguments) => runs::run(arguments),
         Verb::Schedule(arguments) => schedule::run(arguments),
         Verb::Deliveries(arguments) => deliveries::run(arguments),
+        Verb::Status(arguments) => status::run(&arguments),
         Verb::Doctor(arguments) => doctor::run(&arguments),
         Verb::Backup(arguments) => backup::run(&arguments),
         Verb::Restore(arguments) => restore::run(&arguments),
@@ -222,6 +226,8 @@ mod tests {
             "secret list --json",
             "secret remove API_KEY --yes",
             "secret remove API_KEY --force",
+            "status",
+            "status --json",
             "doctor",
             "doctor --data-dir d --json",
             "completions bash",

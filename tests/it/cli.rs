@@ -230,6 +230,18 @@ vessels: {v: {run: 'echo hangs; exec sleep 100000'}}
 }
 
 #[test]
+fn the_status_says_whether_the_server_accepts() {
+    let server = Server::start();
+    let (text, _) = succeed(&server, &["status"]);
+    assert!(text.starts_with("state     accepting\n"), "{text}");
+    assert_eq!(json_of(&server, &["status"])["healthy"], true);
+    let full = Server::builder().setting("min_free_bytes", "1000000GiB").start();
+    let (code, text, _) = finish(full.cli(&["status"]));
+    assert_eq!(code, 1);
+    assert!(text.starts_with("state     refusing: "), "{text}");
+}
+
+#[test]
 fn the_log_of_the_latest_run_needs_no_id() {
     let server = Server::start();
     for (name, script) in [("good", "seq 5"), ("bad", "echo wrong; exit 3"), ("worse", "exit 4")] {
