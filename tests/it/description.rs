@@ -88,6 +88,7 @@ fn every_operation_answers_as_described() {
     call("POST", &format!("{fleet}/webhook/pause"), None, 200);
     call("POST", &format!("{fleet}/webhook/resume"), None, 200);
     call("POST", &format!("{fleet}/webhook/send"), None, 200);
+    call("GET", "/api/v1/senders", None, 200);
     let replaced = json(r#"{"grace_seconds": 60}"#);
     call("POST", &format!("{fleet}/webhook/replace"), replaced, 201);
     let shown = call("GET", &format!("{fleet}/webhook"), None, 200).data();

@@ -6,6 +6,7 @@ mod hostile;
 mod neighbours;
 mod schedules;
 mod secrets;
+mod sender;
 mod sessions;
 mod story;
 

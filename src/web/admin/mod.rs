@@ -18,6 +18,7 @@ mod proof;
 mod reply;
 mod runs;
 mod sample;
+mod senders;
 mod schedules;
 mod secrets;
 mod session;
@@ -92,6 +93,7 @@ const ROUTES: &[Route<Endpoint>] = &[
     ("GET", "/metrics", metrics::get),
     ("GET", "/api/v1/openapi.json", openapi::get),
     ("GET", "/api/v1/overview", overview::get),
+    ("GET", "/api/v1/senders", senders::list),
     ("GET", "/api/v1/doctor", doctor::get),
     ("GET", "/api/v1/doctor/database", doctor::database),
     ("GET", "/api/v1/organization", projects::organization),

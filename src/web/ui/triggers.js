@@ -3,6 +3,7 @@
 import { h } from "./dom.js";
 import { del, get, post, put, request } from "./api.js";
 import { time } from "./format.js";
+import { sender } from "./sender.js";
 import { ask, button, copyButton, empty, fact, field, notice, pressed, say, select } from "./parts.js";
 import { schedules } from "./schedules.js";
 
@@ -30,7 +31,8 @@ async function webhookOf(context, view) {
         await context.reload();
       }), { kind: "primary" }));
   }
-  return existing(context, view, webhook, path);
+  const named = "verify" in webhook ? await sender(context, view, webhook, path) : null;
+  return [existing(context, view, webhook, path), named];
 }
 
 function existing(context, view, webhook, path) {
@@ -106,7 +108,7 @@ function snippets(url) {
     curl: ["curl", (it) => `curl -X POST '${it}' \\\n  -H 'Content-Type: application/json' \\\n  -d '${body}'`],
     python: ["Python", (it) => `import json, urllib.request\n\nrequest = urllib.request.Request(\n    "${it}",\n    data=json.dumps({"hello": "world"}).encode(),\n    headers={"Content-Type": "application/json"},\n)\nprint(urllib.request.urlopen(request).read().decode())`],
     node: ["Node", (it) => `const response = await fetch("${it}", {\n  method: "POST",\n  headers: { "Content-Type": "application/json" },\n  body: JSON.stringify({ hello: "world" }),\n});\nconsole.log(response.status, await response.json());`],
-    github: ["GitHub", (it) => `In the repository: Settings › Webhooks › Add webhook\n\nPayload URL    ${it}\nContent type   application/json\nSecret         (leave empty: the URL is the secret)\nEvents         Just the push event`],
+    github: ["GitHub", (it) => `In the repository: Settings › Webhooks › Add webhook\n\nPayload URL    ${it}\nContent type   application/json\nSecret         the fleet's, below under Sender\nEvents         Just the push event`],
   };
   let chosen = "curl";
   let isShown = false;

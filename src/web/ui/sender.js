@@ -1,0 +1,178 @@
+// The sender of a fleet's webhook: choosing the provider, its secret, and how it fares.
+
+import { h } from "./dom.js";
+import { get, post, put, request } from "./api.js";
+import { time } from "./format.js";
+import { ask, button, copyButton, fact, field, notice, pressed, say, select } from "./parts.js";
+
+// Deliveries that the state is read from.
+const LATEST = 50;
+
+// What to type where at the provider. `makes`: the provider makes the secret, and this says where it shows it.
+const GUIDES = {
+  github: { where: "Repository › Settings › Webhooks › Add webhook",
+    fields: [["Payload URL", "url"], ["Content type", "application/json"], ["Secret", "secret"], ["SSL verification", "Enable"]] },
+  gitlab: { where: "Project › Settings › Webhooks › Add new webhook", fields: [["URL", "url"], ["Secret token", "secret"]] },
+  gitea: { where: "Repository › Settings › Webhooks › Add webhook › Gitea",
+    fields: [["Target URL", "url"], ["POST content type", "application/json"], ["Secret", "secret"]] },
+  forgejo: { where: "Repository › Settings › Webhooks › Add webhook › Forgejo",
+    fields: [["Target URL", "url"], ["POST content type", "application/json"], ["Secret", "secret"]] },
+  stripe: { where: "Workbench › Webhooks › Add destination", fields: [["Endpoint URL", "url"]],
+    makes: "The destination shows it as Signing secret (whsec_…)." },
+  slack: { where: "api.slack.com/apps › your app › Event Subscriptions", fields: [["Request URL", "url"]],
+    makes: "The app shows it under Basic Information as Signing Secret. Save it here first: Slack tries the URL at once." },
+  shopify: { where: "Settings › Notifications › Webhooks › Create webhook", fields: [["Format", "JSON"], ["URL", "url"]],
+    makes: "The page of webhooks shows it below the list." },
+};
+
+const MODES = [["enforce", "Enforce: refuse what is not verified"], ["observe", "Observe: run everything, and mark what would be refused"]];
+
+export async function sender(context, view, webhook, path) {
+  const card = (...content) => h("section", { class: "card", "aria-label": "Sender" }, h("h2", null, "Sender"), content);
+  const set = pressed(() => choose(context, view, webhook, path));
+  if (!webhook.verify) {
+    return card(
+      h("p", { class: "hint" }, "The URL alone is the secret now. Most providers also sign what they send: then nothing runs that they have not sent, and an event that they deliver twice runs once."),
+      h("p", { class: "actions" }, button("Name the sender", set, { kind: "primary" })));
+  }
+  const checks = [webhook.verify].flat();
+  const isObserving = webhook.mode === "observe";
+  const latest = await get(`/deliveries?fleet=${view.id}&limit=${LATEST}`, context.signal);
+  const save = (change) => pressed(async () => {
+    await put(path, { allow: webhook.allow, rate_limit: webhook.rate_limit, ...change });
+    await context.reload();
+  });
+  const stop = pressed(async () => {
+    if (!await ask({
+      title: "Stop verifying the sender?",
+      text: ["Everything that comes to the URL is run then, whoever sends it."],
+      action: "Stop verifying",
+    })) return;
+    await put(path, { allow: webhook.allow, rate_limit: webhook.rate_limit, verify: null });
+    await context.reload();
+    say("The sender is not verified any more");
+  });
+  const sample = pressed(async () => {
+    const sent = await post(`${path}/send`);
+    if (sent.fleet_run_id) return context.go(`/runs/${sent.fleet_run_id}`);
+    say(`The webhook answered ${sent.status}`, sent.status < 300 ? "done" : "error");
+    return context.reload();
+  });
+  return card(
+    state(latest, isObserving),
+    h("dl", { class: "facts" },
+      fact("Verifies", checks.map(described).join(" or ")),
+      fact("Secret", [...new Set(checks.flatMap((check) => [check.secret ?? []].flat()))].join(", ") || "none"),
+      fact("Mode", isObserving ? "observe: everything runs" : "enforce")),
+    h("p", { class: "actions" },
+      isObserving ? button("Enforce", save({ mode: "enforce" }), { kind: "primary" }) : null,
+      button("Send a sample", sample),
+      checks.length === 1 && checks[0].preset ? button("Change", set) : null,
+      button("Stop verifying", stop, { kind: "danger" })),
+    guide(checks[0].preset, webhook.url, null));
+}
+
+const described = (check) => check.preset ?? `${check.signed} in ${check.header}`;
+
+// How the sender fares, by its latest requests.
+function state(latest, isObserving) {
+  const marked = latest.filter(({ verdict, reason }) => verdict === "accepted" && reason);
+  const [last] = latest;
+  if (!last) return notice("info", "Waiting for the first event.");
+  if (isObserving && marked.length) {
+    return notice("warn", h("strong", null, `Enforcing would have refused ${marked.length} of the latest ${latest.length} requests. `),
+      "The last one ", time(marked[0].received_at), ": ", marked[0].detail ?? marked[0].reason);
+  }
+  const failed = latest.find(({ status }) => status === 401 || status === 403);
+  const good = latest.find(({ verdict, reason }) => ["accepted", "duplicate", "filtered", "handshake"].includes(verdict) && !reason);
+  if (failed && (!good || good.received_at < failed.received_at)) {
+    return notice("error", h("strong", null, "Failing "), time(failed.received_at), ": ", failed.detail ?? failed.reason);
+  }
+  if (!good) return notice("warn", "The latest request was answered ", String(last.status), ": ", last.detail ?? last.reason ?? "");
+  return notice("done", h("strong", null, "Verified "), time(good.received_at), good.event_type ? `: ${good.event_type}` : "");
+}
+
+// What to type at the provider; `secret` is its value while that is known.
+function guide(preset, url, secret) {
+  const known = GUIDES[preset];
+  if (!known) return null;
+  const shown = url.replace(/[^/]+$/, "•".repeat(24));
+  const value = (kind) => {
+    if (kind === "url") return [h("code", null, shown), " ", copyButton(url, "the URL")];
+    if (kind !== "secret") return [kind];
+    return secret ? [h("code", null, secret), " ", copyButton(secret, "the secret")] : ["the value of the secret"];
+  };
+  return h("details", { class: "limits", open: secret != null }, h("summary", null, "What to type at the provider"),
+    h("p", { class: "hint" }, known.where),
+    h("dl", { class: "facts" }, known.fields.map(([label, kind]) => fact(label, value(kind)))),
+    known.makes ? h("p", { class: "hint" }, "The provider makes the secret. ", known.makes) : null);
+}
+
+async function choose(context, view, webhook, path) {
+  const senders = await get("/senders", context.signal);
+  const [check] = [webhook.verify ?? {}].flat();
+  const secretName = h("input", { name: "secret", required: true, pattern: "[A-Za-z0-9_.\\-]{1,64}", autocomplete: "off", spellcheck: "false",
+    value: [check.secret ?? "GITHUB_HOOK"].flat()[0] });
+  const value = h("textarea", { name: "value", rows: 2, class: "mono veiled", autocomplete: "off", spellcheck: "false", "data-1p-ignore": "" });
+  const option = h("input", { name: "name", value: check.name ?? "", autocomplete: "off", spellcheck: "false", placeholder: "X-Key" });
+  const fieldOf = (control, label, hint) => field(label, control, hint);
+  const secretField = fieldOf(secretName, "Secret", "The name under which the server keeps it.");
+  const valueField = fieldOf(value, "Its value", "What the provider shows. Empty: the secret that is kept under this name, or a new random one.");
+  const optionField = fieldOf(option, "Header or parameter", "Where the secret is sent.");
+  const preset = select("preset", senders.map((it) => [it.preset, it.title]), check.preset ?? "github", () => adapt());
+  const adapt = () => {
+    const chosen = senders.find((it) => it.preset === preset.value);
+    secretField.hidden = valueField.hidden = !chosen.has_secret;
+    secretName.required = chosen.has_secret;
+    optionField.hidden = !chosen.options.includes("name");
+    option.required = !optionField.hidden;
+    if (!check.secret) secretName.value = `${preset.value.toUpperCase().replaceAll("-", "_")}_HOOK`;
+  };
+  adapt();
+  const values = await ask({
+    title: "Name the sender",
+    text: ["What is not from this sender is refused. Saving makes a new version of the fleet."],
+    fields: [field("Provider", preset), secretField, valueField, optionField, field("Mode", select("mode", MODES, webhook.mode))],
+    action: "Save",
+    isDanger: false,
+  });
+  if (!values) return;
+  const chosen = senders.find((it) => it.preset === preset.value);
+  const verify = { preset: chosen.preset };
+  let generated = null;
+  if (chosen.has_secret) {
+    verify.secret = secretName.value;
+    generated = await keepSecret(context, secretName.value, value.value, chosen.preset);
+  }
+  if (chosen.options.includes("name")) verify.name = option.value;
+  await put(path, { allow: webhook.allow, rate_limit: webhook.rate_limit, verify, mode: values.get("mode") });
+  if (generated) {
+    await ask({
+      title: `${verify.secret} is set`,
+      text: ["Copy it now to where the sender asks for its secret. It is not shown again."],
+      fields: [h("div", { class: "secret" }, h("code", { class: "url" }, generated), copyButton(generated, "the secret")),
+        guide(chosen.preset, webhook.url, generated) ?? ""],
+      action: "Done",
+      isDanger: false,
+      cancel: null,
+    });
+  }
+  await context.reload();
+  say("The sender is verified from now on");
+}
+
+// Keeps the value under the name. Without one it makes one, unless there is one or the provider makes it.
+async function keepSecret(context, name, value, preset) {
+  const keep = (body) => request("PUT", `/secrets/${encodeURIComponent(name)}`, { body, type: "application/octet-stream" });
+  if (value) {
+    await keep(value);
+    return null;
+  }
+  const kept = await get("/secrets?limit=1000", context.signal);
+  if (kept.some((secret) => secret.name === name)) return null;
+  if (GUIDES[preset]?.makes) throw new Error(`The provider makes the secret. ${GUIDES[preset].makes}`);
+  const bytes = crypto.getRandomValues(new Uint8Array(32));
+  const made = btoa(String.fromCharCode(...bytes)).replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
+  await keep(made);
+  return made;
+}
