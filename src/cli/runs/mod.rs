@@ -107,10 +107,10 @@ struct LogsArgs {
     #[arg(long, conflicts_with = "run")]
     latest: bool,
     /// With --latest: only of this fleet: id, name or project/name
-    #[arg(long, requires = "latest", allow_hyphen_values = true)]
+    #[arg(long, requires = "latest", conflicts_with = "run", allow_hyphen_values = true)]
     fleet: Option<String>,
     /// With --latest: only among runs that ended as Errored
-    #[arg(long, requires = "latest")]
+    #[arg(long, requires = "latest", conflicts_with = "run")]
     failed: bool,
     /// Only this vessel, by its name
     #[arg(long, value_name = "NAME", allow_hyphen_values = true)]
