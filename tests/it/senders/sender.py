@@ -255,6 +255,14 @@ class Provider:
     def send(self, request, method="POST"):
         global requests
         requests += 1
+        try:
+            return self.exchange(request, method)
+        except (BrokenPipeError, ConnectionResetError, http.client.RemoteDisconnected):
+            # A connection that was kept too long, on a busy machine.
+            self.connection.close()
+            return self.exchange(request, method)
+
+    def exchange(self, request, method):
         path = self.url.path + ("?" + request.query if request.query else "")
         self.connection.putrequest(method, path, skip_accept_encoding=True)
         for name, value in request.headers.items():
