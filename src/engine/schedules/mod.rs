@@ -90,10 +90,7 @@ impl Engine {
             self.metrics.due_times_passed_over.add(looked.passed_over);
             log::warn!(due_times = looked.passed_over; "due times passed while the server was down, and do not run (catch_up)");
         }
-        if !looked.changes.is_empty() {
-            // Not awaited: what follows it is durable after it.
-            drop(self.store.commit(looked.changes));
-        }
+        let decided = (!looked.changes.is_empty()).then(|| self.store.commit(looked.changes));
         // 2. Hand runs over to the committer, each with the row of its schedule.
         let mut accepted = Vec::new();
         for key in schedules.with_due(now) {
@@ -106,7 +103,10 @@ impl Engine {
             self.set_alarm(&schedules, now);
         }
         drop(schedules);
-        // 4. Wait until the runs are durable.
+        // 4. Wait until all of it is durable.
+        if let Some(commit) = decided {
+            commit.wait();
+        }
         let count = accepted.len();
         for run in accepted {
             self.confirm(run);
