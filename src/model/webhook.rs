@@ -56,6 +56,11 @@ impl Token {
         &self.0
     }
 
+    /// The webhook's URL below `public_base`, for its owner.
+    pub fn url(&self, public_base: &str) -> String {
+        format!("{}/hooks/{}", public_base.trim_end_matches('/'), self.0)
+    }
+
     /// The hash by which the token is looked up and compared.
     pub fn hash(&self) -> TokenHash {
         TokenHash(Sha256::digest(self.0.as_bytes()).into())

@@ -12,7 +12,7 @@ use super::Failed;
 use super::NOTIFICATION_TIMEOUT;
 use crate::model::mac;
 use crate::model::notification::Retry;
-use crate::os::tls_roots::{tls_cause_of_request, tls_config};
+use crate::os::outbound;
 
 /// What secrets begin with; the rest is the key in base64.
 const SECRET_PREFIX: &str = "whsec_";
@@ -35,17 +35,7 @@ pub(super) struct Message<'a> {
 pub(super) fn send(uri: &Uri, secret: Option<&str>, message: &Message<'_>) -> Result<(), Failed> {
     let key = secret.map(checked_key).transpose()?;
     let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |it| it.as_secs());
-    let agent = ureq::Agent::config_builder()
-        .http_status_as_error(false)
-        .max_redirects(0)
-        .proxy(None)
-        .timeout_global(Some(NOTIFICATION_TIMEOUT))
-        // Nothing is sent often enough to keep a connection for.
-        .max_idle_connections(0)
-        .user_agent(concat!("boathook/", env!("CARGO_PKG_VERSION")))
-        .tls_config(tls_config())
-        .build()
-        .new_agent();
+    let agent = outbound::agent(NOTIFICATION_TIMEOUT);
     let mut request = agent.post(uri).header("Content-Type", "application/json");
     if let Some(key) = key {
         request = request
@@ -57,7 +47,10 @@ pub(super) fn send(uri: &Uri, secret: Option<&str>, message: &Message<'_>) -> Re
     match request.send(message.body) {
         Ok(answer) if answer.status().is_success() => Ok(()),
         Ok(answer) => Err(refused(uri, answer, seconds)),
-        Err(error) => Err(Failed::for_now(format!("{host}: {}", told(&error)))),
+        Err(error) => {
+            let why = outbound::told(&error, NOTIFICATION_TIMEOUT);
+            Err(Failed::for_now(format!("{host}: {why}")))
+        }
     }
 }
 
@@ -117,22 +110,6 @@ fn first_words(answer: &[u8], uri: &Uri) -> String {
 /// Letters that change how others are shown, and are not seen themselves.
 fn is_invisible(letter: char) -> bool {
     matches!(letter, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
-}
-
-/// What went wrong, without anything of the request.
-fn told(error: &ureq::Error) -> String {
-    if let Some(cause) = tls_cause_of_request(error) {
-        return cause;
-    }
-    match error {
-        ureq::Error::Io(error) => error.to_string(),
-        ureq::Error::Timeout(_) => {
-            format!("no answer within {} s", NOTIFICATION_TIMEOUT.as_secs())
-        }
-        ureq::Error::HostNotFound => "there is no such host".to_owned(),
-        ureq::Error::ConnectionFailed => "no connection".to_owned(),
-        _ => "the request failed".to_owned(),
-    }
 }
 
 fn checked_key(secret: &str) -> Result<Vec<u8>, Failed> {

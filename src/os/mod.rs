@@ -11,6 +11,7 @@ pub mod fatal;
 pub mod hidden_input;
 pub mod logging;
 pub mod memory;
+pub mod outbound;
 pub mod priority;
 pub mod private_file;
 pub mod signals;

@@ -17,7 +17,7 @@ use crate::model::clock::{Clock, SystemClock};
 use crate::model::refusal::{Reason, Refusal};
 use crate::model::sender::table::preset;
 use crate::model::sender::{Check, Preset, Verification};
-use crate::os::tls_roots::{tls_cause_of_request, tls_config};
+use crate::os::outbound;
 use crate::web::senders::sample::{Wanted, draft, usual_event};
 use crate::web::senders::sign::{Draft, sign};
 
@@ -54,7 +54,7 @@ pub(super) fn send(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     let preset = named.or_else(|| check.and_then(Check::preset));
     let (id, now) = (Uuid::new_v4().to_string(), SystemClock.now());
     let base = admin.settings.public_base();
-    let url = format!("{}/hooks/{}", base.trim_end_matches('/'), webhook.token.reveal());
+    let url = webhook.token.url(&base);
     let event = event.as_deref().unwrap_or_else(|| usual_event(preset));
     let mut draft = draft(&url, Wanted { preset, event, body, id: &id, now }, check);
     if let Some(check) = check {
@@ -117,31 +117,12 @@ fn secret(store: &SecretStore, check: &Check) -> Result<String, Refusal> {
 }
 
 fn post(draft: &Draft) -> Result<Response<Body>, String> {
-    let agent = ureq::Agent::config_builder()
-        .http_status_as_error(false)
-        .max_redirects(0)
-        .proxy(None)
-        .timeout_global(Some(TIMEOUT))
-        .max_idle_connections(0)
-        .user_agent(concat!("boathook/", env!("CARGO_PKG_VERSION")))
-        .tls_config(tls_config())
-        .build()
-        .new_agent();
+    let agent = outbound::agent(TIMEOUT);
     let mut request = agent.post(draft.full_url());
     for (name, value) in &draft.headers {
         request = request.header(name, value.as_slice());
     }
-    request.send(&draft.body).map_err(|error| match tls_cause_of_request(&error) {
-        Some(cause) => cause,
-        // The URL is a secret, and some errors hold it.
-        None => match error {
-            ureq::Error::Io(error) => error.to_string(),
-            ureq::Error::Timeout(_) => format!("no answer within {} s", TIMEOUT.as_secs()),
-            ureq::Error::HostNotFound => "there is no such host".to_owned(),
-            ureq::Error::ConnectionFailed => "no connection".to_owned(),
-            _ => "the request failed".to_owned(),
-        },
-    })
+    request.send(&draft.body).map_err(|error| outbound::told(&error, TIMEOUT))
 }
 
 /// The run in an answer of a webhook.

@@ -305,14 +305,13 @@ struct PreviousJson {
 impl<'a> WebhookJson<'a> {
     /// `webhook` as its owner sees it, with URLs below `public_base`.
     pub fn new(WebhookView { webhook, current }: &'a WebhookView, public_base: &str) -> Self {
-        let base = public_base.trim_end_matches('/');
         Self {
-            url: format!("{base}/hooks/{}", webhook.token.reveal()),
+            url: webhook.token.url(public_base),
             fleet_id: webhook.fleet_id,
             created_at: webhook.created_at,
             last_used_at: webhook.last_used_at,
             previous: webhook.previous.as_ref().map(|previous| PreviousJson {
-                url: format!("{base}/hooks/{}", previous.token.reveal()),
+                url: previous.token.url(public_base),
                 valid_until: previous.valid_until,
             }),
             paused_at: webhook.paused_at,
