@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::config::Settings;
 use crate::config::secrets::{Secret, SecretStore};
+use crate::engine::AcceptError;
 use crate::listener::{Request, Response};
 use crate::model::clock::{Clock, SystemClock};
 use crate::model::event::{Arrival, BodyHash, Deduplicate, Event, Note};
@@ -77,7 +78,7 @@ impl Senders {
                 }
                 return arrival(&verified, settings, &presented).map(Judged::Event);
             }
-            Outcome::Unreadable(error) => return Err(unreadable(&error)),
+            Outcome::Unreadable(error) => return Err(AcceptError::Read(error).into()),
             Outcome::NoSecret { secret, why } => {
                 let message = format!("the secret `{}`: {why}", secret.as_str());
                 Refusal::new(Reason::SecretMissing, message)
@@ -88,19 +89,21 @@ impl Senders {
                 Refusal::new(failure.reason, detail)
             }
         };
-        let arrivals = checks.iter().map(|check| {
-            let verified = Verified { check, id: None, secret: None };
-            arrival(&verified, settings, &presented)
-        });
-        let arrivals = arrivals.collect::<Result<Vec<_>, _>>()?;
-        let named = arrivals.into_iter().max_by_key(|arrival| arrival.event.id().is_some());
-        let arrival = named.unwrap_or_default();
+        // The last check that finds an id in the request, else the last one.
+        let names = |check: &&Check| event(check, None, &presented).0.id().is_some();
+        let Some(check) = checks.iter().rev().find(names).or(checks.last()) else {
+            return Ok(Judged::Unverified(refusal, Arrival::default()));
+        };
         Ok(match settings.mode {
-            Mode::Enforce => Judged::Unverified(refusal, arrival),
+            Mode::Enforce => {
+                let claimed = Verified { check, id: None, secret: None };
+                Judged::Unverified(refusal, arrival(&claimed, settings, &presented)?)
+            }
             Mode::Observe => {
+                let (event, _) = event(check, None, &presented);
                 let note = Some(Note::new(refusal.reason.word(), &refusal.message));
                 // The event is not remembered: a forged one must not stand in the way of the true one.
-                Judged::Event(Arrival { deduplicate: None, note, ..arrival })
+                Judged::Event(Arrival { event, deduplicate: None, note })
             }
         })
     }
@@ -172,11 +175,6 @@ fn request_hosts(request: &Request) -> Vec<&str> {
     ["Host", "X-Forwarded-Host"].into_iter().filter_map(host).collect()
 }
 
-fn unreadable(error: &std::io::Error) -> Refusal {
-    let message = format!("the body cannot be read back: {error}; try again later");
-    Refusal::new(Reason::BodyUnreadable, message)
-}
-
 /// What the engine learns of a request whose sender is verified.
 fn arrival(
     verified: &Verified<'_>,
@@ -189,7 +187,7 @@ fn arrival(
         None => None,
         Some(window) => Some(Deduplicate {
             window,
-            body: BodyHash::of(&mut request.body.open()).map_err(|it| unreadable(&it))?,
+            body: BodyHash::of(&mut request.body.open()).map_err(AcceptError::Read)?,
             // Who has a credential can make any request; a signature is seen and sent again.
             id_is_signed: is_in_body || verified.id.is_some() || verified.secret.is_none(),
         }),
