@@ -5,7 +5,7 @@ import { del, get, list, request } from "./api.js";
 import { time } from "./format.js";
 import { ask, button, copyButton, empty, field, notice, page, pressed, say } from "./parts.js";
 
-const NAME = "[A-Za-z0-9_.\\-]{1,64}";
+export const NAME = "[A-Za-z0-9_.\\-]{1,64}";
 
 export async function secrets(context) {
   const [kept, missing] = await Promise.all([
@@ -60,7 +60,7 @@ const nameInput = (name) =>
   h("input", { name: "name", value: name ?? "", required: true, pattern: NAME, readonly: name != null,
     autocomplete: "off", spellcheck: "false", placeholder: "GITHUB_HOOK", title: "Letters, digits, _, . and -, at most 64" });
 
-const put = (name, body) =>
+export const putSecret = (name, body) =>
   request("PUT", `/secrets/${encodeURIComponent(name)}`, { body, type: "application/octet-stream" });
 
 async function set(context, name, action = "Set") {
@@ -75,7 +75,7 @@ async function set(context, name, action = "Set") {
     isDanger: false,
   });
   if (!values) return;
-  await put(values.get("name"), value.value);
+  await putSecret(values.get("name"), value.value);
   await context.reload();
   say(`${values.get("name")} is set`);
 }
@@ -92,7 +92,7 @@ async function generate(context, name) {
   });
   if (!values) return;
   const value = random();
-  await put(values.get("name"), value);
+  await putSecret(values.get("name"), value);
   await ask({
     title: `${values.get("name")} is set`,
     text: ["Copy it now to where the sender asks for its secret. It is not shown again."],
@@ -105,7 +105,7 @@ async function generate(context, name) {
 }
 
 // 256 random bits in URL-safe Base64.
-function random() {
+export function random() {
   const bytes = crypto.getRandomValues(new Uint8Array(32));
   return btoa(String.fromCharCode(...bytes)).replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
 }

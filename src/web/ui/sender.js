@@ -1,9 +1,10 @@
 // The sender of a fleet's webhook: choosing the provider, its secret, and how it fares.
 
 import { h } from "./dom.js";
-import { get, post, put, request } from "./api.js";
+import { get, post, put } from "./api.js";
 import { time } from "./format.js";
 import { ask, button, copyButton, fact, field, notice, pressed, say, select } from "./parts.js";
+import { NAME, putSecret, random } from "./secrets.js";
 
 // Deliveries that the state is read from.
 const LATEST = 50;
@@ -111,14 +112,13 @@ function guide(preset, url, secret) {
 async function choose(context, view, webhook, path) {
   const senders = await get("/senders", context.signal);
   const [check] = [webhook.verify ?? {}].flat();
-  const secretName = h("input", { name: "secret", required: true, pattern: "[A-Za-z0-9_.\\-]{1,64}", autocomplete: "off", spellcheck: "false",
+  const secretName = h("input", { name: "secret", required: true, pattern: NAME, autocomplete: "off", spellcheck: "false",
     value: [check.secret ?? "GITHUB_HOOK"].flat()[0] });
   const value = h("textarea", { name: "value", rows: 2, class: "mono veiled", autocomplete: "off", spellcheck: "false", "data-1p-ignore": "" });
   const option = h("input", { name: "name", value: check.name ?? "", autocomplete: "off", spellcheck: "false", placeholder: "X-Key" });
-  const fieldOf = (control, label, hint) => field(label, control, hint);
-  const secretField = fieldOf(secretName, "Secret", "The name under which the server keeps it.");
-  const valueField = fieldOf(value, "Its value", "What the provider shows. Empty: the secret that is kept under this name, or a new random one.");
-  const optionField = fieldOf(option, "Header or parameter", "Where the secret is sent.");
+  const secretField = field("Secret", secretName, "The name under which the server keeps it.");
+  const valueField = field("Its value", value, "What the provider shows. Empty: the secret that is kept under this name, or a new random one.");
+  const optionField = field("Header or parameter", option, "Where the secret is sent.");
   const preset = select("preset", senders.map((it) => [it.preset, it.title]), check.preset ?? "github", () => adapt());
   const adapt = () => {
     const chosen = senders.find((it) => it.preset === preset.value);
@@ -163,16 +163,14 @@ async function choose(context, view, webhook, path) {
 
 // Keeps the value under the name. Without one it makes one, unless there is one or the provider makes it.
 async function keepSecret(context, name, value, preset) {
-  const keep = (body) => request("PUT", `/secrets/${encodeURIComponent(name)}`, { body, type: "application/octet-stream" });
   if (value) {
-    await keep(value);
+    await putSecret(name, value);
     return null;
   }
   const kept = await get("/secrets?limit=1000", context.signal);
   if (kept.some((secret) => secret.name === name)) return null;
   if (GUIDES[preset]?.makes) throw new Error(`The provider makes the secret. ${GUIDES[preset].makes}`);
-  const bytes = crypto.getRandomValues(new Uint8Array(32));
-  const made = btoa(String.fromCharCode(...bytes)).replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
-  await keep(made);
+  const made = random();
+  await putSecret(name, made);
   return made;
 }
