@@ -344,7 +344,7 @@ impl CommitLoop {
             is_urgent |= request.urgency == Urgency::Urgent;
             group.push(request.completion);
             // A large payload comes in slices. The requests between them get their own commit.
-            if rows.bytes() >= SLICE_BYTES {
+            if rows.bytes() >= SLICE_BYTES || self.faults.is_alone() {
                 break;
             }
             next = match is_urgent || group.len() >= COMMIT_SIBLINGS {

@@ -4,6 +4,11 @@ use crate::model::change::Change;
 
 /// Disturbs commits. An error ends the process, as an error of the disk does.
 pub trait Faults: Send {
+    /// Whether each request gets a commit of its own. How many share one depends on the threads' pace.
+    fn is_alone(&self) -> bool {
+        false
+    }
+
     /// Called before `changes` are written. May change them.
     ///
     /// # Errors

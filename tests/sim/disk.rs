@@ -205,6 +205,11 @@ impl Disk {
 }
 
 impl Faults for Disk {
+    /// A life that replays dies at the same request.
+    fn is_alone(&self) -> bool {
+        true
+    }
+
     fn before_write(&mut self, changes: &mut Vec<Change>) -> Result<(), String> {
         let mut state = self.lock();
         state.commits += 1;
