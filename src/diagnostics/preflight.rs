@@ -17,7 +17,9 @@ use crate::model::finding::{Finding, Level};
 use crate::model::fleet::Program;
 use crate::model::source::Origin;
 use crate::runner::reason::Reason;
-use crate::runner::resolve::{interpreter, interpreter_of, interpreter_path, path_of, resolve};
+use crate::runner::resolve::{
+    Invocation, interpreter, interpreter_of, interpreter_path, path_of, resolve,
+};
 use crate::runner::shim::try_to_become;
 use crate::runner::start_error::{
     VesselUser, closed_directory, closed_path, directory_error, first_bytes, forbidden, missing,
@@ -98,6 +100,10 @@ impl Preflight<'_> {
         self.candidate.working_directory.map(Path::new).filter(|path| path.is_absolute())
     }
 
+    fn invocation<'p>(&'p self, program: &'p Program) -> Invocation<'p> {
+        Invocation { program, environment: self.candidate.environment, references: &[] }
+    }
+
     fn directory(&self, path: &Path) -> Option<Finding> {
         let shown = path.display();
         if let Some(Reason { what, mut remedy }) = directory_error(path) {
@@ -137,7 +143,7 @@ impl Preflight<'_> {
         let unknown = Path::new("/nonexistent");
         let directory = self.known_directory().unwrap_or(unknown);
         let depends_on_run = self.known_directory().is_none() && self.is_relative(program);
-        let resolved = match resolve(program, self.candidate.environment, directory, unknown) {
+        let resolved = match resolve(&self.invocation(program), directory, unknown) {
             Ok(resolved) => resolved,
             Err(_) if depends_on_run => return None,
             Err(reason) => return Some(problem(reason)),
@@ -236,7 +242,7 @@ impl Preflight<'_> {
             return Ok(());
         }
         let directory = self.known_directory().unwrap_or(Path::new("/"));
-        match resolve(&program, self.candidate.environment, directory, directory) {
+        match resolve(&self.invocation(&program), directory, directory) {
             Ok(_) => Ok(()),
             Err(Reason { what, remedy }) => {
                 let what = format!("{}: its first line asks for {name}: {what}", path.display());

@@ -96,7 +96,7 @@ fn uses(
     }
     for fleet in fleets {
         for SecretUse { secret, part, variable } in fleet.current.definition.secret_uses() {
-            note(secret, part_of(fleet, part), variable);
+            note(&secret, part_of(fleet, part), variable);
         }
     }
     uses

@@ -86,7 +86,11 @@ impl Engine {
         let variables = own_variables(vessel, head);
         let ComputedStart { program, variables } =
             self.compute(claim, &request, variables).map_err(NoStart::Failed)?;
-        let own = self.secrets.resolve(&variables).map_err(NoStart::Failed)?;
+        let mut own = self.secrets.resolve(&variables).map_err(NoStart::Failed)?;
+        if let Program::Code(code) = &vessel.program {
+            let resolved = self.secrets.resolve_references(code.secrets(), &mut own);
+            resolved.map_err(NoStart::Failed)?;
+        }
         let headers_json = match head.headers.is_empty() {
             true => None,
             false => Some(serde_json::to_string(&head.headers).map_err(|error| {
@@ -117,6 +121,7 @@ impl Engine {
             user: definition.user.as_deref(),
             confinement: &vessel.confinement,
             environment: &environment,
+            references: &prepared.own.references,
             secrets: &prepared.own.secrets,
             payload: prepared,
             runtime_cutoff: vessel.guardrails.runtime_cutoff,

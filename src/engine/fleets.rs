@@ -316,13 +316,19 @@ impl Engine {
             .map(Arc::new)
     }
 
-    /// Whether the machine has the user and the secrets of the sender that the file names. Every start
+    /// Whether the machine has the user and the secrets that the file names. Every start
     /// and every request checks it again.
     fn check_needs(&self, file: &FleetFile) -> Result<(), EngineError> {
         let invalid = |error: FleetFileError| EngineError::Invalid(error.to_string());
         if let Some(user) = &file.definition.user {
             let checked = self.launcher.check_user(user);
             checked.map_err(|message| invalid(file.refuse_user(message)))?;
+        }
+        // Another fault of a secret than its absence is told when the vessel starts.
+        let is_missing =
+            |secret| matches!(self.secrets.examine("", secret), Err(SecretError::Missing { .. }));
+        if let Some(missing) = file.references.iter().find(|it| is_missing(&it.secret)) {
+            return Err(invalid(missing.missing.clone()));
         }
         let checked = self.check_sender(&file.definition.webhook);
         checked.map_err(|message| invalid(file.refuse_verify(message)))

@@ -58,7 +58,7 @@ mod worker;
 
 pub use attempt::{AttemptOutcome, FinishedAttempt};
 pub use catalog::{AdmitError, Applied, ExpectedVersion, FleetView, WebhookView};
-pub use environment::search_path;
+pub use environment::{has_variable, search_path};
 pub use history::HistorySize;
 pub use intake::AcceptError;
 pub use ledger::{DeliveryFilter, DeliveryView, NewDelivery};

@@ -18,7 +18,7 @@ use std::fmt;
 
 use crate::model::fleet::FleetDefinition;
 use crate::model::ids::FleetId;
-use crate::model::variable::VariableValue;
+use crate::model::variable::{SecretName, VariableValue};
 use crate::model::webhook::WebhookSettings;
 
 use cursor::Cursor;
@@ -41,6 +41,8 @@ pub struct FleetFile {
     pub definition: FleetDefinition,
     /// Variables whose values the file does not show.
     pub hidden: Vec<HiddenValue>,
+    /// The secrets that it refers to as `#{GROUP.KEY}`.
+    pub references: Vec<SecretReference>,
     /// Whether the file has the key `webhook`. Without it the fleet keeps the settings that it has.
     pub has_webhook_settings: bool,
     pub positions: Positions,
@@ -63,6 +65,14 @@ pub struct HiddenValue {
     pub unknown: FleetFileError,
 }
 
+/// A secret that must have a value when the file is applied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecretReference {
+    pub secret: SecretName,
+    /// The error when it has none.
+    pub missing: FleetFileError,
+}
+
 impl FleetFile {
     /// The file of the fleet `id` with this definition.
     pub fn of(id: FleetId, definition: FleetDefinition) -> Self {
@@ -71,6 +81,7 @@ impl FleetFile {
             project: None,
             definition,
             hidden: Vec::new(),
+            references: Vec::new(),
             has_webhook_settings: true,
             positions: Positions::default(),
         }

@@ -167,9 +167,9 @@ impl Delivery {
 }
 
 /// A place in a fleet that names a secret.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SecretUse<'a> {
-    pub secret: &'a SecretName,
+    pub secret: Cow<'a, SecretName>,
     /// The name of a vessel, or the key of another part of the fleet file.
     pub part: &'a str,
     /// The variable that gets the value; empty where none does.
@@ -179,19 +179,32 @@ pub struct SecretUse<'a> {
 impl FleetDefinition {
     /// Each place that names a secret.
     pub fn secret_uses(&self) -> impl Iterator<Item = SecretUse<'_>> {
-        let of_part = |part| move |secret| SecretUse { secret, part, variable: "" };
+        let of_part =
+            |part| move |secret| SecretUse { secret: Cow::Borrowed(secret), part, variable: "" };
         let variables = self.vessels.iter().flat_map(|vessel| {
             vessel.environment.iter().filter_map(|(variable, value)| match value {
                 VariableValue::Fixed(FixedValue::Secret { secret }) => {
+                    let secret = Cow::Borrowed(secret);
                     Some(SecretUse { secret, part: &vessel.name, variable })
                 }
                 _ => None,
             })
         });
+        let referred = self.vessels.iter().flat_map(|vessel| {
+            let secrets = match &vessel.program {
+                Program::Code(code) => code.secrets(),
+                Program::Command(_) | Program::Script(_) => BTreeSet::new(),
+            };
+            secrets.into_iter().map(|secret| SecretUse {
+                secret: Cow::Owned(secret),
+                part: &vessel.name,
+                variable: "",
+            })
+        });
         let notified = self.notify.iter().flat_map(|entry| entry.target.secrets());
         let verified = self.webhook.verify.iter().flat_map(Verification::secrets);
         let others = notified.map(of_part("notify")).chain(verified.map(of_part("webhook")));
-        variables.chain(others)
+        variables.chain(referred).chain(others)
     }
 
     /// The position of the vessel called `name`.

@@ -11,6 +11,7 @@ pub mod delivery;
 pub mod duration;
 #[allow(dead_code, reason = "the ledger of deliveries is under way")]
 pub mod event;
+pub mod expansion;
 pub mod expression;
 pub mod finding;
 pub mod fleet;

@@ -1,7 +1,12 @@
 //! Programs in the form that the hosted system has them: a file or a git repository, the language
 //! that runs it, and its arguments. Plain data; a fleet file is where it is checked.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
+
+use crate::model::expansion::{Reference, references};
+use crate::model::variable::SecretName;
 
 /// A program of the type CODE.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -11,7 +16,8 @@ pub struct Code {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
     pub origin: Origin,
-    /// The file that the interpreter runs, relative to the run's work directory.
+    /// The file that the interpreter runs, relative to the run's work directory. References in it
+    /// expand.
     pub file_to_run: String,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub arguments: Vec<Argument>,
@@ -59,13 +65,36 @@ pub enum CloneLocation {
     Cwd,
 }
 
-/// One argument, or two: a key and its value.
+/// One argument, or two: a key and its value. References in them expand.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Argument {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value: Option<String>,
+}
+
+impl Code {
+    /// The words whose references expand: the file to run, and the arguments.
+    pub fn words(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(self.file_to_run.as_str()).chain(self.argument_words())
+    }
+
+    /// The arguments, keys and values in their order.
+    pub fn argument_words(&self) -> impl Iterator<Item = &str> {
+        let given = self.arguments.iter().flat_map(|argument| [&argument.key, &argument.value]);
+        given.flatten().map(String::as_str)
+    }
+
+    /// The secrets that its words refer to, each once.
+    pub fn secrets(&self) -> BTreeSet<SecretName> {
+        let references = self.words().flat_map(references);
+        let secrets = references.filter_map(|reference| match reference {
+            Reference::Secret(secret) => Some(secret),
+            Reference::Variable(_) => None,
+        });
+        secrets.collect()
+    }
 }
 
 impl Language {

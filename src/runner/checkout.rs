@@ -192,9 +192,10 @@ impl<'a> Checkout<'a> {
 
     /// Notes in the log that a shell is about to read a script with CRLF line ends.
     fn note_crlf(&self) {
-        let file = &self.code.file_to_run;
+        let file = self.launch.invocation().expanded(&self.code.file_to_run);
         let is_shell = self.code.language == Language::Bash;
-        if is_shell && start_of(&self.work.join(file), SCRIPT_START_BYTES).ends_lines_with_crlf() {
+        if is_shell && start_of(&self.work.join(&*file), SCRIPT_START_BYTES).ends_lines_with_crlf()
+        {
             self.log.append_line(&format!(
                 "boathook: {file} has CRLF line ends, which bash takes for parts of its commands; \
                  commit it with LF, and keep it so: `*.sh text eol=lf` in .gitattributes"

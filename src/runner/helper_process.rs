@@ -71,10 +71,11 @@ impl HelperProcess<'_> {
             runtime_cutoff: self.timeout,
             expects_directory: false,
             notices: &[],
+            references: &[],
             secrets: &[],
         };
         let directory = Path::new(DIRECTORY);
-        let program = resolve(&program, &environment, directory, directory)?;
+        let program = resolve(&launch.invocation(), directory, directory)?;
         let start = Start { launch: &launch, program: &program, directory, limits: self.limits };
         let started = start.spawn(None, Vec::new()).map_err(StartError::reason)?;
         let cutoff_at = Instant::now().checked_add(self.timeout);

@@ -11,6 +11,7 @@ use std::time::Duration;
 use crate::model::confinement::Confinement;
 use crate::model::fleet::Program;
 use crate::model::ids::{InstanceId, RunId, VesselRunId};
+use crate::model::variable::SecretName;
 
 mod checkout;
 mod feed;
@@ -39,6 +40,7 @@ mod workdir;
 
 use mark::{Mark, Marks};
 use output::{CapturedOutput, LiveOutput};
+use resolve::Invocation;
 use shortage::Shortage;
 use stop::StopSignal;
 
@@ -129,7 +131,9 @@ pub struct Launch<'a> {
     pub confinement: &'a Confinement,
     /// The whole environment.
     pub environment: &'a [(String, String)],
-    /// The values in `environment` to mask in the output.
+    /// The secrets that words of the program refer to.
+    pub references: &'a [(SecretName, String)],
+    /// The values in `environment` and `references` to mask in the output.
     pub secrets: &'a [String],
     pub payload: &'a dyn Payload,
     /// The longest the attempt may take; zero: no cutoff.
@@ -139,6 +143,14 @@ pub struct Launch<'a> {
     pub expects_directory: bool,
     /// The first lines of the vessel's log.
     pub notices: &'a [String],
+}
+
+impl<'a> Launch<'a> {
+    /// The program, as it is resolved at the start.
+    fn invocation(&self) -> Invocation<'a> {
+        let Self { program, environment, references, .. } = *self;
+        Invocation { program, environment, references }
+    }
 }
 
 /// The request that triggered the run. Read from the database at every start.

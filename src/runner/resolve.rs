@@ -5,18 +5,43 @@
 use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::Access;
 
 use super::reason::Reason;
 use super::script::normalized;
 use crate::model::computed::Argument;
+use crate::model::expansion::{Reference, expand};
 use crate::model::fleet::Program;
 use crate::model::source::{Code, Language, Origin};
+use crate::model::variable::SecretName;
 
 /// The directories that execvp(3) searches without a `PATH`.
 const PATH_DEFAULT: &str = "/bin:/usr/bin";
+
+/// A program, and what its words refer to.
+#[derive(Clone, Copy, Debug)]
+pub struct Invocation<'a> {
+    pub program: &'a Program,
+    /// The whole environment, or at least `PATH`.
+    pub environment: &'a [(String, String)],
+    /// The secrets that its words refer to, with their values.
+    pub references: &'a [(SecretName, String)],
+}
+
+impl<'a> Invocation<'a> {
+    /// `word` with the values of its references. A reference without a value stays as it is.
+    pub fn expanded<'t>(&self, word: &'t str) -> Cow<'t, str> {
+        expand(word, |reference| match reference {
+            Reference::Variable(name) => variable(self.environment, name),
+            Reference::Secret(secret) => {
+                let mut references = self.references.iter();
+                references.find(|(name, _)| name == secret).map(|(_, value)| value.as_str())
+            }
+        })
+    }
+}
 
 /// A program as it is executed.
 #[derive(Debug)]
@@ -27,18 +52,17 @@ pub struct Resolved<'a> {
     pub arguments: Vec<Cow<'a, str>>,
 }
 
-/// Finds the file of `program` for a vessel with this environment, started in `directory`. Its
-/// code, if it has any, is in `work`. Both paths are absolute.
+/// Composes the argument vector of a vessel and finds its file, for a start in `directory`. Its code,
+/// if it has any, is in `work`. Both paths are absolute.
 ///
 /// # Errors
 /// The reason, for the vessel's log.
 pub fn resolve<'a>(
-    program: &'a Program,
-    environment: &[(String, String)],
+    invocation: &Invocation<'a>,
     directory: &Path,
     work: &Path,
 ) -> Result<Resolved<'a>, Reason> {
-    let arguments: Vec<Cow<'a, str>> = match program {
+    let arguments: Vec<Cow<'a, str>> = match invocation.program {
         Program::Script(script) => {
             return Ok(Resolved {
                 path: "/bin/sh".into(),
@@ -49,7 +73,7 @@ pub fn resolve<'a>(
             // The engine has given each argument its text.
             command.iter().filter_map(Argument::literal).map(Cow::Borrowed).collect()
         }
-        Program::Code(code) => interpreted(code, directory, work)?,
+        Program::Code(code) => interpreted(code, invocation, directory, work)?,
     };
     let name = match arguments.first().map(|name| &**name) {
         None | Some("") => return Err(Reason::new("its command is empty", "name a program")),
@@ -57,7 +81,7 @@ pub fn resolve<'a>(
     };
     let path = match name.contains('/') {
         true => directory.join(name),
-        false => search(name, path_of(environment), directory)?,
+        false => search(name, path_of(invocation.environment), directory)?,
     };
     Ok(Resolved { path, arguments })
 }
@@ -65,21 +89,43 @@ pub fn resolve<'a>(
 /// The argument vector that runs `code`: interpreter, file, arguments.
 fn interpreted<'a>(
     code: &'a Code,
+    invocation: &Invocation<'a>,
     directory: &Path,
     work: &Path,
 ) -> Result<Vec<Cow<'a, str>>, Reason> {
-    let path = work.join(&code.file_to_run);
+    let named = invocation.expanded(&code.file_to_run);
+    let relative = below(&named, work).ok_or_else(|| file_elsewhere(code, &named))?;
+    let path = work.join(relative);
     if !path.is_file() {
-        return Err(no_file_to_run(code, &path));
+        return Err(no_file_to_run(code, relative, &path));
     }
     // The program's own messages show this path: it is short where the directory allows that.
-    let file = match directory == work {
-        true => Cow::Borrowed(code.file_to_run.as_str()),
+    let file = match directory == work && !relative.starts_with('-') {
+        true => Cow::Owned(relative.to_owned()),
         false => Cow::Owned(path.to_string_lossy().into_owned()),
     };
-    let given = code.arguments.iter().flat_map(|argument| [&argument.key, &argument.value]);
-    let given = given.flatten().map(|text| Cow::Borrowed(text.as_str()));
+    let given = code.argument_words().map(|word| invocation.expanded(word));
     Ok([interpreter_of(code), file].into_iter().chain(given).collect())
+}
+
+/// The path of the file `named`, relative to the directory `work`; `None` when it is not below it.
+fn below<'n>(named: &'n str, work: &Path) -> Option<&'n str> {
+    let in_work = named.strip_prefix(&*work.to_string_lossy());
+    let relative = match in_work.and_then(|rest| rest.strip_prefix('/')) {
+        Some(relative) => relative,
+        None => named,
+    };
+    let mut parts = Path::new(relative).components();
+    let is_below = parts.all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+    (is_below && !relative.is_empty()).then_some(relative)
+}
+
+/// The reason when the variables in `file_to_run` make it `named`.
+fn file_elsewhere(code: &Code, named: &str) -> Reason {
+    Reason::new(
+        format!("`file_to_run` is {}, which becomes `{named}`", code.file_to_run),
+        "name a file below the run's directory, such as ${SHIPYARD_CLONE_LOCATION}/run.sh",
+    )
 }
 
 /// The name of the program that runs `code`.
@@ -92,8 +138,8 @@ pub fn interpreter_of(code: &Code) -> Cow<'static, str> {
     }
 }
 
-fn no_file_to_run(code: &Code, path: &Path) -> Reason {
-    let named = &code.file_to_run;
+/// The reason when there is no file at `path`, which is `named` relative to the run's directory.
+fn no_file_to_run(code: &Code, named: &str, path: &Path) -> Reason {
     match &code.origin {
         Origin::File { name, .. } => Reason::new(
             format!("`file_to_run` is {named}, but there is no file {}", path.display()),
@@ -121,12 +167,12 @@ fn no_file_to_run(code: &Code, path: &Path) -> Reason {
 
 /// The vessel's `PATH`: the last one, as for [`std::process::Command`].
 pub fn path_of(environment: &[(String, String)]) -> &str {
-    let variables = environment.iter().rev();
-    variables
-        .filter(|(name, _)| name == "PATH")
-        .map(|(_, value)| value.as_str())
-        .next()
-        .unwrap_or(PATH_DEFAULT)
+    variable(environment, "PATH").unwrap_or(PATH_DEFAULT)
+}
+
+fn variable<'e>(environment: &'e [(String, String)], name: &str) -> Option<&'e str> {
+    let mut variables = environment.iter().rev();
+    variables.find(|(variable, _)| variable == name).map(|(_, value)| value.as_str())
 }
 
 /// The first executable file called `name` in the directories of `search_path`.

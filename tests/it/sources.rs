@@ -301,6 +301,60 @@ fn a_version_without_an_interpreter_of_its_own_is_accepted_with_a_warning() {
 }
 
 #[test]
+fn references_in_file_and_arguments_become_their_values() {
+    let server = Server::start();
+    let api = server.api();
+    let repository = Repository::new(&server, "repo");
+    repository
+        .commit("run.sh", r#"printf '<%s>' "$@"; echo; [ "$DB" = hunter2hunter2 ] && echo same"#);
+    let git = json!({"repository": repository.url()});
+    let mut fleet = git_fleet("refers", &git, "${SHIPYARD_CLONE_LOCATION}/run.sh", &json!({}));
+    fleet["vessels"]["v"]["source"]["environment"] = json!([
+        {"name": "TARGET", "value": "a b; $(id) ${HOME}"},
+        {"name": "DB", "value": "#{PG.PASS}"},
+    ]);
+    fleet["vessels"]["v"]["source"]["arguments"] = json!([
+        {"key": "--to=${TARGET}", "value": "${SHIPYARD_VESSEL_NAME}${NOPE}$TARGET"},
+        {"value": "pw=#{PG.PASS}"},
+    ]);
+    // A secret that is missing refuses the file, and says how to set it.
+    let refused = api.put("/api/v1/fleets?by=name", &fleet);
+    let (status, why) = (refused.status, refused.error());
+    assert_eq!(status, 422, "{why}");
+    assert!(
+        why.contains("there is no secret `PG.PASS`; set it: boathook secret set PG.PASS"),
+        "{why}"
+    );
+    assert!(why.contains("vessels.v.source."), "{why}");
+    let value = Some(("application/octet-stream", b"hunter2hunter2\n".to_vec()));
+    api.call("PUT", "/api/v1/secrets/PG.PASS", value).expect(200);
+    let applied = api.put("/api/v1/fleets?by=name", &fleet).expect(201).data();
+    let warnings = applied["warnings"].to_string();
+    assert!(warnings.contains("${NOPE} stays as it is written"), "{warnings}");
+    assert!(warnings.contains("`PG.PASS` becomes part of an argument"), "{warnings}");
+    let id = applied["id"].as_str().unwrap();
+    let used = api.get("/api/v1/secrets").expect(200).data();
+    assert_eq!(used[0]["fleets"][0]["name"], "refers", "{used}");
+    // A run's own variables count.
+    let overrides = json!({"vessel_overrides": [{
+        "name": "v", "environment_variable_overrides": {"NOPE": "!"},
+    }]});
+    for (run, unknown) in [(api.start(id), "${NOPE}"), (api.start_with(id, &overrides), "!")] {
+        let ended = api.wait_status(&run, "Success");
+        let log = api.output(&ended, "v");
+        let arguments = format!("<--to=a b; $(id) ${{HOME}}><v{unknown}$TARGET><pw=••••>\nsame\n");
+        assert!(log.ends_with(&arguments), "{log}");
+    }
+    // A file elsewhere is none of the vessel's.
+    fleet["vessels"]["v"]["source"]["file_to_run"] = "${TARGET}".into();
+    fleet["vessels"]["v"]["source"]["environment"][0]["value"] = "/bin/ls".into();
+    let run = api.start(&api.apply(&fleet));
+    let ended = api.wait_status(&run, "Errored");
+    let why = vessel_of(&ended, "v")["reason"].as_str().unwrap().to_owned();
+    assert!(why.starts_with("`file_to_run` is ${TARGET}, which becomes `/bin/ls`"), "{why}");
+}
+
+#[test]
 fn a_fleet_file_comes_back_as_it_went_in() {
     let server = Server::start();
     let yaml = r#"

@@ -42,7 +42,9 @@ pub struct SecretStore {
 #[derive(Default)]
 pub struct Resolved {
     pub variables: Vec<(String, String)>,
-    /// The values of secrets among them, and the forms in which programs are likely to print them, for
+    /// The secrets that words of its command refer to, with their values.
+    pub references: Vec<(SecretName, String)>,
+    /// The values of secrets among all these, and the forms in which programs are likely to print them, for
     /// the redactor.
     pub secrets: Vec<String>,
 }
@@ -125,6 +127,25 @@ impl SecretStore {
             resolved.variables.push((variable.clone(), value));
         }
         Ok(resolved)
+    }
+
+    /// Gives each secret that words of a command refer to its value.
+    ///
+    /// # Errors
+    /// A message for the vessel's log that names the first secret without a value.
+    pub fn resolve_references(
+        &self,
+        secrets: impl IntoIterator<Item = SecretName>,
+        resolved: &mut Resolved,
+    ) -> Result<(), String> {
+        for secret in secrets {
+            let value = self
+                .read("", &secret)
+                .map_err(|error| format!("the secret `{}`: {error}", secret.as_str()))?;
+            add_forms(&value, &mut resolved.secrets);
+            resolved.references.push((secret, value));
+        }
+        Ok(())
     }
 
     /// The present value of a secret that goes into no variable. Never empty: a signature that is made

@@ -14,6 +14,56 @@ use crate::scheduler::{Claim, graph_of};
 /// The search path of programs, unless the fleet sets its own.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// The variables that the server gives to vessels, some of them only where there is a value.
+const NAMES: [&str; 42] = [
+    "BOATHOOK_ATTEMPT",
+    "BOATHOOK_FLEET_RUN_ID",
+    "BOATHOOK_INSTANCE",
+    "BOATHOOK_REMOTE_ADDR",
+    "BOATHOOK_TRIGGER",
+    "BOATHOOK_WEBHOOK_BODY",
+    "BOATHOOK_WEBHOOK_CONTENT_TYPE",
+    "BOATHOOK_WEBHOOK_HEADERS",
+    "BOATHOOK_WEBHOOK_QUERY",
+    "HOME",
+    "LANG",
+    "PATH",
+    "SHIPYARD_CLONE_LOCATION",
+    "SHIPYARD_FLEET_CURRENTSTREAM_COUNT",
+    "SHIPYARD_FLEET_CURRENTSTREAM_INDEX",
+    "SHIPYARD_FLEET_CURRENTSTREAM_LOG_IDS",
+    "SHIPYARD_FLEET_CURRENTSTREAM_VESSEL_IDS",
+    "SHIPYARD_FLEET_DOWNSTREAM_COUNT",
+    "SHIPYARD_FLEET_DOWNSTREAM_LOG_IDS",
+    "SHIPYARD_FLEET_DOWNSTREAM_VESSEL_IDS",
+    "SHIPYARD_FLEET_ID",
+    "SHIPYARD_FLEET_LOG_ID",
+    "SHIPYARD_FLEET_NAME",
+    "SHIPYARD_FLEET_SCHEDULED_TIME",
+    "SHIPYARD_FLEET_START_TIME",
+    "SHIPYARD_FLEET_UPSTREAM_COUNT",
+    "SHIPYARD_FLEET_UPSTREAM_LOG_IDS",
+    "SHIPYARD_FLEET_UPSTREAM_VESSEL_IDS",
+    "SHIPYARD_LOG_ID",
+    "SHIPYARD_LOG_WORKDIR",
+    "SHIPYARD_ORG_ID",
+    "SHIPYARD_ORG_NAME",
+    "SHIPYARD_PROJECT_ID",
+    "SHIPYARD_PROJECT_NAME",
+    "SHIPYARD_VESSEL_ID",
+    "SHIPYARD_VESSEL_NAME",
+    "SHIPYARD_VESSEL_SCHEDULED_TIME",
+    "SHIPYARD_VESSEL_START_TIME",
+    "SHIPYARD_WEBHOOK_BODY_FILE",
+    "SHIPYARD_WEBHOOK_HEADERS_FILE",
+    "TZ",
+    "USER",
+];
+/// The times among them, which come in parts as well.
+const TIMES: [&str; 2] = ["SHIPYARD_FLEET_START_TIME_", "SHIPYARD_VESSEL_START_TIME_"];
+const TIME_PARTS: [&str; 8] =
+    ["YEAR", "MONTH", "DAY", "HOUR", "MINUTE", "SECOND", "MILLISECOND", "EPOCH"];
+
 /// The inputs of the environment of one attempt.
 pub struct EnvironmentInputs<'a> {
     pub organization: &'a Organization,
@@ -109,6 +159,14 @@ pub fn environment(inputs: &EnvironmentInputs<'_>) -> Vec<(String, String)> {
         environment.replace(name, value);
     }
     environment.0
+}
+
+/// Whether `vessel` may have a variable called `name`, unless a run takes it away.
+pub fn has_variable(vessel: &VesselDefinition, name: &str) -> bool {
+    let part = TIMES.iter().find_map(|time| name.strip_prefix(time));
+    NAMES.contains(&name)
+        || part.is_some_and(|part| TIME_PARTS.contains(&part))
+        || vessel.environment.iter().any(|(own, _)| own == name)
 }
 
 /// The search path of a vessel's programs, unless a run overrides it.

@@ -211,6 +211,14 @@ fn the_environment_of_one_vessel_to_the_letter() {
         .map(|(name, value)| format!("{name}={value}\n"))
         .collect();
     assert_eq!(lines, DIAMOND_RIGHT);
+    let vessel = &version.definition.vessels[2];
+    for line in DIAMOND_RIGHT.lines() {
+        let (name, _) = line.split_once('=').unwrap();
+        assert!(has_variable(vessel, name), "{name}");
+    }
+    for name in ["OTHER", "SHIPYARD_FLEET_START_TIME_", "SHIPYARD_LOG_ID_YEAR", "path", ""] {
+        assert!(!has_variable(vessel, name), "{name}");
+    }
 }
 
 /// A vessel and its neighbours: (vessel, upstream, currentstream, its index, downstream).

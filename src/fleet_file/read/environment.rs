@@ -12,7 +12,7 @@ use crate::model::variable::{FixedValue, SecretName, VariableValue};
 const ENVIRONMENT_NAME_BYTES_MAX: usize = 255;
 /// Secrets of one vessel: each is a file to read at every start, and a search in all that the vessel
 /// writes.
-const SECRETS_PER_VESSEL_MAX: usize = 64;
+pub const SECRETS_PER_VESSEL_MAX: usize = 64;
 
 /// Prefixes of the variables that every vessel gets from the server.
 const RESERVED_PREFIXES: [&str; 2] = ["SHIPYARD_", "BOATHOOK_"];

@@ -5,6 +5,7 @@ mod connections;
 pub mod environment;
 mod notifications;
 mod places;
+mod references;
 mod schedules;
 mod source;
 mod vessel;
@@ -40,6 +41,7 @@ pub fn fleet(root: &Node) -> Result<FleetFile, FleetFileError> {
     }
     let mut hidden = Vec::new();
     fleet.vessels = vessels(&root, &fields, fleet.delivery, &mut hidden)?;
+    let references = fields.get("vessels").map(references::references_of).transpose()?;
     if let Some(connections) = fields.get("connections") {
         fleet.paths = connections::paths(connections, &fleet.vessels)?;
     }
@@ -61,7 +63,15 @@ pub fn fleet(root: &Node) -> Result<FleetFile, FleetFileError> {
         user: fields.get("user").map(Cursor::position),
         verify: verify.map(|verify| verify.position()),
     };
-    Ok(FleetFile { id, project, definition: fleet, hidden, has_webhook_settings, positions })
+    Ok(FleetFile {
+        id,
+        project,
+        definition: fleet,
+        hidden,
+        references: references.unwrap_or_default(),
+        has_webhook_settings,
+        positions,
+    })
 }
 
 /// Reads what the block `webhook` names into `settings`.

@@ -3,6 +3,7 @@
 use super::computed::{ARGUMENT_KEYS, computed};
 use super::environment::environment;
 use super::notifications::emails;
+use super::references::resolve_variables;
 use super::source::source;
 use crate::fleet_file::cursor::{Cursor, Fields};
 use crate::fleet_file::{FleetFileError, HiddenValue, keys};
@@ -40,7 +41,11 @@ pub fn vessel(
             let message = "the variables are in `source` already; keep them in one place";
             return Err(environment.invalid_key(message));
         }
-        (Some(cursor), None) => environment(&cursor, &name, hidden)?,
+        (Some(cursor), None) => {
+            let mut variables = environment(&cursor, &name, hidden)?;
+            resolve_variables(&mut variables);
+            variables
+        }
         (None, Some(cursor)) => environment(cursor, &name, hidden)?,
         (None, None) => Vec::new(),
     };

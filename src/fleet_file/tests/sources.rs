@@ -131,6 +131,48 @@ notifications:
 }
 
 #[test]
+fn references_to_secrets_are_found_with_their_places() {
+    let yaml = r##"
+name: n
+vessels:
+  v:
+    source:
+      type: CODE
+      language: BASH
+      file: {name: a.sh, content: "echo #{NO.CODE}"}
+      arguments: [{key: "--a=#{DB.USER}", value: "#{DB.PASS}"}, {value: "#{DB.PASS}"}]
+      environment: [{name: A, value: "#{API.KEY}"}, {name: B, value: "#{no}"}]
+  own: {run: "echo", environment: {C: "#{STAYS.TEXT}"}}
+"##;
+    let file = parse_yaml(yaml).unwrap();
+    let found: Vec<_> =
+        file.references.iter().map(|it| (it.secret.as_str(), it.missing.to_string())).collect();
+    let error = |position: &str, key: &str, name: &str| {
+        format!(
+            "line {position}: vessels.v.source.{key}: there is no secret `{name}`; set it: \
+             boathook secret set {name}"
+        )
+    };
+    assert_eq!(
+        found,
+        [
+            ("API.KEY", error("10, column 38", "environment[0].value", "API.KEY")),
+            ("DB.PASS", error("9, column 50", "arguments[0].value", "DB.PASS")),
+            ("DB.USER", error("9, column 25", "arguments[0].key", "DB.USER")),
+        ]
+    );
+    let vessels = &file.definition.vessels;
+    let secret = VariableValue::from(SecretName::try_from("API.KEY".to_owned()).unwrap());
+    assert_eq!(vessels[0].environment, [("A".into(), secret), ("B".into(), "#{no}".into())]);
+    assert_eq!(vessels[1].environment, [("C".into(), "#{STAYS.TEXT}".into())]);
+    let used: Vec<_> = file.definition.secret_uses().map(|it| it.secret.into_owned()).collect();
+    let used: Vec<_> = used.iter().map(SecretName::as_str).collect();
+    assert_eq!(used, ["API.KEY", "DB.PASS", "DB.USER"]);
+    let part = yaml.replace("\"#{API.KEY}\"", "\"key=#{API.KEY}\"");
+    assert!(refusal(&part).contains("a variable is a secret as a whole, as in `#{API.KEY}`"));
+}
+
+#[test]
 fn invalid_sources_are_refused() {
     const FILE: &str = "file: {name: a, content: x}";
     for (lines, message) in [

@@ -123,7 +123,7 @@ impl ProcessLauncher {
         let oom_kills_before = self.oom_kills.before();
         if let Some(checkout) = Checkout::of(launch, &work.path, output) {
             let git = checkout.run(&mut |step, output| {
-                let program = resolve(step.program, step.environment, &work.path, &work.path)?;
+                let program = resolve(&step.invocation(), &work.path, &work.path)?;
                 let directory = work.path.as_path();
                 let start = Start { launch: step, program: &program, directory, limits };
                 let started = start.spawn(identity.clone(), Vec::new())?;
@@ -139,7 +139,7 @@ impl ProcessLauncher {
             None => Cow::Borrowed(work.path.as_path()),
             Some(directory) => Cow::Owned(work.path.join(directory)),
         };
-        let program = resolve(launch.program, launch.environment, &directory, &work.path)?;
+        let program = resolve(&launch.invocation(), &directory, &work.path)?;
         let start = Start { launch, program: &program, directory: &directory, limits };
         let begun = Instant::now();
         let started = start.spawn(identity, work.body_start)?;

@@ -255,7 +255,8 @@ impl Restoration {
                 version.extend_from_slice(&chunk?.1);
             }
             if let Ok(version) = codec::decode_fleet_version(&version) {
-                secrets.extend(version.definition.secret_uses().map(|used| used.secret.clone()));
+                secrets
+                    .extend(version.definition.secret_uses().map(|used| used.secret.into_owned()));
             }
         }
         Ok(secrets)

@@ -1,17 +1,21 @@
 //! Fleets and their versions, in JSON and YAML.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 
 use super::call::{media_type, unsupported};
 use super::{AdminHandler, Call, Outcome, Reply};
-use crate::engine::{Applied, ExpectedVersion, FleetView};
+use crate::engine::{Applied, ExpectedVersion, FleetView, has_variable};
 use crate::fleet_file::{self, FleetFile, FleetFileError};
 use crate::listener::Response;
 use crate::model::computed::Argument;
+use crate::model::expansion::{Reference, references};
 use crate::model::fleet::{FleetVersion, Program, VesselDefinition};
 use crate::model::ids::FleetId;
 use crate::model::refusal::Refusal;
 use crate::model::source::Language;
+use crate::model::variable::{FixedValue, SecretName, VariableValue};
 use crate::model::webhook::WebhookSettings;
 use crate::notify::rules;
 use crate::web::query::Position;
@@ -142,6 +146,7 @@ fn warnings(admin: &AdminHandler, view: &FleetView) -> Vec<String> {
     let definition = &view.current.definition;
     let mut warnings = rules::warnings(&admin.settings, definition);
     warnings.extend(definition.vessels.iter().filter_map(program_warning));
+    warnings.extend(definition.vessels.iter().flat_map(reference_warnings));
     warnings
 }
 
@@ -174,6 +179,37 @@ fn program_warning(vessel: &VesselDefinition) -> Option<String> {
         )),
         _ => None,
     }
+}
+
+/// The references of a vessel's code that are probably not meant as they are.
+fn reference_warnings(vessel: &VesselDefinition) -> Vec<String> {
+    let Program::Code(code) = &vessel.program else { return Vec::new() };
+    let at = format!("vessels.{}.source", vessel.name);
+    let references: Vec<Reference<'_>> = code.words().flat_map(references).collect();
+    let variables = references.iter().filter_map(|reference| match reference {
+        Reference::Variable(name) => Some(*name),
+        Reference::Secret(_) => None,
+    });
+    let variables: BTreeSet<&str> = variables.collect();
+    let unknown = variables.iter().filter(|name| !has_variable(vessel, name));
+    let unknown = unknown.map(|name| {
+        format!("{at}: ${{{name}}} stays as it is written: the vessel has no variable {name}")
+    });
+    let of_variables = vessel.environment.iter().filter_map(|(name, value)| match value {
+        VariableValue::Fixed(FixedValue::Secret { secret }) => {
+            variables.contains(name.as_str()).then(|| secret.clone())
+        }
+        _ => None,
+    });
+    let shown: BTreeSet<SecretName> = of_variables.chain(code.secrets()).collect();
+    let shown = shown.iter().map(|secret| {
+        format!(
+            "{at}: the secret `{}` becomes part of an argument, which every user of this machine \
+             can see; let the program read it from a variable",
+            secret.as_str()
+        )
+    });
+    unknown.chain(shown).collect()
 }
 
 fn has_cr_lf(argument: &Argument) -> bool {

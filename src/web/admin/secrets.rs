@@ -129,10 +129,10 @@ fn name(call: &Call<'_>) -> Result<SecretName, Refusal> {
 fn users(admin: &AdminHandler) -> BTreeMap<SecretName, Users> {
     let mut users: BTreeMap<SecretName, Users> = BTreeMap::new();
     for fleet in admin.engine.fleets() {
-        let named: BTreeSet<&SecretName> =
-            fleet.current.definition.secret_uses().map(|used| used.secret).collect();
+        let uses = fleet.current.definition.secret_uses();
+        let named: BTreeSet<SecretName> = uses.map(|used| used.secret.into_owned()).collect();
         for name in named {
-            users.entry(name.clone()).or_default().fleets.push(FleetJson {
+            users.entry(name).or_default().fleets.push(FleetJson {
                 id: fleet.fleet.id,
                 name: fleet.fleet.name.clone(),
                 project_name: fleet.project_name.clone(),

@@ -46,6 +46,7 @@ fn launch_rate() {
                 user: None,
                 confinement: &Confinement::default(),
                 environment: &environment,
+                references: &[],
                 secrets: &[],
                 payload: &request,
                 runtime_cutoff: Duration::ZERO,
