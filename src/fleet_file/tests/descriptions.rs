@@ -9,6 +9,7 @@ use super::*;
 use crate::model::confinement::Confinement;
 use crate::model::guardrails::Guardrails;
 use crate::model::schedule::Schedule;
+use crate::model::sender::table::PRESETS;
 
 const OPENAPI: &str = include_str!("../../web/admin/openapi.json");
 const HELP: &str = include_str!("../../cli/help/fleet-file.md");
@@ -149,4 +150,10 @@ fn the_help_explains_the_keys_of_the_tables() {
     for name in keys::names(keys::LIMITS) {
         assert!(limits.contains(&format!("`{name}`")), "the help of `limits` does not name {name}");
     }
+}
+
+#[test]
+fn the_schema_lists_the_presets_of_senders() {
+    let known: Vec<_> = PRESETS.iter().map(|preset| preset.name).collect();
+    assert_eq!(schema("Preset/enum"), json!(known));
 }
