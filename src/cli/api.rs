@@ -240,7 +240,7 @@ pub struct Delivery {
     pub reason: Option<String>,
     #[serde(default)]
     pub detail: Option<String>,
-    pub status: u16,
+    pub status: Option<u16>,
     #[serde(default)]
     pub run_id: Option<String>,
     #[serde(default)]
@@ -255,6 +255,11 @@ pub struct Delivery {
 }
 
 impl Delivery {
+    /// The status of the answer, or whose it was.
+    pub fn answer(&self) -> String {
+        self.status.map_or_else(|| "vessel's".to_owned(), |status| status.to_string())
+    }
+
     /// What its sender calls it.
     pub fn event(&self) -> Event {
         let (preset, id) = (self.preset.clone(), self.event_id.clone());

@@ -133,7 +133,7 @@ fn render_list(deliveries: &[Delivery], now: Timestamp) -> String {
             delivery.event().short().into(),
             (delivery.verdict.as_str(), style(&delivery.verdict)).into(),
             delivery.reason.as_deref().unwrap_or_default().into(),
-            delivery.status.to_string().into(),
+            delivery.answer().into(),
             time::relative(now, delivery.received_at).into(),
         ]);
     }
@@ -188,7 +188,7 @@ fn render(delivery: &Delivery, now: Timestamp) -> String {
             line(label, &printable(value));
         }
     }
-    line("answer", &delivery.status.to_string());
+    line("answer", &delivery.answer());
     let is_kept = if delivery.has_body { "" } else { ", not kept" };
     line("body", &format!("{} bytes{is_kept}", delivery.bytes));
     if !delivery.query.is_empty() {

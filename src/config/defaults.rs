@@ -52,6 +52,10 @@ pub const MAX_INFLIGHT_BODY_BYTES: u64 = 512 * 1024 * 1024;
 pub const MIN_FREE_BYTES: u64 = 512 * 1024 * 1024;
 /// Long logs fit; a loop that prints does not fill the disk.
 pub const MAX_OUTPUT_BYTES: u64 = 10 * 1024 * 1024;
+/// Each holds a connection with its thread. A quarter of the connections.
+pub const MAX_WAITING: usize = 256;
+/// A page or a file for one sender; each that waits may hold so much memory.
+pub const MAX_RESPONSE_BYTES: u64 = 1 << 20;
 /// Each follower holds a thread.
 pub const MAX_FOLLOWERS: usize = 64;
 /// A run that brings the server down with it is given up after a few.
@@ -96,6 +100,8 @@ impl Settings {
             rate_limit_per_ip: None,
             max_output_bytes: MAX_OUTPUT_BYTES,
             max_followers: MAX_FOLLOWERS,
+            max_waiting: MAX_WAITING,
+            max_response_bytes: MAX_RESPONSE_BYTES,
             max_crash_attempts: MAX_CRASH_ATTEMPTS,
             work_dir: data_dir.join("work"),
             secrets_dir: data_dir.join(SECRETS_DIRECTORY),

@@ -156,6 +156,15 @@ pub struct Sources {
     #[arg(long, env = "BOATHOOK_MAX_FOLLOWERS", value_name = "N")]
     pub max_followers: Option<Count>,
 
+    /// Senders that may wait for the end of their runs at a time; beyond it they get 202 at once
+    /// [default: 256]
+    #[arg(long, env = "BOATHOOK_MAX_WAITING", value_name = "N")]
+    pub max_waiting: Option<Count>,
+
+    /// Bytes of a vessel's answer to its sender; what is longer is cut [default: 1MiB]
+    #[arg(long, env = "BOATHOOK_MAX_RESPONSE_BYTES", value_name = "BYTES")]
+    pub max_response_bytes: Option<ByteSize>,
+
     /// Crashes of the server that a run may have behind it before it is given up [default: 3]
     #[arg(long, env = "BOATHOOK_MAX_CRASH_ATTEMPTS", value_name = "N")]
     pub max_crash_attempts: Option<Count>,
@@ -263,6 +272,8 @@ pub struct Settings {
     pub rate_limit_per_ip: Option<Rate>,
     pub max_output_bytes: u64,
     pub max_followers: usize,
+    pub max_waiting: usize,
+    pub max_response_bytes: u64,
     pub max_crash_attempts: u32,
     /// Absolute; may not exist yet.
     pub work_dir: PathBuf,
@@ -361,10 +372,10 @@ impl Settings {
         settings.sets_admin_listen = given.admin_listen.or(file.admin_listen).is_some();
         take! {
             hooks_listen admin_listen admin_hosts public_url trusted_proxies rate_limit_per_ip
-            workers max_queued_runs max_connections max_connections_per_ip max_followers
+            workers max_queued_runs max_connections max_connections_per_ip max_followers max_waiting
             head_timeout body_timeout idle_timeout write_timeout shutdown_grace kill_grace
             body_min_rate max_body_bytes max_expression_body_bytes max_inflight_body_bytes
-            min_free_bytes max_output_bytes max_crash_attempts keep_workdir keep_runs
+            max_response_bytes min_free_bytes max_output_bytes max_crash_attempts keep_workdir keep_runs
             allowed_users notify_hosts notify_commands log
         }
         settings.tls = tls_files(first!(tls_cert), first!(tls_key))?;

@@ -62,6 +62,8 @@ fn defaults_are_those_that_the_help_names() {
         ("--min-free-bytes", format!("{}MiB", settings.min_free_bytes >> 20)),
         ("--max-output-bytes", format!("{}MiB", settings.max_output_bytes >> 20)),
         ("--max-followers", settings.max_followers.to_string()),
+        ("--max-waiting", settings.max_waiting.to_string()),
+        ("--max-response-bytes", format!("{}MiB", settings.max_response_bytes >> 20)),
         ("--max-crash-attempts", settings.max_crash_attempts.to_string()),
         ("--max-connections", settings.max_connections.to_string()),
         ("--max-connections-per-ip", settings.max_connections_per_ip.to_string()),

@@ -125,25 +125,31 @@ impl Engine {
             secrets: &prepared.own.secrets,
             payload: prepared,
             runtime_cutoff: vessel.guardrails.runtime_cutoff,
+            may_answer: definition.may_answer(claim.vessel),
             expects_directory: claim.expects_directory,
             notices: &notices,
         };
         let begun = Instant::now();
         self.attempts_running.fetch_add(1, Ordering::Relaxed);
-        let ended = self.launcher.launch(&launch, stop, assignment.output());
+        let mut ended = self.launcher.launch(&launch, stop, assignment.output());
         self.attempts_running.fetch_sub(1, Ordering::Relaxed);
         let has_run = !matches!(
             ended.how,
             HowEnded::NotStarted(_) | HowEnded::Abandoned | HowEnded::Postponed(_)
         );
+        if launch.may_answer && has_run {
+            self.waiting.take_answer(claim.vessel_run, ended.answer.take());
+        }
         if has_run {
             self.metrics.running.observe_duration(begun.elapsed());
         }
         match ended {
             // A program that has started may have had effects: `at_most_once` forbids another start.
-            Ended { how: HowEnded::Postponed(Shortage { reason, has_started: true }), output }
-                if definition.delivery == Delivery::AtMostOnce =>
-            {
+            Ended {
+                how: HowEnded::Postponed(Shortage { reason, has_started: true }),
+                output,
+                ..
+            } if definition.delivery == Delivery::AtMostOnce => {
                 FinishedAttempt { outcome: AttemptOutcome::Ended(End::NotStarted(reason)), output }
             }
             ended => FinishedAttempt::from(ended),

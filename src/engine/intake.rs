@@ -12,6 +12,7 @@ use std::time::Duration;
 use crate::engine::events::{Decision, StoredEvent};
 use crate::engine::ledger::reason_of_accepted;
 use crate::engine::notifications::AdmittedNotifications;
+use crate::engine::waiting::Waiting;
 use crate::engine::{Decisions, Engine, Phase};
 use crate::model::change::Change;
 use crate::model::clock::Timestamp;
@@ -64,6 +65,8 @@ pub(super) struct NewRun {
     pub arrival: ArrivalRecord,
     /// A change of the same commit.
     pub with: Option<Change>,
+    /// Whether the sender waits for the end of the run.
+    pub waits: bool,
 }
 
 /// A run on its way to the disk. A crash before its commit is durable loses it, unacknowledged.
@@ -79,12 +82,19 @@ pub struct PendingRun {
     /// Runs that ended with it, and their notifications.
     ended: Vec<RunRecord>,
     notifications: AdmittedNotifications,
+    /// The place of its sender, if it waits for the end of the run.
+    waiting: Option<Waiting>,
 }
 
 impl PendingRun {
     /// Whether the request is a duplicate of an earlier one, which has started the run.
     pub fn is_duplicate(&self) -> bool {
         self.is_duplicate
+    }
+
+    /// The place of its sender, if it waits; `None` when all places are taken.
+    pub fn take_waiting(&mut self) -> Option<Waiting> {
+        self.waiting.take()
     }
 }
 
@@ -133,8 +143,35 @@ impl Engine {
     ) -> Result<PendingRun, AcceptError> {
         let version = Arc::clone(version);
         let arrival = ArrivalRecord::from(arrival);
-        let new_run = NewRun { version, trigger, head, replay_of: None, arrival, with: None };
+        let waits = false;
+        let new_run =
+            NewRun { version, trigger, head, replay_of: None, arrival, with: None, waits };
         self.accept_run(new_run, body, announced, self.settings.max_body_bytes)
+    }
+
+    /// Accepts a run of `version` whose sender waits for its end, as far as there is a place
+    /// ([`PendingRun::take_waiting`]). Otherwise as [`accept`](Self::accept).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn accept_waiting(
+        &self,
+        version: &Arc<FleetVersion>,
+        head: RequestHead,
+        arrival: Arrival,
+        body: &mut dyn Read,
+        announced: u64,
+    ) -> Result<PendingRun, AcceptError> {
+        let new_run = NewRun {
+            version: Arc::clone(version),
+            trigger: Trigger::Webhook,
+            head,
+            replay_of: None,
+            arrival: ArrivalRecord::from(arrival),
+            with: None,
+            waits: true,
+        };
+        self.accept_run(new_run, body, Some(announced), self.settings.max_body_bytes)
     }
 
     /// Accepts a run with a body of up to `limit` bytes.
@@ -153,7 +190,7 @@ impl Engine {
             Reserved::Place(run, queued_at) => (run, queued_at),
             Reserved::Duplicate(pending) => return Ok(pending),
         };
-        let NewRun { version, trigger, head, replay_of, arrival, with } = new_run;
+        let NewRun { version, trigger, head, replay_of, arrival, with, waits } = new_run;
         let head = serde_json::to_vec(&head).map_err(io::Error::other)?;
         let head_bytes = u32::try_from(head.len()).map_err(io::Error::other)?;
         let mut upload = Upload { run, buffer: head, chunks: 0 };
@@ -168,7 +205,7 @@ impl Engine {
                 queued_at,
                 arrival: None,
             };
-            self.submit(run, arrival, with, &mut event, &mut upload)
+            self.submit(run, arrival, with, waits, &mut event, &mut upload)
         });
         let has_run = accepted.as_ref().is_ok_and(|pending| !pending.is_duplicate);
         if !has_run && upload.chunks > 0 {
@@ -229,7 +266,17 @@ impl Engine {
         let commit = self.store.commit(Vec::new());
         let notifications = AdmittedNotifications::default();
         let (reason, ended) = ("", Vec::new());
-        PendingRun { run, trigger, is_duplicate: true, reason, commit, ended, notifications }
+        let waiting = None;
+        PendingRun {
+            run,
+            trigger,
+            is_duplicate: true,
+            reason,
+            commit,
+            ended,
+            notifications,
+            waiting,
+        }
     }
 
     /// Reads the body, and commits slices of a body of more than one. Returns its length.
@@ -286,6 +333,7 @@ impl Engine {
         mut run: QueuedRun,
         mut arrival: ArrivalRecord,
         with: Option<Change>,
+        waits: bool,
         event: &mut EventCheck,
         upload: &mut Upload,
     ) -> Result<PendingRun, AcceptError> {
@@ -308,6 +356,8 @@ impl Engine {
         }
         run.arrival = arrival.pack();
         let submitted = decisions.queue.submit(run, self.clock.now())?;
+        // The run cannot end before the lock is released.
+        let waiting = if waits { self.waiting.enter(upload.run) } else { None };
         let mut changes = submitted.changes;
         changes.extend(decisions.events.enter(fleet, upload.run, &arrival, queued_at));
         changes.extend(with);
@@ -321,12 +371,21 @@ impl Engine {
             self.work.notify_one();
         }
         let (run, ended, reason) = (upload.run, submitted.ended, reason_of_accepted(&arrival));
-        Ok(PendingRun { run, trigger, is_duplicate: false, reason, commit, ended, notifications })
+        Ok(PendingRun {
+            run,
+            trigger,
+            is_duplicate: false,
+            reason,
+            commit,
+            ended,
+            notifications,
+            waiting,
+        })
     }
 
     /// Waits until the run is durable, and returns its id.
     pub fn confirm(&self, pending: PendingRun) -> RunId {
-        let PendingRun { run, trigger, is_duplicate, reason, commit, ended, notifications } =
+        let PendingRun { run, trigger, is_duplicate, reason, commit, ended, notifications, .. } =
             pending;
         commit.wait();
         if is_duplicate {

@@ -54,6 +54,7 @@ mod runs;
 mod schedules;
 mod shutdown;
 mod timer;
+mod waiting;
 mod worker;
 
 pub use attempt::{AttemptOutcome, FinishedAttempt};
@@ -69,6 +70,7 @@ pub use recovery::RecoveryError;
 pub use replay::ReplayError;
 pub use runs::{RUN_IDS_SEARCHED_MAX, RunFilter, RunView};
 pub use schedules::{ScheduleView, Upcoming};
+pub use waiting::{EndedRun, Waiting};
 pub use worker::Assignment;
 
 use catalog::Catalog;
@@ -78,6 +80,7 @@ use ledger::Ledger;
 use outbox::Outbox;
 use pause::Launching;
 use schedules::Schedules;
+use waiting::WaitingSenders;
 
 /// The engine's surroundings. A simulation replaces all of them.
 pub struct World {
@@ -152,6 +155,7 @@ pub struct Engine {
     notify: Condvar,
     metrics: EngineMetrics,
     ledger: Ledger,
+    waiting: Arc<WaitingSenders>,
     on_pause: OnPause,
     /// What a crashed server may have left running; `None` once [`Engine::end_leftovers`] has taken it.
     leftovers: Mutex<Option<Unfinished>>,
@@ -221,6 +225,11 @@ impl Engine {
     /// Bytes of disk space above `min_free_bytes` that nothing has been promised of.
     pub fn disk_left(&self) -> u64 {
         self.space.left()
+    }
+
+    /// How many senders wait for the end of their runs.
+    pub fn waiting_senders(&self) -> usize {
+        self.waiting.count()
     }
 
     /// The metrics of the engine.

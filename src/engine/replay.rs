@@ -64,6 +64,7 @@ impl Engine {
             replay_of: Some(id),
             arrival: ArrivalRecord { event, memory, ..ArrivalRecord::default() },
             with: None,
+            waits: false,
         };
         let length = run.payload.body_bytes;
         // A body that was accepted is accepted again, even if the limit is lower now.

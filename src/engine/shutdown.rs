@@ -43,6 +43,11 @@ impl Engine {
         }
     }
 
+    /// Lets the senders that wait for the end of their runs go: they are answered that these go on.
+    pub fn release_waiting(&self) {
+        self.waiting.close();
+    }
+
     /// Stops accepting runs and delivering notifications.
     pub fn close(&self) {
         self.decisions().phase = Phase::Closed;

@@ -156,6 +156,10 @@ impl Engine {
         commit.wait();
         // 4. The rest follows the durable end.
         self.metrics.attempts.count(AttemptEnd::from(&end));
+        if let Some(run) = &settled.ended {
+            // A server that stops waits until the attempt is released, and no longer.
+            self.waiting.tell_end(run);
+        }
         self.release(assignment);
         self.hand_over(notifications);
         if let Some(run) = settled.ended {
@@ -201,8 +205,9 @@ impl Engine {
         self.note_end(run);
     }
 
-    /// Counts and logs the end of a run.
+    /// Tells the sender of a run, if it still waits, that the run has ended. Counts and logs the end.
     pub(super) fn note_end(&self, run: &RunRecord) {
+        self.waiting.tell_end(run);
         self.metrics.ended.count(run.status);
         let (id, fleet, status) = (run.id, run.fleet_name.as_str(), run.status);
         match &run.reason {

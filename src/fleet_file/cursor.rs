@@ -20,6 +20,11 @@ pub(super) struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
+    /// Whether there is no entry.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
     pub fn get(&self, key: &str) -> Option<&Cursor<'a>> {
         self.entries.iter().find(|(name, _)| *name == key).map(|(_, value)| value)
     }

@@ -19,6 +19,7 @@ use rustix::net::SendFlags;
 
 use super::connections::ConnectionHandle;
 use super::eviction::Activity;
+use super::handler::{Committed, Held};
 use super::permits::{Permit, Waker};
 use super::response::{Persistence, Response};
 
@@ -68,12 +69,14 @@ pub(super) enum Filled {
     Rest(Vec<u8>),
     /// Makes the response, for as long as that takes.
     Work(Work),
+    /// Waits, and makes the response.
+    Held(Held),
     /// The filling thread failed.
     Nothing,
 }
 
 /// Makes a response on the connection's thread.
-pub(super) type Work = Box<dyn FnOnce() -> Response + Send>;
+pub(super) type Work = Box<dyn FnOnce() -> Committed + Send>;
 
 /// What came first.
 pub(super) enum Event {
@@ -152,6 +155,14 @@ impl AnswerSlot {
     /// Fills the slot with `response`.
     pub(super) fn fill(mut self, response: Response) {
         self.fill_once(Filled::Response(response));
+    }
+
+    /// Fills the slot with what follows a commit.
+    pub(super) fn fill_committed(mut self, committed: Committed) {
+        self.fill_once(match committed {
+            Committed::Response(response) => Filled::Response(response),
+            Committed::Held(held) => Filled::Held(held),
+        });
     }
 
     /// Lets the connection's thread make the response.

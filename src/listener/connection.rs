@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::answer::{self, Client, Event, Filled};
 use super::connections::Place;
 use super::eviction::Activity;
-use super::handler::Admitted;
+use super::handler::{Admitted, Committed, Held};
 use super::head::{Framing, Head};
 use super::read_buffer::ReadBuffer;
 use super::request::Request;
@@ -17,7 +17,8 @@ use super::reserve::is_reserve_thread;
 use super::response::{self, Persistence, Response};
 use super::scan::Scanner;
 use super::socket::Transport;
-use super::{Body, DRAIN_BYTES_MAX, Shared, receive, stream};
+use super::stream::{self, ClientWatch};
+use super::{Body, DRAIN_BYTES_MAX, Shared, receive};
 use crate::model::refusal::{Reason, Refusal};
 
 /// How long a connection on a reserved place may take, for its head and for its end.
@@ -241,22 +242,41 @@ impl Connection<'_> {
             Event::Filled(filled, permit) => (filled, permit),
         };
         // 3. This thread writes everything else.
-        let response = match filled {
+        let committed = match filled {
             Filled::Rest(bytes) => {
                 drop(permit);
                 return Ok(self.transport.write_all(&bytes)?);
             }
-            Filled::Response(response) => Some(response),
+            Filled::Response(response) => Some(response.into()),
+            Filled::Held(held) => Some(Committed::Held(held)),
             Filled::Work(work) => catch_unwind(AssertUnwindSafe(work)).ok(),
             Filled::Nothing => None,
+        };
+        let mut permit = Some(permit);
+        let response = match committed {
+            Some(Committed::Response(response)) => Some(response),
+            Some(Committed::Held(held)) => {
+                // Other requests go on meanwhile.
+                permit = None;
+                self.hold(held)
+            }
+            None => None,
         };
         let response = response.unwrap_or_else(|| {
             self.refused(Refusal::failed("the server failed at this request; its log says more"))
         });
         // A client that is slow to take a large response holds its permit: that bounds the memory of
         // all of them. A small one keeps no other request waiting.
-        let _permit = (!response.is_small()).then_some(permit);
+        let _permit = permit.filter(|_| !response.is_small());
         self.respond(response, terms)
+    }
+
+    /// Waits until a held response is made; `None` when that fails.
+    fn hold(&mut self, held: Held) -> Option<Response> {
+        let mut client = ClientWatch::default();
+        let socket = self.transport.socket();
+        let mut is_gone = || client.check(socket).is_err();
+        catch_unwind(AssertUnwindSafe(|| held(&mut is_gone))).ok()
     }
 
     /// Writes a response, its body included.

@@ -70,8 +70,26 @@ pub enum Handled {
     AfterCommit(AfterCommit),
 }
 
-/// Waits for a commit and makes the response.
-pub type AfterCommit = Box<dyn FnOnce() -> Response + Send>;
+/// Waits for a commit, and makes the response or says what makes it.
+pub type AfterCommit = Box<dyn FnOnce() -> Committed + Send>;
+
+/// What follows the commit of a request.
+pub enum Committed {
+    Response(Response),
+    /// The response is held back until something else has happened.
+    Held(Held),
+}
+
+/// Waits for what a response is held back for, up to minutes, and makes the response. It runs on the
+/// connection's thread and takes no room from other requests. From time to time it asks its argument
+/// whether the client has gone.
+pub type Held = Box<dyn FnOnce(&mut dyn FnMut() -> bool) -> Response + Send>;
+
+impl From<Response> for Committed {
+    fn from(response: Response) -> Self {
+        Self::Response(response)
+    }
+}
 
 impl From<Response> for Handled {
     fn from(response: Response) -> Self {

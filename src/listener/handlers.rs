@@ -138,7 +138,7 @@ impl Shared {
         let handler = Arc::clone(&self.handler);
         if request.body.is_in_file() {
             return slot.fill_with_work(Box::new(move || match handler.handle(request) {
-                Handled::Answered(response) => response,
+                Handled::Answered(response) => response.into(),
                 Handled::AfterCommit(respond) => respond(),
             }));
         }
@@ -156,7 +156,7 @@ impl Shared {
     fn answer_due(&self, dues: &Receiver<Due>) {
         for (respond, slot) in dues {
             match self.guarded(respond) {
-                Some(response) => slot.fill(response),
+                Some(committed) => slot.fill_committed(committed),
                 None => drop(slot),
             }
         }

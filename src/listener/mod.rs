@@ -47,7 +47,7 @@ use std::time::Duration;
 pub use body::{Body, BodyStore};
 pub use chunked::Decoder;
 pub use counters::Counters;
-pub use handler::{Admitted, Handled, Handler, WebhookTarget};
+pub use handler::{Admitted, Committed, Handled, Handler, WebhookTarget};
 pub use head::{Framing, Head};
 pub use request::Request;
 pub use reserve::RESERVED_THREADS;

@@ -1,5 +1,6 @@
 //! The one response type, and its form on the wire: status line, headers, framing, body.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::io::{self, Write};
 
@@ -15,9 +16,12 @@ pub struct Response {
     pub status: u16,
     /// Without Content-Length, Transfer-Encoding, Connection and Date, which the connection's thread
     /// adds.
-    pub headers: Vec<(&'static str, String)>,
+    pub headers: Vec<(HeaderName, String)>,
     pub body: Body,
 }
+
+/// The name of a header: one that this program writes, or one that a vessel has written.
+pub type HeaderName = Cow<'static, str>;
 
 /// The body of a response.
 pub enum Body {
@@ -84,14 +88,14 @@ impl Response {
     pub fn new(status: u16, content_type: &str, bytes: impl Into<Vec<u8>>) -> Self {
         Self {
             status,
-            headers: vec![("Content-Type", content_type.to_owned())],
+            headers: vec![("Content-Type".into(), content_type.to_owned())],
             body: bytes.into().into(),
         }
     }
 
     /// The same response with one more header.
-    pub fn with_header(mut self, name: &'static str, value: impl Into<String>) -> Self {
-        self.headers.push((name, value.into()));
+    pub fn with_header(mut self, name: impl Into<HeaderName>, value: impl Into<String>) -> Self {
+        self.headers.push((name.into(), value.into()));
         self
     }
 
@@ -125,7 +129,7 @@ impl Response {
 /// 304 stands for (RFC 9110 8.6).
 fn head(
     status: u16,
-    headers: &[(&'static str, String)],
+    headers: &[(HeaderName, String)],
     length: Option<u64>,
     persistence: Persistence,
 ) -> Vec<u8> {
@@ -136,7 +140,7 @@ fn head(
         let _ = write!(head, "Date: {date}\r\n");
     }
     for (name, value) in headers {
-        // Nothing from outside becomes a header; should it ever, it must not become two.
+        // What a vessel has written was checked; should a check be missing, a header must not become two.
         if !value.bytes().any(|byte| byte.is_ascii_control()) {
             let _ = write!(head, "{name}: {value}\r\n");
         }
@@ -157,10 +161,14 @@ pub(super) fn reason(status: u16) -> &'static str {
     match status {
         200 => "OK",
         201 => "Created",
+        202 => "Accepted",
         204 => "No Content",
+        301 => "Moved Permanently",
         302 => "Found",
         303 => "See Other",
         304 => "Not Modified",
+        307 => "Temporary Redirect",
+        308 => "Permanent Redirect",
         400 => "Bad Request",
         401 => "Unauthorized",
         403 => "Forbidden",
@@ -168,6 +176,7 @@ pub(super) fn reason(status: u16) -> &'static str {
         405 => "Method Not Allowed",
         408 => "Request Timeout",
         409 => "Conflict",
+        410 => "Gone",
         412 => "Precondition Failed",
         413 => "Content Too Large",
         414 => "URI Too Long",
@@ -177,7 +186,9 @@ pub(super) fn reason(status: u16) -> &'static str {
         431 => "Request Header Fields Too Large",
         500 => "Internal Server Error",
         501 => "Not Implemented",
+        502 => "Bad Gateway",
         503 => "Service Unavailable",
+        504 => "Gateway Timeout",
         505 => "HTTP Version Not Supported",
         _ => "Unknown",
     }
@@ -192,6 +203,7 @@ mod tests {
     }
 
     fn with_headers(status: u16, headers: Vec<(&'static str, String)>, body: Body) -> Response {
+        let headers = headers.into_iter().map(|(name, value)| (name.into(), value)).collect();
         Response { status, headers, body }
     }
 

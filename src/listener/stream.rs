@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::response::Stream;
-use super::socket::Transport;
+use super::socket::{Socket, Transport};
 
 /// How long a client that has closed its half of the connection is taken to read on while the stream
 /// has nothing to send.
@@ -22,7 +22,8 @@ pub(super) fn write(
     is_chunked: bool,
     is_stopping: &dyn Fn() -> bool,
 ) -> io::Result<()> {
-    let mut sink = Sink { client, is_chunked, is_stopping, half_closed_since: None };
+    let watch = ClientWatch::default();
+    let mut sink = Sink { client, is_chunked, is_stopping, watch };
     (stream.write)(&mut sink)?;
     if is_chunked {
         client.write_all(b"0\r\n\r\n")?;
@@ -35,15 +36,21 @@ struct Sink<'a> {
     client: &'a mut dyn Transport,
     is_chunked: bool,
     is_stopping: &'a dyn Fn() -> bool,
+    watch: ClientWatch,
+}
+
+/// Watches whether a client that is sent nothing for a while is still there.
+#[derive(Default)]
+pub(super) struct ClientWatch {
     /// When the client was first seen to have closed its half, with nothing sent since.
     half_closed_since: Option<Instant>,
 }
 
-impl Sink<'_> {
+impl ClientWatch {
     /// Fails when the client has gone, or has closed its half and been sent nothing for long.
-    fn check_client(&mut self) -> io::Result<()> {
+    pub(super) fn check(&mut self, socket: &Socket) -> io::Result<()> {
         let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
-        let mut socket = [PollFd::new(&*self.client.socket(), PollFlags::RDHUP)];
+        let mut socket = [PollFd::new(socket, PollFlags::RDHUP)];
         match poll(&mut socket, Some(&at_once)) {
             Ok(0) | Err(rustix::io::Errno::INTR) => return Ok(()),
             Ok(_) => {}
@@ -75,7 +82,7 @@ impl Write for Sink<'_> {
         } else {
             self.client.write_all(bytes)?;
         }
-        self.half_closed_since = None;
+        self.watch = ClientWatch::default();
         Ok(bytes.len())
     }
 
@@ -84,7 +91,7 @@ impl Write for Sink<'_> {
             return Err(io::Error::other("the server is stopping"));
         }
         self.client.flush()?;
-        self.check_client()
+        self.watch.check(self.client.socket())
     }
 }
 

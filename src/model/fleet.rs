@@ -15,11 +15,13 @@ use crate::model::ids::{FleetId, OrganizationId, ProjectId, VesselId};
 use crate::model::name::{find_by_name, name_key};
 use crate::model::notification::{EmailNotifications, Notify, Recipient};
 use crate::model::overlap::Overlap;
+use crate::model::respond::Respond;
 use crate::model::retention::Retention;
 use crate::model::run::{RunRecord, Status};
 use crate::model::schedule::Schedule;
 use crate::model::sender::Verification;
 use crate::model::source::Code;
+use crate::model::suggest::closest;
 use crate::model::variable::{FixedValue, SecretName, VariableValue};
 use crate::model::webhook::WebhookSettings;
 
@@ -211,6 +213,38 @@ impl FleetDefinition {
     pub fn vessel_index(&self, name: &str) -> Option<usize> {
         let vessels = self.vessels.iter().enumerate();
         find_by_name(vessels, name, |(_, vessel)| &vessel.name).map(|(index, _)| index)
+    }
+
+    /// The name of the vessel that `webhook.respond` has answer, if it names one.
+    fn answering_vessel(&self) -> Option<&str> {
+        match &self.webhook.respond {
+            Some(Respond::Wait(wait)) => wait.vessel.as_deref(),
+            Some(Respond::Fixed(_)) | None => None,
+        }
+    }
+
+    /// Whether the vessel at `index` may answer the senders of requests.
+    pub fn may_answer(&self, index: usize) -> bool {
+        let waits = matches!(&self.webhook.respond, Some(Respond::Wait(_)));
+        waits && self.answering_vessel().is_none_or(|name| self.vessel_index(name) == Some(index))
+    }
+
+    /// Whether the vessel that is to answer exists.
+    ///
+    /// # Errors
+    /// What is wrong with `webhook.respond.vessel`.
+    pub fn check_answering_vessel(&self) -> Result<(), String> {
+        let names = || self.vessels.iter().map(|vessel| vessel.name.as_str());
+        match self.answering_vessel() {
+            Some(name) if self.vessel_index(name).is_none() => Err(match closest(name, names()) {
+                Some(meant) => format!("there is no vessel {name:?}; did you mean {meant:?}?"),
+                None => format!(
+                    "there is no vessel {name:?}; there are {}",
+                    names().collect::<Vec<_>>().join(", ")
+                ),
+            }),
+            _ => Ok(()),
+        }
     }
 
     /// The recipients of the notifications that `run` has ended. `ended` gives the status that the vessel

@@ -1,5 +1,6 @@
 //! Plain data and the rules that need nothing but data: no I/O, no clock, no threads.
 
+pub mod cgi;
 pub mod change;
 pub mod client_address;
 pub mod clock;
@@ -33,6 +34,7 @@ pub mod rate;
 pub mod rate_limit;
 pub mod refusal;
 pub mod request;
+pub mod respond;
 pub mod retention;
 pub mod run;
 pub mod schedule;

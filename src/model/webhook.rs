@@ -15,6 +15,7 @@ use crate::model::limits::CLOCK_STEP_MAX;
 use crate::model::network::Networks;
 use crate::model::random::{Random, SystemRandom};
 use crate::model::rate::Rate;
+use crate::model::respond::Respond;
 use crate::model::sender::Verification;
 
 /// A secret of 256 random bits in URL-safe Base64. Never shown by `Debug`.
@@ -130,6 +131,9 @@ pub struct WebhookSettings {
     /// Whether the fleet wants a request; `None`: all of them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub when: Option<Expression>,
+    /// The answer to an accepted request; `None`: 201 and the ids of the run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub respond: Option<Respond>,
     /// Where requests may come from; empty: from anywhere.
     #[serde(skip_serializing_if = "Networks::is_empty")]
     pub allow: Networks,

@@ -185,6 +185,7 @@ impl<'a> Checkout<'a> {
             program: &program,
             environment: &environment,
             payload: &Input(&[]),
+            may_answer: false,
             ..*self.launch
         };
         run(&launch, output)

@@ -69,6 +69,7 @@ impl HelperProcess<'_> {
             environment: &environment,
             payload: &Input(self.input),
             runtime_cutoff: self.timeout,
+            may_answer: false,
             expects_directory: false,
             notices: &[],
             references: &[],

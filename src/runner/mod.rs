@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command};
 use std::time::Duration;
 
+use crate::model::cgi::VesselAnswer;
 use crate::model::confinement::Confinement;
 use crate::model::fleet::Program;
 use crate::model::ids::{InstanceId, RunId, VesselRunId};
@@ -26,6 +27,7 @@ pub mod process;
 mod process_table;
 pub mod reason;
 pub mod resolve;
+mod response_file;
 mod script;
 pub mod shim;
 pub mod shortage;
@@ -41,6 +43,7 @@ mod workdir;
 use mark::{Mark, Marks};
 use output::{CapturedOutput, LiveOutput};
 use resolve::Invocation;
+pub use response_file::response_file_name;
 use shortage::Shortage;
 use stop::StopSignal;
 
@@ -138,6 +141,8 @@ pub struct Launch<'a> {
     pub payload: &'a dyn Payload,
     /// The longest the attempt may take; zero: no cutoff.
     pub runtime_cutoff: Duration,
+    /// Whether it gets a file for the response to the sender of its request.
+    pub may_answer: bool,
     /// Whether an earlier attempt or vessel of the run has used the work directory. If it is
     /// missing then, the vessel's log says so.
     pub expects_directory: bool,
@@ -187,6 +192,8 @@ impl Payload for Input<'_> {
 pub struct Ended {
     pub how: HowEnded,
     pub output: CapturedOutput,
+    /// The response to the sender of its request.
+    pub answer: Option<VesselAnswer>,
 }
 
 /// The ways an attempt can end.

@@ -11,6 +11,7 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::feed::read_slice;
+use super::response_file::response_file_name;
 use super::script::normalized;
 use super::tree::remove_tree;
 use super::user::Identity;
@@ -139,7 +140,7 @@ fn failed(action: &'static str, path: &Path, source: io::Error) -> DirectoryErro
     DirectoryError { action, path: path.to_owned(), source }
 }
 
-fn open_directory(path: &Path) -> rustix::io::Result<OwnedFd> {
+pub(super) fn open_directory(path: &Path) -> rustix::io::Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     rustix::fs::openat(CWD, path, flags, Mode::empty())
 }
@@ -200,7 +201,7 @@ fn write_files(
     let headers = launch.payload.headers_json();
     let body_bytes = launch.payload.body_bytes();
     let code = code_file(launch.program);
-    if headers.is_none() && body_bytes == 0 && code.is_none() {
+    if headers.is_none() && body_bytes == 0 && code.is_none() && !launch.may_answer {
         return Ok(body_start);
     }
     let directory = open_directory(path).map_err(|errno| failed("open", path, errno.into()))?;
@@ -215,6 +216,11 @@ fn write_files(
         let write = |mut file: File| write_body(&mut file, launch, &mut body_start);
         let written = target.replace_file(&body_name, PRIVATE, write);
         written.map_err(|source| failed("write", &path.join(&body_name), source))?;
+    }
+    if launch.may_answer {
+        let name = response_file_name(launch.vessel_run);
+        let written = target.replace_file(&name, PRIVATE, |_| Ok(()));
+        written.map_err(|source| failed("write", &path.join(&name), source))?;
     }
     if let Some((name, content)) = code {
         // Executable, so that other programs of the run can start it.

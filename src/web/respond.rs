@@ -93,7 +93,7 @@ pub fn started(
 /// The refusal that tells no reason: what the webhook listener says.
 pub fn bare(id: RequestId, refusal: Refusal) -> Response {
     let mut answer = data(id, refusal.status(), "null");
-    answer.headers.extend(refusal.headers);
+    answer.headers.extend(refusal.headers.into_iter().map(|(name, value)| (name.into(), value)));
     answer
 }
 

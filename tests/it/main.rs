@@ -8,6 +8,7 @@ mod harness;
 mod activation;
 mod admin;
 mod admission;
+mod answers;
 mod backup;
 mod cli;
 mod clock;

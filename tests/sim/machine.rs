@@ -194,7 +194,11 @@ impl Launcher for Machine {
         assert!(!state.processes.contains(&launch.vessel_run), "{} runs twice", launch.vessel_run);
         if state.is_short {
             let shortage = Shortage { reason: "no space left".into(), has_started: false };
-            return Ended { how: HowEnded::Postponed(shortage), output: CapturedOutput::default() };
+            return Ended {
+                how: HowEnded::Postponed(shortage),
+                output: CapturedOutput::default(),
+                answer: None,
+            };
         }
         let boot = state.boot;
         let fresh = || Directory { boot, is_torn: false, marks: BTreeSet::new() };
@@ -217,11 +221,15 @@ impl Launcher for Machine {
         let output =
             CapturedOutput { bytes: output.len() as u64, kept_bytes: output.len() as u64, kept };
         if state.next_spawn_fails {
-            return Ended { how: HowEnded::NotStarted("no such program".into()), output };
+            return Ended {
+                how: HowEnded::NotStarted("no such program".into()),
+                output,
+                answer: None,
+            };
         }
         state.processes.insert(launch.vessel_run);
         // The life decides how it ends, when it does.
-        Ended { how: HowEnded::Exited(0), output }
+        Ended { how: HowEnded::Exited(0), output, answer: None }
     }
 
     fn shortage(&self, _: u64) -> Option<String> {

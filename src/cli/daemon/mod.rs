@@ -227,6 +227,7 @@ impl Daemon {
         // SIGTERM, its grace, SIGKILL, and time to record the ends.
         let wait_max = self.settings.kill_grace + ANSWER_GRACE;
         let left = self.engine.await_idle(wait_max);
+        self.engine.release_waiting();
         // The engine accepts what came in before the listeners stop.
         self.hooks.stop(ANSWER_GRACE);
         self.admin.stop(Duration::from_secs(1));

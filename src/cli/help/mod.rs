@@ -39,6 +39,7 @@ const TOPICS: &[Topic] = topics![
     "elsewhere",
     "fleet-file",
     "senders",
+    "answers",
     "secrets",
     "expressions",
     "vessel"

@@ -217,6 +217,9 @@ impl Catalog {
         if !file.has_webhook_settings {
             file.definition.webhook = current.definition.webhook.clone();
         }
+        file.definition.check_answering_vessel().map_err(|message| {
+            EngineError::Invalid(format!("webhook.respond.vessel: {message}"))
+        })?;
         if file.definition == current.definition && project_id == fleet.project_id {
             return Ok((Applied::Unchanged, self.fleet(id)?, Vec::new()));
         }

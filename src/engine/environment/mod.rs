@@ -8,18 +8,19 @@ use crate::model::limits::ARGUMENT_BYTES_MAX;
 use crate::model::request::RequestHead;
 use crate::model::source::Origin;
 use crate::model::variable::{FixedValue, VariableValue};
-use crate::runner::parameter_file_names;
+use crate::runner::{parameter_file_names, response_file_name};
 use crate::scheduler::{Claim, graph_of};
 
 /// The search path of programs, unless the fleet sets its own.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// The variables that the server gives to vessels, some of them only where there is a value.
-const NAMES: [&str; 42] = [
+const NAMES: [&str; 43] = [
     "BOATHOOK_ATTEMPT",
     "BOATHOOK_FLEET_RUN_ID",
     "BOATHOOK_INSTANCE",
     "BOATHOOK_REMOTE_ADDR",
+    "BOATHOOK_RESPONSE_FILE",
     "BOATHOOK_TRIGGER",
     "BOATHOOK_WEBHOOK_BODY",
     "BOATHOOK_WEBHOOK_CONTENT_TYPE",
@@ -250,6 +251,10 @@ fn set_request(environment: &mut Environment, inputs: &EnvironmentInputs<'_>) {
     }
     if let Some(body) = inputs.body_text {
         environment.set_if_fits("BOATHOOK_WEBHOOK_BODY", body);
+    }
+    if claim.version.definition.may_answer(claim.vessel) {
+        let file = response_file_name(claim.vessel_run);
+        environment.set("BOATHOOK_RESPONSE_FILE", format!("{work_directory}/{file}"));
     }
     environment.set_if_fits("BOATHOOK_WEBHOOK_QUERY", &head.query);
     environment.set_if_fits(

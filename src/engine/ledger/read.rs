@@ -11,6 +11,7 @@ use crate::model::event::{ArrivalRecord, Note};
 use crate::model::ids::{FleetId, RequestId, RunId};
 use crate::model::limits::LIST_DEFAULT;
 use crate::model::request::RequestHead;
+use crate::model::respond::Respond;
 use crate::model::run::{RunRecord, Trigger};
 
 /// Rows that are read to fill one page of a filtered list, as for runs.
@@ -221,10 +222,20 @@ impl Engine {
         }
     }
 
+    /// The status that the sender of `run` was answered; 0 for that of a vessel, which is not stored.
+    fn status_of_answer(&self, run: &RunRecord) -> u16 {
+        let version = self.version(run.fleet_id, run.fleet_version);
+        match version.as_ref().and_then(|it| it.definition.webhook.respond.as_ref()) {
+            None => 201,
+            Some(Respond::Fixed(answer)) => answer.status,
+            Some(Respond::Wait(_)) => 0,
+        }
+    }
+
     /// The delivery that started `run`.
     fn accepted_delivery(&self, run: RunRecord) -> DeliveryView {
         let ArrivalRecord { event, first_run, is_id_reused, memory, note, .. } = run.arrival();
-        let head = self.request_head(&run);
+        let (head, status) = (self.request_head(&run), self.status_of_answer(&run));
         let delivery = Delivery {
             id: RequestId::of_run(run.id),
             received_at: run.queued_at,
@@ -234,7 +245,7 @@ impl Engine {
             event,
             verdict: Verdict::Accepted,
             note: note.or_else(|| is_id_reused.then(id_reused)),
-            status: 201,
+            status,
             run: Some(run.id),
             bytes: run.payload.body_bytes,
             kept: KeptRequest { head_bytes: run.payload.head_bytes, body_bytes: None },

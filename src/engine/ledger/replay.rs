@@ -41,8 +41,15 @@ impl Engine {
             ..ArrivalRecord::default()
         };
         let (trigger, replay_of) = (Trigger::Replay, None);
-        let new_run =
-            NewRun { version: Arc::clone(&version), trigger, head, replay_of, arrival, with: None };
+        let new_run = NewRun {
+            version: Arc::clone(&version),
+            trigger,
+            head,
+            replay_of,
+            arrival,
+            with: None,
+            waits: false,
+        };
         let limit = self.settings.max_body_bytes.max(length);
         let accepted = self.accept_run(new_run, &mut body, Some(length), limit);
         let run = match accepted {

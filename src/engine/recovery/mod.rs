@@ -25,6 +25,7 @@ use crate::engine::ledger::Ledger;
 use crate::engine::outbox::Outbox;
 use crate::engine::pause::Launching;
 use crate::engine::schedules::Schedules;
+use crate::engine::waiting::WaitingSenders;
 use crate::engine::{Decisions, Engine, EngineMetrics, Phase, World};
 use crate::model::change::{Change, QueueEntry, RestoredFrom, ServerRecord};
 use crate::model::clock::Timestamp;
@@ -128,6 +129,7 @@ impl Engine {
             }),
             secrets: SecretStore::of(&settings),
             output_dir: store.output_dir(),
+            waiting: WaitingSenders::new(settings.max_waiting),
             settings,
             store,
             launcher,

@@ -131,6 +131,7 @@ impl Engine {
             replay_of: None,
             arrival: ArrivalRecord { due_at: Some(due_at), ..ArrivalRecord::default() },
             with: Some(Change::PutSchedule { key, entry }),
+            waits: false,
         };
         match self.accept_run(new_run, &mut io::empty(), Some(0), 0) {
             Ok(run) => {

@@ -2,6 +2,7 @@
 //! that holds it. The reader, the writer and the view of the API follow the tables. A test holds
 //! `openapi.json` and `boathook help fleet-file` to them.
 
+mod respond;
 mod tables;
 mod values;
 mod verify;

@@ -1,6 +1,6 @@
 //! The tables of keys, in the order in which messages name them.
 
-use super::{Key, Kind, values, verify};
+use super::{Key, Kind, respond, values, verify};
 use crate::model::confinement::{Confinement, Limits};
 use crate::model::expression::Expression;
 use crate::model::fleet::{Delivery, FleetDefinition};
@@ -159,6 +159,14 @@ pub static WEBHOOK: &[Key<WebhookSettings>] = &[
             read: |value, it| values::when(value).map(|when| it.when = when),
             yaml: |it| it.when.as_ref().map(|when| values::scalar(when.text())),
             json: |it| it.when.as_ref().map(Expression::text).into(),
+        },
+    },
+    Key {
+        name: "respond",
+        kind: Kind::Special {
+            read: |value, it| respond::respond(value).map(|answer| it.respond = answer),
+            yaml: |it| it.respond.as_ref().map(respond::yaml),
+            json: |it| it.respond.as_ref().map(respond::to_json).into(),
         },
     },
     Key {

@@ -57,7 +57,7 @@ pub fn yaml(verification: &Verification) -> Option<String> {
 }
 
 /// JSON in YAML's flow style, with quotes where they are needed.
-fn flow(value: &serde_json::Value) -> String {
+pub(super) fn flow(value: &serde_json::Value) -> String {
     use serde_json::Value;
     match value {
         Value::Array(items) => {

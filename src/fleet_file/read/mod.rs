@@ -58,6 +58,11 @@ pub fn fleet(root: &Node) -> Result<FleetFile, FleetFileError> {
     if let Some(settings) = settings.filter(|settings| !settings.is_null()) {
         webhook(settings, &mut fleet.webhook)?;
     }
+    fleet.check_answering_vessel().map_err(|message| {
+        let respond = settings.and_then(|settings| settings.entry("respond"));
+        let vessel = respond.and_then(|respond| respond.entry("vessel"));
+        vessel.as_ref().unwrap_or(&root).invalid(message)
+    })?;
     let verify = settings.and_then(|settings| settings.entry("verify"));
     let positions = Positions {
         user: fields.get("user").map(Cursor::position),

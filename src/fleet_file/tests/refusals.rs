@@ -469,6 +469,33 @@ fn invalid_webhook_settings_are_refused() {
         "23: webhook.allow[1]: \"10.0.0.1/8\" is an address within 10.0.0.0/8; write that, or the \
          address alone",
     );
+    below("respond: thanks", "12: webhook.respond: expected a mapping, found a single value");
+    below(
+        "respond: {}",
+        "12: webhook.respond: says nothing; write {status: 200, body: thanks} or {wait: 25s}",
+    );
+    below("respond: {wait: 301s}", "19: webhook.respond.wait: longer than 5m");
+    below(
+        "respond: {wait: 0s}",
+        "19: webhook.respond.wait: no time at all; without `respond`, senders get the ids at once",
+    );
+    below(
+        "respond: {wait: 1s, body: x}",
+        "23: webhook.respond.body: is for an answer that is always the same; with `wait` the vessel answers",
+    );
+    below(
+        "respond: {wait: 1s, vessel: w}",
+        "31: webhook.respond.vessel: there is no vessel \"w\"; there are v",
+    );
+    below(
+        "respond: {status: 100}",
+        "21: webhook.respond.status: expected a whole number from 200 to 599",
+    );
+    below("respond: {status: 304, body: x}", "32: webhook.respond.body: an answer 304 has no body");
+    below(
+        "respond: {content_type: text}",
+        "27: webhook.respond.content_type: no type of content; write one such as text/plain",
+    );
     let many = vec!["10.0.0.1"; 65].join(", ");
     below(&format!("allow: [{many}]"), "10: webhook.allow: at most 64 networks");
     below(
@@ -477,8 +504,8 @@ fn invalid_webhook_settings_are_refused() {
          or d, such as 100/m, or 100/m burst 20 (a burst is at most what a year allows)",
     );
     below(
-        "respond: {status: 200}",
-        "3: webhook.respond: unknown key `respond`; known here: verify, mode, deduplicate, when, allow, rate_limit",
+        "answer: {status: 200}",
+        "3: webhook.answer: unknown key `answer`; known here: verify, mode, deduplicate, when, respond, allow, rate_limit",
     );
 }
 

@@ -20,6 +20,7 @@ use crate::model::name::checked_name;
 use crate::model::network::Networks;
 use crate::model::notification::{EmailNotifications, Format, Notify, Target};
 use crate::model::overlap::Overlap;
+use crate::model::respond::{FixedAnswer, Respond, Wait, is_without_body};
 use crate::model::retention::{KEEP_COUNT_MAX, Retention};
 use crate::model::run::Status;
 use crate::model::schedule::{CatchUp, CronExpression, Hosted, HowOften, Schedule};
@@ -357,6 +358,19 @@ fn when() -> impl Strategy<Value = Expression> {
     select(texts.map(|text| Expression::parse(text).unwrap()).to_vec())
 }
 
+fn respond() -> impl Strategy<Value = Respond> {
+    let texts = ["", "thanks", "{\"a\": \"b: # c\"}\n\u{7}", "null", "5"];
+    let fixed = (200..=599_u16, select(texts.to_vec())).prop_map(|(status, body)| {
+        let body = if is_without_body(status) { "" } else { body };
+        let content_type = "application/json; charset=\"utf-8\"".to_owned();
+        Respond::Fixed(FixedAnswer { status, content_type, body: body.to_owned() })
+    });
+    let waits = (1..=300_000_u64).prop_map(|millis| {
+        Respond::Wait(Wait { wait: Duration::from_millis(millis), vessel: None })
+    });
+    prop_oneof![fixed, waits]
+}
+
 fn webhook() -> impl Strategy<Value = WebhookSettings> {
     let window = (1..=2_592_000_000_u64).prop_map(|millis| {
         let window = Duration::from_millis(millis);
@@ -378,12 +392,14 @@ fn webhook() -> impl Strategy<Value = WebhookSettings> {
         },
     );
     let mode = select(vec![Mode::Enforce, Mode::Observe]);
-    (option::of(verify()), mode, deduplicate, option::of(when()), allow, option::of(rate)).prop_map(
-        |(verify, mode, deduplicate, when, allow, rate_limit)| WebhookSettings {
+    let answers = (option::of(when()), option::of(respond()));
+    (option::of(verify()), mode, deduplicate, answers, allow, option::of(rate)).prop_map(
+        |(verify, mode, deduplicate, (when, respond), allow, rate_limit)| WebhookSettings {
             verify,
             mode,
             deduplicate,
             when,
+            respond,
             allow,
             rate_limit,
         },

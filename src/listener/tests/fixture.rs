@@ -60,7 +60,7 @@ impl Handler for TestHandler {
                 return Handled::AfterCommit(Box::new(move || {
                     let _ = go_on.recv();
                     assert!(!panics, "as the test wants it");
-                    Response::new(200, "text/plain", "later")
+                    Response::new(200, "text/plain", "later").into()
                 }));
             }
             "/stream" => self.stream(None),

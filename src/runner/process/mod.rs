@@ -14,6 +14,7 @@ use super::mark::Mark;
 use super::oom::OomKills;
 use super::output::LiveOutput;
 use super::resolve::resolve;
+use super::response_file::read_response;
 use super::shim;
 use super::shortage::{self, Shortage, StartError};
 use super::start::{Start, VesselLimits};
@@ -224,7 +225,16 @@ impl Launcher for ProcessLauncher {
                 output.append_line(&format!("boathook: {line}"));
             }
         }
-        Ended { how, output: output.capture() }
+        let answer = match &how {
+            HowEnded::NotStarted(_) | HowEnded::Postponed(_) | HowEnded::Abandoned => None,
+            _ if !launch.may_answer => None,
+            _ => {
+                let work = self.work_directories.path(launch.run);
+                let bytes_max = self.settings.max_response_bytes;
+                read_response(&work, launch.vessel_run, bytes_max, output)
+            }
+        };
+        Ended { how, output: output.capture(), answer }
     }
 
     fn shortage(&self, bytes: u64) -> Option<String> {

@@ -93,6 +93,8 @@ fn runs(admin: &AdminHandler, load: &Load, gauges: &Gauges, text: &mut text::Tex
     let age = gauges.oldest_waiting_age.unwrap_or_default().as_secs_f64();
     let help = "How long the run has waited to start that was accepted first; 0 when none waits.";
     text.gauge("boathook_oldest_waiting_run_age_seconds", help, age);
+    let help = "Senders that wait for the end of their runs.";
+    text.gauge("boathook_waiting_senders", help, engine.waiting_senders());
     text.gauge("boathook_runs_active", "Runs that have started and not ended.", load.depth.active);
     let help = "Vessels that wait for their next attempt.";
     text.gauge("boathook_retries_waiting", help, load.depth.retries);

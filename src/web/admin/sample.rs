@@ -27,6 +27,8 @@ const BODY_BYTES_MAX: u64 = 1 << 20;
 const ANSWER_BYTES_MAX: u64 = 64 * 1024;
 /// The most patient providers wait as long.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the answer of a vessel is waited for, within the timeout.
+const PREFER_WAIT: &str = "wait=8";
 
 /// A sample that was sent, and what came of it.
 #[derive(Serialize)]
@@ -118,7 +120,7 @@ fn secret(store: &SecretStore, check: &Check) -> Result<String, Refusal> {
 
 fn post(draft: &Draft) -> Result<Response<Body>, String> {
     let agent = outbound::agent(TIMEOUT);
-    let mut request = agent.post(draft.full_url());
+    let mut request = agent.post(draft.full_url()).header("Prefer", PREFER_WAIT);
     for (name, value) in &draft.headers {
         request = request.header(name, value.as_slice());
     }
@@ -127,6 +129,9 @@ fn post(draft: &Draft) -> Result<Response<Body>, String> {
 
 /// The run in an answer of a webhook.
 fn run_in(mut answer: Response<Body>) -> Option<String> {
+    if let Some(run) = answer.headers().get("Boathook-Run") {
+        return run.to_str().ok().map(str::to_owned);
+    }
     let mut bytes = Vec::new();
     answer.body_mut().as_reader().take(ANSWER_BYTES_MAX).read_to_end(&mut bytes).ok()?;
     let answer: Value = serde_json::from_slice(&bytes).ok()?;

@@ -1,7 +1,9 @@
 //! The webhook listener: `POST /hooks/<token>` and GET or HEAD of `/healthz`, nothing else. Decides who may
 //! start what; taking in the run is the engine's.
 
+mod answer;
 mod filter;
+mod prefer;
 mod sender;
 
 use std::net::{IpAddr, SocketAddr};
@@ -28,6 +30,7 @@ use crate::os::logging::Repeats;
 use crate::web::instruments::Instruments;
 use crate::web::respond;
 
+use answer::{Accepted, Patience};
 use sender::{Judged, Senders};
 
 /// Answers the senders of webhooks.
@@ -179,21 +182,28 @@ impl HookHandler {
         arrival: Arrival,
     ) -> Result<Handled, Refusal> {
         let (event, remote_addr) = (arrival.event.clone(), request.remote_addr.ip());
+        let patience = Patience::of(request, version.definition.webhook.respond.as_ref());
         let head = sender::take_head(request, version.definition.webhook.verify.as_ref());
         let (body, bytes) = (&mut request.body.reader(), request.body.length());
-        let trigger = Trigger::Webhook;
-        let run = self.engine.accept(version, trigger, head, arrival, body, Some(bytes))?;
+        let mut run = match patience.is_some() {
+            true => self.engine.accept_waiting(version, head, arrival, body, bytes)?,
+            false => {
+                let trigger = Trigger::Webhook;
+                self.engine.accept(version, trigger, head, arrival, body, Some(bytes))?
+            }
+        };
         let (engine, instruments) = (Arc::clone(&self.engine), Arc::clone(&self.instruments));
         let (organization, received_at) = (self.organization, request.received_at);
-        let version = Arc::clone(version);
+        let (version, bytes_max) = (Arc::clone(version), self.settings.max_response_bytes);
+        let waiting = run.take_waiting();
         Ok(Handled::AfterCommit(Box::new(move || {
             let is_duplicate = run.is_duplicate();
             let run = engine.confirm(run);
             instruments.accepting.observe_duration(received_at.elapsed());
             if !is_duplicate {
-                // Under this id the run is found as a delivery.
-                let id = RequestId::of_run(run);
-                return respond::started(id, &version, organization, run, is_duplicate);
+                let accepted =
+                    Accepted { engine, organization, version, run, patience, waiting, bytes_max };
+                return accepted.answer();
             }
             let response = respond::started(id, &version, organization, run, is_duplicate);
             engine.record_delivery(NewDelivery {
@@ -204,7 +214,7 @@ impl HookHandler {
                 bytes,
                 ..NewDelivery::new(id, Some(version.fleet_id), remote_addr)
             });
-            response
+            response.into()
         })))
     }
 

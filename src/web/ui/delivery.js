@@ -36,7 +36,7 @@ function heading(context, view) {
       view.event_id && view.event_type ? fact("Event id", view.event_id) : null,
       fact("From", view.remote_addr),
       fact("Received", time(view.received_at)),
-      fact("Answer", view.status),
+      fact("Answer", view.status ?? "that of a vessel"),
       fact("Body", bytes(view.bytes)),
       view.run_id ? fact(view.verdict === "duplicate" ? "Duplicate of" : "Run", link(view.run_id)) : null,
       view.first_run ? fact("First run of the event", link(view.first_run)) : null),

@@ -88,10 +88,20 @@ function existing(context, view, webhook, path) {
     h("dl", { class: "facts" },
       fact("Added", time(webhook.created_at)),
       fact("Last used", webhook.last_used_at ? time(webhook.last_used_at) : "never"),
+      "respond" in webhook ? fact("A sender gets", answer(webhook.respond)) : null,
       webhook.previous ? fact("The URL before it works until", time(webhook.previous.valid_until)) : null),
     examples.element,
     // Servers that know them show them.
     "allow" in webhook ? limits(context, webhook, path) : null);
+}
+
+// What `respond` of the fleet's file says.
+function answer(respond) {
+  if (!respond) return "201 and the ids of its run";
+  if (respond.wait) {
+    return [`the answer of ${respond.vessel ?? "the last vessel that has one"}, after ${respond.wait} at most; then 202`];
+  }
+  return [`${respond.status}, ${respond.content_type}`, respond.body ? [": ", h("code", null, respond.body.slice(0, 80))] : null];
 }
 
 const masked = (url) => url.replace(/[^/]+$/, "•".repeat(24));

@@ -98,6 +98,7 @@ impl Fixture {
             secrets: &self.secrets,
             payload: &self.request,
             runtime_cutoff: self.runtime_cutoff,
+            may_answer: false,
             expects_directory: false,
             notices: &[],
         };
@@ -261,6 +262,7 @@ fn a_vessel_with_half_a_body_is_not_started() {
             secrets: &[],
             payload: &FailingBody { was_opened: AtomicBool::new(was_opened) },
             runtime_cutoff: Duration::ZERO,
+            may_answer: false,
             expects_directory: false,
             notices: &[],
         };

@@ -50,6 +50,7 @@ fn launch_rate() {
                 secrets: &[],
                 payload: &request,
                 runtime_cutoff: Duration::ZERO,
+                may_answer: false,
                 expects_directory: false,
                 notices: &[],
             };
