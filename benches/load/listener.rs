@@ -96,6 +96,7 @@ impl Handler for Idle {
             remote_addr: peer,
             body_bytes_max,
             webhook: None,
+            principal: None,
             has_token: true,
             is_urgent: false,
         })

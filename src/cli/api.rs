@@ -56,6 +56,57 @@ impl Fleet {
     }
 }
 
+/// A project.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Project {
+    pub id: String,
+    pub name: String,
+}
+
+/// A token of the admin API.
+#[derive(Clone, Deserialize)]
+pub struct AccessToken {
+    pub id: String,
+    pub name: String,
+    pub role: String,
+    pub created_at: Timestamp,
+    #[serde(default)]
+    pub created_by: String,
+    #[serde(default)]
+    pub project_id: Option<String>,
+    #[serde(default)]
+    pub project_name: Option<String>,
+    #[serde(default)]
+    pub fleet_id: Option<String>,
+    #[serde(default)]
+    pub fleet_name: Option<String>,
+    #[serde(default)]
+    pub expires_at: Option<Timestamp>,
+    #[serde(default)]
+    pub is_expired: bool,
+    #[serde(default)]
+    pub last_used_at: Option<Timestamp>,
+    /// The secret, in the answer that makes it.
+    #[serde(default)]
+    pub token: Option<String>,
+}
+
+impl AccessToken {
+    /// What it is limited to, for a table.
+    pub fn limit(&self) -> String {
+        let gone = "(deleted)";
+        let project = self.project_name.as_deref().unwrap_or(gone);
+        match (&self.fleet_id, &self.project_id) {
+            (Some(_), _) => match &self.fleet_name {
+                Some(fleet) => format!("fleet {project}/{fleet}"),
+                None => format!("fleet {gone}"),
+            },
+            (None, Some(_)) => format!("project {project}"),
+            (None, None) => "-".to_owned(),
+        }
+    }
+}
+
 /// A sample event that was sent to a webhook, and what that answered.
 #[derive(Clone, Debug, Deserialize)]
 pub struct SentSample {
@@ -128,7 +179,8 @@ pub struct Version {
 /// A fleet's webhook. Has no `Debug`: its URL is a secret.
 #[derive(Clone, Deserialize)]
 pub struct Webhook {
-    pub url: String,
+    /// `None`: the role of the token does not see it.
+    pub url: Option<String>,
     pub created_at: Timestamp,
     #[serde(default)]
     pub last_used_at: Option<Timestamp>,

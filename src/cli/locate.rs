@@ -21,8 +21,8 @@ pub struct ServerOptions {
     #[arg(long, env = "BOATHOOK_URL", value_name = "URL", global = true)]
     pub url: Option<String>,
 
-    /// File with the admin token; or put the token itself into BOATHOOK_TOKEN [default: what the
-    /// data directory says]
+    /// File with a token; or put the token itself into BOATHOOK_TOKEN [default: the admin token of the
+    /// data directory]
     #[arg(long, value_name = "FILE", global = true)]
     pub token_file: Option<PathBuf>,
 

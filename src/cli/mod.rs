@@ -36,6 +36,7 @@ mod session;
 mod status;
 mod table;
 mod time;
+mod token;
 mod usage;
 mod webhook;
 mod wrap;
@@ -80,6 +81,8 @@ enum Verb {
     Webhook(webhook::WebhookArgs),
     /// Set, list and remove secrets
     Secret(secret::SecretArgs),
+    /// Make, list and revoke tokens for people and programs
+    Token(token::TokenArgs),
     /// Start a run of a fleet
     Run(run::RunArgs),
     /// List, show, follow, stop and replay runs
@@ -166,6 +169,7 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Verb::Fleet(arguments) => fleet::run(arguments),
         Verb::Webhook(arguments) => webhook::run(arguments),
         Verb::Secret(arguments) => secret::run(arguments),
+        Verb::Token(arguments) => token::run(arguments),
         Verb::Run(arguments) => run::run(arguments),
         Verb::Runs(arguments) => runs::run(arguments),
         Verb::Schedule(arguments) => schedule::run(arguments),
@@ -226,6 +230,10 @@ mod tests {
             "secret list --json",
             "secret remove API_KEY --yes",
             "secret remove API_KEY --force",
+            "token create ci --role trigger --fleet x --expires 90d",
+            "token create ann --role author --project p --json",
+            "token list --json",
+            "token revoke ci",
             "status",
             "status --json",
             "doctor",
@@ -267,6 +275,10 @@ mod tests {
             "runs logs",
             "runs logs r --latest",
             "runs logs r --failed",
+            "token create ci",
+            "token create ci --role root",
+            "token create ci --role reader --project p --fleet x",
+            "token create ci --role reader --expires 90",
             "secret set a/b",
             "secret set ..",
             "backup",

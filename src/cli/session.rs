@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context, bail};
 use uuid::Uuid;
 
-use super::api::{Fleet, Run};
+use super::api::{Fleet, Project, Run};
 use super::client::{Client, ClientError, Data};
 use super::locate::{ServerOptions, Surroundings, locate, quoted};
 use crate::model::name::is_same_name;
@@ -65,6 +65,20 @@ impl Session {
         let fleets = self.client.list("/fleets", usize::MAX)?;
         let fleets = fleets.iter().map(Data::parse).collect::<Result<Vec<Fleet>, _>>()?;
         choose_fleet(text, fleets)
+    }
+
+    /// The project that `text` names: its id or its name.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn project(&self, text: &str) -> anyhow::Result<Project> {
+        let projects = self.client.list("/projects", usize::MAX)?;
+        let projects = projects.iter().map(Data::parse).collect::<Result<Vec<Project>, _>>()?;
+        let mut projects = projects.into_iter();
+        let meant = |project: &Project| project.id == text || is_same_name(&project.name, text);
+        projects.find(meant).with_context(|| {
+            format!("no project is called {text}; `boathook project list` shows what there is")
+        })
     }
 
     /// The id of the fleet that a filter names. What a deleted fleet has left can be asked for by its

@@ -198,7 +198,7 @@ fn show(session: &Session, fleet: &Fleet) -> anyhow::Result<()> {
         advise(&command(&session.line(&format!("webhook resume {}", fleet.argument()))));
     }
     advise_limits(&webhook);
-    warn_if_local(session, &webhook.url);
+    warn_if_local(session, webhook.url.as_deref().unwrap_or_default());
     Ok(())
 }
 
@@ -348,15 +348,19 @@ fn print_url(session: &Session, answer: &Data) -> anyhow::Result<Option<Webhook>
         return Ok(None);
     }
     let webhook: Webhook = answer.parse()?;
-    print(&format!("{}\n", webhook.url))?;
+    let Some(url) = &webhook.url else {
+        bail!("this takes a token with the role author, which sees the URLs of webhooks");
+    };
+    print(&format!("{url}\n"))?;
     Ok(Some(webhook))
 }
 
 fn advise_use(session: &Session, webhook: &Webhook) {
     advise_limits(webhook);
     advise("To start a run:");
-    advise(&command(&curl_line(&webhook.url, r#"{"hello":"world"}"#)));
-    warn_if_local(session, &webhook.url);
+    let url = webhook.url.as_deref().unwrap_or_default();
+    advise(&command(&curl_line(url, r#"{"hello":"world"}"#)));
+    warn_if_local(session, url);
 }
 
 fn advise_limits(webhook: &Webhook) {

@@ -370,14 +370,14 @@ impl Engine {
         Ok(())
     }
 
-    fn new_token(&self) -> Result<Token, EngineError> {
+    pub(super) fn new_token(&self) -> Result<Token, EngineError> {
         Token::drawn_from(self.random.as_ref()).map_err(|error| {
             EngineError::Overloaded(format!("the system has no randomness for a token: {error}"))
         })
     }
 
     /// Decides a change of the catalog and makes it durable.
-    fn change<T>(
+    pub(super) fn change<T>(
         &self,
         decide: impl FnOnce(&mut Catalog, Timestamp) -> Result<(T, Vec<Change>), EngineError>,
     ) -> Result<T, EngineError> {

@@ -29,6 +29,7 @@ use crate::runner::{Launcher, Unfinished};
 use crate::scheduler::{Depth, Queue};
 use crate::store::{CommitInstruments, DISK_BYTES_PER_BYTE, FreeSpace, Store};
 
+mod access;
 mod attempt;
 mod backup;
 mod catalog;
@@ -58,7 +59,9 @@ mod waiting;
 mod worker;
 
 pub use attempt::{AttemptOutcome, FinishedAttempt};
-pub use catalog::{AdmitError, Applied, ExpectedVersion, FleetView, WebhookView};
+pub use catalog::{
+    AdmitError, Applied, ExpectedVersion, FleetView, NewAccessToken, Reach, WebhookView,
+};
 pub use environment::{has_variable, search_path};
 pub use history::HistorySize;
 pub use intake::AcceptError;

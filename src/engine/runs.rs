@@ -2,7 +2,7 @@
 
 use std::io::Read;
 
-use crate::engine::{Engine, EngineError};
+use crate::engine::{Engine, EngineError, Reach};
 use crate::model::clock::Timestamp;
 use crate::model::ids::{FleetId, RunId, VesselRunId};
 use crate::model::limits::LIST_DEFAULT;
@@ -37,6 +37,8 @@ pub struct RunFilter {
     pub until: Option<Timestamp>,
     /// Older than this run.
     pub before: Option<RunId>,
+    /// Whose runs.
+    pub reach: Reach,
     pub limit: usize,
     /// How many runs are read to find that many.
     pub scanned_max: usize,
@@ -59,6 +61,7 @@ impl Default for RunFilter {
             since: None,
             until: None,
             before: None,
+            reach: Reach::Everything,
             limit: LIST_DEFAULT,
             scanned_max: RUNS_SCANNED_MAX,
         }
@@ -67,7 +70,9 @@ impl Default for RunFilter {
 
 impl RunFilter {
     fn matches(&self, run: &RunRecord) -> bool {
-        self.status.is_none_or(|status| run.status == status)
+        self.reach.has_fleet(run.fleet_id, Some(run.project_id))
+            && self.fleet.is_none_or(|fleet| run.fleet_id == fleet)
+            && self.status.is_none_or(|status| run.status == status)
             && self.trigger.is_none_or(|trigger| run.trigger == trigger)
             && self.since.is_none_or(|since| run.queued_at >= since)
             && self.until.is_none_or(|until| run.queued_at <= until)
@@ -78,7 +83,8 @@ impl Engine {
     /// The runs that `filter` matches, newest first, as they are on the disk.
     pub fn runs(&self, filter: &RunFilter) -> RunPage {
         let before = filter.before;
-        let runs: Box<dyn Iterator<Item = RunRecord>> = match filter.fleet {
+        let of_fleet = filter.fleet.or(filter.reach.only_fleet());
+        let runs: Box<dyn Iterator<Item = RunRecord>> = match of_fleet {
             Some(fleet) => Box::new(self.store.runs_of_fleet_before(fleet, before)),
             None => Box::new(self.store.runs_before(before)),
         };
@@ -112,13 +118,13 @@ impl Engine {
         view.filter(|view| !self.is_torn(view))
     }
 
-    /// Up to `limit` runs whose id begins or ends with `fragment`, newest first, and whether all runs
-    /// were searched. At most [`RUN_IDS_SEARCHED_MAX`] are.
-    pub fn find_runs(&self, fragment: &str, limit: usize) -> (Vec<RunId>, bool) {
+    /// Up to `limit` runs within `reach` whose id begins or ends with `fragment`, newest first, and
+    /// whether all runs were searched. At most [`RUN_IDS_SEARCHED_MAX`] are.
+    pub fn find_runs(&self, fragment: &str, limit: usize, reach: &Reach) -> (Vec<RunId>, bool) {
         let fragment = fragment.to_ascii_lowercase();
         let matches = |id: &RunId| {
             let text = id.to_string();
-            text.starts_with(&fragment) || text.ends_with(&fragment)
+            (text.starts_with(&fragment) || text.ends_with(&fragment)) && self.is_within(*id, reach)
         };
         let mut searched = 0;
         let counted = self.store.run_ids().inspect(|_| searched += 1);

@@ -6,6 +6,7 @@ use super::Origin;
 use super::head::Head;
 use super::request::Request;
 use super::response::Response;
+use crate::model::access::Principal;
 use crate::model::ids::FleetId;
 use crate::model::refusal::Refusal;
 use crate::model::webhook::TokenHash;
@@ -46,6 +47,8 @@ pub struct Admitted {
     pub body_bytes_max: u64,
     /// The webhook that it is for.
     pub webhook: Option<WebhookTarget>,
+    /// Whose it is, where requests are authenticated.
+    pub principal: Option<Principal>,
     /// Whether it has shown a valid token: its connection does not give way while it is under way,
     /// and afterwards only after those of strangers.
     pub has_token: bool,

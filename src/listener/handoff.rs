@@ -144,6 +144,7 @@ mod tests {
             headers: Vec::new(),
             remote_addr: ([127, 0, 0, 1], 1).into(),
             webhook: None,
+            principal: None,
             received_at: Instant::now(),
             body: Body::empty(),
         }

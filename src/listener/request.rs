@@ -8,6 +8,7 @@ use std::time::Instant;
 use super::body::Body;
 use super::handler::{Admitted, WebhookTarget};
 use super::head::Head;
+use crate::model::access::Principal;
 use crate::model::request::RequestHead;
 
 /// A request whose head is valid and whose body has arrived whole.
@@ -24,6 +25,8 @@ pub struct Request {
     pub remote_addr: SocketAddr,
     /// The webhook that it was admitted to.
     pub webhook: Option<WebhookTarget>,
+    /// Whose it is, where requests are authenticated.
+    pub principal: Option<Principal>,
     /// When the last byte had arrived.
     pub received_at: Instant,
     pub body: Body,
@@ -32,8 +35,9 @@ pub struct Request {
 impl Request {
     pub(super) fn new(head: Head, admitted: Admitted, body: Body) -> Self {
         let Head { method, path, query, headers, .. } = head;
-        let (Admitted { remote_addr, webhook, .. }, received_at) = (admitted, Instant::now());
-        Self { method, path, query, headers, remote_addr, webhook, received_at, body }
+        let (Admitted { remote_addr, webhook, principal, .. }, received_at) =
+            (admitted, Instant::now());
+        Self { method, path, query, headers, remote_addr, webhook, principal, received_at, body }
     }
 
     /// The first value of the header called `name`, in whatever case it was sent.
@@ -95,6 +99,7 @@ mod tests {
             ],
             remote_addr: ([192, 0, 2, 1], 7).into(),
             webhook: None,
+            principal: None,
             received_at: Instant::now(),
             body: Body::empty(),
         };

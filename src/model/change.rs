@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::access::AccessToken;
 use crate::model::clock::Timestamp;
 use crate::model::delivery::Delivery;
 use crate::model::event::{EventEntry, EventKey, PackedArrival};
@@ -129,6 +130,12 @@ pub enum Change {
         delivery: RequestId,
         chunks: u32,
     },
+    /// A token of the admin API, by the hash of its secret.
+    PutAccessToken {
+        hash: TokenHash,
+        token: AccessToken,
+    },
+    RemoveAccessToken(TokenHash),
     /// A version of a fleet that is gone, as its runs are.
     RemoveFleetVersion {
         fleet: FleetId,

@@ -85,6 +85,10 @@ id!(
     RequestId
 );
 id!(
+    /// A named token of the admin API. Not a secret.
+    TokenId
+);
+id!(
     /// One data directory. Vessels carry it in their environment, so that leftovers of a crashed
     /// server can be told from another server's vessels.
     InstanceId
@@ -97,7 +101,7 @@ id!(
     /// One vessel within one run; spans all its attempts. Derived from the run's id.
     VesselRunId
 );
-random_id!(OrganizationId ProjectId FleetId VesselId RequestId InstanceId);
+random_id!(OrganizationId ProjectId FleetId VesselId RequestId TokenId InstanceId);
 
 /// Bits 60..52 of a run id count the vessel within the run: zero in the run's own id, index + 1 in
 /// the id of a vessel run. RFC 9562 leaves these bits of a version 7 UUID to its creator.

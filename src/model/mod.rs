@@ -1,5 +1,6 @@
 //! Plain data and the rules that need nothing but data: no I/O, no clock, no threads.
 
+pub mod access;
 pub mod cgi;
 pub mod change;
 pub mod client_address;

@@ -137,9 +137,10 @@ pub enum Reason {
     DiskStalled,
     /// Its body has arrived but cannot be read back.
     BodyUnreadable,
-    /// It comes without the admin token, or with a wrong one.
+    /// It comes without a token, or with a wrong one.
     Unauthorized,
-    /// It comes from a page, or by a host name, that is not the server's own; or a sign-in failed.
+    /// It comes from a page, or by a host name, that is not the server's own; a sign-in failed; or the
+    /// role of its token is too small.
     Forbidden,
     BadRequest,
     NotFound,

@@ -1,6 +1,7 @@
 //! How a server proves to a client that it holds the token that the client is about to send. The proof
 //! is an authentication code of the client's nonce and of the server's own address. Its key is the hash
-//! of the token, so a server that keeps only hashes can prove itself.
+//! of the token, so a server that keeps only hashes can prove itself. A server has many tokens; the
+//! client's hint tells which one it is about to send.
 //!
 //! The address tells two servers with the same token apart: an impostor can pass a question on to the
 //! second server, but the answer names the address of that server.
@@ -18,6 +19,8 @@ use crate::model::random::{Random, SystemRandom};
 pub const PATH: &str = "/api/v1/proof";
 /// Separates these codes from those of any other use of the key.
 const CONTEXT: &[u8] = b"boathook server proof 1\0";
+/// The same for hints.
+const HINT_CONTEXT: &[u8] = b"boathook token hint 1\0";
 
 /// A number that is used once, so that a recorded answer proves nothing.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -35,6 +38,35 @@ impl Nonce {
     }
 
     /// `text` as a nonce: 64 hexadecimal digits.
+    pub fn parse(text: &str) -> Option<Self> {
+        let bytes = HEXLOWER_PERMISSIVE.decode(text.as_bytes()).ok()?;
+        bytes.try_into().ok().map(Self)
+    }
+
+    /// The digits that [`parse`](Self::parse) reads.
+    pub fn to_hex(self) -> String {
+        HEXLOWER_PERMISSIVE.encode(&self.0)
+    }
+}
+
+/// Tells a server which of its tokens is meant, and a stranger nothing: 64 bits of an authentication code
+/// whose key is the hash of a token of 256 random bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct TokenHint([u8; 8]);
+
+impl TokenHint {
+    /// The hint of the token with this SHA-256.
+    pub fn of(token_hash: &[u8; 32]) -> Self {
+        let code = mac::code(token_hash, &[HINT_CONTEXT]);
+        Self(code.first_chunk().copied().unwrap_or_default())
+    }
+
+    /// The hint of `token`, whatever it looks like.
+    pub fn of_text(token: &str) -> Self {
+        Self::of(&Sha256::digest(token.as_bytes()).into())
+    }
+
+    /// `text` as a hint: 16 hexadecimal digits.
     pub fn parse(text: &str) -> Option<Self> {
         let bytes = HEXLOWER_PERMISSIVE.decode(text.as_bytes()).ok()?;
         bytes.try_into().ok().map(Self)
@@ -114,6 +146,17 @@ mod tests {
         ] {
             let given = proof("token", nonce, own);
             assert_eq!(given.is_of(peer.parse().unwrap()), expected, "{own} {peer}");
+        }
+    }
+
+    #[test]
+    fn hints_tell_tokens_apart() {
+        let hint = TokenHint::of_text("token");
+        assert_eq!(TokenHint::parse(&hint.to_hex()), Some(hint));
+        assert_eq!(TokenHint::of(&Sha256::digest("token").into()), hint);
+        assert_ne!(TokenHint::of_text("tokem"), hint);
+        for text in ["", "0", &"0".repeat(18), &"g".repeat(16)] {
+            assert!(TokenHint::parse(text).is_none(), "{text}");
         }
     }
 

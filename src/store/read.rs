@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 
+use crate::model::access::AccessToken;
 use crate::model::change::{QueueEntry, ServerRecord};
 use crate::model::fleet::{Fleet, FleetVersion, Organization, Project};
 use crate::model::ids::{FleetId, RunId, VesselRunId};
@@ -12,7 +13,7 @@ use crate::model::limits::VESSELS_PER_FLEET_MAX;
 use crate::model::notification::NotificationRecord;
 use crate::model::run::{RunRecord, VesselRunRecord};
 use crate::model::schedule::{ScheduleEntry, ScheduleKey};
-use crate::model::webhook::Webhook;
+use crate::model::webhook::{TokenHash, Webhook};
 use crate::os::fatal;
 use crate::store::backlog::Backlog;
 use crate::store::chunks::ChunkReader;
@@ -55,17 +56,12 @@ impl Store {
 
     /// How far each schedule has come.
     pub fn schedules(&self) -> Result<Vec<(ScheduleKey, ScheduleEntry)>, StorageError> {
-        let rows = self.database.all(Table::Schedules);
-        let read = |row: ::sled::Result<(::sled::IVec, ::sled::IVec)>| {
-            let (key, row) = row?;
-            let key = ScheduleKey::from_slice(&key).ok_or_else(|| StorageError::Damaged {
-                table: "schedules",
-                reason: "a key is too short".to_owned(),
-            })?;
-            let entry = codec::decode(&row).map_err(|error| damaged("schedules", &error))?;
-            Ok((key, entry))
-        };
-        rows.map(read).collect()
+        self.keyed(Table::Schedules, "schedules", ScheduleKey::from_slice)
+    }
+
+    /// Every token of the admin API, with the hash of its secret.
+    pub fn access_tokens(&self) -> Result<Vec<(TokenHash, AccessToken)>, StorageError> {
+        self.keyed(Table::AccessTokens, "access_tokens", TokenHash::from_slice)
     }
 
     /// One version of a fleet. Its paths form a [graph](crate::model::graph::Graph).
@@ -136,6 +132,24 @@ impl Store {
     fn meta<T: DeserializeOwned>(&self, key: &[u8]) -> Result<Option<T>, StorageError> {
         let row = self.database.get(Table::Meta, key)?;
         row.map(|row| codec::decode(&row).map_err(|error| damaged("meta", &error))).transpose()
+    }
+
+    /// The rows of a table whose keys `read` reads.
+    fn keyed<K, T: DeserializeOwned>(
+        &self,
+        table: Table,
+        name: &'static str,
+        read: impl Fn(&[u8]) -> Option<K>,
+    ) -> Result<Vec<(K, T)>, StorageError> {
+        let rows = self.database.all(table).map(|row| {
+            let (key, row) = row?;
+            let key = read(&key).ok_or_else(|| StorageError::Damaged {
+                table: name,
+                reason: "a key has the wrong length".to_owned(),
+            })?;
+            Ok((key, codec::decode(&row).map_err(|error| damaged(name, &error))?))
+        });
+        rows.collect()
     }
 
     fn values<T: DeserializeOwned>(

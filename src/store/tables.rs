@@ -44,6 +44,7 @@ pub enum Table {
     Deliveries,
     DeliveriesByFleet,
     DeliveryRequests,
+    AccessTokens,
 }
 
 /// The rows of one commit.
@@ -197,6 +198,10 @@ impl Rows {
             Change::RemoveDeliveryRequest { delivery, chunks } => {
                 self.remove_request(*delivery, *chunks);
             }
+            Change::PutAccessToken { hash, token } => {
+                self.put(T::AccessTokens, hash.as_bytes(), codec::encode(token)?);
+            }
+            Change::RemoveAccessToken(hash) => self.remove(T::AccessTokens, hash.as_bytes()),
             Change::RemoveFleetVersion { fleet, version, chunks } => {
                 for chunk in 0..*chunks {
                     self.remove(T::FleetVersions, &keys::fleet_version(*fleet, *version, chunk));

@@ -1,16 +1,17 @@
-//! Authentication of the admin API by its bearer token.
+//! Authentication of the admin API by its bearer tokens.
 
 use std::fmt;
 use std::net::SocketAddr;
 
 use sha2::{Digest, Sha256};
 
-use crate::model::server_proof::{Nonce, Proof};
+use crate::model::server_proof::{Nonce, Proof, TokenHint};
+use crate::model::webhook::{Token, TokenHash};
 
 /// The scheme of the header Authorization that carries a token.
 const SCHEME: &[u8] = b"Bearer";
 
-/// The token that opens the admin API, kept by its hash: how long a comparison of hashes takes
+/// The token of `admin.token`, kept by its hash: how long a comparison of hashes takes
 /// tells nothing about the token.
 #[derive(Clone)]
 pub struct BearerToken([u8; 32]);
@@ -21,21 +22,32 @@ impl BearerToken {
         Self(Sha256::digest(token.as_bytes()).into())
     }
 
-    /// Whether `authorization`, the value of that header, shows the token (RFC 6750 2.1).
-    pub fn admits(&self, authorization: &[u8]) -> bool {
-        is_bearer(authorization)
-            && authorization.get(SCHEME.len()..).is_some_and(|shown| self.is(shown.trim_ascii()))
-    }
-
     /// Proves to the client that drew `nonce` that the server at `address` holds the token.
     pub fn prove(&self, nonce: Nonce, address: SocketAddr) -> Proof {
         Proof::new(&self.0, nonce, address)
+    }
+
+    /// Whether a client with this hint means this token.
+    pub fn has_hint(&self, hint: TokenHint) -> bool {
+        TokenHint::of(&self.0) == hint
     }
 
     /// Whether `shown` is the token.
     pub fn is(&self, shown: impl AsRef<[u8]>) -> bool {
         <[u8; 32]>::from(Sha256::digest(shown)) == self.0
     }
+}
+
+/// The token that `authorization`, the value of that header, shows (RFC 6750 2.1); `None`: it is of
+/// another scheme.
+pub fn bearer(authorization: &[u8]) -> Option<&[u8]> {
+    let shown = authorization.get(SCHEME.len()..).filter(|_| is_bearer(authorization))?;
+    Some(shown.trim_ascii())
+}
+
+/// The hash of a shown token; `None`: it has not the form of one.
+pub fn hash_of(shown: &[u8]) -> Option<TokenHash> {
+    std::str::from_utf8(shown).ok().and_then(Token::parse).map(|token| token.hash())
 }
 
 /// Whether `authorization`, the value of that header, is of the scheme Bearer.
@@ -57,8 +69,9 @@ mod tests {
     #[test]
     fn only_the_token_is_admitted() {
         let token = BearerToken::new("open-sesame");
+        let admits = |shown: &[u8]| bearer(shown).is_some_and(|shown| token.is(shown));
         for shown in ["Bearer open-sesame", "bearer open-sesame", "BEARER  open-sesame "] {
-            assert!(token.admits(shown.as_bytes()), "{shown:?}");
+            assert!(admits(shown.as_bytes()), "{shown:?}");
         }
         for shown in [
             "",
@@ -70,9 +83,9 @@ mod tests {
             "Bearer open-sesam",
             "Bearer open-sesame x",
         ] {
-            assert!(!token.admits(shown.as_bytes()), "{shown:?}");
+            assert!(!admits(shown.as_bytes()), "{shown:?}");
         }
-        assert!(!token.admits(b"Bearer \xff"));
+        assert!(!admits(b"Bearer \xff"));
         for (shown, expected) in
             [("Bearer", true), ("bearer x", true), ("Basic x", false), ("Bearerx", false)]
         {

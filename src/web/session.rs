@@ -12,7 +12,11 @@ use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::model::ids::TokenId;
 use crate::model::webhook::{Token, TokenHash};
+
+/// The token that opened a session or made a link; `None`: the admin token.
+pub type Owner = Option<TokenId>;
 
 /// How long a session lasts at most.
 pub const SESSION_AGE_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -39,13 +43,14 @@ pub struct Sessions(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     sessions: HashMap<TokenHash, Session>,
-    /// Unused links, and when they were made.
-    links: HashMap<TokenHash, Instant>,
+    /// Unused links.
+    links: HashMap<TokenHash, Link>,
     failures: HashMap<IpAddr, Failures>,
 }
 
 #[derive(Debug)]
 struct Session {
+    owner: Owner,
     key: TokenHash,
     opened_at: Instant,
     used_at: Instant,
@@ -56,6 +61,12 @@ impl Session {
         now.saturating_duration_since(self.used_at) < SESSION_IDLE_MAX
             && now.saturating_duration_since(self.opened_at) < SESSION_AGE_MAX
     }
+}
+
+#[derive(Debug)]
+struct Link {
+    owner: Owner,
+    made_at: Instant,
 }
 
 /// The two secrets of a session that was just opened.
@@ -84,7 +95,7 @@ impl Sessions {
     ///
     /// # Errors
     /// When the operating system has no randomness to give.
-    pub fn open(&self, now: Instant) -> Result<Opened, getrandom::Error> {
+    pub fn open(&self, owner: Owner, now: Instant) -> Result<Opened, getrandom::Error> {
         let (cookie, key) = (Token::random()?, Token::random()?);
         let mut state = self.lock();
         state.sessions.retain(|_, session| session.is_alive(now));
@@ -94,24 +105,21 @@ impl Sessions {
                 state.sessions.remove(&hash);
             }
         }
-        let session = Session { key: key.hash(), opened_at: now, used_at: now };
+        let session = Session { owner, key: key.hash(), opened_at: now, used_at: now };
         state.sessions.insert(cookie.hash(), session);
         Ok(Opened { cookie, key })
     }
 
-    /// Whether `cookie` and `key` are those of one open session. Notes the use.
-    pub fn admits(&self, cookie: &str, key: &str, now: Instant) -> bool {
-        let (Some(cookie), Some(key)) = (Token::parse(cookie), Token::parse(key)) else {
-            return false;
-        };
+    /// The owner of the open session that has this `cookie` and this `key`. Notes the use.
+    pub fn admits(&self, cookie: &str, key: &str, now: Instant) -> Option<Owner> {
+        let (cookie, key) = (Token::parse(cookie)?, Token::parse(key)?);
         let mut state = self.lock();
-        match state.sessions.get_mut(&cookie.hash()) {
-            Some(session) if session.is_alive(now) && session.key == key.hash() => {
-                session.used_at = now;
-                true
-            }
-            _ => false,
+        let session = state.sessions.get_mut(&cookie.hash())?;
+        if !session.is_alive(now) || session.key != key.hash() {
+            return None;
         }
+        session.used_at = now;
+        Some(session.owner)
     }
 
     /// Ends the session of this cookie, if there is one.
@@ -121,30 +129,36 @@ impl Sessions {
         }
     }
 
+    /// Ends the sessions that a token has opened, and the links that it has made.
+    pub fn end_those_of(&self, token: TokenId) {
+        let mut state = self.lock();
+        state.sessions.retain(|_, session| session.owner != Some(token));
+        state.links.retain(|_, link| link.owner != Some(token));
+    }
+
     /// Makes a link that signs in once; its secret. With as many pending as may be, the oldest
     /// one no longer works.
     ///
     /// # Errors
     /// When the operating system has no randomness to give.
-    pub fn make_link(&self, now: Instant) -> Result<Token, getrandom::Error> {
+    pub fn make_link(&self, owner: Owner, now: Instant) -> Result<Token, getrandom::Error> {
         let secret = Token::random()?;
         let mut state = self.lock();
-        state.links.retain(|_, made_at| is_fresh(*made_at, now));
+        state.links.retain(|_, link| is_fresh(link.made_at, now));
         if state.links.len() >= SIGN_IN_LINKS_MAX {
-            let oldest = state.links.iter().min_by_key(|(_, made_at)| **made_at);
+            let oldest = state.links.iter().min_by_key(|(_, link)| link.made_at);
             if let Some(hash) = oldest.map(|(hash, _)| *hash) {
                 state.links.remove(&hash);
             }
         }
-        state.links.insert(secret.hash(), now);
+        state.links.insert(secret.hash(), Link { owner, made_at: now });
         Ok(secret)
     }
 
-    /// Whether `secret` is that of a fresh link, which it no longer is afterwards.
-    pub fn redeem_link(&self, secret: &str, now: Instant) -> bool {
-        let Some(secret) = Token::parse(secret) else { return false };
-        let made_at = self.lock().links.remove(&secret.hash());
-        made_at.is_some_and(|made_at| is_fresh(made_at, now))
+    /// The owner of the fresh link with this `secret`. The link does not work again.
+    pub fn redeem_link(&self, secret: &str, now: Instant) -> Option<Owner> {
+        let link = self.lock().links.remove(&Token::parse(secret)?.hash())?;
+        is_fresh(link.made_at, now).then_some(link.owner)
     }
 
     /// How long wrong tokens from `address` get no other answer than to wait; `None`: not at all.
@@ -188,9 +202,9 @@ mod tests {
     fn sessions_end_when_idle_when_old_and_when_closed() {
         let sessions = Sessions::default();
         let start = Instant::now();
-        let opened = sessions.open(start).unwrap();
+        let opened = sessions.open(None, start).unwrap();
         let admits = |opened: &Opened, now| {
-            sessions.admits(opened.cookie.reveal(), opened.key.reveal(), now)
+            sessions.admits(opened.cookie.reveal(), opened.key.reveal(), now).is_some()
         };
         let mut now = start;
         // Used often enough, it lasts until it is old.
@@ -200,9 +214,9 @@ mod tests {
         }
         assert!(!admits(&opened, start + SESSION_AGE_MAX));
 
-        let idle = sessions.open(start).unwrap();
+        let idle = sessions.open(None, start).unwrap();
         assert!(!admits(&idle, start + SESSION_IDLE_MAX));
-        let closed = sessions.open(start).unwrap();
+        let closed = sessions.open(None, start).unwrap();
         sessions.close(closed.cookie.reveal());
         assert!(!admits(&closed, start));
     }
@@ -211,9 +225,10 @@ mod tests {
     fn a_session_takes_both_of_its_secrets() {
         let sessions = Sessions::default();
         let start = Instant::now();
-        let (one, other) = (sessions.open(start).unwrap(), sessions.open(start).unwrap());
+        let (one, other) =
+            (sessions.open(None, start).unwrap(), sessions.open(None, start).unwrap());
         let (cookie, key) = (one.cookie.reveal(), one.key.reveal());
-        assert!(sessions.admits(cookie, key, start));
+        assert_eq!(sessions.admits(cookie, key, start), Some(None));
         for (cookie, key) in [
             (cookie, ""),
             ("", key),
@@ -225,7 +240,7 @@ mod tests {
             (&cookie.to_lowercase(), key),
             (cookie, &key.to_lowercase()),
         ] {
-            assert!(!sessions.admits(cookie, key, start));
+            assert_eq!(sessions.admits(cookie, key, start), None);
         }
     }
 
@@ -233,14 +248,14 @@ mod tests {
     fn the_least_recently_used_session_makes_room() {
         let sessions = Sessions::default();
         let start = Instant::now();
-        let first = sessions.open(start).unwrap();
-        let second = sessions.open(start + SECOND).unwrap();
+        let first = sessions.open(None, start).unwrap();
+        let second = sessions.open(None, start + SECOND).unwrap();
         let admits = |opened: &Opened, now| {
-            sessions.admits(opened.cookie.reveal(), opened.key.reveal(), now)
+            sessions.admits(opened.cookie.reveal(), opened.key.reveal(), now).is_some()
         };
         assert!(admits(&first, start + 2 * SECOND));
         for _ in 2..=SESSIONS_MAX {
-            sessions.open(start + 3 * SECOND).unwrap();
+            sessions.open(None, start + 3 * SECOND).unwrap();
         }
         assert!(admits(&first, start + 4 * SECOND));
         assert!(!admits(&second, start + 4 * SECOND));
@@ -250,28 +265,43 @@ mod tests {
     fn a_link_works_once_and_for_a_short_time() {
         let sessions = Sessions::default();
         let start = Instant::now();
-        let link = sessions.make_link(start).unwrap();
-        assert!(sessions.redeem_link(link.reveal(), start + SECOND));
-        assert!(!sessions.redeem_link(link.reveal(), start + SECOND));
-        let late = sessions.make_link(start).unwrap();
-        assert!(!sessions.redeem_link(late.reveal(), start + SIGN_IN_LINK_AGE_MAX));
+        let link = sessions.make_link(None, start).unwrap();
+        assert_eq!(sessions.redeem_link(link.reveal(), start + SECOND), Some(None));
+        assert_eq!(sessions.redeem_link(link.reveal(), start + SECOND), None);
+        let late = sessions.make_link(None, start).unwrap();
+        assert_eq!(sessions.redeem_link(late.reveal(), start + SIGN_IN_LINK_AGE_MAX), None);
         // A link is no session, and a session no link.
-        let link = sessions.make_link(start).unwrap();
-        assert!(!sessions.admits(link.reveal(), link.reveal(), start));
-        let session = sessions.open(start).unwrap();
-        assert!(!sessions.redeem_link(session.cookie.reveal(), start));
-        assert!(!sessions.redeem_link(session.key.reveal(), start));
+        let link = sessions.make_link(None, start).unwrap();
+        assert_eq!(sessions.admits(link.reveal(), link.reveal(), start), None);
+        let session = sessions.open(None, start).unwrap();
+        assert_eq!(sessions.redeem_link(session.cookie.reveal(), start), None);
+        assert_eq!(sessions.redeem_link(session.key.reveal(), start), None);
+    }
+
+    #[test]
+    fn the_sessions_and_links_of_a_token_end_with_it_and_no_others() {
+        let sessions = Sessions::default();
+        let start = Instant::now();
+        let (token, other) = (TokenId::random(), TokenId::random());
+        let owners = [None, Some(token), Some(other)];
+        let opened = owners.map(|owner| sessions.open(owner, start).unwrap());
+        let links = owners.map(|owner| sessions.make_link(owner, start).unwrap());
+        sessions.end_those_of(token);
+        let admitted = opened.map(|it| sessions.admits(it.cookie.reveal(), it.key.reveal(), start));
+        assert_eq!(admitted, [Some(None), None, Some(Some(other))]);
+        let redeemed = links.map(|link| sessions.redeem_link(link.reveal(), start));
+        assert_eq!(redeemed, [Some(None), None, Some(Some(other))]);
     }
 
     #[test]
     fn links_are_few() {
         let sessions = Sessions::default();
         let start = Instant::now();
-        let first = sessions.make_link(start).unwrap();
+        let first = sessions.make_link(None, start).unwrap();
         for _ in 0..SIGN_IN_LINKS_MAX {
-            sessions.make_link(start + SECOND).unwrap();
+            sessions.make_link(None, start + SECOND).unwrap();
         }
-        assert!(!sessions.redeem_link(first.reveal(), start + SECOND));
+        assert_eq!(sessions.redeem_link(first.reveal(), start + SECOND), None);
     }
 
     #[test]

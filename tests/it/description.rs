@@ -133,6 +133,15 @@ fn every_operation_answers_as_described() {
     call("GET", "/api/v1/secrets?missing=false&limit=5", None, 200);
     call("DELETE", "/api/v1/secrets/KEY?force=true", None, 200);
 
+    let id = fleet.rsplit('/').next().unwrap();
+    let token = format!(
+        r#"{{"name": "ci", "role": "trigger", "fleet_id": "{id}", "expires_in_seconds": 3600}}"#
+    );
+    let token = call("POST", "/api/v1/tokens", json(&token), 201).data();
+    call("GET", "/api/v1/tokens?limit=5", None, 200);
+    call("DELETE", &format!("/api/v1/tokens/{}", token["id"].as_str().unwrap()), None, 200);
+    call("GET", "/api/v1/session", None, 200);
+
     call("DELETE", &format!("{fleet}/webhook"), None, 200);
     call("DELETE", &fleet, None, 200);
     call("GET", "/api/v1/schedules?next=3", None, 200);

@@ -58,7 +58,7 @@ pub enum ClientError {
     Transport { url: String, source: Box<ureq::Error> },
     #[error("what answers at {url} is not a server of this kind: {message}")]
     Unintelligible { url: String, message: String },
-    #[error("the admin token has letters that no header can carry")]
+    #[error("the token has letters that no header can carry")]
     Token,
 }
 
@@ -310,6 +310,11 @@ impl Client {
             }
             Unproved::Closed(error) if !self.outlook.is_stopped() => {
                 self.broken(path, error.into())
+            }
+            Unproved::UnknownToken if !self.outlook.is_stopped() => {
+                let message =
+                    format!("the server at {} does not take this token: {why}", self.base);
+                ClientError::Refused { status: 401, message }
             }
             why => {
                 let advice = self.outlook.advice();

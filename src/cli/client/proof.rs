@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::ANSWER_TIMEOUT;
 use crate::cli::locate::AdminToken;
-use crate::model::server_proof::{self, Nonce, Proof};
+use crate::model::server_proof::{self, Nonce, Proof, TokenHint};
 
 /// Time for an answer while no server holds the data directory. The service manager may listen for a
 /// server that it is about to start.
@@ -35,13 +35,15 @@ pub(super) struct Question {
 /// Why a connection is not used.
 #[derive(Debug, thiserror::Error)]
 pub enum Unproved {
-    #[error("it does not prove that it holds the admin token")]
+    #[error("it does not prove that it holds the token")]
     Wrong,
     #[error(
-        "it cannot prove that it holds the admin token; a server of an older version cannot \
-         either, until it is started anew"
+        "it cannot prove that it holds the token; a server of an older version cannot either, until \
+         it is started anew"
     )]
     Unable,
+    #[error("it does not know it. The token was revoked, has expired, or is of another server")]
+    UnknownToken,
     #[error("it passes requests on to a server that listens on {0}")]
     Elsewhere(SocketAddr),
     #[error("it does not answer")]
@@ -66,9 +68,10 @@ impl Question {
         let place = self.url.trim_start_matches("http://");
         let (host, prefix) = place.split_at(place.find('/').unwrap_or(place.len()));
         let request = format!(
-            "GET {prefix}{}?nonce={} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: boathook/{}\r\n\r\n",
+            "GET {prefix}{}?nonce={}&hint={} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: boathook/{}\r\n\r\n",
             server_proof::PATH,
             nonce.to_hex(),
+            TokenHint::of_text(self.token.reveal()).to_hex(),
             env!("CARGO_PKG_VERSION"),
         );
         (&*stream).write_all(request.as_bytes())?;
@@ -77,7 +80,9 @@ impl Question {
             Answer { status: 200, closes: false, body } => parse(&body).ok_or(Unproved::Wrong)?,
             Answer { status: 429 | 503, .. } => return Err(Unproved::Busy(answer.status)),
             Answer { status: 200, closes: true, .. } => return Err(Unproved::Busy(503)),
-            Answer { status: 401 | 404, .. } => return Err(Unproved::Unable),
+            // A server of an older version knows no hints, or no proofs.
+            Answer { status: 400 | 401 | 404, .. } => return Err(Unproved::Unable),
+            Answer { status: 403, .. } => return Err(Unproved::UnknownToken),
             Answer { .. } => return Err(Unproved::Wrong),
         };
         if !proof.holds(self.token.reveal(), nonce) {

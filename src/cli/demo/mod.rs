@@ -118,9 +118,10 @@ fn show(
     margin(&render_paths(&fleet))?;
 
     let webhook: Webhook = client.post(&format!("/fleets/{}/webhook", fleet.id))?.parse()?;
+    let url = webhook.url.unwrap_or_default();
     headline("A POST to its webhook")?;
-    margin(&styled(&curl_line(&webhook.url, PUSH), BOLD))?;
-    let run_id = post(&webhook.url)?;
+    margin(&styled(&curl_line(&url, PUSH), BOLD))?;
+    let run_id = post(&url)?;
 
     headline("The run, as it happens")?;
     let mut printer = Printer::new(Margin::new(raw_stdout()), true);
@@ -133,8 +134,8 @@ fn show(
     if !ends_after_run {
         headline("Your turn, in another terminal")?;
         for (what, line) in [
-            ("the same again", curl_line(&webhook.url, PUSH)),
-            ("no commit: the alert goes off", curl_line(&webhook.url, BAD_PUSH)),
+            ("the same again", curl_line(&url, PUSH)),
+            ("no commit: the alert goes off", curl_line(&url, BAD_PUSH)),
             ("what became of it", format!("boathook runs list --data-dir {data_dir}")),
         ] {
             margin(&format!("{}\n{}", styled(&format!("# {what}"), DIM), styled(&line, BOLD)))?;

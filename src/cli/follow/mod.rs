@@ -221,6 +221,8 @@ impl<W: Write> Following<'_, W> {
             Ok(()) => true,
             // Never started, so it has no output; or that of the attempt is gone.
             Err(error) if error.is_not_found() => true,
+            // A token that may start runs and see how they end, but not their output.
+            Err(ClientError::Refused { status: 403, .. }) => true,
             Err(error) => {
                 self.tolerate(error)?;
                 false

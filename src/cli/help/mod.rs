@@ -34,6 +34,7 @@ const TOPICS: &[Topic] = topics![
     "operating",
     "promises",
     "security",
+    "tokens",
     "sizing",
     "exposing",
     "elsewhere",

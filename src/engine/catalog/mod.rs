@@ -17,12 +17,15 @@ use crate::model::retention::Retention;
 use crate::model::schedule::ZonedSchedule;
 use crate::model::webhook::{TokenHash, Webhook};
 
+mod access;
 mod expected;
 mod projects;
 #[cfg(test)]
 mod tests;
 mod webhooks;
 
+use access::AccessTokens;
+pub use access::{NewAccessToken, Reach};
 pub use expected::ExpectedVersion;
 pub use webhooks::{AdmitError, WebhookView};
 use webhooks::{LastUseBudget, WebhookEntry};
@@ -36,6 +39,7 @@ pub struct Catalog {
     fleets: HashMap<FleetId, FleetEntry>,
     tokens: HashMap<TokenHash, FleetId>,
     last_use_budget: LastUseBudget,
+    access: AccessTokens,
 }
 
 /// A fleet with its current version and webhook.
@@ -88,6 +92,7 @@ impl Catalog {
             fleets,
             tokens: HashMap::new(),
             last_use_budget: LastUseBudget::default(),
+            access: AccessTokens::default(),
         };
         for webhook in webhooks {
             catalog.set_webhook(webhook);

@@ -4,7 +4,7 @@
 use std::io::{self, Read};
 
 use crate::engine::runs::RUN_IDS_SEARCHED_MAX;
-use crate::engine::{Engine, EngineError};
+use crate::engine::{Engine, EngineError, Reach};
 use crate::model::clock::Timestamp;
 use crate::model::delivery::{Delivery, ID_REUSED, KeptRequest, Verdict};
 use crate::model::event::{ArrivalRecord, Note};
@@ -45,13 +45,15 @@ pub struct DeliveryFilter {
     pub since: Option<Timestamp>,
     /// Before the delivery of this id.
     pub before: Option<RequestId>,
+    /// Of which fleets.
+    pub reach: Reach,
     pub limit: usize,
 }
 
 impl Default for DeliveryFilter {
     fn default() -> Self {
-        let limit = LIST_DEFAULT;
-        Self { fleet: None, verdict: None, reason: None, since: None, before: None, limit }
+        let (limit, reach) = (LIST_DEFAULT, Reach::Everything);
+        Self { fleet: None, verdict: None, reason: None, since: None, before: None, reach, limit }
     }
 }
 
@@ -106,7 +108,8 @@ impl Engine {
 
     /// The deliveries from which a list with this filter is made, the latest first.
     fn all_deliveries(&self, filter: &DeliveryFilter) -> impl Iterator<Item = Found> {
-        let DeliveryFilter { fleet, verdict, since, before, .. } = *filter;
+        let DeliveryFilter { verdict, since, before, .. } = *filter;
+        let fleet = filter.fleet.or(filter.reach.only_fleet());
         // Memory first: an entry that moves to the database meanwhile is in both.
         let mut recent = self.ledger.state().recent.before(fleet, before);
         let mut kept: Box<dyn Iterator<Item = Delivery>> = match fleet {
@@ -144,18 +147,27 @@ impl Engine {
         found.map(|found| self.shown(found))
     }
 
-    /// Up to `limit` deliveries whose id begins or ends with `fragment`, the latest first. At most
-    /// [`RUN_IDS_SEARCHED_MAX`] are searched.
-    pub fn find_deliveries(&self, fragment: &str, limit: usize) -> Vec<RequestId> {
+    /// Up to `limit` deliveries within `reach` whose id begins or ends with `fragment`, the latest first.
+    /// At most [`RUN_IDS_SEARCHED_MAX`] are searched.
+    pub fn find_deliveries(&self, fragment: &str, limit: usize, reach: &Reach) -> Vec<RequestId> {
         let fragment = fragment.to_ascii_lowercase();
         let matches = |id: &RequestId| {
             let text = id.to_string();
             text.starts_with(&fragment) || text.ends_with(&fragment)
         };
-        let filter = DeliveryFilter::default();
-        let all = self.all_deliveries(&filter);
-        let ids = all.take(RUN_IDS_SEARCHED_MAX).map(|found| found.id());
+        let filter = DeliveryFilter { reach: reach.clone(), ..DeliveryFilter::default() };
+        let all = self.all_deliveries(&filter).take(RUN_IDS_SEARCHED_MAX);
+        let ids = all.filter(|found| filter.reaches(found)).map(|found| found.id());
         ids.filter(matches).take(limit).collect()
+    }
+
+    /// Whether a delivery is within `reach`. One that does not exist is within reach of everything alone.
+    pub fn is_delivery_within(&self, id: RequestId, reach: &Reach) -> bool {
+        let has = |delivery: Delivery| reach.has_fleet(delivery.fleet_id, None);
+        match id.run() {
+            Some(run) => self.is_within(run, reach),
+            None => reach.is_everything() || self.kept_delivery(id).is_some_and(has),
+        }
     }
 
     fn kept_delivery(&self, id: RequestId) -> Option<Delivery> {
@@ -275,12 +287,22 @@ fn merged(
 }
 
 impl DeliveryFilter {
+    /// Whether the fleet of a delivery is within reach, and the one that is asked for.
+    fn reaches(&self, found: &Found) -> bool {
+        let (fleet, project) = match found {
+            Found::Kept(delivery) => (delivery.fleet_id, None),
+            Found::Run(run) => (run.fleet_id, Some(run.project_id)),
+        };
+        self.reach.has_fleet(fleet, project) && self.fleet.is_none_or(|wanted| fleet == wanted)
+    }
+
     fn matches(&self, found: &Found) -> bool {
         let (verdict, received_at) = match found {
             Found::Kept(delivery) => (delivery.verdict, delivery.received_at),
             Found::Run(run) => (Verdict::Accepted, run.queued_at),
         };
-        self.verdict.is_none_or(|wanted| wanted == verdict)
+        self.reaches(found)
+            && self.verdict.is_none_or(|wanted| wanted == verdict)
             && self.since.is_none_or(|since| received_at >= since)
             && self.reason.as_deref().is_none_or(|reason| match found {
                 Found::Kept(delivery) => {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::writer::StoredDeliveries;
 use super::*;
 use crate::config::Settings;
-use crate::engine::{Applied, EngineError, ExpectedVersion, ReplayError, World};
+use crate::engine::{Applied, EngineError, ExpectedVersion, Reach, ReplayError, World};
 use crate::fleet_file::parse_yaml;
 use crate::model::clock::{Clock, Timestamp};
 use crate::model::delivery::{KEPT_BYTES_MAX, KEPT_FOR, KEPT_PER_FLEET_MAX};
@@ -250,7 +250,7 @@ fn lists_have_accepted_and_other_deliveries_in_the_order_of_arrival() {
     assert_eq!((because("signature_mismatch").len(), because("paused").len()), (6, 0));
     let since = rig.engine.delivery(ids[4]).unwrap().delivery.received_at;
     assert_eq!(rig.ids(DeliveryFilter { since: Some(since), ..all() }), ids[..5]);
-    let found = rig.engine.find_deliveries(&ids[0].to_string()[24..], 2);
+    let found = rig.engine.find_deliveries(&ids[0].to_string()[24..], 2, &Reach::Everything);
     assert!(found.contains(&ids[0]));
 }
 

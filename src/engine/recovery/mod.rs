@@ -320,7 +320,8 @@ impl RecoveryState<'_> {
             let version = self.checked(version);
             fleets.push((fleet, version));
         }
-        Ok(Catalog::new(organization, projects, fleets, self.store.webhooks()?))
+        let catalog = Catalog::new(organization, projects, fleets, self.store.webhooks()?);
+        Ok(catalog.with_access_tokens(self.store.access_tokens()?))
     }
 
     /// The schedules of the stored fleets. Those of a backup have no due times from before its restore:

@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 
 use crate::engine::catalog::Catalog;
 use crate::engine::intake::{NewRun, PendingRun};
-use crate::engine::{AcceptError, Engine, Phase};
+use crate::engine::{AcceptError, Engine, Phase, Reach};
 use crate::model::change::Change;
 use crate::model::clock::Timestamp;
 use crate::model::event::ArrivalRecord;
@@ -178,13 +178,14 @@ impl Engine {
         views
     }
 
-    /// The next `count` due times of all fleets.
-    pub fn upcoming(&self, count: usize) -> Vec<Upcoming> {
+    /// The next `count` due times of the fleets within `reach`.
+    pub fn upcoming(&self, count: usize, reach: &Reach) -> Vec<Upcoming> {
         let schedules = self.schedules();
         let now = self.clock.now();
         // No other schedule has one of them than those that come first.
+        let of_reach = schedules.of(None).filter(|(key, _)| reach.has_fleet(key.fleet, None));
         let mut first: Vec<(Timestamp, ScheduleKey, &Plan)> =
-            schedules.of(None).filter_map(|(key, plan)| Some((plan.next?, *key, plan))).collect();
+            of_reach.filter_map(|(key, plan)| Some((plan.next?, *key, plan))).collect();
         first.sort_by_key(|(next, key, _)| (*next, *key));
         let of_plan = |(_, key, plan): &(_, ScheduleKey, &Plan)| {
             let fleet = key.fleet;

@@ -39,6 +39,7 @@ impl Handler for TestHandler {
                 remote_addr: peer,
                 body_bytes_max: 25 * MIB,
                 webhook: None,
+                principal: None,
                 has_token: true,
                 is_urgent: false,
             }),

@@ -10,6 +10,7 @@ use std::path::Path;
 
 use serde::de::DeserializeOwned;
 
+use crate::model::access::AccessToken;
 use crate::model::change::{HistoryEntry, QueueEntry, ServerRecord};
 use crate::model::delivery::Delivery;
 use crate::model::event::EventEntry;
@@ -125,6 +126,7 @@ impl Reading<'_, '_> {
         self.rows::<NotificationRecord>(Table::Undelivered, "undelivered")?;
         self.rows::<EventEntry>(Table::Events, "events")?;
         self.rows::<ScheduleEntry>(Table::Schedules, "schedules")?;
+        self.rows::<AccessToken>(Table::AccessTokens, "access_tokens")?;
         self.versions()?;
         self.fleets()?;
         self.runs()?;

@@ -4,7 +4,11 @@ use std::str::FromStr;
 
 use serde::de::DeserializeOwned;
 
+use super::AdminHandler;
+use crate::engine::Reach;
 use crate::listener::Request;
+use crate::model::access::Principal;
+use crate::model::ids::{RunId, VesselRunId};
 use crate::model::refusal::{Reason, Refusal};
 use crate::os::text_file::decode;
 use crate::web::query::Query;
@@ -12,6 +16,10 @@ use crate::web::query::Query;
 /// See the module.
 pub(super) struct Call<'c> {
     pub(super) request: &'c mut Request,
+    /// Whose request it is; `None`: of a page that signs in.
+    pub(super) principal: Option<Principal>,
+    /// What the principal sees: its fleets, and what is theirs.
+    pub(super) reach: Reach,
     /// The segments of the path that vary.
     pub(super) segments: Vec<String>,
     /// The parameters of the query string; of a test run, none.
@@ -22,6 +30,26 @@ impl Call<'_> {
     /// The segment of the path at `index`.
     pub(super) fn segment(&self, index: usize) -> &str {
         self.segments.get(index).map_or("", String::as_str)
+    }
+
+    /// Whose request it is.
+    pub(super) fn principal(&self) -> Result<Principal, Refusal> {
+        let stranger = || Refusal::new(Reason::Unauthorized, "this needs a token");
+        self.principal.ok_or_else(stranger)
+    }
+
+    /// The vessel run that the path names first. One out of reach is not found.
+    pub(super) fn vessel_run_id(&self, admin: &AdminHandler) -> Result<VesselRunId, Refusal> {
+        let id: VesselRunId = self.id(0, "vessel run")?;
+        match self.reaches_run(admin, id.run()) {
+            true => Ok(id),
+            false => Err(Refusal::not_found(format!("there is no vessel run {id}"))),
+        }
+    }
+
+    /// Whether a run is within reach.
+    pub(super) fn reaches_run(&self, admin: &AdminHandler, run: RunId) -> bool {
+        admin.engine.is_within(run, &self.reach)
     }
 
     /// The id at `index` of a `noun`. A segment that is no id is not found.

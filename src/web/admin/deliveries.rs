@@ -19,6 +19,7 @@ pub(super) fn list(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
         reason: query.get("reason").map(str::to_owned),
         since: query.parsed("since")?,
         before: query.parsed("before")?,
+        reach: call.reach.clone(),
         limit: query.limit()?,
     });
     let shown: Vec<_> = page.deliveries.iter().map(DeliveryJson::from).collect();
@@ -57,7 +58,8 @@ pub(super) fn replay(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
 }
 
 fn delivery(admin: &AdminHandler, call: &Call<'_>) -> Result<DeliveryView, Refusal> {
-    admin.engine.delivery(delivery_id(admin, call)?).ok_or_else(|| no_delivery(call))
+    let view = admin.engine.delivery(delivery_id(admin, call)?);
+    view.ok_or_else(|| no_delivery(call))
 }
 
 fn no_delivery(call: &Call<'_>) -> Refusal {
@@ -65,13 +67,14 @@ fn no_delivery(call: &Call<'_>) -> Refusal {
 }
 
 /// The id of the delivery that the path names: by its id, or by a part of it that no other delivery's
-/// id has.
+/// id has. One out of reach is not found.
 fn delivery_id(admin: &AdminHandler, call: &Call<'_>) -> Result<RequestId, Refusal> {
     let named = call.segment(0);
     if let Ok(id) = named.parse() {
-        return Ok(id);
+        let is_within = admin.engine.is_delivery_within(id, &call.reach);
+        return if is_within { Ok(id) } else { Err(no_delivery(call)) };
     }
-    match admin.engine.find_deliveries(named, 2).as_slice() {
+    match admin.engine.find_deliveries(named, 2, &call.reach).as_slice() {
         [] => Err(no_delivery(call)),
         [id] => Ok(*id),
         [first, second, ..] => Err(Refusal::new(

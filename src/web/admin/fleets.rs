@@ -6,20 +6,21 @@ use serde::Serialize;
 
 use super::call::{media_type, unsupported};
 use super::{AdminHandler, Call, Outcome, Reply};
-use crate::engine::{Applied, ExpectedVersion, FleetView, has_variable};
+use crate::engine::{Applied, ExpectedVersion, FleetView, Reach, has_variable};
 use crate::fleet_file::{self, FleetFile, FleetFileError};
 use crate::listener::Response;
 use crate::model::computed::Argument;
 use crate::model::expansion::{Reference, references};
-use crate::model::fleet::{FleetVersion, Program, VesselDefinition};
+use crate::model::fleet::{DEFAULT_PROJECT, FleetVersion, Program, VesselDefinition};
 use crate::model::ids::FleetId;
-use crate::model::refusal::Refusal;
+use crate::model::name::is_same_name;
+use crate::model::refusal::{Reason, Refusal};
 use crate::model::source::Language;
 use crate::model::variable::{FixedValue, SecretName, VariableValue};
 use crate::model::webhook::WebhookSettings;
 use crate::notify::rules;
 use crate::web::query::Position;
-use crate::web::view::{DefinitionJson, FleetJson, VersionJson};
+use crate::web::view::{DefinitionJson, FleetJson, FleetNameJson, VersionJson};
 
 const YAML: &str = "application/yaml";
 /// A fleet file in JSON, other than what the API shows of a fleet.
@@ -27,12 +28,20 @@ const FILE_JSON: &str = "application/vnd.boathook.fleet+json";
 
 pub(super) fn list(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     let position = |view: &FleetView| Position::new(&view.fleet.name, view.fleet.id);
-    let page = call.query.page(admin.engine.fleets(), position)?;
+    let mut fleets = admin.engine.fleets();
+    fleets.retain(|view| call.reach.has_fleet(view.fleet.id, None));
+    let page = call.query.page(fleets, position)?;
+    if call.principal()?.sees_status_only() {
+        let shown: Vec<_> = page.items.iter().map(FleetNameJson::from).collect();
+        return Reply::page(&shown, page.next);
+    }
     Reply::page(&page.items.iter().map(FleetJson::from).collect::<Vec<_>>(), page.next)
 }
 
 pub(super) fn create(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
-    let view = admin.engine.create_fleet(fleet_file(call)?)?;
+    let file = fleet_file(call)?;
+    check_reach(admin, &call.reach, &file, None)?;
+    let view = admin.engine.create_fleet(file)?;
     let shown = FleetJson::from(&view).with_warnings(warnings(admin, &view));
     Ok(Reply::created(&shown)?.with_version(&view))
 }
@@ -45,6 +54,7 @@ pub(super) fn apply(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
         ));
     }
     let (file, expected) = (fleet_file(call)?, expected_version(call));
+    check_reach(admin, &call.reach, &file, None)?;
     let kept = kept_settings(&file);
     let (applied, view) = admin.engine.apply_fleet(file, &expected)?;
     let status = if matches!(applied, Applied::Created) { 201 } else { 200 };
@@ -57,6 +67,9 @@ pub(super) fn apply(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
 
 pub(super) fn get(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     let view = admin.engine.fleet(fleet_id(call)?)?;
+    if call.principal()?.sees_status_only() {
+        return Ok(Reply::ok(&FleetNameJson::from(&view))?.with_version(&view));
+    }
     let accept = call.request.header("Accept").unwrap_or_default();
     let mut ranges = accept.split(|byte| *byte == b',').map(media_type);
     let reply = match ranges.find(|range| is_yaml(range) || range == FILE_JSON) {
@@ -72,6 +85,7 @@ pub(super) fn get(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
 pub(super) fn update(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     let id = fleet_id(call)?;
     let (file, expected) = (fleet_file(call)?, expected_version(call));
+    check_reach(admin, &call.reach, &file, Some(id))?;
     let kept = kept_settings(&file);
     let view = admin.engine.update_fleet(id, file, &expected)?;
     let mut warnings = warnings(admin, &view);
@@ -216,8 +230,51 @@ fn has_cr_lf(argument: &Argument) -> bool {
     argument.literal().is_some_and(|text| text.contains("\r\n"))
 }
 
+/// The fleet that the path names. One out of reach is not found.
 pub(super) fn fleet_id(call: &Call<'_>) -> Result<FleetId, Refusal> {
-    call.id(0, "fleet")
+    let id = call.id(0, "fleet")?;
+    match call.reach.has_fleet(id, None) {
+        true => Ok(id),
+        false => Err(Refusal::not_found(format!("there is no fleet {id}"))),
+    }
+}
+
+/// Checks that a limited token saves a file into its own project, and as its own fleet if it is limited
+/// to one. `id` is that of the fleet, if the path has named it.
+pub(super) fn check_reach(
+    admin: &AdminHandler,
+    reach: &Reach,
+    file: &FleetFile,
+    id: Option<FleetId>,
+) -> Result<(), Refusal> {
+    let forbidden = |message| Err(Refusal::new(Reason::Forbidden, message));
+    let (project, fleet) = match reach {
+        Reach::Everything => return Ok(()),
+        Reach::Project { project, .. } => (Some(*project), None),
+        Reach::Fleet { fleet, project } => (*project, Some(*fleet)),
+        Reach::Nothing => (None, None),
+    };
+    let Some(project) = project.and_then(|id| admin.engine.project(id).ok()) else {
+        return forbidden("your token is limited to what is there no more".to_owned());
+    };
+    let of_file = file.project.as_deref();
+    let named = of_file.or_else(|| id.is_none().then_some(DEFAULT_PROJECT));
+    if named.is_some_and(|named| !is_same_name(named, &project.name)) {
+        let own = &project.name;
+        return forbidden(format!(
+            "your token is limited to the project {own:?}; write `project: {own}` into the file"
+        ));
+    }
+    if fleet.is_none() || fleet == id {
+        return Ok(());
+    }
+    let own = fleet.and_then(|fleet| admin.engine.fleet(fleet).ok()).map(|view| view.fleet.name);
+    match own {
+        Some(own) if id.is_none() && is_same_name(&own, &file.definition.name) => Ok(()),
+        own => {
+            forbidden(format!("your token is limited to the fleet {:?}", own.unwrap_or_default()))
+        }
+    }
 }
 
 fn version_json(view: &FleetView, version: &FleetVersion) -> VersionJson {

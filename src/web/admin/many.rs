@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{AdminHandler, Call, Outcome, Reply};
-use crate::engine::{Engine, EngineError, ReplayError, RunFilter};
+use crate::engine::{Engine, EngineError, Reach, ReplayError, RunFilter};
 use crate::model::clock::Timestamp;
 use crate::model::ids::{FleetId, RunId};
 use crate::model::limits::LIST_MAX;
@@ -60,7 +60,7 @@ struct Selected {
 /// Replays runs, the oldest first.
 pub(super) fn replay(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     let selection = selection(call)?;
-    let mut selected = selection.select(&admin.engine, |_| true);
+    let mut selected = selection.select(&admin.engine, &call.reach, |_| true);
     selected.ids.reverse();
     if selection.dry_run {
         return selected.shown();
@@ -85,7 +85,7 @@ pub(super) fn replay(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
 /// Stops runs that have not ended, the latest first.
 pub(super) fn stop(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     let selection = selection(call)?;
-    let selected = selection.select(&admin.engine, |run| !run.status.is_final());
+    let selected = selection.select(&admin.engine, &call.reach, |run| !run.status.is_final());
     if selection.dry_run {
         return selected.shown();
     }
@@ -126,10 +126,11 @@ fn selection(call: &mut Call<'_>) -> Result<Selection, Refusal> {
 }
 
 impl Selection {
-    /// The runs, the latest first, of which `may` is true.
-    fn select(&self, engine: &Engine, may: impl Fn(&RunRecord) -> bool) -> Selected {
+    /// The runs within `reach`, the latest first, of which `may` is true.
+    fn select(&self, engine: &Engine, reach: &Reach, may: impl Fn(&RunRecord) -> bool) -> Selected {
         if let Some(runs) = &self.runs {
             let mut ids = runs.clone();
+            ids.retain(|id| engine.is_within(*id, reach));
             ids.sort_unstable_by(|one, other| other.cmp(one));
             ids.dedup();
             return Selected { ids, next_before: None };
@@ -141,6 +142,7 @@ impl Selection {
             since: self.since,
             until: self.until,
             before: self.before,
+            reach: reach.clone(),
             limit: LIST_MAX,
             ..RunFilter::default()
         });

@@ -1,6 +1,7 @@
 //! The admin API: its routes, who may use them, and what its endpoints have in common. What an
 //! endpoint does is in the module of its noun.
 
+mod access;
 mod backup;
 mod body;
 mod call;
@@ -22,12 +23,12 @@ mod schedules;
 mod secrets;
 mod senders;
 mod session;
+mod tokens;
 mod vessel_runs;
 mod webhooks;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
 
 use crate::config::Settings;
 use crate::config::secrets::{KEPT_SECRET_BYTES_MAX, SecretKeeper, SecretStore};
@@ -35,11 +36,13 @@ use crate::diagnostics::Facts;
 use crate::engine::Engine;
 use crate::fleet_file;
 use crate::listener::{Admitted, Handled, Handler, Head, Request, Response};
+use crate::model::access::{Need, Principal, Role};
 use crate::model::clock::Timestamp;
 use crate::model::ids::{OrganizationId, RequestId};
 use crate::model::metrics::Histogram;
 use crate::model::refusal::{Reason, Refusal};
 use crate::model::server_proof;
+use crate::web::admin::access::{Access, Target};
 use crate::web::admin::call::Call;
 use crate::web::admin::doctor::Examination;
 use crate::web::admin::output::Followers;
@@ -77,70 +80,80 @@ pub struct AdminHandler {
     pub(super) instruments: Arc<Instruments>,
 }
 
-/// What answers a route.
-type Endpoint = fn(&AdminHandler, &mut Call<'_>) -> Outcome;
 /// What comes of a request.
 type Outcome = Result<Reply, Refusal>;
 
 /// Signing in is the one thing that is open to everybody.
 const SESSION: &str = "/api/v1/session";
 
-const ROUTES: &[Route<Endpoint>] = &[
-    ("POST", SESSION, session::open),
-    ("DELETE", SESSION, session::close),
-    ("POST", "/api/v1/session/links", session::link),
-    ("POST", "/api/v1/backup", backup::make),
-    ("GET", "/metrics", metrics::get),
-    ("GET", "/api/v1/openapi.json", openapi::get),
-    ("GET", "/api/v1/overview", overview::get),
-    ("GET", "/api/v1/senders", senders::list),
-    ("GET", "/api/v1/doctor", doctor::get),
-    ("GET", "/api/v1/doctor/database", doctor::database),
-    ("GET", "/api/v1/organization", projects::organization),
-    ("GET", "/api/v1/projects", projects::list),
-    ("POST", "/api/v1/projects", projects::create),
-    ("GET", "/api/v1/projects/{}", projects::get),
-    ("PUT", "/api/v1/projects/{}", projects::update),
-    ("DELETE", "/api/v1/projects/{}", projects::delete),
-    ("GET", "/api/v1/fleets", fleets::list),
-    ("POST", "/api/v1/fleets", fleets::create),
-    ("PUT", "/api/v1/fleets", fleets::apply),
-    ("POST", "/api/v1/fleets/check", fleets::check),
-    ("GET", "/api/v1/fleets/{}", fleets::get),
-    ("PUT", "/api/v1/fleets/{}", fleets::update),
-    ("DELETE", "/api/v1/fleets/{}", fleets::delete),
-    ("GET", "/api/v1/fleets/{}/versions", fleets::versions),
-    ("GET", "/api/v1/fleets/{}/versions/{}", fleets::version),
-    ("POST", "/api/v1/fleets/{}/versions/{}/revert", fleets::revert),
-    ("GET", "/api/v1/fleets/{}/webhook", webhooks::get),
-    ("POST", "/api/v1/fleets/{}/webhook", webhooks::add),
-    ("PUT", "/api/v1/fleets/{}/webhook", webhooks::set),
-    ("DELETE", "/api/v1/fleets/{}/webhook", webhooks::remove),
-    ("POST", "/api/v1/fleets/{}/webhook/replace", webhooks::replace),
-    ("POST", "/api/v1/fleets/{}/webhook/pause", webhooks::pause),
-    ("POST", "/api/v1/fleets/{}/webhook/resume", webhooks::resume),
-    ("POST", "/api/v1/fleets/{}/webhook/send", sample::send),
-    ("POST", "/api/v1/fleets/{}/runs", runs::start),
-    ("POST", "/api/v1/fleets/{}/test", runs::test),
-    ("GET", "/api/v1/runs", runs::list),
-    ("POST", "/api/v1/runs/replay", many::replay),
-    ("POST", "/api/v1/runs/stop", many::stop),
-    ("GET", "/api/v1/runs/{}", runs::get),
-    ("POST", "/api/v1/runs/{}/stop", runs::stop),
-    ("POST", "/api/v1/runs/{}/replay", runs::replay),
-    ("GET", "/api/v1/runs/{}/webhook-parameters", body::parameters),
-    ("GET", "/api/v1/runs/{}/body", body::download),
-    ("GET", "/api/v1/schedules", schedules::list),
-    ("GET", "/api/v1/deliveries", deliveries::list),
-    ("GET", "/api/v1/deliveries/{}", deliveries::get),
-    ("GET", "/api/v1/deliveries/{}/body", deliveries::body),
-    ("POST", "/api/v1/deliveries/{}/replay", deliveries::replay),
-    ("GET", "/api/v1/vessel-runs/{}", vessel_runs::get),
-    ("POST", "/api/v1/vessel-runs/{}/stop", runs::stop_vessel),
-    ("GET", "/api/v1/vessel-runs/{}/output", output::get),
-    ("GET", "/api/v1/secrets", secrets::list),
-    ("PUT", "/api/v1/secrets/{}", secrets::set),
-    ("DELETE", "/api/v1/secrets/{}", secrets::remove),
+/// What a line of [`ROUTES`] needs.
+const ANY: Access = Access::new(Need::AnyToken);
+const START: Access = Access::new(Need::Start);
+const READER: Access = Access::new(Need::AtLeast(Role::Reader));
+const OPERATOR: Access = Access::new(Need::AtLeast(Role::Operator));
+const AUTHOR: Access = Access::new(Need::AtLeast(Role::Author));
+const ADMIN: Access = Access::new(Need::AtLeast(Role::Admin));
+
+const ROUTES: &[Route<Target>] = &[
+    ("POST", SESSION, ANY.by(session::open)),
+    ("GET", SESSION, ANY.by(session::get)),
+    ("DELETE", SESSION, ANY.by(session::close)),
+    ("POST", "/api/v1/session/links", ANY.by(session::link)),
+    ("POST", "/api/v1/backup", ADMIN.of_server().by(backup::make)),
+    ("GET", "/metrics", READER.of_server().by(metrics::get)),
+    ("GET", "/api/v1/openapi.json", ANY.by(openapi::get)),
+    ("GET", "/api/v1/overview", READER.by(overview::get)),
+    ("GET", "/api/v1/senders", READER.by(senders::list)),
+    ("GET", "/api/v1/doctor", READER.of_server().by(doctor::get)),
+    ("GET", "/api/v1/doctor/database", READER.of_server().by(doctor::database)),
+    ("GET", "/api/v1/organization", ANY.by(projects::organization)),
+    ("GET", "/api/v1/projects", READER.by(projects::list)),
+    ("POST", "/api/v1/projects", AUTHOR.of_server().by(projects::create)),
+    ("GET", "/api/v1/projects/{}", READER.by(projects::get)),
+    ("PUT", "/api/v1/projects/{}", AUTHOR.of_server().by(projects::update)),
+    ("DELETE", "/api/v1/projects/{}", AUTHOR.of_server().by(projects::delete)),
+    ("GET", "/api/v1/fleets", ANY.by(fleets::list)),
+    ("POST", "/api/v1/fleets", AUTHOR.by(fleets::create)),
+    ("PUT", "/api/v1/fleets", AUTHOR.by(fleets::apply)),
+    ("POST", "/api/v1/fleets/check", READER.by(fleets::check)),
+    ("GET", "/api/v1/fleets/{}", ANY.by(fleets::get)),
+    ("PUT", "/api/v1/fleets/{}", AUTHOR.by(fleets::update)),
+    ("DELETE", "/api/v1/fleets/{}", AUTHOR.by(fleets::delete)),
+    ("GET", "/api/v1/fleets/{}/versions", READER.by(fleets::versions)),
+    ("GET", "/api/v1/fleets/{}/versions/{}", READER.by(fleets::version)),
+    ("POST", "/api/v1/fleets/{}/versions/{}/revert", AUTHOR.by(fleets::revert)),
+    ("GET", "/api/v1/fleets/{}/webhook", READER.by(webhooks::get)),
+    ("POST", "/api/v1/fleets/{}/webhook", AUTHOR.by(webhooks::add)),
+    ("PUT", "/api/v1/fleets/{}/webhook", AUTHOR.by(webhooks::set)),
+    ("DELETE", "/api/v1/fleets/{}/webhook", AUTHOR.by(webhooks::remove)),
+    ("POST", "/api/v1/fleets/{}/webhook/replace", AUTHOR.by(webhooks::replace)),
+    ("POST", "/api/v1/fleets/{}/webhook/pause", AUTHOR.by(webhooks::pause)),
+    ("POST", "/api/v1/fleets/{}/webhook/resume", AUTHOR.by(webhooks::resume)),
+    ("POST", "/api/v1/fleets/{}/webhook/send", OPERATOR.by(sample::send)),
+    ("POST", "/api/v1/fleets/{}/runs", START.by(runs::start)),
+    ("POST", "/api/v1/fleets/{}/test", START.by(runs::test)),
+    ("GET", "/api/v1/runs", ANY.by(runs::list)),
+    ("POST", "/api/v1/runs/replay", OPERATOR.by(many::replay)),
+    ("POST", "/api/v1/runs/stop", OPERATOR.by(many::stop)),
+    ("GET", "/api/v1/runs/{}", ANY.by(runs::get)),
+    ("POST", "/api/v1/runs/{}/stop", OPERATOR.by(runs::stop)),
+    ("POST", "/api/v1/runs/{}/replay", OPERATOR.by(runs::replay)),
+    ("GET", "/api/v1/runs/{}/webhook-parameters", READER.by(body::parameters)),
+    ("GET", "/api/v1/runs/{}/body", READER.by(body::download)),
+    ("GET", "/api/v1/schedules", READER.by(schedules::list)),
+    ("GET", "/api/v1/deliveries", READER.by(deliveries::list)),
+    ("GET", "/api/v1/deliveries/{}", READER.by(deliveries::get)),
+    ("GET", "/api/v1/deliveries/{}/body", READER.by(deliveries::body)),
+    ("POST", "/api/v1/deliveries/{}/replay", OPERATOR.by(deliveries::replay)),
+    ("GET", "/api/v1/vessel-runs/{}", READER.by(vessel_runs::get)),
+    ("POST", "/api/v1/vessel-runs/{}/stop", OPERATOR.by(runs::stop_vessel)),
+    ("GET", "/api/v1/vessel-runs/{}/output", READER.by(output::get)),
+    ("GET", "/api/v1/tokens", ADMIN.by(tokens::list)),
+    ("POST", "/api/v1/tokens", ADMIN.by(tokens::create)),
+    ("DELETE", "/api/v1/tokens/{}", ADMIN.by(tokens::revoke)),
+    ("GET", "/api/v1/secrets", READER.by(secrets::list)),
+    ("PUT", "/api/v1/secrets/{}", AUTHOR.of_server().by(secrets::set)),
+    ("DELETE", "/api/v1/secrets/{}", AUTHOR.of_server().by(secrets::remove)),
 ];
 
 /// The answer to a request for a page by a name that is not one of the server's.
@@ -199,8 +212,8 @@ impl AdminHandler {
         }
     }
 
-    /// Whether a request may come in, by its head alone.
-    fn check(&self, head: &Head) -> Result<(), Refusal> {
+    /// Whose a request is that may come in, by its head alone; `None`: of a page that signs in.
+    fn check(&self, head: &Head) -> Result<Option<Principal>, Refusal> {
         if head.path == SESSION && head.method == "POST" {
             if !self.hosts.admit(head.header("Host")) {
                 return Err(Refusal::new(Reason::Forbidden, UNKNOWN_HOST));
@@ -211,30 +224,16 @@ impl AdminHandler {
                     "signing in is for the pages of this server alone",
                 ));
             }
-            return Ok(());
+            return Ok(self.authenticate(head));
         }
-        if self.is_authorised(head) {
-            return Ok(());
-        }
-        Err(Refusal::new(
-            Reason::Unauthorized,
-            "this needs the admin token; send it as \"Authorization: Bearer <token>\"",
-        ))
-    }
-
-    /// Whether the request may use the API: by the bearer token, or by a session when one of our own
-    /// pages asks. Any other `Authorization` is for others, such as the password or the token of a
-    /// proxy, and changes nothing.
-    fn is_authorised(&self, head: &Head) -> bool {
-        if head.values("Authorization").any(|shown| self.token.admits(shown)) {
-            return true;
-        }
-        let cookie = origin::cookie(head.header("Cookie"), &self.cookie_name);
-        let key = head.header(origin::SESSION_HEADER).and_then(|it| std::str::from_utf8(it).ok());
-        let (Some(cookie), Some(key)) = (cookie, key) else { return false };
-        self.hosts.admit(head.header("Host"))
-            && origin::is_ours(head)
-            && self.sessions.admits(cookie, key, Instant::now())
+        let Some(principal) = self.authenticate(head) else {
+            return Err(Refusal::new(
+                Reason::Unauthorized,
+                "this needs a token; send it as \"Authorization: Bearer <token>\"",
+            ));
+        };
+        self.authorise(&principal, &head.method, &head.path)?;
+        Ok(Some(principal))
     }
 
     /// The answer to any request for the health of the server, which is open to strangers.
@@ -260,11 +259,13 @@ impl AdminHandler {
 
     fn outcome(&self, request: &mut Request) -> Outcome {
         match route::find(ROUTES, &request.method, &request.path) {
-            Found::Endpoint { endpoint, segments } => {
+            Found::Endpoint { endpoint: Target { endpoint, .. }, segments } => {
                 // A test run takes whatever a webhook takes.
                 let text = if is_test(&request.path) { "" } else { request.query.as_str() };
                 let query = Query::parse(text)?;
-                endpoint(self, &mut Call { request, segments, query })
+                let principal = request.principal;
+                let reach = principal.map(|it| self.engine.reach(it.scope)).unwrap_or_default();
+                endpoint(self, &mut Call { request, principal, reach, segments, query })
             }
             Found::OtherMethods(methods) => Err(Refusal::method_not_allowed(&methods)),
             Found::Nothing => Err(Refusal::not_found("there is nothing at this path")),
@@ -283,10 +284,10 @@ impl Handler for AdminHandler {
         if let Some(page) = self.page(head) {
             return Err(guarded(page));
         }
-        if let Err(refusal) = self.check(head) {
+        let principal = self.check(head).map_err(|refusal| {
             self.instruments.admin.refused.count(refusal.reason);
-            return Err(of_api(respond::error(RequestId::random(), refusal)));
-        }
+            of_api(respond::error(RequestId::random(), refusal))
+        })?;
         // Test runs take what webhooks take; everything else is a fleet file at most. What is open to
         // strangers must not use up the room for bodies, which senders of webhooks need.
         let body_bytes_max = match head.path.as_str() {
@@ -295,12 +296,13 @@ impl Handler for AdminHandler {
             path if path.starts_with(secrets::PATH) => KEPT_SECRET_BYTES_MAX as u64,
             _ => fleet_file::FLEET_FILE_BYTES_MAX as u64,
         };
-        let has_token = head.path != SESSION || self.is_authorised(head);
+        let has_token = principal.is_some();
         // Strangers may have taken all other places.
         Ok(Admitted {
             remote_addr: peer,
             body_bytes_max,
             webhook: None,
+            principal,
             has_token,
             is_urgent: has_token,
         })
@@ -313,7 +315,7 @@ impl Handler for AdminHandler {
     fn handle(&self, mut request: Request) -> Handled {
         let id = RequestId::random();
         let response = match self.outcome(&mut request) {
-            Ok(reply) => reply.into_response(id),
+            Ok(reply) => self.while_valid(request.principal, reply.into_response(id)),
             Err(refusal) => respond::error(id, refusal),
         };
         of_api(response).into()

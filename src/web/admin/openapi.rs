@@ -15,7 +15,7 @@ mod tests {
 
     use serde_json::Value;
 
-    use super::super::ROUTES;
+    use super::super::{ROUTES, SESSION};
     use super::DESCRIPTION;
     use crate::model::server_proof;
 
@@ -49,6 +49,31 @@ mod tests {
         assert!(missing.is_empty(), "openapi.json does not describe {missing:?}");
         let invented: Vec<_> = described.difference(&routed).collect();
         assert!(invented.is_empty(), "openapi.json describes what is not there: {invented:?}");
+    }
+
+    #[test]
+    fn the_roles_of_routes_are_described() {
+        let description = description();
+        let mut described = BTreeSet::new();
+        for (path, item) in description["paths"].as_object().unwrap() {
+            for method in METHODS {
+                let Some(role) = item[method]["x-role"].as_str() else { continue };
+                let is_of_server = item[method]["x-scope"] == "server";
+                let (method, pattern) = (method.to_uppercase(), pattern(path));
+                described.insert((method, pattern, role.to_owned(), is_of_server));
+            }
+        }
+        let is_open = |method: &str, path: &str| (method, path) == ("POST", SESSION);
+        let routed = ROUTES.iter().filter(|(method, path, _)| !is_open(method, path));
+        let routed: BTreeSet<_> = routed
+            .map(|(method, path, target)| {
+                let (role, is_of_server) = target.access.described();
+                ((*method).to_owned(), (*path).to_owned(), role.to_owned(), is_of_server)
+            })
+            .collect();
+        let missing: Vec<_> = routed.difference(&described).collect();
+        assert!(missing.is_empty(), "openapi.json does not say {missing:?}");
+        assert_eq!(routed.len(), described.len());
     }
 
     #[test]

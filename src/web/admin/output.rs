@@ -22,7 +22,7 @@ pub(super) fn get(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     let offset = query.parsed("offset")?.unwrap_or(0);
     let attempt = query.parsed("attempt")?;
     let (follows, is_part) = (query.flag("follow")?, query.flag("part")?);
-    let Some(output) = admin.engine.output(call.id(0, "vessel run")?, attempt) else {
+    let Some(output) = admin.engine.output(call.vessel_run_id(admin)?, attempt) else {
         return Err(Refusal::not_found("no such vessel run, or no such attempt of it"));
     };
     let first = output

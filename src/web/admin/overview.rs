@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::{AdminHandler, Call, Outcome, Reply};
-use crate::engine::Upcoming;
+use crate::engine::{Reach, Upcoming};
 use crate::model::clock::Timestamp;
 use crate::model::ids::{FleetId, RunId};
 use crate::model::limits;
@@ -96,14 +96,16 @@ struct LatestJson {
     queued_at: Timestamp,
 }
 
-pub(super) fn get(admin: &AdminHandler, _: &mut Call<'_>) -> Outcome {
-    let engine = &admin.engine;
+pub(super) fn get(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
+    let (engine, reach) = (&admin.engine, &call.reach);
     let now = engine.now();
     let load = engine.load();
     let room = engine.check_room();
     let disk = engine.disk_space();
     let history = engine.history_size();
-    let last_problem = logging::last_problem().map(|problem| ProblemJson {
+    // The log may name what a limited token does not see.
+    let last_problem = logging::last_problem().filter(|_| reach.is_everything());
+    let last_problem = last_problem.map(|problem| ProblemJson {
         at: problem.at,
         level: problem.level.as_str(),
         message: problem.message,
@@ -131,8 +133,12 @@ pub(super) fn get(admin: &AdminHandler, _: &mut Call<'_>) -> Outcome {
         keep_runs: engine.keep_runs(),
         database_bytes: engine.database_bytes(),
         last_problem,
-        upcoming: engine.upcoming(OVERVIEW_UPCOMING).into_iter().map(UpcomingJson::from).collect(),
-        fleets: fleets(admin),
+        upcoming: engine
+            .upcoming(OVERVIEW_UPCOMING, reach)
+            .into_iter()
+            .map(UpcomingJson::from)
+            .collect(),
+        fleets: fleets(admin, reach),
     })
 }
 
@@ -143,9 +149,10 @@ impl From<Upcoming> for UpcomingJson {
     }
 }
 
-fn fleets(admin: &AdminHandler) -> Vec<FleetJson> {
-    let fleets = admin.engine.fleets().into_iter().take(limits::LIST_MAX);
-    let shown = fleets.map(|view| {
+fn fleets(admin: &AdminHandler, reach: &Reach) -> Vec<FleetJson> {
+    let fleets = admin.engine.fleets().into_iter();
+    let fleets = fleets.filter(|view| reach.has_fleet(view.fleet.id, None));
+    let shown = fleets.take(limits::LIST_MAX).map(|view| {
         let latest = admin.engine.latest_runs(view.fleet.id, OVERVIEW_LATEST_RUNS);
         FleetJson {
             id: view.fleet.id,

@@ -23,7 +23,9 @@ pub(super) fn organization(admin: &AdminHandler, _: &mut Call<'_>) -> Outcome {
 
 pub(super) fn list(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     let position = |project: &Project| Position::new(&project.name, project.id);
-    let page = call.query.page(admin.engine.projects(), position)?;
+    let mut projects = admin.engine.projects();
+    projects.retain(|project| call.reach.has_project(project.id));
+    let page = call.query.page(projects, position)?;
     let shown: Vec<_> = page.items.into_iter().map(ProjectJson::from).collect();
     Reply::page(&shown, page.next)
 }
@@ -53,6 +55,11 @@ pub(super) fn delete(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     Reply::gone()
 }
 
+/// The project that the path names. One out of reach is not found.
 fn project_id(call: &Call<'_>) -> Result<ProjectId, Refusal> {
-    call.id(0, "project")
+    let id = call.id(0, "project")?;
+    match call.reach.has_project(id) {
+        true => Ok(id),
+        false => Err(Refusal::not_found(format!("there is no project {id}"))),
+    }
 }

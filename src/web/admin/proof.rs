@@ -1,4 +1,5 @@
-//! Proves to a client that this server holds the token that the client is about to send. The endpoint
+//! Proves to a client that this server holds the token that the client is about to send: the admin token,
+//! or the one that the client's hint names. The endpoint
 //! needs no token. The connection's thread answers it: it costs one hash, takes no body and keeps
 //! nothing. A token has 256 bits, so answers to chosen nonces do not help to guess it.
 
@@ -6,8 +7,8 @@ use super::AdminHandler;
 use crate::listener::Head;
 use crate::listener::Response;
 use crate::model::ids::RequestId;
-use crate::model::refusal::Refusal;
-use crate::model::server_proof::{Nonce, Proof};
+use crate::model::refusal::{Reason, Refusal};
+use crate::model::server_proof::{Nonce, Proof, TokenHint};
 use crate::web::query::Query;
 use crate::web::respond;
 
@@ -29,9 +30,19 @@ fn proof(admin: &AdminHandler, head: &Head) -> Result<Proof, Refusal> {
         return Err(Refusal::method_not_allowed(&METHODS));
     }
     let query = Query::parse(&head.query)?;
-    query.allow_only(&["nonce"])?;
+    query.allow_only(&["nonce", "hint"])?;
     let nonce = query.get("nonce").and_then(Nonce::parse);
     let nonce =
         nonce.ok_or_else(|| Refusal::bad_request("give a nonce of 64 hexadecimal digits"))?;
-    Ok(admin.token.prove(nonce, admin.settings.admin_listen))
+    let address = admin.settings.admin_listen;
+    let Some(hint) = query.get("hint") else { return Ok(admin.token.prove(nonce, address)) };
+    let hint = TokenHint::parse(hint)
+        .ok_or_else(|| Refusal::bad_request("give a hint of 16 hexadecimal digits"))?;
+    if admin.token.has_hint(hint) {
+        return Ok(admin.token.prove(nonce, address));
+    }
+    let hash = admin.engine.hinted_token(hint).ok_or_else(|| {
+        Refusal::new(Reason::Forbidden, "no token has this hint: revoked, expired, or never made")
+    })?;
+    Ok(Proof::new(hash.as_bytes(), nonce, address))
 }

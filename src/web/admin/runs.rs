@@ -4,6 +4,7 @@ use std::io;
 
 use serde::Deserialize;
 
+use super::access::API_KEY_HEADER;
 use super::fleets::{file_refusal, fleet_id};
 use super::{AdminHandler, Call, Outcome, Reply};
 use crate::engine::{RUN_IDS_SEARCHED_MAX, RunFilter, RunView};
@@ -22,8 +23,14 @@ use crate::web::view::RunJson;
 const RUN_FRAGMENT_LETTERS_MIN: usize = 1;
 
 /// Headers of an admin request that concern the admin listener alone.
-const ADMIN_HEADERS: [&str; 5] =
-    ["Authorization", "Cookie", "Host", origin::PAGE_HEADER, origin::SESSION_HEADER];
+const ADMIN_HEADERS: [&str; 6] = [
+    "Authorization",
+    "Cookie",
+    "Host",
+    API_KEY_HEADER,
+    origin::PAGE_HEADER,
+    origin::SESSION_HEADER,
+];
 
 /// The API trigger, or an on-demand run.
 pub(super) fn start(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
@@ -75,15 +82,21 @@ pub(super) fn list(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
         since: query.parsed("since")?,
         until: query.parsed("until")?,
         before: query.parsed("before")?,
+        reach: call.reach.clone(),
         limit: query.limit()?,
         ..RunFilter::default()
     });
-    let shown: Vec<_> = page.runs.iter().map(RunJson::from).collect();
+    let principal = call.principal()?;
+    let shown: Vec<_> = page.runs.iter().map(|view| RunJson::new(view, &principal)).collect();
     Reply::page(&shown, page.next_before.map(|last| last.to_string()))
 }
 
 pub(super) fn get(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     let view = run(admin, call)?;
+    let principal = call.principal()?;
+    if principal.sees_status_only() {
+        return Reply::ok(&RunJson::new(&view, &principal));
+    }
     let notifications = admin.engine.notifications_of(view.run.id);
     Reply::ok(&RunJson::from(&view).with_notifications(&notifications))
 }
@@ -109,7 +122,7 @@ pub(super) fn replay(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
 }
 
 pub(super) fn stop_vessel(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
-    let view = admin.engine.stop_vessel_run(call.id(0, "vessel run")?)?;
+    let view = admin.engine.stop_vessel_run(call.vessel_run_id(admin)?)?;
     Reply::ok(&RunJson::from(&view))
 }
 
@@ -123,11 +136,12 @@ pub(super) fn run(admin: &AdminHandler, call: &Call<'_>) -> Result<RunView, Refu
     admin.engine.run(run_id(admin, call)?).ok_or_else(|| no_run(call))
 }
 
-/// The id of the run that the path names: by its id, or by a part of it that no other run's id has.
+/// The id of the run that the path names: by its id, or by a part of it that no other run's id has. One
+/// out of reach is not found.
 fn run_id(admin: &AdminHandler, call: &Call<'_>) -> Result<RunId, Refusal> {
     let named = call.segment(0);
     if let Ok(id) = named.parse::<RunId>() {
-        return Ok(id);
+        return if call.reaches_run(admin, id) { Ok(id) } else { Err(no_run(call)) };
     }
     if named.len() < RUN_FRAGMENT_LETTERS_MIN {
         return Err(Refusal::bad_request(format!(
@@ -135,7 +149,7 @@ fn run_id(admin: &AdminHandler, call: &Call<'_>) -> Result<RunId, Refusal> {
             RUN_FRAGMENT_LETTERS_MIN
         )));
     }
-    let (found, are_all) = admin.engine.find_runs(&named.to_ascii_lowercase(), 2);
+    let (found, are_all) = admin.engine.find_runs(named, 2, &call.reach);
     match found.as_slice() {
         [] if are_all => Err(no_run(call)),
         [] => Err(Refusal::not_found(format!(

@@ -43,7 +43,9 @@ pub(super) fn list(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
         return Err(Refusal::bad_request(message));
     }
     let position = |view: &ScheduleView| Position::new(&view.fleet_name, view.key);
-    let page = query.part(admin.engine.schedule_views(fleet), position)?;
+    let mut views = admin.engine.schedule_views(fleet);
+    views.retain(|view| call.reach.has_fleet(view.key.fleet, None));
+    let page = query.part(views, position)?;
     let shown: Vec<_> = page.items.iter().map(|view| ScheduleJson::new(view, count)).collect();
     Reply::page(&shown, page.next)
 }

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::{AdminHandler, Call, Outcome, Reply};
 use crate::config::secrets::{KeepError, KeptSecret};
+use crate::engine::Reach;
 use crate::model::clock::Timestamp;
 use crate::model::ids::FleetId;
 use crate::model::refusal::{Reason, Refusal};
@@ -61,10 +62,12 @@ pub(super) fn list(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     let query = &call.query;
     query.allow_only(&["limit", "before", "missing"])?;
     let store = admin.secrets.store();
-    let kept = store
+    let mut kept = store
         .list()
         .map_err(|error| Refusal::failed(format!("{}: {error}", store.directory().display())))?;
-    let (users, nobody) = (users(admin), Users::default());
+    let (users, nobody) = (users(admin, &call.reach), Users::default());
+    // A limited token sees the secrets of its fleets.
+    kept.retain(|secret| call.reach.is_everything() || users.contains_key(&secret.name));
     let is_writable = store.is_writable();
     let shown: Vec<SecretJson<'_>> = if query.flag("missing")? {
         let names: BTreeSet<&SecretName> = kept.iter().map(|secret| &secret.name).collect();
@@ -87,7 +90,7 @@ pub(super) fn set(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     admin.secrets.set(&name, &content)?;
     log::info!(secret = name.as_str(); "set a secret");
     let kept = admin.secrets.store().list().unwrap_or_default();
-    let users = users(admin).remove(&name).unwrap_or_default();
+    let users = users(admin, &call.reach).remove(&name).unwrap_or_default();
     match kept.iter().find(|secret| secret.name == name) {
         Some(secret) => Reply::ok(&json(secret, true, &users)),
         None => Err(Refusal::failed("the secret was removed at the same time")),
@@ -104,7 +107,9 @@ pub(super) fn remove(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     if !kept.iter().any(|secret| secret.name == name) {
         return Err(absent());
     }
-    if let Some(users) = users(admin).get(&name).filter(|users| !users.is_empty() && !is_forced) {
+    if let Some(users) =
+        users(admin, &call.reach).get(&name).filter(|users| !users.is_empty() && !is_forced)
+    {
         return Err(Refusal::new(
             Reason::Conflict,
             format!(
@@ -125,10 +130,11 @@ fn name(call: &Call<'_>) -> Result<SecretName, Refusal> {
         .map_err(|error| Refusal::invalid(error.to_string()))
 }
 
-/// By secret: what needs it.
-fn users(admin: &AdminHandler) -> BTreeMap<SecretName, Users> {
+/// By secret: what needs it within `reach`.
+fn users(admin: &AdminHandler, reach: &Reach) -> BTreeMap<SecretName, Users> {
     let mut users: BTreeMap<SecretName, Users> = BTreeMap::new();
-    for fleet in admin.engine.fleets() {
+    let fleets = admin.engine.fleets().into_iter();
+    for fleet in fleets.filter(|view| reach.has_fleet(view.fleet.id, None)) {
         let uses = fleet.current.definition.secret_uses();
         let named: BTreeSet<SecretName> = uses.map(|used| used.secret.into_owned()).collect();
         for name in named {
@@ -139,7 +145,8 @@ fn users(admin: &AdminHandler) -> BTreeMap<SecretName, Users> {
             });
         }
     }
-    if let Some(name) = admin.settings.mail.as_ref().and_then(|mail| mail.secret.as_ref()) {
+    let of_mail = admin.settings.mail.as_ref().and_then(|mail| mail.secret.as_ref());
+    if let Some(name) = of_mail.filter(|_| reach.is_everything()) {
         users.entry(name.clone()).or_default().settings.push(MAIL_SETTING);
     }
     users

@@ -1,10 +1,12 @@
-//! Signing in and out of the pages: with the admin token, or by a one-time link.
+//! Signing in and out of the pages: with a token, or by a one-time link. A session may do what the token
+//! may that opened it.
 
 use std::net::IpAddr;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
+use super::tokens::PrincipalJson;
 use super::{AdminHandler, Call, Outcome, Reply};
 use crate::model::refusal::{Reason, Refusal};
 use crate::model::webhook::Token;
@@ -24,6 +26,8 @@ struct SignInBody {
 struct SessionJson<'a> {
     /// What the pages send in the header X-Boathook-Session.
     key: &'a str,
+    #[serde(flatten)]
+    principal: PrincipalJson,
 }
 
 #[derive(Serialize)]
@@ -41,16 +45,21 @@ pub(super) fn open(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     let address = call.request.remote_addr.ip();
     let now = Instant::now();
     let body: SignInBody = call.json()?.unwrap_or_default();
-    let is_known = match (&body.token, &body.link) {
-        (Some(token), None) => admin.token.is(token.trim()),
-        (None, Some(link)) => admin.sessions.redeem_link(link, now),
+    let principal = match (&body.token, &body.link) {
+        (Some(token), None) => admin.holder_of(token.trim().as_bytes()),
+        (None, Some(link)) => {
+            let owner = admin.sessions.redeem_link(link, now);
+            owner.and_then(|owner| admin.holder_by_id(owner))
+        }
         _ => return Err(Refusal::invalid("give a token or the secret of a link")),
     };
-    if !is_known {
+    let Some(principal) = principal else {
         return Err(refusal(admin, address, body.link.is_some(), now));
-    }
-    let Opened { cookie, key } = admin.sessions.open(now).map_err(no_randomness)?;
-    let reply = Reply::created(&SessionJson { key: key.reveal() })?;
+    };
+    let opened = admin.sessions.open(principal.token, now);
+    let Opened { cookie, key } = opened.map_err(no_randomness)?;
+    let shown = PrincipalJson::new(admin, &principal);
+    let reply = Reply::created(&SessionJson { key: key.reveal(), principal: shown })?;
     Ok(reply.with_header("Set-Cookie", admin.cookie(Some(&cookie), is_secure)))
 }
 
@@ -63,12 +72,14 @@ fn refusal(admin: &AdminHandler, address: IpAddr, is_link: bool, now: Instant) -
             format!("too many wrong tokens from your address; try again in {seconds} seconds");
         return Refusal::new(Reason::TooManyRequests, message).retry_after(seconds);
     }
-    admin.sessions.note_failure(address, now);
     log::warn!(remote_addr:% = address; "failed sign-in");
-    let message = match is_link {
-        true => "this link has been used or is too old; `boathook open` makes another",
-        false => "this is not the admin token",
-    };
+    if is_link {
+        // A browser that opens its last pages again follows it twice. Only wrong tokens count.
+        let message = "this link has been used or is too old; `boathook open` makes another";
+        return Refusal::new(Reason::Forbidden, message);
+    }
+    admin.sessions.note_failure(address, now);
+    let message = "this is not a token of this server, or it has expired or was revoked";
     Refusal::new(Reason::Forbidden, message)
 }
 
@@ -81,9 +92,16 @@ pub(super) fn close(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     Ok(Reply::gone()?.with_header("Set-Cookie", admin.cookie(None, is_secure)))
 }
 
-/// Makes a link that signs in once.
-pub(super) fn link(admin: &AdminHandler, _: &mut Call<'_>) -> Outcome {
-    let secret = admin.sessions.make_link(Instant::now()).map_err(no_randomness)?;
+/// Who asks, and what the token may do.
+pub(super) fn get(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
+    let principal = call.principal()?;
+    Reply::ok(&PrincipalJson::new(admin, &principal))
+}
+
+/// Makes a link that signs in once, as the token that asks.
+pub(super) fn link(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
+    let owner = call.principal()?.token;
+    let secret = admin.sessions.make_link(owner, Instant::now()).map_err(no_randomness)?;
     Reply::created(&LinkJson {
         path: format!("/sign-in#link={}", secret.reveal()),
         expires_in_seconds: SIGN_IN_LINK_AGE_MAX.as_secs(),

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::{AdminHandler, Call, Outcome, Reply};
-use crate::model::ids::{RunId, VesselRunId};
+use crate::model::ids::RunId;
 use crate::model::refusal::Refusal;
 use crate::web::view::VesselRunJson;
 
@@ -17,7 +17,7 @@ struct AttemptsJson<'a> {
 }
 
 pub(super) fn get(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
-    let id: VesselRunId = call.id(0, "vessel run")?;
+    let id = call.vessel_run_id(admin)?;
     let view = admin.engine.run(id.run());
     let vessel = view.iter().flat_map(|view| &view.vessels).find(|vessel| vessel.id == id);
     let Some(latest) = vessel else {

@@ -44,7 +44,7 @@ fn change(call: &mut Call<'_>) -> Result<Option<WebhookChange>, Refusal> {
 
 pub(super) fn get(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     match admin.engine.webhook(fleet_id(call)?)? {
-        Some(webhook) => Reply::ok(&shown(admin, &webhook)),
+        Some(webhook) => Reply::ok(&shown(admin, call, &webhook)?),
         None => Err(Refusal::not_found("this fleet has no webhook; add one first")),
     }
 }
@@ -56,7 +56,7 @@ pub(super) fn add(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
         Some(change) => change.apply(settings),
         None => Ok(()),
     })?;
-    Reply::created(&shown(admin, &view))
+    Reply::created(&shown(admin, call, &view)?)
 }
 
 /// Changes the settings. An allow list or a rate limit that the body does not name is removed; all else
@@ -72,15 +72,15 @@ pub(super) fn set(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
         (settings.allow, settings.rate_limit) = (Networks::default(), None);
         change.apply(settings)
     })?;
-    Reply::ok(&shown(admin, &view))
+    Reply::ok(&shown(admin, call, &view)?)
 }
 
 pub(super) fn pause(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
-    Reply::ok(&shown(admin, &admin.engine.pause_webhook(fleet_id(call)?, true)?))
+    Reply::ok(&shown(admin, call, &admin.engine.pause_webhook(fleet_id(call)?, true)?)?)
 }
 
 pub(super) fn resume(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
-    Reply::ok(&shown(admin, &admin.engine.pause_webhook(fleet_id(call)?, false)?))
+    Reply::ok(&shown(admin, call, &admin.engine.pause_webhook(fleet_id(call)?, false)?)?)
 }
 
 pub(super) fn replace(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
@@ -92,7 +92,7 @@ pub(super) fn replace(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
         return Err(Refusal::invalid(format!("grace_seconds: at most {most}")));
     }
     let webhook = admin.engine.replace_webhook(fleet, grace)?;
-    Reply::created(&shown(admin, &webhook))
+    Reply::created(&shown(admin, call, &webhook)?)
 }
 
 pub(super) fn remove(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
@@ -100,6 +100,10 @@ pub(super) fn remove(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     Reply::gone()
 }
 
-fn shown<'a>(admin: &AdminHandler, view: &'a WebhookView) -> WebhookJson<'a> {
-    WebhookJson::new(view, &admin.settings.public_base())
+fn shown<'a>(
+    admin: &AdminHandler,
+    call: &Call<'_>,
+    view: &'a WebhookView,
+) -> Result<WebhookJson<'a>, Refusal> {
+    Ok(WebhookJson::new(view, &admin.settings.public_base(), &call.principal()?))
 }

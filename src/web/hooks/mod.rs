@@ -282,7 +282,14 @@ impl Handler for HookHandler {
         let is_peer = client.address == peer.ip().to_canonical();
         let remote_addr = SocketAddr::new(client.address, if is_peer { peer.port() } else { 0 });
         let webhook = Some(webhook);
-        Ok(Admitted { remote_addr, body_bytes_max, webhook, has_token: true, is_urgent: false })
+        Ok(Admitted {
+            remote_addr,
+            body_bytes_max,
+            webhook,
+            principal: None,
+            has_token: true,
+            is_urgent: false,
+        })
     }
 
     fn origin(&self, peer: IpAddr) -> Origin {

@@ -5,6 +5,7 @@ use serde::{Serialize, Serializer};
 
 use crate::engine::{FleetView, RunView, WebhookView};
 use crate::fleet_file::Shown;
+use crate::model::access::Principal;
 use crate::model::clock::Timestamp;
 use crate::model::computed::Argument;
 use crate::model::confinement::{Confinement, Limits};
@@ -23,7 +24,7 @@ use crate::model::notification::{
 use crate::model::run::{Status, Trigger, VesselRunRecord};
 use crate::model::schedule::{Hosted, Schedule};
 use crate::model::variable::{FixedValue, SecretName, VariableValue};
-use crate::model::webhook::WebhookSettings;
+use crate::model::webhook::{Token, WebhookSettings};
 
 mod delivery;
 mod source;
@@ -120,6 +121,32 @@ impl<'a> From<&'a FleetView> for FleetJson<'a> {
             notify: definition.notify.iter().map(NotifyJson::from).collect(),
             changed: None,
             warnings: Vec::new(),
+        }
+    }
+}
+
+/// A fleet as a token sees it that may start it and no more.
+#[derive(Serialize)]
+pub struct FleetNameJson<'a> {
+    id: FleetId,
+    name: &'a str,
+    project_id: ProjectId,
+    project_name: &'a str,
+    version: u32,
+    created_at: Timestamp,
+    updated_at: Timestamp,
+}
+
+impl<'a> From<&'a FleetView> for FleetNameJson<'a> {
+    fn from(FleetView { fleet, project_name, .. }: &'a FleetView) -> Self {
+        Self {
+            id: fleet.id,
+            name: &fleet.name,
+            project_id: fleet.project_id,
+            project_name,
+            version: fleet.version,
+            created_at: fleet.created_at,
+            updated_at: fleet.updated_at,
         }
     }
 }
@@ -286,7 +313,8 @@ impl VersionJson {
 
 #[derive(Serialize)]
 pub struct WebhookJson<'a> {
-    url: String,
+    /// `None`: the token may not see it. So for a previous one.
+    url: Option<String>,
     fleet_id: FleetId,
     created_at: Timestamp,
     last_used_at: Option<Timestamp>,
@@ -298,20 +326,25 @@ pub struct WebhookJson<'a> {
 
 #[derive(Serialize)]
 struct PreviousJson {
-    url: String,
+    url: Option<String>,
     valid_until: Timestamp,
 }
 
 impl<'a> WebhookJson<'a> {
-    /// `webhook` as its owner sees it, with URLs below `public_base`.
-    pub fn new(WebhookView { webhook, current }: &'a WebhookView, public_base: &str) -> Self {
+    /// `webhook` with URLs below `public_base`; without them for a principal that may not see them.
+    pub fn new(
+        WebhookView { webhook, current }: &'a WebhookView,
+        public_base: &str,
+        principal: &Principal,
+    ) -> Self {
+        let shown = |token: &Token| principal.sees_webhook_urls().then(|| token.url(public_base));
         Self {
-            url: webhook.token.url(public_base),
+            url: shown(&webhook.token),
             fleet_id: webhook.fleet_id,
             created_at: webhook.created_at,
             last_used_at: webhook.last_used_at,
             previous: webhook.previous.as_ref().map(|previous| PreviousJson {
-                url: previous.token.url(public_base),
+                url: shown(&previous.token),
                 valid_until: previous.valid_until,
             }),
             paused_at: webhook.paused_at,
@@ -368,6 +401,15 @@ pub fn run_json(view: &RunView) -> String {
 }
 
 impl<'a> RunJson<'a> {
+    /// `view` as `principal` sees it: its status alone, or all of it.
+    pub fn new(view: &'a RunView, principal: &Principal) -> Self {
+        let shown = Self::from(view);
+        match principal.sees_status_only() {
+            true => Self { event: None, first_run: None, delivery_id: None, note: None, ..shown },
+            false => shown,
+        }
+    }
+
     /// The same, with the undelivered notifications of its end.
     pub fn with_notifications(self, records: &'a [NotificationRecord]) -> Self {
         let notifications = records.iter().map(|record| NotificationJson {

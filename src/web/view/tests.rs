@@ -3,6 +3,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use crate::model::access::Role;
 use crate::model::fleet::Delivery;
 use crate::model::guardrails::ExitCodes;
 use crate::model::ids::RunIds;
@@ -208,7 +209,16 @@ fn a_webhook_shows_its_urls() {
         definition,
     });
     let view = WebhookView { webhook, current };
-    let value = serde_json::to_value(WebhookJson::new(&view, "https://example.com/")).unwrap();
+    let shown = |principal: Principal| {
+        serde_json::to_value(WebhookJson::new(&view, "https://example.com/", &principal)).unwrap()
+    };
+    for (role, is_seen) in [(Role::Reader, false), (Role::Operator, false), (Role::Author, true)] {
+        let value = shown(Principal { role, ..Principal::OWNER });
+        assert!(value["url"].is_string() == is_seen, "{role}");
+        assert!(value["previous"]["url"].is_string() == is_seen, "{role}");
+        assert!(value["previous"]["valid_until"].is_string() && value["allow"].is_array());
+    }
+    let value = shown(Principal::OWNER);
     // Compared as a whole so that a failure prints no token.
     assert!(value["url"] == format!("https://example.com/hooks/{}", token.reveal()));
     assert!(value["previous"]["url"] == format!("https://example.com/hooks/{}", previous.reveal()));

@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::http::Answer;
 
 /// Refusals that stand for themselves: those that any request may get.
-const COMMON: [u16; 12] = [400, 401, 405, 408, 413, 414, 429, 431, 500, 501, 503, 505];
+const COMMON: [u16; 13] = [400, 401, 403, 405, 408, 413, 414, 429, 431, 500, 501, 503, 505];
 
 static DESCRIPTION: LazyLock<Value> = LazyLock::new(|| {
     serde_json::from_str(include_str!("../../../src/web/admin/openapi.json")).unwrap()
@@ -31,6 +31,22 @@ pub fn operations() -> Vec<&'static str> {
 pub fn paths(method: &str) -> Vec<&'static str> {
     let items = DESCRIPTION["paths"].as_object().unwrap().iter();
     items.filter(|(_, item)| item.get(method).is_some()).map(|(path, _)| path.as_str()).collect()
+}
+
+/// Every operation: its method, its path as a template, the role that it takes (`None`: it is open to
+/// strangers), and whether the token must be unlimited.
+pub fn roles() -> Vec<(String, &'static str, Option<&'static str>, bool)> {
+    let mut found = Vec::new();
+    for (path, item) in DESCRIPTION["paths"].as_object().unwrap() {
+        for (method, operation) in
+            item.as_object().unwrap().iter().filter(|it| it.0 != "parameters")
+        {
+            let is_of_server = operation["x-scope"] == "server";
+            let role = operation["x-role"].as_str();
+            found.push((method.to_uppercase(), path.as_str(), role, is_of_server));
+        }
+    }
+    found
 }
 
 /// Every query parameter of a GET: the path as a template, the name, and the schema.

@@ -19,7 +19,7 @@ fn from_an_example_to_a_run_and_back_to_no_webhook() {
     open(&browser, &server, "/new");
     browser.fill("Admin token", "wrong");
     browser.click("Sign in");
-    browser.see("this is not the admin token");
+    browser.see("this is not a token of this server");
     browser.fill("Admin token", &server.token());
     browser.click("Sign in");
     // The page that was asked for.
