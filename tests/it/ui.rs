@@ -3,6 +3,7 @@
 mod edits;
 mod gallery;
 mod hostile;
+mod logs;
 mod neighbours;
 mod schedules;
 mod secrets;

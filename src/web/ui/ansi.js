@@ -41,23 +41,11 @@ export function applySgr(style, parameters) {
   return style;
 }
 
-const CONTROL = /\x1b\[([0-?]*)[ -/]*([@-~])|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[ -/]*[0-~]|[\0-\x08\x0b-\x1f\x7f]/g;
-
-// `text` in pieces of one style each. Sequences other than colours are left out, lone control
-// characters are made visible.
-export function pieces(text, style, onPiece) {
-  let last = 0;
-  for (const match of text.matchAll(CONTROL)) {
-    if (match.index > last) onPiece(text.slice(last, match.index), style);
-    last = match.index + match[0].length;
-    if (match[2] === "m") style = applySgr(style, match[1]);
-    else if (match[0].length === 1) onPiece(picture(match[0]), style);
-  }
-  if (last < text.length) onPiece(text.slice(last), style);
-}
+// A control sequence (parameters and final character are groups), a control string, or one control character.
+export const CONTROL = /\x1b\[([0-?]*)[ -/]*([@-~])|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[ -/]*[0-~]|[\0-\x08\x0b-\x1f\x7f]/g;
 
 // U+2400 and after are pictures of the control characters.
-const picture = (control) => String.fromCharCode(control === "\x7f" ? 0x2421 : 0x2400 + control.charCodeAt(0));
+export const picture = (control) => String.fromCharCode(control === "\x7f" ? 0x2421 : 0x2400 + control.charCodeAt(0));
 
 // Gives an element the looks of a style.
 export function dress(element, style) {

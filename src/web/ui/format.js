@@ -30,6 +30,11 @@ export function time(text) {
   return h("time", { datetime: text, title: `${exact.format(millis)} (${text})` }, relative(millis));
 }
 
+const timeOfDay = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" });
+
+// The time of day, to the second.
+export const clock = (millis) => timeOfDay.format(millis);
+
 // Keeps the times on the page true.
 export function keepTimesTrue() {
   setInterval(() => {

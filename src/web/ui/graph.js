@@ -1,7 +1,7 @@
 // The graph of a fleet as SVG: layers from left to right, every path below its condition's colour.
 
 import { h, svg } from "./dom.js";
-import { statusIcon, statusWord } from "./parts.js";
+import { isOver, statusIcon, statusWord } from "./parts.js";
 
 const WIDTH = 176;
 const HEIGHT = 44;
@@ -9,7 +9,8 @@ const GAP_X = 96;
 const GAP_Y = 22;
 const MARGIN = 8;
 const SWEEPS = 6;
-const LETTERS_MAX = 20;
+// Between the text of a box and its right edge.
+const PADDING = 8;
 
 // Where everything is: nodes with their places, edges with the points they go through. An edge over
 // several layers passes through places of its own, so that it crosses no vessel.
@@ -84,16 +85,24 @@ function order(columns) {
   }
 }
 
-// Draws it. `look(vessel)` may return { status, href, note } for each.
+// Draws it. `look(vessel)` may return { status, href, note } for each. Paths that the statuses of a run have
+// ruled out are faint.
 export function graph(vessels, connections, look = () => ({})) {
   const { nodes, edges, width, height } = layout(vessels, connections);
   return h("div", { class: "graph", tabindex: "0", role: "group", "aria-label": "The graph of the vessels" },
     svg("svg", { width, height, viewBox: `0 0 ${width} ${height}` },
-      edges.map(edge),
+      edges.map((path) => edge(path, look(path.points[0].vessel).status)),
       nodes.map((place) => node(place, look(place.vessel)))));
 }
 
-function edge({ points, condition }) {
+const TAKEN = { SUCCESS: ["Success"], ERRORED: ["Errored"], COMPLETED: ["Success", "Errored"] };
+
+// Whether a vessel that ended with `status` leads on; null while that is open.
+const isTaken = (condition, status) =>
+  (!status || !isOver(status) ? null : TAKEN[condition.toUpperCase()].includes(status));
+
+function edge({ points, condition }, status) {
+  const taken = isTaken(condition, status);
   const [start, ...rest] = points;
   let d = `M${start.x + WIDTH} ${start.y + HEIGHT / 2}`;
   let x = start.x + WIDTH;
@@ -117,27 +126,41 @@ function edge({ points, condition }) {
   const last = points.at(-1);
   const labelX = last.x - GAP_X / 2;
   const labelY = (points.at(-2).y + last.y + HEIGHT) / 2 + 4;
-  return svg("g", { class: `edge is-${word}` },
-    svg("title", null, `${points[0].vessel.name} leads to ${last.vessel.name} when ${word}`),
+  const state = taken == null ? "" : taken ? " is-taken" : " is-ruled-out";
+  const note = taken == null ? "" : taken ? ": taken" : ": not taken";
+  return svg("g", { class: `edge is-${word}${state}` },
+    svg("title", null, `${points[0].vessel.name} leads to ${last.vessel.name} when ${word}${note}`),
     svg("path", { d }),
     svg("path", { class: "head", d: `M${x} ${y - 4}l7 4-7 4z` }),
     svg("text", { x: labelX, y: labelY }, word));
 }
 
 function node({ vessel, x, y }, { status, href, note }) {
-  const letters = [...vessel.name];
-  const name = letters.length > LETTERS_MAX ? `${letters.slice(0, LETTERS_MAX - 1).join("")}…` : vessel.name;
   const icon = status ? statusIcon(status) : null;
   if (icon) {
     for (const [key, value] of Object.entries({ x: x + 12, y: y + 14, width: 16, height: 16 })) icon.setAttribute(key, value);
   }
+  const textX = x + (icon ? 36 : 14);
+  const room = x + WIDTH - PADDING - textX;
   const content = [
     svg("title", null, status ? `${vessel.name}: ${statusWord(status)}` : vessel.name),
     svg("rect", { x, y, width: WIDTH, height: HEIGHT, rx: 6 }),
     icon,
-    svg("text", { x: x + (icon ? 36 : 14), y: y + (note ? 20 : 27) }, name),
-    note ? svg("text", { class: "note", x: x + (icon ? 36 : 14), y: y + 35 }, note) : null,
+    svg("text", { x: textX, y: y + (note ? 20 : 27) }, fit(vessel.name, room, 13)),
+    note ? svg("text", { class: "note", x: textX, y: y + 35 }, fit(note, room, 11)) : null,
   ];
   const props = { class: `node is-${status || "none"}` };
   return href ? svg("a", { href, ...props }, content) : svg("g", props, content);
+}
+
+const pen = document.createElement("canvas").getContext("2d");
+
+// `text`, cut to fit into so many pixels at that size.
+function fit(text, pixels, size) {
+  pen.font = `${size}px ${getComputedStyle(document.body).fontFamily}`;
+  const isFit = (candidate) => pen.measureText(candidate).width <= pixels;
+  if (isFit(text)) return text;
+  const letters = [...text];
+  while (letters.length && !isFit(`${letters.join("")}…`)) letters.pop();
+  return `${letters.join("")}…`;
 }

@@ -38,7 +38,7 @@ files! {
         "deliveries.js", "delivery.js", "sender.js",
         "versions.js", "editor.js", "new-fleet.js", "examples.js", "run.js", "parameters.js",
         "secrets.js",
-        "vessel-log.js", "text-view.js", "text-index.js", "ansi.js", "graph.js", "gantt.js",
+        "vessel-log.js", "text-view.js", "text-index.js", "terminal.js", "ansi.js", "graph.js", "gantt.js",
         "diff.js", "json.js", "hex.js", "schedules.js";
 }
 

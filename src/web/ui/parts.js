@@ -54,6 +54,16 @@ export function button(text, onclick, { kind = "", ...props } = {}) {
   return h("button", { type: "button", class: `button ${kind}`.trim(), onclick, ...props }, text);
 }
 
+// A button that stays pressed until it is pressed again; calls `onChange` with whether it is.
+export function toggle(text, title, onChange) {
+  const element = button(text, () => {
+    const isOn = element.getAttribute("aria-pressed") !== "true";
+    element.setAttribute("aria-pressed", String(isOn));
+    onChange(isOn);
+  }, { title, "aria-pressed": "false" });
+  return element;
+}
+
 // Runs `action` while the button that was pressed rests; shows what goes wrong.
 export function pressed(action) {
   return async (event) => {

@@ -4,7 +4,7 @@ import { h, update } from "./dom.js";
 import { get, poll, post, sendYaml } from "./api.js";
 import { duration, elapsed, plural, shortId, time } from "./format.js";
 import { ask, button, copyButton, crumbs, fact, field, isOver, notice, page, pressed, say, select, status, statusWord, tabs, trigger } from "./parts.js";
-import { gantt } from "./gantt.js";
+import { Attempts, gantt } from "./gantt.js";
 import { graph } from "./graph.js";
 import { parameters } from "./parameters.js";
 
@@ -17,16 +17,20 @@ export async function run(context) {
   const isOverview = tab !== "parameters";
   const body = isOverview ? h("div", { class: "stack" }) : h("div", { class: "stack" }, await parameters(context, first));
   const version = isOverview ? await versionOf(first, context.signal) : null;
-  const draw = (view) => {
+  const attempts = new Attempts(context.signal);
+  const draw = async (view) => {
     update(head, heading(context, view, isOverview ? "overview" : "parameters"));
-    if (isOverview) update(body, details(view, version));
+    if (isOverview) {
+      await attempts.learn(view);
+      update(body, details(view, version, attempts));
+    }
     return !isOver(view.status);
   };
-  if (draw(first)) {
+  if (await draw(first)) {
     const left = new AbortController();
     context.signal.addEventListener("abort", () => left.abort());
     poll(async () => {
-      const isMoving = draw(await get(`/runs/${first.id}`, context.signal));
+      const isMoving = await draw(await get(`/runs/${first.id}`, context.signal));
       if (!isMoving) left.abort();
       return isMoving;
     }, left.signal)();
@@ -100,14 +104,15 @@ async function replay(context, view) {
   say("A new run has started");
 }
 
-function details(view, version) {
+function details(view, version, attempts) {
   const hrefOf = ({ id }) => `/runs/${view.id}/vessels/${id}`;
   const byName = new Map(view.vessels.map((vessel) => [vessel.vessel_name, vessel]));
   const waits = view.status === "Scheduled"
     ? notice("info", "This run waits for a worker, or for other runs of its fleet.") : null;
   return [
     waits,
-    h("section", { "aria-label": "When each vessel ran" }, h("h2", null, plural(view.vessels.length, "vessel")), gantt(view, hrefOf)),
+    h("section", { "aria-label": "When each vessel ran" }, h("h2", null, plural(view.vessels.length, "vessel")), 
+      gantt(view, attempts, version?.definition?.connections, hrefOf)),
     reasons(view),
     version?.definition ? h("section", { "aria-label": "Graph" }, h("h2", null, "Graph"),
       graph(version.definition.vessels, version.definition.connections, ({ name }) => {

@@ -1,10 +1,15 @@
-// A growing text of any bytes, and where its rows begin. A row is a line, or a piece of one that is
-// too long or was overwritten by a carriage return, so that no row is long and nothing is hidden.
-// Ten megabytes take some ten megabytes here, and any row is at hand at once.
+// A growing text of any bytes, and where its rows begin. A row is a line, or a piece of one that is too
+// long. As a terminal shows it, a row is what its carriage returns and cursor moves leave; raw, each
+// carriage return begins a row, and control characters are visible. Ten megabytes take some ten
+// megabytes here, and any row is at hand at once.
 
-import { applySgr } from "./ansi.js";
+import { applySgr, picture } from "./ansi.js";
+import { settle } from "./terminal.js";
 
-const ROW_BYTES_MAX = 2000;
+const COLUMNS_MAX = 2000;
+// Of a row with more, only the last frames count: later ones have overwritten the others.
+const FRAMES_BYTES_MAX = 1 << 16;
+const CONTROLS = /[\0-\x08\x0b-\x1f\x7f]/g;
 // An escape sequence is not cut unless it goes on for longer than any real one.
 const SEQUENCE_BYTES_MAX = 64;
 const LF = 10;
@@ -12,8 +17,9 @@ const CR = 13;
 const ESC = 27;
 
 export class TextIndex {
-  constructor({ hasColours }) {
-    this.hasColours = hasColours;
+  constructor({ isTerminal, columns = COLUMNS_MAX }) {
+    this.isTerminal = isTerminal;
+    this.columns = columns;
     this.bytes = new Uint8Array(1 << 16);
     this.length = 0;
     // Of each row: where it begins, the number of its line (0: the line has begun before), and the
@@ -24,6 +30,7 @@ export class TextIndex {
     this.rows = 0;
     this.line = 0;
     this.style = 0;
+    this.column = 0;
     this.sequence = -1;
     this.decoder = new TextDecoder("utf-8");
     this.begin(0, true);
@@ -47,6 +54,7 @@ export class TextIndex {
     this.lines[this.rows] = isLine ? this.line : 0;
     this.styles[this.rows] = this.style;
     this.rows += 1;
+    this.column = 0;
   }
 
   append(chunk) {
@@ -68,17 +76,22 @@ export class TextIndex {
       this.begin(at + 1, true);
       return;
     }
-    const start = this.starts[this.rows - 1];
-    if (at > start) {
-      const wasReturn = this.bytes[at - 1] === CR && byte !== CR;
-      const isLetterStart = (byte & 0xc0) !== 0x80;
-      const isLong = at - start >= ROW_BYTES_MAX && isLetterStart
-        && (this.sequence < 0 || at - this.sequence > SEQUENCE_BYTES_MAX);
-      if (wasReturn || isLong) this.begin(at, false);
-    }
-    if (!this.hasColours) return;
+    const isReturn = at > this.starts[this.rows - 1] && this.bytes[at - 1] === CR && byte !== CR;
+    if (isReturn && this.isTerminal) this.column = 0;
+    else if (isReturn) this.begin(at, false);
+    if (this.sequence >= 0 && at - this.sequence > SEQUENCE_BYTES_MAX) this.sequence = -1;
+    if (!this.isTerminal || this.sequence < 0) this.takeColumn(at, byte);
+    if (!this.isTerminal) return;
     if (byte === ESC) this.sequence = at;
     else if (this.sequence >= 0) this.scanSequence(at, byte);
+  }
+
+  // Gives a letter its column. The first one beyond the last column begins a row.
+  takeColumn(at, byte) {
+    const isLetterStart = (byte & 0xc0) !== 0x80;
+    if (!isLetterStart || byte === CR || (this.isTerminal && byte === ESC)) return;
+    if (this.column >= this.columns) this.begin(at, false);
+    this.column += 1;
   }
 
   scanSequence(at, byte) {
@@ -93,11 +106,29 @@ export class TextIndex {
     }
   }
 
-  // The text of a row; what is not UTF-8 is replaced.
-  text(row) {
+  // Calls `onPiece` with the text of a row in pieces of one style each. Bytes that are not UTF-8 are replaced.
+  pieces(row, onPiece) {
+    let start = this.starts[row];
     let end = row + 1 < this.rows ? this.starts[row + 1] : this.length;
-    if (end > this.starts[row] && this.bytes[end - 1] === LF) end -= 1;
-    while (end > this.starts[row] && this.bytes[end - 1] === CR) end -= 1;
-    return this.decoder.decode(this.bytes.subarray(this.starts[row], end));
+    if (end > start && this.bytes[end - 1] === LF) end -= 1;
+    while (end > start && this.bytes[end - 1] === CR) end -= 1;
+    if (end - start > FRAMES_BYTES_MAX) {
+      const frame = this.bytes.indexOf(CR, end - FRAMES_BYTES_MAX);
+      if (frame >= 0 && frame < end) start = frame + 1;
+    }
+    const text = this.decoder.decode(this.bytes.subarray(start, end));
+    if (this.isTerminal) settle(text, this.styles[row], onPiece);
+    else onPiece(text.replace(CONTROLS, picture), 0);
+  }
+
+  // The row that line `line` begins at; -1: there is no such line yet.
+  rowOf(line) {
+    return line > 0 ? this.lines.subarray(0, this.rows).indexOf(line) : -1;
+  }
+
+  // The line that a row belongs to.
+  lineOf(row) {
+    while (row > 0 && !this.lines[row]) row -= 1;
+    return this.lines[row];
   }
 }

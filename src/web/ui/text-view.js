@@ -1,9 +1,10 @@
-// Shows a text of any length: only the rows that can be seen are nodes. With line numbers, search,
-// and, for output, colours. Can stay at the end while the text grows.
+// Shows a text of any length: only the rows that can be seen are nodes. With line numbers that are links,
+// search, wrapped rows, and, for output, as a terminal shows it. Can stay at the end while the text grows.
 
 import { h } from "./dom.js";
 import { number } from "./format.js";
-import { dress, pieces } from "./ansi.js";
+import { dress } from "./ansi.js";
+import { copyButton, toggle } from "./parts.js";
 import { TextIndex } from "./text-index.js";
 
 const ROW_PIXELS = 20;
@@ -12,12 +13,21 @@ const MARGIN_ROWS = 20;
 const HEIGHT_PIXELS_MAX = 8_000_000;
 // Rows that are searched at a time, so that the page stays responsive.
 const SEARCH_ROWS = 20_000;
+// A wrapped row is not narrower.
+const COLUMNS_MIN = 20;
+// Room for the numbers of lines to come.
+const DIGITS_MIN = 6;
 
 export class TextView {
-  constructor({ label, hasColours = false, follows = false, tools = [] }) {
-    this.index = new TextIndex({ hasColours });
-    this.hasColours = hasColours;
-    this.follows = follows;
+  // `isTerminal`: the text is the output of a program. `line`: the line to begin at.
+  constructor({ label, isTerminal = false, follows = false, line = 0, tools = [] }) {
+    this.isTerminal = isTerminal;
+    this.isRaw = false;
+    this.isWrapped = false;
+    this.follows = follows && !line;
+    this.line = line;
+    this.isSought = line > 0;
+    this.index = new TextIndex({ isTerminal });
     this.matches = [];
     this.match = -1;
     this.needle = "";
@@ -42,22 +52,71 @@ export class TextView {
       title: name, onclick: () => this.step(by) }, text);
     this.element = h("section", { class: "text-view" },
       h("div", { class: "tools" }, search, step("↑", "Previous match", -1), step("↓", "Next match", 1),
-        this.found, h("span", { class: "spring" }), tools),
+        this.found, h("span", { class: "spring" }),
+        toggle("Wrap", "Break long lines", (isOn) => this.show({ isWrapped: isOn })),
+        isTerminal ? toggle("Raw", "Show each frame and each control character", (isOn) => this.show({ isRaw: isOn })) : null,
+        copyButton(() => this.plainText(), label.toLowerCase()), tools),
       h("div", { class: "frame" }, this.scroller, this.toEnd));
-    new ResizeObserver(() => this.draw()).observe(this.scroller);
+    new ResizeObserver(() => this.fit()).observe(this.scroller);
   }
 
   append(bytes) {
     this.index.append(bytes);
     this.resize();
+    if (this.isSought && this.index.rowOf(this.line) >= 0) {
+      this.isSought = false;
+      this.seek(this.index.rowOf(this.line));
+    }
     if (this.needle) this.search(this.needle, true);
   }
 
   // Forgets the text.
   clear() {
-    this.index = new TextIndex({ hasColours: this.hasColours });
+    this.index = this.emptyIndex();
     this.matches = [];
     this.resize();
+  }
+
+  emptyIndex() {
+    const columns = this.isWrapped ? { columns: this.columns() } : {};
+    return new TextIndex({ isTerminal: this.isTerminal && !this.isRaw, ...columns });
+  }
+
+  // How many letters fit into a row.
+  columns() {
+    const style = getComputedStyle(this.scroller);
+    const pen = document.createElement("canvas").getContext("2d");
+    pen.font = `${style.fontSize} ${style.fontFamily}`;
+    const digits = Math.max(DIGITS_MIN, String(this.index.line).length);
+    const letters = (this.scroller.clientWidth - 60) / pen.measureText("0").width - digits;
+    return Math.max(COLUMNS_MIN, Math.floor(letters));
+  }
+
+  // Shows the same text in another way, from the same line on.
+  show(how) {
+    Object.assign(this, how);
+    const line = this.index.lineOf(this.firstRow());
+    const bytes = this.index.bytes.subarray(0, this.index.length);
+    this.index = this.emptyIndex();
+    this.index.append(bytes);
+    this.resize();
+    if (!this.follows) this.seek(this.index.rowOf(line), 0);
+    if (this.needle) this.search(this.needle, true);
+  }
+
+  // After the room for the text has changed.
+  fit() {
+    if (this.isWrapped && this.columns() !== this.index.columns) this.show({});
+    else this.draw();
+  }
+
+  plainText() {
+    let text = "";
+    for (let row = 0; row < this.index.count; row += 1) {
+      if (row && this.index.lines[row]) text += "\n";
+      this.index.pieces(row, (piece) => { text += piece; });
+    }
+    return text;
   }
 
   setText(text) {
@@ -115,15 +174,26 @@ export class TextView {
   row(row) {
     const line = this.index.lines[row];
     const content = h("span", { class: "content" });
-    const isCurrent = this.matches[this.match] === row;
-    pieces(this.index.text(row), this.hasColours ? this.index.styles[row] : 0, (text, style) => {
+    const isCurrent = this.matches[this.match] === row || (line > 0 && line === this.line);
+    this.index.pieces(row, (text, style) => {
       const piece = h("span");
       if (style) dress(piece, style);
       this.mark(piece, text);
       content.append(piece);
     });
     return h("div", { class: isCurrent ? "row current" : "row" },
-      h("span", { class: "number", "data-line": line || "·" }), content);
+      line ? this.lineLink(line) : h("span", { class: "number", "data-line": "·" }), content);
+  }
+
+  // For the mouse: the keyboard would have to pass every line.
+  lineLink(line) {
+    const onclick = (event) => {
+      event.preventDefault();
+      this.line = line;
+      history.replaceState(null, "", `#L${line}`);
+      this.draw();
+    };
+    return h("a", { class: "number", href: `#L${line}`, "data-line": line, tabindex: "-1", "aria-hidden": "true", onclick });
   }
 
   mark(piece, text) {
@@ -160,11 +230,14 @@ export class TextView {
   }
 
   plain(row) {
-    const text = this.index.text(row);
-    if (!this.hasColours || !text.includes("\x1b")) return text.toLowerCase();
     let plain = "";
-    pieces(text, 0, (piece) => { plain += piece; });
+    this.index.pieces(row, (piece) => { plain += piece; });
     return plain.toLowerCase();
+  }
+
+  // Scrolls to a row: into the middle, or `share` of the height below the top.
+  seek(row, share = 0.5) {
+    this.scroller.scrollTop = Math.max(0, (row / this.index.count) * this.height - this.scroller.clientHeight * share);
   }
 
   step(by) {
@@ -172,8 +245,7 @@ export class TextView {
     if (length) {
       this.match = (this.match + by + length) % length;
       this.follows = false;
-      const row = this.matches[this.match];
-      this.scroller.scrollTop = Math.max(0, (row / this.index.count) * this.height - this.scroller.clientHeight / 2);
+      this.seek(this.matches[this.match]);
     }
     this.report();
     this.draw();

@@ -45,8 +45,9 @@ class Output {
     this.nothing = h("p", { class: "hint nothing" });
     this.view = new TextView({
       label: "Output",
-      hasColours: true,
+      isTerminal: true,
       follows: isLive,
+      line: Number(/^#L(\d+)$/.exec(location.hash)?.[1]) || 0,
       tools: [button("Download", pressed(() => download(`${this.path}?attempt=${this.attempt}`, `${id}.${this.attempt}.log`)))],
     });
     this.element = h("div", null, this.nothing, this.view.element);
@@ -103,6 +104,7 @@ function heading(context, run, view, shown, attempt) {
     h("div", { class: "heading" },
       h("h1", null, view.vessel_name),
       h("p", { class: "hint" }, h("code", null, view.id)),
+      neighbours(run, view),
       isOver(view.status) ? null : button("Stop", stop, { kind: "danger" })),
     h("dl", { class: "facts" },
       fact("Status", status(shown.status)),
@@ -117,4 +119,14 @@ function heading(context, run, view, shown, attempt) {
         : fact("Attempt", attempt || "–")),
     shown.reason ? notice(shown.status === "Errored" ? "error" : "info", shown.reason) : null,
   ];
+}
+
+// Links to the vessels before and after this one, in the order of the run.
+function neighbours(run, view) {
+  const at = run.vessels.findIndex(({ id }) => id === view.id);
+  const link = (vessel, name, arrow) => vessel && h("a", { class: "button", rel: name,
+    href: `/runs/${run.id}/vessels/${vessel.id}`, "aria-label": `The ${name} vessel, ${vessel.vessel_name}`,
+    title: vessel.vessel_name }, arrow);
+  return h("p", { class: "neighbours" },
+    link(run.vessels[at - 1], "previous", "←"), link(run.vessels[at + 1], "next", "→"));
 }
