@@ -10,8 +10,9 @@ use crate::os::threads;
 
 /// Threads of each listener that exist from the start, for connections when no thread can be had.
 pub const RESERVED_THREADS: usize = 4;
-/// Bytes of the stack of a connection's thread: several times what it uses.
-pub(super) const CONNECTION_STACK_BYTES: usize = 256 * 1024;
+/// Bytes of the stack of a connection's thread. A filter goes down a payload (128 levels) and itself (20),
+/// some hundred KiB in a debug build. What a thread does not use takes no memory.
+pub(super) const CONNECTION_STACK_BYTES: usize = 1 << 20;
 
 /// What a thread does for a connection.
 pub(super) type Job = Box<dyn FnOnce() + Send>;

@@ -168,3 +168,54 @@ fn a_filter_keeps_requests_from_running_and_a_broken_one_loses_none() {
     let message = answer.expect(422).json()["error"]["message"].as_str().unwrap().to_owned();
     assert!(message.contains("webhook.when: ") && message.contains("(character "), "{message}");
 }
+
+/// Bodies that are hard to read or to go through, each below `max_expression_body_bytes`.
+fn hostile_bodies() -> Vec<Vec<u8>> {
+    let repeated = |text: &str, times: usize| text.repeat(times);
+    let list = |item: &str, times: usize| {
+        format!("{{\"l\": [{}0]}}", repeated(&format!("{item},"), times))
+    };
+    vec![
+        repeated("[", 500_000),
+        repeated("{\"a\":", 150_000),
+        format!("{{\"l\": {}1{}}}", repeated("[", 120), repeated("]", 120)),
+        list("0", 500_000),
+        list("1e400", 100_000),
+        list("NaN", 100_000),
+        list("-1e-400", 100_000),
+        list("123456789012345678901234567890", 30_000),
+        list("\"\\ud800\"", 100_000),
+        list("{}", 300_000),
+        format!("{{{}\"l\": 1}}", repeated("\"l\": [1, 2],", 70_000)),
+        format!("{{\"s\": \"{}\"}}", repeated("a", 1_000_000)),
+        format!("{{\"s\": \"{}\"}}", repeated("\\u0000", 170_000)),
+    ]
+    .into_iter()
+    .map(String::into_bytes)
+    .collect()
+}
+
+#[test]
+fn hostile_payloads_cost_little_and_are_answered() {
+    const PEAK_KIB_MAX: u64 = 400 * 1024;
+    let server = Server::builder().setting("workers", "1").start();
+    for when in [
+        "body.l.all(x, body.l.all(y, x == y))",
+        "body.l.map(x, string(x)).join(\",\").contains(\"z\")",
+        r#"body.s.matches("^(a|aa)+$") || body.s.matches("(a*)*b")"#,
+        r#"text.matches("((a{0,200}){0,200}){0,200}b")"#,
+        "[body, body, body].exists(b, b == {\"l\": [body.l]})",
+        "body.s.split(\"\").map(c, c + body.s).size() > 3",
+    ] {
+        let hook = filtered(&server, when);
+        for body in hostile_bodies() {
+            let answer = hook.try_post(server.hooks(), &[], &body).unwrap();
+            let start = String::from_utf8_lossy(&body[..20]).into_owned();
+            assert!([200, 201].contains(&answer.status), "{when} over {start}: {}", answer.status);
+        }
+    }
+    let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    let peak: u64 = peak.trim().trim_end_matches(" kB").parse().unwrap();
+    assert!(peak < PEAK_KIB_MAX, "{peak} KiB");
+}
