@@ -274,6 +274,11 @@ impl Engine {
         self.catalog().fleet_of_token(hash, self.clock.now())
     }
 
+    /// The present token of the webhook that is answered under the name of its fleet.
+    pub fn token_of_kept_path(&self, name: &str) -> Option<TokenHash> {
+        self.catalog().token_of_kept_path(name)
+    }
+
     /// Whether a handshake of the webhook with this token comes with `method`.
     pub fn has_handshake_by(&self, hash: &TokenHash, method: &str) -> bool {
         self.catalog().has_handshake_by(hash, method, self.clock.now())

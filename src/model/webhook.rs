@@ -144,6 +144,17 @@ pub struct WebhookSettings {
     pub allow: Networks,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rate_limit: Option<Rate>,
+    /// Whether the fleet answers under its name as well, as `adnanh/webhook` does.
+    #[serde(skip_serializing_if = "is_default")]
+    pub keep_path: bool,
+}
+
+impl WebhookSettings {
+    /// Whether a request needs more than the URL: an address, or a sender that is verified.
+    pub fn is_guarded(&self) -> bool {
+        let is_verified = self.verify.as_ref().is_some_and(Verification::needs_secret);
+        !self.allow.is_empty() || (is_verified && self.mode == Mode::Enforce)
+    }
 }
 
 /// The fate of a request that fails its verification.

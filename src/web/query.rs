@@ -196,9 +196,9 @@ impl Query {
     }
 }
 
-/// `text` without its percent escapes. A plus sign stays one: times with an offset have it, and
+/// `text` without its percent escapes; `None` when they are broken or not UTF-8. A plus sign stays one: times with an offset have it, and
 /// none of our values has spaces.
-fn decoded(text: &str) -> Option<String> {
+pub fn decoded(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();
     while let Some(byte) = rest.next() {

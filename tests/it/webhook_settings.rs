@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use crate::harness::api::true_fleet;
-use crate::harness::http::exchange;
+use crate::harness::http::{Answer, exchange, post_request};
 use crate::harness::scrape::Scrape;
 use crate::harness::server::finish;
 use crate::harness::{Api, Hook, Server, assert_error};
@@ -190,4 +190,74 @@ fn the_command_line_sets_pauses_and_resumes() {
     let (code, printed, _) = run(&["resume", "handy"]);
     assert_eq!((code, printed.as_str()), (0, "resumed the webhook of handy\n"));
     assert_eq!(status(&server, &hook), 201);
+}
+
+fn put_file(api: &Api, file: &Value) -> Answer {
+    let content = ("application/json", file.to_string().into_bytes());
+    api.call("PUT", "/api/v1/fleets?by=name", Some(content))
+}
+
+#[test]
+fn a_name_is_answered_only_where_something_else_guards_it() {
+    let mut server = Server::start();
+    let api = server.api();
+    for unguarded in [
+        json!({"keep_path": true}),
+        json!({"keep_path": true, "verify": {"preset": "monday"}}),
+        json!({"keep_path": true, "verify": {"preset": "github", "secret": "S"}, "mode": "observe"}),
+    ] {
+        let answer = put_file(&api, &with_settings("named", &unguarded)).expect(422);
+        assert!(answer.error().contains("a name is no secret"), "{}", answer.text());
+    }
+    let guarded = json!({"keep_path": true, "allow": ["127.0.0.0/8"]});
+    let answer = put_file(&api, &with_settings("de ploy", &guarded)).expect(201);
+    let warning = answer.data()["warnings"][0].as_str().unwrap().to_owned();
+    assert!(warning.contains("answers at /hooks/de ploy too"), "{warning}");
+    let fleet = answer.data()["id"].as_str().unwrap().to_owned();
+
+    let post = |server: &Server, path: &str| {
+        let request = post_request(path, &[], b"{}");
+        exchange(server.hooks(), &request).unwrap()
+    };
+    assert_eq!(post(&server, "/hooks/de%20ploy").status, 400, "it has no webhook yet");
+    let hook = api.add_webhook(&fleet);
+    for path in ["/hooks/de%20ploy", "/hooks/de%20ploy/", "/hooks/%64e%20ploy?a=1", &hook.target()]
+    {
+        assert_eq!(post(&server, path).expect(201).data()["fleet_id"], json!(fleet), "{path}");
+    }
+    for path in
+        ["/hooks/de+ploy", "/hooks/De%20ploy", "/hooks/de%20ploy%2", "/hooks/%ff", "/de%20ploy"]
+    {
+        assert_eq!(post(&server, path).expect(400).json()["data"], Value::Null, "{path}");
+    }
+    let get = b"GET /hooks/de%20ploy HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    assert_eq!(exchange(server.hooks(), get).unwrap().status, 405);
+
+    // It follows the fleet: its URL, its pause, its name, its settings.
+    let path = format!("/api/v1/fleets/{fleet}/webhook");
+    api.post(&format!("{path}/replace"), &json!({})).expect(201);
+    assert_eq!(post(&server, &hook.target()).status, 400);
+    server.crash_and_restart();
+    let api = server.api();
+    assert_eq!(post(&server, "/hooks/de%20ploy").status, 201);
+    api.post(&format!("{path}/pause"), &json!({})).expect(200);
+    assert_eq!(post(&server, "/hooks/de%20ploy").status, 503);
+    api.post(&format!("{path}/resume"), &json!({})).expect(200);
+    let renamed = with_settings("other", &guarded);
+    api.put(&format!("/api/v1/fleets/{fleet}"), &renamed).expect(200);
+    assert_eq!(post(&server, "/hooks/de%20ploy").status, 400);
+    assert_eq!(post(&server, "/hooks/other").status, 201);
+
+    let mut elsewhere = with_settings("other", &guarded);
+    elsewhere["project"] = json!("second");
+    let answer = put_file(&api, &elsewhere).expect(409);
+    assert!(answer.error().contains("keeps this path already"), "{}", answer.text());
+    let answer = api.put(&path, &json!({"allow": []})).expect(422);
+    assert!(answer.error().contains("keep_path: a name is no secret"), "{}", answer.text());
+    api.put(&path, &json!({"allow": [ELSEWHERE]})).expect(200);
+    assert_eq!(post(&server, "/hooks/other").status, 400);
+    api.put(&path, &json!({"allow": [], "keep_path": false})).expect(200);
+    assert_eq!(post(&server, "/hooks/other").status, 400);
+    put_file(&api, &elsewhere).expect(201);
+    api.delete(&format!("/api/v1/fleets/{fleet}")).expect(200);
 }

@@ -19,6 +19,7 @@ use crate::model::webhook::{TokenHash, Webhook};
 
 mod access;
 mod expected;
+mod kept_paths;
 mod projects;
 #[cfg(test)]
 mod tests;
@@ -27,6 +28,7 @@ mod webhooks;
 use access::AccessTokens;
 pub use access::{NewAccessToken, Reach};
 pub use expected::ExpectedVersion;
+use kept_paths::KeptPaths;
 pub use webhooks::{AdmitError, WebhookView};
 use webhooks::{LastUseBudget, WebhookEntry};
 
@@ -38,6 +40,7 @@ pub struct Catalog {
     projects: HashMap<ProjectId, Project>,
     fleets: HashMap<FleetId, FleetEntry>,
     tokens: HashMap<TokenHash, FleetId>,
+    kept_paths: KeptPaths,
     last_use_budget: LastUseBudget,
     access: AccessTokens,
 }
@@ -75,6 +78,8 @@ impl Catalog {
         webhooks: Vec<Webhook>,
     ) -> Self {
         let projects = projects.into_iter().map(|project| (project.id, project)).collect();
+        let mut kept_paths = KeptPaths::default();
+        fleets.iter().for_each(|(_, current)| kept_paths.put(current));
         let fleets = fleets
             .into_iter()
             .map(|(fleet, current)| (fleet.id, FleetEntry { fleet, current, webhook: None }))
@@ -91,6 +96,7 @@ impl Catalog {
             projects,
             fleets,
             tokens: HashMap::new(),
+            kept_paths,
             last_use_budget: LastUseBudget::default(),
             access: AccessTokens::default(),
         };
@@ -176,6 +182,7 @@ impl Catalog {
         let project = file.project.as_deref().unwrap_or(DEFAULT_PROJECT);
         let (project_id, mut changes) = self.project_for(project, now)?;
         self.check_fleet_name(project_id, &file.definition.name, None)?;
+        self.kept_paths.check(&file.definition, file.id)?;
         let fleet = Fleet {
             id: file.id.unwrap_or_else(FleetId::random),
             project_id,
@@ -225,6 +232,7 @@ impl Catalog {
         file.definition.check_answering_vessel().map_err(|message| {
             EngineError::Invalid(format!("webhook.respond.vessel: {message}"))
         })?;
+        self.kept_paths.check(&file.definition, Some(id))?;
         if file.definition == current.definition && project_id == fleet.project_id {
             return Ok((Applied::Unchanged, self.fleet(id)?, Vec::new()));
         }
@@ -278,6 +286,7 @@ impl Catalog {
         expected.check(Some(&self.entry(id)?.fleet))?;
         let mut changes = self.take_webhook(id);
         self.fleets.remove(&id);
+        self.kept_paths.remove(id);
         changes.push(Change::RemoveFleet(id));
         Ok(changes)
     }
@@ -340,6 +349,7 @@ impl Catalog {
         });
         let changes =
             vec![Change::PutFleet(fleet.clone()), Change::AddFleetVersion(Arc::clone(&version))];
+        self.kept_paths.put(&version);
         let webhook = self.fleets.remove(&fleet.id).and_then(|entry| entry.webhook);
         let entry = FleetEntry { fleet, current: version, webhook };
         let view = self.view(&entry);

@@ -247,6 +247,12 @@ impl Catalog {
         self.webhook_by_token(hash, now).map(|(entry, _)| entry.fleet.id)
     }
 
+    /// The present token of the webhook that is answered under the name of its fleet.
+    pub fn token_of_kept_path(&self, name: &str) -> Option<TokenHash> {
+        let entry = self.fleets.get(&self.kept_paths.fleet(name)?)?;
+        entry.webhook.as_ref().map(|webhook| webhook.webhook.token.hash())
+    }
+
     /// The webhook of this token: its current one, or a replaced one within its grace.
     fn webhook_by_token(
         &self,

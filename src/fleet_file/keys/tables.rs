@@ -185,6 +185,14 @@ pub static WEBHOOK: &[Key<WebhookSettings>] = &[
             json: |it| it.rate_limit.map(|rate| rate.to_string()).into(),
         },
     },
+    Key {
+        name: "keep_path",
+        kind: Kind::Special {
+            read: |value, it| value.truth().map(|keep| it.keep_path = keep),
+            yaml: |it| it.keep_path.then(|| "true".to_owned()),
+            json: |it| it.keep_path.into(),
+        },
+    },
 ];
 
 /// The keys of a vessel.

@@ -81,7 +81,17 @@ pub fn fleet(root: &Node) -> Result<FleetFile, FleetFileError> {
 
 /// Reads what the block `webhook` names into `settings`.
 pub fn webhook(block: &Cursor<'_>, settings: &mut WebhookSettings) -> Result<(), FleetFileError> {
-    keys::read(keys::WEBHOOK, &block.fields(&keys::names(keys::WEBHOOK))?, settings)
+    let fields = block.fields(&keys::names(keys::WEBHOOK))?;
+    keys::read(keys::WEBHOOK, &fields, settings)?;
+    if settings.keep_path && !settings.is_guarded() {
+        let message = "a name is no secret: it needs `verify` with a secret and `mode: enforce`, or \
+                       `allow`";
+        return Err(match fields.get("keep_path") {
+            Some(value) => value.invalid_key(message),
+            None => block.missing("keep_path", message),
+        });
+    }
+    Ok(())
 }
 
 fn name_of(cursor: &Cursor<'_>) -> Result<String, FleetFileError> {

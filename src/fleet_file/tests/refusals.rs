@@ -505,7 +505,7 @@ fn invalid_webhook_settings_are_refused() {
     );
     below(
         "answer: {status: 200}",
-        "3: webhook.answer: unknown key `answer`; known here: verify, mode, deduplicate, when, respond, allow, rate_limit",
+        "3: webhook.answer: unknown key `answer`; known here: verify, mode, deduplicate, when, respond, allow, rate_limit, keep_path",
     );
 }
 

@@ -400,6 +400,7 @@ fn webhook() -> impl Strategy<Value = WebhookSettings> {
             deduplicate,
             when,
             respond,
+            keep_path: !allow.is_empty() && rate_limit.is_some(),
             allow,
             rate_limit,
         },

@@ -108,6 +108,11 @@ impl Verification {
         })
     }
 
+    /// Whether each check asks for a signature or a credential, and none for the URL alone.
+    pub fn needs_secret(&self) -> bool {
+        !self.0.iter().flat_map(Check::rules).any(|rule| matches!(rule, Rule::Url))
+    }
+
     /// Whether a handshake of it comes with `method`.
     pub fn has_handshake_by(&self, method: &str) -> bool {
         let mut handshakes = self.0.iter().filter_map(|check| check.preset()?.handshake);

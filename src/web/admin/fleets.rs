@@ -161,6 +161,13 @@ fn warnings(admin: &AdminHandler, view: &FleetView) -> Vec<String> {
     let mut warnings = rules::warnings(&admin.settings, definition);
     warnings.extend(definition.vessels.iter().filter_map(program_warning));
     warnings.extend(definition.vessels.iter().flat_map(reference_warnings));
+    if definition.webhook.keep_path {
+        warnings.push(format!(
+            "webhook.keep_path: the webhook answers at /hooks/{} too, which is no secret: `verify` and \
+             `allow` alone guard it",
+            definition.name
+        ));
+    }
     warnings
 }
 
