@@ -50,6 +50,7 @@ pub mod internals {
     pub use crate::model::event::{
         Arrival, ArrivalRecord, BodyHash, Deduplicate, Event, EventEntry, EventKey,
     };
+    pub use crate::model::expression::{Expression, Payload, Variables};
     pub use crate::model::fleet::{Delivery, Fleet, FleetDefinition};
     pub use crate::model::graph::Condition;
     pub use crate::model::guardrails::{Backoff, Guardrails};

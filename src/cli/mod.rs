@@ -21,6 +21,7 @@ mod doctor;
 mod fleet;
 mod follow;
 mod help;
+mod import;
 mod locate;
 mod manual;
 mod open;
@@ -91,6 +92,8 @@ enum Verb {
     Schedule(schedule::ScheduleArgs),
     /// List, show and run deliveries: requests to webhooks, and what became of them
     Deliveries(deliveries::DeliveriesArgs),
+    /// Make fleet files of what another program has
+    Import(import::ImportArgs),
     /// Say in a few lines how the server is and what it does
     Status(status::StatusArgs),
     /// Examine the server and its machine, and say what to do about what is found
@@ -174,6 +177,7 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Verb::Runs(arguments) => runs::run(arguments),
         Verb::Schedule(arguments) => schedule::run(arguments),
         Verb::Deliveries(arguments) => deliveries::run(arguments),
+        Verb::Import(arguments) => import::run(arguments),
         Verb::Status(arguments) => status::run(&arguments),
         Verb::Doctor(arguments) => doctor::run(&arguments),
         Verb::Backup(arguments) => backup::run(&arguments),
@@ -234,6 +238,8 @@ mod tests {
             "token create ann --role author --project p --json",
             "token list --json",
             "token revoke ci",
+            "import hooks hooks.json",
+            "import hooks - --template --output d --project p --keep-paths --secrets --url http://h",
             "status",
             "status --json",
             "doctor",

@@ -129,7 +129,11 @@ fn generate(session: &Session, name: &SecretName) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn put(client: &Client, name: &SecretName, value: Vec<u8>) -> anyhow::Result<Data> {
+/// Sets a secret.
+///
+/// # Errors
+/// When the server is not there or refuses.
+pub(super) fn put(client: &Client, name: &SecretName, value: Vec<u8>) -> anyhow::Result<Data> {
     let content = Content::bytes("application/octet-stream", value);
     Ok(client.send(Method::PUT, &path(name), content)?)
 }

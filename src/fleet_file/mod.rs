@@ -6,6 +6,7 @@
 //! run. The engine checks whether names are taken and ids exist.
 
 mod cursor;
+mod hooks;
 mod json;
 mod keys;
 mod node;
@@ -22,6 +23,9 @@ use crate::model::variable::{SecretName, VariableValue};
 use crate::model::webhook::WebhookSettings;
 
 use cursor::Cursor;
+pub use hooks::{
+    FoundSecret, ImportedHook, ImportedHooks, Note, SecretSource, Wishes, import_hooks,
+};
 pub use keys::Shown;
 use node::Node;
 pub use node::Position;

@@ -38,6 +38,7 @@ const TOPICS: &[Topic] = topics![
     "sizing",
     "exposing",
     "elsewhere",
+    "migrating",
     "fleet-file",
     "senders",
     "answers",
