@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::{KeepWorkdir, Settings, settings_file};
 use crate::model::network::Networks;
 use crate::model::retention::Retention;
+use crate::model::runner::Runners;
 use crate::model::variable::SECRETS_DIRECTORY;
 
 /// Only this machine reaches it: whether the network may is the operator's decision.
@@ -109,6 +110,7 @@ impl Settings {
             keep_workdir: KEEP_WORKDIR,
             keep_runs: KEEP_RUNS,
             allowed_users: Vec::new(),
+            runners: Runners::default(),
             notify_hosts: Vec::new(),
             notify_commands: Vec::new(),
             mail: None,

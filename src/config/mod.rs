@@ -5,6 +5,7 @@
 //! A field of [`Sources`] is a flag, an environment variable and a line of the file at once.
 //! [`Settings`] is the result, complete and checked.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
 use std::net::SocketAddr;
@@ -17,10 +18,12 @@ use crate::model::mail::MailServer;
 use crate::model::network::Networks;
 use crate::model::rate::Rate;
 use crate::model::retention::Retention;
+use crate::model::runner::Runners;
 
 pub mod defaults;
 mod environment;
 mod file;
+mod runners;
 pub mod secrets;
 mod smtp;
 mod url;
@@ -31,6 +34,7 @@ pub use environment::{UnknownVariable, unknown_variables};
 
 pub use file::settings_file;
 use file::{read_default_file, read_file};
+use runners::{RunnerTable, runners};
 pub use smtp::SmtpUrl;
 use smtp::{MailSettings, mail_server};
 pub use url::{HttpUrl, PublicUrl, Reach};
@@ -191,6 +195,15 @@ pub struct Sources {
     #[arg(long, env = "BOATHOOK_ALLOWED_USERS", value_name = "NAMES")]
     pub allowed_users: Option<Names>,
 
+    /// The runner of vessels whose fleets ask for none: one of [runners.NAME] in the file [default:
+    /// none]
+    #[arg(long, env = "BOATHOOK_DEFAULT_RUNNER", value_name = "NAME")]
+    pub default_runner: Option<String>,
+
+    /// The runners that fleets may name. Only in the file.
+    #[arg(skip)]
+    pub runners: BTreeMap<String, RunnerTable>,
+
     /// Hosts that fleets may have told how runs ended: HOST or HOST:PORT [default: none]
     #[arg(long, env = "BOATHOOK_NOTIFY_HOSTS", value_name = "NAMES")]
     pub notify_hosts: Option<Names>,
@@ -284,6 +297,7 @@ pub struct Settings {
     pub keep_workdir: KeepWorkdir,
     pub keep_runs: Retention,
     pub allowed_users: Vec<String>,
+    pub runners: Runners,
     pub notify_hosts: Vec<String>,
     pub notify_commands: Vec<String>,
     pub mail: Option<MailServer>,
@@ -386,6 +400,7 @@ impl Settings {
             secret: first!(smtp_secret),
             hello: first!(smtp_hello),
         })?;
+        settings.runners = runners(file.runners, first!(default_runner))?;
         if let Some(work_dir) = first!(work_dir) {
             settings.work_dir = absolute(&work_dir)?;
         }

@@ -102,6 +102,37 @@ fn every_setting_has_a_flag_a_variable_and_a_line() {
 }
 
 #[test]
+fn runners_are_tables_of_the_file_and_one_may_be_the_default() {
+    let text = "default_runner = \"slurm\"\nworkers = 3\n\n[runners.slurm]\n\
+                command = [\"srun\", \"--job-name\", \"${SHIPYARD_LOG_ID}\"]\n\
+                cleanup = [\"scancel\"]\ncleanup_timeout = \"90s\"\n[runners.box]\ncommand = [\"docker\"]\n";
+    let resolve = |flags: &[&str], text: &str| {
+        Settings::resolve(given(flags), file(text).unwrap(), None).map(|it| it.runners)
+    };
+    let runners = resolve(&[], text).unwrap();
+    assert_eq!(runners.default.as_deref(), Some("slurm"));
+    assert_eq!(runners.named["slurm"].cleanup_timeout, Duration::from_secs(90));
+    assert_eq!(runners.named["box"].command, ["docker"]);
+    let flag = resolve(&["--default-runner", "box"], text).unwrap();
+    assert_eq!(flag.default.as_deref(), Some("box"));
+    for (text, expected) in [
+        ("default_runner = \"x\"", "default_runner: there is no [runners.x] in boathook.toml"),
+        ("[runners.x]", "runners: x: has neither `command` nor `cleanup`"),
+        ("[runners.\"a b\"]\ncommand = [\"x\"]", "runners: a b: a runner's name has letters"),
+        ("[runners.none]\ncommand = [\"x\"]", "runners: none: a runner's name"),
+        (
+            "[runners.x]\ncleanup = [\"x\"]\ncleanup_timeout = \"2h\"",
+            "runners: x: `cleanup_timeout`",
+        ),
+    ] {
+        let error = resolve(&[], text).unwrap_err().to_string();
+        assert!(error.starts_with(expected), "{text}: {error}");
+    }
+    let error = file("[runners.x]\ncomand = [\"x\"]").unwrap_err();
+    assert!(error.starts_with("/x/boathook.toml:2: unknown field `comand`"), "{error}");
+}
+
+#[test]
 fn errors_name_file_line_and_key() {
     for (text, expected) in [
         ("# note\n\nworkers = 0\n", "/x/boathook.toml:3: workers: "),

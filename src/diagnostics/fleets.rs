@@ -2,21 +2,25 @@
 
 use super::preflight::{Candidate, preflight};
 use super::sandbox::Sandbox;
+use crate::config::Settings;
 use crate::engine::{FleetView, search_path};
 use crate::model::finding::{Finding, Level};
-use crate::model::fleet::{DEFAULT_PROJECT, VesselDefinition};
+use crate::model::fleet::{DEFAULT_PROJECT, Program, VesselDefinition};
 
 const CHECK: &str = "fleets";
 /// Findings that are listed one by one. More have a common cause.
 const FINDINGS_MAX: usize = 100;
 
-/// Vessels may run as the `allowed` users.
-pub(super) fn examine(fleets: &[FleetView], allowed: &[String], sandbox: &Sandbox) -> Vec<Finding> {
+pub(super) fn examine(
+    fleets: &[FleetView],
+    settings: &Settings,
+    sandbox: &Sandbox,
+) -> Vec<Finding> {
     let (mut findings, mut vessels) = (Vec::new(), 0);
     for fleet in fleets {
         for vessel in &fleet.current.definition.vessels {
             vessels += 1;
-            let found = examine_vessel(fleet, vessel, allowed, sandbox).into_iter();
+            let found = examine_vessel(fleet, vessel, settings, sandbox).into_iter();
             findings.extend(found.map(|finding| {
                 let what = format!("{}: {}", part_of(fleet, &vessel.name), finding.what);
                 Finding { what, ..finding }
@@ -46,17 +50,35 @@ pub(super) fn examine(fleets: &[FleetView], allowed: &[String], sandbox: &Sandbo
 fn examine_vessel(
     fleet: &FleetView,
     vessel: &VesselDefinition,
-    allowed: &[String],
+    settings: &Settings,
     sandbox: &Sandbox,
 ) -> Vec<Finding> {
-    let environment = [("PATH".to_owned(), search_path(vessel).to_owned())];
-    let candidate = Candidate {
-        program: &vessel.program,
-        working_directory: vessel.working_directory.as_deref(),
-        user: fleet.current.definition.user.as_deref(),
-        environment: &environment,
+    let definition = &fleet.current.definition;
+    let runner = match settings.runners.of(definition, vessel) {
+        Ok(runner) => runner.cloned().unwrap_or_default(),
+        Err(unknown) => return vec![Finding::problem(CHECK, unknown.to_string(), "")],
     };
-    preflight(&candidate, allowed, sandbox)
+    let environment = [("PATH".to_owned(), search_path(vessel).to_owned())];
+    let examine = |program: &Program| {
+        let candidate = Candidate {
+            program,
+            working_directory: vessel.working_directory.as_deref(),
+            user: definition.user.as_deref(),
+            environment: &environment,
+        };
+        preflight(&candidate, &settings.allowed_users, sandbox)
+    };
+    // The vessel's own program is the runner's to find, maybe on another machine.
+    let command = |words: &[String]| Program::command(words.iter().map(String::as_str));
+    let mut findings = match runner.command.is_empty() {
+        true => examine(&vessel.program),
+        false => examine(&command(&runner.command)),
+    };
+    if !runner.cleanup.is_empty() {
+        let more = examine(&command(&runner.cleanup));
+        findings.extend(more.into_iter().filter(|it| !findings.contains(it)).collect::<Vec<_>>());
+    }
+    findings
 }
 
 /// The name of a vessel, or of another part of a fleet, with its fleet and project.

@@ -61,7 +61,7 @@ pub fn examine(engine: &Engine, facts: &Facts) -> Vec<Finding> {
     findings.push(identity(settings));
     findings.extend(walls(&sandbox));
     let fleets = engine.fleets();
-    findings.extend(fleets::examine(&fleets, &settings.allowed_users, &sandbox));
+    findings.extend(fleets::examine(&fleets, settings, &sandbox));
     findings.extend(notifications(&fleets, settings, &sandbox));
     let mail = settings.mail.as_ref().and_then(|mail| mail.secret.as_ref());
     let store = SecretStore::of(settings);

@@ -101,7 +101,8 @@ impl Preflight<'_> {
     }
 
     fn invocation<'p>(&'p self, program: &'p Program) -> Invocation<'p> {
-        Invocation { program, environment: self.candidate.environment, references: &[] }
+        let environment = self.candidate.environment;
+        Invocation { prefix: &[], program, environment, references: &[] }
     }
 
     fn directory(&self, path: &Path) -> Option<Finding> {

@@ -13,7 +13,8 @@ use crate::engine::{Assignment, Engine};
 use crate::model::fleet::{Delivery, Program};
 use crate::model::limits::ARGUMENT_BYTES_MAX;
 use crate::model::run::{End, Skip};
-use crate::runner::output::CapturedOutput;
+use crate::model::runner::Runner;
+use crate::runner::output::{CapturedOutput, LiveOutput};
 use crate::runner::shortage::Shortage;
 use crate::runner::stop::StopSignal;
 use crate::runner::{Ended, HowEnded, Launch, Payload};
@@ -44,6 +45,7 @@ struct PreparedAttempt<'a> {
     own: Resolved,
     /// The vessel's program with the text of each argument.
     program: Cow<'a, Program>,
+    runner: Option<&'a Runner>,
 }
 
 /// Why an attempt ends without a start.
@@ -74,8 +76,9 @@ impl Engine {
     ///
     /// # Errors
     /// When the run skips the vessel, or something it needs cannot be read.
-    fn prepare<'a>(&self, claim: &'a Claim) -> Result<PreparedAttempt<'a>, NoStart> {
-        let vessel = &claim.version.definition.vessels[claim.vessel];
+    fn prepare<'a>(&'a self, claim: &'a Claim) -> Result<PreparedAttempt<'a>, NoStart> {
+        let definition = &claim.version.definition;
+        let vessel = &definition.vessels[claim.vessel];
         let request = self.stored_request(claim.run.id, claim.run.payload).map_err(|error| {
             NoStart::Failed(format!("the stored request cannot be read: {error}"))
         })?;
@@ -83,6 +86,8 @@ impl Engine {
         if let Some(skip) = head.overrides.of(&vessel.name).and_then(|vessel| vessel.skip) {
             return Err(NoStart::Skipped(skip));
         }
+        let runner = self.settings.runners.of(definition, vessel);
+        let runner = runner.map_err(|unknown| NoStart::Failed(format!("runner: {unknown}")))?;
         let variables = own_variables(vessel, head);
         let ComputedStart { program, variables } =
             self.compute(claim, &request, variables).map_err(NoStart::Failed)?;
@@ -97,7 +102,7 @@ impl Engine {
                 NoStart::Failed(format!("the headers cannot be written as JSON: {error}"))
             })?),
         };
-        Ok(PreparedAttempt { request, headers_json, own, program })
+        Ok(PreparedAttempt { request, headers_json, own, program, runner })
     }
 
     /// Starts the program and waits for its end.
@@ -108,27 +113,8 @@ impl Engine {
         stop: &StopSignal,
     ) -> FinishedAttempt {
         let claim = assignment.claim();
-        let definition = &claim.version.definition;
-        let vessel = &definition.vessels[claim.vessel];
         let environment = self.environment(claim, prepared);
-        let notices: Vec<String> = claim.notice.iter().cloned().collect();
-        let launch = Launch {
-            run: claim.run.id,
-            vessel_run: claim.vessel_run,
-            attempt: claim.attempt,
-            program: &prepared.program,
-            working_directory: vessel.working_directory.as_deref(),
-            user: definition.user.as_deref(),
-            confinement: &vessel.confinement,
-            environment: &environment,
-            references: &prepared.own.references,
-            secrets: &prepared.own.secrets,
-            payload: prepared,
-            runtime_cutoff: vessel.guardrails.runtime_cutoff,
-            may_answer: definition.may_answer(claim.vessel),
-            expects_directory: claim.expects_directory,
-            notices: &notices,
-        };
+        let launch = prepared.launch(claim, &environment);
         let begun = Instant::now();
         self.attempts_running.fetch_add(1, Ordering::Relaxed);
         let mut ended = self.launcher.launch(&launch, stop, assignment.output());
@@ -149,11 +135,28 @@ impl Engine {
                 how: HowEnded::Postponed(Shortage { reason, has_started: true }),
                 output,
                 ..
-            } if definition.delivery == Delivery::AtMostOnce => {
+            } if claim.version.definition.delivery == Delivery::AtMostOnce => {
                 FinishedAttempt { outcome: AttemptOutcome::Ended(End::NotStarted(reason)), output }
             }
             ended => FinishedAttempt::from(ended),
         }
+    }
+
+    /// Ends what an attempt of an earlier server may have left with its runner's engine. The claim is
+    /// that of the attempt.
+    pub(super) fn clean_up(&self, claim: &Claim, output: &LiveOutput) {
+        let prepared = match self.prepare(claim) {
+            Ok(prepared) => prepared,
+            // Its program was not started either.
+            Err(NoStart::Skipped(_)) => return,
+            Err(NoStart::Failed(reason)) => {
+                output.append_line(&format!("boathook: the cleanup failed: {reason}"));
+                log::warn!(vessel_run:% = claim.vessel_run, reason; "the cleanup of an interrupted attempt failed");
+                return;
+            }
+        };
+        let environment = self.environment(claim, &prepared);
+        self.launcher.clean_up(&prepared.launch(claim, &environment), output);
     }
 
     fn environment(&self, claim: &Claim, prepared: &PreparedAttempt<'_>) -> Vec<(String, String)> {
@@ -213,6 +216,31 @@ impl From<Ended> for FinishedAttempt {
 }
 
 impl PreparedAttempt<'_> {
+    /// The attempt `claim`, ready to start.
+    fn launch<'l>(&'l self, claim: &'l Claim, environment: &'l [(String, String)]) -> Launch<'l> {
+        let definition = &claim.version.definition;
+        let vessel = &definition.vessels[claim.vessel];
+        Launch {
+            run: claim.run.id,
+            vessel_run: claim.vessel_run,
+            attempt: claim.attempt,
+            program: &self.program,
+            working_directory: vessel.working_directory.as_deref(),
+            runner: self.runner,
+            cleans_first: claim.attempt > 1 || claim.is_resumed,
+            user: definition.user.as_deref(),
+            confinement: &vessel.confinement,
+            environment,
+            references: &self.own.references,
+            secrets: &self.own.secrets,
+            payload: self,
+            runtime_cutoff: vessel.guardrails.runtime_cutoff,
+            may_answer: definition.may_answer(claim.vessel),
+            expects_directory: claim.expects_directory,
+            notices: claim.notice.as_slice(),
+        }
+    }
+
     /// The body, if it is text and short enough for an environment string.
     fn body_text(&self) -> Option<String> {
         let length = self.body_bytes();

@@ -329,6 +329,12 @@ impl Engine {
             let checked = self.launcher.check_user(user);
             checked.map_err(|message| invalid(file.refuse_user(message)))?;
         }
+        for (path, choice) in file.definition.runner_choices() {
+            let known = self.settings.runners.check(choice);
+            known.map_err(|unknown| {
+                invalid(FleetFileError::invalid(None, &path, unknown.to_string()))
+            })?;
+        }
         // Another fault of a secret than its absence is told when the vessel starts.
         let is_missing =
             |secret| matches!(self.secrets.examine("", secret), Err(SecretError::Missing { .. }));

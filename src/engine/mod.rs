@@ -19,13 +19,13 @@ use crate::config::Settings;
 use crate::config::secrets::SecretStore;
 use crate::model::change::ServerRecord;
 use crate::model::clock::Clock;
-use crate::model::ids::{FleetId, RunIds, VesselRunId};
+use crate::model::ids::{FleetId, RunId, RunIds, VesselRunId};
 use crate::model::random::Random;
 use crate::model::share;
 use crate::os::alarm::Alarm;
+use crate::runner::Launcher;
 use crate::runner::output::LiveOutput;
 use crate::runner::stop::StopSignal;
-use crate::runner::{Launcher, Unfinished};
 use crate::scheduler::{Depth, Queue};
 use crate::store::{CommitInstruments, DISK_BYTES_PER_BYTE, FreeSpace, Store};
 
@@ -82,6 +82,7 @@ use history::History;
 use ledger::Ledger;
 use outbox::Outbox;
 use pause::Launching;
+use recovery::Leftovers;
 use schedules::Schedules;
 use waiting::WaitingSenders;
 
@@ -161,7 +162,10 @@ pub struct Engine {
     waiting: Arc<WaitingSenders>,
     on_pause: OnPause,
     /// What a crashed server may have left running; `None` once [`Engine::end_leftovers`] has taken it.
-    leftovers: Mutex<Option<Unfinished>>,
+    leftovers: Mutex<Option<Leftovers>>,
+    /// Runs that have ended meanwhile; `None` once the leftovers have. What is left of an attempt may
+    /// use the work directory of its run.
+    deferred_wipes: Mutex<Option<Vec<RunId>>>,
     /// Whether notifications wait until the leftovers have ended: one of them may be a command that
     /// delivers a notification.
     awaits_leftovers: AtomicBool,

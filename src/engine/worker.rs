@@ -199,7 +199,7 @@ impl Engine {
 
     /// Follows the durable end of a run: removes its work directory, counts and logs it.
     pub(super) fn run_ended(&self, run: &RunRecord) {
-        if !self.settings.keep_workdir.keeps(run.status) {
+        if !self.settings.keep_workdir.keeps(run.status) && !self.defers_wipe(run.id) {
             self.launcher.wipe_directory(run.id);
         }
         self.note_end(run);

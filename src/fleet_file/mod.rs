@@ -27,6 +27,7 @@ pub use hooks::{
     FoundSecret, ImportedHook, ImportedHooks, Note, SecretSource, Wishes, import_hooks,
 };
 pub use keys::Shown;
+pub use keys::runner::json as runner_json;
 use node::Node;
 pub use node::Position;
 pub use overrides::parse_overrides;

@@ -62,6 +62,9 @@ impl Writer {
             }
         }
         self.block(2, "guardrails", keys::GUARDRAILS, &vessel.guardrails);
+        if let Some(runner) = &vessel.runner {
+            self.line(2, "runner", &keys::runner::yaml(runner));
+        }
         self.block(2, "limits", keys::LIMITS, &vessel.confinement.limits);
         self.keys(2, keys::VESSEL, &vessel.confinement);
         self.notifications(2, vessel.notifications.as_ref());

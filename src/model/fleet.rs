@@ -18,6 +18,7 @@ use crate::model::overlap::Overlap;
 use crate::model::respond::Respond;
 use crate::model::retention::Retention;
 use crate::model::run::{RunRecord, Status};
+use crate::model::runner::RunnerChoice;
 use crate::model::schedule::Schedule;
 use crate::model::sender::Verification;
 use crate::model::source::Code;
@@ -89,6 +90,9 @@ pub struct FleetDefinition {
     /// The name of the user that its vessels run as; `None`: the server's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
+    /// By which engine its vessels run; `None`: as the settings say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runner: Option<RunnerChoice>,
     /// Recipients of e-mail about ended runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub notifications: Option<EmailNotifications>,
@@ -122,6 +126,9 @@ pub struct VesselDefinition {
     pub guardrails: Guardrails,
     #[serde(default, skip_serializing_if = "is_default")]
     pub confinement: Confinement,
+    /// By which engine it runs; `None`: as its fleet says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runner: Option<RunnerChoice>,
     /// Recipients of e-mail about this vessel.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub notifications: Option<EmailNotifications>,
@@ -207,6 +214,15 @@ impl FleetDefinition {
         let verified = self.webhook.verify.iter().flat_map(Verification::secrets);
         let others = notified.map(of_part("notify")).chain(verified.map(of_part("webhook")));
         variables.chain(referred).chain(others)
+    }
+
+    /// The runners that it asks for, each with the key that does.
+    pub fn runner_choices(&self) -> impl Iterator<Item = (String, &RunnerChoice)> {
+        let of_fleet = self.runner.iter().map(|choice| ("runner".to_owned(), choice));
+        let of_vessels = self.vessels.iter().filter_map(|vessel| {
+            Some((format!("vessels.{}.runner", vessel.name), vessel.runner.as_ref()?))
+        });
+        of_fleet.chain(of_vessels)
     }
 
     /// The position of the vessel called `name`.
@@ -316,6 +332,7 @@ mod tests {
                     environment: Vec::new(),
                     guardrails: Guardrails::default(),
                     confinement: Confinement::default(),
+                    runner: None,
                     notifications: None,
                 })
                 .collect(),
@@ -325,6 +342,7 @@ mod tests {
             priority: 0,
             delivery: Delivery::default(),
             user: None,
+            runner: None,
             notifications: None,
             notify: Vec::new(),
             schedules: Vec::new(),

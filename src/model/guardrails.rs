@@ -36,6 +36,10 @@ pub struct Guardrails {
     /// Exit codes that are never retried.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exclude_exit_code_ranges: Vec<ExitCodes>,
+    /// Exit codes that alone are retried; empty: all that are not excluded. One of the two lists is
+    /// empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub retry_on_exit_codes: Vec<ExitCodes>,
 }
 
 impl Guardrails {
@@ -47,10 +51,11 @@ impl Guardrails {
 
     /// Whether an attempt that exited with `code` may be retried at all.
     pub fn retries_exit_code(&self, code: i32) -> bool {
-        !self
-            .exclude_exit_code_ranges
-            .iter()
-            .any(|codes| (i32::from(codes.first)..=i32::from(codes.last)).contains(&code))
+        let is_among = |ranges: &[ExitCodes]| {
+            ranges.iter().any(|it| (i32::from(it.first)..=i32::from(it.last)).contains(&code))
+        };
+        let is_wanted = self.retry_on_exit_codes.is_empty() || is_among(&self.retry_on_exit_codes);
+        is_wanted && !is_among(&self.exclude_exit_code_ranges)
     }
 }
 
@@ -129,6 +134,20 @@ mod tests {
         let mut ids = RunIds::after(None);
         let next = |random| ids.next(Timestamp::from_millis(1_000), random).vessel_run(0);
         (0..count).map(next).collect()
+    }
+
+    #[test]
+    fn exit_codes_are_excluded_or_alone_retried() {
+        let ranges = vec![ExitCodes { first: 3, last: 5 }, ExitCodes { first: 143, last: 143 }];
+        let retried = |guardrails: Guardrails| {
+            let codes = [1, 3, 5, 6, 143].map(|code| guardrails.retries_exit_code(code));
+            (codes, guardrails.retries_signal(15))
+        };
+        assert_eq!(retried(Guardrails::default()), ([true; 5], true));
+        let alone = Guardrails { retry_on_exit_codes: ranges.clone(), ..Default::default() };
+        assert_eq!(retried(alone), ([false, true, true, false, true], true));
+        let others = Guardrails { exclude_exit_code_ranges: ranges, ..Default::default() };
+        assert_eq!(retried(others), ([true, false, false, true, false], false));
     }
 
     #[test]

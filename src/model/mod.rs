@@ -38,6 +38,7 @@ pub mod request;
 pub mod respond;
 pub mod retention;
 pub mod run;
+pub mod runner;
 pub mod schedule;
 pub mod sender;
 pub mod server_proof;

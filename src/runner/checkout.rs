@@ -183,6 +183,7 @@ impl<'a> Checkout<'a> {
         let environment = environment(self.launch.environment, variables);
         let launch = Launch {
             program: &program,
+            runner: None,
             environment: &environment,
             payload: &Input(&[]),
             may_answer: false,

@@ -64,6 +64,8 @@ impl HelperProcess<'_> {
             attempt: 0,
             program: &program,
             working_directory: None,
+            runner: None,
+            cleans_first: false,
             user: None,
             confinement: &Confinement::default(),
             environment: &environment,

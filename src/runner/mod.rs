@@ -12,9 +12,11 @@ use crate::model::cgi::VesselAnswer;
 use crate::model::confinement::Confinement;
 use crate::model::fleet::Program;
 use crate::model::ids::{InstanceId, RunId, VesselRunId};
+use crate::model::runner::Runner;
 use crate::model::variable::SecretName;
 
 mod checkout;
+mod cleanup;
 mod feed;
 mod group;
 pub mod helper_process;
@@ -69,7 +71,7 @@ pub trait Launcher: Send + Sync {
     /// settled. When `stop` is raised or the cutoff is due, all processes of the attempt, in any
     /// group or session, get SIGTERM and after the grace SIGKILL; none is left when this returns.
     /// When the vessel ends by itself, its process group ends with it, and the log names processes
-    /// in other groups. These end before the next attempt starts.
+    /// in other groups. These end before the next attempt starts. The runner's cleanup has ended too.
     fn launch(&self, launch: &Launch<'_>, stop: &StopSignal, output: &LiveOutput) -> Ended;
 
     /// Whether vessels may run as the user `name`. Tried out without a vessel.
@@ -86,8 +88,19 @@ pub trait Launcher: Send + Sync {
         None
     }
 
+    /// Ends what the interrupted attempt `launch` of an earlier server may have left with its runner's
+    /// engine. Blocks for its `cleanup_timeout` and the grace at most.
+    fn clean_up(&self, launch: &Launch<'_>, output: &LiveOutput);
+
     /// Removes the work directory of `run`, if it exists. Logs failures.
     fn wipe_directory(&self, run: RunId);
+
+    /// Makes the work directory of `run` one that does not exist for [`Self::has_directory`], also
+    /// after a crash, until [`Self::wipe_retired`] removes it.
+    fn retire_directory(&self, run: RunId);
+
+    /// Removes a retired work directory.
+    fn wipe_retired(&self, run: RunId);
 
     /// Removes the work directory of every run that `is_done`, after a crash. Other entries of the
     /// directory stay.
@@ -129,6 +142,10 @@ pub struct Launch<'a> {
     pub program: &'a Program,
     /// `None`: the run's work directory.
     pub working_directory: Option<&'a str>,
+    /// By which engine the program runs; `None`: as a process of this machine.
+    pub runner: Option<&'a Runner>,
+    /// Whether another attempt of the vessel may have left something with that engine.
+    pub cleans_first: bool,
     /// The name of the user to run as; `None`: the server's own.
     pub user: Option<&'a str>,
     pub confinement: &'a Confinement,
@@ -153,8 +170,9 @@ pub struct Launch<'a> {
 impl<'a> Launch<'a> {
     /// The program, as it is resolved at the start.
     fn invocation(&self) -> Invocation<'a> {
-        let Self { program, environment, references, .. } = *self;
-        Invocation { program, environment, references }
+        let Self { program, environment, references, runner, .. } = *self;
+        let prefix = runner.map_or(&[][..], |runner| &runner.command);
+        Invocation { prefix, program, environment, references }
     }
 }
 

@@ -23,6 +23,8 @@ const PATH_DEFAULT: &str = "/bin:/usr/bin";
 /// A program, and what its words refer to.
 #[derive(Clone, Copy, Debug)]
 pub struct Invocation<'a> {
+    /// The words of its runner. Variables in them expand.
+    pub prefix: &'a [String],
     pub program: &'a Program,
     /// The whole environment, or at least `PATH`.
     pub environment: &'a [(String, String)],
@@ -53,7 +55,8 @@ pub struct Resolved<'a> {
 }
 
 /// Composes the argument vector of a vessel and finds its file, for a start in `directory`. Its code,
-/// if it has any, is in `work`. Both paths are absolute.
+/// if it has any, is in `work`. Both paths are absolute. With a runner the file is the runner's, which
+/// looks for the vessel's own.
 ///
 /// # Errors
 /// The reason, for the vessel's log.
@@ -62,12 +65,9 @@ pub fn resolve<'a>(
     directory: &Path,
     work: &Path,
 ) -> Result<Resolved<'a>, Reason> {
-    let arguments: Vec<Cow<'a, str>> = match invocation.program {
+    let own: Vec<Cow<'a, str>> = match invocation.program {
         Program::Script(script) => {
-            return Ok(Resolved {
-                path: "/bin/sh".into(),
-                arguments: vec![Cow::Borrowed("/bin/sh"), Cow::Borrowed("-c"), normalized(script)],
-            });
+            vec![Cow::Borrowed("/bin/sh"), Cow::Borrowed("-c"), normalized(script)]
         }
         Program::Command(command) => {
             // The engine has given each argument its text.
@@ -75,6 +75,8 @@ pub fn resolve<'a>(
         }
         Program::Code(code) => interpreted(code, invocation, directory, work)?,
     };
+    let prefix = invocation.prefix.iter().map(|word| invocation.expanded(word));
+    let arguments: Vec<Cow<'a, str>> = prefix.chain(own).collect();
     let name = match arguments.first().map(|name| &**name) {
         None | Some("") => return Err(Reason::new("its command is empty", "name a program")),
         Some(name) => name,

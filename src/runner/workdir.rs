@@ -53,8 +53,32 @@ impl WorkDirectories {
     }
 
     pub fn exists(&self, run: RunId) -> bool {
-        rustix::fs::lstat(self.path(run))
-            .is_ok_and(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode).is_dir())
+        let is_directory = rustix::fs::lstat(self.path(run))
+            .is_ok_and(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode).is_dir());
+        is_directory && rustix::fs::lstat(self.mark_of_retired(run)).is_err()
+    }
+
+    /// The file beside a retired directory.
+    fn mark_of_retired(&self, run: RunId) -> PathBuf {
+        self.path(run).with_extension("retired")
+    }
+
+    /// Marks the directory of `run` as one that no vessel may use again. A power loss, which takes
+    /// the mark, makes the directory useless as well.
+    pub fn retire(&self, run: RunId) {
+        let mark = self.mark_of_retired(run);
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        if let Err(errno) = rustix::fs::openat(CWD, &mark, flags, PRIVATE) {
+            // It may not be kept then: a crash would have it used.
+            log::warn!(path:% = mark.display(), error:% = errno; "work directory could not be retired");
+            self.wipe(run);
+        }
+    }
+
+    /// Removes a retired directory, its mark last.
+    pub fn wipe_retired(&self, run: RunId) {
+        self.wipe(run);
+        let _ = rustix::fs::unlinkat(CWD, self.mark_of_retired(run), AtFlags::empty());
     }
 
     /// Makes the directory where it is missing, and writes its files anew: a vessel may have

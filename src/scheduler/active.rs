@@ -65,6 +65,8 @@ pub struct ActiveRun {
     pub version: Arc<FleetVersion>,
     pub graph: Graph,
     pub vessels: Vec<Vessel>,
+    /// Whether an earlier server has started it.
+    pub is_resumed: bool,
 }
 
 impl ActiveRun {
@@ -73,7 +75,7 @@ impl ActiveRun {
         let graph = graph_of(&version);
         let waiting = || Vessel::stored(VesselState::Waiting, None);
         let vessels = version.definition.vessels.iter().map(|_| waiting()).collect();
-        Self { record, version, graph, vessels }
+        Self { record, version, graph, vessels, is_resumed: false }
     }
 
     /// How many of its vessels are running.

@@ -105,6 +105,8 @@ pub struct Claim {
     pub started_at: Timestamp,
     /// Whether a program of the run has run, so that its work directory must be there.
     pub expects_directory: bool,
+    /// Whether the run was started by an earlier server.
+    pub is_resumed: bool,
     /// The first line of the vessel's log: why it starts again.
     pub notice: Option<String>,
 }
@@ -351,6 +353,7 @@ impl Queue {
             scheduled_at: record.scheduled_at,
             started_at: now,
             expects_directory,
+            is_resumed: active.is_resumed,
             notice,
         };
         Some((claim, vec![Change::PutVesselRun(record)]))

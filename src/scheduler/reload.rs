@@ -81,6 +81,7 @@ impl Queue {
         };
         let mut changes = Vec::new();
         let mut active = ActiveRun::new(started.record, version);
+        active.is_resumed = true;
         load_vessels(&mut active, started.vessels);
         let limit = self.crash_attempts_max;
         let reloaded = interrupt(&mut active, started.interruption, limit, now, &mut changes);

@@ -56,6 +56,7 @@ mod replay;
 mod requests;
 mod retention;
 mod roles;
+mod runners;
 mod runs;
 mod schedules;
 mod secrets;

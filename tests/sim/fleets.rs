@@ -43,6 +43,9 @@ fn random_text(random: &mut Rng, name: &str) -> String {
     let mut text = format!("name: {name}\nvessels:\n");
     for vessel in 0..vessels {
         let _ = writeln!(text, "  v{vessel}:\n    command: ['true']");
+        if random.u8(..3) == 0 {
+            let _ = writeln!(text, "    runner: {{cleanup: [scancel]}}");
+        }
         let retries = if at_most_once { 0 } else { [0, 0, 1, 2, 3][random.usize(..5)] };
         let wait = ["0s", "0s", "500ms", "7s", "1m0s"][random.usize(..5)];
         let is_growing = wait != "0s" && random.bool();

@@ -35,6 +35,8 @@ pub struct State {
     boot: u32,
     directories: BTreeMap<RunId, Directory>,
     processes: BTreeSet<VesselRunId>,
+    /// What attempts have started on another machine, whose power does not fail. A cleanup ends it.
+    jobs: BTreeSet<VesselRunId>,
     pub submitted: BTreeMap<RunId, Arc<Submitted>>,
     pub random: fastrand::Rng,
     /// A server is in its recovery.
@@ -53,6 +55,8 @@ pub struct State {
 #[derive(Clone, Debug)]
 struct Directory {
     boot: u32,
+    /// It counts as gone.
+    is_retired: bool,
     /// A power loss has left only parts of it.
     is_torn: bool,
     /// The vessels that have written to it.
@@ -76,6 +80,7 @@ impl Machine {
             boot: 1,
             directories: BTreeMap::new(),
             processes: BTreeSet::new(),
+            jobs: BTreeSet::new(),
             submitted: BTreeMap::new(),
             random,
             is_recovering: false,
@@ -103,9 +108,14 @@ impl Machine {
         }
     }
 
-    /// A vessel's process has ended.
-    pub fn reap(&self, vessel_run: VesselRunId) {
-        self.lock().processes.remove(&vessel_run);
+    /// A vessel's process has ended, and with it, or with a cleanup, its job. The cleanup of a
+    /// stopping server may be cut short.
+    pub fn reap(&self, vessel_run: VesselRunId, is_abandoned: bool) {
+        let mut state = self.lock();
+        state.processes.remove(&vessel_run);
+        if !is_abandoned || state.random.bool() {
+            state.jobs.remove(&vessel_run);
+        }
     }
 
     /// The power fails: processes are gone, directories gone, torn or, by luck, whole.
@@ -149,11 +159,18 @@ impl State {
     pub fn end_some_processes(&mut self) {
         let mut random = self.random.clone();
         self.processes.retain(|_| random.bool());
+        self.jobs.retain(|_| random.u8(..4) > 0);
         self.random = random;
     }
 
+    /// No job of the run may be using its directory any more.
+    fn check_directory_is_unused(&self, run: RunId) {
+        let job = self.jobs.iter().find(|job| job.run() == run);
+        assert!(job.is_none(), "{run} loses its directory while {job:?} uses it");
+    }
+
     pub fn has_directory(&self, run: RunId) -> bool {
-        self.directories.contains_key(&run)
+        self.directories.get(&run).is_some_and(|directory| !directory.is_retired)
     }
 
     pub fn directories(&self) -> impl Iterator<Item = RunId> + '_ {
@@ -162,6 +179,10 @@ impl State {
 
     pub fn processes(&self) -> &BTreeSet<VesselRunId> {
         &self.processes
+    }
+
+    pub fn jobs(&self) -> &BTreeSet<VesselRunId> {
+        &self.jobs
     }
 }
 
@@ -200,9 +221,17 @@ impl Launcher for Machine {
                 answer: None,
             };
         }
+        let has_cleanup = launch.runner.is_some_and(|runner| !runner.cleanup.is_empty());
+        if has_cleanup && launch.cleans_first {
+            state.jobs.remove(&launch.vessel_run);
+        }
+        let is_alone = !state.jobs.contains(&launch.vessel_run);
+        assert!(is_alone, "{} starts beside an earlier attempt of it", launch.vessel_run);
         let boot = state.boot;
-        let fresh = || Directory { boot, is_torn: false, marks: BTreeSet::new() };
+        let fresh =
+            || Directory { boot, is_retired: false, is_torn: false, marks: BTreeSet::new() };
         let directory = state.directories.entry(launch.run).or_insert_with(fresh);
+        assert!(!directory.is_retired, "{} goes on in a retired directory", launch.run);
         assert!(!directory.is_torn, "{} goes on in a torn directory", launch.run);
         assert_eq!(directory.boot, boot, "{} goes on in a directory of another boot", launch.run);
         let marks = directory.marks.clone();
@@ -228,6 +257,9 @@ impl Launcher for Machine {
             };
         }
         state.processes.insert(launch.vessel_run);
+        if has_cleanup {
+            state.jobs.insert(launch.vessel_run);
+        }
         // The life decides how it ends, when it does.
         Ended { how: HowEnded::Exited(0), output, answer: None }
     }
@@ -241,13 +273,44 @@ impl Launcher for Machine {
         let is_over = self.disk.lock().rows.runs.get(&run).is_some_and(is_needless);
         let mut state = self.lock();
         assert!(is_over || state.is_recovering, "{run} loses its directory before it has ended");
+        state.check_directory_is_unused(run);
         if self.sabotage != Some(Sabotage::SkipWipe) || !state.is_recovering {
             state.directories.remove(&run);
         }
     }
 
+    fn retire_directory(&self, run: RunId) {
+        if self.sabotage != Some(Sabotage::SkipWipe)
+            && let Some(directory) = self.lock().directories.get_mut(&run)
+        {
+            directory.is_retired = true;
+        }
+    }
+
+    fn wipe_retired(&self, run: RunId) {
+        let mut state = self.lock();
+        state.check_directory_is_unused(run);
+        if state.directories.get(&run).is_some_and(|directory| directory.is_retired) {
+            state.directories.remove(&run);
+        }
+    }
+
+    fn clean_up(&self, launch: &Launch<'_>, _: &LiveOutput) {
+        let mut state = self.lock();
+        check_payload(launch, &state.submitted[&launch.run]);
+        if self.sabotage != Some(Sabotage::SkipCleanups) {
+            state.jobs.remove(&launch.vessel_run);
+        }
+    }
+
     fn sweep_directories(&self, is_done: &dyn Fn(RunId) -> bool) {
-        self.lock().directories.retain(|run, _| !is_done(*run));
+        let mut state = self.lock();
+        let done: Vec<RunId> =
+            state.directories.keys().copied().filter(|run| is_done(*run)).collect();
+        for run in done {
+            state.check_directory_is_unused(run);
+            state.directories.remove(&run);
+        }
     }
 
     fn end_leftovers(&self, _: InstanceId, unfinished: &Unfinished) -> usize {

@@ -29,6 +29,8 @@ pub enum Sabotage {
     RetryOnceMore,
     /// Work directories of runs that start again are not removed.
     SkipWipe,
+    /// The cleanups of interrupted attempts do nothing.
+    SkipCleanups,
     /// The server does not notice that the machine has rebooted.
     OverlookReboot,
     /// The engine takes every fleet for one that keeps a single run.
@@ -48,7 +50,7 @@ pub enum Sabotage {
 }
 
 impl Sabotage {
-    pub const ALL: [Sabotage; 19] = [
+    pub const ALL: [Sabotage; 20] = [
         Sabotage::AcknowledgeBeforeSync,
         Sabotage::ForgetAttempts,
         Sabotage::SettleAlone,
@@ -60,6 +62,7 @@ impl Sabotage {
         Sabotage::IgnoreDelivery,
         Sabotage::RetryOnceMore,
         Sabotage::SkipWipe,
+        Sabotage::SkipCleanups,
         Sabotage::OverlookReboot,
         Sabotage::KeepTooLittle,
         Sabotage::LeaveAttempts,

@@ -32,6 +32,7 @@ fn fleet(vessels: &str, paths: &[&str]) -> Arc<FleetVersion> {
         environment: vec![("OWN".into(), "own".into()), ("LANG".into(), "de_DE".into())],
         guardrails: Guardrails::default(),
         confinement: Default::default(),
+        runner: None,
         notifications: None,
     };
     let path = |path: &&str| Path {
@@ -54,6 +55,7 @@ fn fleet(vessels: &str, paths: &[&str]) -> Arc<FleetVersion> {
             delivery: Delivery::AtLeastOnce,
             notifications: None,
             user: None,
+            runner: None,
             schedules: Vec::new(),
             keep_runs: None,
             notify: Vec::new(),
@@ -92,6 +94,7 @@ fn claim(version: &Arc<FleetVersion>, vessel: usize, payload: PayloadSize) -> Cl
         scheduled_at: at(3_000),
         started_at: at(60_000_000),
         expects_directory: false,
+        is_resumed: false,
         notice: None,
     }
 }

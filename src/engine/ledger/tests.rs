@@ -40,7 +40,13 @@ impl Launcher for NoLauncher {
         unreachable!("nothing is started")
     }
 
+    fn clean_up(&self, _: &Launch<'_>, _: &LiveOutput) {}
+
     fn wipe_directory(&self, _: RunId) {}
+
+    fn retire_directory(&self, _: RunId) {}
+
+    fn wipe_retired(&self, _: RunId) {}
 
     fn sweep_directories(&self, _: &dyn Fn(RunId) -> bool) {}
 

@@ -12,9 +12,8 @@
 //! Runs of a backup have no leftovers and no directories, and most of them end at once.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, RwLock};
-use std::thread::JoinHandle;
 
 use crate::config::Settings;
 use crate::config::secrets::SecretStore;
@@ -30,12 +29,9 @@ use crate::engine::{Decisions, Engine, EngineMetrics, Phase, World};
 use crate::model::change::{Change, QueueEntry, RestoredFrom, ServerRecord};
 use crate::model::clock::Timestamp;
 use crate::model::fleet::{DEFAULT_PROJECT, Delivery, FleetVersion, Organization, Project};
-use crate::model::ids::{
-    FleetId, InstanceId, OrganizationId, ProjectId, RunId, RunIds, VesselRunId,
-};
+use crate::model::ids::{FleetId, InstanceId, OrganizationId, ProjectId, RunId, RunIds};
 use crate::model::retention::Retention;
 use crate::model::run::Status;
-use crate::os::threads;
 use crate::runner::{Launcher, Unfinished};
 use crate::scheduler::{
     Discard, Interruption, InterruptionCause, Queue, Reloaded, StartedRun, graph_of,
@@ -43,17 +39,17 @@ use crate::scheduler::{
 use crate::store::{StorageError, Store};
 
 mod batch;
+mod leftovers;
 
 use batch::RecoveryBatch;
+pub(super) use leftovers::Leftovers;
+use leftovers::leftovers_rows;
 
 /// Changes in one commit of a recovery, more or less the changes of a run. Few, so that commits stay
 /// small and a simulated recovery has several commits to crash between.
 const CHANGES_PER_COMMIT: usize = 32;
 /// Changes in one commit that ends runs of a backup: a million runs end in some thousand commits.
 const DISCARDED_PER_COMMIT: usize = 1024;
-
-/// Vessel runs in a row of leftovers: within the bytes of a row.
-const LEFTOVERS_PER_ROW: usize = 64;
 
 /// Why the engine does not open.
 #[derive(Debug, thiserror::Error)]
@@ -106,10 +102,10 @@ impl Engine {
         world: World,
     ) -> Result<Arc<Self>, RecoveryError> {
         let World { launcher, clock, random, boot_id, promised_bytes, on_pause } = world;
-        let Recovered { server, catalog, schedules, queue, unfinished, batch } =
+        let Recovered { server, catalog, schedules, queue, leftovers, batch } =
             Recovered::decide(&settings, &store, launcher.as_ref(), boot_id, clock.now())?;
         let RecoveryBatch { outbox, history, events, metrics, .. } = batch;
-        let awaits_leftovers = !unfinished.is_empty();
+        let awaits_leftovers = !leftovers.unfinished.is_empty();
         let space = store.watch_space(settings.min_free_bytes, promised_bytes);
         let engine = Self {
             space,
@@ -149,63 +145,11 @@ impl Engine {
             ledger: Ledger::default(),
             on_pause,
             awaits_leftovers: AtomicBool::new(awaits_leftovers),
-            leftovers: Mutex::new(Some(unfinished)),
+            leftovers: Mutex::new(Some(leftovers)),
+            deferred_wipes: Mutex::new(awaits_leftovers.then(Vec::new)),
         };
         Ok(Arc::new(engine))
     }
-}
-
-impl Engine {
-    /// Starts the thread that ends the leftovers of a crashed server.
-    ///
-    /// # Errors
-    /// When the system has no thread for it.
-    pub fn start_recovery(self: &Arc<Self>) -> std::io::Result<JoinHandle<()>> {
-        let engine = Arc::clone(self);
-        threads::vital("recovery").spawn(move || engine.end_leftovers())
-    }
-
-    /// Ends the leftovers of a crashed server and removes the work directories of finished runs; then
-    /// lets vessels start. Leftovers that ignore SIGTERM take the kill grace. A second call has no
-    /// effect.
-    pub fn end_leftovers(&self) {
-        let mut leftovers = self.leftovers.lock().unwrap_or_else(|_| super::poisoned());
-        let Some(unfinished) = leftovers.take() else { return };
-        let ended = self.launcher.end_leftovers(self.server.instance, &unfinished);
-        if ended > 0 {
-            log::warn!(processes = ended; "ended what a crashed server had left running");
-        }
-        self.launcher.sweep_directories(&|run| {
-            self.store.run(run).is_some_and(|run| {
-                run.status.is_final() && !self.settings.keep_workdir.keeps(run.status)
-            })
-        });
-        let rows = leftovers_rows(&unfinished).filter_map(|change| match change {
-            Change::PutLeftovers { row, .. } => Some(Change::RemoveLeftovers { row }),
-            _ => None,
-        });
-        let rows: Vec<Change> = rows.collect();
-        if !rows.is_empty() {
-            self.store.commit(rows).wait();
-        }
-        let mut decisions = self.decisions();
-        decisions.launching.release();
-        self.work.notify_all();
-        drop(decisions);
-        let outbox = self.outbox();
-        self.awaits_leftovers.store(false, Ordering::Relaxed);
-        self.notify.notify_all();
-        drop(outbox);
-    }
-}
-
-/// The rows that name the vessel runs whose processes may be left.
-fn leftovers_rows(unfinished: &Unfinished) -> impl Iterator<Item = Change> {
-    let mut vessel_runs: Vec<VesselRunId> = unfinished.vessel_runs.iter().copied().collect();
-    vessel_runs.sort_unstable();
-    let rows: Vec<Vec<VesselRunId>> =
-        vessel_runs.chunks(LEFTOVERS_PER_ROW).map(<[_]>::to_vec).collect();
-    (0..).zip(rows).map(|(row, vessel_runs)| Change::PutLeftovers { row, vessel_runs })
 }
 
 /// What the data of the last server has become, durably.
@@ -215,7 +159,7 @@ struct Recovered<'a> {
     catalog: Catalog,
     schedules: Schedules,
     queue: Queue,
-    unfinished: Unfinished,
+    leftovers: Leftovers,
     batch: RecoveryBatch<'a>,
 }
 
@@ -267,8 +211,14 @@ impl<'a> Recovered<'a> {
         // any row or the boot id changes.
         findings.unfinished.vessel_runs.extend(store.leftovers()?.into_iter().flatten());
         batch.commit.extend(leftovers_rows(&findings.unfinished));
+        let interrupted: HashSet<RunId> =
+            findings.unfinished.vessel_runs.iter().map(|it| it.run()).collect();
         for run in &findings.starting_over {
-            launcher.wipe_directory(*run);
+            // What an interrupted attempt has left with a runner's engine may use the directory.
+            match interrupted.contains(run) {
+                true => launcher.retire_directory(*run),
+                false => launcher.wipe_directory(*run),
+            }
         }
         // 4. Make the decisions durable, each run in one commit.
         for changes in changes {
@@ -278,9 +228,10 @@ impl<'a> Recovered<'a> {
         // 5. Record this server. A crash before this commit repeats the recovery.
         batch.commit.push(Change::PutServer(server.clone()));
         batch.commit_from(0);
-        let RecoveryFindings { unfinished, waiting, resumed, ended, .. } = findings;
+        let RecoveryFindings { unfinished, starting_over, waiting, resumed, ended } = findings;
         log::info!(waiting, resumed, ended; "recovered");
-        Ok(Self { server, catalog, schedules, queue, unfinished, batch })
+        let leftovers = Leftovers { unfinished, retired: starting_over };
+        Ok(Self { server, catalog, schedules, queue, leftovers, batch })
     }
 }
 

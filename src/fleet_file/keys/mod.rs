@@ -3,6 +3,7 @@
 //! `openapi.json` and `boathook help fleet-file` to them.
 
 mod respond;
+pub mod runner;
 mod tables;
 mod values;
 mod verify;

@@ -1,6 +1,6 @@
 //! The tables of keys, in the order in which messages name them.
 
-use super::{Key, Kind, respond, values, verify};
+use super::{Key, Kind, respond, runner, values, verify};
 use crate::model::confinement::{Confinement, Limits};
 use crate::model::expression::Expression;
 use crate::model::fleet::{Delivery, FleetDefinition};
@@ -79,6 +79,14 @@ pub static FLEET: &[Key<FleetDefinition>] = &[
             read: |value, it| values::user(value).map(|user| it.user = Some(user)),
             yaml: |it| it.user.as_deref().map(values::scalar),
             json: |it| it.user.as_deref().into(),
+        },
+    },
+    Key {
+        name: "runner",
+        kind: Kind::Special {
+            read: |value, it| runner::runner(value).map(|runner| it.runner = runner),
+            yaml: |it| it.runner.as_ref().map(runner::yaml),
+            json: |it| runner::json(it.runner.as_ref()),
         },
     },
     by_hand("notify"),
@@ -204,6 +212,7 @@ pub static VESSEL: &[Key<Confinement>] = &[
     by_hand("working_directory"),
     by_hand("environment"),
     by_hand("guardrails"),
+    by_hand("runner"),
     by_hand("notifications"),
     by_hand("limits"),
     Key {
@@ -269,13 +278,15 @@ pub static GUARDRAILS: &[Key<Guardrails>] = &[
                 values::exit_codes(value).map(|codes| it.exclude_exit_code_ranges = codes)
             },
             yaml: |it| Some(values::exit_codes_yaml(&it.exclude_exit_code_ranges)),
-            json: |it| {
-                it.exclude_exit_code_ranges
-                    .iter()
-                    .map(ToString::to_string)
-                    .collect::<Vec<_>>()
-                    .into()
-            },
+            json: |it| values::exit_codes_json(&it.exclude_exit_code_ranges),
+        },
+    },
+    Key {
+        name: "retry_on_exit_codes",
+        kind: Kind::Special {
+            read: |value, it| values::exit_codes(value).map(|codes| it.retry_on_exit_codes = codes),
+            yaml: |it| Some(values::exit_codes_yaml(&it.retry_on_exit_codes)),
+            json: |it| values::exit_codes_json(&it.retry_on_exit_codes),
         },
     },
 ];

@@ -82,6 +82,11 @@ pub fn exit_codes_yaml(ranges: &[ExitCodes]) -> String {
     format!("[{}]", ranges.iter().map(shown).collect::<Vec<_>>().join(", "))
 }
 
+/// The list as the API shows it.
+pub fn exit_codes_json(ranges: &[ExitCodes]) -> Value {
+    ranges.iter().map(ToString::to_string).collect::<Vec<_>>().into()
+}
+
 /// `keep_runs`, as text or with the keys `age` and `count`; `None` when it is empty.
 pub fn keep_runs(cursor: &Cursor<'_>) -> Result<Option<Retention>, FleetFileError> {
     if cursor.is_null() {

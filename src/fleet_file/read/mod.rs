@@ -10,6 +10,8 @@ mod schedules;
 mod source;
 mod vessel;
 
+pub use vessel::check_argument;
+
 use std::collections::BTreeSet;
 
 use super::cursor::{Cursor, Fields};

@@ -58,6 +58,10 @@ pub fn vessel(
             Some(cursor) => guardrails(cursor, &name, delivery)?,
             None => Guardrails::default(),
         },
+        runner: match fields.get("runner") {
+            Some(cursor) => keys::runner::runner(cursor)?,
+            None => None,
+        },
         confinement: confinement(&fields)?,
         notifications: match fields.get("notifications") {
             Some(cursor) => emails(cursor)?,
@@ -188,6 +192,15 @@ fn guardrails(
     }
     let fields = cursor.fields(&keys::names(keys::GUARDRAILS))?;
     keys::read(keys::GUARDRAILS, &fields, &mut guardrails)?;
+    if let Some(codes) = fields.get("retry_on_exit_codes")
+        && !guardrails.retry_on_exit_codes.is_empty()
+        && !guardrails.exclude_exit_code_ranges.is_empty()
+    {
+        return Err(codes.invalid_key(
+            "says which exit codes alone are retried, and `exclude_exit_code_ranges` which are \
+             not; remove one of them",
+        ));
+    }
     if let Some(count) = fields.get("retry_count")
         && delivery == Delivery::AtMostOnce
         && guardrails.retry_count > 0

@@ -4,6 +4,7 @@ mod descriptions;
 mod malformed;
 mod refusals;
 mod round_trip;
+mod runners;
 mod sources;
 
 use std::time::Duration;

@@ -23,6 +23,7 @@ use crate::model::overlap::Overlap;
 use crate::model::respond::{FixedAnswer, Respond, Wait, is_without_body};
 use crate::model::retention::{KEEP_COUNT_MAX, Retention};
 use crate::model::run::Status;
+use crate::model::runner::{Runner, RunnerChoice};
 use crate::model::schedule::{CatchUp, CronExpression, Hosted, HowOften, Schedule};
 use crate::model::sender::Verification;
 use crate::model::source::{Argument, CloneLocation, Code, GitSource, Language, Origin};
@@ -211,8 +212,11 @@ fn guardrails() -> impl Strategy<Value = Guardrails> {
         (any::<u8>(), any::<u8>()).prop_map(|(a, b)| ExitCodes { first: a.min(b), last: a.max(b) });
     let millis = |max: u64| prop_oneof![Just(0), 0..=max].prop_map(Duration::from_millis);
     let retries = (0..=24_u32, millis(3_600_000), any::<bool>());
-    (retries, millis(400_000_000), vec(codes, 0..4)).prop_map(
-        |((retry_count, retry_wait, doubles), runtime_cutoff, exclude_exit_code_ranges)| {
+    let codes = (vec(codes, 0..4), any::<bool>());
+    (retries, millis(400_000_000), codes).prop_map(
+        |((retry_count, retry_wait, doubles), runtime_cutoff, (codes, are_excluded))| {
+            let (exclude_exit_code_ranges, retry_on_exit_codes) =
+                if are_excluded { (codes, Vec::new()) } else { (Vec::new(), codes) };
             Guardrails {
                 retry_count,
                 retry_wait,
@@ -223,6 +227,7 @@ fn guardrails() -> impl Strategy<Value = Guardrails> {
                 },
                 runtime_cutoff,
                 exclude_exit_code_ranges,
+                retry_on_exit_codes,
             }
         },
     )
@@ -281,11 +286,38 @@ fn confinement() -> impl Strategy<Value = Confinement> {
         .prop_map(|(limits, nice, umask)| Confinement { limits, nice, umask })
 }
 
+fn runner() -> impl Strategy<Value = Option<RunnerChoice>> {
+    let words = || {
+        vec(text(), 0..3).prop_map(|mut words| {
+            words.insert(0, "srun".to_owned());
+            words
+        })
+    };
+    let timeout = prop_oneof![Just(60_000_u64), 1..=3_600_000_u64].prop_map(Duration::from_millis);
+    let cleaned = (prop_oneof![Just(Vec::new()), words()], words(), timeout);
+    let own = prop_oneof![
+        words().prop_map(|command| Runner { command, ..Runner::default() }),
+        cleaned.prop_map(|(command, cleanup, cleanup_timeout)| Runner {
+            command,
+            cleanup,
+            cleanup_timeout
+        }),
+    ];
+    let named = "[a-zA-Z0-9_-]{1,9}".prop_filter("a word of its own", |name| name != "none");
+    option::of(prop_oneof![
+        Just(RunnerChoice::None),
+        named.prop_map(RunnerChoice::Named),
+        own.prop_map(RunnerChoice::Own),
+    ])
+}
+
 fn vessel() -> impl Strategy<Value = VesselDefinition> {
     let directory = option::of(text().prop_map(|text| format!("/{text}")));
     let environment = btree_map("[A-Za-z_][A-Za-z0-9_]{0,8}", value(), 0..4);
-    (program(), directory, environment, guardrails(), confinement(), notifications()).prop_map(
-        |(program, working_directory, environment, guardrails, confinement, notifications)| {
+    let engine = (guardrails(), confinement(), runner());
+    (program(), directory, environment, engine, notifications()).prop_map(
+        |(program, working_directory, environment, engine, notifications)| {
+            let (guardrails, confinement, runner) = engine;
             VesselDefinition {
                 id: VesselId::random(),
                 name: String::new(),
@@ -294,6 +326,7 @@ fn vessel() -> impl Strategy<Value = VesselDefinition> {
                 environment: environment.into_iter().collect(),
                 guardrails,
                 confinement,
+                runner,
                 notifications,
             }
         },
@@ -448,7 +481,7 @@ fn definition() -> impl Strategy<Value = FleetDefinition> {
         option::of("[a-z_][a-z0-9_-]{0,8}"),
         notifications(),
         notify(),
-        (option::of(keep_runs()), webhook(), schedules()),
+        (option::of(keep_runs()), webhook(), schedules(), runner()),
     )
         .prop_map(
             |(
@@ -460,7 +493,7 @@ fn definition() -> impl Strategy<Value = FleetDefinition> {
                 user,
                 notifications,
                 notify,
-                (keep_runs, webhook, schedules),
+                (keep_runs, webhook, schedules, runner),
             )| {
                 let (concurrency, overlap, priority) = turns;
                 let mut vessels: Vec<_> = vessels
@@ -484,6 +517,7 @@ fn definition() -> impl Strategy<Value = FleetDefinition> {
                     priority,
                     delivery,
                     user,
+                    runner,
                     notifications,
                     notify,
                     schedules,
@@ -546,6 +580,10 @@ fn every_trap_reads_back_in_every_place() {
             environment: vec![("A".to_owned(), (*trap).into())],
             guardrails: Guardrails::default(),
             confinement: Confinement::default(),
+            runner: Some(RunnerChoice::Own(Runner {
+                command: vec!["x".to_owned(), (*trap).to_owned()],
+                ..Runner::default()
+            })),
             notifications: None,
         };
         let mut vessels = vec![vessel("v", Program::command(["x", *trap]))];
@@ -571,6 +609,7 @@ fn every_trap_reads_back_in_every_place() {
             priority: 0,
             delivery: Delivery::default(),
             user: None,
+            runner: None,
             notifications: None,
             schedules: Vec::new(),
             keep_runs: None,

@@ -149,6 +149,20 @@ impl OutputFile {
         Ok((Self { file, layout }, Header { total, notice }))
     }
 
+    /// Opens the file of an earlier attempt to continue it; `None` when there is none, or a power
+    /// loss has emptied it.
+    pub fn reopen(path: &Path) -> io::Result<Option<(Self, Header)>> {
+        let file = match OpenOptions::new().read(true).write(true).open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            file => file?,
+        };
+        if file.metadata()?.len() < HEADER_BYTES {
+            return Ok(None);
+        }
+        let (Self { layout, .. }, header) = Self::open(path)?;
+        Ok(Some((Self { file, layout }, header)))
+    }
+
     pub fn layout(&self) -> Layout {
         self.layout
     }

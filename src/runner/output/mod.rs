@@ -18,7 +18,7 @@ mod file;
 mod redact;
 mod stored;
 
-use file::OutputFile;
+use file::{Header, OutputFile};
 use redact::Redactor;
 use stored::output_path;
 pub use stored::{StoredOutput, has_output, remove_output, sync_output_directory};
@@ -122,6 +122,46 @@ impl LiveOutput {
         let path = output_path(directory, vessel_run, attempt);
         let file_due_at = Instant::now() + OUTPUT_INLINE_TIME_MAX;
         self.lock().place = Some(Place { path, bytes_max, file_due_at });
+    }
+
+    /// Continues the output of an attempt that an earlier server has left. It goes to the attempt's
+    /// file, which may exist, with [`LiveOutput::keep`].
+    ///
+    /// # Errors
+    /// When the file is there and cannot be written to.
+    pub fn resume(
+        &self,
+        directory: &Path,
+        vessel_run: VesselRunId,
+        attempt: u32,
+        bytes_max: u64,
+    ) -> io::Result<()> {
+        let path = output_path(directory, vessel_run, attempt);
+        let reopened = OutputFile::reopen(&path)?;
+        let mut state = self.lock();
+        state.place = Some(Place { path, bytes_max, file_due_at: Instant::now() });
+        if let Some((file, Header { total, notice })) = reopened {
+            let last = file.read(total, total.saturating_sub(1))?.1;
+            state.ends_line = last.ends_with(b"\n");
+            state.file = Some(Arc::new(file));
+            state.total = total;
+            state.notice = Some(notice).filter(|notice| !notice.is_empty());
+        }
+        Ok(())
+    }
+
+    /// Keeps the output in the attempt's file, synced. An empty output needs none.
+    pub fn keep(&self) {
+        let mut state = self.lock();
+        state.end_stream();
+        if !state.inline.is_empty()
+            && let Err(error) = state.move_to_file()
+        {
+            let path = state.shown_path();
+            log::warn!(path, error:%; "output is dropped: its file could not be made");
+        }
+        drop(state);
+        self.capture();
     }
 
     /// Masks `secrets` in everything that is appended from now on.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::checkout::Checkout;
+use super::cleanup::{ABANDONED_CLEANUP_TIMEOUT, Place};
 use super::last_words::{LAST_WORDS_BYTES, explanation, of_start_error};
 use super::mark::Mark;
 use super::oom::OomKills;
@@ -21,7 +22,7 @@ use super::start::{Start, VesselLimits};
 use super::start_error;
 use super::stop::{Stop, StopSignal};
 use super::termination::{Termination, named};
-use super::user::identity;
+use super::user::{Identity, identity};
 use super::wait::{Bounds, wait};
 use super::workdir::WorkDirectories;
 use super::{DirectoryError, Ended, HowEnded, Launch, Launcher, Unfinished};
@@ -95,12 +96,8 @@ impl ProcessLauncher {
     ) -> Result<HowEnded, StartError> {
         // Nothing of an earlier attempt may run any more. That takes time, in which a stop may come.
         self.end_earlier_attempts(launch, output);
-        match stop.raised() {
-            Some(Stop::Abandon) => return Ok(HowEnded::Abandoned),
-            Some(Stop::Requested) => {
-                return Err("it was stopped before it was started".to_owned().into());
-            }
-            None => {}
+        if let Some(how) = stopped_early(stop)? {
+            return Ok(how);
         }
         // The user, and the directory that it owns.
         let allowed = &self.settings.allowed_users;
@@ -113,6 +110,17 @@ impl ProcessLauncher {
                 "boathook: the work directory of this run was gone; this is a new one, without the \
                  files that earlier vessels have left in it",
             );
+        }
+        let directory = match launch.working_directory {
+            None => Cow::Borrowed(work.path.as_path()),
+            Some(directory) => Cow::Owned(work.path.join(directory)),
+        };
+        let place = self.place(identity.as_ref(), &directory, &work.path);
+        if launch.cleans_first {
+            place.clean_up(launch, Duration::MAX, output).map_err(keeps_from_starting)?;
+            if let Some(how) = stopped_early(stop)? {
+                return Ok(how);
+            }
         }
         // The cutoff covers clone and program.
         let cutoff_at = match launch.runtime_cutoff {
@@ -136,14 +144,14 @@ impl ProcessLauncher {
             }
         }
         // The program, which sees the directory as the clone has left it.
-        let directory = match launch.working_directory {
-            None => Cow::Borrowed(work.path.as_path()),
-            Some(directory) => Cow::Owned(work.path.join(directory)),
-        };
         let program = resolve(&launch.invocation(), &directory, &work.path)?;
         let start = Start { launch, program: &program, directory: &directory, limits };
         let begun = Instant::now();
-        let started = start.spawn(identity, work.body_start)?;
+        let started = start.spawn(identity.clone(), work.body_start).inspect_err(|error| {
+            if matches!(error, StartError::Machine(Shortage { has_started: true, .. })) {
+                clean_up_after(&place, launch, stop, output);
+            }
+        })?;
         self.spawning.observe_duration(begun.elapsed());
         let how = wait(started, &bounds, stop, output);
         let how = self.oom_kills.explain(how, oom_kills_before);
@@ -151,7 +159,40 @@ impl ProcessLauncher {
         if let Some(line) = explanation(&how, last_words, self.is_service) {
             output.append_line(&format!("boathook: {line}"));
         }
+        if !matches!(how, HowEnded::Exited(_)) || stop.raised().is_some() {
+            clean_up_after(&place, launch, stop, output);
+        }
         Ok(how)
+    }
+
+    fn place<'a>(
+        &self,
+        identity: Option<&'a Identity>,
+        directory: &'a Path,
+        work: &'a Path,
+    ) -> Place<'a> {
+        let (limits, kill_grace) = (self.vessel_limits, self.settings.kill_grace);
+        Place { identity, directory, work, limits, kill_grace }
+    }
+
+    /// Runs the cleanup of an attempt of an earlier server, in the work directory as it is.
+    ///
+    /// # Errors
+    /// When it did not start or did not end.
+    fn clean_up_interrupted(
+        &self,
+        launch: &Launch<'_>,
+        output: &LiveOutput,
+    ) -> Result<(), StartError> {
+        let allowed = &self.settings.allowed_users;
+        let identity = launch.user.map(|name| identity(name, allowed)).transpose();
+        let identity = identity.map_err(|why| format!("user: {why}"))?;
+        let work = self.work_directories.prepare(launch, identity.as_ref());
+        let work = work.map_err(|error| self.no_work_directory(&error, launch))?.path;
+        let directory = launch.working_directory.map(|directory| work.join(directory));
+        let directory = directory.as_deref().unwrap_or(&work);
+        let place = self.place(identity.as_ref(), directory, &work);
+        place.clean_up(launch, Duration::MAX, output)
     }
 
     /// Ends processes that earlier attempts of the vessel have left.
@@ -186,6 +227,39 @@ impl ProcessLauncher {
             _ if is_quota && launch.user.is_some() => StartError::Vessel(reason),
             _ => StartError::of(&error.source, reason),
         }
+    }
+}
+
+/// The end of an attempt that a stop keeps from starting.
+///
+/// # Errors
+/// When a person stopped it.
+fn stopped_early(stop: &StopSignal) -> Result<Option<HowEnded>, StartError> {
+    match stop.raised() {
+        None => Ok(None),
+        Some(Stop::Abandon) => Ok(Some(HowEnded::Abandoned)),
+        Some(Stop::Requested) => Err("it was stopped before it was started".to_owned().into()),
+    }
+}
+
+/// Why an attempt does not start after a cleanup that has not ended.
+fn keeps_from_starting(error: StartError) -> StartError {
+    match error {
+        StartError::Vessel(reason) => StartError::Vessel(format!(
+            "not started, as an earlier attempt may still be running: the runner's cleanup: {reason}"
+        )),
+        StartError::Machine(shortage) => StartError::Machine(shortage),
+    }
+}
+
+/// Runs the runner's cleanup after an end that was not the client's own.
+fn clean_up_after(place: &Place<'_>, launch: &Launch<'_>, stop: &StopSignal, output: &LiveOutput) {
+    let timeout_max = match stop.raised() {
+        Some(Stop::Abandon) => ABANDONED_CLEANUP_TIMEOUT,
+        Some(Stop::Requested) | None => Duration::MAX,
+    };
+    if let Err(error) = place.clean_up(launch, timeout_max, output) {
+        output.append_line(&format!("boathook: the cleanup failed: {}", error.reason()));
     }
 }
 
@@ -246,8 +320,26 @@ impl Launcher for ProcessLauncher {
         identity.and_then(|identity| shim::try_to_become(&identity)).map_err(String::from)
     }
 
+    fn clean_up(&self, launch: &Launch<'_>, output: &LiveOutput) {
+        output.hide(launch.secrets);
+        output.append_line("boathook: the server ended during this attempt");
+        if let Err(error) = self.clean_up_interrupted(launch, output) {
+            let reason = output.without_secrets(&error.reason());
+            output.append_line(&format!("boathook: the cleanup failed: {reason}"));
+            log::warn!(vessel_run:% = launch.vessel_run, reason; "the cleanup of an interrupted attempt failed");
+        }
+    }
+
     fn wipe_directory(&self, run: RunId) {
         self.work_directories.wipe(run);
+    }
+
+    fn retire_directory(&self, run: RunId) {
+        self.work_directories.retire(run);
+    }
+
+    fn wipe_retired(&self, run: RunId) {
+        self.work_directories.wipe_retired(run);
     }
 
     fn sweep_directories(&self, is_done: &dyn Fn(RunId) -> bool) {

@@ -67,6 +67,7 @@ impl Shape {
                 ExitCodes { first: 3, last: 3 },
                 ExitCodes { first: 143, last: 143 },
             ],
+            retry_on_exit_codes: Vec::new(),
         };
         let vessel = |index: usize| VesselDefinition {
             id: VesselId::from_slice(&[index as u8; 16]).unwrap(),
@@ -76,6 +77,7 @@ impl Shape {
             environment: Vec::new(),
             guardrails: guardrails.clone(),
             confinement: Default::default(),
+            runner: None,
             notifications: None,
         };
         let path = |&(from, to, condition)| Path { from, to, condition };
@@ -93,6 +95,7 @@ impl Shape {
                 priority: self.priority,
                 delivery: self.delivery,
                 user: None,
+                runner: None,
                 notifications: None,
                 schedules: Vec::new(),
                 keep_runs: None,

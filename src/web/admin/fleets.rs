@@ -11,10 +11,13 @@ use crate::fleet_file::{self, FleetFile, FleetFileError};
 use crate::listener::Response;
 use crate::model::computed::Argument;
 use crate::model::expansion::{Reference, references};
-use crate::model::fleet::{DEFAULT_PROJECT, FleetVersion, Program, VesselDefinition};
+use crate::model::fleet::{
+    DEFAULT_PROJECT, FleetDefinition, FleetVersion, Program, VesselDefinition,
+};
 use crate::model::ids::FleetId;
 use crate::model::name::is_same_name;
 use crate::model::refusal::{Reason, Refusal};
+use crate::model::runner::Runners;
 use crate::model::source::Language;
 use crate::model::variable::{FixedValue, SecretName, VariableValue};
 use crate::model::webhook::WebhookSettings;
@@ -160,7 +163,9 @@ fn warnings(admin: &AdminHandler, view: &FleetView) -> Vec<String> {
     let definition = &view.current.definition;
     let mut warnings = rules::warnings(&admin.settings, definition);
     warnings.extend(definition.vessels.iter().filter_map(program_warning));
-    warnings.extend(definition.vessels.iter().flat_map(reference_warnings));
+    let runners = &admin.settings.runners;
+    let vessels = definition.vessels.iter();
+    warnings.extend(vessels.flat_map(|it| reference_warnings(runners, definition, it)));
     if definition.webhook.keep_path {
         warnings.push(format!(
             "webhook.keep_path: the webhook answers at /hooks/{} too, which is no secret: `verify` and \
@@ -202,35 +207,58 @@ fn program_warning(vessel: &VesselDefinition) -> Option<String> {
     }
 }
 
-/// The references of a vessel's code that are probably not meant as they are.
-fn reference_warnings(vessel: &VesselDefinition) -> Vec<String> {
-    let Program::Code(code) = &vessel.program else { return Vec::new() };
-    let at = format!("vessels.{}.source", vessel.name);
-    let references: Vec<Reference<'_>> = code.words().flat_map(references).collect();
-    let variables = references.iter().filter_map(|reference| match reference {
-        Reference::Variable(name) => Some(*name),
-        Reference::Secret(_) => None,
-    });
-    let variables: BTreeSet<&str> = variables.collect();
-    let unknown = variables.iter().filter(|name| !has_variable(vessel, name));
-    let unknown = unknown.map(|name| {
-        format!("{at}: ${{{name}}} stays as it is written: the vessel has no variable {name}")
-    });
-    let of_variables = vessel.environment.iter().filter_map(|(name, value)| match value {
-        VariableValue::Fixed(FixedValue::Secret { secret }) => {
-            variables.contains(name.as_str()).then(|| secret.clone())
-        }
-        _ => None,
-    });
-    let shown: BTreeSet<SecretName> = of_variables.chain(code.secrets()).collect();
-    let shown = shown.iter().map(|secret| {
+/// The references in the words of a vessel that are probably not meant as they are.
+fn reference_warnings(
+    runners: &Runners,
+    fleet: &FleetDefinition,
+    vessel: &VesselDefinition,
+) -> Vec<String> {
+    let runner = runners.of(fleet, vessel).ok().flatten();
+    let runner = runner.iter().flat_map(|it| it.command.iter().chain(&it.cleanup));
+    let runner = runner.map(|word| ("runner", word.as_str()));
+    let code = match &vessel.program {
+        Program::Code(code) => Some(code),
+        Program::Command(_) | Program::Script(_) => None,
+    };
+    let code = code.into_iter().flat_map(|code| code.words()).map(|word| ("source", word));
+    let found: BTreeSet<String> = runner
+        .chain(code)
+        .flat_map(|(part, word)| references(word).map(move |reference| (part, reference)))
+        .filter_map(|(part, reference)| {
+            let why = reference_warning(vessel, part, &reference)?;
+            Some(format!("vessels.{}.{part}: {why}", vessel.name))
+        })
+        .collect();
+    found.into_iter().collect()
+}
+
+fn reference_warning(
+    vessel: &VesselDefinition,
+    part: &str,
+    reference: &Reference<'_>,
+) -> Option<String> {
+    let shown = |secret: &SecretName| {
         format!(
-            "{at}: the secret `{}` becomes part of an argument, which every user of this machine \
-             can see; let the program read it from a variable",
+            "the secret `{}` becomes part of an argument, which every user of this machine can \
+             see; let the program read it from a variable",
             secret.as_str()
         )
-    });
-    unknown.chain(shown).collect()
+    };
+    match reference {
+        Reference::Secret(secret) => (part == "source").then(|| shown(secret)),
+        Reference::Variable(name) if !has_variable(vessel, name) => {
+            Some(format!("${{{name}}} stays as it is written: the vessel has no variable {name}"))
+        }
+        Reference::Variable(name) => {
+            let value = vessel.environment.iter().find(|(own, _)| own == name);
+            match value {
+                Some((_, VariableValue::Fixed(FixedValue::Secret { secret }))) => {
+                    Some(shown(secret))
+                }
+                _ => None,
+            }
+        }
+    }
 }
 
 fn has_cr_lf(argument: &Argument) -> bool {

@@ -51,7 +51,7 @@ function vessels(context, view) {
       h("h2", null, vessel.name),
       h("pre", { class: "code", tabindex: "0", "aria-label": `The program of ${vessel.name}` },
         program(vessel)),
-      h("p", { class: "hint" }, guardrails(vessel))))),
+      h("p", { class: "hint" }, `${runner(vessel.runner ?? view.runner)}${guardrails(vessel)}`)))),
   ];
 }
 
@@ -63,6 +63,13 @@ function program({ run, command, source }) {
 }
 
 const quoted = (word) => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`);
+
+// By which engine it runs: a name, or the words of the runner.
+function runner(of) {
+  if (!of || of === "none") return "";
+  const words = typeof of === "string" ? of : of.command.map(quoted).join(" ");
+  return `${words ? `Runs through ${words}. ` : ""}${of.cleanup?.length ? `Cleaned up by ${of.cleanup.map(quoted).join(" ")}. ` : ""}`;
+}
 
 function guardrails({ guardrails: { retry_count, retry_wait_ms, runtime_cutoff_ms }, working_directory }) {
   return [

@@ -4,7 +4,7 @@
 use serde::{Serialize, Serializer};
 
 use crate::engine::{FleetView, RunView, WebhookView};
-use crate::fleet_file::Shown;
+use crate::fleet_file::{Shown, runner_json};
 use crate::model::access::Principal;
 use crate::model::clock::Timestamp;
 use crate::model::computed::Argument;
@@ -198,6 +198,7 @@ struct VesselJson<'a> {
     working_directory: Option<&'a str>,
     environment: EnvironmentJson<'a>,
     guardrails: Shown<'a, Guardrails>,
+    runner: serde_json::Value,
     /// Without those that are not set.
     limits: Limits,
     #[serde(flatten)]
@@ -222,6 +223,7 @@ impl<'a> From<&'a VesselDefinition> for VesselJson<'a> {
             working_directory: vessel.working_directory.as_deref(),
             environment: EnvironmentJson(&vessel.environment),
             guardrails: Shown::from(&vessel.guardrails),
+            runner: runner_json(vessel.runner.as_ref()),
             limits: vessel.confinement.limits,
             keys: Shown::from(&vessel.confinement),
             notifications: vessel.notifications.as_ref(),

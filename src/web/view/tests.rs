@@ -9,6 +9,7 @@ use crate::model::guardrails::ExitCodes;
 use crate::model::ids::RunIds;
 use crate::model::overlap::Overlap;
 use crate::model::run::{PayloadSize, RunRecord};
+use crate::model::runner::RunnerChoice;
 use crate::model::webhook::{PreviousToken, Token, Webhook};
 
 fn at(millis: i64) -> Timestamp {
@@ -108,6 +109,7 @@ fn a_fleet_names_its_vessels_and_connections() {
             nice: None,
             umask: Some(0o27),
         },
+        runner: None,
         notifications: None,
     };
     let definition = FleetDefinition {
@@ -122,6 +124,7 @@ fn a_fleet_names_its_vessels_and_connections() {
         priority: -2,
         delivery: Delivery::AtLeastOnce,
         user: Some("deploy".into()),
+        runner: Some(RunnerChoice::Named("slurm".into())),
         notifications: None,
         schedules: Vec::new(),
         keep_runs: None,
@@ -175,6 +178,7 @@ fn a_fleet_names_its_vessels_and_connections() {
     assert_eq!(value["vessels"][0]["guardrails"]["retry_backoff"], "constant");
     assert_eq!(value["vessels"][0]["limits"], json!({"memory": 1 << 30}));
     assert_eq!(value["vessels"][0]["umask"], "027");
+    assert_eq!((&value["runner"], &value["vessels"][0]["runner"]), (&json!("slurm"), &Value::Null));
     assert_eq!(value["user"], "deploy");
     let told = json!([
         {"on": ["Errored", "Terminated"], "command": ["/bin/tell", "me"]},

@@ -22,6 +22,7 @@ impl Life {
         }
         let machine = self.machine.lock();
         assert!(machine.processes().is_empty(), "left running: {:?}", machine.processes());
+        assert!(machine.jobs().is_empty(), "not cleaned up: {:?}", machine.jobs());
         drop(machine);
         let now = self.machine.now();
         self.note(format!("a server has started at {now}"));

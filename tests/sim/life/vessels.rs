@@ -115,7 +115,7 @@ impl Life {
         if !is_decided {
             finished.outcome = self.random_end(vessel_run, stop.raised());
         }
-        self.machine.reap(vessel_run);
+        self.machine.reap(vessel_run, finished.outcome == AttemptOutcome::Abandoned);
         self.note(format!(
             "end of {} of {}: {:?}",
             index(vessel_run),

@@ -1,5 +1,6 @@
 //! Real processes: the surroundings of a vessel, its end, and the end of its process group.
 
+mod cleanups;
 mod code;
 mod directories;
 mod rate;
@@ -19,6 +20,7 @@ use crate::model::clock::Timestamp;
 use crate::model::confinement::Confinement;
 use crate::model::fleet::Program;
 use crate::model::ids::RunIds;
+use crate::model::runner::Runner;
 use crate::runner::output::Kept;
 use crate::runner::{Payload, parameter_file_names};
 
@@ -54,6 +56,8 @@ struct Fixture {
     program: Program,
     environment: Vec<(String, String)>,
     working_directory: Option<String>,
+    runner: Option<Runner>,
+    cleans_first: bool,
     secrets: Vec<String>,
     request: Request,
     runtime_cutoff: Duration,
@@ -75,6 +79,8 @@ impl Fixture {
             program: Program::Script(String::new()),
             environment: vec![("PATH".to_owned(), "/usr/bin:/bin".to_owned())],
             working_directory: None,
+            runner: None,
+            cleans_first: false,
             secrets: Vec::new(),
             request: Request::default(),
             runtime_cutoff: Duration::ZERO,
@@ -85,12 +91,22 @@ impl Fixture {
     }
 
     fn launch(&self) -> Ended {
-        let launch = Launch {
+        self.with_launch(|launch| self.launcher.launch(launch, &self.stop, &self.output))
+    }
+
+    fn clean_up(&self, output: &LiveOutput) {
+        self.with_launch(|launch| self.launcher.clean_up(launch, output));
+    }
+
+    fn with_launch<T>(&self, act: impl FnOnce(&Launch<'_>) -> T) -> T {
+        act(&Launch {
             run: self.run,
             vessel_run: self.run.vessel_run(0),
             attempt: 1,
             program: &self.program,
             working_directory: self.working_directory.as_deref(),
+            runner: self.runner.as_ref(),
+            cleans_first: self.cleans_first,
             user: None,
             confinement: &Confinement::default(),
             environment: &self.environment,
@@ -101,8 +117,7 @@ impl Fixture {
             may_answer: false,
             expects_directory: false,
             notices: &[],
-        };
-        self.launcher.launch(&launch, &self.stop, &self.output)
+        })
     }
 
     /// The end and the output of `script`.
@@ -255,6 +270,8 @@ fn a_vessel_with_half_a_body_is_not_started() {
             attempt: 1,
             program: &Program::Script("cat > /dev/null; echo whole".to_owned()),
             working_directory: None,
+            runner: None,
+            cleans_first: false,
             user: None,
             confinement: &Confinement::default(),
             environment: &fixture.environment,

@@ -43,6 +43,8 @@ fn launch_rate() {
                 attempt: 1,
                 program: &program,
                 working_directory: None,
+                runner: None,
+                cleans_first: false,
                 user: None,
                 confinement: &Confinement::default(),
                 environment: &environment,
