@@ -61,6 +61,9 @@ impl Fleet {
 pub struct Project {
     pub id: String,
     pub name: String,
+    /// An IANA name.
+    pub time_zone: String,
+    pub created_at: Timestamp,
 }
 
 /// A token of the admin API.

@@ -27,6 +27,7 @@ mod manual;
 mod open;
 mod output;
 mod progress;
+mod project;
 mod restore;
 mod run;
 mod runs;
@@ -82,6 +83,8 @@ enum Verb {
     Webhook(webhook::WebhookArgs),
     /// Set, list and remove secrets
     Secret(secret::SecretArgs),
+    /// Make, list, change and delete projects, which group fleets and have a time zone
+    Project(project::ProjectArgs),
     /// Make, list and revoke tokens for people and programs
     Token(token::TokenArgs),
     /// Start a run of a fleet
@@ -172,6 +175,7 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Verb::Fleet(arguments) => fleet::run(arguments),
         Verb::Webhook(arguments) => webhook::run(arguments),
         Verb::Secret(arguments) => secret::run(arguments),
+        Verb::Project(arguments) => project::run(arguments),
         Verb::Token(arguments) => token::run(arguments),
         Verb::Run(arguments) => run::run(arguments),
         Verb::Runs(arguments) => runs::run(arguments),
@@ -234,6 +238,11 @@ mod tests {
             "secret list --json",
             "secret remove API_KEY --yes",
             "secret remove API_KEY --force",
+            "project list --json",
+            "project show p",
+            "project create p --time-zone Europe/Berlin",
+            "project set p --name q --time-zone UTC",
+            "project delete p",
             "token create ci --role trigger --fleet x --expires 90d",
             "token create ann --role author --project p --json",
             "token list --json",
@@ -281,6 +290,7 @@ mod tests {
             "runs logs",
             "runs logs r --latest",
             "runs logs r --failed",
+            "project set p",
             "token create ci",
             "token create ci --role root",
             "token create ci --role reader --project p --fleet x",

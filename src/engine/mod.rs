@@ -31,6 +31,7 @@ use crate::store::{CommitInstruments, DISK_BYTES_PER_BYTE, FreeSpace, Store};
 
 mod access;
 mod attempt;
+mod audit;
 mod backup;
 mod catalog;
 mod compute;
@@ -59,6 +60,7 @@ mod waiting;
 mod worker;
 
 pub use attempt::{AttemptOutcome, FinishedAttempt};
+pub use audit::AuditFilter;
 pub use catalog::{
     AdmitError, Applied, ExpectedVersion, FleetView, NewAccessToken, Reach, WebhookView,
 };
@@ -76,6 +78,7 @@ pub use schedules::{ScheduleView, Upcoming};
 pub use waiting::{EndedRun, Waiting};
 pub use worker::Assignment;
 
+use audit::Audit;
 use catalog::Catalog;
 use events::Events;
 use history::History;
@@ -159,6 +162,7 @@ pub struct Engine {
     notify: Condvar,
     metrics: EngineMetrics,
     ledger: Ledger,
+    audit: Audit,
     waiting: Arc<WaitingSenders>,
     on_pause: OnPause,
     /// What a crashed server may have left running; `None` once [`Engine::end_leftovers`] has taken it.

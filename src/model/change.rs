@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::model::access::AccessToken;
+use crate::model::audit::{AuditClass, AuditEntry};
 use crate::model::clock::Timestamp;
 use crate::model::delivery::Delivery;
 use crate::model::event::{EventEntry, EventKey, PackedArrival};
@@ -136,6 +137,11 @@ pub enum Change {
         token: AccessToken,
     },
     RemoveAccessToken(TokenHash),
+    PutAudit(AuditEntry),
+    RemoveAudit {
+        class: AuditClass,
+        id: RequestId,
+    },
     /// A version of a fleet that is gone, as its runs are.
     RemoveFleetVersion {
         fleet: FleetId,

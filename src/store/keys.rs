@@ -1,5 +1,6 @@
 //! The keys of every table. Numbers are big-endian, so that keys sort by number.
 
+use crate::model::audit::AuditClass;
 use crate::model::ids::{FleetId, RequestId, RunId, VesselRunId};
 use crate::store::tables::Table;
 
@@ -77,6 +78,11 @@ pub fn delivery_of_fleet(fleet: FleetId, delivery: RequestId) -> Vec<u8> {
 /// `delivery_requests`: the delivery, then the chunk.
 pub fn delivery_request(delivery: RequestId, chunk: u32) -> Vec<u8> {
     [delivery.as_bytes().as_slice(), &chunk.to_be_bytes()].concat()
+}
+
+/// `audit`: the class, then the id of the request.
+pub fn audit(class: AuditClass, id: RequestId) -> Vec<u8> {
+    [&[class as u8], id.as_bytes().as_slice()].concat()
 }
 
 /// A key behind all that begin with `prefix`.

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use crate::model::change::Change;
 
+mod audit;
 mod backlog;
 pub mod backup;
 mod chunks;

@@ -45,6 +45,7 @@ pub enum Table {
     DeliveriesByFleet,
     DeliveryRequests,
     AccessTokens,
+    Audit,
 }
 
 /// The rows of one commit.
@@ -201,6 +202,10 @@ impl Rows {
             Change::PutAccessToken { hash, token } => {
                 self.put(T::AccessTokens, hash.as_bytes(), codec::encode(token)?);
             }
+            Change::PutAudit(entry) => {
+                self.put(T::Audit, &keys::audit(entry.class, entry.id), codec::encode(entry)?);
+            }
+            Change::RemoveAudit { class, id } => self.remove(T::Audit, &keys::audit(*class, *id)),
             Change::RemoveAccessToken(hash) => self.remove(T::AccessTokens, hash.as_bytes()),
             Change::RemoveFleetVersion { fleet, version, chunks } => {
                 for chunk in 0..*chunks {

@@ -141,6 +141,19 @@ fn every_operation_answers_as_described() {
     call("GET", "/api/v1/tokens?limit=5", None, 200);
     call("DELETE", &format!("/api/v1/tokens/{}", token["id"].as_str().unwrap()), None, 200);
     call("GET", "/api/v1/session", None, 200);
+    let hosted = format!("/orgs/default/projects/elsewhere/fleets/{id}");
+    call("GET", "/orgs", None, 200);
+    call("PUT", "/orgs/default/projects/elsewhere/fleets", yaml, 200);
+    call("PUT", &hosted, Some(("application/json", &changed)), 200);
+    call("POST", &format!("{hosted}/fleetruns"), json(overrides), 201);
+    call("GET", &format!("{hosted}/fleetruns?days=1"), None, 200);
+    call("GET", &format!("{hosted}/runs"), None, 200);
+    call("GET", "/orgs/default/voyages?days=2", None, 200);
+    let query = "by=admin.token&since=2020-01-01T00:00:00Z&limit=5";
+    assert_eq!(
+        call("GET", &format!("/api/v1/audit?{query}"), None, 200).data()[4]["session"],
+        false
+    );
 
     call("DELETE", &format!("{fleet}/webhook"), None, 200);
     call("DELETE", &fleet, None, 200);

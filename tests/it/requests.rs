@@ -36,6 +36,7 @@ fn head_answers_like_get_without_a_body_wherever_get_does() {
     let run = api.wait_status(&run, "Success");
     let (run_id, vessel) = (run["id"].as_str().unwrap(), run["vessels"][0]["id"].as_str().unwrap());
     let project = run["project_id"].as_str().unwrap();
+    let organization = api.get("/api/v1/organization").data()["id"].as_str().unwrap().to_owned();
     let deliveries = api.get("/api/v1/deliveries").expect(200).data();
     let delivery = deliveries[0]["id"].as_str().unwrap();
     let pages = ["/", "/new", "/fleets/x", "/runs/x", "/sign-in"];
@@ -43,7 +44,7 @@ fn head_answers_like_get_without_a_body_wherever_get_does() {
     let described = description::paths("get").into_iter().map(|path| {
         let filled = path.replace("{project}", project).replace("{fleet}", &fleet);
         let filled = filled.replace("{run}", run_id).replace("{vessel_run}", vessel);
-        let filled = filled.replace("{delivery}", delivery);
+        let filled = filled.replace("{delivery}", delivery).replace("{org}", &organization);
         let query = if path.ends_with("/proof") {
             "?nonce=".to_owned() + &"0".repeat(64)
         } else {

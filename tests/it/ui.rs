@@ -10,6 +10,7 @@ mod secrets;
 mod sender;
 mod sessions;
 mod story;
+mod tokens;
 
 use crate::harness::{Browser, Server};
 

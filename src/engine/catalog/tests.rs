@@ -149,3 +149,47 @@ fn an_edit_that_changes_nothing_or_fails_makes_no_version() {
     assert!(matches!(refused, Err(EngineError::Invalid(_))), "{refused:?}");
     assert_eq!(catalog.fleet(id).unwrap().fleet.version, 2);
 }
+
+#[test]
+fn a_token_opens_nothing_from_its_end_on_nor_after_its_revocation() {
+    use crate::model::access::{Role, Scope};
+    use crate::model::server_proof::TokenHint;
+    use std::time::Duration;
+
+    let at = |seconds: i64| Timestamp::from_millis((1_700_000_000 + seconds) * 1000);
+    let (mut catalog, project, _) = catalog("web", &[]);
+    let new = |name: &str, expires_in| NewAccessToken {
+        name: name.to_owned(),
+        role: Role::Reader,
+        scope: Scope::Project(project),
+        expires_in,
+        created_by: "admin.token".to_owned(),
+    };
+    let secrets = [Token::random().unwrap(), Token::random().unwrap()];
+    let [brief, lasting] = secrets.map(|secret| secret.hash());
+    let life = Some(Duration::from_secs(60));
+    let (made, changes) = catalog.create_access_token(new("brief", life), brief, at(0)).unwrap();
+    assert_eq!(changes, [Change::PutAccessToken { hash: brief, token: made.clone() }]);
+    let (kept, _) = catalog.create_access_token(new("lasting", None), lasting, at(0)).unwrap();
+
+    let opens = |catalog: &Catalog, hash: TokenHash, id, seconds| {
+        let hint = TokenHint::of(hash.as_bytes());
+        let ways = [
+            catalog.use_access_token(&hash, at(seconds)).is_some(),
+            catalog.holder_of(id, at(seconds)).is_some(),
+            catalog.hinted_token(hint, at(seconds)) == Some(hash),
+        ];
+        assert!(ways.iter().all(|way| *way == ways[0]), "{ways:?}");
+        ways[0]
+    };
+    assert!(opens(&catalog, brief, made.id, 59) && !opens(&catalog, brief, made.id, 60));
+    assert!(opens(&catalog, lasting, kept.id, 1_000_000_000));
+    let (_, changes) = catalog.revoke_access_token(kept.id).unwrap();
+    assert_eq!(changes, [Change::RemoveAccessToken(lasting)]);
+    assert!(!opens(&catalog, lasting, kept.id, 1));
+    assert!(matches!(catalog.revoke_access_token(kept.id), Err(EngineError::NotFound(_))));
+    // Its name is free again, that of the other one is not.
+    assert!(catalog.create_access_token(new("lasting", None), lasting, at(2)).is_ok());
+    let taken = catalog.create_access_token(new("brief", None), brief, at(61));
+    assert!(matches!(taken, Err(EngineError::Conflict(_))));
+}

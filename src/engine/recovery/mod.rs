@@ -17,6 +17,7 @@ use std::sync::{Arc, Condvar, Mutex, OnceLock, RwLock};
 
 use crate::config::Settings;
 use crate::config::secrets::SecretStore;
+use crate::engine::audit::Audit;
 use crate::engine::catalog::Catalog;
 use crate::engine::events::Events;
 use crate::engine::history::History;
@@ -143,6 +144,7 @@ impl Engine {
             notify: Condvar::new(),
             metrics,
             ledger: Ledger::default(),
+            audit: Audit::default(),
             on_pause,
             awaits_leftovers: AtomicBool::new(awaits_leftovers),
             leftovers: Mutex::new(Some(leftovers)),

@@ -11,6 +11,7 @@ use std::path::Path;
 use serde::de::DeserializeOwned;
 
 use crate::model::access::AccessToken;
+use crate::model::audit::AuditEntry;
 use crate::model::change::{HistoryEntry, QueueEntry, ServerRecord};
 use crate::model::delivery::Delivery;
 use crate::model::event::EventEntry;
@@ -127,6 +128,7 @@ impl Reading<'_, '_> {
         self.rows::<EventEntry>(Table::Events, "events")?;
         self.rows::<ScheduleEntry>(Table::Schedules, "schedules")?;
         self.rows::<AccessToken>(Table::AccessTokens, "access_tokens")?;
+        self.rows::<AuditEntry>(Table::Audit, "audit")?;
         self.versions()?;
         self.fleets()?;
         self.runs()?;

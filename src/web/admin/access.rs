@@ -10,7 +10,8 @@ use super::call::Call;
 use super::{AdminHandler, Outcome, ROUTES};
 use crate::engine::Engine;
 use crate::listener::{Head, Response, ResponseBody, Stream};
-use crate::model::access::{Need, Principal, Scope};
+use crate::model::access::{Need, Principal, Role, Scope};
+use crate::model::audit::AuditClass;
 use crate::model::ids::TokenId;
 use crate::model::refusal::{Reason, Refusal};
 use crate::web::route::{self, Found};
@@ -34,6 +35,8 @@ pub(super) struct Access {
 #[derive(Clone, Copy)]
 pub(super) struct Target {
     pub(super) access: Access,
+    /// What it does, in the words of the audit; `None`: it changes nothing.
+    pub(super) action: Option<&'static str>,
     pub(super) endpoint: Endpoint,
 }
 
@@ -58,9 +61,22 @@ impl Access {
         (role, self.is_of_server)
     }
 
-    /// With what answers the route.
+    /// With what answers the route, and changes nothing.
     pub(super) const fn by(self, endpoint: Endpoint) -> Target {
-        Target { access: self, endpoint }
+        Target { access: self, action: None, endpoint }
+    }
+
+    /// With what answers the route, which is an `action` for the audit.
+    pub(super) const fn does(self, action: &'static str, endpoint: Endpoint) -> Target {
+        Target { access: self, action: Some(action), endpoint }
+    }
+
+    /// The class of an action: what takes an author or an admin is a change.
+    pub(super) fn audit_class(self) -> AuditClass {
+        match self.need {
+            Need::AtLeast(Role::Author | Role::Admin) => AuditClass::Change,
+            _ => AuditClass::Operation,
+        }
     }
 }
 

@@ -24,6 +24,10 @@ pub(super) struct Call<'c> {
     pub(super) segments: Vec<String>,
     /// The parameters of the query string; of a test run, none.
     pub(super) query: Query,
+    /// For the audit: the name of what the request is about.
+    pub(super) object: String,
+    /// Whether it has changed anything: false of a rehearsal.
+    pub(super) is_change: bool,
 }
 
 impl Call<'_> {

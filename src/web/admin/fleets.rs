@@ -45,6 +45,7 @@ pub(super) fn create(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     let file = fleet_file(call)?;
     check_reach(admin, &call.reach, &file, None)?;
     let view = admin.engine.create_fleet(file)?;
+    call.object = format!("{}/{}", view.project_name, view.fleet.name);
     let shown = FleetJson::from(&view).with_warnings(warnings(admin, &view));
     Ok(Reply::created(&shown)?.with_version(&view))
 }
@@ -62,6 +63,8 @@ pub(super) fn apply(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     let (applied, view) = admin.engine.apply_fleet(file, &expected)?;
     let status = if matches!(applied, Applied::Created) { 201 } else { 200 };
     let changed = !matches!(applied, Applied::Unchanged);
+    call.object = format!("{}/{}", view.project_name, view.fleet.name);
+    call.is_change = changed;
     let mut warnings = warnings(admin, &view);
     warnings.extend(kept(&view));
     let shown = FleetJson::from(&view).with_changed(changed).with_warnings(warnings);
@@ -159,7 +162,7 @@ pub(super) fn expected_version(call: &Call<'_>) -> ExpectedVersion {
 }
 
 /// What the author of a fleet should know that is no reason to refuse it.
-fn warnings(admin: &AdminHandler, view: &FleetView) -> Vec<String> {
+pub(super) fn warnings(admin: &AdminHandler, view: &FleetView) -> Vec<String> {
     let definition = &view.current.definition;
     let mut warnings = rules::warnings(&admin.settings, definition);
     warnings.extend(definition.vessels.iter().filter_map(program_warning));

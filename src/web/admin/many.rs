@@ -62,6 +62,7 @@ pub(super) fn replay(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     let selection = selection(call)?;
     let mut selected = selection.select(&admin.engine, &call.reach, |_| true);
     selected.ids.reverse();
+    (call.is_change, call.object) = (!selection.dry_run, selected.told());
     if selection.dry_run {
         return selected.shown();
     }
@@ -86,6 +87,7 @@ pub(super) fn replay(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
 pub(super) fn stop(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     let selection = selection(call)?;
     let selected = selection.select(&admin.engine, &call.reach, |run| !run.status.is_final());
+    (call.is_change, call.object) = (!selection.dry_run, selected.told());
     if selection.dry_run {
         return selected.shown();
     }
@@ -155,6 +157,14 @@ impl Selected {
     fn begin(&self) -> ManyJson {
         let next_before = self.next_before;
         ManyJson { matched: self.ids.len(), next_before, ..ManyJson::default() }
+    }
+
+    /// How many these are, for the audit.
+    fn told(&self) -> String {
+        match self.ids.as_slice() {
+            [id] => id.to_string(),
+            ids => format!("{} runs", ids.len()),
+        }
     }
 
     /// What would be done.

@@ -2,12 +2,14 @@
 //! endpoint does is in the module of its noun.
 
 mod access;
+mod audit;
 mod backup;
 mod body;
 mod call;
 mod deliveries;
 mod doctor;
 mod fleets;
+mod hosted;
 mod many;
 mod metrics;
 mod openapi;
@@ -29,6 +31,7 @@ mod webhooks;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use crate::config::Settings;
 use crate::config::secrets::{KEPT_SECRET_BYTES_MAX, SecretKeeper, SecretStore};
@@ -43,6 +46,7 @@ use crate::model::metrics::Histogram;
 use crate::model::refusal::{Reason, Refusal};
 use crate::model::server_proof;
 use crate::web::admin::access::{Access, Target};
+use crate::web::admin::audit::Done;
 use crate::web::admin::call::Call;
 use crate::web::admin::doctor::Examination;
 use crate::web::admin::output::Followers;
@@ -77,6 +81,8 @@ pub struct AdminHandler {
     sessions: Sessions,
     cookie_name: String,
     started_at: Timestamp,
+    /// The time in the id of the latest request that may change something, in milliseconds.
+    last_change: AtomicI64,
     pub(super) instruments: Arc<Instruments>,
 }
 
@@ -95,11 +101,11 @@ const AUTHOR: Access = Access::new(Need::AtLeast(Role::Author));
 const ADMIN: Access = Access::new(Need::AtLeast(Role::Admin));
 
 const ROUTES: &[Route<Target>] = &[
-    ("POST", SESSION, ANY.by(session::open)),
+    ("POST", SESSION, ANY.does("sign in", session::open)),
     ("GET", SESSION, ANY.by(session::get)),
-    ("DELETE", SESSION, ANY.by(session::close)),
-    ("POST", "/api/v1/session/links", ANY.by(session::link)),
-    ("POST", "/api/v1/backup", ADMIN.of_server().by(backup::make)),
+    ("DELETE", SESSION, ANY.does("sign out", session::close)),
+    ("POST", "/api/v1/session/links", ANY.does("make sign-in link", session::link)),
+    ("POST", "/api/v1/backup", ADMIN.of_server().does("make backup", backup::make)),
     ("GET", "/metrics", READER.of_server().by(metrics::get)),
     ("GET", "/api/v1/openapi.json", ANY.by(openapi::get)),
     ("GET", "/api/v1/overview", READER.by(overview::get)),
@@ -108,52 +114,64 @@ const ROUTES: &[Route<Target>] = &[
     ("GET", "/api/v1/doctor/database", READER.of_server().by(doctor::database)),
     ("GET", "/api/v1/organization", ANY.by(projects::organization)),
     ("GET", "/api/v1/projects", READER.by(projects::list)),
-    ("POST", "/api/v1/projects", AUTHOR.of_server().by(projects::create)),
+    ("POST", "/api/v1/projects", AUTHOR.of_server().does("create project", projects::create)),
     ("GET", "/api/v1/projects/{}", READER.by(projects::get)),
-    ("PUT", "/api/v1/projects/{}", AUTHOR.of_server().by(projects::update)),
-    ("DELETE", "/api/v1/projects/{}", AUTHOR.of_server().by(projects::delete)),
+    ("PUT", "/api/v1/projects/{}", AUTHOR.of_server().does("change project", projects::update)),
+    ("DELETE", "/api/v1/projects/{}", AUTHOR.of_server().does("delete project", projects::delete)),
     ("GET", "/api/v1/fleets", ANY.by(fleets::list)),
-    ("POST", "/api/v1/fleets", AUTHOR.by(fleets::create)),
-    ("PUT", "/api/v1/fleets", AUTHOR.by(fleets::apply)),
+    ("POST", "/api/v1/fleets", AUTHOR.does("create fleet", fleets::create)),
+    ("PUT", "/api/v1/fleets", AUTHOR.does("apply fleet", fleets::apply)),
     ("POST", "/api/v1/fleets/check", READER.by(fleets::check)),
     ("GET", "/api/v1/fleets/{}", ANY.by(fleets::get)),
-    ("PUT", "/api/v1/fleets/{}", AUTHOR.by(fleets::update)),
-    ("DELETE", "/api/v1/fleets/{}", AUTHOR.by(fleets::delete)),
+    ("PUT", "/api/v1/fleets/{}", AUTHOR.does("change fleet", fleets::update)),
+    ("DELETE", "/api/v1/fleets/{}", AUTHOR.does("delete fleet", fleets::delete)),
     ("GET", "/api/v1/fleets/{}/versions", READER.by(fleets::versions)),
     ("GET", "/api/v1/fleets/{}/versions/{}", READER.by(fleets::version)),
-    ("POST", "/api/v1/fleets/{}/versions/{}/revert", AUTHOR.by(fleets::revert)),
+    ("POST", "/api/v1/fleets/{}/versions/{}/revert", AUTHOR.does("revert fleet", fleets::revert)),
     ("GET", "/api/v1/fleets/{}/webhook", READER.by(webhooks::get)),
-    ("POST", "/api/v1/fleets/{}/webhook", AUTHOR.by(webhooks::add)),
-    ("PUT", "/api/v1/fleets/{}/webhook", AUTHOR.by(webhooks::set)),
-    ("DELETE", "/api/v1/fleets/{}/webhook", AUTHOR.by(webhooks::remove)),
-    ("POST", "/api/v1/fleets/{}/webhook/replace", AUTHOR.by(webhooks::replace)),
-    ("POST", "/api/v1/fleets/{}/webhook/pause", AUTHOR.by(webhooks::pause)),
-    ("POST", "/api/v1/fleets/{}/webhook/resume", AUTHOR.by(webhooks::resume)),
-    ("POST", "/api/v1/fleets/{}/webhook/send", OPERATOR.by(sample::send)),
-    ("POST", "/api/v1/fleets/{}/runs", START.by(runs::start)),
-    ("POST", "/api/v1/fleets/{}/test", START.by(runs::test)),
+    ("POST", "/api/v1/fleets/{}/webhook", AUTHOR.does("add webhook", webhooks::add)),
+    ("PUT", "/api/v1/fleets/{}/webhook", AUTHOR.does("change webhook", webhooks::set)),
+    ("DELETE", "/api/v1/fleets/{}/webhook", AUTHOR.does("remove webhook", webhooks::remove)),
+    (
+        "POST",
+        "/api/v1/fleets/{}/webhook/replace",
+        AUTHOR.does("replace webhook", webhooks::replace),
+    ),
+    ("POST", "/api/v1/fleets/{}/webhook/pause", AUTHOR.does("pause webhook", webhooks::pause)),
+    ("POST", "/api/v1/fleets/{}/webhook/resume", AUTHOR.does("resume webhook", webhooks::resume)),
+    ("POST", "/api/v1/fleets/{}/webhook/send", OPERATOR.does("send sample event", sample::send)),
+    ("POST", "/api/v1/fleets/{}/runs", START.does("start run", runs::start)),
+    ("POST", "/api/v1/fleets/{}/test", START.does("start test run", runs::test)),
     ("GET", "/api/v1/runs", ANY.by(runs::list)),
-    ("POST", "/api/v1/runs/replay", OPERATOR.by(many::replay)),
-    ("POST", "/api/v1/runs/stop", OPERATOR.by(many::stop)),
+    ("POST", "/api/v1/runs/replay", OPERATOR.does("replay runs", many::replay)),
+    ("POST", "/api/v1/runs/stop", OPERATOR.does("stop runs", many::stop)),
     ("GET", "/api/v1/runs/{}", ANY.by(runs::get)),
-    ("POST", "/api/v1/runs/{}/stop", OPERATOR.by(runs::stop)),
-    ("POST", "/api/v1/runs/{}/replay", OPERATOR.by(runs::replay)),
+    ("POST", "/api/v1/runs/{}/stop", OPERATOR.does("stop run", runs::stop)),
+    ("POST", "/api/v1/runs/{}/replay", OPERATOR.does("replay run", runs::replay)),
     ("GET", "/api/v1/runs/{}/webhook-parameters", READER.by(body::parameters)),
     ("GET", "/api/v1/runs/{}/body", READER.by(body::download)),
     ("GET", "/api/v1/schedules", READER.by(schedules::list)),
     ("GET", "/api/v1/deliveries", READER.by(deliveries::list)),
     ("GET", "/api/v1/deliveries/{}", READER.by(deliveries::get)),
     ("GET", "/api/v1/deliveries/{}/body", READER.by(deliveries::body)),
-    ("POST", "/api/v1/deliveries/{}/replay", OPERATOR.by(deliveries::replay)),
+    ("POST", "/api/v1/deliveries/{}/replay", OPERATOR.does("replay delivery", deliveries::replay)),
     ("GET", "/api/v1/vessel-runs/{}", READER.by(vessel_runs::get)),
-    ("POST", "/api/v1/vessel-runs/{}/stop", OPERATOR.by(runs::stop_vessel)),
+    ("POST", "/api/v1/vessel-runs/{}/stop", OPERATOR.does("stop vessel", runs::stop_vessel)),
     ("GET", "/api/v1/vessel-runs/{}/output", READER.by(output::get)),
+    ("GET", "/orgs", ANY.by(hosted::organizations)),
+    ("GET", "/orgs/{}/voyages", ANY.by(hosted::all_runs)),
+    ("PUT", "/orgs/{}/projects/{}/fleets", AUTHOR.does("apply fleet", hosted::upsert)),
+    ("PUT", "/orgs/{}/projects/{}/fleets/{}", AUTHOR.does("change fleet", hosted::update)),
+    ("POST", "/orgs/{}/projects/{}/fleets/{}/fleetruns", START.does("start run", hosted::start)),
+    ("GET", "/orgs/{}/projects/{}/fleets/{}/fleetruns", ANY.by(hosted::runs_of_fleet)),
+    ("GET", "/orgs/{}/projects/{}/fleets/{}/runs", ANY.by(hosted::runs_of_fleet)),
     ("GET", "/api/v1/tokens", ADMIN.by(tokens::list)),
-    ("POST", "/api/v1/tokens", ADMIN.by(tokens::create)),
-    ("DELETE", "/api/v1/tokens/{}", ADMIN.by(tokens::revoke)),
+    ("POST", "/api/v1/tokens", ADMIN.does("create token", tokens::create)),
+    ("DELETE", "/api/v1/tokens/{}", ADMIN.does("revoke token", tokens::revoke)),
+    ("GET", "/api/v1/audit", ADMIN.of_server().by(audit::list)),
     ("GET", "/api/v1/secrets", READER.by(secrets::list)),
-    ("PUT", "/api/v1/secrets/{}", AUTHOR.of_server().by(secrets::set)),
-    ("DELETE", "/api/v1/secrets/{}", AUTHOR.of_server().by(secrets::remove)),
+    ("PUT", "/api/v1/secrets/{}", AUTHOR.of_server().does("set secret", secrets::set)),
+    ("DELETE", "/api/v1/secrets/{}", AUTHOR.of_server().does("remove secret", secrets::remove)),
 ];
 
 /// The answer to a request for a page by a name that is not one of the server's.
@@ -203,6 +221,7 @@ impl AdminHandler {
             cookie_name: format!("boathook_session_{}", settings.admin_listen.port()),
             hosts: Hosts::new(settings.admin_hosts.iter().cloned()),
             started_at: engine.now(),
+            last_change: AtomicI64::new(i64::MIN),
             engine,
             settings,
             token,
@@ -257,15 +276,44 @@ impl AdminHandler {
         Some(Response::new(403, "text/plain; charset=utf-8", UNKNOWN_HOST))
     }
 
-    fn outcome(&self, request: &mut Request) -> Outcome {
+    /// A new id. Those of requests that may change something increase, since the audit is in their order.
+    fn request_id(&self, method: &str) -> RequestId {
+        if ["GET", "HEAD"].contains(&method) {
+            return RequestId::random();
+        }
+        let now = self.engine.now().as_millis();
+        let next = |last: i64| Some(now.max(last.saturating_add(1)));
+        let last = self.last_change.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+        let millis = last.ok().and_then(next).unwrap_or(now);
+        RequestId::arriving(Timestamp::from_millis(millis))
+    }
+
+    /// Answers the request `id`. A change is in the audit before it is answered.
+    fn outcome(&self, id: RequestId, request: &mut Request) -> Outcome {
         match route::find(ROUTES, &request.method, &request.path) {
-            Found::Endpoint { endpoint: Target { endpoint, .. }, segments } => {
+            Found::Endpoint { endpoint: target, segments } => {
                 // A test run takes whatever a webhook takes.
                 let text = if is_test(&request.path) { "" } else { request.query.as_str() };
                 let query = Query::parse(text)?;
                 let principal = request.principal;
                 let reach = principal.map(|it| self.engine.reach(it.scope)).unwrap_or_default();
-                endpoint(self, &mut Call { request, principal, reach, segments, query })
+                let object = match target.action {
+                    Some(_) => self.object_of(&request.path, &segments),
+                    None => String::new(),
+                };
+                let is_change = true;
+                let call =
+                    &mut Call { request, principal, reach, segments, query, object, is_change };
+                let reply = (target.endpoint)(self, call)?;
+                if let Some((action, by)) = target.action.zip(call.principal)
+                    && call.is_change
+                {
+                    let class = target.access.audit_class();
+                    let remote_addr = call.request.remote_addr.ip();
+                    let object = std::mem::take(&mut call.object);
+                    self.note(Done { id, by, remote_addr, action, class, object });
+                }
+                Ok(reply)
             }
             Found::OtherMethods(methods) => Err(Refusal::method_not_allowed(&methods)),
             Found::Nothing => Err(Refusal::not_found("there is nothing at this path")),
@@ -313,8 +361,8 @@ impl Handler for AdminHandler {
     }
 
     fn handle(&self, mut request: Request) -> Handled {
-        let id = RequestId::random();
-        let response = match self.outcome(&mut request) {
+        let id = self.request_id(&request.method);
+        let response = match self.outcome(id, &mut request) {
             Ok(reply) => self.while_valid(request.principal, reply.into_response(id)),
             Err(refusal) => respond::error(id, refusal),
         };

@@ -34,7 +34,9 @@ pub(super) fn create(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     let body: ProjectBody = call.json()?.unwrap_or_default();
     let name = body.name.ok_or_else(|| Refusal::invalid("name: a project needs one"))?;
     let time_zone = body.time_zone.as_deref().unwrap_or("UTC");
-    Reply::created(&ProjectJson::from(admin.engine.create_project(&name, time_zone)?))
+    let project = admin.engine.create_project(&name, time_zone)?;
+    call.object.clone_from(&project.name);
+    Reply::created(&ProjectJson::from(project))
 }
 
 pub(super) fn get(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {

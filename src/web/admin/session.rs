@@ -56,6 +56,7 @@ pub(super) fn open(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     let Some(principal) = principal else {
         return Err(refusal(admin, address, body.link.is_some(), now));
     };
+    call.principal = Some(principal.in_session());
     let opened = admin.sessions.open(principal.token, now);
     let Opened { cookie, key } = opened.map_err(no_randomness)?;
     let shown = PrincipalJson::new(admin, &principal);

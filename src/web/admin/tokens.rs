@@ -121,6 +121,7 @@ pub(super) fn create(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     let expires_in = body.expires_in_seconds.map(Duration::from_secs);
     let new = NewAccessToken { name: body.name, role, scope, expires_in, created_by };
     let (token, secret) = admin.engine.create_access_token(new)?;
+    call.object.clone_from(&token.name);
     log::info!(token = token.name.as_str(), role = role.word(); "made a token");
     let shown = TokenJson::new(admin, token);
     Reply::created(&TokenJson { token: Some(secret.reveal().to_owned()), ..shown })

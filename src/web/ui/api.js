@@ -16,22 +16,46 @@ function sessionKey() {
   }
 }
 
+// Whose session it is: name, role and limit of the token that opened it; null before that is known.
+let me = null;
+const ROLES = ["trigger", "reader", "operator", "author", "admin"];
+
+// Asks whose session it is, once.
+export async function identify(signal) {
+  me ??= await get("/session", signal);
+  return me;
+}
+
+export const isLimited = () => Boolean(me?.project_id || me?.fleet_id);
+
+// Whether the token may do what takes this role. `start`: any role but a reader's; `server.admin`: an admin
+// without a limit.
+export function may(needs) {
+  const [role, whole] = needs.split(".").toReversed();
+  if (whole && isLimited()) return false;
+  if (role === "start") return me?.role !== "reader";
+  return ROLES.indexOf(me?.role) >= ROLES.indexOf(role);
+}
+
 export async function openSession(proof) {
   const { key } = await post("/session", proof);
+  me = null;
   unstoredKey = key;
   try { localStorage.setItem(SESSION_KEY, key); } catch { /* see unstoredKey */ }
 }
 
 export async function closeSession() {
   await del("/session");
-  unstoredKey = null;
+  unstoredKey = me = null;
   try { localStorage.removeItem(SESSION_KEY); } catch { /* see unstoredKey */ }
 }
 
 // Calls `onChange` with whether there is a session, when another tab has opened or closed one.
 export function watchSession(onChange) {
   addEventListener("storage", ({ key, newValue }) => {
-    if (key === SESSION_KEY) onChange(newValue !== null);
+    if (key !== SESSION_KEY) return;
+    me = null;
+    onChange(newValue !== null);
   });
 }
 
@@ -66,7 +90,10 @@ export async function request(method, path, { body, type, headers = {}, signal }
   // The header has whole seconds.
   if (date && Math.abs(date - now()) > 2000) skew = date - Date.now();
   if (response.ok) return response;
-  if (response.status === 401) dispatchEvent(new Event("boathook:signed-out"));
+  if (response.status === 401) {
+    me = null;
+    dispatchEvent(new Event("boathook:signed-out"));
+  }
   let message = `The server answered ${response.status}.`;
   try {
     message = (await response.json()).error.message;

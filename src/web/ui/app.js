@@ -1,11 +1,14 @@
 // The frame around the pages, and which page an address means.
 
 import { append, h, svg } from "./dom.js";
-import { closeSession, watchSession } from "./api.js";
+import { closeSession, identify, may, watchSession } from "./api.js";
 import { keepTimesTrue } from "./format.js";
 import { ask, button, notice, pressed, say } from "./parts.js";
 import { signIn } from "./sign-in.js";
 import { overview } from "./overview.js";
+import { projects } from "./projects.js";
+import { starter } from "./starter.js";
+import { tokens } from "./tokens.js";
 import { fleet } from "./fleet.js";
 import { newFleet } from "./new-fleet.js";
 import { delivery } from "./delivery.js";
@@ -17,13 +20,23 @@ import { vesselLog } from "./vessel-log.js";
 // the path, `query`, `signal` (aborted when the page is left), `go`, `reload`, and `guard`, which a
 // page sets to a function that says whether leaving would lose something.
 const ROUTES = [
-  [/^\/$/, overview],
+  [/^\/$/, (context) => (may("reader") ? overview(context) : starter(context))],
   [/^\/new$/, newFleet],
+  [/^\/projects$/, projects],
   [/^\/secrets$/, secrets],
+  [/^\/tokens$/, tokens],
   [/^\/fleets\/([^/]+)(?:\/([a-z]+))?$/, fleet],
   [/^\/deliveries\/([^/]+)$/, delivery],
   [/^\/runs\/([^/]+)\/vessels\/([^/]+)$/, vesselLog],
   [/^\/runs\/([^/]+)(?:\/([a-z]+))?$/, run],
+];
+
+// What the bar leads to besides the overview, and the role that it takes.
+const NAVIGATION = [
+  ["/new", "New fleet", "author"],
+  ["/projects", "Projects", "reader"],
+  ["/secrets", "Secrets", "reader"],
+  ["/tokens", "Tokens", "admin"],
 ];
 
 const main = h("main", { id: "main", tabindex: "-1" });
@@ -43,9 +56,9 @@ function frame() {
       h("a", { href: "/", class: "brand" }, logo, "Boathook"),
       h("nav", { "aria-label": "Pages" },
         h("a", { href: "/", "data-page": "/" }, "Overview"),
-        h("a", { href: "/new", "data-page": "/new" }, "New fleet"),
-        h("a", { href: "/secrets", "data-page": "/secrets" }, "Secrets")),
+        NAVIGATION.map(([href, text, needs]) => h("a", { href, "data-page": href, "data-needs": needs }, text))),
       search,
+      h("span", { class: "hint", "data-me": "" }),
       button("Theme", () => dispatchEvent(new Event("boathook:toggle-theme")),
         { kind: "quiet", title: "Switch between light and dark" }),
       button("Sign out", pressed(signOut), { kind: "quiet" })),
@@ -107,6 +120,9 @@ async function show() {
   const progress = document.querySelector(".progress");
   const slow = setTimeout(() => { progress.hidden = false; }, 200);
   try {
+    const me = await identify(signal);
+    for (const link of document.querySelectorAll("[data-needs]")) link.hidden = !may(link.dataset.needs);
+    document.querySelector("[data-me]").textContent = me.name === "admin.token" ? "" : `${me.name} · ${me.role}`;
     const { title, content } = await load(signal);
     if (signal.aborted) return;
     document.title = `${title} · Boathook`;

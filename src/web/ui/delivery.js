@@ -27,7 +27,7 @@ function heading(context, view) {
     h("div", { class: "heading" },
       h("h1", null, "Delivery ", h("span", { class: "id" }, shortId(view.id))),
       h("p", { class: "hint" }, h("code", null, view.id), " ", copyButton(view.id, "the id")),
-      view.has_body ? button(label, pressed(() => run(context, view)), { kind: "primary" }) : null),
+      view.has_body ? button(label, pressed(() => run(context, view)), { kind: "primary", needs: "operator" }) : null),
     h("dl", { class: "facts" },
       fact("Verdict", verdict(view.verdict)),
       view.reason ? fact("Reason", h("code", null, view.reason)) : null,

@@ -1,7 +1,7 @@
 // A fleet: its heading, and the tab that is asked for.
 
 import { h } from "./dom.js";
-import { get, post } from "./api.js";
+import { get, may, post } from "./api.js";
 import { plural, time } from "./format.js";
 import { button, crumbs, page, pressed, tabs } from "./parts.js";
 import { graph } from "./graph.js";
@@ -35,8 +35,8 @@ export async function fleet(context) {
       [crumbs(["Overview", "/"]),
         h("div", { class: "heading" }, h("h1", null, view.name),
           h("p", { class: "hint" }, `${view.project_name} · version ${view.version}, saved `, time(view.updated_at)),
-          button("Run now", start, { kind: "primary" })),
-        tabs("Parts of the fleet", tab, Object.entries(TABS).map(([key, [text]]) => [key, text, `/fleets/${view.id}/${key}`]))],
+          button("Run now", start, { kind: "primary", needs: "start" })),
+        tabs("Parts of the fleet", tab, Object.entries(TABS).filter(([key]) => key !== "edit" || may("author")).map(([key, [text]]) => [key, text, `/fleets/${view.id}/${key}`]))],
       content),
   };
 }

@@ -37,7 +37,7 @@ files! {
         "sign-in.js", "overview.js", "logbook.js", "fleet.js", "fleet-logs.js", "triggers.js",
         "deliveries.js", "delivery.js", "sender.js",
         "versions.js", "editor.js", "new-fleet.js", "examples.js", "run.js", "parameters.js",
-        "secrets.js",
+        "secrets.js", "tokens.js", "projects.js", "starter.js",
         "vessel-log.js", "text-view.js", "text-index.js", "terminal.js", "ansi.js", "graph.js", "gantt.js",
         "diff.js", "json.js", "hex.js", "schedules.js";
 }
@@ -81,11 +81,14 @@ pub fn find(path: &str, if_none_match: Option<&[u8]>) -> Option<Response> {
     )
 }
 
+/// The first segments of the paths of pages.
+const PAGES: [&str; 9] =
+    ["", "fleets", "runs", "deliveries", "new", "projects", "secrets", "tokens", "sign-in"];
+
 /// Whether the pages' own navigation makes something of `path`.
 fn is_page(path: &str) -> bool {
     let first = path.strip_prefix('/').and_then(|rest| rest.split('/').next());
-    matches!(first, Some("" | "fleets" | "runs" | "deliveries" | "new" | "secrets" | "sign-in"))
-        && !path.starts_with("//")
+    first.is_some_and(|first| PAGES.contains(&first)) && !path.starts_with("//")
 }
 
 /// Whether an If-None-Match (RFC 9110 13.1.2) names `etag`.

@@ -1,7 +1,7 @@
 // The first page: is the server well, what are the fleets doing, what ran lately.
 
 import { h, update } from "./dom.js";
-import { get, poll } from "./api.js";
+import { get, may, poll } from "./api.js";
 import { bytes, duration, number, plural, relative, time } from "./format.js";
 import { empty, notice, page, statusIcon, statusWord } from "./parts.js";
 import { logbook } from "./logbook.js";
@@ -85,7 +85,7 @@ function fleetsOf(fleets) {
   if (!fleets.length) {
     return empty("No fleets yet",
       "A fleet is a graph of your own programs. It gets one secret URL; whatever is sent there starts it.",
-      h("a", { href: "/new", class: "button primary" }, "Start from an example"));
+      may("author") ? h("a", { href: "/new", class: "button primary" }, "Start from an example") : null);
   }
   const projects = new Set(fleets.map(({ project_name }) => project_name));
   return [

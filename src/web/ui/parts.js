@@ -1,6 +1,7 @@
 // What several pages are made of: statuses, tabs, messages, dialogs, copying.
 
 import { append, h, svg } from "./dom.js";
+import { may } from "./api.js";
 
 const SHAPES = {
   Success: ["m4.6 8.3 2.3 2.3 4.6-5"],
@@ -50,7 +51,9 @@ export function empty(title, text, ...actions) {
     actions.length ? h("p", { class: "actions" }, actions) : null);
 }
 
-export function button(text, onclick, { kind = "", ...props } = {}) {
+// `needs`: the role that it takes; it is not there for others.
+export function button(text, onclick, { kind = "", needs, ...props } = {}) {
+  if (needs && !may(needs)) return null;
   return h("button", { type: "button", class: `button ${kind}`.trim(), onclick, ...props }, text);
 }
 

@@ -44,7 +44,7 @@ async function versionOf(view, signal) {
     const { yaml } = await get(`/fleets/${view.fleet_id}/versions/${view.fleet_version}`, signal);
     return await sendYaml("POST", "/fleets/check", yaml);
   } catch (error) {
-    if (error.status === 404) return null;
+    if (error.status === 404 || error.status === 403) return null;
     throw error;
   }
 }
@@ -65,8 +65,8 @@ function heading(context, view, tab) {
       h("h1", null, "Run ", h("span", { class: "id" }, shortId(view.id))),
       h("p", { class: "hint" }, h("code", null, view.id), " ", copyButton(view.id, "the id")),
       isOver(view.status)
-        ? button("Replay", pressed(() => replay(context, view)))
-        : button("Stop", stop, { kind: "danger" })),
+        ? button("Replay", pressed(() => replay(context, view)), { needs: "operator" })
+        : button("Stop", stop, { kind: "danger", needs: "operator" })),
     h("dl", { class: "facts" },
       fact("Status", status(view.status)),
       fact("Trigger", trigger(view.trigger)),

@@ -38,7 +38,7 @@ export async function schedules(context, view) {
     entries.length
       ? h("ul", { class: "schedules" }, entries.map((entry) => shown(context, view, entry)))
       : empty("No schedule yet", "A schedule starts this fleet by the clock, whether or not it has a webhook."),
-    h("p", { class: "actions" }, button("Add Schedule", add)));
+    h("p", { class: "actions" }, button("Add Schedule", add, { needs: "author" })));
 }
 
 function shown(context, view, entry) {
@@ -52,7 +52,7 @@ function shown(context, view, entry) {
     h("div", { class: "tools" }, h("code", null, words(entry)),
       h("span", { class: "hint" }, `${entry.time_zone}, ${SHOWN[entry.catch_up] || entry.catch_up}`),
       h("span", { class: "spring" }),
-      button("Remove", remove, { kind: "danger", "aria-label": `Remove ${words(entry)}` })),
+      button("Remove", remove, { kind: "danger", needs: "author", "aria-label": `Remove ${words(entry)}` })),
     entry.problem ? notice("error", entry.problem) : null,
     entry.waiting ? notice("warn", `${entry.waiting} due times wait for room in the queue or on the disk.`) : null,
     h("ol", { class: "next hint" }, entry.next.map((due) => h("li", null, `${inZone(due, entry.time_zone)}, `,

@@ -13,8 +13,8 @@ export async function secrets(context) {
     get("/secrets?missing=true&limit=1000", context.signal),
   ]);
   const tools = [
-    button("Set a secret", pressed(() => set(context)), { kind: "primary" }),
-    button("Generate one", pressed(() => generate(context))),
+    button("Set a secret", pressed(() => set(context)), { kind: "primary", needs: "server.author" }),
+    button("Generate one", pressed(() => generate(context)), { needs: "server.author" }),
   ];
   const hint = "Vessels get them as variables, webhooks verify their senders with them. Fleet files name them and hold no value. Nothing shows a value again.";
   return {
@@ -23,7 +23,7 @@ export async function secrets(context) {
       h("div", { class: "heading" }, h("h1", null, "Secrets"), h("span", { class: "spring" }), kept.length ? tools : null),
       h("p", { class: "hint" }, hint),
       missing.map((secret) => notice("warn", h("strong", null, secret.name), " is missing: ", users(secret), " needs it. ",
-        button("Set it", pressed(() => set(context, secret.name))))),
+        button("Set it", pressed(() => set(context, secret.name)), { needs: "server.author" }))),
       kept.length
         ? h("ul", { class: "fleet-list secrets", "aria-label": "Secrets" }, kept.map((secret) => row(context, secret)))
         : empty("No secrets yet", "Set what a vessel needs to sign in elsewhere, or generate what a sender signs its requests with.", tools)),
@@ -33,9 +33,9 @@ export async function secrets(context) {
 function row(context, secret) {
   const { name } = secret;
   const actions = secret.read_only ? h("span", { class: "tag" }, "read-only") : [
-    button("Replace", pressed(() => set(context, name, "Replace")), { "aria-label": `Replace ${name}` }),
-    button("Generate", pressed(() => generate(context, name)), { "aria-label": `Generate ${name}` }),
-    button("Remove", pressed(() => remove(context, secret)), { kind: "danger", "aria-label": `Remove ${name}` }),
+    button("Replace", pressed(() => set(context, name, "Replace")), { "aria-label": `Replace ${name}`, needs: "server.author" }),
+    button("Generate", pressed(() => generate(context, name)), { "aria-label": `Generate ${name}`, needs: "server.author" }),
+    button("Remove", pressed(() => remove(context, secret)), { kind: "danger", "aria-label": `Remove ${name}`, needs: "server.author" }),
   ];
   return h("li", null,
     h("span", { class: "name mono" }, name),

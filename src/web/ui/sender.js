@@ -34,7 +34,7 @@ export async function sender(context, view, webhook, path) {
   if (!webhook.verify) {
     return card(
       h("p", { class: "hint" }, "The URL alone is the secret now. Most providers also sign what they send: then nothing runs that they have not sent, and an event that they deliver twice runs once."),
-      h("p", { class: "actions" }, button("Name the sender", set, { kind: "primary" })));
+      h("p", { class: "actions" }, button("Name the sender", set, { kind: "primary", needs: "author" })));
   }
   const checks = [webhook.verify].flat();
   const isObserving = webhook.mode === "observe";
@@ -66,11 +66,11 @@ export async function sender(context, view, webhook, path) {
       fact("Secret", [...new Set(checks.flatMap((check) => [check.secret ?? []].flat()))].join(", ") || "none"),
       fact("Mode", isObserving ? "observe: everything runs" : "enforce")),
     h("p", { class: "actions" },
-      isObserving ? button("Enforce", save({ mode: "enforce" }), { kind: "primary" }) : null,
-      button("Send a sample", sample),
-      checks.length === 1 && checks[0].preset ? button("Change", set) : null,
-      button("Stop verifying", stop, { kind: "danger" })),
-    guide(checks[0].preset, webhook.url, null));
+      isObserving ? button("Enforce", save({ mode: "enforce" }), { kind: "primary", needs: "author" }) : null,
+      button("Send a sample", sample, { needs: "operator" }),
+      checks.length === 1 && checks[0].preset ? button("Change", set, { needs: "author" }) : null,
+      button("Stop verifying", stop, { kind: "danger", needs: "author" })),
+    webhook.url ? guide(checks[0].preset, webhook.url, null) : null);
 }
 
 const described = (check) => check.preset ?? `${check.signed} in ${check.header}`;

@@ -1,4 +1,4 @@
-// Signing in: with the admin token, or by a one-time link, whose secret is in the fragment.
+// Signing in: with a token, or by a one-time link, whose secret is in the fragment.
 
 import { h } from "./dom.js";
 import { openSession } from "./api.js";
@@ -40,8 +40,8 @@ export function signIn(signedIn) {
     },
     // Password managers want a name to go with a password.
     h("input", { type: "text", name: "username", value: "admin", autocomplete: "username", hidden: true }),
-    h("label", { class: "field" }, h("span", null, "Admin token"), token),
-    h("p", { id: "token-hint", class: "hint" }, "It is in the file ", h("code", null, "admin.token"),
+    h("label", { class: "field" }, h("span", null, "Token"), token),
+    h("p", { id: "token-hint", class: "hint" }, "Your own, or the one in the file ", h("code", null, "admin.token"),
       " of the server’s data directory. Or run ", h("code", null, "boathook open"),
       " on the server and follow the link it prints."),
     problem,

@@ -1,7 +1,7 @@
 // What starts a fleet: its webhook (adding, copying, replacing, removing, trying out) and its schedules.
 
 import { h } from "./dom.js";
-import { del, get, post, put, request } from "./api.js";
+import { del, get, may, post, put, request } from "./api.js";
 import { time } from "./format.js";
 import { sender } from "./sender.js";
 import { ask, button, copyButton, empty, fact, field, notice, pressed, say, select } from "./parts.js";
@@ -13,7 +13,7 @@ const TYPES = ["application/json", "text/plain", "application/x-www-form-urlenco
   .map((type) => [type, type]);
 
 export async function triggers(context, view) {
-  return [await webhookOf(context, view), await schedules(context, view), testForm(context, view)];
+  return [await webhookOf(context, view), await schedules(context, view), may("start") ? testForm(context, view) : null];
 }
 
 async function webhookOf(context, view) {
@@ -29,13 +29,22 @@ async function webhookOf(context, view) {
       button("Add Webhook", pressed(async () => {
         await post(path);
         await context.reload();
-      }), { kind: "primary" }));
+      }), { kind: "primary", needs: "author" }));
   }
   const named = "verify" in webhook ? await sender(context, view, webhook, path) : null;
   return [existing(context, view, webhook, path), named];
 }
 
+// A webhook as the roles see it that see no URL.
+const withoutUrl = (webhook) => h("section", { class: "card", "aria-label": "Webhook" },
+  h("h2", null, "Webhook"),
+  webhook.paused_at ? notice("info", h("strong", null, "Paused "), time(webhook.paused_at)) : null,
+  h("dl", { class: "facts" },
+    fact("Added", time(webhook.created_at)),
+    fact("Last used", webhook.last_used_at ? time(webhook.last_used_at) : "never")));
+
 function existing(context, view, webhook, path) {
+  if (!webhook.url) return withoutUrl(webhook);
   const hidden = masked(webhook.url);
   const url = h("code", { class: "url" }, hidden);
   const examples = snippets(webhook.url);

@@ -47,7 +47,7 @@ function entry(context, view, version, before) {
     h("div", { class: "tools" },
       h("span", { class: "hint" }, before ? `What changed since version ${before.version}` : "The oldest version, as a whole"),
       h("span", { class: "spring" }),
-      version.current ? null : button("Go back to this version", revert)),
+      version.current ? null : button("Go back to this version", revert, { needs: "author" })),
     before ? difference(before.yaml, version.yaml) : h("pre", { class: "code", tabindex: "0" }, version.yaml)));
 }
 

@@ -105,7 +105,7 @@ function heading(context, run, view, shown, attempt) {
       h("h1", null, view.vessel_name),
       h("p", { class: "hint" }, h("code", null, view.id)),
       neighbours(run, view),
-      isOver(view.status) ? null : button("Stop", stop, { kind: "danger" })),
+      isOver(view.status) ? null : button("Stop", stop, { kind: "danger", needs: "operator" })),
     h("dl", { class: "facts" },
       fact("Status", status(shown.status)),
       fact("Exit code", shown.exit_code ?? "–"),

@@ -75,7 +75,7 @@ fn a_session_lasts_through_reloads_and_tabs_and_ends_in_all_of_them() {
     browser.switch_to(&first);
     browser.see("Sign in to Boathook");
     // Signing in works for both again.
-    browser.fill("Admin token", &server.token());
+    browser.fill("Token", &server.token());
     browser.click("Sign in");
     browser.see("No fleets yet");
     browser.switch_to(&second);

@@ -17,10 +17,10 @@ fn from_an_example_to_a_run_and_back_to_no_webhook() {
     let server = Server::start();
     let browser = Browser::start();
     open(&browser, &server, "/new");
-    browser.fill("Admin token", "wrong");
+    browser.fill("Token", "wrong");
     browser.click("Sign in");
     browser.see("this is not a token of this server");
-    browser.fill("Admin token", &server.token());
+    browser.fill("Token", &server.token());
     browser.click("Sign in");
     // The page that was asked for.
     browser.see("Back up on request");

@@ -1,0 +1,65 @@
+// Projects: groups of fleets, each with a time zone.
+
+import { h } from "./dom.js";
+import { del, list, post, put } from "./api.js";
+import { plural } from "./format.js";
+import { ask, button, field, page, pressed, say } from "./parts.js";
+
+export async function projects(context) {
+  const [all, fleets] = await Promise.all(["/projects", "/fleets"].map((path) => list(path, context.signal)));
+  const count = ({ id }) => fleets.filter(({ project_id }) => project_id === id).length;
+  const add = pressed(async () => {
+    const values = await form("Make a project", { name: "", time_zone: "UTC" });
+    if (!values) return;
+    await post("/projects", values);
+    await context.reload();
+    say(`${values.name} is made`);
+  });
+  return {
+    title: "Projects",
+    content: page(
+      h("div", { class: "heading" }, h("h1", null, "Projects"), h("span", { class: "spring" }),
+        button("Make a project", add, { kind: "primary", needs: "server.author" })),
+      h("p", { class: "hint" }, "A project groups fleets. Their vessels and their schedules go by its time zone."),
+      h("ul", { class: "fleet-list", "aria-label": "Projects" }, all.map((project) => row(context, project, count(project))))),
+  };
+}
+
+function row(context, project, fleets) {
+  const change = pressed(async () => {
+    const values = await form(`Change ${project.name}`, project);
+    if (!values) return;
+    await put(`/projects/${project.id}`, values);
+    await context.reload();
+    say(`${values.name} is saved`);
+  });
+  const remove = pressed(async () => {
+    if (!await ask({ title: `Delete ${project.name}?`, text: ["It has no fleets. The history of its former fleets stays."], action: "Delete" })) return;
+    await del(`/projects/${project.id}`);
+    await context.reload();
+    say(`${project.name} is gone`);
+  });
+  return h("li", null,
+    h("span", { class: "name" }, project.name),
+    h("span", { class: "hint" }, project.time_zone),
+    h("span", { class: "spring" }),
+    h("span", { class: "hint" }, plural(fleets, "fleet")),
+    button("Change", change, { "aria-label": `Change ${project.name}`, needs: "server.author" }),
+    fleets ? null : button("Delete", remove, { kind: "danger", "aria-label": `Delete ${project.name}`, needs: "server.author" }));
+}
+
+// The values of a form for a project; null when it is called off.
+async function form(title, project) {
+  const input = (name, value, props) => h("input", { name, value, required: true, autocomplete: "off", spellcheck: "false", ...props });
+  const values = await ask({
+    title,
+    text: [],
+    fields: [
+      field("Name", input("name", project.name, { maxlength: 200 })),
+      field("Time zone", input("time_zone", project.time_zone, { placeholder: "Europe/Berlin" }), "An IANA name. A changed one counts from the next start and the next due time on."),
+    ],
+    action: "Save",
+    isDanger: false,
+  });
+  return values && { name: values.get("name").trim(), time_zone: values.get("time_zone").trim() };
+}

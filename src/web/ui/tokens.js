@@ -1,0 +1,121 @@
+// Tokens: who may do what, and who has done what.
+
+import { h } from "./dom.js";
+import { del, get, isLimited, list, may, post } from "./api.js";
+import { time } from "./format.js";
+import { ask, button, copyButton, empty, field, page, pressed, say, select } from "./parts.js";
+
+const ROLES = [
+  ["trigger", "Trigger: starts fleets, sees the status of their runs"],
+  ["reader", "Reader: sees everything but the URLs of webhooks"],
+  ["operator", "Operator: also starts, stops and replays runs"],
+  ["author", "Author: also changes fleets, webhooks and secrets"],
+  ["admin", "Admin: everything"],
+];
+const LIVES = [["", "Never"], ["30", "In 30 days"], ["90", "In 90 days"], ["365", "In a year"]];
+const AUDIT_SHOWN = 50;
+
+export async function tokens(context) {
+  const [all, projects, fleets] = await Promise.all(
+    ["/tokens", "/projects", "/fleets"].map((path) => list(path, context.signal)));
+  const tools = button("Make a token", pressed(() => create(context, projects, fleets)), { kind: "primary" });
+  return {
+    title: "Tokens",
+    content: page(
+      h("div", { class: "heading" }, h("h1", null, "Tokens"), h("span", { class: "spring" }), all.length ? tools : null),
+      h("p", { class: "hint" }, "For other people and for programs: each has a role, and may have a limit and an end. Nothing shows a token again."),
+      all.length
+        ? h("ul", { class: "fleet-list", "aria-label": "Tokens" }, all.map((token) => row(context, token)))
+        : empty("No tokens yet", "Until there is one, the token in admin.token of the data directory is the only one.", tools),
+      may("server.admin") ? await audit(context) : null),
+  };
+}
+
+// What a token is limited to, in words.
+function limit({ project_id, project_name, fleet_id, fleet_name }) {
+  if (fleet_id) return fleet_name ? `${project_name}/${fleet_name}` : "a deleted fleet";
+  if (project_id) return project_name ? `project ${project_name}` : "a deleted project";
+  return "";
+}
+
+function row(context, token) {
+  const revoke = pressed(async () => {
+    if (!await ask({
+      title: `Revoke ${token.name}?`,
+      text: ["It opens nothing any more, and its sessions and streams end at once. Runs that it has started go on."],
+      action: "Revoke",
+    })) return;
+    await del(`/tokens/${token.id}`);
+    await context.reload();
+    say(`${token.name} is revoked`);
+  });
+  const end = token.is_expired ? h("span", { class: "tag" }, "expired") : token.expires_at ? ["expires ", time(token.expires_at)] : null;
+  return h("li", null,
+    h("span", { class: "name" }, token.name),
+    h("span", { class: "tag" }, token.role),
+    h("span", { class: "hint" }, limit(token)),
+    h("span", { class: "spring" }),
+    h("span", { class: "hint" }, end),
+    h("span", { class: "hint" }, token.last_used_at ? ["used ", time(token.last_used_at)] : "never used"),
+    button("Revoke", revoke, { kind: "danger", "aria-label": `Revoke ${token.name}` }));
+}
+
+async function create(context, projects, fleets) {
+  const limits = [
+    ...(isLimited() ? [] : [["", "Nothing"]]),
+    ...projects.map(({ id, name }) => [`project_id ${id}`, `Project ${name}`]),
+    ...fleets.map(({ id, name, project_name }) => [`fleet_id ${id}`, `Fleet ${project_name}/${name}`]),
+  ];
+  const values = await ask({
+    title: "Make a token",
+    text: [],
+    fields: [
+      field("Name", h("input", { name: "name", required: true, maxlength: 200, autocomplete: "off", spellcheck: "false" }),
+        "By which this list and the audit know its holder."),
+      field("Role", select("role", ROLES, "reader"), "An author can have the server run any program."),
+      field("Limited to", select("limit", limits, "")),
+      field("Expires", select("days", LIVES, "")),
+    ],
+    action: "Make",
+    isDanger: false,
+  });
+  if (!values) return;
+  const body = { name: values.get("name").trim(), role: values.get("role") };
+  const [key, id] = values.get("limit").split(" ");
+  if (id) body[key] = id;
+  if (values.get("days")) body.expires_in_seconds = Number(values.get("days")) * 86400;
+  const { token } = await post("/tokens", body);
+  await ask({
+    title: `The token of ${body.name}`,
+    text: ["Copy it now to where only its holder can read it. It is not shown again."],
+    fields: [h("div", { class: "secret" }, h("code", { class: "url" }, token), copyButton(token, "the token"))],
+    action: "Done",
+    isDanger: false,
+    cancel: null,
+  });
+  await context.reload();
+}
+
+// What was done lately, the latest first.
+async function audit(context) {
+  const body = h("tbody");
+  let last = "";
+  const more = async () => {
+    const entries = await get(`/audit?limit=${AUDIT_SHOWN}${last && `&before=${last}`}`, context.signal);
+    last = entries.at(-1)?.id ?? last;
+    older.hidden = entries.length < AUDIT_SHOWN;
+    body.append(...entries.map((entry) => h("tr", null,
+      h("td", null, time(entry.at)),
+      h("td", null, entry.by, entry.session ? h("span", { class: "hint" }, " in a page") : null),
+      h("td", null, entry.action, " ", h("strong", null, entry.object)),
+      h("td", { class: "hint" }, entry.remote_addr))));
+  };
+  const older = button("Older", pressed(more));
+  await more();
+  return h("section", { "aria-label": "Audit" },
+    h("h2", null, "Audit"),
+    h("div", { class: "table" }, h("table", null,
+      h("thead", null, h("tr", null, ["When", "Token", "What", "From"].map((head) => h("th", { scope: "col" }, head)))),
+      body)),
+    h("p", { class: "actions" }, older));
+}
