@@ -47,6 +47,8 @@ pub mod internals {
     };
     pub use crate::model::change::{Change, HistoryEntry, QueueEntry, ServerRecord};
     pub use crate::model::clock::{Clock, Timestamp};
+    pub use crate::model::concurrency_key::ConcurrencyKey;
+    pub use crate::model::debounce::{Debounce, Hold};
     pub use crate::model::event::{
         Arrival, ArrivalRecord, BodyHash, Deduplicate, Event, EventEntry, EventKey,
     };

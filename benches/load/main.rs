@@ -12,6 +12,7 @@ mod backlog;
 mod client;
 mod diamond;
 mod drain;
+mod expressions;
 mod fleets;
 mod idle;
 mod latency;
@@ -26,10 +27,11 @@ use std::time::Duration;
 const CONNECTIONS: usize = 64;
 
 fn main() {
-    let known: [(&str, fn()); 10] = [
+    let known: [(&str, fn()); 11] = [
         ("accept", accept::run),
         ("listener", listener::run),
         ("drain", drain::run),
+        ("expressions", expressions::run),
         ("diamond", diamond::run),
         ("fleets", fleets::run),
         ("latency", latency::run),

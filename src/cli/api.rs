@@ -29,7 +29,11 @@ pub struct Fleet {
     #[serde(default)]
     pub concurrency: Option<u32>,
     #[serde(default)]
+    pub concurrency_key: Option<String>,
+    #[serde(default)]
     pub overlap: Option<String>,
+    #[serde(default)]
+    pub debounce: Option<Debounce>,
     #[serde(default)]
     pub priority: i8,
     #[serde(default)]
@@ -42,6 +46,13 @@ pub struct Fleet {
     /// What its author should know, in the answer to an apply.
     #[serde(default)]
     pub warnings: Vec<String>,
+}
+
+/// How long a fleet's requests wait for more of their key.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Debounce {
+    pub wait: String,
+    pub max_wait: String,
 }
 
 impl Fleet {
@@ -221,6 +232,8 @@ pub struct Run {
     pub reason: Option<String>,
     #[serde(default)]
     pub replay_of: Option<String>,
+    #[serde(default)]
+    pub concurrency_key: Option<String>,
     #[serde(default)]
     pub event: Option<Event>,
     #[serde(default)]

@@ -9,9 +9,9 @@ use std::io::{self, Read};
 use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
+use crate::engine::effects::PendingEffects;
 use crate::engine::events::{Decision, StoredEvent};
 use crate::engine::ledger::reason_of_accepted;
-use crate::engine::notifications::AdmittedNotifications;
 use crate::engine::waiting::Waiting;
 use crate::engine::{Decisions, Engine, Phase};
 use crate::model::change::Change;
@@ -19,12 +19,12 @@ use crate::model::clock::Timestamp;
 use crate::model::delivery::Verdict;
 use crate::model::event::{Arrival, ArrivalRecord, EventKey};
 use crate::model::fleet::FleetVersion;
-use crate::model::ids::RunId;
+use crate::model::ids::{FleetId, RunId};
 use crate::model::limits::{BODY_INLINE_BYTES_MAX, ROW_BYTES_MAX, SLICE_BYTES};
 use crate::model::request::RequestHead;
-use crate::model::run::{PayloadSize, RunRecord, Trigger};
+use crate::model::run::{PayloadSize, Trigger};
 use crate::scheduler::{QueueFull, QueuedRun};
-use crate::store::{DISK_BYTES_PER_BYTE, PendingCommit};
+use crate::store::DISK_BYTES_PER_BYTE;
 
 /// Why a run is not accepted. No part of it is kept.
 #[derive(Debug, thiserror::Error)]
@@ -78,10 +78,7 @@ pub struct PendingRun {
     is_duplicate: bool,
     /// The reason of its delivery; mostly empty.
     reason: &'static str,
-    commit: PendingCommit,
-    /// Runs that ended with it, and their notifications.
-    ended: Vec<RunRecord>,
-    notifications: AdmittedNotifications,
+    effects: PendingEffects,
     /// The place of its sender, if it waits for the end of the run.
     waiting: Option<Waiting>,
 }
@@ -174,6 +171,24 @@ impl Engine {
         self.accept_run(new_run, body, Some(announced), self.settings.max_body_bytes)
     }
 
+    /// Accepts a run that no request has started: it has no body, and of a head only overrides.
+    ///
+    /// # Errors
+    /// When the queue is full.
+    pub fn accept_without_request(
+        &self,
+        version: &Arc<FleetVersion>,
+        trigger: Trigger,
+        head: RequestHead,
+    ) -> Result<PendingRun, AcceptError> {
+        let arrival = self.arrival_of_none(version, trigger);
+        let version = Arc::clone(version);
+        let waits = false;
+        let new_run =
+            NewRun { version, trigger, head, replay_of: None, arrival, with: None, waits };
+        self.accept_run(new_run, &mut io::empty(), Some(0), 0)
+    }
+
     /// Accepts a run with a body of up to `limit` bytes.
     pub(super) fn accept_run(
         &self,
@@ -185,7 +200,8 @@ impl Engine {
         if announced.is_some_and(|length| length > limit) {
             return Err(AcceptError::TooLarge { limit });
         }
-        let mut event = EventCheck::of(&new_run);
+        let mut event =
+            EventCheck::new(&new_run.arrival, new_run.version.fleet_id, new_run.trigger);
         let (run, queued_at) = match self.reserve(&new_run, &mut event, announced.unwrap_or(0))? {
             Reserved::Place(run, queued_at) => (run, queued_at),
             Reserved::Duplicate(pending) => return Ok(pending),
@@ -204,6 +220,8 @@ impl Engine {
                 payload,
                 queued_at,
                 arrival: None,
+                key: arrival.key.clone(),
+                hold: None,
             };
             self.submit(run, arrival, with, waits, &mut event, &mut upload)
         });
@@ -212,6 +230,19 @@ impl Engine {
             self.give_up(&upload);
         }
         accepted
+    }
+
+    /// The run that a request with this arrival is a duplicate of, by what is known now. An accept
+    /// decides again.
+    pub fn run_of_event(&self, version: &FleetVersion, arrival: &Arrival) -> Option<PendingRun> {
+        arrival.deduplicate.as_ref()?;
+        let record = ArrivalRecord::from(arrival.clone());
+        let mut event = EventCheck::new(&record, version.fleet_id, Trigger::Webhook);
+        let (_decisions, decision) = self.decide(&mut event);
+        match decision {
+            Decision::Duplicate(run) => Some(self.duplicate_of(run, Trigger::Webhook)),
+            _ => None,
+        }
     }
 
     /// A run id and the time, if one more run of the fleet with a body of `length` bytes may wait.
@@ -263,20 +294,8 @@ impl Engine {
     /// The pending run of a duplicate of `run`. Called under the lock under which that was decided: an
     /// empty commit is durable after that of the run.
     fn duplicate_of(&self, run: RunId, trigger: Trigger) -> PendingRun {
-        let commit = self.store.commit(Vec::new());
-        let notifications = AdmittedNotifications::default();
-        let (reason, ended) = ("", Vec::new());
-        let waiting = None;
-        PendingRun {
-            run,
-            trigger,
-            is_duplicate: true,
-            reason,
-            commit,
-            ended,
-            notifications,
-            waiting,
-        }
+        let effects = PendingEffects::of_commit(self.store.commit(Vec::new()));
+        PendingRun { run, trigger, is_duplicate: true, reason: "", effects, waiting: None }
     }
 
     /// Reads the body, and commits slices of a body of more than one. Returns its length.
@@ -355,50 +374,35 @@ impl Engine {
             arrival.memory = None;
         }
         run.arrival = arrival.pack();
-        let submitted = decisions.queue.submit(run, self.clock.now())?;
+        let due_before = decisions.queue.next_due();
+        let effects = decisions.queue.submit(run, self.clock.now())?;
         // The run cannot end before the lock is released.
         let waiting = if waits { self.waiting.enter(upload.run) } else { None };
-        let mut changes = submitted.changes;
-        changes.extend(decisions.events.enter(fleet, upload.run, &arrival, queued_at));
-        changes.extend(with);
-        changes.push(Change::PutPayload { run: upload.run, chunk: upload.chunks, bytes });
+        let mut more = decisions.events.enter(fleet, upload.run, &arrival, queued_at);
+        more.extend(with);
+        more.push(Change::PutPayload { run: upload.run, chunk: upload.chunks, bytes });
         if upload.chunks > 0 {
-            changes.push(Change::EndUpload(upload.run));
+            more.push(Change::EndUpload(upload.run));
         }
-        let notifications = self.note_ends(&mut decisions, &mut changes);
-        let commit = self.store.commit(changes);
+        let effects = self.commit_effects(&mut decisions, effects, more);
+        self.wake_timer(&decisions, due_before);
         if decisions.phase == Phase::Serving {
             self.work.notify_one();
         }
-        let (run, ended, reason) = (upload.run, submitted.ended, reason_of_accepted(&arrival));
-        Ok(PendingRun {
-            run,
-            trigger,
-            is_duplicate: false,
-            reason,
-            commit,
-            ended,
-            notifications,
-            waiting,
-        })
+        let (run, reason) = (upload.run, reason_of_accepted(&arrival));
+        Ok(PendingRun { run, trigger, is_duplicate: false, reason, effects, waiting })
     }
 
     /// Waits until the run is durable, and returns its id.
     pub fn confirm(&self, pending: PendingRun) -> RunId {
-        let PendingRun { run, trigger, is_duplicate, reason, commit, ended, notifications, .. } =
-            pending;
-        commit.wait();
+        let PendingRun { run, trigger, is_duplicate, reason, effects, .. } = pending;
+        self.complete(effects);
         if is_duplicate {
             return run;
         }
         self.metrics.accepted.count(trigger);
         if trigger == Trigger::Webhook {
             self.delivery_counts().count(Verdict::Accepted, reason);
-        }
-        self.hand_over(notifications);
-        for ended in &ended {
-            // A run that never started has no directory.
-            self.note_end(ended);
         }
         run
     }
@@ -413,13 +417,12 @@ impl Engine {
 }
 
 impl EventCheck {
-    fn of(new_run: &NewRun) -> Self {
-        let memory = new_run.arrival.memory;
+    fn new(arrival: &ArrivalRecord, fleet: FleetId, trigger: Trigger) -> Self {
         Self {
-            keys: new_run.arrival.keys(new_run.version.fleet_id),
-            window: Duration::from_secs(memory.map_or(0, |memory| memory.window_seconds)),
+            keys: arrival.keys(fleet),
+            window: Duration::from_secs(arrival.memory.map_or(0, |memory| memory.window_seconds)),
             stored: None,
-            is_replay: new_run.trigger == Trigger::Replay,
+            is_replay: trigger == Trigger::Replay,
         }
     }
 }

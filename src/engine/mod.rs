@@ -35,6 +35,7 @@ mod audit;
 mod backup;
 mod catalog;
 mod compute;
+mod effects;
 mod environment;
 mod events;
 mod examine;

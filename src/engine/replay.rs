@@ -51,18 +51,21 @@ impl Engine {
             // The sweeper has removed the run meanwhile.
             false => no_run(id).into(),
         };
-        let mut head = self.stored_request(run.id, run.payload).map_err(damaged)?.head;
+        let request = self.stored_request(run.id, run.payload).map_err(damaged)?;
+        let mut head = request.head.clone();
         head.overrides = head.overrides.without_replay();
         if let Some(from) = from {
             take_over(&mut head.overrides, &version, &origin, from)?;
         }
         let ArrivalRecord { event, memory, .. } = run.arrival();
+        let payload = || request.payload(self.settings.max_expression_body_bytes);
+        let arrival = self.arrival_of(&version, Trigger::Replay, event, &request.head, payload);
         let new_run = NewRun {
             version: Arc::clone(&version),
             trigger: Trigger::Replay,
             head,
             replay_of: Some(id),
-            arrival: ArrivalRecord { event, memory, ..ArrivalRecord::default() },
+            arrival: ArrivalRecord { memory, ..arrival },
             with: None,
             waits: false,
         };

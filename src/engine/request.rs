@@ -1,11 +1,16 @@
-//! The stored request of a run: its head, then its body.
+//! The stored request of a run, its head, then its body; and what expressions see of a request.
 
-use std::io::Read;
+use std::io::{self, Read};
 
 use crate::engine::Engine;
+use crate::model::clock::Timestamp;
+use crate::model::concurrency_key::ConcurrencyKey;
+use crate::model::event::{ArrivalRecord, Event};
+use crate::model::expression::{Payload, Variables};
+use crate::model::fleet::FleetVersion;
 use crate::model::ids::RunId;
 use crate::model::request::RequestHead;
-use crate::model::run::PayloadSize;
+use crate::model::run::{PayloadSize, Trigger};
 use crate::store::ChunkReader;
 
 /// A stored request with its decoded head. A body in the same row as the end of the head is not read
@@ -26,9 +31,77 @@ impl StoredRequest {
     pub fn open_body(&self) -> ChunkReader {
         self.payload.part(self.size.head_bytes.into(), self.size.body_bytes)
     }
+
+    /// The payload as expressions see it, if it has at most `bytes_max` bytes.
+    pub fn payload(&self, bytes_max: u64) -> Payload<'_> {
+        let is_read = self.body_bytes() <= bytes_max;
+        Payload::read_by(self.head.header("Content-Type"), move || {
+            is_read.then(|| read_all(&mut self.open_body(), self.body_bytes())).transpose()
+        })
+    }
+}
+
+/// What `reader` gives, some `length` bytes.
+fn read_all(reader: &mut dyn Read, length: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or_default());
+    reader.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// The variables of expressions over a request with this head.
+pub(super) fn variables<'a>(
+    head: &RequestHead,
+    payload: Payload<'a>,
+    event: &Event,
+    trigger: Trigger,
+    received_at: Timestamp,
+) -> Variables<'a> {
+    let headers = head.headers.iter();
+    let headers =
+        headers.filter_map(|(name, values)| Some((name.as_str(), values.first()?.as_str())));
+    Variables::new(payload, headers, &head.query, event)
+        .with_request("POST", &head.remote_addr, trigger.word())
+        .with_received_at(received_at.as_millis())
 }
 
 impl Engine {
+    /// What a run keeps of a request with this event, head and payload: `concurrency_key` has its value.
+    pub(super) fn arrival_of<'a>(
+        &self,
+        version: &FleetVersion,
+        trigger: Trigger,
+        event: Event,
+        head: &RequestHead,
+        payload: impl FnOnce() -> Payload<'a>,
+    ) -> ArrivalRecord {
+        let (mut key, mut note) = (None, None);
+        if let Some(expression) = &version.definition.concurrency_key {
+            let variables = variables(head, payload(), &event, trigger, self.clock.now());
+            match ConcurrencyKey::of(expression, &variables) {
+                Ok(value) => key = value,
+                Err(failed) => note = Some(failed),
+            }
+        }
+        ArrivalRecord { event, key, note, ..ArrivalRecord::default() }
+    }
+
+    /// A body as expressions see it.
+    pub(super) fn payload_of<'a>(&self, head: &'a RequestHead, body: &'a [u8]) -> Payload<'a> {
+        let is_read = body.len() as u64 <= self.settings.max_expression_body_bytes;
+        Payload::read_by(head.header("Content-Type"), move || {
+            Ok::<_, io::Error>(is_read.then(|| body.to_vec()))
+        })
+    }
+
+    /// What a run without a request keeps.
+    pub(super) fn arrival_of_none(
+        &self,
+        version: &FleetVersion,
+        trigger: Trigger,
+    ) -> ArrivalRecord {
+        self.arrival_of(version, trigger, Event::default(), &RequestHead::default(), Payload::null)
+    }
+
     /// The stored request of `run`, of this size.
     ///
     /// # Errors

@@ -4,12 +4,12 @@ use std::io::Read;
 
 use crate::engine::{Engine, EngineError, Reach};
 use crate::model::clock::Timestamp;
+use crate::model::event::ArrivalRecord;
 use crate::model::ids::{FleetId, RunId, VesselRunId};
 use crate::model::limits::LIST_DEFAULT;
 use crate::model::request::RequestHead;
 use crate::model::run::{RunRecord, Status, Trigger, VesselRunRecord};
-use crate::runner::stop::Stop;
-use crate::scheduler::{Queue, Stopped};
+use crate::scheduler::{Effects, Queue};
 
 /// Runs among which a part of an id is looked for, newest first. Older ones go by their whole ids.
 pub const RUN_IDS_SEARCHED_MAX: usize = 200_000;
@@ -182,38 +182,20 @@ impl Engine {
     fn stop(
         &self,
         run: RunId,
-        decide: impl FnOnce(&mut Queue, Timestamp) -> Option<Stopped>,
+        decide: impl FnOnce(&mut Queue, Timestamp) -> Option<Effects>,
     ) -> Result<RunView, EngineError> {
         // 1. Decide which vessels are Terminated and which running ones are to end.
         let mut decisions = self.decisions();
         let decided = decide(&mut decisions.queue, self.clock.now());
-        let Stopped { mut changes, signal, ended } = decided.unwrap_or_default();
-        let notifications = self.note_ends(&mut decisions, &mut changes);
         // 2. Make the decision durable. Without changes an earlier stop may be on its way to the disk.
-        let is_decided = !changes.is_empty() || !signal.is_empty();
-        let commit = is_decided.then(|| self.store.commit(changes));
+        let pending = self.commit_effects(&mut decisions, decided.unwrap_or_default(), []);
         // The end of one run may let another of its fleet start.
         if decisions.can_claim() {
             self.work.notify_one();
         }
         drop(decisions);
-        if let Some(commit) = commit {
-            commit.wait();
-        }
-        // 3. Signal the vessels: a crash from here on cannot take the stop back. A vessel whose end
-        // was decided meanwhile has no signal any more.
-        let decisions = self.decisions();
-        for running in signal.iter().filter_map(|vessel_run| decisions.running.get(vessel_run)) {
-            if let Some(stop) = &running.stop {
-                stop.raise(Stop::Requested);
-            }
-        }
-        drop(decisions);
-        // 4. The rest follows the durable decision.
-        self.hand_over(notifications);
-        if let Some(ended) = &ended {
-            self.run_ended(ended);
-        }
+        // 3. Signal the vessels. The rest follows the durable decision.
+        self.complete(pending);
         self.run(run).ok_or_else(|| no_run(run))
     }
 
@@ -235,7 +217,7 @@ impl Engine {
     /// A run with every vessel of its version. A vessel without a row is Scheduled.
     fn view(&self, mut run: RunRecord) -> RunView {
         if run.status == Status::Scheduled && run.reason.is_none() {
-            run.reason = self.waiting_because();
+            run.reason = held_because(&run).or_else(|| self.waiting_because());
         }
         let Some(version) = self.version(run.fleet_id, run.fleet_version) else {
             return RunView { run, vessels: Vec::new() };
@@ -251,6 +233,13 @@ impl Engine {
         let vessels = vessels.collect();
         RunView { run, vessels }
     }
+}
+
+/// The reason shown for a run that waits for more requests of its key.
+fn held_because(run: &RunRecord) -> Option<String> {
+    let ArrivalRecord { key, hold, .. } = run.arrival();
+    let of_key = key.map(|key| format!(" of key {key}")).unwrap_or_default();
+    Some(format!("waits until {} for more{of_key} (debounce)", hold?.until))
 }
 
 pub(super) fn no_run(id: RunId) -> EngineError {

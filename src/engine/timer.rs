@@ -1,5 +1,5 @@
-//! The timer wakes when the next retry falls due or the next trial start of a launching pause, and at
-//! no other time.
+//! The timer wakes when the next retry falls due, the next hold of `debounce` ends or the next trial start
+//! of a launching pause is due, and at no other time.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -26,23 +26,27 @@ impl Engine {
             if self.trial_is_due() {
                 self.check_machine();
             }
-            // 2. Let due retries be claimed.
-            let now = self.fire_due_retries();
-            // 3. Wait for the next retry or trial.
+            // 2. Let due retries and released runs be claimed.
+            let now = self.fire_due();
+            // 3. Wait for the next retry, release or trial.
             if !self.await_next_due(now) {
                 return;
             }
         }
     }
 
-    /// Lets the retries that are due be claimed. Returns the time by which it judged.
-    pub fn fire_due_retries(&self) -> Timestamp {
+    /// Lets the retries that are due be claimed, and the runs whose holds have ended. Returns the time
+    /// by which it judged.
+    pub fn fire_due(&self) -> Timestamp {
         let mut decisions = self.decisions();
         let now = self.clock.now();
-        decisions.queue.fire_due(now);
+        let effects = decisions.queue.fire_due(now);
+        let pending = self.commit_effects(&mut decisions, effects, []);
         if decisions.can_claim() {
             self.work.notify_one();
         }
+        drop(decisions);
+        self.complete(pending);
         now
     }
 
@@ -50,7 +54,7 @@ impl Engine {
         self.decisions().launching.check_at().is_some_and(|at| at <= Instant::now())
     }
 
-    /// Waits until a retry or a trial start is due, or one of them has changed; false once the engine
+    /// Waits until a retry, a release or a trial start is due, or one of them has changed; false once the engine
     /// drains. A wait is counted from `now`, when the due times were last compared with the clock: a
     /// clock that steps back afterwards does not prolong it.
     fn await_next_due(&self, now: Timestamp) -> bool {
@@ -58,10 +62,10 @@ impl Engine {
         if decisions.phase != Phase::Serving {
             return false;
         }
-        let retry = decisions.queue.next_due().map(|due| due.since(now));
+        let due = decisions.queue.next_due().map(|due| due.since(now));
         let trial = decisions.launching.check_at();
         let trial = trial.map(|at| at.saturating_duration_since(Instant::now()));
-        let decisions = match retry.into_iter().chain(trial).min() {
+        let decisions = match due.into_iter().chain(trial).min() {
             Some(wait) => {
                 let waited = self.retries.wait_timeout(decisions, wait);
                 waited.unwrap_or_else(|_| super::poisoned()).0

@@ -142,9 +142,7 @@ impl Engine {
         decisions.take_stop_signal(claim.vessel_run);
         changes.extend(settled.changes);
         let notifications = self.note_ends(&mut decisions, &mut changes);
-        if decisions.queue.next_due() != due_before {
-            self.retries.notify_one();
-        }
+        self.wake_timer(&decisions, due_before);
         // 2. Claim the next vessel.
         let next = self.claim_next(&mut decisions, stop, &mut changes);
         // 3. Make both durable. The commit may be delayed while enough attempts run that may share it.

@@ -41,7 +41,7 @@ impl Argument {
     ///
     /// # Errors
     /// A message for the vessel's log.
-    pub fn text_for(&self, variables: &Variables) -> Result<String, String> {
+    pub fn text_for(&self, variables: &Variables<'_>) -> Result<String, String> {
         match self {
             Self::Literal(text) => Ok(text.clone()),
             Self::Computed(value) => value.argument_for(variables),
@@ -54,7 +54,7 @@ impl ComputedValue {
     ///
     /// # Errors
     /// A message for the vessel's log: there is no value, or it cannot be this argument.
-    fn argument_for(&self, variables: &Variables) -> Result<String, String> {
+    fn argument_for(&self, variables: &Variables<'_>) -> Result<String, String> {
         match self.evaluate(variables)? {
             Some(value) if value.starts_with('-') && !self.allow_dash => Err(self.refuse(
                 "gives an argument that begins with `-`, which the program may take for an option; \
@@ -73,11 +73,11 @@ impl ComputedValue {
     ///
     /// # Errors
     /// A message for the vessel's log: the expression fails, or its value fits into no variable.
-    pub fn value_for(&self, variables: &Variables) -> Result<Option<String>, String> {
+    pub fn value_for(&self, variables: &Variables<'_>) -> Result<Option<String>, String> {
         Ok(self.evaluate(variables)?.or_else(|| self.default.clone()))
     }
 
-    fn evaluate(&self, variables: &Variables) -> Result<Option<String>, String> {
+    fn evaluate(&self, variables: &Variables<'_>) -> Result<Option<String>, String> {
         let value = match self.expr.text_value(variables) {
             Ok(value) => value,
             Err(EvaluationError::Missing(_)) => return Ok(None),

@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::model::clock::Timestamp;
+use crate::model::concurrency_key::ConcurrencyKey;
+use crate::model::debounce::Hold;
+use crate::model::expression::{Expression, Variables};
 use crate::model::ids::{FleetId, RequestId, RunId};
 use crate::model::run::shorten;
 use crate::model::text::prefix;
@@ -25,6 +28,9 @@ const PRESET_BYTES_MAX: usize = 40;
 const REASON_BYTES_MAX: usize = 64;
 /// Bytes of the detail in a note: every waiting run may hold one in memory.
 const DETAIL_BYTES_MAX: usize = 400;
+
+/// The reason of a note on a request whose own id could not be computed.
+const ID_FAILED: &str = "deduplicate_id_failed";
 
 /// What a sender calls a request. The order of its fields is part of the format of rows.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,6 +50,24 @@ impl Event {
             preset: preset.filter(present).map(|text| bounded(text, PRESET_BYTES_MAX)),
             id: id.filter(present).map(bounded_id),
             kind: kind.filter(present).map(|text| bounded(text, KIND_BYTES_MAX)),
+        }
+    }
+
+    /// Gives the event the id that `expression` has for its request. `None`: the request has none.
+    ///
+    /// # Errors
+    /// A note for the operator when the expression fails.
+    pub fn set_own_id(
+        &mut self,
+        expression: &Expression,
+        variables: &Variables<'_>,
+    ) -> Result<Option<()>, Note> {
+        match expression.present_value(variables) {
+            Ok(id) => {
+                let id = id.filter(|id| !id.is_empty());
+                Ok(id.map(|id| self.id = Some(bounded_id(&id))))
+            }
+            Err(why) => Err(Note::new(ID_FAILED, &format!("`{}`: {why}", expression.text()))),
         }
     }
 
@@ -107,6 +131,8 @@ pub struct Arrival {
     /// How duplicates of the event are recognised. `None`: they run.
     pub deduplicate: Option<Deduplicate>,
     pub note: Option<Note>,
+    /// The value of the fleet's `concurrency_key`; `None`: it has none for the request.
+    pub key: Option<ConcurrencyKey>,
 }
 
 /// How duplicates of an event are recognised.
@@ -164,13 +190,17 @@ pub struct ArrivalRecord {
     pub delivery: Option<RequestId>,
     /// The due time of the schedule that started the run.
     pub due_at: Option<Timestamp>,
+    /// The value of the fleet's `concurrency_key`; `None`: it has none for the request.
+    pub key: Option<ConcurrencyKey>,
+    /// Until when the run waits for more requests of its key.
+    pub hold: Option<Hold>,
 }
 
 impl From<Arrival> for ArrivalRecord {
     fn from(arrival: Arrival) -> Self {
-        let Arrival { event, deduplicate, note } = arrival;
+        let Arrival { event, deduplicate, note, key } = arrival;
         let memory = deduplicate.map(EventMemory::from);
-        Self { event, memory, note, ..Self::default() }
+        Self { event, memory, note, key, ..Self::default() }
     }
 }
 
@@ -302,7 +332,7 @@ fn bounded(text: &str, bytes_max: usize) -> String {
 }
 
 /// `id` as it is, or the beginning and the hash of an id that is long or has control characters.
-fn bounded_id(id: &str) -> String {
+pub(super) fn bounded_id(id: &str) -> String {
     if id.len() <= ID_BYTES_MAX && !id.chars().any(char::is_control) {
         return id.to_owned();
     }

@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 use crate::model::clock::Timestamp;
 use crate::model::computed::Argument;
 use crate::model::confinement::Confinement;
+use crate::model::debounce::Debounce;
 use crate::model::defaults::is_default;
+use crate::model::expression::Expression;
 use crate::model::graph::Path;
 use crate::model::guardrails::Guardrails;
 use crate::model::ids::{FleetId, OrganizationId, ProjectId, VesselId};
@@ -79,9 +81,16 @@ pub struct FleetDefinition {
     /// Runs of this fleet at a time; `None`: no limit but the workers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub concurrency: Option<u32>,
+    /// `concurrency`, `overlap` and `debounce` hold for each value of it; `None`: for the fleet as a
+    /// whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concurrency_key: Option<Expression>,
     /// The fate of runs beyond `concurrency`.
     #[serde(default, skip_serializing_if = "is_default")]
     pub overlap: Overlap,
+    /// How long requests wait for more of their key; `None`: their runs start at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub debounce: Option<Debounce>,
     /// Vessels of fleets with a higher priority start first.
     #[serde(default, skip_serializing_if = "is_default")]
     pub priority: i8,
@@ -338,7 +347,9 @@ mod tests {
                 .collect(),
             paths: Vec::new(),
             concurrency: None,
+            concurrency_key: None,
             overlap: Overlap::Queue,
+            debounce: None,
             priority: 0,
             delivery: Delivery::default(),
             user: None,

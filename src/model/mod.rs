@@ -7,7 +7,9 @@ pub mod change;
 pub mod client_address;
 pub mod clock;
 pub mod computed;
+pub mod concurrency_key;
 pub mod confinement;
+pub mod debounce;
 pub mod defaults;
 #[allow(dead_code, reason = "the ledger of deliveries is under way")]
 pub mod delivery;

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::model::clock::Timestamp;
+use crate::model::concurrency_key::ConcurrencyKey;
 use crate::model::event::{ArrivalRecord, PackedArrival};
 use crate::model::ids::{FleetId, ProjectId, RunId, VesselId, VesselRunId};
 use crate::model::text::prefix;
@@ -90,6 +91,12 @@ impl Trigger {
     pub const ALL: [Trigger; 5] =
         [Trigger::Webhook, Trigger::Api, Trigger::OnDemand, Trigger::Replay, Trigger::Schedule];
 
+    /// Whether a request of a sender or a client is the cause, which `debounce` may delay. A person, a
+    /// replay and a schedule mean their own run.
+    pub fn is_request(self) -> bool {
+        matches!(self, Trigger::Webhook | Trigger::Api)
+    }
+
     /// The word that the API and a vessel's environment use.
     pub fn word(self) -> &'static str {
         match self {
@@ -173,6 +180,11 @@ impl RunRecord {
         self.arrival.as_ref().map(PackedArrival::unpack).unwrap_or_default()
     }
 
+    /// Its value of the fleet's `concurrency_key`.
+    pub fn key(&self) -> Option<ConcurrencyKey> {
+        self.arrival.as_ref().and_then(|arrival| arrival.unpack().key)
+    }
+
     /// When it was due: the due time of its schedule, or when it was accepted.
     pub fn scheduled_time(&self) -> Timestamp {
         self.arrival().due_at.unwrap_or(self.queued_at)
@@ -209,7 +221,7 @@ pub struct VesselRunRecord {
     /// When the next attempt falls due, while status is Retrying and none is running.
     #[serde(default)]
     pub retry_at: Option<Timestamp>,
-    /// A person has asked for its end, which is not recorded yet.
+    /// A person or a newer run has asked for its end, which is not recorded yet.
     #[serde(default)]
     pub stop_requested: bool,
     /// It was not started, and counts as this.
@@ -226,6 +238,11 @@ pub struct VesselRunRecord {
 }
 
 impl VesselRunRecord {
+    /// Why its running attempt is to end: because a newer run asks for it, or a person.
+    pub fn why_stopped(&self) -> String {
+        self.reason.clone().unwrap_or_else(|| "stopped".to_owned())
+    }
+
     /// The vessel at `index` of a run before its first attempt, by its id and name.
     pub fn scheduled(
         run: RunId,

@@ -179,7 +179,7 @@ impl Mode {
 }
 
 /// Whether an event that a sender delivers again is run once.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Deduplicate {
     /// Wherever events have an id, for [`DEDUPLICATE_WINDOW`].
@@ -188,6 +188,12 @@ pub enum Deduplicate {
     Off,
     /// Wherever events have an id, for this long.
     Window(#[serde(with = "millis")] Duration),
+    /// By the id that an expression gives, for this long, also without a verified sender.
+    Own {
+        id: Expression,
+        #[serde(with = "millis")]
+        window: Duration,
+    },
 }
 
 /// How long an event is remembered: Stripe, the most patient sender, tries for three days.
@@ -197,11 +203,19 @@ pub const DEDUPLICATE_WINDOW_MAX: Duration = Duration::from_secs(30 * 24 * 3600)
 
 impl Deduplicate {
     /// How long an event is remembered; `None`: events are not remembered.
-    pub fn window(self) -> Option<Duration> {
+    pub fn window(&self) -> Option<Duration> {
         match self {
             Self::Usual => Some(DEDUPLICATE_WINDOW),
             Self::Off => None,
-            Self::Window(window) => Some(window),
+            Self::Window(window) | Self::Own { window, .. } => Some(*window),
+        }
+    }
+
+    /// The expression that gives the id, if the sender's own is not taken.
+    pub fn own_id(&self) -> Option<&Expression> {
+        match self {
+            Self::Own { id, .. } => Some(id),
+            _ => None,
         }
     }
 }

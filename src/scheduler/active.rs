@@ -161,6 +161,17 @@ impl ActiveRun {
         Some(attempt)
     }
 
+    /// Whether it ends as soon as the running vessels have ended, which were asked to.
+    pub fn is_stopping(&self) -> bool {
+        self.vessels.iter().all(|vessel| match vessel.state {
+            VesselState::Ended(_) => true,
+            VesselState::Running => {
+                vessel.record.as_ref().is_some_and(|record| record.stop_requested)
+            }
+            _ => false,
+        })
+    }
+
     /// Whether no vessel has been started or decided.
     pub fn is_untouched(&self) -> bool {
         self.vessels.iter().all(|vessel| vessel.record.is_none())

@@ -1,14 +1,15 @@
-//! A lane per fleet: the ready vessels of its active runs, then its waiting runs in the order of
-//! acceptance. [`Fairness`] picks the next lane.
+//! A lane per fleet ([`Lane`]). [`Fairness`] picks the next one.
 //!
 //! A lane exists as long as a run of its fleet waits or is active. After each change of a lane its
 //! fleet waits for a turn if and only if the lane has something to start.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap};
 
+use crate::model::clock::Timestamp;
 use crate::model::ids::{FleetId, RunId};
-use crate::model::run::PayloadSize;
+use crate::model::run::RunRecord;
 use crate::scheduler::fairness::Fairness;
+use crate::scheduler::lane::{Key, Lane};
 use crate::scheduler::{QueuedRun, VesselOfRun};
 
 /// See the module.
@@ -16,7 +17,10 @@ use crate::scheduler::{QueuedRun, VesselOfRun};
 pub struct Lanes {
     lanes: HashMap<FleetId, Lane>,
     fairness: Fairness,
+    /// Waiting runs, held ones included.
     waiting: usize,
+    /// Held runs by the end of their hold.
+    holds: BTreeSet<(Timestamp, u64, FleetId)>,
 }
 
 /// What a lane starts next.
@@ -28,77 +32,28 @@ pub enum NextStart {
     Run(u64, QueuedRun),
 }
 
-#[derive(Debug, Default)]
-struct Lane {
-    /// Ready vessels of active runs with their priorities. Some may have been stopped since.
-    ready: VecDeque<(VesselOfRun, i8)>,
-    /// Waiting runs by sequence number.
-    waiting: BTreeMap<u64, QueuedRun>,
-    /// Active runs of the fleet.
-    active: usize,
-    /// Their running vessels.
-    running: usize,
-    /// Bytes of the payloads of its waiting and active runs.
-    payload_bytes: u64,
-}
-
-impl Lane {
-    /// How many more runs may start within `limit`.
-    fn places(&self, limit: Option<u32>) -> usize {
-        limit.map_or(usize::MAX, |limit| (limit as usize).saturating_sub(self.active))
-    }
-
-    /// The waiting run that may start next.
-    fn startable(&self) -> Option<&QueuedRun> {
-        let (_, next) = self.waiting.first_key_value()?;
-        (self.places(next.version.definition.concurrency) > 0).then_some(next)
-    }
-
-    /// The priority of its next start, if there is one.
-    fn priority(&self) -> Option<i8> {
-        match self.ready.front() {
-            Some((_, priority)) => Some(*priority),
-            None => self.startable().map(|next| next.version.definition.priority),
-        }
-    }
-
-    fn take(&mut self) -> Option<NextStart> {
-        if let Some((vessel, _)) = self.ready.pop_front() {
-            return Some(NextStart::Vessel(vessel));
-        }
-        self.startable()?;
-        let (sequence, run) = self.waiting.pop_first()?;
-        self.active += 1;
-        Some(NextStart::Run(sequence, run))
-    }
-
-    fn is_idle(&self) -> bool {
-        self.waiting.is_empty() && self.active == 0
-    }
-}
-
 impl Lanes {
-    /// Waiting runs of all fleets.
+    /// Waiting runs of all fleets, held ones included.
     pub fn len(&self) -> usize {
         self.waiting
     }
 
-    /// The oldest waiting run.
+    /// The oldest waiting run that is not held.
     pub fn first_waiting(&self) -> Option<&QueuedRun> {
-        let firsts = self.lanes.values().filter_map(|lane| lane.waiting.first_key_value());
-        firsts.min_by_key(|(sequence, _)| **sequence).map(|(_, run)| run)
+        let firsts = self.lanes.values().filter_map(Lane::first_waiting);
+        firsts.min_by_key(|(sequence, _)| *sequence).map(|(_, run)| run)
     }
 
     /// Runs of the fleet without a running vessel. As in [`Queue::has_room`](super::Queue::has_room), a
     /// run with several running vessels hides as many others.
-    pub fn held(&self, fleet: FleetId) -> usize {
-        let held = |lane: &Lane| lane.waiting.len() + lane.active.saturating_sub(lane.running);
-        self.lanes.get(&fleet).map_or(0, held)
+    pub fn without_vessel(&self, fleet: FleetId) -> usize {
+        let idle = |lane: &Lane| lane.waiting() + lane.active().saturating_sub(lane.running);
+        self.lanes.get(&fleet).map_or(0, idle)
     }
 
     /// Bytes of the payloads of the fleet's waiting and active runs.
     pub fn payload_bytes(&self, fleet: FleetId) -> u64 {
-        self.lanes.get(&fleet).map_or(0, |lane| lane.payload_bytes)
+        self.lanes.get(&fleet).map_or(0, Lane::payload_bytes)
     }
 
     /// Whether a lane has something to start.
@@ -106,12 +61,13 @@ impl Lanes {
         !self.fairness.is_empty()
     }
 
-    /// Adds a waiting run.
+    /// Adds a waiting run, or one that is held.
     pub fn push(&mut self, sequence: u64, run: QueuedRun) {
         let fleet = run.version.fleet_id;
-        let lane = self.lanes.entry(fleet).or_default();
-        lane.payload_bytes = lane.payload_bytes.saturating_add(run.payload.bytes());
-        lane.waiting.insert(sequence, run);
+        if let Some(hold) = run.hold {
+            self.holds.insert((hold.until, sequence, fleet));
+        }
+        self.lanes.entry(fleet).or_default().push(sequence, run);
         self.waiting += 1;
         self.update(fleet);
     }
@@ -155,55 +111,80 @@ impl Lanes {
     /// Removes `run` if it waits under this sequence number. The number alone does not identify a run:
     /// a server that starts with an empty queue counts from 1 again.
     pub fn remove(&mut self, fleet: FleetId, sequence: u64, run: RunId) -> Option<QueuedRun> {
-        let lane = self.lanes.get_mut(&fleet)?;
-        lane.waiting.get(&sequence).filter(|queued| queued.id == run)?;
-        let removed = lane.waiting.remove(&sequence)?;
-        lane.payload_bytes = lane.payload_bytes.saturating_sub(removed.payload.bytes());
+        let waiting = self.lanes.get(&fleet)?.get(sequence);
+        waiting.filter(|queued| queued.id == run)?;
+        self.take(fleet, sequence)
+    }
+
+    /// How many of the waiting runs of the key could start within `limit` if there were workers.
+    pub fn places(&self, fleet: FleetId, key: &Key, limit: Option<u32>) -> usize {
+        let places = self.lanes.get(&fleet).map(|lane| lane.places(key, limit));
+        places.unwrap_or_else(|| Lane::default().places(key, limit))
+    }
+
+    /// The waiting runs of the key that are not held, the oldest first.
+    pub fn waiting_of(&self, fleet: FleetId, key: &Key) -> &BTreeSet<u64> {
+        const NONE: &BTreeSet<u64> = &BTreeSet::new();
+        self.lanes.get(&fleet).and_then(|lane| lane.waiting_of(key)).unwrap_or(NONE)
+    }
+
+    /// The active runs of the key, the oldest first.
+    pub fn active_of(&self, fleet: FleetId, key: &Key) -> Vec<RunId> {
+        self.lanes.get(&fleet).map(|lane| lane.active_of(key)).unwrap_or_default()
+    }
+
+    /// Takes the waiting run of this sequence number.
+    pub fn take(&mut self, fleet: FleetId, sequence: u64) -> Option<QueuedRun> {
+        let run = self.lanes.get_mut(&fleet)?.remove(sequence)?;
+        if let Some(hold) = run.hold {
+            self.holds.remove(&(hold.until, sequence, fleet));
+        }
         self.waiting -= 1;
         self.update(fleet);
-        Some(removed)
+        Some(run)
     }
 
-    /// Whether one more run of the fleet could start within `limit`, after those that wait.
-    pub fn has_place(&self, fleet: FleetId, limit: Option<u32>) -> bool {
-        self.lanes.get(&fleet).is_none_or(|lane| lane.waiting.len() < lane.places(limit))
+    /// Takes the run that the key holds.
+    pub fn take_held(&mut self, fleet: FleetId, key: &Key) -> Option<(u64, QueuedRun)> {
+        let sequence = self.lanes.get(&fleet)?.held(key)?;
+        Some((sequence, self.take(fleet, sequence)?))
     }
 
-    /// Removes up to `max` waiting runs that cannot start within `limit`, the oldest first.
-    pub fn remove_without_place(
-        &mut self,
-        fleet: FleetId,
-        limit: Option<u32>,
-        max: usize,
-    ) -> Vec<(u64, QueuedRun)> {
-        let Some(lane) = self.lanes.get_mut(&fleet) else { return Vec::new() };
-        let beyond = lane.waiting.keys().skip(lane.places(limit)).take(max);
-        let beyond: Vec<u64> = beyond.copied().collect();
-        let removed: Vec<(u64, QueuedRun)> = beyond
-            .into_iter()
-            .filter_map(|sequence| Some((sequence, lane.waiting.remove(&sequence)?)))
-            .collect();
-        let bytes: u64 = removed.iter().map(|(_, run)| run.payload.bytes()).sum();
-        lane.payload_bytes = lane.payload_bytes.saturating_sub(bytes);
-        self.waiting -= removed.len();
-        self.update(fleet);
-        removed
+    /// When the next hold ends.
+    pub fn next_release(&self) -> Option<Timestamp> {
+        self.holds.first().map(|(until, ..)| *until)
+    }
+
+    /// Takes a run whose hold has ended at `now`.
+    pub fn take_released(&mut self, now: Timestamp) -> Option<(u64, QueuedRun)> {
+        let (_, sequence, fleet) = *self.holds.first().filter(|(until, ..)| *until <= now)?;
+        let run = self.take(fleet, sequence);
+        // Without this, the hold would be due for ever.
+        assert!(run.is_some(), "the fleet {fleet} holds a run that does not wait");
+        run.map(|run| (sequence, run))
+    }
+
+    /// The clock has stepped back to `now`: no hold lasts longer than its `wait` from now on.
+    pub fn clamp_holds(&mut self, now: Timestamp) {
+        for (until, sequence, fleet) in std::mem::take(&mut self.holds) {
+            let run = self.lanes.get_mut(&fleet).and_then(|lane| lane.get_mut(sequence));
+            let until = run.and_then(|run| run.clamp_hold(now)).map_or(until, |hold| hold.until);
+            self.holds.insert((until, sequence, fleet));
+        }
     }
 
     /// Counts a reloaded run as active.
-    pub fn resumed(&mut self, fleet: FleetId, payload: PayloadSize) {
-        let lane = self.lanes.entry(fleet).or_default();
-        lane.active += 1;
-        lane.payload_bytes = lane.payload_bytes.saturating_add(payload.bytes());
-        self.update(fleet);
+    pub fn resumed(&mut self, run: &RunRecord) {
+        let lane = self.lanes.entry(run.fleet_id).or_default();
+        lane.resumed(run.sequence, run.id, &run.key(), run.payload);
+        self.update(run.fleet_id);
     }
 
     /// Counts an active run as ended.
-    pub fn finished(&mut self, fleet: FleetId, payload: PayloadSize) {
-        let lane = self.lanes.entry(fleet).or_default();
-        assert!(lane.active > 0, "the fleet {fleet} ends a run and has no active one");
-        lane.active -= 1;
-        lane.payload_bytes = lane.payload_bytes.saturating_sub(payload.bytes());
+    pub fn finished(&mut self, run: &RunRecord) {
+        let (fleet, lane) = (run.fleet_id, self.lanes.entry(run.fleet_id).or_default());
+        let was_active = lane.finished(run.sequence, &run.key(), run.payload);
+        assert!(was_active, "the fleet {fleet} ends a run that is not active");
         self.update(fleet);
     }
 
@@ -222,13 +203,19 @@ impl Lanes {
     /// Updates the fleet's turn after its lane has changed, and removes an empty lane.
     fn update(&mut self, fleet: FleetId) {
         let Some(lane) = self.lanes.get(&fleet) else { return };
-        debug_assert!(lane.running == 0 || lane.active > 0, "vessels run, but no run is active");
+        debug_assert!(lane.running == 0 || lane.active() > 0, "vessels run, but no run is active");
         if lane.is_idle() {
-            debug_assert_eq!(lane.payload_bytes, 0, "an idle lane counts payloads");
+            debug_assert_eq!(lane.payload_bytes(), 0, "an idle lane counts payloads");
             self.lanes.remove(&fleet);
             self.fairness.leave(fleet);
         } else {
             self.fairness.set(fleet, lane.priority());
         }
+    }
+
+    /// Keys that are known, of all fleets.
+    #[cfg(test)]
+    pub fn keys(&self) -> usize {
+        self.lanes.values().map(Lane::keys).sum()
     }
 }

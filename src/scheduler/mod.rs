@@ -2,7 +2,7 @@
 //! the [`Change`]s that make the decision durable. There is no I/O, no clock and no thread here.
 //! Recovery reloads stored runs through [`reload`](Queue::reload); simulations take single steps.
 //!
-//! A run waits in its fleet's lane ([`lanes`]) until its first vessel is claimed. Then it is active
+//! A run waits in its fleet's lane ([`lane`]) until its first vessel is claimed. Then it is active
 //! ([`active`]) until all its vessels are decided. [`fairness`] picks the fleet that starts the next
 //! vessel. A run that was running when the server crashed is *crash-looping* from then on: such runs
 //! run one at a time, apart from the lanes, so that a run that ends the server takes no other run
@@ -13,14 +13,18 @@ use std::sync::Arc;
 
 use crate::model::change::{Change, QueueEntry};
 use crate::model::clock::Timestamp;
-use crate::model::event::PackedArrival;
+use crate::model::concurrency_key::ConcurrencyKey;
+use crate::model::debounce::Hold;
+use crate::model::event::{ArrivalRecord, PackedArrival};
 use crate::model::fleet::FleetVersion;
 use crate::model::ids::{FleetId, RunId, VesselRunId};
 use crate::model::run::{PayloadSize, RunRecord, Status, Trigger};
 use crate::model::share;
 
 mod active;
+mod effects;
 mod fairness;
+mod lane;
 mod lanes;
 mod postpone;
 mod reload;
@@ -29,8 +33,8 @@ mod stop;
 mod submit;
 
 pub use active::graph_of;
+pub use effects::Effects;
 pub use reload::{Discard, Interruption, InterruptionCause, Reloaded, StartedRun};
-pub use stop::Stopped;
 pub use submit::QueueFull;
 
 use active::{ActiveRun, VesselState};
@@ -49,9 +53,27 @@ pub struct QueuedRun {
     /// back.
     pub queued_at: Timestamp,
     pub arrival: Option<PackedArrival>,
+    /// What `arrival` says of it.
+    pub key: Option<ConcurrencyKey>,
+    /// What `arrival` says of it: the run does not start before that.
+    pub hold: Option<Hold>,
 }
 
 impl QueuedRun {
+    /// Holds the run back, or lets it go.
+    fn set_hold(&mut self, hold: Option<Hold>) {
+        let arrival = self.arrival.as_ref().map(PackedArrival::unpack).unwrap_or_default();
+        self.arrival = ArrivalRecord { hold, ..arrival }.pack();
+        self.hold = hold;
+    }
+
+    /// Lets no hold last longer than its `wait` from `now` on. Its row keeps the hold as it was.
+    fn clamp_hold(&mut self, now: Timestamp) -> Option<Hold> {
+        let debounce = self.version.definition.debounce?;
+        self.hold = self.hold.map(|hold| debounce.clamped(hold, now));
+        self.hold
+    }
+
     /// The row of the waiting run.
     fn record(&self, sequence: u64) -> RunRecord {
         RunRecord {
@@ -179,7 +201,7 @@ impl Queue {
         }
     }
 
-    /// When the oldest waiting run was accepted. Costs a look at every lane.
+    /// When the oldest waiting run that is not held was accepted. Costs a look at every lane.
     pub fn oldest_waiting(&self) -> Option<Timestamp> {
         self.lanes.first_waiting().map(|run| run.queued_at)
     }
@@ -197,7 +219,7 @@ impl Queue {
     pub fn has_room_for(&self, fleet: FleetId) -> bool {
         let idle = self.active.len().saturating_sub(self.running);
         let left = self.waiting_max.saturating_sub(self.lanes.len() + idle);
-        share::may_hold(self.lanes.held(fleet) as u64, 1, left as u64)
+        share::may_hold(self.lanes.without_vessel(fleet) as u64, 1, left as u64)
     }
 
     /// Bytes of the payloads of the fleet's runs that have not ended.
@@ -275,16 +297,19 @@ impl Queue {
         Some((claim, changes))
     }
 
-    /// When the next retry falls due.
+    /// When the next retry falls due, or the next hold ends.
     pub fn next_due(&self) -> Option<Timestamp> {
-        self.retries.first().map(|(due, _, _)| *due)
+        let retry = self.retries.first().map(|(due, _, _)| *due);
+        retry.into_iter().chain(self.lanes.next_release()).min()
     }
 
-    /// Makes every retry that is due at `now` ready. A due time further ahead than the vessel's wait
-    /// means that the clock stepped back: it is set to `now` plus the wait.
-    pub fn fire_due(&mut self, now: Timestamp) {
+    /// Makes every retry that is due at `now` ready, and lets runs go whose holds have ended: some of
+    /// them, if there are many ([`next_due`](Self::next_due) tells). A due time further ahead than the
+    /// wait of its vessel or fleet means that the clock stepped back: it is set to `now` plus the wait.
+    pub fn fire_due(&mut self, now: Timestamp) -> Effects {
         if now < self.now_last {
             self.clamp_retries(now);
+            self.lanes.clamp_holds(now);
         }
         self.now_last = now;
         while let Some((due, run, vessel)) = self.retries.first().copied()
@@ -299,6 +324,9 @@ impl Queue {
                 self.push_ready(run, vessel);
             }
         }
+        let mut effects = Effects::default();
+        self.release_held(now, &mut effects);
+        effects
     }
 
     fn clamp_retries(&mut self, now: Timestamp) {
@@ -363,7 +391,7 @@ impl Queue {
     fn finish(&mut self, run: RunId) -> Option<ActiveRun> {
         let ended = self.active.remove(&run)?;
         debug_assert_eq!(ended.running(), 0, "the run {run} leaves the queue while vessels run");
-        self.lanes.finished(ended.record.fleet_id, ended.record.payload);
+        self.lanes.finished(&ended.record);
         Some(ended)
     }
 

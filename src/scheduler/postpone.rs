@@ -61,6 +61,8 @@ impl Queue {
             payload: record.payload,
             queued_at: record.queued_at,
             arrival: record.arrival.clone(),
+            key: record.key(),
+            hold: None,
         };
         changes.push(Change::PutQueueEntry(queued.entry(record.sequence, false)));
         self.lanes.remove_ready(record.fleet_id, record.id);

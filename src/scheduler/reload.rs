@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::model::change::{Change, QueueEntry};
 use crate::model::clock::Timestamp;
+use crate::model::event::PackedArrival;
 use crate::model::fleet::{Delivery, FleetVersion};
 use crate::model::run::{RunRecord, Status, VesselRunRecord};
 use crate::scheduler::active::{ActiveRun, Vessel, VesselState};
@@ -76,7 +77,9 @@ impl Queue {
         self.now_last = self.now_last.max(now);
         self.sequence_next = self.sequence_next.max(entry.sequence + 1);
         let Some(started) = started else {
-            self.lanes.push(entry.sequence, queued(entry, version));
+            let mut waiting = queued(entry, version);
+            waiting.clamp_hold(now);
+            self.lanes.push(entry.sequence, waiting);
             return (Reloaded::Waiting, Vec::new());
         };
         let mut changes = Vec::new();
@@ -86,7 +89,7 @@ impl Queue {
         let limit = self.crash_attempts_max;
         let reloaded = interrupt(&mut active, started.interruption, limit, now, &mut changes);
         let run = active.record.id;
-        self.lanes.resumed(active.record.fleet_id, active.record.payload);
+        self.lanes.resumed(&active.record);
         for vessel in 0..active.vessels.len() {
             if let VesselState::AwaitsRetry { due } = active.vessels[vessel].state {
                 // A due time further ahead than the wait: the clock has stepped back.
@@ -141,6 +144,7 @@ impl Queue {
 }
 
 fn queued(entry: &QueueEntry, version: Arc<FleetVersion>) -> QueuedRun {
+    let arrival = entry.arrival.as_ref().map(PackedArrival::unpack).unwrap_or_default();
     QueuedRun {
         id: entry.run,
         version,
@@ -149,6 +153,8 @@ fn queued(entry: &QueueEntry, version: Arc<FleetVersion>) -> QueuedRun {
         payload: entry.payload,
         queued_at: entry.queued_at.unwrap_or_else(|| entry.run.time()),
         arrival: entry.arrival.clone(),
+        key: arrival.key,
+        hold: arrival.hold,
     }
 }
 
@@ -177,10 +183,10 @@ fn interrupt(
     changes: &mut Vec<Change>,
 ) -> Reloaded {
     for vessel in 0..active.vessels.len() {
-        let stop_requested =
-            active.vessels[vessel].record.as_ref().is_some_and(|record| record.stop_requested);
-        if active.vessels[vessel].state == VesselState::Running && stop_requested {
-            changes.push(active.decide(vessel, Status::Terminated, "stopped", now));
+        let record = active.vessels[vessel].record.as_ref().filter(|record| record.stop_requested);
+        let Some(why) = record.map(VesselRunRecord::why_stopped) else { continue };
+        if active.vessels[vessel].state == VesselState::Running {
+            changes.push(active.decide(vessel, Status::Terminated, &why, now));
         }
     }
     if active.is_decided() {

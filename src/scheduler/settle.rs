@@ -100,6 +100,7 @@ fn settle_vessel(
     record.ended_at = Some(now);
     record.output = output;
     active.record.output_bytes = active.record.output_bytes.saturating_add(output.kept);
+    let why_stopped = record.why_stopped();
     record.reason = end.reason();
     match end {
         End::Exited(code) | End::OutOfMemory { exit_code: Some(code) } => {
@@ -127,7 +128,7 @@ fn settle_vessel(
     let mut retry_at = None;
     if record.stop_requested {
         record.status = Status::Terminated;
-        record.reason = Some("stopped".to_owned());
+        record.reason = Some(why_stopped);
     } else if record.status == Status::Errored
         && may_retry
         && record.retries < guardrails.retry_count

@@ -4,19 +4,9 @@
 use crate::model::change::Change;
 use crate::model::clock::Timestamp;
 use crate::model::ids::{FleetId, RunId, VesselRunId};
-use crate::model::run::{RunRecord, Status};
+use crate::model::run::Status;
 use crate::scheduler::active::{ActiveRun, VesselState};
-use crate::scheduler::{Queue, Retries};
-
-/// The effects of a stop.
-#[derive(Debug, Default)]
-pub struct Stopped {
-    pub changes: Vec<Change>,
-    /// The running vessels to be signalled when the changes are durable.
-    pub signal: Vec<VesselRunId>,
-    /// The run, if it ended with the stop.
-    pub ended: Option<RunRecord>,
-}
+use crate::scheduler::{Effects, Queue, Retries};
 
 const NOT_STARTED: &str = "stopped before it could start";
 const BETWEEN_ATTEMPTS: &str = "stopped before it could start again";
@@ -30,46 +20,58 @@ impl Queue {
         fleet: FleetId,
         sequence: u64,
         now: Timestamp,
-    ) -> Option<Stopped> {
+    ) -> Option<Effects> {
+        let mut effects = Effects::default();
         if let Some(queued) = self.lanes.remove(fleet, sequence, run) {
-            let mut never_started = ActiveRun::new(queued.record(sequence), queued.version);
-            let changes = never_started.dismiss(Status::Terminated, NOT_STARTED, now);
-            let ended = Some(never_started.record);
-            return Some(Stopped { changes, signal: Vec::new(), ended });
+            effects.dismiss(sequence, queued, Status::Terminated, NOT_STARTED, now);
+            return Some(effects);
         }
-        let active = self.active.get_mut(&run)?;
-        let mut stopped = Stopped::default();
+        self.stop_active(run, None, now, &mut effects).then_some(effects)
+    }
+
+    /// Stops an active run, for a person or because of `why`. False if the run is not active.
+    pub(super) fn stop_active(
+        &mut self,
+        run: RunId,
+        why: Option<&str>,
+        now: Timestamp,
+        effects: &mut Effects,
+    ) -> bool {
+        let Some(active) = self.active.get_mut(&run) else { return false };
         for vessel in 0..active.vessels.len() {
-            stop_vessel(active, vessel, &mut self.retries, now, &mut stopped);
+            stop_vessel(active, vessel, why, &mut self.retries, now, effects);
         }
-        stopped.ended = self.advance(run, now, &mut stopped.changes);
-        Some(stopped)
+        let ended = self.advance(run, now, &mut effects.changes);
+        effects.ended.extend(ended);
+        true
     }
 
     /// Stops a vessel of an active run and every vessel downstream of it. `None` if its run is not
     /// active. Without effect if the vessel has ended already.
-    pub fn stop_vessel_run(&mut self, id: VesselRunId, now: Timestamp) -> Option<Stopped> {
+    pub fn stop_vessel_run(&mut self, id: VesselRunId, now: Timestamp) -> Option<Effects> {
         let run = id.run();
         let active = self.active.get_mut(&run)?;
         let vessel = id.vessel().filter(|vessel| *vessel < active.vessels.len())?;
-        let mut stopped = Stopped::default();
+        let mut effects = Effects::default();
         if active.ended(vessel).is_none() {
-            stop_vessel(active, vessel, &mut self.retries, now, &mut stopped);
+            stop_vessel(active, vessel, None, &mut self.retries, now, &mut effects);
             for below in active.graph.descendants(vessel) {
-                stop_vessel(active, below, &mut self.retries, now, &mut stopped);
+                stop_vessel(active, below, None, &mut self.retries, now, &mut effects);
             }
-            stopped.ended = self.advance(run, now, &mut stopped.changes);
+            let ended = self.advance(run, now, &mut effects.changes);
+            effects.ended.extend(ended);
         }
-        Some(stopped)
+        Some(effects)
     }
 }
 
 fn stop_vessel(
     active: &mut ActiveRun,
     vessel: usize,
+    why: Option<&str>,
     retries: &mut Retries,
     now: Timestamp,
-    stopped: &mut Stopped,
+    effects: &mut Effects,
 ) {
     if let VesselState::AwaitsRetry { due } = active.vessels[vessel].state {
         retries.remove(&(due, active.record.id, vessel));
@@ -82,15 +84,21 @@ fn stop_vessel(
                 && !record.stop_requested
             {
                 record.stop_requested = true;
-                stopped.changes.push(Change::PutVesselRun(record.clone()));
+                record.reason = why.map(str::to_owned);
+                effects.changes.push(Change::PutVesselRun(record.clone()));
             }
-            stopped.signal.push(active.record.id.vessel_run(vessel));
+            effects.signal.push(active.record.id.vessel_run(vessel));
         }
         VesselState::Waiting | VesselState::Ready { .. } | VesselState::AwaitsRetry { .. } => {
             let has_started =
                 active.vessels[vessel].record.as_ref().is_some_and(|it| it.attempt > 0);
             let reason = if has_started { BETWEEN_ATTEMPTS } else { NOT_STARTED };
-            stopped.changes.push(active.decide(vessel, Status::Terminated, reason, now));
+            effects.changes.push(active.decide(
+                vessel,
+                Status::Terminated,
+                why.unwrap_or(reason),
+                now,
+            ));
         }
     }
 }

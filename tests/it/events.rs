@@ -154,3 +154,75 @@ fn a_refused_delivery_is_kept_without_its_credentials_and_runs_after_all() {
     assert_eq!(api.output(&run, "v"), "payload");
     assert_eq!(api.get(&path).expect(200).data()["run_id"], run["id"]);
 }
+
+/// Posts a body with an `Idempotency-Key`. Returns the status, the run and whether it counted as a duplicate.
+fn post(server: &Server, hook: &Hook, key: Option<&str>, body: &str) -> (u16, String, bool) {
+    let headers: Vec<_> = key.into_iter().map(|key| ("Idempotency-Key", key)).collect();
+    let answer = hook.try_post(server.hooks(), &headers, body.as_bytes()).unwrap();
+    let run = answer.json()["data"]["fleet_run_id"].as_str().unwrap_or_default().to_owned();
+    (answer.status, run, answer.header("boathook-duplicate") == Some("true"))
+}
+
+#[test]
+fn an_id_of_ones_own_runs_a_repeat_once_without_a_verified_sender() {
+    let mut server = Server::start();
+    let (_, hook) = server.fleet_with_webhook(&json!({
+        "name": "own", "vessels": {"v": {"run": "exit 0"}},
+        "webhook": {"deduplicate": {"id": "headers[\"idempotency-key\"]", "window": "1d"}},
+    }));
+    let (status, first, is_duplicate) = post(&server, &hook, Some("a"), "1");
+    assert_eq!((status, is_duplicate), (201, false));
+    assert_eq!(post(&server, &hook, Some("a"), "1"), (200, first.clone(), true));
+    let run = server.api().wait_status(&first, "Success");
+    assert_eq!(run["event"]["id"], "a");
+    server.crash_and_restart();
+    assert_eq!(post(&server, &hook, Some("a"), "1"), (200, first.clone(), true));
+    // The same body under another id is another request, and nothing swallows an id that is used twice.
+    for (key, body) in [(Some("b"), "1"), (Some("a"), "2"), (None, "1"), (None, "1")] {
+        let (status, run, is_duplicate) = post(&server, &hook, key, body);
+        assert_eq!((status, is_duplicate), (201, false), "{key:?}, {body}");
+        assert_ne!(run, first);
+        server.api().wait_status(&run, "Success");
+    }
+    // An id that cannot be computed loses no request.
+    let (_, hook) = server.fleet_with_webhook(&json!({
+        "name": "failing", "vessels": {"v": {"run": "exit 0"}},
+        "webhook": {"deduplicate": {"id": "body.n + \"x\""}},
+    }));
+    for _ in 0..2 {
+        let (status, run, _) = post(&server, &hook, None, "{\"n\": 1}");
+        assert_eq!(status, 201);
+        let run = server.api().wait_status(&run, "Success");
+        assert_eq!(run["note"]["reason"], "deduplicate_id_failed");
+    }
+}
+
+#[test]
+fn a_duplicate_gets_the_ids_of_its_run_before_the_filter_sees_it() {
+    let secrets = tempfile::tempdir().unwrap();
+    let server = server(secrets.path());
+    let api = server.api();
+    let filtered = |when: &str, run: &str| {
+        let mut fleet = fleet(run);
+        fleet["webhook"]["when"] = json!(when);
+        fleet
+    };
+    let (id, hook) = server.fleet_with_webhook(&filtered("text == \"a\"", "exit 0"));
+    let (status, run, _) = deliver(&hook, server.hooks(), "a").unwrap();
+    assert_eq!(status, 201);
+    api.wait_status(&run, "Success");
+    // The filter wants it no more, nor anything else; it has run all the same.
+    api.put(&format!("/api/v1/fleets/{id}"), &filtered("false", "exit 1")).expect(200);
+    assert_eq!(deliver(&hook, server.hooks(), "a").unwrap(), (200, run.clone(), true));
+    assert_eq!(deliver(&hook, server.hooks(), "b").unwrap(), (200, String::new(), false));
+    // What has failed is no duplicate, and the filter is asked.
+    api.put(&format!("/api/v1/fleets/{id}"), &filtered("true", "exit 1")).expect(200);
+    let (_, failed, _) = deliver(&hook, server.hooks(), "c").unwrap();
+    api.wait_status(&failed, "Errored");
+    api.put(&format!("/api/v1/fleets/{id}"), &filtered("false", "exit 1")).expect(200);
+    assert_eq!(deliver(&hook, server.hooks(), "c").unwrap(), (200, String::new(), false));
+    let verdicts = api.get(&format!("/api/v1/deliveries?fleet={id}")).expect(200).data();
+    let verdicts: Vec<_> =
+        verdicts.as_array().unwrap().iter().map(|it| it["verdict"].clone()).collect();
+    assert_eq!(verdicts, ["filtered", "accepted", "filtered", "duplicate", "accepted"]);
+}

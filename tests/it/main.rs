@@ -37,6 +37,7 @@ mod import;
 mod impostor;
 mod intake;
 mod kept_secrets;
+mod keys;
 mod layers;
 mod listener;
 mod lists;

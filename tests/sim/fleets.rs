@@ -27,11 +27,13 @@ pub fn describe(definition: &FleetDefinition) -> String {
         paths.map(|it| format!("{}-{:?}->{}", it.from, it.condition, it.to)).collect();
     let retries = definition.vessels.iter().map(|it| it.guardrails.retry_count);
     format!(
-        "{} vessels, paths {paths:?}, retries {:?}, concurrency {:?} {:?}, {:?}, schedules {:?}",
+        "{} vessels, paths {paths:?}, retries {:?}, concurrency {:?} {:?} by {:?}, debounce {:?}, {:?}, schedules {:?}",
         definition.vessels.len(),
         retries.collect::<Vec<_>>(),
         definition.concurrency,
         definition.overlap,
+        definition.concurrency_key,
+        definition.debounce,
         definition.delivery,
         definition.schedules.iter().map(|it| (it.cron.text(), it.catch_up)).collect::<Vec<_>>(),
     )
@@ -78,8 +80,15 @@ fn random_text(random: &mut Rng, name: &str) -> String {
     }
     if random.bool() {
         let _ = writeln!(text, "concurrency: {}", random.u8(1..=3));
-        let overlap = ["queue", "queue", "skip", "replace"][random.usize(..4)];
+        let overlap = ["queue", "queue", "skip", "replace", "cancel"][random.usize(..5)];
         let _ = writeln!(text, "overlap: {overlap}");
+        if random.bool() {
+            text.push_str("concurrency_key: query.k\n");
+        }
+    }
+    if random.u8(..4) == 0 {
+        let (wait, max_wait) = [("500ms", "2s"), ("7s", "7s"), ("1m", "90s")][random.usize(..3)];
+        let _ = writeln!(text, "debounce: {{wait: {wait}, max_wait: {max_wait}}}");
     }
     if random.bool() {
         let _ = writeln!(text, "priority: {}", random.i8(-2..=2));

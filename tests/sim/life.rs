@@ -352,9 +352,12 @@ impl Life {
         let mut machine = self.machine.lock();
         let by = Duration::from_millis(millis);
         let is_forwards = self.random.bool();
+        let before = machine.now;
         machine.now = if is_forwards { machine.now.plus(by) } else { machine.now.minus(by) };
+        machine.steps_back += u32::from(!is_forwards);
         let now = machine.now;
         drop(machine);
+        self.model.excuse_overdue(before, self.machine.hold_begins());
         self.age_events();
         self.note(format!("the clock jumps to {now}"));
     }
@@ -362,19 +365,27 @@ impl Life {
     fn advance(&mut self, by: Duration) {
         let mut machine = self.machine.lock();
         machine.now = machine.now.plus(by);
+        machine.elapsed += by;
         drop(machine);
         self.age_events();
     }
 
     fn fire(&mut self) {
-        self.engine().fire_due_retries();
+        self.model.count_anew(self.machine.now(), self.machine.hold_begins());
+        let outcome = self.call(Engine::fire_due);
+        if outcome.result.is_some() || outcome.is_durable() {
+            self.model.fire_due(self.machine.now());
+        }
+        if self.is_doomed {
+            return;
+        }
+        self.check_holds();
         self.engine().check_machine();
         let is_short = self.machine.lock().is_short;
         assert!(
             is_short || !self.engine().is_paused(),
             "launching goes on when nothing is lacking"
         );
-        self.model.fire_due(self.machine.now());
     }
 
     /// Whether something happens whose chance is so many in a thousand.

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use boathook::internals::{
     CapturedOutput, Clock, Ended, HowEnded, InstanceId, Kept, Launch, Launcher, LiveOutput,
@@ -20,6 +21,7 @@ use crate::sabotage::Sabotage;
 pub struct Submitted {
     pub headers_json: Option<String>,
     pub overrides: Overrides,
+    pub query: String,
     pub body: Arc<Vec<u8>>,
 }
 
@@ -32,6 +34,10 @@ pub struct Machine {
 
 pub struct State {
     pub now: Timestamp,
+    /// Time that has truly passed, whatever the clock says.
+    pub elapsed: Duration,
+    /// How often the clock was put back.
+    pub steps_back: u32,
     boot: u32,
     directories: BTreeMap<RunId, Directory>,
     processes: BTreeSet<VesselRunId>,
@@ -77,6 +83,8 @@ impl Machine {
     pub fn new(random: fastrand::Rng, disk: Disk, sabotage: Option<Sabotage>) -> Self {
         let state = State {
             now: Timestamp::from_millis(1_700_000_000_000),
+            elapsed: Duration::ZERO,
+            steps_back: 0,
             boot: 1,
             directories: BTreeMap::new(),
             processes: BTreeSet::new(),
@@ -106,6 +114,12 @@ impl Machine {
             Some(Sabotage::OverlookReboot) => "boot".into(),
             _ => self.lock().boot(),
         }
+    }
+
+    /// The true time, and how often the clock was put back before.
+    pub fn hold_begins(&self) -> (Duration, u32) {
+        let state = self.lock();
+        (state.elapsed, state.steps_back)
     }
 
     /// A vessel's process has ended, and with it, or with a cleanup, its job. The cleanup of a

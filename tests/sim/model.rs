@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use boathook::internals::{Delivery, End, FleetId, Overlap, RunId, Timestamp, VesselRunId};
+use boathook::internals::{Delivery, End, FleetId, Hold, Overlap, RunId, Timestamp, VesselRunId};
 
 mod run;
 
@@ -24,26 +24,66 @@ impl Model {
         Self { unfinished: BTreeMap::new(), ended: BTreeMap::new(), crashes_max }
     }
 
-    /// A run was accepted at `now`; `overlap` may end it at once, or others in its favour.
+    /// A run was accepted at `now`; `debounce` and `overlap` may end it, or others in its favour.
     pub fn submit(&mut self, id: RunId, mut run: Run, now: Timestamp) {
         run.queued_at = now;
         assert!(self.newest().next().is_none_or(|last| last < id), "run ids increase");
-        let of_fleet = || self.unfinished.iter().filter(|(_, it)| it.fleet == run.fleet);
-        let active = of_fleet().filter(|(_, it)| it.started).count();
-        let waiting: Vec<RunId> =
-            of_fleet().filter(|(_, it)| !it.started).map(|(id, _)| *id).collect();
-        let limit = run.definition.concurrency.map_or(usize::MAX, |limit| limit as usize);
-        let places = limit.saturating_sub(active);
-        let dismissed = match run.definition.overlap {
-            _ if waiting.len() < places => Vec::new(),
-            Overlap::Queue => Vec::new(),
-            Overlap::Skip => vec![id],
-            Overlap::Replace => waiting[places..].to_vec(),
+        let Some(debounce) = run.definition.debounce.filter(|_| run.is_request) else {
+            self.unfinished.insert(id, run);
+            return self.enter(id);
         };
-        self.unfinished.insert(id, run);
-        for id in dismissed {
-            self.change(id, Run::dismiss);
+        let is_earlier = |it: &Run| it.hold.is_some() && it.has_key_of(&run);
+        let earlier = self.unfinished.iter().find(|(_, it)| is_earlier(it)).map(|(id, _)| *id);
+        let mut since = now;
+        if let Some(earlier) = earlier {
+            let of_earlier = self.run(earlier);
+            let first = of_earlier.hold.map_or(now, |hold| hold.since);
+            // Of a first one that lies ahead, the clock does not tell how long ago it was.
+            if first <= now {
+                since = first;
+                run.first_of_hold = of_earlier.first_of_hold;
+            }
+            self.change(earlier, Run::dismiss);
         }
+        let until = now.plus(debounce.wait).min(since.plus(debounce.max_wait));
+        run.hold = Some(Hold { since, until });
+        run.arrival.hold = run.hold;
+        self.unfinished.insert(id, run);
+    }
+
+    /// A run waits for its start, by the `overlap` of its fleet.
+    fn enter(&mut self, id: RunId) {
+        let (active, mut others) = self.under_way(id);
+        others.retain(|other| *other != id);
+        let definition = &self.run(id).definition;
+        let limit = definition.concurrency.map_or(usize::MAX, |limit| limit as usize);
+        let places = limit.saturating_sub(active.len());
+        match definition.overlap {
+            Overlap::Queue => {}
+            Overlap::Skip if others.len() < places => {}
+            Overlap::Skip => self.change(id, Run::dismiss),
+            Overlap::Replace => {
+                others.iter().skip(places).for_each(|older| self.change(*older, Run::dismiss));
+            }
+            Overlap::Cancel => {
+                let going_on = active.iter().filter(|run| !self.run(**run).is_stopping());
+                let both: Vec<RunId> = going_on.chain(&others).copied().collect();
+                for older in &both[..(both.len() + 1).saturating_sub(limit)] {
+                    match self.run(*older).started {
+                        true => self.stop_run(*older),
+                        false => self.change(*older, Run::dismiss),
+                    }
+                }
+            }
+        }
+    }
+
+    /// The active runs and the waiting ones that have the fleet and key of `id` and are not held.
+    fn under_way(&self, id: RunId) -> (Vec<RunId>, Vec<RunId>) {
+        let run = self.run(id);
+        let others = self.unfinished.iter().filter(|(_, it)| it.has_key_of(run));
+        let others = others.filter(|(_, it)| it.hold.is_none()).map(|(id, _)| *id);
+        others.partition(|id| self.run(*id).started)
     }
 
     pub fn unfinished(&self) -> impl Iterator<Item = (&RunId, &Run)> {
@@ -111,14 +151,18 @@ impl Model {
         run.is_active() && !(run.crashes > 0 && other_crash_looping_runs())
     }
 
-    /// Whether the run is the next of its fleet, and the fleet may start one more.
+    /// Whether the run is the first of its fleet that may start.
     fn may_begin(&self, id: RunId) -> bool {
         let run = self.run(id);
-        let of_fleet = || self.unfinished.iter().filter(|(_, it)| it.fleet == run.fleet);
-        let active = of_fleet().filter(|(_, it)| it.is_active()).count();
-        let first = of_fleet().find(|(_, it)| it.is_waiting());
-        first.is_some_and(|(first, _)| *first == id)
-            && run.definition.concurrency.is_none_or(|limit| active < limit as usize)
+        let mut of_fleet = self.unfinished.iter().filter(|(_, it)| it.fleet == run.fleet);
+        of_fleet.find(|(id, _)| self.has_turn(**id)).is_some_and(|(first, _)| *first == id)
+    }
+
+    /// Whether the run is the next of its key, and the key may start one more.
+    fn has_turn(&self, id: RunId) -> bool {
+        let (active, waiting) = self.under_way(id);
+        let limit = self.run(id).definition.concurrency;
+        waiting.first() == Some(&id) && limit.is_none_or(|limit| active.len() < limit as usize)
     }
 
     pub fn has_claimable(&self) -> bool {
@@ -179,11 +223,41 @@ impl Model {
 
     pub fn fire_due(&mut self, now: Timestamp) {
         self.unfinished.values_mut().for_each(|run| run.fire_due(now));
+        let held = self.unfinished.iter().filter_map(|(id, run)| Some((run.hold?.until, *id)));
+        let mut released: Vec<(Timestamp, RunId)> =
+            held.filter(|(until, _)| *until <= now).collect();
+        released.sort_unstable();
+        for (_, id) in released {
+            self.change(id, Run::release);
+            self.enter(id);
+        }
+    }
+
+    /// The clock jumps. No server has looked since holds have ended: their time counts from here.
+    pub fn excuse_overdue(&mut self, before: Timestamp, from: (Duration, u32)) {
+        for run in self.unfinished.values_mut() {
+            if run.hold.is_some_and(|hold| hold.until <= before) {
+                run.first_of_hold = from;
+            }
+        }
+    }
+
+    /// A server looks for the first time since the clock was put back before a hold began. How long ago
+    /// that was cannot be known: the time of the hold counts from here.
+    pub fn count_anew(&mut self, now: Timestamp, from: (Duration, u32)) {
+        for run in self.unfinished.values_mut() {
+            let mut holds = run.hold.iter().chain(&run.arrival.hold);
+            if holds.any(|hold| hold.since > now) {
+                run.first_of_hold = from;
+            }
+        }
     }
 
     pub fn longest_wait(&self) -> Duration {
         let waits = self.unfinished.values().flat_map(|run| run.vessels.iter().map(|it| it.wait));
-        waits.max().unwrap_or_default()
+        let held = self.unfinished.values().filter(|run| run.hold.is_some());
+        let holds = held.filter_map(|run| run.definition.debounce).map(|debounce| debounce.wait);
+        waits.chain(holds).max().unwrap_or_default()
     }
 
     pub fn reload(&mut self, id: RunId, interruption: Interruption, now: Timestamp) {

@@ -2,7 +2,8 @@
 //! the engine meets the world around it, so that nothing of them is in the program itself.
 
 use boathook::internals::{
-    CatchUp, Change, Condition, Delivery, FleetDefinition, Retention, Status,
+    ArrivalRecord, CatchUp, Change, Condition, Delivery, FleetDefinition, Overlap, Retention,
+    Status,
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,10 +48,16 @@ pub enum Sabotage {
     IgnoreCatchUp,
     /// Runs are removed without a mark: a crash leaves their remains.
     ForgetRemovals,
+    /// The engine holds no run back.
+    IgnoreDebounce,
+    /// Until when a run is held back is not stored.
+    ForgetHolds,
+    /// The engine lets older runs go on.
+    IgnoreCancel,
 }
 
 impl Sabotage {
-    pub const ALL: [Sabotage; 20] = [
+    pub const ALL: [Sabotage; 23] = [
         Sabotage::AcknowledgeBeforeSync,
         Sabotage::ForgetAttempts,
         Sabotage::SettleAlone,
@@ -71,6 +78,9 @@ impl Sabotage {
         Sabotage::ForgetDueTimes,
         Sabotage::IgnoreCatchUp,
         Sabotage::ForgetRemovals,
+        Sabotage::IgnoreDebounce,
+        Sabotage::ForgetHolds,
+        Sabotage::IgnoreCancel,
     ];
 
     /// Changes what commit number `number` writes.
@@ -106,6 +116,15 @@ impl Sabotage {
                     !matches!(change, Change::PutSchedule { entry, .. } if !entry.ran.is_empty())
                 });
             }
+            Sabotage::ForgetHolds => {
+                for change in changes {
+                    if let Change::PutQueueEntry(entry) = change
+                        && let Some(arrival) = &entry.arrival
+                    {
+                        entry.arrival = ArrivalRecord { hold: None, ..arrival.unpack() }.pack();
+                    }
+                }
+            }
             Sabotage::LoseQueueRows if number.is_multiple_of(8) => {
                 changes.retain(|change| !matches!(change, Change::PutQueueEntry(_)));
             }
@@ -133,6 +152,10 @@ impl Sabotage {
             }
             Sabotage::IgnoreCatchUp => {
                 definition.schedules.iter_mut().for_each(|it| it.catch_up = CatchUp::None);
+            }
+            Sabotage::IgnoreDebounce => definition.debounce = None,
+            Sabotage::IgnoreCancel if definition.overlap == Overlap::Cancel => {
+                definition.overlap = Overlap::Queue;
             }
             Sabotage::IgnoreDelivery => definition.delivery = Delivery::AtLeastOnce,
             Sabotage::RetryOnceMore => {

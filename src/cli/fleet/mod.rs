@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 use clap::Subcommand;
 
-use super::api::{Fleet, Version};
+use super::api::{Debounce, Fleet, Version};
 use super::client::{Data, joined};
 use super::diff::{Line, diff};
 use super::locate::ServerOptions;
@@ -174,7 +174,12 @@ fn render_fleet(fleet: &Fleet, now: Timestamp) -> String {
     if let Some(concurrency) = fleet.concurrency {
         let overlap = fleet.overlap.as_deref().filter(|overlap| *overlap != "queue");
         let overlap = overlap.map(|word| format!(", overlap {word}")).unwrap_or_default();
-        line("concurrency", &format!("{concurrency}{overlap}"));
+        let key = fleet.concurrency_key.as_ref();
+        let key = key.map(|key| format!(" for each {key}")).unwrap_or_default();
+        line("concurrency", &format!("{concurrency}{key}{overlap}"));
+    }
+    if let Some(Debounce { wait, max_wait }) = &fleet.debounce {
+        line("debounce", &format!("{wait}, at most {max_wait}"));
     }
     if fleet.priority != 0 {
         line("priority", &fleet.priority.to_string());
@@ -302,7 +307,9 @@ mod tests {
         serde_json::from_str(
             r#"{"id":"6f1c0000-0000-4000-8000-000000000001","name":"deploy","project_id":"p",
                 "project_name":"default","version":3,"created_at":"2026-01-02T03:04:05.000Z",
-                "updated_at":"2026-01-02T03:04:05.000Z","webhook":true,"concurrency":null,
+                "updated_at":"2026-01-02T03:04:05.000Z","webhook":true,"concurrency":2,
+                "concurrency_key":"body.ref","overlap":"cancel",
+                "debounce":{"wait":"10s","max_wait":"2m0s"},
                 "delivery":"at_least_once","vessels":[{"id":"1","name":"build"},
                 {"id":"2","name":"notify"}],
                 "connections":[{"from":"build","to":"notify","condition":"ERRORED"}]}"#,
@@ -319,6 +326,9 @@ mod tests {
         let now = "2026-01-02T03:06:05Z".parse().unwrap();
         let text = plain(&render_fleet(&fleet(), now));
         assert!(text.contains("version      3 (2m ago)\n"), "{text}");
+        let turns =
+            "concurrency  2 for each body.ref, overlap cancel\ndebounce     10s, at most 2m0s\n";
+        assert!(text.contains(turns), "{text}");
         let table = "VESSEL  STARTS AFTER\nbuild   -\nnotify  build (ERRORED)\n";
         assert!(text.ends_with(table), "{text}");
     }

@@ -294,6 +294,9 @@ fn render_run(run: &Run, now: Timestamp) -> String {
     if let Some(original) = &run.replay_of {
         line("replay of", &printable(original));
     }
+    if let Some(key) = &run.concurrency_key {
+        line("key", &printable(key));
+    }
     if let Some(event) = &run.event {
         line("event", &printable(&event.long()));
     }

@@ -1,14 +1,17 @@
 //! Runs a delivery after all that started no run, and an accepted one once more.
 
-use std::io;
+use std::io::{self, Read};
 use std::sync::Arc;
 
 use super::read::DeliveredRequest;
 use crate::engine::intake::NewRun;
+use crate::engine::request;
 use crate::engine::{AcceptError, Engine, EngineError, ReplayError};
-use crate::model::event::ArrivalRecord;
+use crate::model::delivery::Delivery;
+use crate::model::event::{ArrivalRecord, Event, EventMemory};
 use crate::model::fleet::FleetVersion;
 use crate::model::ids::{RequestId, RunId};
+use crate::model::request::RequestHead;
 use crate::model::run::Trigger;
 
 impl Engine {
@@ -27,20 +30,20 @@ impl Engine {
         }
         let version = self.current_version(view.delivery.fleet_id)?;
         let DeliveredRequest { head, body } = self.delivered_request(&view)?;
-        let Some((mut body, length)) = body else {
+        let Some((mut stored, length)) = body else {
             return Err(EngineError::Conflict(format!(
                 "the body of the delivery {id} is not kept; let its sender deliver it again"
             ))
             .into());
         };
-        let delivery = view.delivery;
-        let arrival = ArrivalRecord {
-            event: delivery.event,
-            memory: delivery.memory,
-            delivery: Some(id),
-            ..ArrivalRecord::default()
-        };
+        let mut body = Vec::new();
+        stored.read_to_end(&mut body).map_err(|error| ReplayError::Damaged(error.to_string()))?;
+        let Delivery { event, memory, .. } = view.delivery;
+        let (event, memory) = self.own_event(&version, event, memory, &head, &body);
         let (trigger, replay_of) = (Trigger::Replay, None);
+        let payload = || self.payload_of(&head, &body);
+        let arrival = self.arrival_of(&version, trigger, event, &head, payload);
+        let arrival = ArrivalRecord { memory, delivery: Some(id), ..arrival };
         let new_run = NewRun {
             version: Arc::clone(&version),
             trigger,
@@ -51,7 +54,7 @@ impl Engine {
             waits: false,
         };
         let limit = self.settings.max_body_bytes.max(length);
-        let accepted = self.accept_run(new_run, &mut body, Some(length), limit);
+        let accepted = self.accept_run(new_run, &mut body.as_slice(), Some(length), limit);
         let run = match accepted {
             Ok(run) => self.confirm(run),
             Err(AcceptError::Incomplete) => {
@@ -62,6 +65,27 @@ impl Engine {
         };
         self.name_run_of_delivery(id, run);
         Ok((version, run))
+    }
+
+    /// The event as the fleet's own expression names it, and whether it is remembered. A request that was
+    /// refused for its sender has not been looked at before.
+    fn own_event(
+        &self,
+        version: &FleetVersion,
+        mut event: Event,
+        memory: Option<EventMemory>,
+        head: &RequestHead,
+        body: &[u8],
+    ) -> (Event, Option<EventMemory>) {
+        let Some(id) = version.definition.webhook.deduplicate.own_id() else {
+            return (event, memory);
+        };
+        let payload = self.payload_of(head, body);
+        let now = self.clock.now();
+        let variables = request::variables(head, payload, &event, Trigger::Webhook, now);
+        let is_found = event.set_own_id(id, &variables).is_ok_and(|found| found.is_some());
+        drop(variables);
+        (event, memory.filter(|_| is_found))
     }
 
     /// Lets the ledger name the run of a delivery that was run after all.

@@ -124,12 +124,13 @@ impl Engine {
     ) -> Option<PendingRun> {
         let (due_at, entry) = schedules.first_due(key)?;
         let version = self.current_version(key.fleet).ok()?;
+        let arrival = self.arrival_of_none(&version, Trigger::Schedule);
         let new_run = NewRun {
             version,
             trigger: Trigger::Schedule,
             head: RequestHead::default(),
             replay_of: None,
-            arrival: ArrivalRecord { due_at: Some(due_at), ..ArrivalRecord::default() },
+            arrival: ArrivalRecord { due_at: Some(due_at), ..arrival },
             with: Some(Change::PutSchedule { key, entry }),
             waits: false,
         };

@@ -1,5 +1,7 @@
 //! The tables of keys, in the order in which messages name them.
 
+use serde_json::Value;
+
 use super::{Key, Kind, respond, runner, values, verify};
 use crate::model::confinement::{Confinement, Limits};
 use crate::model::expression::Expression;
@@ -43,14 +45,31 @@ pub static FLEET: &[Key<FleetDefinition>] = &[
         },
     },
     Key {
+        name: "concurrency_key",
+        kind: Kind::Special {
+            read: |value, it| values::expression(value).map(|key| it.concurrency_key = key),
+            yaml: |it| it.concurrency_key.as_ref().map(|key| values::scalar(key.text())),
+            json: |it| it.concurrency_key.as_ref().map(Expression::text).into(),
+        },
+    },
+    Key {
         name: "overlap",
         kind: Kind::Word {
             words: &[
                 ("queue", |it| it.overlap = Overlap::Queue),
                 ("skip", |it| it.overlap = Overlap::Skip),
                 ("replace", |it| it.overlap = Overlap::Replace),
+                ("cancel", |it| it.overlap = Overlap::Cancel),
             ],
             get: |it| it.overlap.word(),
+        },
+    },
+    Key {
+        name: "debounce",
+        kind: Kind::Special {
+            read: |value, it| values::debounce(value).map(|debounce| it.debounce = debounce),
+            yaml: |it| it.debounce.map(values::debounce_yaml),
+            json: |it| it.debounce.map_or(Value::Null, values::debounce_json),
         },
     },
     Key {
@@ -157,14 +176,14 @@ pub static WEBHOOK: &[Key<WebhookSettings>] = &[
         name: "deduplicate",
         kind: Kind::Special {
             read: |value, it| values::deduplicate(value).map(|wanted| it.deduplicate = wanted),
-            yaml: |it| values::deduplicate_yaml(it.deduplicate),
-            json: |it| values::deduplicate_json(it.deduplicate),
+            yaml: |it| values::deduplicate_yaml(&it.deduplicate),
+            json: |it| values::deduplicate_json(&it.deduplicate),
         },
     },
     Key {
         name: "when",
         kind: Kind::Special {
-            read: |value, it| values::when(value).map(|when| it.when = when),
+            read: |value, it| values::expression(value).map(|when| it.when = when),
             yaml: |it| it.when.as_ref().map(|when| values::scalar(when.text())),
             json: |it| it.when.as_ref().map(Expression::text).into(),
         },

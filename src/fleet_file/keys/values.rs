@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 use crate::fleet_file::FleetFileError;
 use crate::fleet_file::cursor::Cursor;
 use crate::fleet_file::keys;
-use crate::fleet_file::read::computed::expression;
+use crate::fleet_file::read::computed;
+use crate::model::debounce::{self, Debounce};
 use crate::model::duration::{format_duration, parse_duration};
 use crate::model::expression::Expression;
 use crate::model::guardrails::ExitCodes;
@@ -14,7 +15,7 @@ use crate::model::rate::Rate;
 use crate::model::retention::{KEEP_COUNT_MAX, Retention};
 use crate::model::schedule::CronExpression;
 use crate::model::time_zone;
-use crate::model::webhook::{DEDUPLICATE_WINDOW_MAX, Deduplicate};
+use crate::model::webhook::{DEDUPLICATE_WINDOW, DEDUPLICATE_WINDOW_MAX, Deduplicate};
 
 pub use crate::fleet_file::write::scalar;
 
@@ -123,7 +124,7 @@ pub fn time_zone(cursor: &Cursor<'_>) -> Result<Option<String>, FleetFileError> 
     Ok(Some(name.to_owned()))
 }
 
-/// `deduplicate`: `off`, or the key `window`.
+/// `deduplicate`: `off`, or the keys `window` and `id`.
 pub fn deduplicate(cursor: &Cursor<'_>) -> Result<Deduplicate, FleetFileError> {
     if cursor.is_null() {
         return Ok(Deduplicate::Usual);
@@ -134,39 +135,92 @@ pub fn deduplicate(cursor: &Cursor<'_>) -> Result<Deduplicate, FleetFileError> {
             _ => Err(cursor.invalid("expected `off`, or a window as in {window: 3d}")),
         };
     }
-    let Some(window) = cursor.fields(&["window"])?.get("window").cloned() else {
-        return Ok(Deduplicate::Usual);
-    };
-    match keys::duration(&window, DEDUPLICATE_WINDOW_MAX)? {
-        none if none.is_zero() => Err(window.invalid("no time at all; write `deduplicate: off`")),
-        wanted => Ok(Deduplicate::Window(wanted)),
-    }
+    let fields = cursor.fields(&["window", "id"])?;
+    let window =
+        fields.get("window").map(|window| match keys::duration(window, DEDUPLICATE_WINDOW_MAX)? {
+            none if none.is_zero() => {
+                Err(window.invalid("no time at all; write `deduplicate: off`"))
+            }
+            wanted => Ok(wanted),
+        });
+    let window = window.transpose()?;
+    let id = fields.get("id").map(expression).transpose()?.flatten();
+    Ok(match (id, window) {
+        (Some(id), window) => Deduplicate::Own { id, window: window.unwrap_or(DEDUPLICATE_WINDOW) },
+        (None, Some(window)) => Deduplicate::Window(window),
+        (None, None) => Deduplicate::Usual,
+    })
 }
 
 /// The same in YAML; `None`: the file says nothing about it.
-pub fn deduplicate_yaml(wanted: Deduplicate) -> Option<String> {
+pub fn deduplicate_yaml(wanted: &Deduplicate) -> Option<String> {
     match wanted {
         Deduplicate::Usual => None,
         Deduplicate::Off => Some("off".to_owned()),
-        Deduplicate::Window(window) => Some(format!("{{window: {}}}", format_duration(window))),
+        Deduplicate::Window(window) => Some(format!("{{window: {}}}", format_duration(*window))),
+        Deduplicate::Own { id, window } => {
+            Some(format!("{{id: {}, window: {}}}", scalar(id.text()), format_duration(*window)))
+        }
     }
 }
 
 /// The same as the API shows it.
-pub fn deduplicate_json(wanted: Deduplicate) -> Value {
+pub fn deduplicate_json(wanted: &Deduplicate) -> Value {
     match wanted {
         Deduplicate::Usual => Value::Null,
         Deduplicate::Off => "off".into(),
-        Deduplicate::Window(window) => json!({"window": format_duration(window)}),
+        Deduplicate::Window(window) => json!({"window": format_duration(*window)}),
+        Deduplicate::Own { id, window } => {
+            json!({"id": id.text(), "window": format_duration(*window)})
+        }
     }
 }
 
-/// The expression of `when`; `None` where nothing is written.
-pub fn when(cursor: &Cursor<'_>) -> Result<Option<Expression>, FleetFileError> {
+/// An expression; `None` where nothing is written.
+pub fn expression(cursor: &Cursor<'_>) -> Result<Option<Expression>, FleetFileError> {
+    match cursor.is_null() {
+        true => Ok(None),
+        false => computed::expression(cursor).map(Some),
+    }
+}
+
+/// `debounce`: `wait` by itself, or the keys `wait` and `max_wait`; `None` where nothing is written.
+pub fn debounce(cursor: &Cursor<'_>) -> Result<Option<Debounce>, FleetFileError> {
     if cursor.is_null() {
         return Ok(None);
     }
-    expression(cursor).map(Some)
+    let known = ["wait", "max_wait"];
+    let fields = cursor.is_mapping().then(|| cursor.fields(&known)).transpose()?;
+    let wait = match &fields {
+        None => cursor,
+        Some(fields) => fields.get("wait").ok_or_else(|| {
+            cursor.missing("wait", "missing; say how long to wait for more, as in `wait: 10s`")
+        })?,
+    };
+    let time = keys::duration(wait, debounce::WAIT_MAX)?;
+    if time.is_zero() {
+        return Err(wait.invalid("no time at all; to start each run at once, remove `debounce`"));
+    }
+    let max_wait = match fields.as_ref().and_then(|fields| fields.get("max_wait")) {
+        None => time * debounce::MAX_WAIT_FACTOR,
+        Some(most) => match keys::duration(most, debounce::MAX_WAIT_MAX)? {
+            shorter if shorter < time => {
+                return Err(most.invalid(format!("shorter than `wait`, {}", format_duration(time))));
+            }
+            max_wait => max_wait,
+        },
+    };
+    Ok(Some(Debounce { wait: time, max_wait: max_wait.min(debounce::MAX_WAIT_MAX) }))
+}
+
+/// The same in YAML.
+pub fn debounce_yaml(Debounce { wait, max_wait }: Debounce) -> String {
+    format!("{{wait: {}, max_wait: {}}}", format_duration(wait), format_duration(max_wait))
+}
+
+/// The same as the API shows it.
+pub fn debounce_json(Debounce { wait, max_wait }: Debounce) -> Value {
+    json!({"wait": format_duration(wait), "max_wait": format_duration(max_wait)})
 }
 
 /// The networks of an `allow` list.

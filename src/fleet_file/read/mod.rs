@@ -38,7 +38,7 @@ pub fn fleet(root: &Node) -> Result<FleetFile, FleetFileError> {
     };
     let project = fields.get("project").map(name_of).transpose()?;
     keys::read(keys::FLEET, &fields, &mut fleet)?;
-    if fields.get("overlap").is_some() {
+    if fields.get("overlap").is_some() || fleet.concurrency_key.is_some() {
         fleet.concurrency.get_or_insert(1);
     }
     let mut hidden = Vec::new();

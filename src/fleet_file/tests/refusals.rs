@@ -33,8 +33,8 @@ fn invalid_files_are_refused() {
         (
             "name: n\nimage: x\n",
             "line 2, column 1: image: unknown key `image`; known here: _id, name, project, \
-             vessels, connections, concurrency, overlap, priority, delivery, notifications, \
-             triggers, user, notify, keep_runs, webhook, schedules",
+             vessels, connections, concurrency, concurrency_key, overlap, debounce, priority, \
+             delivery, notifications, triggers, user, runner, notify, keep_runs, webhook, schedules",
         ),
         (
             "name: n\n",
@@ -85,7 +85,7 @@ fn invalid_files_are_refused() {
         ),
         (
             "name: n\noverlap: skipp\nvessels: {a: {run: x}}\n",
-            "line 2, column 10: overlap: expected one of queue, skip, replace; did you mean skip?",
+            "line 2, column 10: overlap: expected one of queue, skip, replace, cancel; did you mean skip?",
         ),
         (
             "name: n\npriority: 11\nvessels: {a: {run: x}}\n",
@@ -443,6 +443,30 @@ fn invalid_confinements_are_refused() {
 }
 
 #[test]
+fn invalid_turns_are_refused() {
+    let below = |line: &str, message: &str| {
+        let yaml = format!("name: n\nvessels: {{v: {{run: x}}}}\n{line}\n");
+        assert_eq!(refusal(&yaml), format!("line 3, column {message}"));
+    };
+    below(
+        "concurrency_key: body.ref + head",
+        "18: concurrency_key: there is no variable `head`; there are: body, text, headers, query, \
+         method, remote_addr, received_at, event, trigger (character 12 of the expression)",
+    );
+    below(
+        "debounce: 0s",
+        "11: debounce: no time at all; to start each run at once, remove `debounce`",
+    );
+    below("debounce: 25h", "11: debounce: longer than 24h");
+    below(
+        "debounce: {max_wait: 2m}",
+        "1: debounce.wait: missing; say how long to wait for more, as in `wait: 10s`",
+    );
+    below("debounce: {wait: 10s, max_wait: 5s}", "33: debounce.max_wait: shorter than `wait`, 10s");
+    below("debounce: {wait: 10s, max_wait: 8d}", "33: debounce.max_wait: longer than 168h");
+}
+
+#[test]
 fn invalid_webhook_settings_are_refused() {
     let below = |line: &str, message: &str| {
         let yaml = format!("name: n\nvessels: {{v: {{run: x}}}}\nwebhook:\n  {line}\n");
@@ -460,8 +484,13 @@ fn invalid_webhook_settings_are_refused() {
     );
     below("deduplicate: {window: 31d}", "25: webhook.deduplicate.window: longer than 720h");
     below(
-        "deduplicate: {id: x}",
-        "17: webhook.deduplicate.id: unknown key `id`; known here: window",
+        "deduplicate: {ids: x}",
+        "17: webhook.deduplicate.ids: unknown key `ids`; did you mean `id`?",
+    );
+    below(
+        "deduplicate: {id: body.id +}",
+        "21: webhook.deduplicate.id: mismatched input '<EOF>' expecting expression (character 10 of \
+         the expression)",
     );
     below("allow: 192.0.2.7", "10: webhook.allow: expected a list, found a single value");
     below(

@@ -12,6 +12,7 @@ use super::keys::PRIORITY_MAX;
 use super::*;
 use crate::model::computed::{self as command, ComputedValue};
 use crate::model::confinement::{Confinement, Limits};
+use crate::model::debounce::{self, Debounce};
 use crate::model::expression::Expression;
 use crate::model::fleet::{FleetDefinition, VesselDefinition};
 use crate::model::guardrails::{Backoff, Guardrails};
@@ -410,7 +411,11 @@ fn webhook() -> impl Strategy<Value = WebhookSettings> {
         assert!(window <= DEDUPLICATE_WINDOW_MAX);
         Deduplicate::Window(window)
     });
-    let deduplicate = prop_oneof![Just(Deduplicate::Usual), Just(Deduplicate::Off), window];
+    let own = (computed(), 1..=2_592_000_000_u64).prop_map(|(value, millis)| Deduplicate::Own {
+        id: value.expr,
+        window: Duration::from_millis(millis),
+    });
+    let deduplicate = prop_oneof![Just(Deduplicate::Usual), Just(Deduplicate::Off), window, own];
     let network = prop_oneof![
         any::<u32>().prop_map(|bits| Ipv4Addr::from(bits).to_string()),
         any::<u8>().prop_map(|first| format!("{first}.0.0.0/8")),
@@ -470,13 +475,25 @@ fn schedules() -> impl Strategy<Value = Vec<Schedule>> {
     (vec(own, 0..3), vec(hosted, 0..3)).prop_map(|(own, hosted)| [own, hosted].concat())
 }
 
+/// Values of `concurrency_key` and `debounce`.
+fn keys() -> impl Strategy<Value = (Option<Expression>, Option<Debounce>)> {
+    let millis = |max: Duration| 1..=max.as_millis() as u64;
+    let debounce = (millis(debounce::WAIT_MAX), millis(debounce::MAX_WAIT_MAX)).prop_map(
+        |(wait, max_wait)| Debounce {
+            wait: Duration::from_millis(wait),
+            max_wait: Duration::from_millis(max_wait.max(wait)),
+        },
+    );
+    (option::of(computed().prop_map(|value| value.expr)), option::of(debounce))
+}
+
 fn definition() -> impl Strategy<Value = FleetDefinition> {
     let condition = select(vec![Condition::Success, Condition::Errored, Condition::Completed]);
     (
         name(),
         btree_map(name(), vessel(), 1..5),
         vec((any::<Index>(), any::<Index>(), condition), 0..6),
-        (option::of(1..=u32::MAX), select(&Overlap::ALL[..]), -PRIORITY_MAX..=PRIORITY_MAX),
+        (option::of(1..=u32::MAX), keys(), select(&Overlap::ALL[..]), -PRIORITY_MAX..=PRIORITY_MAX),
         any::<bool>(),
         option::of("[a-z_][a-z0-9_-]{0,8}"),
         notifications(),
@@ -495,7 +512,8 @@ fn definition() -> impl Strategy<Value = FleetDefinition> {
                 notify,
                 (keep_runs, webhook, schedules, runner),
             )| {
-                let (concurrency, overlap, priority) = turns;
+                let (concurrency, (concurrency_key, debounce), overlap, priority) = turns;
+                let concurrency_key = concurrency_key.filter(|_| concurrency.is_some());
                 let mut vessels: Vec<_> = vessels
                     .into_iter()
                     .map(|(name, vessel)| VesselDefinition { name, ..vessel })
@@ -513,7 +531,9 @@ fn definition() -> impl Strategy<Value = FleetDefinition> {
                     vessels,
                     paths,
                     concurrency,
+                    concurrency_key,
                     overlap,
+                    debounce,
                     priority,
                     delivery,
                     user,
@@ -605,7 +625,9 @@ fn every_trap_reads_back_in_every_place() {
             vessels,
             paths: Vec::new(),
             concurrency: None,
+            concurrency_key: None,
             overlap: Overlap::Queue,
+            debounce: None,
             priority: 0,
             delivery: Delivery::default(),
             user: None,

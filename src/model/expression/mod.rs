@@ -14,6 +14,7 @@ use std::fmt;
 use std::sync::{Arc, LazyLock};
 
 use cel::common::ast::{Expr, IdedExpr};
+use cel::common::value::Val;
 use cel::parser::PrattParser;
 use cel::{Context, Env, ExecutionError, Value};
 use serde::de::Error as _;
@@ -98,6 +99,14 @@ struct Read {
     program: IdedExpr,
 }
 
+impl Read {
+    /// Whether it is a part of the payload.
+    fn is_payload(&self) -> bool {
+        let root = self.name.split(['.', '[']).next();
+        matches!(root, Some("body" | "text"))
+    }
+}
+
 /// Why a text is no expression.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
@@ -156,19 +165,20 @@ impl Expression {
 
     /// Whether the expression reads the payload, which then has to be parsed.
     pub fn reads_payload(&self) -> bool {
-        self.reads.iter().any(|read| {
-            let root = read.name.split(['.', '[']).next();
-            matches!(root, Some("body" | "text"))
-        })
+        self.reads.iter().any(Read::is_payload)
+    }
+
+    /// Whether the payload alone decides its value.
+    pub fn reads_only_payload(&self) -> bool {
+        self.reads.iter().all(Read::is_payload)
     }
 
     /// Whether the expression is true for a request.
     ///
     /// # Errors
     /// See [`EvaluationError`]. A value that is neither true nor false is a failure.
-    pub fn is_true(&self, variables: &Variables) -> Result<bool, EvaluationError> {
-        with_context(variables, |context| {
-            let value = Value::resolve_val(&self.program, context).map_err(evaluation_error)?;
+    pub fn is_true(&self, variables: &Variables<'_>) -> Result<bool, EvaluationError> {
+        self.evaluate(variables, |value| {
             let truth = value.downcast_ref::<cel::common::types::CelBool>();
             truth.map(|it| *it.inner()).ok_or_else(|| {
                 let kind = value.get_type().name();
@@ -181,22 +191,59 @@ impl Expression {
     ///
     /// # Errors
     /// See [`EvaluationError`].
-    pub fn text_value(&self, variables: &Variables) -> Result<String, EvaluationError> {
-        with_context(variables, |context| {
+    pub fn text_value(&self, variables: &Variables<'_>) -> Result<String, EvaluationError> {
+        self.evaluate(variables, text_of)
+    }
+
+    /// The same; `None` when the request has nothing of the kind, or null.
+    ///
+    /// # Errors
+    /// Any other than that something is missing.
+    pub fn present_value(
+        &self,
+        variables: &Variables<'_>,
+    ) -> Result<Option<String>, EvaluationError> {
+        let value = self.evaluate(variables, |value| {
+            let is_null = value.downcast_ref::<cel::common::types::CelNull>().is_some();
+            if is_null { Ok(None) } else { text_of(value).map(Some) }
+        });
+        match value {
+            Err(EvaluationError::Missing(_)) => Ok(None),
+            other => other,
+        }
+    }
+
+    fn evaluate<T>(
+        &self,
+        variables: &Variables<'_>,
+        give: impl FnOnce(&dyn Val) -> Result<T, EvaluationError>,
+    ) -> Result<T, EvaluationError> {
+        let given = with_context(variables, |context| {
             let value = Value::resolve_val(&self.program, context).map_err(evaluation_error)?;
-            json::text_of(value.as_ref(), RESULT_BYTES_MAX).ok_or(EvaluationError::TooCostly)
-        })
+            give(value.as_ref())
+        });
+        match variables.failure() {
+            Some(why) => Err(EvaluationError::Failed(why.to_owned())),
+            None => given,
+        }
     }
 
     /// What the expression reads of a request, each with its value as JSON of up to `bytes_max`
-    /// bytes. A place that the request does not have is left out.
-    pub fn read_values(&self, variables: &Variables, bytes_max: usize) -> Vec<(String, String)> {
+    /// bytes. A place that the request does not have is left out, and so is the payload if the
+    /// evaluation did not look at it.
+    pub fn read_values(
+        &self,
+        variables: &Variables<'_>,
+        bytes_max: usize,
+    ) -> Vec<(String, String)> {
         with_context(variables, |context| {
             let value_of = |read: &Read| {
                 let value = Value::resolve_val(&read.program, context).ok()?;
                 Some((read.name.clone(), json::shortened(value.as_ref(), bytes_max)))
             };
-            self.reads.iter().filter_map(value_of).collect()
+            let has_payload = variables.has_read_payload();
+            let was_seen = |read: &&Read| has_payload || !read.is_payload();
+            self.reads.iter().filter(was_seen).filter_map(value_of).collect()
         })
     }
 }
@@ -228,11 +275,15 @@ impl PartialEq for Expression {
 impl Eq for Expression {}
 
 /// Runs `evaluate` with the variables and a full budget.
-fn with_context<T>(variables: &Variables, evaluate: impl FnOnce(&Context) -> T) -> T {
+fn with_context<T>(variables: &Variables<'_>, evaluate: impl FnOnce(&Context) -> T) -> T {
     let mut context = Context::with_env(Arc::clone(&ENVIRONMENT));
     context.set_variable_resolver(variables);
     meter::fill(&mut context);
     evaluate(&context)
+}
+
+fn text_of(value: &dyn Val) -> Result<String, EvaluationError> {
+    json::text_of(value, RESULT_BYTES_MAX).ok_or(EvaluationError::TooCostly)
 }
 
 /// The first error of the parser, without the picture that it draws of the place.

@@ -1,3 +1,5 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use super::*;
 use crate::model::event::Event;
 
@@ -8,7 +10,7 @@ const BODY: &str = r#"{
     "map": {"b": 1, "a": {"c": "d"}}, "umlaut": "Grüße \"quoted\""
 }"#;
 
-fn variables(body: &str) -> Variables {
+fn variables(body: &str) -> Variables<'static> {
     let payload = Payload::parse(body.as_bytes(), Some("application/json"));
     let headers = [("X-Github-Event", "push"), ("X-Github-Event", "second"), ("Accept", "*/*")];
     let event = Event::new(Some("github"), None, Some("push"));
@@ -244,7 +246,9 @@ fn what_an_expression_reads_is_shown_with_its_values() {
     let text = "headers[\"x-github-event\"] == \"push\" && body.commits[0].id != body.nope && \
                 body.list.exists(x, x == body.n)";
     let expression = Expression::parse(text).unwrap();
-    let read = expression.read_values(&variables(BODY), 4);
+    let variables = variables(BODY);
+    assert!(expression.is_true(&variables).is_err(), "body.nope is missing");
+    let read = expression.read_values(&variables, 4);
     let expected = [
         ("headers[\"x-github-event\"]", "\"pus…"),
         ("body.commits[0].id", "\"a1\""),
@@ -254,6 +258,35 @@ fn what_an_expression_reads_is_shown_with_its_values() {
     assert_eq!(read, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
     assert!(expression.reads_payload());
     assert!(!Expression::parse("headers.a == method").unwrap().reads_payload());
+}
+
+#[test]
+fn the_payload_is_read_once_and_only_when_an_expression_looks_at_it() {
+    let reads = AtomicUsize::new(0);
+    let payload = Payload::read_by(None, || {
+        reads.fetch_add(1, Ordering::Relaxed);
+        Ok::<_, std::io::Error>(Some(b"{\"ref\": \"main\"}".to_vec()))
+    });
+    let headers = [("X-Github-Event", "ping")];
+    let variables = Variables::new(payload, headers, "", &Event::default());
+    let parse = |text: &str| Expression::parse(text).unwrap();
+    let filter = parse("headers[\"x-github-event\"] == \"push\" && body.ref == \"main\"");
+    assert_eq!(filter.is_true(&variables), Ok(false));
+    let seen = [("headers[\"x-github-event\"]".to_owned(), "\"ping\"".to_owned())];
+    assert_eq!(filter.read_values(&variables, 80), seen, "what it did not see is not shown");
+    assert_eq!(reads.load(Ordering::Relaxed), 0);
+    for _ in 0..2 {
+        assert_eq!(parse("body.ref").present_value(&variables), Ok(Some("main".to_owned())));
+        assert_eq!(parse("body.nope").present_value(&variables), Ok(None));
+        assert_eq!(parse("size(text)").text_value(&variables), Ok("15".to_owned()));
+    }
+    assert_eq!(reads.load(Ordering::Relaxed), 1);
+    // What cannot be read fails, and is not taken for missing.
+    let broken = || Payload::read_by(None, || Err("a broken disk"));
+    let variables = Variables::new(broken(), [], "", &Event::default());
+    let failed = "the body cannot be read: a broken disk".to_owned();
+    let failed = Err(EvaluationError::Failed(failed));
+    assert_eq!(parse("body.ref").present_value(&variables), failed);
 }
 
 #[test]

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::OnceLock;
 
 use cel::common::ast::{Expr, IdedExpr, LiteralValue, operators};
 use cel::common::types::{CelNull, CelTimestamp};
@@ -24,27 +26,69 @@ pub(super) const NAMES: [&str; 9] = [
     "trigger",
 ];
 
-/// A payload as expressions see it.
+/// A payload as expressions see it. The first expression that looks at it has it read and parsed.
+pub struct Payload<'a> {
+    /// Reads and parses it. An error is a message for a person.
+    read: Box<dyn Fn() -> Result<Parsed, String> + Send + Sync + 'a>,
+    parsed: OnceLock<Result<Parsed, String>>,
+}
+
+/// A parsed payload.
 #[derive(Debug)]
-pub struct Payload {
+struct Parsed {
     body: Boxed,
     text: Boxed,
 }
 
 /// The values of the variables for one request.
 #[derive(Debug)]
-pub struct Variables {
+pub struct Variables<'a> {
     values: BTreeMap<&'static str, Boxed>,
+    payload: Payload<'a>,
 }
 
-impl Payload {
+impl<'a> Payload<'a> {
     /// A payload that has no bytes, or more than expressions may read: all of it is null.
     pub fn null() -> Self {
-        Self { body: Box::new(CelNull), text: Box::new(CelNull) }
+        Self::of(|| Ok(Parsed { body: Box::new(CelNull), text: Box::new(CelNull) }))
     }
 
-    /// A payload of these bytes and this type. `body` is JSON or the fields of a form, else null.
-    pub fn parse(bytes: &[u8], content_type: Option<&str>) -> Self {
+    /// The payload of this type that `read` gives, and `None` where expressions may not read it.
+    pub fn read_by<E: fmt::Display>(
+        content_type: Option<&'a str>,
+        read: impl Fn() -> Result<Option<Vec<u8>>, E> + Send + Sync + 'a,
+    ) -> Self {
+        Self::of(move || match read() {
+            Ok(Some(bytes)) => Ok(Parsed::of(&bytes, content_type)),
+            Ok(None) => Ok(Parsed { body: Box::new(CelNull), text: Box::new(CelNull) }),
+            Err(error) => Err(format!("the body cannot be read: {error}")),
+        })
+    }
+
+    /// The payload of these bytes and this type.
+    pub fn parse(bytes: &[u8], content_type: Option<&'a str>) -> Self {
+        let bytes = bytes.to_vec();
+        Self::of(move || Ok(Parsed::of(&bytes, content_type)))
+    }
+
+    fn of(read: impl Fn() -> Result<Parsed, String> + Send + Sync + 'a) -> Self {
+        Self { read: Box::new(read), parsed: OnceLock::new() }
+    }
+
+    fn parsed(&self) -> Option<&Parsed> {
+        self.parsed.get_or_init(|| (self.read)()).as_ref().ok()
+    }
+}
+
+impl fmt::Debug for Payload<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Payload").field(&self.parsed).finish()
+    }
+}
+
+impl Parsed {
+    /// `body` is JSON or the fields of a form, else null.
+    fn of(bytes: &[u8], content_type: Option<&str>) -> Self {
         let is_form = content_type.is_some_and(|it| {
             let essence = it.split(';').next().unwrap_or_default().trim();
             essence.eq_ignore_ascii_case("application/x-www-form-urlencoded")
@@ -76,12 +120,12 @@ fn first_values<'a>(
     first
 }
 
-impl Variables {
+impl<'a> Variables<'a> {
     /// The variables of a request. `headers` are names in any case with their values in order,
     /// `query` is the query string as received.
-    pub fn new<'a>(
-        payload: Payload,
-        headers: impl IntoIterator<Item = (&'a str, &'a str)>,
+    pub fn new<'h>(
+        payload: Payload<'a>,
+        headers: impl IntoIterator<Item = (&'h str, &'h str)>,
         query: &str,
         event: &Event,
     ) -> Self {
@@ -91,19 +135,29 @@ impl Variables {
         }
         let query = first_values(form_urlencoded::parse(query.as_bytes()));
         let query = query.into_iter().map(|(name, value)| (name, json::text(&value)));
-        let event = [("preset", event.preset()), ("id", event.id()), ("type", event.kind())];
-        let event = event
+        let values = BTreeMap::from([("headers", json::map(first)), ("query", json::map(query))]);
+        let mut variables = Self { values, payload };
+        variables.set_event(event);
+        variables
+    }
+
+    /// Gives `event` these values.
+    pub fn set_event(&mut self, event: &Event) {
+        let parts = [("preset", event.preset()), ("id", event.id()), ("type", event.kind())];
+        let known = parts
             .into_iter()
-            .filter_map(|(name, value)| Some((name.to_owned(), json::text(value?))));
-        let Payload { body, text } = payload;
-        let values = BTreeMap::from([
-            ("body", body),
-            ("text", text),
-            ("headers", json::map(first)),
-            ("query", json::map(query)),
-            ("event", json::map(event)),
-        ]);
-        Self { values }
+            .filter_map(|(name, value)| value.map(|value| (name.to_owned(), json::text(value))));
+        self.values.insert("event", json::map(known));
+    }
+
+    /// Why the payload could not be read, if an expression has looked at it in vain.
+    pub(super) fn failure(&self) -> Option<&str> {
+        self.payload.parsed.get()?.as_ref().err().map(String::as_str)
+    }
+
+    /// Whether an expression has looked at the payload.
+    pub(super) fn has_read_payload(&self) -> bool {
+        self.payload.parsed.get().is_some()
     }
 
     /// The method, the sender's address and the word of the trigger.
@@ -125,9 +179,14 @@ impl Variables {
     }
 }
 
-impl VariableResolver for Variables {
+impl VariableResolver for Variables<'_> {
     fn resolve<'b>(&'b self, name: &str) -> Option<cel::common::value::CowVal<'b, 'b>> {
-        self.values.get(name).map(|value| cel::common::value::CowVal::Borrowed(value.as_ref()))
+        let value = match name {
+            "body" => self.payload.parsed().map(|parsed| &parsed.body),
+            "text" => self.payload.parsed().map(|parsed| &parsed.text),
+            name => self.values.get(name),
+        };
+        value.map(|value| cel::common::value::CowVal::Borrowed(value.as_ref()))
     }
 }
 

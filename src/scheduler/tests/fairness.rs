@@ -10,8 +10,9 @@ use crate::model::graph::Condition;
 use crate::model::ids::RunIds;
 use crate::model::overlap::Overlap;
 use crate::model::run::{End, OutputRecord, Status};
+use crate::scheduler::Effects;
 use crate::scheduler::fairness::{Fairness, STARTS_PER_FAIR_START};
-use crate::scheduler::submit::{REPLACED_PER_ARRIVAL_MAX, Submitted};
+use crate::scheduler::submit::REPLACED_PER_ARRIVAL_MAX;
 use crate::scheduler::tests::rows::Rows;
 use crate::scheduler::tests::{Shape, at, queued};
 use crate::scheduler::{Claim, Interruption, InterruptionCause, Queue, StartedRun};
@@ -28,7 +29,7 @@ impl Line {
         Self { queue: Queue::new(100_000, 3), ids: RunIds::after(None), rows: Rows::default() }
     }
 
-    fn submit(&mut self, version: &Arc<FleetVersion>) -> Submitted {
+    fn submit(&mut self, version: &Arc<FleetVersion>) -> Effects {
         let run = self.ids.next(at(1_000), 0);
         let submitted = self.queue.submit(queued(run, version), at(1_000)).unwrap();
         self.rows.apply(&submitted.changes);

@@ -13,6 +13,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::clock::Timestamp;
+use crate::model::concurrency_key::ConcurrencyKey;
+use crate::model::debounce::Debounce;
+use crate::model::event::ArrivalRecord;
 use crate::model::fleet::{Delivery, FleetDefinition, FleetVersion, Program, VesselDefinition};
 use crate::model::graph::{Condition, Path};
 use crate::model::guardrails::{Backoff, ExitCodes, Guardrails};
@@ -34,6 +37,7 @@ struct Shape {
     vessels: usize,
     concurrency: Option<u32>,
     overlap: Overlap,
+    debounce: Option<Debounce>,
     priority: i8,
     retry_count: u32,
     retry_wait_ms: u64,
@@ -48,6 +52,7 @@ impl Shape {
             vessels,
             concurrency: None,
             overlap: Overlap::Queue,
+            debounce: None,
             priority: 0,
             retry_count: 0,
             retry_wait_ms: 0,
@@ -91,7 +96,9 @@ impl Shape {
                 vessels: (0..self.vessels).map(vessel).collect(),
                 paths: self.paths.iter().map(path).collect(),
                 concurrency: self.concurrency,
+                concurrency_key: None,
                 overlap: self.overlap,
+                debounce: self.debounce,
                 priority: self.priority,
                 delivery: self.delivery,
                 user: None,
@@ -107,10 +114,18 @@ impl Shape {
 }
 
 fn queued(id: RunId, version: &Arc<FleetVersion>) -> QueuedRun {
+    queued_of(id, version, None)
+}
+
+/// The same with this value of `concurrency_key`.
+fn queued_of(id: RunId, version: &Arc<FleetVersion>, key: Option<&str>) -> QueuedRun {
     let payload = PayloadSize { head_bytes: 7, body_bytes: 11 };
     let (version, replay_of) = (Arc::clone(version), replay_of(id));
     let (trigger, queued_at) = (Trigger::Webhook, id.time());
-    QueuedRun { id, version, trigger, replay_of, payload, queued_at, arrival: None }
+    let key = key.map(ConcurrencyKey::new);
+    let arrival = ArrivalRecord { key: key.clone(), ..ArrivalRecord::default() }.pack();
+    let hold = None;
+    QueuedRun { id, version, trigger, replay_of, payload, queued_at, arrival, key, hold }
 }
 
 /// Every other run of these tests repeats one.

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::clock::Timestamp;
+use crate::model::concurrency_key::ConcurrencyKey;
+use crate::model::debounce::Hold;
 use crate::model::fleet::{Delivery, FleetVersion};
 use crate::model::graph::Condition;
 use crate::model::guardrails::RETRY_WAIT_MAX;
@@ -17,6 +19,9 @@ use crate::model::run::{End, Skip, Status};
 use crate::scheduler::tests::rows::Rows;
 use crate::scheduler::tests::{EXCLUDED_EXIT_CODE, EXCLUDED_SIGNAL, replay_of};
 use crate::scheduler::{Claim, Interruption, InterruptionCause, Reloaded};
+
+/// The runs that end with a decision, and the running vessels that must be told to.
+pub type Told = (Vec<RunId>, Vec<VesselRunId>);
 
 #[derive(Clone, Debug, Default)]
 pub struct Model {
@@ -38,6 +43,10 @@ pub struct Model {
     retrying: BTreeSet<VesselRunId>,
     /// Vessels that were not started, and as what they count.
     skipped: BTreeMap<VesselRunId, Skip>,
+    /// The values of `concurrency_key`.
+    keys: BTreeMap<RunId, Option<ConcurrencyKey>>,
+    /// The holds of waiting runs, as they were stored and by the clock of today.
+    holds: BTreeMap<RunId, (Hold, Hold)>,
     /// Vessels whose next attempt a crash or a stop of the server has made necessary.
     interrupted: BTreeSet<VesselRunId>,
 }
@@ -103,16 +112,37 @@ impl Model {
         self.is_active(run) && !(self.is_crash_looping(run) && self.other_crash_looping_runs(run))
     }
 
-    /// Whether `run` is the next of its fleet, and its fleet may start one more.
+    /// Whether `run` is the first of its fleet that may begin.
     fn may_begin(&self, run: RunId) -> bool {
         let fleet = self.versions[&run].fleet_id;
         let of_fleet = |other: &&RunId| self.versions[*other].fleet_id == fleet;
-        let waits = |other: &&RunId| !self.started.contains(*other) && !self.is_over(**other);
-        let active =
-            self.runs.iter().filter(of_fleet).filter(|other| self.is_active(**other)).count();
+        self.runs.iter().filter(of_fleet).find(|other| self.has_turn(**other)) == Some(&run)
+    }
+
+    /// Whether `run` is the next of its key, and the key may start one more.
+    fn has_turn(&self, run: RunId) -> bool {
+        let (active, waiting) = self.under_way(run);
         let limit = self.versions[&run].definition.concurrency;
-        self.runs.iter().filter(of_fleet).find(waits) == Some(&run)
-            && limit.is_none_or(|limit| active < limit as usize)
+        waiting.first() == Some(&run) && limit.is_none_or(|limit| active.len() < limit as usize)
+    }
+
+    /// The active runs and the waiting ones that have the fleet and key of `run` and are not held, in
+    /// the order of acceptance.
+    fn under_way(&self, run: RunId) -> (Vec<RunId>, Vec<RunId>) {
+        let fleet_and_key = |run: RunId| (self.versions[&run].fleet_id, &self.keys[&run]);
+        let others = self.runs.iter().copied().filter(|other| {
+            fleet_and_key(*other) == fleet_and_key(run)
+                && !self.is_over(*other)
+                && !self.holds.contains_key(other)
+        });
+        others.partition(|other| self.started.contains(other))
+    }
+
+    /// How many keys have runs that have not ended.
+    pub fn keys_in_use(&self) -> usize {
+        let unfinished = self.runs.iter().filter(|run| !self.is_over(**run));
+        let keys = unfinished.map(|run| (self.versions[run].fleet_id, &self.keys[run]));
+        keys.collect::<BTreeSet<_>>().len()
     }
 
     pub fn has_claimable(&self) -> bool {
@@ -130,31 +160,83 @@ impl Model {
         (unfinished.len() - active, active)
     }
 
-    /// When the next retry falls due.
+    /// When the next retry falls due, or the next hold ends.
     pub fn next_due(&self) -> Option<Timestamp> {
-        self.due.values().min().copied()
+        let held = self.holds.values().map(|(_, hold)| hold.until);
+        self.due.values().copied().chain(held).min()
     }
 
-    /// Returns the runs that end with this.
-    pub fn submit(&mut self, run: RunId, version: &Arc<FleetVersion>) -> Vec<RunId> {
-        let of_fleet = |other: &&RunId| self.versions[*other].fleet_id == version.fleet_id;
-        let unfinished = self.runs.iter().filter(of_fleet).filter(|other| !self.is_over(**other));
-        let (active, waiting): (Vec<RunId>, Vec<RunId>) =
-            unfinished.copied().partition(|other| self.started.contains(other));
-        let limit = version.definition.concurrency.map_or(usize::MAX, |limit| limit as usize);
-        let places = limit.saturating_sub(active.len());
-        let ended = match version.definition.overlap {
-            _ if waiting.len() < places => Vec::new(),
-            Overlap::Queue => Vec::new(),
-            Overlap::Skip => vec![run],
-            Overlap::Replace => waiting[places..].to_vec(),
-        };
+    /// A run is accepted. Returns the runs that end with this, and the vessels that must be told.
+    pub fn submit(
+        &mut self,
+        run: RunId,
+        version: &Arc<FleetVersion>,
+        key: Option<ConcurrencyKey>,
+        now: Timestamp,
+    ) -> Told {
         self.runs.push(run);
         self.versions.insert(run, Arc::clone(version));
-        for vessel in ended.iter().flat_map(|run| self.vessels(*run)).collect::<Vec<_>>() {
+        self.keys.insert(run, key);
+        let Some(debounce) = version.definition.debounce else { return self.enter(run) };
+        let fleet_and_key = |run: RunId| (self.versions[&run].fleet_id, &self.keys[&run]);
+        let is_same = |other: &&RunId| fleet_and_key(**other) == fleet_and_key(run);
+        let earlier = self.holds.keys().find(is_same).copied();
+        let since = earlier.map_or(now, |earlier| self.holds[&earlier].1.since).min(now);
+        let until = now.plus(debounce.wait).min(since.plus(debounce.max_wait));
+        let ended: Vec<RunId> = earlier.into_iter().collect();
+        ended.iter().for_each(|run| self.dismiss(*run));
+        self.holds.insert(run, (Hold { since, until }, Hold { since, until }));
+        (ended, Vec::new())
+    }
+
+    /// A run waits for its start.
+    fn enter(&mut self, run: RunId) -> Told {
+        let definition = &self.versions[&run].definition;
+        let limit = definition.concurrency.map_or(usize::MAX, |limit| limit as usize);
+        let overlap = definition.overlap;
+        let (mut active, mut others) = self.under_way(run);
+        others.retain(|other| *other != run);
+        let places = limit.saturating_sub(active.len());
+        let (mut ended, mut signal) = (Vec::new(), Vec::new());
+        match overlap {
+            Overlap::Queue => {}
+            Overlap::Skip if others.len() < places => {}
+            Overlap::Skip => ended.push(run),
+            Overlap::Replace => ended.extend(others.iter().skip(places)),
+            Overlap::Cancel => {
+                active.retain(|run| !self.is_stopping(*run));
+                let both = active.iter().chain(&others).copied().collect::<Vec<_>>();
+                for older in &both[..(both.len() + 1).saturating_sub(limit)] {
+                    if !active.contains(older) {
+                        ended.push(*older);
+                        continue;
+                    }
+                    signal.extend(self.stop(&self.vessels(*older)));
+                    ended.extend(Some(*older).filter(|run| self.is_over(*run)));
+                }
+            }
+        }
+        for run in &ended {
+            if !self.is_over(*run) {
+                self.dismiss(*run);
+            }
+        }
+        (ended, signal)
+    }
+
+    fn is_stopping(&self, run: RunId) -> bool {
+        self.vessels(run).iter().all(|vessel| {
+            self.ended.contains_key(vessel)
+                || (self.running.contains(vessel) && self.stop_requested.contains(vessel))
+        })
+    }
+
+    /// A run ends before it has started.
+    fn dismiss(&mut self, run: RunId) {
+        self.holds.remove(&run);
+        for vessel in self.vessels(run) {
             self.ended.insert(vessel, Status::Incomplete);
         }
-        ended
     }
 
     pub fn claim(&mut self, claim: &Claim) {
@@ -254,6 +336,7 @@ impl Model {
             self.ended.insert(*vessel, Status::Terminated);
         }
         for vessel in vessels {
+            self.holds.remove(&vessel.run());
             self.follow_paths(vessel.run());
         }
         signal
@@ -275,13 +358,30 @@ impl Model {
         found
     }
 
-    pub fn fire_due(&mut self, now: Timestamp) {
+    /// Returns the runs that end with this, and the vessels that must be told.
+    pub fn fire_due(&mut self, now: Timestamp) -> Told {
         for (vessel, due) in std::mem::take(&mut self.due) {
             let due = due.min(now.plus(self.wait(vessel)));
             if due > now {
                 self.due.insert(vessel, due);
             }
         }
+        for (run, (_, hold)) in &mut self.holds {
+            let debounce = self.versions[run].definition.debounce.expect("it is held");
+            hold.until = hold.until.min(now.plus(debounce.wait));
+            hold.since = hold.since.min(now);
+        }
+        let released = self.holds.iter().filter(|(_, (_, hold))| hold.until <= now);
+        let mut released: Vec<_> = released.map(|(run, (_, hold))| (hold.until, *run)).collect();
+        released.sort_unstable();
+        let (mut ended, mut signal) = (Vec::new(), Vec::new());
+        for (_, run) in released {
+            self.holds.remove(&run);
+            let told = self.enter(run);
+            ended.extend(told.0);
+            signal.extend(told.1);
+        }
+        (ended, signal)
     }
 
     fn wait(&self, vessel: VesselRunId) -> Duration {
@@ -302,6 +402,11 @@ impl Model {
         now: Timestamp,
     ) -> Reloaded {
         if !self.started.contains(&run) {
+            let debounce = self.versions[&run].definition.debounce;
+            if let Some(((stored, hold), debounce)) = self.holds.get_mut(&run).zip(debounce) {
+                let until = stored.until.min(now.plus(debounce.wait));
+                *hold = Hold { since: stored.since.min(now), until };
+            }
             return Reloaded::Waiting;
         }
         let vessels = self.vessels(run);
@@ -409,6 +514,11 @@ impl Model {
         };
         let record = &rows.runs[&run];
         assert_eq!(record.status, expected, "{record:?}");
+        assert_eq!(record.key(), self.keys[&run], "{record:?}");
+        if !self.is_over(run) {
+            let held = self.holds.get(&run).map(|(stored, _)| *stored);
+            assert_eq!(record.arrival().hold, held, "{record:?}");
+        }
         assert_eq!(record.ended_at.is_some(), self.is_over(run), "{record:?}");
         assert_eq!(record.replay_of, replay_of(run), "{record:?}");
         assert_eq!(record.crashes, self.crashes.get(&run).copied().unwrap_or(0), "{record:?}");

@@ -2,20 +2,23 @@
 //! going either way; after each step queue, rows and model agree.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use proptest::prelude::*;
 
 use crate::model::change::Change;
+use crate::model::concurrency_key::ConcurrencyKey;
+use crate::model::debounce::Debounce;
 use crate::model::fleet::{Delivery, FleetVersion};
 use crate::model::graph::Condition;
 use crate::model::guardrails::Backoff;
 use crate::model::ids::{RunId, RunIds, VesselRunId};
 use crate::model::overlap::Overlap;
 use crate::model::run::{End, OutputRecord, Skip, Status};
-use crate::scheduler::tests::model::Model;
+use crate::scheduler::tests::model::{Model, Told};
 use crate::scheduler::tests::rows::{Rows, run_of};
-use crate::scheduler::tests::{EXCLUDED_EXIT_CODE, EXCLUDED_SIGNAL, Shape, at, queued};
-use crate::scheduler::{Interruption, InterruptionCause, Queue, QueueFull, StartedRun, Stopped};
+use crate::scheduler::tests::{EXCLUDED_EXIT_CODE, EXCLUDED_SIGNAL, Shape, at, queued_of};
+use crate::scheduler::{Effects, Interruption, InterruptionCause, Queue, QueueFull, StartedRun};
 
 const WAITING_MAX: usize = 6;
 const CRASHES_MAX: u32 = 3;
@@ -25,6 +28,7 @@ const CRASHES_MAX: u32 = 3;
 enum Verb {
     Submit {
         version: usize,
+        key: usize,
     },
     Claim,
     Settle {
@@ -92,7 +96,7 @@ impl Life {
         }
         let before = self.durable.clone();
         match verb {
-            Verb::Submit { version } => self.submit(*version),
+            Verb::Submit { version, key } => self.submit(*version, *key),
             Verb::Claim => self.claim(),
             Verb::Settle { running, end } => self.settle(*running, end),
             Verb::StopRun { run } => self.stop_run(*run),
@@ -112,6 +116,7 @@ impl Life {
         let depth = self.queue.depth();
         assert_eq!((depth.waiting, depth.active), model.depth());
         assert_eq!(depth.running, model.running.len());
+        assert_eq!(self.queue.lanes.keys(), model.keys_in_use(), "keys that are known");
         let (promised, claimable) = (self.queue.has_claimable(), model.has_claimable());
         assert!(promised || !claimable, "no worker would wake");
         assert!(!promised || claimable || self.may_promise, "a worker would wake for nothing");
@@ -125,23 +130,37 @@ impl Life {
         self.durable.rows.apply(changes);
     }
 
-    fn submit(&mut self, version: usize) {
+    fn submit(&mut self, version: usize, key: usize) {
+        let key = [None, Some("a"), Some("b")][key % 3];
         let version = Arc::clone(&self.versions[version % self.versions.len()]);
         let run = self.ids.next(at(self.now), 0);
         let (waiting, active) = self.durable.model.depth();
         let room = waiting + active.saturating_sub(self.durable.model.running.len()) < WAITING_MAX;
-        match self.queue.submit(queued(run, &version), at(self.now)) {
-            Ok(submitted) => {
+        let now = at(self.now);
+        match self.queue.submit(queued_of(run, &version, key), now) {
+            Ok(effects) => {
                 assert!(room);
-                self.durable.rows.apply(&submitted.changes);
-                let ended: Vec<RunId> = submitted.ended.iter().map(|run| run.id).collect();
-                assert_eq!(ended, self.durable.model.submit(run, &version));
-                for ended in &submitted.ended {
-                    assert_eq!(self.durable.rows.runs.get(&ended.id), Some(ended));
-                }
+                let key = key.map(ConcurrencyKey::new);
+                let told = self.durable.model.submit(run, &version, key, now);
+                self.told(&effects, told);
             }
             Err(QueueFull) => assert!(!room),
         }
+    }
+
+    /// Runs have given way to others.
+    fn told(&mut self, effects: &Effects, (expected, mut signal): Told) {
+        self.durable.rows.apply(&effects.changes);
+        let ended: Vec<RunId> = effects.ended.iter().map(|run| run.id).collect();
+        assert_eq!(ended, expected);
+        for ended in &effects.ended {
+            assert_eq!(self.durable.rows.runs.get(&ended.id), Some(ended));
+        }
+        let mut signaled = effects.signal.clone();
+        signal.sort_unstable();
+        signaled.sort_unstable();
+        assert_eq!(signaled, signal);
+        self.may_promise |= !ended.is_empty() || !signal.is_empty();
     }
 
     fn claim(&mut self) {
@@ -193,7 +212,7 @@ impl Life {
     }
 
     /// What a second stop of the run would do, asked of the queue itself.
-    fn queue_stop_again(&mut self, run: RunId) -> Option<Stopped> {
+    fn queue_stop_again(&mut self, run: RunId) -> Option<Effects> {
         let record = &self.durable.rows.runs[&run];
         self.queue.stop_run(run, record.fleet_id, record.sequence, at(self.now + 1))
     }
@@ -216,7 +235,7 @@ impl Life {
         }
     }
 
-    fn stopped(&mut self, run: RunId, vessels: &[VesselRunId], stopped: Option<Stopped>) {
+    fn stopped(&mut self, run: RunId, vessels: &[VesselRunId], stopped: Option<Effects>) {
         let stopped = stopped.unwrap_or_default();
         self.apply(run, &stopped.changes);
         let was_over = self.durable.model.is_over(run);
@@ -225,19 +244,20 @@ impl Life {
         signal.sort_unstable();
         signaled.sort_unstable();
         assert_eq!(signaled, signal);
-        assert_eq!(stopped.ended.is_some(), !was_over && self.durable.model.is_over(run));
+        assert_eq!(!stopped.ended.is_empty(), !was_over && self.durable.model.is_over(run));
         self.may_promise = true;
     }
 
-    fn stopped_again(&self, again: Option<Stopped>, run: RunId) {
+    fn stopped_again(&self, again: Option<Effects>, run: RunId) {
         let again = again.unwrap_or_default();
-        assert!(again.changes.is_empty() && again.ended.is_none(), "a stop of {run} is done once");
+        assert!(again.changes.is_empty() && again.ended.is_empty(), "a stop of {run} is done once");
     }
 
     fn tick(&mut self, millis: i64) {
         self.now = (self.now + millis).max(0);
-        self.queue.fire_due(at(self.now));
-        self.durable.model.fire_due(at(self.now));
+        let effects = self.queue.fire_due(at(self.now));
+        let told = self.durable.model.fire_due(at(self.now));
+        self.told(&effects, told);
         // The queue may wake for a retry of what was stopped, but not miss one.
         let (due, expected) = (self.queue.next_due(), self.durable.model.next_due());
         assert!(due.is_none_or(|due| due > at(self.now)));
@@ -312,14 +332,21 @@ fn shape() -> impl Strategy<Value = Shape> {
         1 => Just(Some(Condition::Completed)),
     ];
     let conditions = proptest::collection::vec(condition, 6);
-    let overlap = prop_oneof![2 => Just(Overlap::Queue), 1 => Just(Overlap::Skip), 1 => Just(Overlap::Replace)];
+    let overlap = prop_oneof![2 => Just(Overlap::Queue), 1 => Just(Overlap::Skip), 1 => Just(Overlap::Replace), 2 => Just(Overlap::Cancel)];
+    let debounce = prop::option::weighted(
+        0.3,
+        (1..20_u64, 1..4_u32).prop_map(|(seconds, times)| {
+            let wait = Duration::from_secs(seconds);
+            Debounce { wait, max_wait: wait * times }
+        }),
+    );
     let limited = ((1..=2u32).prop_map(Some), overlap);
     let turns = (prop_oneof![Just((None, Overlap::Queue)), limited], -1..=1i8);
     let wait = prop_oneof![Just(0), Just(1_000), Just(10_000), Just(2_000_000)];
     let backoff = prop_oneof![Just(Backoff::Constant), Just(Backoff::Exponential)];
     let retries = (prop_oneof![Just(0), 1..=3u32], wait, backoff);
-    (1..=4usize, conditions, turns, retries, prop::bool::weighted(0.25)).prop_map(
-        |(vessels, conditions, turns, retries, at_most_once)| {
+    (1..=4usize, conditions, (turns, debounce), retries, prop::bool::weighted(0.25)).prop_map(
+        |(vessels, conditions, (turns, debounce), retries, at_most_once)| {
             let ((concurrency, overlap), priority) = turns;
             let (retry_count, retry_wait_ms, retry_backoff) = retries;
             let pairs = [(0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3)];
@@ -335,6 +362,7 @@ fn shape() -> impl Strategy<Value = Shape> {
             Shape {
                 concurrency,
                 overlap,
+                debounce,
                 priority,
                 retry_count,
                 retry_wait_ms,
@@ -376,7 +404,7 @@ fn verb() -> impl Strategy<Value = Verb> {
         },
     );
     prop_oneof![
-        6 => any::<usize>().prop_map(|version| Verb::Submit { version }),
+        6 => (any::<usize>(), 0..3usize).prop_map(|(version, key)| Verb::Submit { version, key }),
         10 => Just(Verb::Claim),
         8 => (any::<usize>(), end).prop_map(|(running, end)| Verb::Settle { running, end }),
         1 => any::<usize>().prop_map(|run| Verb::StopRun { run }),

@@ -2,7 +2,6 @@
 //! changes. Organization, project and fleet go by id or by name.
 
 use std::fmt::Write;
-use std::io;
 use std::time::Duration;
 
 use super::fleets::{check_reach, file_refusal, warnings};
@@ -11,7 +10,6 @@ use crate::engine::{Applied, ExpectedVersion, FleetView, RunFilter};
 use crate::fleet_file::{self, FleetFile, parse_overrides};
 use crate::listener::Response;
 use crate::model::clock::Timestamp;
-use crate::model::event::Arrival;
 use crate::model::fleet::Project;
 use crate::model::ids::FleetId;
 use crate::model::name::is_same_name;
@@ -45,8 +43,7 @@ pub(super) fn start(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
         text => parse_overrides(text, &view.current.definition).map_err(file_refusal)?,
     };
     let head = RequestHead { overrides, ..RequestHead::default() };
-    let (arrival, body) = (Arrival::default(), &mut io::empty());
-    let run = admin.engine.accept(&view.current, Trigger::Api, head, arrival, body, Some(0))?;
+    let run = admin.engine.accept_without_request(&view.current, Trigger::Api, head)?;
     let run = admin.engine.confirm(run);
     Ok(Reply::json(201, respond::accepted(&view.current, admin.organization, run)))
 }

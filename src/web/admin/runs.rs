@@ -1,7 +1,5 @@
 //! Runs: starting, listing, showing, stopping and replaying them.
 
-use std::io;
-
 use serde::Deserialize;
 
 use super::access::API_KEY_HEADER;
@@ -15,6 +13,7 @@ use crate::model::overrides::Overrides;
 use crate::model::refusal::{Reason, Refusal};
 use crate::model::request::RequestHead;
 use crate::model::run::Trigger;
+use crate::web::hooks::Expressions;
 use crate::web::origin;
 use crate::web::respond;
 use crate::web::view::RunJson;
@@ -47,14 +46,7 @@ pub(super) fn start(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
         None => Overrides::default(),
     };
     let head = RequestHead { overrides, ..RequestHead::default() };
-    let run = admin.engine.accept(
-        &version,
-        trigger,
-        head,
-        Arrival::default(),
-        &mut io::empty(),
-        Some(0),
-    )?;
+    let run = admin.engine.accept_without_request(&version, trigger, head)?;
     let run = admin.engine.confirm(run);
     Ok(Reply::json(201, respond::accepted(&version, admin.organization, run)))
 }
@@ -62,11 +54,12 @@ pub(super) fn start(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
 /// A run as a webhook would start it.
 pub(super) fn test(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     let version = admin.engine.current_version(fleet_id(call)?)?;
+    let mut arrival = Arrival::default();
+    Expressions::new(call.request, &admin.settings).set_key(&version.definition, &mut arrival);
     let head = call.request.take_head(&ADMIN_HEADERS);
     let length = Some(call.request.body.length());
     let body = &mut call.request.body.reader();
-    let run =
-        admin.engine.accept(&version, Trigger::Webhook, head, Arrival::default(), body, length)?;
+    let run = admin.engine.accept(&version, Trigger::Webhook, head, arrival, body, length)?;
     let run = admin.engine.confirm(run);
     Ok(Reply::json(201, respond::accepted(&version, admin.organization, run)))
 }

@@ -2,15 +2,16 @@
 //! start what; taking in the run is the engine's.
 
 mod answer;
-mod filter;
+mod expressions;
 mod prefer;
+mod repeated;
 mod sender;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::config::Settings;
-use crate::engine::{AcceptError, AdmitError, Engine, NewDelivery};
+use crate::engine::{AdmitError, Engine, NewDelivery};
 use crate::listener::forwarding::Forwarding;
 use crate::listener::{
     Admitted, Framing, Handled, Handler, Head, Origin, Request, Response, WebhookTarget,
@@ -32,6 +33,8 @@ use crate::web::query::decoded;
 use crate::web::respond;
 
 use answer::{Accepted, Patience};
+pub(in crate::web) use expressions::Expressions;
+use repeated::Repeated;
 use sender::{Judged, Senders};
 
 /// Answers the senders of webhooks.
@@ -147,7 +150,7 @@ impl HookHandler {
         }
     }
 
-    /// Accepts an event, unless the filter of the fleet does not want it.
+    /// Accepts an event, unless it has a run already or the filter of the fleet does not want it.
     fn filter(
         &self,
         id: RequestId,
@@ -155,20 +158,30 @@ impl HookHandler {
         request: &mut Request,
         mut arrival: Arrival,
     ) -> Result<Handled, Refusal> {
+        let fleet = &version.definition;
+        let mut expressions = Expressions::new(request, &self.settings);
+        expressions.set_id(fleet, &mut arrival);
+        // Accepting looks for a run of the event as well, and decides.
+        let is_judged = fleet.webhook.when.is_some() || fleet.concurrency_key.is_some();
+        let first = is_judged.then(|| self.engine.run_of_event(version, &arrival)).flatten();
+        let unwanted = match first {
+            Some(_) => None,
+            None => expressions.judge(fleet, &mut arrival),
+        };
+        drop(expressions);
+        if let Some(first) = first {
+            let (engine, repeated) =
+                (Arc::clone(&self.engine), Repeated::new(id, request, &arrival));
+            let (version, organization) = (Arc::clone(version), self.organization);
+            return Ok(Handled::AfterCommit(Box::new(move || {
+                let run = engine.confirm(first);
+                repeated.answer(&engine, &version, organization, run).into()
+            })));
+        }
+        let Some(detail) = unwanted else {
+            return self.accept(id, version, request, arrival);
+        };
         let settings = &version.definition.webhook;
-        let verdict = match &settings.when {
-            Some(when) => filter::judge(when, request, &arrival.event, &self.settings)
-                .map_err(AcceptError::Read)?,
-            None => filter::Verdict::Wanted,
-        };
-        let detail = match verdict {
-            filter::Verdict::Wanted => return self.accept(id, version, request, arrival),
-            filter::Verdict::Failed(note) => {
-                arrival.note.get_or_insert(note);
-                return self.accept(id, version, request, arrival);
-            }
-            filter::Verdict::Unwanted(detail) => detail,
-        };
         let client = request.remote_addr.ip();
         let head = sender::take_head(request, settings.verify.as_ref());
         let response = respond::data(id, 200, "null");
@@ -193,7 +206,7 @@ impl HookHandler {
         request: &mut Request,
         arrival: Arrival,
     ) -> Result<Handled, Refusal> {
-        let (event, remote_addr) = (arrival.event.clone(), request.remote_addr.ip());
+        let repeated = Repeated::new(id, request, &arrival);
         let patience = Patience::of(request, version.definition.webhook.respond.as_ref());
         let head = sender::take_head(request, version.definition.webhook.verify.as_ref());
         let (body, bytes) = (&mut request.body.reader(), request.body.length());
@@ -217,16 +230,7 @@ impl HookHandler {
                     Accepted { engine, organization, version, run, patience, waiting, bytes_max };
                 return accepted.answer();
             }
-            let response = respond::started(id, &version, organization, run, is_duplicate);
-            engine.record_delivery(NewDelivery {
-                verdict: Verdict::Duplicate,
-                status: response.status,
-                run: Some(run),
-                event,
-                bytes,
-                ..NewDelivery::new(id, Some(version.fleet_id), remote_addr)
-            });
-            response.into()
+            repeated.answer(&engine, &version, organization, run).into()
         })))
     }
 

@@ -66,7 +66,9 @@ impl Senders {
             return Err(Refusal::method_not_allowed(&["POST"]));
         }
         let Some(verification) = &settings.verify else {
-            return Ok(Judged::Event(Arrival::default()));
+            let memory = settings.deduplicate.own_id().map(|_| memory(settings, &presented, true));
+            let deduplicate = memory.transpose()?.flatten();
+            return Ok(Judged::Event(Arrival { deduplicate, ..Arrival::default() }));
         };
         let url = url(&self.settings.public_base(), request);
         let context = Context { now: SystemClock.now(), url: &url, secret: &secret };
@@ -103,7 +105,7 @@ impl Senders {
                 let (event, _) = event(check, None, &presented);
                 let note = Some(Note::new(refusal.reason.word(), &refusal.message));
                 // The event is not remembered: a forged one must not stand in the way of the true one.
-                Judged::Event(Arrival { event, deduplicate: None, note })
+                Judged::Event(Arrival { event, note, ..Arrival::default() })
             }
         })
     }
@@ -182,17 +184,28 @@ fn arrival(
     request: &Presented<'_>,
 ) -> Result<Arrival, Refusal> {
     let (event, is_in_body) = event(verified.check, verified.id, request);
-    let window = settings.deduplicate.window().filter(|_| event.id().is_some());
-    let deduplicate = match window {
-        None => None,
-        Some(window) => Some(Deduplicate {
-            window,
-            body: BodyHash::of(&mut request.body.open()).map_err(AcceptError::Read)?,
-            // Who has a credential can make any request; a signature is seen and sent again.
-            id_is_signed: is_in_body || verified.id.is_some() || verified.secret.is_none(),
-        }),
+    // Who has a credential can make any request; a signature is seen and sent again.
+    let is_credential = verified.secret.is_none();
+    let deduplicate = match settings.deduplicate.own_id() {
+        Some(id) => memory(settings, request, id.reads_only_payload() || is_credential)?,
+        None if event.id().is_none() => None,
+        None => {
+            let is_signed = is_in_body || verified.id.is_some() || is_credential;
+            memory(settings, request, is_signed)?
+        }
     };
-    Ok(Arrival { event, deduplicate, note: None })
+    Ok(Arrival { event, deduplicate, ..Arrival::default() })
+}
+
+/// How the event of a request is remembered; `None`: it is not.
+fn memory(
+    settings: &WebhookSettings,
+    request: &Presented<'_>,
+    id_is_signed: bool,
+) -> Result<Option<Deduplicate>, Refusal> {
+    let Some(window) = settings.deduplicate.window() else { return Ok(None) };
+    let body = BodyHash::of(&mut request.body.open()).map_err(AcceptError::Read)?;
+    Ok(Some(Deduplicate { window, body, id_is_signed }))
 }
 
 /// The event of a request as `check` finds it, and whether its id stands in the body. `signed_id` is the

@@ -44,7 +44,9 @@ export async function fleet(context) {
 function vessels(context, view) {
   return [
     h("p", { class: "hint" }, `${plural(view.vessels.length, "vessel")}. `,
-      view.concurrency ? `At most ${plural(view.concurrency, "run")} at a time. ` : "",
+      view.concurrency ? `At most ${plural(view.concurrency, "run")} at a time${ofKey(view)}. ` : "",
+      view.overlap === "queue" ? "" : `${OVERLAP[view.overlap]} `,
+      view.debounce ? `A request waits ${view.debounce.wait} for more${ofKey(view)}, at most ${view.debounce.max_wait}; the newest one runs. ` : "",
       view.delivery === "at_most_once" ? "A run that a crash interrupts is not started again." : ""),
     graph(view.vessels, view.connections),
     h("div", { class: "cards" }, view.vessels.map((vessel) => h("section", { class: "card" },
@@ -53,6 +55,17 @@ function vessels(context, view) {
         program(vessel)),
       h("p", { class: "hint" }, `${runner(vessel.runner ?? view.runner)}${guardrails(vessel)}`)))),
   ];
+}
+
+// What becomes of runs beyond the number.
+const OVERLAP = {
+  skip: "Further runs are skipped.",
+  replace: "The run that waits gives way to a newer one.",
+  cancel: "A newer run stops the one that runs.",
+};
+
+function ofKey({ concurrency_key: key }) {
+  return key ? ` for each value of ${key}` : "";
 }
 
 // What it runs, as one would type it; code from elsewhere, as the API tells of it.

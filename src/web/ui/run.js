@@ -76,6 +76,8 @@ function heading(context, view, tab) {
       fact("Started", time(view.started_at)),
       fact("Ended", time(view.ended_at)),
       fact("Duration", duration(elapsed(view))),
+      view.concurrency_key ? fact("Key", h("code", null, view.concurrency_key)) : null,
+      view.waits_until ? fact("Waits until", time(view.waits_until)) : null,
       view.event ? fact("Event", view.event.type || view.event.id) : null,
       view.event?.id && view.event.type ? fact("Event id", view.event.id) : null,
       view.first_run ? fact("First run of the event", h("a", { href: `/runs/${view.first_run}`, class: "id" }, shortId(view.first_run))) : null,
@@ -107,7 +109,7 @@ async function replay(context, view) {
 function details(view, version, attempts) {
   const hrefOf = ({ id }) => `/runs/${view.id}/vessels/${id}`;
   const byName = new Map(view.vessels.map((vessel) => [vessel.vessel_name, vessel]));
-  const waits = view.status === "Scheduled"
+  const waits = view.status === "Scheduled" && !view.waits_until
     ? notice("info", "This run waits for a worker, or for other runs of its fleet.") : null;
   return [
     waits,

@@ -8,6 +8,7 @@ use crate::fleet_file::{Shown, runner_json};
 use crate::model::access::Principal;
 use crate::model::clock::Timestamp;
 use crate::model::computed::Argument;
+use crate::model::concurrency_key::ConcurrencyKey;
 use crate::model::confinement::{Confinement, Limits};
 use crate::model::event::ArrivalRecord;
 use crate::model::fleet::{
@@ -366,6 +367,12 @@ pub struct RunJson<'a> {
     status: Status,
     reason: Option<&'a str>,
     replay_of: Option<RunId>,
+    /// Its value of the fleet's `concurrency_key`; absent of runs without one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    concurrency_key: Option<ConcurrencyKey>,
+    /// Until when `debounce` lets it wait for more; absent of other runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    waits_until: Option<Timestamp>,
     /// The due time of the schedule that started it; absent of other runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     scheduled_time: Option<Timestamp>,
@@ -426,7 +433,9 @@ impl<'a> RunJson<'a> {
 
 impl<'a> From<&'a RunView> for RunJson<'a> {
     fn from(RunView { run, vessels }: &'a RunView) -> Self {
-        let ArrivalRecord { event, first_run, note, delivery, .. } = run.arrival();
+        let ArrivalRecord { event, first_run, note, delivery, due_at, key, hold, .. } =
+            run.arrival();
+        let hold = hold.filter(|_| run.status == Status::Scheduled);
         let own_delivery = || (run.trigger == Trigger::Webhook).then(|| RequestId::of_run(run.id));
         Self {
             id: run.id,
@@ -438,7 +447,9 @@ impl<'a> From<&'a RunView> for RunJson<'a> {
             status: run.status,
             reason: run.reason.as_deref(),
             replay_of: run.replay_of,
-            scheduled_time: run.arrival().due_at,
+            concurrency_key: key,
+            waits_until: hold.map(|hold| hold.until),
+            scheduled_time: due_at,
             event: EventJson::of(&event),
             first_run,
             delivery_id: delivery.or_else(own_delivery),

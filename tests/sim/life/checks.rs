@@ -1,11 +1,12 @@
 //! What must hold after each step: engine, rows and model agree.
 
+use std::collections::BTreeSet;
 use std::io::Read;
 use std::time::Duration;
 
 use boathook::internals::limits::SLICE_BYTES;
 use boathook::internals::store::Store;
-use boathook::internals::{RunFilter, RunId, RunRecord, Status};
+use boathook::internals::{RunFilter, RunId, RunRecord, Status, Trigger};
 
 use super::Life;
 use crate::model::{Run, State};
@@ -17,6 +18,7 @@ impl Life {
             self.check_run(*id, run);
         }
         self.check_events();
+        self.check_signals();
         let disk = self.disk.lock();
         let rows = &disk.rows;
         assert_eq!(rows.queue.len(), self.model.unfinished().count(), "unfinished runs are queued");
@@ -30,6 +32,28 @@ impl Life {
         for run in self.machine.lock().directories() {
             let is_over = self.model.get(run).is_none_or(Run::is_over);
             assert!(!is_over, "{run} has ended and has a work directory");
+        }
+    }
+
+    /// What `debounce` promises, after a look at the clock.
+    pub(super) fn check_holds(&self) {
+        let (elapsed, steps_back) = self.machine.hold_begins();
+        let mut keys = BTreeSet::new();
+        for (id, run) in self.model.unfinished() {
+            let Some((hold, debounce)) = run.hold.zip(run.definition.debounce) else { continue };
+            assert!(hold.until > self.machine.now(), "{id} waits longer than it should: {hold:?}");
+            let (since, steps_before) = run.first_of_hold;
+            let steps = steps_back - steps_before + 1;
+            let waited = elapsed - since;
+            assert!(waited < debounce.max_wait * steps, "{id} waits for {waited:?}: {hold:?}");
+            assert!(keys.insert((run.fleet, run.arrival.key.clone())), "a key holds {id} as well");
+            let newer = self.model.all().find(|(other, it)| {
+                *other > id
+                    && it.is_request
+                    && (it.fleet, &it.arrival.key) == (run.fleet, &run.arrival.key)
+                    && it.version == run.version
+            });
+            assert!(newer.is_none(), "{id} waits, and is older than {newer:?}");
         }
     }
 
@@ -47,6 +71,15 @@ impl Life {
         assert!(id.time() >= run.queued_at, "{id} sorts before what was accepted earlier");
         assert_eq!(row.started_at.is_some(), run.started, "when {id} started");
         assert_eq!(row.ended_at.is_some(), run.is_over(), "when {id} ended");
+        if let Some(newer) = row.reason.as_deref().and_then(newer_run_in) {
+            let is_one_of_them = disk.rows.runs.get(&newer).is_none_or(|it| {
+                it.fleet_id == run.fleet && it.key() == run.arrival.key && newer != id
+            });
+            // A run that was held gives way to none that came meanwhile.
+            let is_newer = newer > id
+                || disk.rows.runs.get(&newer).is_none_or(|it| it.trigger == Trigger::Webhook);
+            assert!(is_one_of_them && is_newer, "{id} gave way to {newer}");
+        }
         let entry = disk.rows.queue.get(&row.sequence).filter(|entry| entry.run == id);
         assert_eq!(entry.is_some(), !run.is_over(), "{id} is queued until it ends");
         assert!(entry.is_none_or(|it| it.started == run.started), "{id} is known to have started");
@@ -175,4 +208,10 @@ impl Life {
         let expected = self.model.newest().filter(is_listed);
         assert!(found.iter().copied().eq(expected), "{status} page by page");
     }
+}
+
+/// The run that a reason names as the newer one.
+fn newer_run_in(reason: &str) -> Option<RunId> {
+    let (_, named) = reason.split_once("gave way to the newer run ")?;
+    named.split(' ').next()?.parse().ok()
 }

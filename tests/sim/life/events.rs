@@ -27,7 +27,7 @@ pub struct Memory {
 /// What must become of a delivery.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Expected {
-    Run(ArrivalRecord),
+    Run(Box<ArrivalRecord>),
     Duplicate(RunId),
 }
 
@@ -51,7 +51,7 @@ impl Life {
         let arrival = Arrival {
             event: Event::new(Some(preset), Some(&id), Some("push")),
             deduplicate: Some(Deduplicate { window, body: hash, id_is_signed }),
-            note: None,
+            ..Arrival::default()
         };
         (arrival, body)
     }
@@ -70,7 +70,7 @@ impl Life {
         }
         if keys.is_empty() || duplicate_of.is_some() {
             arrival.memory = None;
-            return Expected::Run(arrival);
+            return Expected::Run(Box::new(arrival));
         }
         for key in &keys {
             let held = self.memory.held.get(key);
@@ -88,7 +88,7 @@ impl Life {
                 && (is_open || row.is_within(self.temper.window, now))
         };
         arrival.is_id_reused = rows.iter().any(has_other_body);
-        Expected::Run(arrival)
+        Expected::Run(Box::new(arrival))
     }
 
     /// The run that an event has: one that has not ended, or has succeeded and is remembered.

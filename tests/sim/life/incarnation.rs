@@ -132,6 +132,7 @@ impl Life {
         let says_so_early = log.iter().rev().skip(1).any(says_so);
         assert!(!says_so_early, "the record of a server is the last change of its recovery");
         let now = self.machine.now();
+        self.model.count_anew(now, self.machine.hold_begins());
         for (run, interruption) in interruptions {
             if is_complete || log.iter().flatten().any(|change| run_of(change) == Some(*run)) {
                 self.model.reload(*run, *interruption, now);

@@ -8,6 +8,7 @@ use boathook::internals::{
 };
 
 use super::events::Expected;
+use super::submits::key_of;
 use super::{Life, WAITING_MAX};
 use crate::machine::Submitted;
 use crate::model::Run;
@@ -19,9 +20,11 @@ impl Life {
         let (run, from) = self.expected_replay(origin);
         let run = run.map(|mut run| {
             let ArrivalRecord { event, memory, .. } = run.arrival.clone();
-            let arrival = ArrivalRecord { event, memory, ..ArrivalRecord::default() };
+            let query = self.machine.lock().submitted[&origin].query.clone();
+            let key = key_of(&run.definition, &query);
+            let arrival = ArrivalRecord { event, memory, key, ..ArrivalRecord::default() };
             if let Expected::Run(arrival) = self.expected(run.fleet, arrival, true) {
-                run.arrival = arrival;
+                run.arrival = *arrival;
             }
             run
         });
@@ -107,6 +110,7 @@ impl Life {
         let submitted = Submitted {
             headers_json: before.headers_json.clone(),
             overrides,
+            query: before.query.clone(),
             body: Arc::clone(&before.body),
         };
         machine.submitted.insert(id, Arc::new(submitted));

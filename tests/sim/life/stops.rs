@@ -18,7 +18,6 @@ impl Life {
             let vessel = self.random.usize(..self.model.run(run).vessels.len());
             self.stop_vessel(run, vessel);
         }
-        self.check_signals();
     }
 
     fn stop_run(&mut self, run: RunId) {
@@ -50,10 +49,7 @@ impl Life {
     }
 
     /// Vessels that were asked to end have been told, and no others.
-    fn check_signals(&self) {
-        if self.is_doomed {
-            return;
-        }
+    pub(super) fn check_signals(&self) {
         for worker in &self.server().workers {
             let Some(flight) = &worker.vessel else { continue };
             let vessel_run = flight.assignment.claim().vessel_run;

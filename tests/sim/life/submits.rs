@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use boathook::internals::limits::SLICE_BYTES;
 use boathook::internals::{
-    AcceptError, Change, FleetDefinition, Overrides, RequestHead, RunId, Skip, Trigger,
+    AcceptError, Change, ConcurrencyKey, FleetDefinition, Overrides, RequestHead, RunId, Skip,
+    Trigger,
 };
 use boathook::internals::{Arrival, ArrivalRecord};
 
@@ -45,17 +46,22 @@ impl Life {
         let Some(place) = self.pick(&alive) else { return };
         let (fleet, number) = (self.fleets[place].id, self.fleets[place].versions.len());
         let definition = Arc::clone(&self.fleets[place].versions[number - 1]);
-        let (arrival, body) = match self.chance(self.temper.event) {
+        let (mut arrival, body) = match self.chance(self.temper.event) {
             true => self.random_event(),
             false => (Arrival::default(), self.random_body()),
         };
+        let query = ["", "k=a", "k=b"][self.random.usize(..3)];
+        arrival.key = key_of(&definition, query);
         let expected = self.expected(fleet, ArrivalRecord::from(arrival.clone()), false);
-        let head = self.random_head(&definition);
+        let mut head = self.random_head(&definition);
+        head.query = query.to_owned();
         let mut run = Run::new(fleet, number as u32, &definition);
         run.asked_for = skips(&definition, &head.overrides);
         run.skips = run.asked_for.clone();
+        run.is_request = true;
+        run.first_of_hold = self.machine.hold_begins();
         if let Expected::Run(arrival) = &expected {
-            run.arrival = arrival.clone();
+            run.arrival = (**arrival).clone();
         }
         let length = body.len();
         let mut sender =
@@ -150,8 +156,9 @@ impl Life {
     pub(super) fn remember(&mut self, run: RunId, head: &RequestHead, body: Vec<u8>) {
         let headers_json = (!head.headers.is_empty())
             .then(|| serde_json::to_string(&head.headers).unwrap_or_default());
-        let overrides = head.overrides.clone();
-        let submitted = Arc::new(Submitted { headers_json, overrides, body: Arc::new(body) });
+        let (overrides, query) = (head.overrides.clone(), head.query.clone());
+        let submitted =
+            Arc::new(Submitted { headers_json, overrides, query, body: Arc::new(body) });
         self.machine.lock().submitted.insert(run, submitted);
     }
 
@@ -203,6 +210,12 @@ impl Life {
         }
         head
     }
+}
+
+/// The value of a fleet's `concurrency_key`, `query.k`, for a request with this query.
+pub(super) fn key_of(definition: &FleetDefinition, query: &str) -> Option<ConcurrencyKey> {
+    definition.concurrency_key.as_ref()?;
+    query.strip_prefix("k=").map(ConcurrencyKey::new)
 }
 
 /// The vessels of a fleet that are to be skipped.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use boathook::internals::{
-    ArrivalRecord, Backoff, Condition, Delivery, End, FleetDefinition, FleetId, Guardrails, RunId,
-    Skip, Status, Timestamp,
+    ArrivalRecord, Backoff, Condition, Delivery, End, FleetDefinition, FleetId, Guardrails, Hold,
+    RunId, Skip, Status, Timestamp,
 };
 
 /// The longest wait between two attempts.
@@ -21,6 +21,12 @@ pub struct Run {
     pub arrival: ArrivalRecord,
     /// By the clock of that time.
     pub queued_at: Timestamp,
+    /// A request has started it.
+    pub is_request: bool,
+    /// Until when it waits for more, by the clock of today. `arrival` has it as it is stored.
+    pub hold: Option<Hold>,
+    /// When the first run came of those that it stands for: see `Machine::hold_begins`.
+    pub first_of_hold: (Duration, u32),
     /// Vessels that are not to be started, by name.
     pub skips: BTreeMap<String, Skip>,
     /// The overrides of the request. A replay may differ from them.
@@ -82,6 +88,9 @@ impl Run {
             replay_of: None,
             arrival: ArrivalRecord::default(),
             queued_at: Timestamp::default(),
+            is_request: false,
+            hold: None,
+            first_of_hold: (Duration::ZERO, 0),
             skips: BTreeMap::new(),
             asked_for: BTreeMap::new(),
             started: false,
@@ -95,6 +104,25 @@ impl Run {
             State::Ended(status) => Some(status),
             _ => None,
         }
+    }
+
+    /// Whether the two share their fleet's limit.
+    pub fn has_key_of(&self, other: &Run) -> bool {
+        (self.fleet, &self.arrival.key) == (other.fleet, &other.arrival.key)
+    }
+
+    /// Its hold has ended.
+    pub fn release(&mut self) {
+        self.hold = None;
+        self.arrival.hold = None;
+    }
+
+    /// Whether it ends with the vessels that were asked to end.
+    pub fn is_stopping(&self) -> bool {
+        let is_stopping = |it: &Vessel| {
+            matches!(it.state, State::Ended(_) | State::Running { stop_requested: true })
+        };
+        self.vessels.iter().all(is_stopping)
     }
 
     pub fn is_over(&self) -> bool {
@@ -290,6 +318,7 @@ impl Run {
     /// Retries that are due may be claimed. A due time further ahead than the wait means that the
     /// clock has stepped back.
     pub fn fire_due(&mut self, now: Timestamp) {
+        self.hold = self.hold.map(|hold| self.clamped(hold, now));
         for vessel in &mut self.vessels {
             if let State::AwaitsRetry { due } = &mut vessel.state {
                 *due = (*due).min(now.plus(vessel.wait));
@@ -298,6 +327,11 @@ impl Run {
                 }
             }
         }
+    }
+
+    fn clamped(&self, hold: Hold, now: Timestamp) -> Hold {
+        let wait = self.definition.debounce.map(|debounce| debounce.wait).unwrap_or_default();
+        Hold { since: hold.since.min(now), until: hold.until.min(now.plus(wait)) }
     }
 
     fn give_up(&mut self) {
@@ -331,6 +365,7 @@ impl Run {
     /// A new server takes the run over.
     pub fn reload(&mut self, interruption: Interruption, crashes_max: u32, now: Timestamp) {
         if !self.started {
+            self.hold = self.arrival.hold.map(|hold| self.clamped(hold, now));
             return;
         }
         for vessel in 0..self.vessels.len() {
