@@ -154,6 +154,12 @@ impl Principal {
         self.role >= Role::Author
     }
 
+    /// Whether it may give a run variables that its fleet does not declare. `BASH_ENV` or
+    /// `GIT_SSH_COMMAND` start programs, and only authors choose these.
+    pub fn may_add_variables(&self) -> bool {
+        self.role >= Role::Author
+    }
+
     /// Whether it sees of runs and fleets no more than it takes to start them and to wait for their end.
     pub fn sees_status_only(&self) -> bool {
         self.role == Role::Trigger

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::fleet::FleetDefinition;
 use crate::model::name::find_by_name;
 use crate::model::run::Skip;
 
@@ -36,6 +37,17 @@ impl Overrides {
     /// The overrides of the vessel called `name`.
     pub fn of(&self, name: &str) -> Option<&VesselOverride> {
         find_by_name(self.0.iter(), name, |(vessel, _)| vessel).map(|(_, it)| it)
+    }
+
+    /// The first variable that its vessel does not declare in `definition`: the vessel and the name.
+    pub fn undeclared(&self, definition: &FleetDefinition) -> Option<(&str, &str)> {
+        let variables = self.0.iter().flat_map(|(vessel, entry)| {
+            entry.environment.keys().map(move |name| (vessel.as_str(), name.as_str()))
+        });
+        variables.into_iter().find(|(vessel, name)| {
+            let vessel = definition.vessel_index(vessel).and_then(|at| definition.vessels.get(at));
+            !vessel.is_some_and(|it| it.environment.iter().any(|(declared, _)| declared == name))
+        })
     }
 
     /// The overrides of the vessel called `name`, which may be changed.

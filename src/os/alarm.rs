@@ -25,11 +25,24 @@ impl Alarm {
         Ok(Self(timerfd_create(TimerfdClockId::Realtime, TimerfdFlags::CLOEXEC)?))
     }
 
-    /// Sets the alarm to `at`, or to no time. A thread that waits already waits for this time.
+    /// Sets the alarm to `at`, or to no time. A thread that waits already waits for this time. If the
+    /// clock was set since the last wait, it wakes at once instead.
     ///
     /// # Errors
     /// Those of timerfd_settime(2), none of which a valid time causes.
     pub fn set(&self, at: Option<Timestamp>) -> io::Result<()> {
+        let armed = match self.arm(at) {
+            // The timer is armed all the same, but the kernel tells of a step once.
+            Err(Errno::CANCELED) => self.arm(Some(Timestamp::default())),
+            armed => armed,
+        };
+        match armed {
+            Ok(()) | Err(Errno::CANCELED) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn arm(&self, at: Option<Timestamp>) -> Result<(), Errno> {
         // Zero would switch the timer off.
         let millis = at.map(|at| at.as_millis().max(1));
         let value = millis.map_or(Timespec { tv_sec: 0, tv_nsec: 0 }, |millis| Timespec {
@@ -38,8 +51,7 @@ impl Alarm {
         });
         let timer = Itimerspec { it_interval: Timespec { tv_sec: 0, tv_nsec: 0 }, it_value: value };
         let flags = TimerfdTimerFlags::ABSTIME | TimerfdTimerFlags::CANCEL_ON_SET;
-        timerfd_settime(&self.0, flags, &timer)?;
-        Ok(())
+        timerfd_settime(&self.0, flags, &timer).map(drop)
     }
 
     /// Waits for the time that the alarm is set to, or until the clock is set.

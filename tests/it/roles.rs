@@ -1,6 +1,9 @@
 //! Who may do what: every operation of the description with every role, and what a limited token
 //! reaches.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -307,4 +310,69 @@ fn a_limited_author_saves_fleets_within_its_limit() {
     let names: Vec<_> = names.iter().map(|fleet| fleet["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["new", "other-fleet", "renamed"]);
     assert_eq!(api.get("/api/v1/projects").data().as_array().unwrap().len(), 3);
+}
+
+#[test]
+fn only_authors_give_a_run_variables_that_its_fleet_does_not_declare() {
+    let server = Server::start();
+    let api = server.api();
+    let fleet = api.apply(&json!({"name": "open", "vessels": {"v": {
+        "run": "echo \"$TARGET $MORE\"", "environment": {"TARGET": "staging"}}}}));
+    let start = |client: &Api, variables: Value| {
+        let overrides = json!({"vessel_overrides": [
+            {"name": "v", "environment_variable_overrides": variables}]});
+        client.post(&format!("/api/v1/fleets/{fleet}/runs"), &overrides)
+    };
+    let own = json!({"TARGET": "prod", "SHIPYARD_OVERRIDE_STATUS": null});
+    let other = json!({"BASH_ENV": "$(touch /tmp/owned)"});
+    for role in ["trigger", "operator"] {
+        let client = client(&api, role, &json!({}));
+        start(&client, own.clone()).expect(201);
+        let refused = start(&client, other.clone());
+        assert_eq!(refused.status, 403);
+        let message = refused.error();
+        assert!(message.contains("BASH_ENV") && message.contains("author"), "{message}");
+    }
+    start(&client(&api, "author", &json!({})), json!({"MORE": "of it"})).expect(201);
+}
+
+#[test]
+fn a_request_whose_token_is_revoked_while_its_body_arrives_does_nothing() {
+    let server = Server::start();
+    let api = server.api();
+    let token = api.post("/api/v1/tokens", &json!({"name": "slow", "role": "author"}));
+    let token = token.expect(201).data();
+    let body = true_fleet("late").to_string();
+    let head = format!(
+        "POST /api/v1/fleets HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\nExpect: 100-continue\r\n\r\n",
+        token["token"].as_str().unwrap(),
+        body.len()
+    );
+    let mut stream = TcpStream::connect(server.admin()).unwrap();
+    stream.write_all(head.as_bytes()).unwrap();
+    let mut answer = [0; 25];
+    stream.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 100 Continue\r\n\r\n", "it was let in");
+    let id = token["id"].as_str().unwrap();
+    api.call("DELETE", &format!("/api/v1/tokens/{id}"), None).expect(200);
+    stream.write_all(body.as_bytes()).unwrap();
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 401");
+    assert_eq!(api.get("/api/v1/fleets").expect(200).data(), json!([]));
+}
+
+#[test]
+fn a_secret_called_test_is_a_secret_like_others() {
+    let server = Server::start();
+    let api = server.api();
+    let set = || Some(("application/octet-stream", b"a value of this secret".to_vec()));
+    api.call("PUT", "/api/v1/secrets/test", set()).expect(200);
+    api.apply(&json!({"name": "uses", "vessels": {"v": {
+        "command": ["true"], "environment": {"K": {"secret": "test"}}}}}));
+    assert_eq!(api.call("DELETE", "/api/v1/secrets/test", None).status, 409);
+    let long = Some(("application/octet-stream", vec![b'x'; 70_000]));
+    assert_eq!(api.call("PUT", "/api/v1/secrets/test", long).status, 413);
+    api.call("DELETE", "/api/v1/secrets/test?force=true", None).expect(200);
 }

@@ -9,7 +9,7 @@ use std::time::Instant;
 use super::call::Call;
 use super::{AdminHandler, Outcome, ROUTES};
 use crate::engine::Engine;
-use crate::listener::{Head, Response, ResponseBody, Stream};
+use crate::listener::{Head, Request, Response, ResponseBody, Stream};
 use crate::model::access::{Need, Principal, Role, Scope};
 use crate::model::audit::AuditClass;
 use crate::model::ids::TokenId;
@@ -113,6 +113,20 @@ impl AdminHandler {
         match token {
             None => Some(Principal::OWNER),
             Some(id) => self.engine.holder_of(id),
+        }
+    }
+
+    /// Whether the token that let a request in still counts, now that its body is here.
+    ///
+    /// # Errors
+    /// 401 when it was revoked or has expired meanwhile.
+    pub(super) fn still_admitted(&self, request: &Request) -> Result<(), Refusal> {
+        match request.principal.map(|principal| self.holder_by_id(principal.token)) {
+            Some(None) => Err(Refusal::new(
+                Reason::Unauthorized,
+                "this token was revoked or has expired; nothing was done",
+            )),
+            _ => Ok(()),
         }
     }
 

@@ -197,7 +197,7 @@ fn of_api(answer: Response) -> Response {
 
 /// Whether `path` is where a fleet is started as its webhook would start it.
 fn is_test(path: &str) -> bool {
-    path.ends_with("/test")
+    path.strip_prefix("/api/v1/fleets/").is_some_and(|rest| rest.ends_with("/test"))
 }
 
 impl AdminHandler {
@@ -362,7 +362,8 @@ impl Handler for AdminHandler {
 
     fn handle(&self, mut request: Request) -> Handled {
         let id = self.request_id(&request.method);
-        let response = match self.outcome(id, &mut request) {
+        let admitted = self.still_admitted(&request);
+        let response = match admitted.and_then(|()| self.outcome(id, &mut request)) {
             Ok(reply) => self.while_valid(request.principal, reply.into_response(id)),
             Err(refusal) => respond::error(id, refusal),
         };
@@ -370,7 +371,7 @@ impl Handler for AdminHandler {
     }
 
     fn refuse(&self, refusal: Refusal, _: Option<&Admitted>) -> Response {
-        respond::error(RequestId::random(), refusal)
+        of_api(respond::error(RequestId::random(), refusal))
     }
 }
 

@@ -8,6 +8,7 @@ use super::{AdminHandler, Call, Outcome, Reply};
 use crate::engine::{RUN_IDS_SEARCHED_MAX, RunFilter, RunView};
 use crate::fleet_file::parse_overrides;
 use crate::model::event::Arrival;
+use crate::model::fleet::FleetDefinition;
 use crate::model::ids::RunId;
 use crate::model::overrides::Overrides;
 use crate::model::refusal::{Reason, Refusal};
@@ -42,13 +43,35 @@ pub(super) fn start(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
         }
     };
     let overrides = match call.json_text()? {
-        Some(text) => parse_overrides(&text, &version.definition).map_err(file_refusal)?,
+        Some(text) => overrides_in(call, &text, &version.definition)?,
         None => Overrides::default(),
     };
     let head = RequestHead { overrides, ..RequestHead::default() };
     let run = admin.engine.accept_without_request(&version, trigger, head)?;
     let run = admin.engine.confirm(run);
     Ok(Reply::json(201, respond::accepted(&version, admin.organization, run)))
+}
+
+/// The overrides in `text`, as far as the principal may set them.
+///
+/// # Errors
+/// 422 when a run cannot follow them, 403 when they set variables that only authors may add.
+pub(super) fn overrides_in(
+    call: &Call<'_>,
+    text: &str,
+    definition: &FleetDefinition,
+) -> Result<Overrides, Refusal> {
+    let overrides = parse_overrides(text, definition).map_err(file_refusal)?;
+    if !call.principal()?.may_add_variables()
+        && let Some((vessel, name)) = overrides.undeclared(definition)
+    {
+        let message = format!(
+            "the vessel {vessel:?} declares no variable {name:?}; setting others needs a token with \
+             the role author"
+        );
+        return Err(Refusal::new(Reason::Forbidden, message));
+    }
+    Ok(overrides)
 }
 
 /// A run as a webhook would start it.

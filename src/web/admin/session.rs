@@ -73,12 +73,13 @@ fn refusal(admin: &AdminHandler, address: IpAddr, is_link: bool, now: Instant) -
             format!("too many wrong tokens from your address; try again in {seconds} seconds");
         return Refusal::new(Reason::TooManyRequests, message).retry_after(seconds);
     }
-    log::warn!(remote_addr:% = address; "failed sign-in");
     if is_link {
         // A browser that opens its last pages again follows it twice. Only wrong tokens count.
         let message = "this link has been used or is too old; `boathook open` makes another";
         return Refusal::new(Reason::Forbidden, message);
     }
+    // The brake bounds these lines as well.
+    log::warn!(remote_addr:% = address; "failed sign-in");
     admin.sessions.note_failure(address, now);
     let message = "this is not a token of this server, or it has expired or was revoked";
     Refusal::new(Reason::Forbidden, message)
