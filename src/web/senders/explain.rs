@@ -120,11 +120,12 @@ fn credential(
         let shown = shown_credential(credential, request).ok()?;
         let trimmed = shown.trim_ascii();
         for name in &check.secrets {
-            let secret = (context.secret)(name).ok()?;
+            let Ok(secret) = (context.secret)(name) else { continue };
             if crypto::is_same_secret(secret.trim().as_bytes(), trimmed) {
                 return Some("matches without the blanks around it".to_owned());
             }
-            if shown.strip_prefix(b"Bearer ").is_some_and(|it| it == secret.as_bytes()) {
+            let bearer = shown.strip_prefix(b"Bearer ");
+            if bearer.is_some_and(|it| crypto::is_same_secret(secret.as_bytes(), it)) {
                 return Some("matches after `Bearer `; use the preset `bearer`".to_owned());
             }
         }

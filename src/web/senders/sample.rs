@@ -137,7 +137,7 @@ pub fn draft(url: &str, wanted: Wanted<'_>, check: Option<&Check>) -> Draft {
     }
     draft.body = match wanted.body {
         Some(body) => body,
-        None if sample.is_form() => sample.body.into(),
+        None if sample.is_form() => format!("{}&Sample={}", sample.body, wanted.id).into_bytes(),
         None => body.to_string().into_bytes(),
     };
     draft
@@ -181,6 +181,8 @@ mod tests {
         }
         for preset in PRESETS {
             let draft = draft("http://x/hooks/t", wanted(preset), None);
+            let body = String::from_utf8_lossy(&draft.body);
+            assert!(body.contains("id-1"), "two samples of {} are one event: {body}", preset.name);
             let is_there = |place: &Place<'_>, text: &str| match place {
                 Place::Header(name) => draft.header(name) == text,
                 Place::Body(path) => {

@@ -140,8 +140,11 @@ struct Trial<'a, 'r> {
     shown: Vec<Shown<'a>>,
     candidates: Vec<Candidate<'a>>,
     failure: Option<Failure>,
-    no_secret: Option<(&'a SecretName, String)>,
+    no_secret: Option<Lacking<'a>>,
 }
+
+/// A secret without a value, and why.
+type Lacking<'a> = (&'a SecretName, String);
 
 impl<'a> Trial<'a, '_> {
     fn fail(&mut self, failure: Failure) {
@@ -152,14 +155,16 @@ impl<'a> Trial<'a, '_> {
 
     /// Compares credentials, and gathers the signatures to compare.
     fn check(&mut self, check: &'a Check) -> Option<Verified<'a>> {
-        let secrets = self.secrets(check);
+        let (secrets, mut lacking) = self.secrets(check);
         let mut unusable = None;
+        let mut is_shown = false;
         let mut has_key = false;
         for rule in check.rules() {
             match rule {
                 Rule::Url => return Some(Verified { check, id: None, secret: None }),
                 Rule::Credential(credential) => {
                     has_key = true;
+                    is_shown |= shown_credential(credential, self.request).is_ok();
                     match credentials(credential, self.request, &secrets) {
                         Ok(()) => return Some(Verified { check, id: None, secret: None }),
                         Err(failure) => self.fail(failure),
@@ -173,6 +178,7 @@ impl<'a> Trial<'a, '_> {
                             None
                         }
                     };
+                    is_shown |= shown.is_some();
                     for (name, secret) in &secrets {
                         match (Key::new(scheme.algorithm, scheme.key, secret), shown) {
                             (Ok(key), Some(shown)) => {
@@ -187,22 +193,27 @@ impl<'a> Trial<'a, '_> {
             }
         }
         if let Some((name, why)) = unusable.filter(|_| !has_key) {
-            self.no_secret.get_or_insert((name, format!("its value {why}")));
+            lacking = lacking.or(Some((name, format!("its value {why}"))));
+        }
+        // A request that shows nothing is refused, whatever the secrets are.
+        if is_shown {
+            self.no_secret = self.no_secret.take().or(lacking);
         }
         None
     }
 
-    /// The secrets of `check` that have a value.
-    fn secrets(&mut self, check: &'a Check) -> Vec<(&'a SecretName, String)> {
+    /// The secrets of `check` that have a value, and the first that has none.
+    fn secrets(&self, check: &'a Check) -> (Vec<(&'a SecretName, String)>, Option<Lacking<'a>>) {
         let mut found = Vec::with_capacity(check.secrets.len());
+        let mut lacking = None;
         for name in &check.secrets {
             match (self.context.secret)(name) {
                 Ok(value) if !value.is_empty() => found.push((name, value)),
-                Ok(_) => drop(self.no_secret.get_or_insert((name, "it is empty".to_owned()))),
-                Err(why) => drop(self.no_secret.get_or_insert((name, why))),
+                Ok(_) => lacking = lacking.or(Some((name, "it is empty".to_owned()))),
+                Err(why) => lacking = lacking.or(Some((name, why))),
             }
         }
-        found
+        (found, lacking)
     }
 
     fn keep(&mut self, shown: Shown<'a>) -> usize {

@@ -213,13 +213,34 @@ fn a_rotation_takes_both_secrets_and_a_missing_one_only_matters_alone() {
 
 #[test]
 fn secrets_that_can_be_no_key_are_told_as_such() {
-    for (name, why) in [
-        ("standard-webhooks", "its value is not base64"),
-        ("discord", "its value is no Ed25519 public key"),
-        ("sendgrid", "its value is no P-256 public key"),
+    let (hex, base64) = ("0".repeat(128), "AAAA");
+    let (now, signature) = ("1700000000", format!("v1,{base64}"));
+    for (name, headers, why) in [
+        (
+            "standard-webhooks",
+            vec![
+                ("webhook-id", "1"),
+                ("webhook-timestamp", now),
+                ("webhook-signature", &signature),
+            ],
+            "its value is not base64",
+        ),
+        (
+            "discord",
+            vec![("X-Signature-Timestamp", now), ("X-Signature-Ed25519", &hex)],
+            "its value is no Ed25519 public key",
+        ),
+        (
+            "sendgrid",
+            vec![
+                ("X-Twilio-Email-Event-Webhook-Timestamp", now),
+                ("X-Twilio-Email-Event-Webhook-Signature", base64),
+            ],
+            "its value is no P-256 public key",
+        ),
     ] {
         let world = World::new(&format!(r#"{{"preset":"{name}","secret":"S"}}"#), "!");
-        let found = world.judge(&draft(&[], "")).unwrap_err();
+        let found = world.judge(&draft(&headers, "")).unwrap_err();
         assert!(found.starts_with(&format!("no secret S: {why}")), "{found}");
     }
     // GitLab's token may be any text, which then is no key of Standard Webhooks.
@@ -286,4 +307,18 @@ fn options_change_headers_and_tolerances() {
     assert_eq!(credential.judge(&request), Ok(()));
     let twice = Draft { query: format!("{0}&{0}", request.query), ..request };
     credential.refuses(&twice, Reason::CredentialsMissing);
+}
+
+#[test]
+fn a_request_that_shows_nothing_is_refused_also_while_a_secret_is_missing() {
+    let unsigned = draft(&[], "{}");
+    for verify in [
+        r#"{"preset": "github", "secret": ["S", "MISSING"]}"#,
+        r#"{"preset": "github", "secret": "MISSING"}"#,
+    ] {
+        World::new(verify, "s3cret").refuses(&unsigned, Reason::SignatureMissing);
+    }
+    let shown = draft(&[("X-Hub-Signature-256", &format!("sha256={}", "0".repeat(64)))], "{}");
+    let world = World::new(r#"{"preset": "github", "secret": ["S", "MISSING"]}"#, "s3cret");
+    assert_eq!(world.judge(&shown), Err("no secret MISSING: there is no file".to_owned()));
 }
