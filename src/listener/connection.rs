@@ -191,13 +191,22 @@ impl Connection<'_> {
     }
 
     fn head_deadline(&self, is_idle: bool) -> Instant {
-        let settings = &self.shared.settings;
+        let head_timeout = self.shared.settings.head_timeout;
         Instant::now()
             + match (self.is_constrained(), is_idle && self.requests > 0) {
-                (true, _) => RESERVED_TIME_MAX.min(settings.head_timeout),
-                (false, true) => settings.idle_timeout,
-                (false, false) => settings.head_timeout,
+                (true, _) => RESERVED_TIME_MAX.min(head_timeout),
+                (false, true) => self.idle_timeout(),
+                (false, false) => head_timeout,
             }
+    }
+
+    /// How long the client may be silent between requests.
+    fn idle_timeout(&self) -> Duration {
+        let idle_timeout = self.shared.settings.idle_timeout;
+        match self.is_constrained() {
+            true => RESERVED_TIME_MAX.min(idle_timeout),
+            false => idle_timeout,
+        }
     }
 
     /// Answers a request by its head alone. A small body is skipped, so that the connection can be kept.
@@ -233,7 +242,7 @@ impl Connection<'_> {
         let (answer, slot) = answer::slot(client, permit);
         shared.handoff.submit(Request::new(head, admitted, body), slot);
         // 2. A handler fills the slot, or sends a small response itself.
-        let (filled, permit) = match answer.wait(shared.settings.idle_timeout)? {
+        let (filled, permit) = match answer.wait(self.idle_timeout())? {
             Event::Sent => {
                 self.is_heard = true;
                 return Ok(());
@@ -274,8 +283,10 @@ impl Connection<'_> {
     /// Waits until a held response is made; `None` when that fails.
     fn hold(&mut self, held: Held) -> Option<Response> {
         let mut client = ClientWatch::default();
+        // A reserved place or thread waits for nothing: the response is made as if its client had gone.
+        let is_constrained = self.is_constrained();
         let socket = self.transport.socket();
-        let mut is_gone = || client.check(socket).is_err();
+        let mut is_gone = || is_constrained || client.check(socket).is_err();
         catch_unwind(AssertUnwindSafe(|| held(&mut is_gone))).ok()
     }
 

@@ -70,7 +70,8 @@ pub(super) struct NetworkCounts {
 
 impl Snapshot {
     /// The place of the connection in the order; `None` when it must not be given up. `counts` tells
-    /// how many connections its address has, `None` for a proxy, whose connections are many registry's.
+    /// how many connections its address has, `None` for a proxy, whose connections are those of many
+    /// clients.
     ///
     /// Idle connections go first, the longest idle before others; then those that only drain; then
     /// those whose requests are arriving, of the address with most connections first; then those

@@ -111,6 +111,16 @@ fn topics_are_of_the_form_that_they_should_have() {
 
 /// Verbatim blocks hold their own backquotes; everything else is wrapped.
 #[test]
+fn the_readme_lists_every_topic() {
+    for (name, _) in TOPICS {
+        assert!(
+            README.contains(&format!("| [`boathook help {name}`](src/cli/help/{name}.md) |")),
+            "{name}"
+        );
+    }
+}
+
+#[test]
 fn topics_fit_narrow_and_wide_terminals() {
     for (name, text) in TOPICS {
         for width in [40, 80, 100] {

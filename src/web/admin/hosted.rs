@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::fleets::{check_reach, file_refusal, warnings};
 use super::{AdminHandler, Call, Outcome, Reply};
 use crate::engine::{Applied, ExpectedVersion, FleetView, RunFilter};
-use crate::fleet_file::{self, FleetFile, parse_overrides};
+use crate::fleet_file::{self, FleetFile};
 use crate::listener::Response;
 use crate::model::clock::Timestamp;
 use crate::model::fleet::Project;
@@ -40,7 +40,7 @@ pub(super) fn start(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     let text = call.text()?;
     let overrides = match text.trim() {
         "" => Overrides::default(),
-        text => parse_overrides(text, &view.current.definition).map_err(file_refusal)?,
+        text => super::runs::overrides_in(call, text, &view.current.definition)?,
     };
     let head = RequestHead { overrides, ..RequestHead::default() };
     let run = admin.engine.accept_without_request(&view.current, Trigger::Api, head)?;
