@@ -47,6 +47,26 @@ pub(super) fn examine(
     findings
 }
 
+/// What keeps the vessels of `fleet` that have a `source` from starting.
+pub(super) fn unready_code(fleet: &FleetView, settings: &Settings) -> Vec<String> {
+    let has_code = |vessel: &&VesselDefinition| matches!(vessel.program, Program::Code(_));
+    let mut vessels = fleet.current.definition.vessels.iter().filter(has_code).peekable();
+    if vessels.peek().is_none() {
+        return Vec::new();
+    }
+    let sandbox = Sandbox::of_process();
+    let problems = |vessel: &VesselDefinition| {
+        let found = examine_vessel(fleet, vessel, settings, &sandbox).into_iter();
+        let found = found.filter(|finding| finding.level == Level::Problem);
+        let shown = found.map(|Finding { what, remedy, .. }| {
+            let remedy = remedy.map(|remedy| format!("; {remedy}")).unwrap_or_default();
+            format!("vessels.{}: {what}{remedy}", vessel.name)
+        });
+        shown.collect::<Vec<_>>()
+    };
+    vessels.flat_map(problems).collect()
+}
+
 fn examine_vessel(
     fleet: &FleetView,
     vessel: &VesselDefinition,

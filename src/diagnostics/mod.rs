@@ -73,6 +73,11 @@ pub fn examine(engine: &Engine, facts: &Facts) -> Vec<Finding> {
     findings
 }
 
+/// What keeps the vessels of a fleet that have a `source` from starting, in the words of `doctor`.
+pub fn unready_code(fleet: &FleetView, settings: &Settings) -> Vec<String> {
+    fleets::unready_code(fleet, settings)
+}
+
 /// The whole content of the database, which takes a while. `go_on` gets the progress; it returns
 /// false to end the check.
 pub fn examine_database(

@@ -1,6 +1,7 @@
 //! One attempt of a vessel: what its program gets, its start, and how it ends.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -12,6 +13,7 @@ use crate::engine::request::StoredRequest;
 use crate::engine::{Assignment, Engine};
 use crate::model::fleet::{Delivery, Program};
 use crate::model::limits::ARGUMENT_BYTES_MAX;
+use crate::model::request::Headers;
 use crate::model::run::{End, Skip};
 use crate::model::runner::Runner;
 use crate::runner::output::{CapturedOutput, LiveOutput};
@@ -96,12 +98,9 @@ impl Engine {
             let resolved = self.secrets.resolve_references(code.secrets(), &mut own);
             resolved.map_err(NoStart::Failed)?;
         }
-        let headers_json = match head.headers.is_empty() {
-            true => None,
-            false => Some(serde_json::to_string(&head.headers).map_err(|error| {
-                NoStart::Failed(format!("the headers cannot be written as JSON: {error}"))
-            })?),
-        };
+        let headers_json = headers_json(&head.headers).map_err(|error| {
+            NoStart::Failed(format!("the headers cannot be written as JSON: {error}"))
+        })?;
         Ok(PreparedAttempt { request, headers_json, own, program, runner })
     }
 
@@ -265,4 +264,14 @@ impl Payload for PreparedAttempt<'_> {
     fn open_body(&self) -> Box<dyn Read + Send + '_> {
         Box::new(self.request.open_body())
     }
+}
+
+/// The headers that a vessel is given, as JSON; `None` when there are none. `Host` is not among them, as in
+/// the hosted system: it names this server.
+fn headers_json(headers: &Headers) -> serde_json::Result<Option<String>> {
+    let given: BTreeMap<_, _> = headers.iter().filter(|(name, _)| *name != "Host").collect();
+    if given.is_empty() {
+        return Ok(None);
+    }
+    serde_json::to_string(&given).map(Some)
 }

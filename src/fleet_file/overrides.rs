@@ -16,7 +16,7 @@ const STATUSES: [(&str, i32); 4] =
     [("SUCCESS", 0), ("SUCCESSFUL", 0), ("ERROR", 1), ("ERRORED", 1)];
 
 /// Reads `{"vessel_overrides": [{"name", "environment_variable_overrides": {...}}]}` for a run of
-/// the fleet that `definition` describes. A value of `null` leaves the fleet's variable of that name
+/// the fleet that `definition` describes. A value of `null` or `"none"` leaves the fleet's variable of that name
 /// out, `""` sets it empty.
 ///
 /// # Errors
@@ -83,7 +83,9 @@ fn set(entry: &mut VesselOverride, name: &str, value: &Cursor<'_>) -> Result<(),
         return Ok(());
     }
     check_name(name).map_err(|message| value.invalid_key(message))?;
-    let text = if value.is_null() { None } else { Some(value.text()?) };
+    // The hosted system takes the word for null as well.
+    let is_left_out = value.is_null() || value.text() == Ok("none");
+    let text = if is_left_out { None } else { Some(value.text()?) };
     check_value(name, text.unwrap_or_default()).map_err(|message| value.invalid(message))?;
     entry.environment.insert(name.to_owned(), text.map(str::to_owned));
     Ok(())
@@ -111,7 +113,7 @@ mod tests {
         let overrides = read(
             r#"{"vessel_overrides": [
                 {"name": "Vessel A", "environment_variable_overrides":
-                    {"ENV_VAR_1": "One", "empty": "", "unset": null, "N": 3.10}},
+                    {"ENV_VAR_1": "One", "empty": "", "unset": null, "left": "none", "N": 3.10}},
                 {"name": "b", "environment_variable_overrides": {"SHIPYARD_OVERRIDE_STATUS": "ERROR"}},
                 {"name": "c", "environment_variable_overrides": null}
             ]}"#,
@@ -123,8 +125,13 @@ mod tests {
             .iter()
             .map(|(name, value)| (name.as_str(), value.as_deref()))
             .collect();
-        let expected =
-            [("ENV_VAR_1", Some("One")), ("N", Some("3.10")), ("empty", Some("")), ("unset", None)];
+        let expected = [
+            ("ENV_VAR_1", Some("One")),
+            ("N", Some("3.10")),
+            ("empty", Some("")),
+            ("left", None),
+            ("unset", None),
+        ];
         assert_eq!(variables, expected);
         assert_eq!(first.skip, None);
         assert_eq!(overrides.of("b").unwrap().skip, Some(Skip::Override { exit_code: 1 }));

@@ -13,6 +13,21 @@ use crate::os::text_file::MARK;
 pub(super) fn parse(text: &str) -> Result<Node, FleetFileError> {
     let text = text.strip_prefix(MARK).unwrap_or(text);
     check_characters(text)?;
+    document(text).map_err(|error| tab_error(text).unwrap_or(error))
+}
+
+/// The error of a text that is no YAML for its first line with a tab in its indentation, if there is one.
+fn tab_error(text: &str) -> Option<FleetFileError> {
+    let spaces = |line: &str| line.len() - line.trim_start_matches(' ').len();
+    let is_tabbed =
+        |line: &str| line.trim_start_matches(' ').starts_with('\t') && !line.trim().is_empty();
+    let (number, line) = text.lines().enumerate().find(|(_, line)| is_tabbed(line))?;
+    let position = Position { line: number + 1, column: spaces(line) + 1 };
+    let message = "a tab cannot indent YAML; replace it by spaces";
+    Some(KeyPath::default().syntax(position, message))
+}
+
+fn document(text: &str) -> Result<Node, FleetFileError> {
     let mut reader = Reader { parser: Parser::new_from_str(text), bounds: Bounds::default() };
     let root = KeyPath::default();
     loop {

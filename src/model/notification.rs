@@ -155,3 +155,21 @@ impl EmailNotifications {
             || self.after_on_demand && trigger == Trigger::OnDemand
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_runs_that_a_person_starts_are_on_demand() {
+        let emails = vec!["a@example.com".to_owned()];
+        let asks = EmailNotifications { emails, after_error: false, after_on_demand: true };
+        for trigger in Trigger::ALL {
+            let expected = trigger == Trigger::OnDemand;
+            assert_eq!(asks.asks_for(Some(Status::Errored), trigger), expected, "{trigger}");
+        }
+        let errors = EmailNotifications { after_error: true, after_on_demand: false, ..asks };
+        assert!(errors.asks_for(Some(Status::Errored), Trigger::Schedule));
+        assert!(!errors.asks_for(Some(Status::Success), Trigger::OnDemand));
+    }
+}

@@ -108,6 +108,17 @@ impl Language {
     }
 }
 
+impl Language {
+    /// What people call it.
+    pub fn title(self) -> &'static str {
+        match self {
+            Language::Bash => "Bash",
+            Language::Python => "Python",
+            Language::Node => "Node.js",
+        }
+    }
+}
+
 impl CloneLocation {
     /// The word of fleet files.
     pub fn word(self) -> &'static str {

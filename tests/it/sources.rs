@@ -560,3 +560,117 @@ fn a_repository_of_another_user_is_refused_with_a_remedy_that_works() {
         assert!(api.output(&ended, "v").ends_with("\nran\n"));
     }
 }
+
+/// A file of the shapes that the hosted system publishes, its traps included.
+const EXPORTED: &str = "\
+name: Exported Fleet
+vessels:
+    Collect:
+\t    source:
+            type: BLUEPRINT
+            blueprint: HTTP - Download File from URL
+            inputs:
+                HTTP_FILE_URL: https://example.com/data.csv
+        guardrails:
+            retry_count: 1
+            retry_wait: 0h0m0s
+            runtime_cutoff: 4h0m0s
+            exclude_exit_code_ranges:
+        notifications:
+            emails:
+            after_error: TRUE
+            after_on_demand: False
+    Report:
+        source:
+            type: CODE
+            language: BASH
+            file:
+                name: report.sh
+                content: |
+                    printf '<%s>' \"$@\"
+                    echo \" $SHIPYARD_BLUEPRINT_ID $SHIPYARD_BLUEPRINT_NAME $FLAG $NUMBER\"
+            file_to_run: report.sh
+            arguments:
+                - '--rows': 3.10
+                - name: --split
+                  value: 'yes'
+                - {value: all}
+                - --last:
+            environment:
+                - name: FLAG
+                  value: True
+                - {name: NUMBER, value: 007}
+            packages:
+                - name: requests
+                  version: '==2.0'
+        guardrails:
+            exclude_exit_code_ranges:
+                - '200'
+                - 3-5
+connections:
+    Collect:
+        Report: COMPLETED
+triggers:
+    schedules:
+        - how_often: DAILY
+          at: '2:00'
+notifications:
+    emails:
+        - ops@example.com
+    after_error: true
+";
+
+#[test]
+fn an_exported_file_says_what_is_in_its_way_until_it_applies() {
+    let server = Server::start();
+    let put = |text: &str| {
+        let content = ("application/yaml", text.as_bytes().to_vec());
+        server.api().call("PUT", "/api/v1/fleets?by=name", Some(content))
+    };
+    let mut text = EXPORTED.to_owned();
+    let error = put(&text).expect(400).error();
+    assert!(error.contains("line 4, column 1: a tab cannot indent YAML"), "{error}");
+    text = text.replace('\t', "    ");
+    assert!(text.contains("\n        source:"), "a tab stood for four spaces");
+    let error = put(&text).expect(422).error();
+    assert!(
+        error.contains("Collect.source.type: blueprints are programs of the hosted"),
+        "{error}"
+    );
+    let (before, rest) = text.split_once("            type: BLUEPRINT\n").unwrap();
+    let (_, rest) = rest.split_once("        guardrails:\n").unwrap();
+    let own = "            type: CODE\n            language: BASH\n            file: {name: get.sh, content: ':'}\n";
+    text = format!("{before}{own}        guardrails:\n{rest}");
+    let error = put(&text).expect(422).error();
+    assert!(error.contains("`packages` are not installed"), "{error}");
+    text = text.replace(
+        "            packages:\n                - name: requests\n                  version: '==2.0'\n",
+        "",
+    );
+    let applied = put(&text).expect(201).data();
+    let api = server.api();
+    let run = api.wait_ended(&api.start(applied["id"].as_str().unwrap()));
+    assert_eq!(run["status"], "Success");
+    let shown = api.output(&run, "Report");
+    assert_eq!(shown, "<--rows><3.10><--split><yes><all><--last> bash Bash True 007\n");
+}
+
+#[test]
+fn an_interpreter_that_is_missing_is_said_when_the_fleet_is_applied() {
+    let server = Server::start();
+    let code = |version: &str| {
+        json!({"name": "old", "vessels": {"v": {"source": {"type": "CODE", "language": "PYTHON",
+            "version": version, "file": {"name": "a.py", "content": "print(1)"}}}}})
+    };
+    let put = |fleet: &Value| {
+        let content = ("application/json", fleet.to_string().into_bytes());
+        server.api().call("PUT", "/api/v1/fleets?by=name", Some(content)).data()["warnings"].clone()
+    };
+    let warnings = put(&code("2.1")).to_string();
+    assert!(warnings.contains("vessels.v: ") && warnings.contains("python2.1"), "{warnings}");
+    let (_, doctor, _) = finish(server.cli(&["doctor"]));
+    let said = warnings.split("vessels.v: ").nth(1).unwrap().split(';').next().unwrap();
+    let words = doctor.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(words.contains(said), "{said} in {doctor}");
+    assert_eq!(put(&code("3")), Value::Null);
+}

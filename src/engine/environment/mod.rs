@@ -6,7 +6,7 @@ use crate::model::fleet::{FleetVersion, Organization, Program, Project, VesselDe
 use crate::model::ids::{InstanceId, RunId};
 use crate::model::limits::ARGUMENT_BYTES_MAX;
 use crate::model::request::RequestHead;
-use crate::model::source::Origin;
+use crate::model::source::{Code, Origin};
 use crate::model::variable::{FixedValue, VariableValue};
 use crate::runner::{parameter_file_names, response_file_name};
 use crate::scheduler::{Claim, graph_of};
@@ -15,7 +15,7 @@ use crate::scheduler::{Claim, graph_of};
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// The variables that the server gives to vessels, some of them only where there is a value.
-const NAMES: [&str; 43] = [
+const NAMES: [&str; 46] = [
     "BOATHOOK_ATTEMPT",
     "BOATHOOK_FLEET_RUN_ID",
     "BOATHOOK_INSTANCE",
@@ -29,6 +29,8 @@ const NAMES: [&str; 43] = [
     "HOME",
     "LANG",
     "PATH",
+    "SHIPYARD_BLUEPRINT_ID",
+    "SHIPYARD_BLUEPRINT_NAME",
     "SHIPYARD_CLONE_LOCATION",
     "SHIPYARD_FLEET_CURRENTSTREAM_COUNT",
     "SHIPYARD_FLEET_CURRENTSTREAM_INDEX",
@@ -51,6 +53,7 @@ const NAMES: [&str; 43] = [
     "SHIPYARD_ORG_NAME",
     "SHIPYARD_PROJECT_ID",
     "SHIPYARD_PROJECT_NAME",
+    "SHIPYARD_REPO_NAME",
     "SHIPYARD_VESSEL_ID",
     "SHIPYARD_VESSEL_NAME",
     "SHIPYARD_VESSEL_SCHEDULED_TIME",
@@ -113,7 +116,7 @@ impl Environment {
     /// Sets a time and its parts.
     fn set_start_time(&mut self, prefix: &str, time: Timestamp) {
         let utc = time.to_jiff().to_zoned_datetime(jiff::tz::TimeZone::UTC);
-        self.set(prefix, time.to_string());
+        self.set(prefix, whole_seconds(time));
         self.set(format!("{prefix}_YEAR"), utc.year().to_string());
         self.set(format!("{prefix}_MONTH"), format!("{:02}", utc.month()));
         self.set(format!("{prefix}_DAY"), format!("{:02}", utc.day()));
@@ -149,12 +152,8 @@ pub fn environment(inputs: &EnvironmentInputs<'_>) -> Vec<(String, String)> {
     set_identity(&mut environment, inputs);
     set_graph(&mut environment, claim);
     set_request(&mut environment, inputs);
-    if let Program::Code(code) = &vessel.program
-        && let Origin::Git(git) = &code.origin
-    {
-        let place = git.directory().map(|directory| format!("/{directory}")).unwrap_or_default();
-        let place = format!("{}{place}", inputs.work_directory);
-        environment.set("SHIPYARD_CLONE_LOCATION", place);
+    if let Program::Code(code) = &vessel.program {
+        set_code(&mut environment, code, inputs.work_directory);
     }
     for (name, value) in inputs.own {
         environment.replace(name, value);
@@ -195,6 +194,23 @@ pub fn own_variables(
     kept.chain(set).collect()
 }
 
+/// Sets what only a vessel with a `source` has.
+fn set_code(environment: &mut Environment, code: &Code, work_directory: &str) {
+    // The hosted system runs code by a blueprint per language, whose id is no UUID.
+    environment.set("SHIPYARD_BLUEPRINT_ID", code.language.word().to_ascii_lowercase());
+    environment.set("SHIPYARD_BLUEPRINT_NAME", code.language.title());
+    if let Origin::Git(git) = &code.origin {
+        let place = git.directory().map(|directory| format!("/{directory}")).unwrap_or_default();
+        environment.set("SHIPYARD_REPO_NAME", git.name());
+        environment.set("SHIPYARD_CLONE_LOCATION", format!("{work_directory}{place}"));
+    }
+}
+
+/// The form of times in the hosted system. Programs parse it with that very pattern.
+fn whole_seconds(time: Timestamp) -> String {
+    time.to_jiff().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
 fn set_identity(environment: &mut Environment, inputs: &EnvironmentInputs<'_>) {
     let EnvironmentInputs { organization, project, claim, .. } = inputs;
     let vessel = &claim.version.definition.vessels[claim.vessel];
@@ -210,13 +226,13 @@ fn set_identity(environment: &mut Environment, inputs: &EnvironmentInputs<'_>) {
     environment.set_start_time("SHIPYARD_VESSEL_START_TIME", claim.started_at);
     let is_first = graph_of(&claim.version).upstream(claim.vessel).next().is_none();
     let scheduled_at = if is_first { run.scheduled_time() } else { claim.scheduled_at };
-    environment.set("SHIPYARD_VESSEL_SCHEDULED_TIME", scheduled_at.to_string());
+    environment.set("SHIPYARD_VESSEL_SCHEDULED_TIME", whole_seconds(scheduled_at));
     environment.set("SHIPYARD_FLEET_ID", run.fleet_id.to_string());
     environment.set("SHIPYARD_FLEET_NAME", &run.fleet_name);
     environment.set("SHIPYARD_FLEET_LOG_ID", run.id.to_string());
     let started_at = run.started_at.unwrap_or(claim.started_at);
     environment.set_start_time("SHIPYARD_FLEET_START_TIME", started_at);
-    environment.set("SHIPYARD_FLEET_SCHEDULED_TIME", run.scheduled_time().to_string());
+    environment.set("SHIPYARD_FLEET_SCHEDULED_TIME", whole_seconds(run.scheduled_time()));
     environment.set("BOATHOOK_INSTANCE", inputs.instance.to_string());
     environment.set("BOATHOOK_FLEET_RUN_ID", run.id.to_string());
     environment.set("BOATHOOK_TRIGGER", run.trigger.word());

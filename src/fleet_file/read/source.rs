@@ -192,23 +192,38 @@ fn arguments(cursor: &Cursor<'_>) -> Result<Vec<Argument>, FleetFileError> {
     if cursor.is_null() {
         return Ok(Vec::new());
     }
+    let mut arguments = Vec::new();
+    for item in cursor.sequence()? {
+        arguments.push(argument(&item)?);
+    }
+    Ok(arguments)
+}
+
+/// An argument: `{key: --a, value: b}`, `{name: --a, value: b}`, or `--a: b`.
+fn argument(item: &Cursor<'_>) -> Result<Argument, FleetFileError> {
+    const KEYS: [&str; 3] = ["key", "name", "value"];
     let text = |cursor: Option<&Cursor<'_>>| {
         let Some(cursor) = cursor.filter(|cursor| !cursor.is_null()) else { return Ok(None) };
         let text = cursor.text()?;
         check_argument(text).map_err(|message| cursor.invalid(message))?;
         Ok(Some(text.to_owned()))
     };
-    let mut arguments = Vec::new();
-    for item in cursor.sequence()? {
-        let fields = item.fields(&["key", "value"])?;
-        let argument =
-            Argument { key: text(fields.get("key"))?, value: text(fields.get("value"))? };
-        if argument == (Argument { key: None, value: None }) {
-            return Err(item.invalid("expected a `key`, a `value` or both, as in {key: --all}"));
-        }
-        arguments.push(argument);
+    if let [(key, value)] = item.mapping()?.as_slice()
+        && key.starts_with('-')
+    {
+        check_argument(key).map_err(|message| value.invalid_key(message))?;
+        return Ok(Argument { key: Some((*key).to_owned()), value: text(Some(value))? });
     }
-    Ok(arguments)
+    let fields = item.fields(&KEYS)?;
+    if let (Some(_), Some(name)) = (fields.get("key"), fields.get("name")) {
+        return Err(name.invalid_key("means the same as `key`; remove one of them"));
+    }
+    let key = text(fields.get("key").or(fields.get("name")))?;
+    let argument = Argument { key, value: text(fields.get("value"))? };
+    if argument == (Argument { key: None, value: None }) {
+        return Err(item.invalid("expected a `key`, a `value` or both, as in {key: --all}"));
+    }
+    Ok(argument)
 }
 
 fn git(cursor: &Cursor<'_>) -> Result<GitSource, FleetFileError> {

@@ -22,7 +22,7 @@ fn malformed_text_is_a_syntax_error_and_names_line_and_key() {
         ),
         (
             "name: n\n\tvessels: x\n",
-            "line 1, column 7: name: while scanning a plain scalar, found a tab",
+            "line 2, column 1: a tab cannot indent YAML; replace it by spaces",
         ),
         (
             "name: n\nvessels: {v: {run: \"a\0b\"}}\n",

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::call::{media_type, unsupported};
 use super::{AdminHandler, Call, Outcome, Reply};
+use crate::diagnostics;
 use crate::engine::{Applied, ExpectedVersion, FleetView, Reach, has_variable};
 use crate::fleet_file::{self, FleetFile, FleetFileError};
 use crate::listener::Response;
@@ -169,6 +170,7 @@ pub(super) fn warnings(admin: &AdminHandler, view: &FleetView) -> Vec<String> {
     let runners = &admin.settings.runners;
     let vessels = definition.vessels.iter();
     warnings.extend(vessels.flat_map(|it| reference_warnings(runners, definition, it)));
+    warnings.extend(diagnostics::unready_code(view, &admin.settings));
     if definition.webhook.keep_path {
         warnings.push(format!(
             "webhook.keep_path: the webhook answers at /hooks/{} too, which is no secret: `verify` and \
