@@ -37,14 +37,16 @@ pub use cli::main;
 pub mod internals {
     pub use crate::config::Settings;
     pub use crate::engine::{
-        AcceptError, Assignment, AttemptOutcome, Engine, EngineError, ExpectedVersion,
-        FinishedAttempt, HistorySize, ReplayError, RunFilter, World,
+        AcceptError, Assignment, AttemptOutcome, AuditFilter, Engine, EngineError, ExpectedVersion,
+        FinishedAttempt, HistorySize, NewAccessToken, ReplayError, RunFilter, World,
     };
     pub use crate::fleet_file::{FleetFile, parse_yaml};
     pub use crate::listener::{
         Admitted, BodyStore, Decoder, Framing, Handled, Handler, Head, Listener, Options, Request,
         Response, Scanner,
     };
+    pub use crate::model::access::{Role, Scope};
+    pub use crate::model::audit::{AuditClass, AuditEntry};
     pub use crate::model::change::{Change, HistoryEntry, QueueEntry, ServerRecord};
     pub use crate::model::clock::{Clock, Timestamp};
     pub use crate::model::concurrency_key::ConcurrencyKey;
@@ -56,7 +58,7 @@ pub mod internals {
     pub use crate::model::fleet::{Delivery, Fleet, FleetDefinition};
     pub use crate::model::graph::Condition;
     pub use crate::model::guardrails::{Backoff, Guardrails};
-    pub use crate::model::ids::{FleetId, InstanceId, RunId, RunIds, VesselRunId};
+    pub use crate::model::ids::{FleetId, InstanceId, RequestId, RunId, RunIds, VesselRunId};
     pub use crate::model::overlap::Overlap;
     pub use crate::model::overrides::Overrides;
     pub use crate::model::random::Random;

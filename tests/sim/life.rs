@@ -19,6 +19,7 @@ use crate::machine::Machine;
 use crate::model::Model;
 use crate::sabotage::Sabotage;
 
+mod access;
 mod checks;
 mod events;
 mod fleets;
@@ -52,6 +53,7 @@ pub struct Life {
     /// What settled attempts have written.
     outputs: BTreeMap<(VesselRunId, u32), Vec<u8>>,
     memory: events::Memory,
+    access: access::Access,
     timetables: BTreeMap<FleetId, schedules::Timetable>,
     /// Runs that were removed lately.
     removed: VecDeque<RunId>,
@@ -181,6 +183,7 @@ impl Life {
             fleets: Vec::new(),
             outputs: BTreeMap::new(),
             memory: events::Memory::default(),
+            access: access::Access::default(),
             timetables: BTreeMap::new(),
             removed: VecDeque::new(),
             server: None,

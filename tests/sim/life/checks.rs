@@ -106,6 +106,7 @@ impl Life {
             assert!(run.crashes <= super::CRASHES_MAX);
         }
         self.check_catalog();
+        self.check_access();
         self.check_history();
         self.check_schedules();
     }

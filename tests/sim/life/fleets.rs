@@ -13,6 +13,9 @@ const FLEETS_MAX: usize = 6;
 
 impl Life {
     pub(super) fn edit_something(&mut self) {
+        if self.random.u8(..3) == 0 {
+            return self.edit_access();
+        }
         let alive: Vec<usize> =
             (0..self.fleets.len()).filter(|it| self.fleets[*it].is_alive).collect();
         let Some(place) = self.pick(&alive) else { return self.create_fleet() };
