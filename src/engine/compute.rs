@@ -5,7 +5,7 @@ use std::cell::OnceCell;
 
 use crate::engine::Engine;
 use crate::engine::request::{self, StoredRequest};
-use crate::model::computed::{Argument, ComputedValue};
+use crate::model::computed::Argument;
 use crate::model::expression::Variables;
 use crate::model::fleet::Program;
 use crate::model::variable::{FixedValue, VariableValue};
@@ -30,21 +30,11 @@ impl Engine {
         variables: Vec<(String, VariableValue)>,
     ) -> Result<ComputedStart<'a>, String> {
         let program = &claim.version.definition.vessels[claim.vessel].program;
-        let (length, bytes_max) = (request.body_bytes(), self.settings.max_expression_body_bytes);
-        let reads_payload =
-            computed_values(program, &variables).any(|value| value.expr.reads_payload());
+        let bytes_max = self.settings.max_expression_body_bytes;
         // Most vessels compute nothing: the request is looked at for the first value that does.
         let given = OnceCell::new();
         let of_request = || given.get_or_init(|| variables_of(claim, request, bytes_max));
-        with_texts(program, variables, of_request).map_err(|why| {
-            match reads_payload && length > bytes_max {
-                true => format!(
-                    "{why}; expressions see nothing of its body, as {length} bytes are more than \
-                     max_expression_body_bytes"
-                ),
-                false => why,
-            }
-        })
+        with_texts(program, variables, of_request)
     }
 }
 
@@ -79,24 +69,4 @@ fn with_texts<'a, 'r>(
         program => Cow::Borrowed(program),
     };
     Ok(ComputedStart { program, variables: fixed })
-}
-
-/// The computed values of a start.
-fn computed_values<'a>(
-    program: &'a Program,
-    variables: &'a [(String, VariableValue)],
-) -> impl Iterator<Item = &'a ComputedValue> {
-    let arguments = match program {
-        Program::Command(arguments) => arguments.as_slice(),
-        Program::Script(_) | Program::Code(_) => &[],
-    };
-    let of_arguments = arguments.iter().filter_map(|argument| match argument {
-        Argument::Computed(value) => Some(value),
-        Argument::Literal(_) => None,
-    });
-    let of_variables = variables.iter().filter_map(|(_, value)| match value {
-        VariableValue::Computed(value) => Some(value),
-        VariableValue::Fixed(_) => None,
-    });
-    of_arguments.chain(of_variables)
 }

@@ -32,11 +32,11 @@ impl StoredRequest {
         self.payload.part(self.size.head_bytes.into(), self.size.body_bytes)
     }
 
-    /// The payload as expressions see it, if it has at most `bytes_max` bytes.
+    /// The payload as expressions see it, up to `bytes_max` bytes of it.
     pub fn payload(&self, bytes_max: u64) -> Payload<'_> {
-        let is_read = self.body_bytes() <= bytes_max;
-        Payload::read_by(self.head.header("Content-Type"), move || {
-            is_read.then(|| read_all(&mut self.open_body(), self.body_bytes())).transpose()
+        let length = self.body_bytes();
+        Payload::read_by(self.head.header("Content-Type"), length, bytes_max, move || {
+            read_all(&mut self.open_body(), length)
         })
     }
 }
@@ -87,10 +87,9 @@ impl Engine {
 
     /// A body as expressions see it.
     pub(super) fn payload_of<'a>(&self, head: &'a RequestHead, body: &'a [u8]) -> Payload<'a> {
-        let is_read = body.len() as u64 <= self.settings.max_expression_body_bytes;
-        Payload::read_by(head.header("Content-Type"), move || {
-            Ok::<_, io::Error>(is_read.then(|| body.to_vec()))
-        })
+        let (length, bytes_max) = (body.len() as u64, self.settings.max_expression_body_bytes);
+        let read = move || Ok::<_, io::Error>(body.to_vec());
+        Payload::read_by(head.header("Content-Type"), length, bytes_max, read)
     }
 
     /// What a run without a request keeps.

@@ -1,6 +1,7 @@
 //! A complete request, as a handler gets it: the head, the client and a body that can be read more
 //! than once.
 
+use std::borrow::Cow;
 use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -67,7 +68,7 @@ impl Request {
         };
         for (name, value) in std::mem::take(&mut self.headers) {
             if !withheld.iter().any(|other| other.eq_ignore_ascii_case(&name)) {
-                head.push_header(&name, into_text(value));
+                head.push_header(&name, header_text(&value).into_owned());
             }
         }
         head
@@ -76,9 +77,11 @@ impl Request {
 
 /// The value of a header as text: UTF-8, or else Latin-1, in which each byte is the character of its
 /// number. So no value loses a byte.
-fn into_text(bytes: Vec<u8>) -> String {
-    String::from_utf8(bytes)
-        .unwrap_or_else(|error| error.as_bytes().iter().copied().map(char::from).collect())
+pub fn header_text(bytes: &[u8]) -> Cow<'_, str> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => Cow::Borrowed(text),
+        Err(_) => Cow::Owned(bytes.iter().copied().map(char::from).collect()),
+    }
 }
 
 #[cfg(test)]

@@ -62,6 +62,7 @@ fn a_value_that_is_missing_or_wrong_is_said() {
         (json!({"expr": "body.ref"}), "{}", "`body.ref` has no value for this request"),
         (json!({"expr": "body.ref"}), "not JSON", "`body.ref` has no value for this request"),
         (json!({"expr": "body.ref"}), &huge, "more than max_expression_body_bytes"),
+        (json!({"expr": "body.ref", "default": "main"}), &huge, "`body.ref` fails: "),
         (json!({"expr": "body.ref"}), r#"{"ref": "--delete"}"#, "begins with `-`"),
         (json!({"expr": "body.ref + 1"}), r#"{"ref": "x"}"#, "`body.ref + 1` fails: "),
         (json!({"expr": "body.big"}), &big, "gives 200000 bytes"),
@@ -80,6 +81,15 @@ fn a_value_that_is_missing_or_wrong_is_said() {
     let (_, hook) = server.fleet_with_webhook(&fleet);
     let run = api.wait_ended(&hook.post(server.hooks(), &[], b"{}"));
     assert_eq!(api.output(&run, "v"), "\nREF=unset\n");
+    let run = api.wait_ended(&hook.post(server.hooks(), &[], huge.as_bytes()));
+    assert_eq!(run["status"], "Errored", "a variable is not left out as if the body had none");
+    // An expression that does not read the body has its value whatever the size of that.
+    let fleet = printing(&json!([{"expr": "query.q", "default": "none"}]), &json!({}));
+    let mut fleet = fleet;
+    fleet["name"] = json!("without-body");
+    let (_, hook) = server.fleet_with_webhook(&fleet);
+    let run = api.wait_ended(&hook.post(server.hooks(), &[], huge.as_bytes()));
+    assert_eq!(api.output(&run, "v"), "none\nREF=unset\n");
 }
 
 fn put_yaml(server: &Server, yaml: &str) -> Answer {
@@ -161,6 +171,22 @@ fn a_filter_keeps_requests_from_running_and_a_broken_one_loses_none() {
         let expected = format!("{{\"request\":{{\"id\":\"{id}\"}},\"data\":null}}");
         assert_eq!(String::from_utf8_lossy(&answer.body), expected, "{when}");
     }
+    // What it reads of a body that is too large is unknown: nothing is lost.
+    let huge = format!("{{\"ref\": \"x\", \"big\": \"{}\"}}", "x".repeat(1 << 20));
+    let hook = filtered(&server, "body.ref == 'y'");
+    let run = hook.post(server.hooks(), &[], huge.as_bytes());
+    let note = server.api().wait_ended(&run)["note"].clone();
+    assert_eq!(note["reason"], "filter_failed");
+    let message = note["detail"].as_str().unwrap_or_default();
+    assert!(message.contains("more than max_expression_body_bytes"), "{note}");
+    let hook = filtered(&server, "method == 'PUT'");
+    hook.try_post(server.hooks(), &[], huge.as_bytes()).unwrap().expect(200);
+    // A header that is no UTF-8 is the text that vessels are given.
+    let hook = filtered(&server, "headers[\"x-name\"] == 'caf\u{e9}'");
+    let mut request = post_request(&hook.target(), &[("X-Name", "caf_")], b"");
+    let at = request.windows(4).position(|it| it == b"caf_").unwrap() + 3;
+    request[at] = 0xe9;
+    exchange(server.hooks(), &request).unwrap().expect(201);
     let refused =
         json!({"name": "n", "vessels": {"v": {"run": "x"}}, "webhook": {"when": "body.a = 1"}});
     let content = ("application/json", refused.to_string().into_bytes());

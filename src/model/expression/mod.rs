@@ -222,7 +222,8 @@ impl Expression {
             let value = Value::resolve_val(&self.program, context).map_err(evaluation_error)?;
             give(value.as_ref())
         });
-        match variables.failure() {
+        // Another expression may have looked at the payload in vain.
+        match variables.failure().filter(|_| self.reads_payload()) {
             Some(why) => Err(EvaluationError::Failed(why.to_owned())),
             None => given,
         }

@@ -263,9 +263,9 @@ fn what_an_expression_reads_is_shown_with_its_values() {
 #[test]
 fn the_payload_is_read_once_and_only_when_an_expression_looks_at_it() {
     let reads = AtomicUsize::new(0);
-    let payload = Payload::read_by(None, || {
+    let payload = Payload::read_by(None, 15, 15, || {
         reads.fetch_add(1, Ordering::Relaxed);
-        Ok::<_, std::io::Error>(Some(b"{\"ref\": \"main\"}".to_vec()))
+        Ok::<_, std::io::Error>(b"{\"ref\": \"main\"}".to_vec())
     });
     let headers = [("X-Github-Event", "ping")];
     let variables = Variables::new(payload, headers, "", &Event::default());
@@ -282,11 +282,21 @@ fn the_payload_is_read_once_and_only_when_an_expression_looks_at_it() {
     }
     assert_eq!(reads.load(Ordering::Relaxed), 1);
     // What cannot be read fails, and is not taken for missing.
-    let broken = || Payload::read_by(None, || Err("a broken disk"));
+    let broken = || Payload::read_by(None, 1, 1, || Err("a broken disk"));
     let variables = Variables::new(broken(), [], "", &Event::default());
     let failed = "the body cannot be read: a broken disk".to_owned();
     let failed = Err(EvaluationError::Failed(failed));
     assert_eq!(parse("body.ref").present_value(&variables), failed);
+    // Neither is what is not read, and expressions that do not look at it have their values.
+    let long = Payload::read_by(None, 2, 1, || Ok::<_, std::io::Error>(b"{}".to_vec()));
+    let variables = Variables::new(long, headers, "", &Event::default());
+    assert_eq!(filter.is_true(&variables), Ok(false), "it does not look at the body");
+    let reads = "it reads the body, whose 2 bytes are more than max_expression_body_bytes";
+    let failed = EvaluationError::Failed(reads.to_owned());
+    assert_eq!(parse("body.ref").present_value(&variables), Err(failed.clone()));
+    assert_eq!(parse("body.ref == \"main\"").is_true(&variables), Err(failed.clone()));
+    assert_eq!(parse("text").text_value(&variables), Err(failed));
+    assert_eq!(parse("size(headers)").text_value(&variables), Ok("1".to_owned()));
 }
 
 #[test]

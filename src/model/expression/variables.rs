@@ -48,20 +48,28 @@ pub struct Variables<'a> {
 }
 
 impl<'a> Payload<'a> {
-    /// A payload that has no bytes, or more than expressions may read: all of it is null.
+    /// The payload of a run that no request has started: all of it is null.
     pub fn null() -> Self {
         Self::of(|| Ok(Parsed { body: Box::new(CelNull), text: Box::new(CelNull) }))
     }
 
-    /// The payload of this type that `read` gives, and `None` where expressions may not read it.
+    /// The payload of this type and `length` that `read` gives. Expressions read no more than `bytes_max`
+    /// bytes: one that looks at a longer payload fails, for what that holds is unknown.
     pub fn read_by<E: fmt::Display>(
         content_type: Option<&'a str>,
-        read: impl Fn() -> Result<Option<Vec<u8>>, E> + Send + Sync + 'a,
+        length: u64,
+        bytes_max: u64,
+        read: impl Fn() -> Result<Vec<u8>, E> + Send + Sync + 'a,
     ) -> Self {
-        Self::of(move || match read() {
-            Ok(Some(bytes)) => Ok(Parsed::of(&bytes, content_type)),
-            Ok(None) => Ok(Parsed { body: Box::new(CelNull), text: Box::new(CelNull) }),
-            Err(error) => Err(format!("the body cannot be read: {error}")),
+        Self::of(move || {
+            if length > bytes_max {
+                return Err(format!(
+                    "it reads the body, whose {length} bytes are more than \
+                     max_expression_body_bytes"
+                ));
+            }
+            let bytes = read().map_err(|error| format!("the body cannot be read: {error}"))?;
+            Ok(Parsed::of(&bytes, content_type))
         })
     }
 

@@ -1,10 +1,8 @@
 //! What the expressions of a fleet say of a request. The request becomes variables when the first of them
 //! is evaluated, and its body is read and parsed when the first of them looks at it.
 
-use std::io::Read;
-
 use crate::config::Settings;
-use crate::listener::Request;
+use crate::listener::{Request, header_text};
 use crate::model::clock::{Clock, SystemClock};
 use crate::model::concurrency_key::ConcurrencyKey;
 use crate::model::event::{Arrival, Event, Note};
@@ -64,19 +62,11 @@ impl<'r> Expressions<'r> {
 
     /// Why `when` does not want the request. A field that the request does not have counts as false.
     fn unwanted_by(&mut self, when: &Expression, event: &Event) -> Result<Option<String>, Note> {
-        let length = self.request.body.length();
-        let is_too_long = length > self.bytes_max && when.reads_payload();
         let variables = self.variables(event);
         let saw = || {
             let values = when.read_values(variables, VALUE_BYTES_MAX).into_iter();
             let values: Vec<_> = values.map(|(name, value)| format!("{name} = {value}")).collect();
-            match (is_too_long, values.is_empty()) {
-                (true, _) => {
-                    format!("; its {length} bytes are more than max_expression_body_bytes")
-                }
-                (false, true) => String::new(),
-                (false, false) => format!("; {}", values.join(", ")),
-            }
+            if values.is_empty() { String::new() } else { format!("; {}", values.join(", ")) }
         };
         match when.is_true(variables) {
             Ok(true) => Ok(None),
@@ -107,7 +97,7 @@ impl<'r> Expressions<'r> {
 }
 
 fn variables(request: &Request, bytes_max: u64) -> Variables<'_> {
-    let texts = request.headers.iter().map(|(name, value)| (name, String::from_utf8_lossy(value)));
+    let texts = request.headers.iter().map(|(name, value)| (name, header_text(value)));
     let texts: Vec<_> = texts.collect();
     let headers = texts.iter().map(|(name, value)| (name.as_str(), &**value));
     let remote_addr = request.remote_addr.ip().to_canonical().to_string();
@@ -119,12 +109,6 @@ fn variables(request: &Request, bytes_max: u64) -> Variables<'_> {
 fn payload(request: &Request, bytes_max: u64) -> Payload<'_> {
     let content_type = request.header("Content-Type");
     let content_type = content_type.and_then(|value| std::str::from_utf8(value).ok());
-    Payload::read_by(content_type, move || {
-        if request.body.length() > bytes_max {
-            return Ok::<_, std::io::Error>(None);
-        }
-        let mut bytes = Vec::new();
-        request.body.reader().read_to_end(&mut bytes)?;
-        Ok(Some(bytes))
-    })
+    let length = request.body.length();
+    Payload::read_by(content_type, length, bytes_max, move || request.body_bytes())
 }
