@@ -211,10 +211,10 @@ impl Engine {
     pub fn add_webhook(
         &self,
         id: FleetId,
-        edit: impl FnOnce(&mut WebhookSettings) -> Result<(), FleetFileError>,
+        edit: impl Fn(&mut WebhookSettings) -> Result<(), FleetFileError>,
     ) -> Result<WebhookView, EngineError> {
         let token = self.new_token()?;
-        let edit = |settings: &mut WebhookSettings| self.edit_checked(settings, edit);
+        self.check_edit(id, &edit)?;
         self.change(|catalog, now| catalog.add_webhook(id, token, edit, now))
     }
 
@@ -226,9 +226,9 @@ impl Engine {
         &self,
         id: FleetId,
         expected: &ExpectedVersion,
-        edit: impl FnOnce(&mut WebhookSettings) -> Result<(), FleetFileError>,
+        edit: impl Fn(&mut WebhookSettings) -> Result<(), FleetFileError>,
     ) -> Result<WebhookView, EngineError> {
-        let edit = |settings: &mut WebhookSettings| self.edit_checked(settings, edit);
+        self.check_edit(id, &edit)?;
         self.change(|catalog, now| catalog.edit_webhook_settings(id, edit, expected, now))
     }
 
@@ -345,19 +345,23 @@ impl Engine {
         checked.map_err(|message| invalid(file.refuse_verify(message)))
     }
 
-    /// Edits webhook settings; secrets that are new in them must have values.
-    fn edit_checked(
+    /// Whether the secrets that `edit` adds to the webhook settings of a fleet have values. Reads their
+    /// files, so that it is called without a lock, before the edit is decided.
+    fn check_edit(
         &self,
-        settings: &mut WebhookSettings,
-        edit: impl FnOnce(&mut WebhookSettings) -> Result<(), FleetFileError>,
-    ) -> Result<(), FleetFileError> {
-        let former = settings.verify.clone();
-        edit(settings)?;
-        if settings.verify == former {
+        id: FleetId,
+        edit: impl Fn(&mut WebhookSettings) -> Result<(), FleetFileError>,
+    ) -> Result<(), EngineError> {
+        let invalid = |error: FleetFileError| EngineError::Invalid(error.to_string());
+        let version = self.current_version(id)?;
+        let former = &version.definition.webhook;
+        let mut settings = former.clone();
+        edit(&mut settings).map_err(invalid)?;
+        if settings.verify == former.verify {
             return Ok(());
         }
-        let checked = self.check_sender(settings);
-        checked.map_err(|message| FleetFileError::invalid(None, "verify", message))
+        let checked = self.check_sender(&settings);
+        checked.map_err(|message| invalid(FleetFileError::invalid(None, "verify", message)))
     }
 
     /// Whether the secrets have values with which the fleet verifies its sender.

@@ -12,6 +12,7 @@ use std::time::Duration;
 use crate::engine::effects::PendingEffects;
 use crate::engine::events::{Decision, StoredEvent};
 use crate::engine::ledger::reason_of_accepted;
+use crate::engine::retention::removal_steps;
 use crate::engine::waiting::Waiting;
 use crate::engine::{Decisions, Engine, Phase};
 use crate::model::change::Change;
@@ -255,18 +256,20 @@ impl Engine {
         let mut random = [0; 8];
         self.random.fill(&mut random).map_err(io::Error::other)?;
         let now = self.clock.now();
+        // A look at the file system may take long, and happens before the lock.
+        let (has_space, left) = (self.space.is_enough(), self.space.left());
         let (mut decisions, decision) = self.decide(event);
         if let Decision::Duplicate(run) = decision {
             return Ok(Reserved::Duplicate(self.duplicate_of(run, new_run.trigger)));
         }
-        if !self.space.is_enough() {
+        if !has_space {
             return Err(AcceptError::DiskFull);
         }
         decisions.check_room()?;
         // The listener has promised the copy that the database gets of a large body.
         let is_promised = new_run.replay_of.is_none() && length > BODY_INLINE_BYTES_MAX as u64;
         let bytes = if is_promised { 0 } else { length.saturating_mul(DISK_BYTES_PER_BYTE) };
-        decisions.check_share(new_run.version.fleet_id, bytes, self.space.left())?;
+        decisions.check_share(new_run.version.fleet_id, bytes, left)?;
         self.space.note_accepted(length);
         Ok(Reserved::Place(decisions.run_ids.next(now, u64::from_ne_bytes(random)), now))
     }
@@ -274,19 +277,19 @@ impl Engine {
     /// Decides on the event of a request. Rows that are needed are read without the lock.
     fn decide(&self, event: &mut EventCheck) -> (MutexGuard<'_, Decisions>, Decision) {
         loop {
-            let decisions = self.decisions();
+            let mut decisions = self.decisions();
             let stored = event.stored.as_ref();
             let now = self.clock.now();
             match decisions.events.decide(&event.keys, event.window, stored, now) {
-                Decision::Read(mark) => {
+                Err(mark) => {
                     drop(decisions);
                     event.stored = Some(self.stored_event(&event.keys, mark));
                 }
-                Decision::Duplicate(_) if event.is_replay => {
+                Ok(Decision::Duplicate(_)) if event.is_replay => {
                     // A replay runs, and leaves the event to the run that has it.
                     event.keys.clear();
                 }
-                decision => return (decisions, decision),
+                Ok(decision) => return (decisions, decision),
             }
         }
     }
@@ -367,8 +370,6 @@ impl Engine {
             Decision::Run { first_run, is_id_reused } => {
                 (arrival.first_run, arrival.is_id_reused) = (first_run, is_id_reused);
             }
-            // `decide` has read what there is to read.
-            Decision::Read(_) => {}
         }
         if event.keys.is_empty() {
             arrival.memory = None;
@@ -407,12 +408,13 @@ impl Engine {
         run
     }
 
+    /// Removes what was committed of the payload, a step of the sweeper at a time.
     fn give_up(&self, upload: &Upload) {
-        let changes = vec![
-            Change::RemovePayload { run: upload.run, chunks: 0..upload.chunks },
-            Change::EndUpload(upload.run),
-        ];
-        self.store.commit(changes).wait();
+        let run = upload.run;
+        for chunks in removal_steps(upload.chunks) {
+            self.sweep_step(|| self.store.commit(vec![Change::RemovePayload { run, chunks }]));
+        }
+        self.sweep_step(|| self.store.commit(vec![Change::EndUpload(run)]));
     }
 }
 

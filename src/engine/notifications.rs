@@ -1,8 +1,7 @@
 //! Notifications of finished runs. A notification becomes durable with the end of its run and waits in
 //! the [`Outbox`] from then on. A notifier takes it from there and reports the result.
 //!
-//! The outbox has its own lock. A thread may take it while it holds `decisions`, never the other way
-//! round. No thread waits for a commit while it holds it.
+//! The outbox has its own lock, which no thread holds while it waits for a commit.
 
 use std::sync::MutexGuard;
 use std::sync::atomic::Ordering;

@@ -8,6 +8,7 @@
 //! The sweeper waits for each of its commits, so that an accept waits for one of them at most. It also
 //! passes over the remembered events ([`events`](crate::engine::events)) once in a while.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -216,6 +217,13 @@ impl Engine {
     }
 }
 
+/// The steps in which a payload of this many chunks is removed, each of up to [`SWEEP_ROWS`] rows. From
+/// the end, so that the last stored chunk tells how many remain after a crash.
+pub(super) fn removal_steps(chunks: u32) -> impl Iterator<Item = Range<u32>> {
+    let ends = (1..=chunks).rev().step_by(SWEEP_ROWS as usize);
+    ends.map(|end| end.saturating_sub(SWEEP_ROWS)..end)
+}
+
 impl Sweep<'_> {
     /// Removes the remains of `run`, its mark last.
     fn remove(&mut self, run: RunId) {
@@ -239,15 +247,13 @@ impl Sweep<'_> {
         for record in engine.store.notifications_of(run) {
             self.push(Change::RemoveNotification { run, number: record.number }, 1);
         }
-        // From the end, so that the last stored chunk tells how many remain after a crash.
-        let mut end = engine.store.payload_chunks(run).unwrap_or_else(|error| {
+        let chunks = engine.store.payload_chunks(run).unwrap_or_else(|error| {
             log::error!(run:%, error:%; "a payload cannot be read");
             0
         });
-        while end > 0 {
-            let start = end.saturating_sub(SWEEP_ROWS);
-            self.push(Change::RemovePayload { run, chunks: start..end }, end - start);
-            end = start;
+        for chunks in removal_steps(chunks) {
+            let rows = chunks.end - chunks.start;
+            self.push(Change::RemovePayload { run, chunks }, rows);
         }
         self.push(Change::EndRemoval(run), 1);
     }
@@ -279,6 +285,24 @@ impl Sweep<'_> {
         let changes = std::mem::take(&mut self.changes);
         if !changes.is_empty() {
             self.engine.sweep_step(|| self.engine.store.commit(changes));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_payload_is_removed_from_its_end_in_steps_of_bounded_size() {
+        for chunks in [0, 1, SWEEP_ROWS - 1, SWEEP_ROWS, SWEEP_ROWS + 1, 6_400] {
+            let mut end = chunks;
+            for chunks in removal_steps(chunks) {
+                assert!(chunks.end == end && !chunks.is_empty());
+                assert!(chunks.end - chunks.start <= SWEEP_ROWS);
+                end = chunks.start;
+            }
+            assert_eq!(end, 0, "of {chunks}");
         }
     }
 }

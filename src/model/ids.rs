@@ -94,7 +94,8 @@ id!(
     InstanceId
 );
 id!(
-    /// One run of a fleet. Sorts in the order of acceptance.
+    /// One run of a fleet. Sorts in the order in which requests got their places. A run whose body takes
+    /// long to read enters the queue later than its id says; `sequence` is the order of the queue.
     RunId
 );
 id!(

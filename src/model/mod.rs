@@ -11,10 +11,8 @@ pub mod concurrency_key;
 pub mod confinement;
 pub mod debounce;
 pub mod defaults;
-#[allow(dead_code, reason = "the ledger of deliveries is under way")]
 pub mod delivery;
 pub mod duration;
-#[allow(dead_code, reason = "the ledger of deliveries is under way")]
 pub mod event;
 pub mod expansion;
 pub mod expression;

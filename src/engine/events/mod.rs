@@ -4,8 +4,9 @@
 //! An event has a row for each of its keys, written in the commit of its run and again when the run
 //! ends without success. In memory are the events of unfinished runs, a filter over all others, and the
 //! keys whose rows were written lately. Rows are read without the lock: a decision that needs them
-//! asks for them ([`Decision::Read`]) and is made again. A read that began before a row was decided
-//! may have missed it, so such a decision asks once more.
+//! asks for them by a [`ReadMark`] and is made again. A read that began before a row was decided
+//! may have missed it, so such a decision asks once more. A row that was decided before the read may
+//! wait for its commit: then the mark of the read says that the reader waits for the commit, too.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -39,13 +40,20 @@ pub struct Events {
     written: VecDeque<EventKey>,
     /// Rows written since the start.
     writes: u64,
+    /// How many of these the database has for certain.
+    readable: u64,
     /// A fleet was deleted, or the filter is crowded.
     is_pass_due: bool,
 }
 
 /// A moment among the writes of rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ReadMark(u64);
+pub struct ReadMark {
+    /// Rows written before it.
+    writes: u64,
+    /// A row to be read may wait for its commit. The reader waits for an empty commit before it reads.
+    pub awaits_commit: bool,
+}
 
 /// What was found in the database of an event.
 #[derive(Clone, Debug)]
@@ -69,8 +77,6 @@ pub enum Decision {
     },
     /// It is a duplicate of this run.
     Duplicate(RunId),
-    /// The rows of its keys have to be read first.
-    Read(ReadMark),
 }
 
 impl Events {
@@ -82,33 +88,37 @@ impl Events {
     }
 
     /// Decides on a request with an event of these keys: that of its id first.
+    ///
+    /// # Errors
+    /// The mark after which the rows of the keys have to be read first.
     pub fn decide(
-        &self,
+        &mut self,
         keys: &[EventKey],
         window: Duration,
         stored: Option<&StoredEvent>,
         now: Timestamp,
-    ) -> Decision {
+    ) -> Result<Decision, ReadMark> {
         let new = |is_id_reused| Decision::Run { first_run: None, is_id_reused };
-        let Some(of_id) = keys.first() else { return new(false) };
+        let Some(of_id) = keys.first() else { return Ok(new(false)) };
         if let Some(run) = keys.iter().find_map(|key| self.open.get(key)) {
-            return Decision::Duplicate(*run);
+            return Ok(Decision::Duplicate(*run));
         }
+        stored.iter().for_each(|stored| self.note_read(stored.mark));
         let is_reused_by_open = self.has_other_body(of_id);
         let stored = match stored {
-            Some(stored) if !self.has_written(keys, stored.mark) => stored,
-            None if !self.may_have(keys) => return new(is_reused_by_open),
-            _ => return Decision::Read(self.mark()),
+            Some(stored) if !self.has_written(keys, stored.mark.writes) => stored,
+            None if !self.may_have(keys) => return Ok(new(is_reused_by_open)),
+            _ => return Err(self.mark(keys)),
         };
         let is_remembered = |entry: &&EventEntry| entry.is_within(window, now);
         let is_id_reused =
             is_reused_by_open || stored.other_body.as_ref().is_some_and(|it| is_remembered(&it));
         let remembered = || stored.entries.iter().filter(is_remembered);
         if let Some(entry) = remembered().find(|entry| !entry.has_failed) {
-            return Decision::Duplicate(entry.run);
+            return Ok(Decision::Duplicate(entry.run));
         }
         let first_run = remembered().map(|entry| entry.first_run).min();
-        Decision::Run { first_run, is_id_reused }
+        Ok(Decision::Run { first_run, is_id_reused })
     }
 
     /// Remembers the event of a run that is accepted at `now`, in the commit of the run.
@@ -176,15 +186,23 @@ impl Events {
         Change::PutEvent { key, entry }
     }
 
-    /// The present moment among the writes of rows.
-    fn mark(&self) -> ReadMark {
-        ReadMark(self.writes)
+    /// The present moment among the writes of rows, before a read of the rows of `keys`.
+    fn mark(&self, keys: &[EventKey]) -> ReadMark {
+        let awaits_commit = self.has_written(keys, self.readable);
+        ReadMark { writes: self.writes, awaits_commit }
+    }
+
+    /// Takes note of a read after `mark`.
+    fn note_read(&mut self, mark: ReadMark) {
+        if mark.awaits_commit {
+            self.readable = self.readable.max(mark.writes);
+        }
     }
 
     /// Whether a row of one of the keys, or of the id with another body, was or may have been written
-    /// after `mark`.
-    fn has_written(&self, keys: &[EventKey], mark: ReadMark) -> bool {
-        let since = usize::try_from(self.writes - mark.0).unwrap_or(usize::MAX);
+    /// after the first `writes`.
+    fn has_written(&self, keys: &[EventKey], writes: u64) -> bool {
+        let since = usize::try_from(self.writes.saturating_sub(writes)).unwrap_or(usize::MAX);
         let is_one = |written: &EventKey| {
             keys.iter().any(|key| (key.fleet, key.digest) == (written.fleet, written.digest))
         };

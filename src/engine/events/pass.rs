@@ -13,16 +13,17 @@ enum Judgement {
 }
 
 impl Events {
-    /// Begins a pass. Rows that were decided before have to be readable before the first read.
-    pub fn begin_pass(&mut self) {
+    /// Begins a pass. Rows that were decided before this mark have to be readable before the first read.
+    pub fn begin_pass(&mut self) -> ReadMark {
         self.is_pass_due = false;
         let entries = self.filter.as_ref().map_or(0, Filter::entries);
         self.next_filter = Some(Filter::for_entries(entries));
+        ReadMark { writes: self.writes, awaits_commit: true }
     }
 
     /// The moment before the read of some rows.
     pub fn begin_read(&self) -> ReadMark {
-        self.mark()
+        self.mark(&[])
     }
 
     /// Judges rows that were read after `mark`. Returns the changes that remove the rows that go.
@@ -33,9 +34,11 @@ impl Events {
         has_fleet: impl Fn(FleetId) -> bool,
         now: Timestamp,
     ) -> Vec<Change> {
+        self.note_read(mark);
+        let seen = self.readable.min(mark.writes);
         // All of them first: a row that is written below says nothing of those that were read.
         let judge =
-            |(key, row): &(EventKey, EventEntry)| self.judge(key, row, mark, &has_fleet, now);
+            |(key, row): &(EventKey, EventEntry)| self.judge(key, row, seen, &has_fleet, now);
         let judgements: Vec<Judgement> = rows.iter().map(judge).collect();
         let mut changes = Vec::new();
         for ((key, row), judgement) in rows.into_iter().zip(judgements) {
@@ -57,15 +60,17 @@ impl Events {
         changes
     }
 
+    /// The read has seen the first `seen` writes for certain. A row that was written later may be
+    /// another one than was read.
     fn judge(
         &self,
         key: &EventKey,
         row: &EventEntry,
-        mark: ReadMark,
+        seen: u64,
         has_fleet: &impl Fn(FleetId) -> bool,
         now: Timestamp,
     ) -> Judgement {
-        if self.open.contains_key(key) || self.has_written(&[*key], mark) {
+        if self.open.contains_key(key) || self.has_written(&[*key], seen) {
             return Judgement::Stays;
         }
         let window = Duration::from_secs(row.window_seconds);

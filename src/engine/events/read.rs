@@ -13,20 +13,30 @@ const STEP_ROWS: usize = 128;
 impl Engine {
     /// The rows of these keys, read after `mark`.
     pub(in crate::engine) fn stored_event(&self, keys: &[EventKey], mark: ReadMark) -> StoredEvent {
+        self.await_rows(mark);
         let entries = keys.iter().filter_map(|key| self.store.event(key)).collect();
         let other_body = keys.first().and_then(|key| self.store.event_of_other_body(key));
         StoredEvent { mark, entries, other_body }
     }
 
+    /// Waits until the database has all rows that a read after `mark` has to see.
+    fn await_rows(&self, mark: ReadMark) {
+        if mark.awaits_commit {
+            self.store.commit(Vec::new()).wait();
+        }
+    }
+
     /// Passes over all remembered events: removes those whose window is over or whose fleet is gone.
     /// One step of the sweeper.
     pub fn sweep_events(&self) {
-        self.decisions().events.begin_pass();
+        let began = self.decisions().events.begin_pass();
         // Rows that were decided before the new filter was there are readable from now on.
-        self.store.commit(Vec::new()).wait();
+        self.await_rows(began);
+        self.decisions().events.note_read(began);
         let mut after = None;
         loop {
             let mark = self.decisions().events.begin_read();
+            self.await_rows(mark);
             let rows: Vec<(EventKey, EventEntry)> =
                 self.store.events_after(after).take(STEP_ROWS).collect();
             let Some((last, _)) = rows.last() else { break };

@@ -41,7 +41,8 @@ impl World {
     }
 
     fn pass(&mut self, now: Timestamp) {
-        self.events.begin_pass();
+        let began = self.events.begin_pass();
+        self.events.note_read(began);
         let mark = self.events.begin_read();
         let rows = self.rows.clone().into_iter().collect();
         let fleet = self.fleet;
@@ -58,13 +59,14 @@ impl World {
         StoredEvent { mark, entries, other_body }
     }
 
-    fn decide(&self, arrival: &ArrivalRecord, now: Timestamp) -> Decision {
+    fn decide(&mut self, arrival: &ArrivalRecord, now: Timestamp) -> Decision {
         let keys = arrival.keys(self.fleet);
         match self.events.decide(&keys, WINDOW, None, now) {
-            Decision::Read(mark) => {
-                self.events.decide(&keys, WINDOW, Some(&self.stored(&keys, mark)), now)
+            Err(mark) => {
+                let stored = self.stored(&keys, mark);
+                self.events.decide(&keys, WINDOW, Some(&stored), now).unwrap()
             }
-            decision => decision,
+            Ok(decision) => decision,
         }
     }
 
@@ -183,13 +185,13 @@ fn a_pass_forgets_what_is_over_and_keeps_the_rest() {
     world.pass(at(700));
     assert_eq!(world.rows.len(), 3, "{:?}", world.rows);
     assert!(world.deliver(&arrival("old", 2, true), at(700)).is_ok());
-    let is_known = |world: &World, id, body, seconds| {
+    let is_known = |world: &mut World, id, body, seconds| {
         matches!(world.decide(&arrival(id, body, true), at(seconds)), Decision::Duplicate(_))
     };
-    assert!(is_known(&world, "open", 1, 700), "as long as its run has not ended");
-    assert!(is_known(&world, "new", 3, 1_099) && !is_known(&world, "new", 3, 1_100));
-    assert!(is_known(&world, "ahead", 4, 1_299), "from the pass on");
-    assert!(!is_known(&world, "ahead", 4, 1_300));
+    assert!(is_known(&mut world, "open", 1, 700), "as long as its run has not ended");
+    assert!(is_known(&mut world, "new", 3, 1_099) && !is_known(&mut world, "new", 3, 1_100));
+    assert!(is_known(&mut world, "ahead", 4, 1_299), "from the pass on");
+    assert!(!is_known(&mut world, "ahead", 4, 1_300));
     world.end(&open, Status::Success);
     world.fleet = FleetId::random();
     world.pass(at(701));
@@ -205,7 +207,7 @@ fn a_row_that_was_written_after_a_read_is_read_again() {
     let run = world.deliver(&event, at(0)).unwrap();
     world.end(&run, Status::Success);
     let decision = world.events.decide(&keys, WINDOW, Some(&late), at(1));
-    assert!(matches!(decision, Decision::Read(_)), "{decision:?}");
+    assert!(decision.is_err(), "{decision:?}");
     assert_eq!(world.deliver(&event, at(1)), Err(Decision::Duplicate(run.id)));
     // More rows than are known by their keys count as any.
     let late = world.stored(&keys, world.events.begin_read());
@@ -215,7 +217,49 @@ fn a_row_that_was_written_after_a_read_is_read_again() {
         world.end(&run, Status::Success);
     }
     let decision = world.events.decide(&keys, WINDOW, Some(&late), at(2));
-    assert!(matches!(decision, Decision::Read(_)), "{decision:?}");
+    assert!(decision.is_err(), "{decision:?}");
+}
+
+#[test]
+fn a_redelivery_after_a_failure_waits_for_the_row_of_the_failure() {
+    let mut world = World::new();
+    let event = arrival("1", 1, true);
+    let keys = event.keys(world.fleet);
+    let run = world.deliver(&event, at(0)).unwrap();
+    // The row of the failure waits for its commit.
+    let pending = world.events.close(&RunRecord { status: Status::Errored, ..run.clone() });
+    let other = world.ids.next(at(1), 0);
+    world.events.enter(world.fleet, other, &arrival("2", 2, true), at(1));
+    let Err(mark) = world.events.decide(&keys, WINDOW, None, at(1)) else { panic!() };
+    assert!(mark.awaits_commit, "the database has the row of the start only");
+    world.apply(pending);
+    let stored = world.stored(&keys, mark);
+    let decision = world.events.decide(&keys, WINDOW, Some(&stored), at(1));
+    assert_eq!(decision, Ok(Decision::Run { first_run: Some(run.id), is_id_reused: false }));
+    // Once it is readable, no redelivery waits for a commit.
+    let Err(mark) = world.events.decide(&keys, WINDOW, None, at(2)) else { panic!() };
+    assert!(!mark.awaits_commit);
+    // Nor does an event that the filter may have, unless more rows were written than are known.
+    for number in 0..=WRITTEN_MAX as u32 {
+        world.deliver(&arrival(&format!("n{number}"), 9, true), at(2)).unwrap();
+    }
+    assert!(world.events.begin_read().awaits_commit);
+}
+
+#[test]
+fn a_pass_leaves_rows_whose_latest_write_it_may_have_missed() {
+    let mut world = World::new();
+    let run = world.deliver(&arrival("ahead", 1, true), at(1 << 30)).unwrap();
+    let began = world.events.begin_pass();
+    world.events.note_read(began);
+    let pending = world.events.close(&RunRecord { status: Status::Errored, ..run.clone() });
+    let mark = world.events.begin_read();
+    let rows: Vec<_> = world.rows.clone().into_iter().collect();
+    let fleet = world.fleet;
+    let changes = world.events.sweep(rows, mark, |it| it == fleet, at(700));
+    world.apply(pending);
+    world.apply(changes);
+    assert!(world.rows.values().all(|row| row.has_failed), "{:?}", world.rows);
 }
 
 #[test]
@@ -253,12 +297,12 @@ fn a_pass_sets_every_row_of_one_id_right() {
 
 #[test]
 fn a_new_event_needs_no_read_once_a_pass_was_made() {
-    let world = World::new();
+    let mut world = World::new();
     let event = arrival("1", 1, false);
     let keys = event.keys(world.fleet);
-    let fresh = Decision::Run { first_run: None, is_id_reused: false };
+    let fresh = Ok(Decision::Run { first_run: None, is_id_reused: false });
     assert_eq!(world.events.decide(&keys, WINDOW, None, at(0)), fresh);
-    let blank = Events::default();
-    assert!(matches!(blank.decide(&keys, WINDOW, None, at(0)), Decision::Read(_)));
+    let mut blank = Events::default();
+    assert!(blank.decide(&keys, WINDOW, None, at(0)).is_err());
     assert_eq!(blank.decide(&[], WINDOW, None, at(0)), fresh, "a request without an event");
 }

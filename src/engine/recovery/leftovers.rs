@@ -41,8 +41,8 @@ impl Engine {
     /// lets vessels start. Leftovers that ignore SIGTERM take the kill grace, and cleanups of runners
     /// their own time. A second call has no effect.
     pub fn end_leftovers(&self) {
-        let mut leftovers = self.leftovers.lock().unwrap_or_else(|_| crate::engine::poisoned());
-        let Some(Leftovers { unfinished, retired }) = leftovers.take() else { return };
+        let taken = self.leftovers.lock().unwrap_or_else(|_| crate::engine::poisoned()).take();
+        let Some(Leftovers { unfinished, retired }) = taken else { return };
         // 1. Processes, and what attempts have left with engines.
         let ended = self.launcher.end_leftovers(self.server.instance, &unfinished);
         if ended > 0 {

@@ -24,6 +24,7 @@ use crate::engine::history::History;
 use crate::engine::ledger::Ledger;
 use crate::engine::outbox::Outbox;
 use crate::engine::pause::Launching;
+use crate::engine::retention::removal_steps;
 use crate::engine::schedules::Schedules;
 use crate::engine::waiting::WaitingSenders;
 use crate::engine::{Decisions, Engine, EngineMetrics, Phase, World};
@@ -297,10 +298,9 @@ impl RecoveryState<'_> {
     fn sweep_uploads(&mut self) -> Result<(), RecoveryError> {
         for run in self.store.uploads()? {
             let chunks = self.store.payload_chunks(run)?;
-            self.changes.push(vec![
-                Change::RemovePayload { run, chunks: 0..chunks },
-                Change::EndUpload(run),
-            ]);
+            let steps = removal_steps(chunks);
+            self.changes.extend(steps.map(|chunks| vec![Change::RemovePayload { run, chunks }]));
+            self.changes.push(vec![Change::EndUpload(run)]);
         }
         Ok(())
     }
