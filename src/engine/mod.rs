@@ -2,10 +2,7 @@
 //! hands the changes to the committer before it releases the lock, so that commits happen in the
 //! order of decisions, and waits until they are durable before it returns or starts anything.
 //!
-//! Locks: `schedules` guards the schedules and is taken before the others. `catalog` guards fleets,
-//! projects and webhooks, `decisions` the runs. No thread holds both,
-//! and no thread waits for a commit while it holds one. The outbox has its own lock
-//! ([`notifications`]).
+//! The order of its locks is in ARCHITECTURE.md.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -122,6 +119,9 @@ pub enum EngineError {
     Invalid(String),
     #[error("{0}")]
     Overloaded(String),
+    /// What is stored cannot be read.
+    #[error("{0}")]
+    Damaged(String),
 }
 
 /// See the module.

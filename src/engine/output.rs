@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::engine::Engine;
 use crate::model::ids::VesselRunId;
-use crate::model::run::OutputPlace;
+use crate::model::run::{OutputPlace, VesselRunRecord};
 pub use crate::runner::output::OutputChunk;
 use crate::runner::output::{LiveOutput, StoredOutput};
 
@@ -38,12 +38,19 @@ impl OutputReader {
 impl Engine {
     /// The output of an attempt, by default the latest one. `None` without such a vessel run or
     /// attempt.
-    pub fn output(&self, id: VesselRunId, attempt: Option<u32>) -> Option<OutputReader> {
+    ///
+    /// # Errors
+    /// When it is stored and cannot be read.
+    pub fn output(
+        &self,
+        id: VesselRunId,
+        attempt: Option<u32>,
+    ) -> io::Result<Option<OutputReader>> {
         {
             let decisions = self.decisions();
             let running = decisions.running.get(&id);
             if let Some(running) = running.filter(|it| attempt.is_none_or(|n| n == it.attempt)) {
-                return Some(OutputReader::Live(Arc::clone(&running.output)));
+                return Ok(Some(OutputReader::Live(Arc::clone(&running.output))));
             }
         }
         let record = match attempt {
@@ -53,34 +60,39 @@ impl Engine {
         let is_gone = || !self.is_stored(id.run());
         if is_gone() {
             // The sweeper is removing the run: its remaining rows are not shown.
-            return None;
+            return Ok(None);
         }
         let Some(record) = record else {
             // An undecided vessel has no row and no output.
             let is_known = attempt.is_none() && self.is_vessel_run(id);
-            return is_known.then(|| OutputReader::Whole(Vec::new()));
+            return Ok(is_known.then(|| OutputReader::Whole(Vec::new())));
         };
-        if record.output.place == OutputPlace::Rows {
-            let mut bytes = Vec::new();
-            let mut stored = self.store.output(id, record.attempt, 0, record.output.bytes);
-            if let Err(error) = stored.read_to_end(&mut bytes) {
-                if is_gone() {
-                    return None;
-                }
-                log::error!(vessel_run:% = id, error:% = error; "stored output is damaged");
+        match self.stored_output(&record) {
+            Ok(output) => Ok(Some(output)),
+            Err(_) if is_gone() => Ok(None),
+            Err(error) => {
+                log::error!(vessel_run:% = id, error:%; "stored output cannot be read");
+                Err(error)
             }
-            return Some(OutputReader::Whole(bytes));
+        }
+    }
+
+    /// The output of an attempt that has ended or was interrupted.
+    fn stored_output(&self, record: &VesselRunRecord) -> io::Result<OutputReader> {
+        let VesselRunRecord { id, attempt, output, .. } = record;
+        if output.place == OutputPlace::Rows {
+            let mut bytes = Vec::new();
+            self.store.output(*id, *attempt, 0, output.bytes).read_to_end(&mut bytes)?;
+            return Ok(OutputReader::Whole(bytes));
         }
         // An attempt that a crash has interrupted may have a file that its record does not name.
-        match StoredOutput::open(&self.output_dir, id, record.attempt) {
-            Ok(output) => Some(OutputReader::File(output)),
-            Err(_) if is_gone() => None,
-            Err(error) => {
-                if record.output.place == OutputPlace::File {
-                    log::error!(vessel_run:% = id, error:% = error; "an output file is missing");
-                }
-                Some(OutputReader::Whole(Vec::new()))
+        match StoredOutput::open(&self.output_dir, *id, *attempt) {
+            Err(error)
+                if error.kind() == io::ErrorKind::NotFound && output.place != OutputPlace::File =>
+            {
+                Ok(OutputReader::Whole(Vec::new()))
             }
+            opened => Ok(OutputReader::File(opened?)),
         }
     }
 

@@ -202,7 +202,7 @@ impl Engine {
     /// Whether there is a run of this id. A reader of more rows of a run asks afterwards: the sweeper
     /// may remove the run meanwhile.
     pub fn is_stored(&self, id: RunId) -> bool {
-        self.store.run(id).is_some()
+        self.store.has_run(id)
     }
 
     /// Whether the run was removed while its vessels were read: a finished run has no undecided

@@ -229,11 +229,14 @@ impl ArrivalRecord {
 pub struct PackedArrival(Box<[u8]>);
 
 impl PackedArrival {
-    /// The record. An unreadable one reads as the default.
+    /// The record. An unreadable one reads as the default, and the log names the damage.
     pub fn unpack(&self) -> ArrivalRecord {
         // postcard's `None` is a zero: fields that a later program has added read as that.
         let bytes = [&self.0, [0; 16].as_slice()].concat();
-        postcard::from_bytes(&bytes).unwrap_or_default()
+        postcard::from_bytes(&bytes).unwrap_or_else(|error| {
+            log::error!(error:%; "the arrival of a run is damaged: its event and its notes are lost");
+            ArrivalRecord::default()
+        })
     }
 }
 

@@ -136,20 +136,26 @@ struct Delivery<'a> {
 
 impl Deliverer {
     fn deliver(&self, engine: &Engine, record: NotificationRecord, stop: &StopSignal) {
-        let version = engine.run(record.run).and_then(|run| {
-            let version = engine.version_of(&run.run)?;
-            Some((run, version))
-        });
-        let Some((run, version)) = version else {
-            // The run was removed from the history meanwhile.
-            return engine.notification_delivered(&record);
+        let Some(run) = engine.run(record.run) else {
+            if !engine.is_stored(record.run) {
+                // The run was removed from the history meanwhile.
+                return engine.notification_delivered(&record);
+            }
+            let Failed { why, retry } =
+                Failed::for_good("the run cannot be read from the database");
+            return engine.notification_failed(record, &why, retry);
+        };
+        let Some(version) = engine.version_of(&run.run) else {
+            let number = run.run.fleet_version;
+            let why = format!("version {number} of the fleet cannot be read from the database");
+            let Failed { why, retry } = Failed::for_good(why);
+            return engine.notification_failed(record, &why, retry);
         };
         let delivery = Delivery { record: &record, run: &run, version: &version, stop };
         // The HTTP client resolves names on its own threads, and panics without them.
-        let thread = threads::vital("trial").spawn(|| ());
-        let delivered = match thread {
-            Ok(_) => self.try_to(engine, &delivery),
-            Err(error) => Err(Failed::for_now(format!("no thread can be started: {error}"))),
+        let delivered = match threads::try_out(1) {
+            Ok(()) => self.try_to(engine, &delivery),
+            Err(error) => Err(Failed::for_now(error.to_string())),
         };
         match delivered {
             Ok(true) => engine.notification_delivered(&record),

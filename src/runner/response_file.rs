@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use rustix::fs::{FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::output::LiveOutput;
@@ -28,9 +28,7 @@ pub(super) fn read_response(
     bytes_max: u64,
     log: &LiveOutput,
 ) -> Option<VesselAnswer> {
-    let say = |text: &str| {
-        log.append_line(&log.without_secrets(&format!("boathook: the response: {text}")));
-    };
+    let say = |text: &str| log.append_line(&format!("boathook: the response: {text}"));
     let bytes = match read(work, vessel_run, bytes_max) {
         Ok(None) => return None,
         Ok(Some(bytes)) => bytes,
@@ -76,6 +74,9 @@ fn read(work: &Path, vessel_run: VesselRunId, bytes_max: u64) -> Result<Option<V
     if found.st_uid != owner {
         return Err(format!("it belongs to the user {}, not to the vessel's", found.st_uid));
     }
+    // The response has one reader. Most directories hold nothing but parameter files then, and are removed
+    // without a look at them.
+    let _ = rustix::fs::unlinkat(&directory, response_file_name(vessel_run), AtFlags::empty());
     let mut bytes = Vec::new();
     let read = File::from(file).take(bytes_max.saturating_add(1)).read_to_end(&mut bytes);
     read.map_err(|error| format!("it cannot be read: {error}"))?;

@@ -62,12 +62,16 @@ impl Store {
             .filter_map(|(_, row)| readable("deliveries", &row))
     }
 
-    /// The oldest delivery with a stored request after the id `after`.
-    pub fn next_delivery_with_request(&self, after: Option<RequestId>) -> Option<Delivery> {
+    /// The oldest delivery with a stored request after the id `after`, and the rows of that request. The
+    /// delivery itself may be unreadable.
+    pub fn next_delivery_request(&self, after: Option<RequestId>) -> Option<(RequestId, u32)> {
         let start = after.map(|id| keys::after(id.as_bytes())).unwrap_or_default();
         let row = self.database.range(Table::DeliveryRequests, &start, None).next();
         let (key, _) = or_stop(row.transpose())?;
-        self.delivery(RequestId::from_slice(key.get(..16)?)?)
+        let id = RequestId::from_slice(key.get(..16)?)?;
+        let last = self.database.prefixed(Table::DeliveryRequests, id.as_bytes()).next_back();
+        let (key, _) = or_stop(last.transpose())?;
+        Some((id, keys::last_number(&key)? + 1))
     }
 
     /// `length` bytes of the stored head and body of a delivery, from byte `offset` on.

@@ -191,6 +191,11 @@ impl Store {
         readable("runs", &row)
     }
 
+    /// Whether there is a run of this id, readable or not.
+    pub fn has_run(&self, id: RunId) -> bool {
+        or_stop(self.database.get(Table::Runs, id.as_bytes())).is_some()
+    }
+
     /// Stored runs accepted before `before`, newest first.
     pub fn runs_before(&self, before: Option<RunId>) -> impl Iterator<Item = RunRecord> + '_ {
         let before = before.as_ref().map(|run| run.as_bytes().as_slice());

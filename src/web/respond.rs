@@ -19,6 +19,7 @@ impl From<EngineError> for Refusal {
             EngineError::Stale(_) => Reason::Stale,
             EngineError::Invalid(_) => Reason::Invalid,
             EngineError::Overloaded(_) => Reason::Unavailable,
+            EngineError::Damaged(_) => Reason::Failed,
         };
         Self::new(reason, error.to_string())
     }
@@ -150,10 +151,10 @@ pub const HEALTH: &str = "/healthz";
 /// The methods of [`HEALTH`].
 pub const HEALTH_METHODS: [&str; 2] = ["GET", "HEAD"];
 
-/// The answer to GET and HEAD of [`HEALTH`].
+/// The answer to GET and HEAD of [`HEALTH`]. It says `ok` while runs are accepted: what is accepted runs
+/// when the machine has room again. The admin listener adds that launching `is_paused`.
 pub fn health(room: &Result<(), AcceptError>, is_paused: bool) -> Response {
     if room.is_ok() {
-        // What is accepted runs when the machine has room again. Why it has none is for operators.
         let says = if is_paused { "ok; launching is paused" } else { "ok" };
         Response::new(200, "text/plain; charset=utf-8", says)
     } else {

@@ -383,3 +383,21 @@ fn doctor_finds_secrets_that_other_users_may_read() {
     set(&server.api(), "API_KEY", "value");
     assert!(!doctor().contains("API_KEY"), "a value that is set anew is private again");
 }
+
+#[test]
+fn secrets_that_cannot_be_listed_are_not_said_to_be_absent() {
+    let scratch = tempfile::tempdir().unwrap();
+    let path = scratch.path().join("secrets");
+    fs::create_dir(&path).unwrap();
+    let server = Server::builder().setting("secrets_dir", path.to_str().unwrap()).start();
+    let api = server.api();
+    set(&api, "API_KEY", FIRST);
+    let aside = scratch.path().join("aside");
+    fs::rename(&path, &aside).unwrap();
+    fs::write(&path, "").unwrap();
+    let refused = api.delete("/api/v1/secrets/API_KEY").expect(500);
+    assert!(refused.error().contains("the secrets cannot be listed"), "{}", refused.error());
+    fs::remove_file(&path).unwrap();
+    fs::rename(&aside, &path).unwrap();
+    api.delete("/api/v1/secrets/API_KEY").expect(200);
+}

@@ -7,6 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use boathook::internals::{Change, store};
 use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};
 use sha2::Sha256;
@@ -91,6 +92,31 @@ fn what_fails_is_tried_again_also_by_the_next_server() {
     assert_eq!(all[0].header("webhook-id"), all[1].header("webhook-id"));
     assert_eq!(all[0].body, all[1].body);
     all.iter().for_each(assert_signed);
+}
+
+#[test]
+fn what_is_told_of_a_damaged_fleet_version_is_given_up_and_says_why() {
+    let receiver = Receiver::start(|_| Some("503 Busy\r\n".to_owned()));
+    let (_secrets, mut server) = telling(&receiver);
+    let api = server.api();
+    let told = post_to(&receiver, &["SUCCESS"]);
+    let id = api.apply(&fleet("damaged", "true", &told));
+    let run = api.start(&id);
+    server.wait_until("the failure is seen", || api.run(&run)["notifications"][0]["attempts"] == 1);
+    api.apply(&fleet("damaged", "exit 0", &told));
+    server.stop();
+    let (store, committer) = store::open(server.data_dir()).unwrap();
+    let version = Change::RemoveFleetVersion { fleet: id.parse().unwrap(), version: 1, chunks: 1 };
+    store.commit(vec![version]).wait();
+    drop(store);
+    committer.join().unwrap();
+    server.start_again();
+    let api = server.api();
+    server.wait_until("it is given up", || {
+        let notification = api.run(&run)["notifications"][0].clone();
+        notification["problem"] == "version 1 of the fleet cannot be read from the database"
+            && notification["next_attempt_at"].is_null()
+    });
 }
 
 /// A redirect is a way to somewhere that the operator did not allow.

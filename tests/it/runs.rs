@@ -8,6 +8,25 @@ use crate::harness::Server;
 use crate::harness::api::true_fleet;
 
 #[test]
+fn output_that_cannot_be_read_is_no_empty_output() {
+    let server = Server::start();
+    let api = server.api();
+    let long = json!({"name": "long", "vessels": {"v": {"run": "seq 100000"}}});
+    let run = api.wait_status(&api.start(&api.apply(&long)), "Success");
+    let vessel = run["vessels"][0]["id"].as_str().unwrap();
+    let path = format!("/api/v1/vessel-runs/{vessel}/output");
+    assert!(api.get(&path).expect(200).text().ends_with("\n100000\n"));
+    let directory = server.data_dir().join("output");
+    let mut files = std::fs::read_dir(&directory).unwrap();
+    let file = files.next().unwrap().unwrap().path();
+    std::fs::write(&file, [7; 5_000]).unwrap();
+    let refused = api.get(&path).expect(500);
+    assert!(refused.error().contains("the output cannot be read"), "{}", refused.error());
+    std::fs::remove_file(&file).unwrap();
+    api.get(&path).expect(500);
+}
+
+#[test]
 fn runs_hold_the_version_they_were_accepted_with() {
     let server = Server::builder().setting("workers", "1").start();
     let api = server.api();

@@ -70,8 +70,10 @@ fn runs_wait_while_the_work_directory_has_no_space() {
     let api = server.api();
     assert_waiting(&api, &runs, "No space left on device");
 
-    let health = exchange(server.hooks(), b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
-    assert_eq!((health.status, health.text().as_str()), (200, "ok; launching is paused"));
+    for (listener, says) in [(server.hooks(), "ok"), (server.admin(), "ok; launching is paused")] {
+        let health = exchange(listener, b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        assert_eq!((health.status, health.text().as_str()), (200, says));
+    }
     let (code, said, _) = finish(server.cli(&["runs", "show", &runs[0]]));
     assert!(code == 0 && said.contains("launching is paused"), "{said}");
     let (code, said, _) = finish(server.cli(&["doctor"]));

@@ -1,6 +1,8 @@
 //! Lists and shows deliveries: those in memory, those in the database, and accepted ones, which are read
 //! from their runs.
 
+use std::collections::HashMap;
+use std::fmt;
 use std::io::{self, Read};
 
 use crate::engine::runs::RUN_IDS_SEARCHED_MAX;
@@ -80,6 +82,9 @@ impl Found {
     }
 }
 
+/// What versions of fleets answer, as far as one list has looked it up: most of its rows have one version.
+type Statuses = HashMap<(FleetId, u32), u16>;
+
 /// The request of a delivery.
 pub struct DeliveredRequest {
     pub head: RequestHead,
@@ -91,6 +96,7 @@ impl Engine {
     /// The deliveries that `filter` matches, the latest first.
     pub fn deliveries(&self, filter: &DeliveryFilter) -> DeliveryPage {
         let mut page = DeliveryPage { deliveries: Vec::new(), next_before: None };
+        let mut statuses = Statuses::new();
         let mut last = None;
         for (scanned, found) in self.all_deliveries(filter).enumerate() {
             if page.deliveries.len() == filter.limit || scanned == SCANNED_MAX {
@@ -99,7 +105,7 @@ impl Engine {
             }
             last = Some(found.id());
             if filter.matches(&found) {
-                page.deliveries.push(self.shown(found));
+                page.deliveries.push(self.shown(found, &mut statuses));
             }
         }
         self.store.confirm();
@@ -144,7 +150,7 @@ impl Engine {
             None => self.kept_delivery(id).map(Found::Kept),
         };
         self.store.confirm();
-        found.map(|found| self.shown(found))
+        found.map(|found| self.shown(found, &mut Statuses::new()))
     }
 
     /// Up to `limit` deliveries within `reach` whose id begins or ends with `fragment`, the latest first.
@@ -182,21 +188,30 @@ impl Engine {
     pub fn delivered_request(&self, view: &DeliveryView) -> Result<DeliveredRequest, EngineError> {
         let delivery = &view.delivery;
         let gone = || EngineError::NotFound(format!("there is no delivery {}", delivery.id));
+        let damaged = |why: &dyn fmt::Display| {
+            log::error!(delivery:% = delivery.id, error:% = why; "a kept request cannot be read");
+            EngineError::Damaged(format!("what the delivery was sent cannot be read: {why}"))
+        };
         if let Some(run) = view.run_with_body() {
             let run = self.store.run(run).ok_or_else(gone)?;
+            let request = self.stored_request(run.id, run.payload).map_err(|why| {
+                // The sweeper may have removed the run meanwhile.
+                if self.is_stored(run.id) { damaged(&why) } else { gone() }
+            })?;
             let body = Some((self.body(&run), run.payload.body_bytes));
-            return Ok(DeliveredRequest { head: self.request_head(&run), body });
+            return Ok(DeliveredRequest { head: request.head, body });
         }
         let KeptRequest { head_bytes, body_bytes } = delivery.kept;
         if head_bytes == 0 {
             return Ok(DeliveredRequest { head: RequestHead::default(), body: None });
         }
         let mut bytes = self.request_bytes(delivery).map_err(|error| {
-            log::error!(delivery:% = delivery.id, error:%; "a kept request cannot be read");
-            gone()
+            // The writer may have removed it meanwhile.
+            let is_there = self.kept_delivery(delivery.id).is_some_and(|it| it.kept.head_bytes > 0);
+            if is_there { damaged(&error) } else { gone() }
         })?;
         let body = bytes.split_off((head_bytes as usize).min(bytes.len()));
-        let head = serde_json::from_slice(&bytes).unwrap_or_default();
+        let head = serde_json::from_slice(&bytes).map_err(|error| damaged(&error))?;
         let body = body_bytes.map(|length| {
             let body: Box<dyn Read + Send> = Box::new(io::Cursor::new(body));
             (body, u64::from(length))
@@ -219,7 +234,7 @@ impl Engine {
         Ok(bytes)
     }
 
-    fn shown(&self, found: Found) -> DeliveryView {
+    fn shown(&self, found: Found, statuses: &mut Statuses) -> DeliveryView {
         match found {
             Found::Kept(delivery) => {
                 let is_kept = delivery.kept.body_bytes.is_some();
@@ -230,7 +245,11 @@ impl Engine {
                     ..view
                 }
             }
-            Found::Run(run) => self.accepted_delivery(run),
+            Found::Run(run) => {
+                let of_version = statuses.entry((run.fleet_id, run.fleet_version));
+                let status = *of_version.or_insert_with(|| self.status_of_answer(&run));
+                self.accepted_delivery(run, status)
+            }
         }
     }
 
@@ -245,9 +264,9 @@ impl Engine {
     }
 
     /// The delivery that started `run`.
-    fn accepted_delivery(&self, run: RunRecord) -> DeliveryView {
+    fn accepted_delivery(&self, run: RunRecord, status: u16) -> DeliveryView {
         let ArrivalRecord { event, first_run, is_id_reused, memory, note, .. } = run.arrival();
-        let (head, status) = (self.request_head(&run), self.status_of_answer(&run));
+        let head = self.request_head(&run);
         let delivery = Delivery {
             id: RequestId::of_run(run.id),
             received_at: run.queued_at,

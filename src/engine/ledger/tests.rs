@@ -11,6 +11,7 @@ use super::*;
 use crate::config::Settings;
 use crate::engine::{Applied, EngineError, ExpectedVersion, Reach, ReplayError, World};
 use crate::fleet_file::parse_yaml;
+use crate::model::change::Change;
 use crate::model::clock::{Clock, Timestamp};
 use crate::model::delivery::{KEPT_BYTES_MAX, KEPT_FOR, KEPT_PER_FLEET_MAX};
 use crate::model::event::{Arrival, BodyHash};
@@ -338,6 +339,42 @@ fn the_oldest_bodies_go_when_they_take_up_too_much() {
     rig.write();
     assert!(rig.body(next).is_some());
     assert_eq!(rig.verify().damage, Vec::<String>::new());
+}
+
+#[test]
+fn a_request_goes_when_its_delivery_is_damaged() {
+    let mut rig = Rig::new();
+    let fleet = rig.fleet("site");
+    let body = vec![b'x'; 250 * 1024];
+    let ids: Vec<RequestId> = (0..6).map(|_| rig.refuse(&fleet, &body)).collect();
+    rig.write();
+    let lost = Change::RemoveDelivery { fleet: fleet.fleet_id, delivery: ids[0], chunks: 0 };
+    rig.engine.store.commit(vec![lost]).wait();
+    rig.stored.take_up(KEPT_BYTES_MAX - (1 << 20));
+    let last = rig.refuse(&fleet, &body);
+    rig.write();
+    let kept = ids.iter().chain([&last]).filter(|id| rig.body(**id).is_some());
+    assert_eq!(kept.collect::<Vec<_>>(), [&ids[4], &ids[5], &last]);
+    assert_eq!(rig.engine.store.next_delivery_request(None).unwrap().0, ids[4]);
+}
+
+#[test]
+fn a_damaged_request_is_named_and_not_run() {
+    let mut rig = Rig::new();
+    let fleet = rig.fleet("site");
+    let id = rig.refuse(&fleet, b"payload");
+    rig.write();
+    let bytes = b"no JSON".to_vec();
+    rig.engine.store.commit(vec![Change::PutDeliveryRequest { delivery: id, bytes }]).wait();
+    let view = rig.engine.delivery(id).unwrap();
+    let refused = rig.engine.delivered_request(&view).err();
+    assert!(matches!(refused, Some(EngineError::Damaged(_))), "{refused:?}");
+    let refused = rig.engine.replay_delivery(id);
+    assert!(
+        matches!(refused, Err(ReplayError::Refused(EngineError::Damaged(_)))),
+        "{:?}",
+        refused.err()
+    );
 }
 
 #[test]

@@ -134,9 +134,9 @@ impl Engine {
         }
         let mut after = None;
         while stored.bytes > KEPT_BYTES_MAX {
-            let Some(delivery) = self.store.next_delivery_with_request(after) else { break };
-            after = Some(delivery.id);
-            self.remove_request(delivery, stored);
+            let Some((id, chunks)) = self.store.next_delivery_request(after) else { break };
+            after = Some(id);
+            self.remove_request(id, chunks, stored);
         }
     }
 
@@ -153,15 +153,16 @@ impl Engine {
         deliveries.iter().for_each(|delivery| stored.remove(delivery));
     }
 
-    fn remove_request(&self, delivery: Delivery, stored: &mut StoredDeliveries) {
-        let (id, kept) = (delivery.id, delivery.kept);
-        let row = Delivery { kept: KeptRequest::default(), ..delivery };
-        let changes = vec![
-            Change::PutDelivery(row),
-            Change::RemoveDeliveryRequest { delivery: id, chunks: kept.chunks() },
-        ];
+    /// Removes the request of a delivery, which is `chunks` rows. A damaged delivery stays as it is.
+    fn remove_request(&self, id: RequestId, chunks: u32, stored: &mut StoredDeliveries) {
+        let mut changes = vec![Change::RemoveDeliveryRequest { delivery: id, chunks }];
+        let delivery = self.store.delivery(id);
+        let bytes = delivery.as_ref().map_or(0, |it| it.kept.bytes());
+        changes.extend(delivery.map(|delivery| {
+            Change::PutDelivery(Delivery { kept: KeptRequest::default(), ..delivery })
+        }));
         self.sweep_step(|| self.store.commit(changes));
-        stored.bytes = stored.bytes.saturating_sub(kept.bytes());
+        stored.bytes = stored.bytes.saturating_sub(bytes);
     }
 
     /// Counts all stored deliveries, and removes those that are too old, that a clock ahead of time has

@@ -22,12 +22,12 @@ pub(super) fn get(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     let offset = query.parsed("offset")?.unwrap_or(0);
     let attempt = query.parsed("attempt")?;
     let (follows, is_part) = (query.flag("follow")?, query.flag("part")?);
-    let Some(output) = admin.engine.output(call.vessel_run_id(admin)?, attempt) else {
+    let unreadable = |error| Refusal::failed(format!("the output cannot be read: {error}"));
+    let output = admin.engine.output(call.vessel_run_id(admin)?, attempt).map_err(unreadable)?;
+    let Some(output) = output else {
         return Err(Refusal::not_found("no such vessel run, or no such attempt of it"));
     };
-    let first = output
-        .read(offset, Duration::ZERO)
-        .map_err(|error| Refusal::failed(format!("the output cannot be read: {error}")))?;
+    let first = output.read(offset, Duration::ZERO).map_err(unreadable)?;
     let begins_at = first.offset.to_string();
     if is_part {
         return Ok(Reply::Plain(part(|offset| output.read(offset, Duration::ZERO), first)));

@@ -62,9 +62,7 @@ pub(super) fn list(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     let query = &call.query;
     query.allow_only(&["limit", "before", "missing"])?;
     let store = admin.secrets.store();
-    let mut kept = store
-        .list()
-        .map_err(|error| Refusal::failed(format!("{}: {error}", store.directory().display())))?;
+    let mut kept = kept_secrets(admin)?;
     let (users, nobody) = (users(admin, &call.reach), Users::default());
     // A limited token sees the secrets of its fleets.
     kept.retain(|secret| call.reach.is_everything() || users.contains_key(&secret.name));
@@ -89,7 +87,7 @@ pub(super) fn set(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
         .map_err(|error| Refusal::failed(format!("the body cannot be read: {error}")))?;
     admin.secrets.set(&name, &content)?;
     log::info!(secret = name.as_str(); "set a secret");
-    let kept = admin.secrets.store().list().unwrap_or_default();
+    let kept = kept_secrets(admin)?;
     let users = users(admin, &call.reach).remove(&name).unwrap_or_default();
     match kept.iter().find(|secret| secret.name == name) {
         Some(secret) => Reply::ok(&json(secret, true, &users)),
@@ -103,7 +101,7 @@ pub(super) fn remove(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     let is_forced = call.query.flag("force")?;
     let absent = || Refusal::not_found(format!("there is no secret {:?}", call.segment(0)));
     let name = SecretName::try_from(call.segment(0).to_owned()).map_err(|_| absent())?;
-    let kept = admin.secrets.store().list().unwrap_or_default();
+    let kept = kept_secrets(admin)?;
     if !kept.iter().any(|secret| secret.name == name) {
         return Err(absent());
     }
@@ -123,6 +121,16 @@ pub(super) fn remove(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     admin.secrets.remove(&name)?;
     log::info!(secret = name.as_str(); "removed a secret");
     Reply::gone()
+}
+
+/// The secrets that are kept.
+fn kept_secrets(admin: &AdminHandler) -> Result<Vec<KeptSecret>, Refusal> {
+    let store = admin.secrets.store();
+    let failed = |error| {
+        let directory = store.directory().display();
+        Refusal::failed(format!("the secrets cannot be listed: {directory}: {error}"))
+    };
+    store.list().map_err(failed)
 }
 
 fn name(call: &Call<'_>) -> Result<SecretName, Refusal> {

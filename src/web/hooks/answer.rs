@@ -1,7 +1,7 @@
 //! The answer to the sender of an accepted request, as `webhook.respond` of its fleet has it: fixed, or
 //! that of a vessel once the run has ended.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -135,20 +135,21 @@ impl Accepted {
                 let text = "the answer of the vessel is malformed; its log says more\n";
                 Response::new(502, CONTENT_TYPE_DEFAULT, text)
             }
-            None => {
-                let output = vessel.map_or_else(Vec::new, |vessel| self.output_of(vessel));
-                as_text(status, output)
-            }
+            None => match vessel.map_or_else(|| Ok(Vec::new()), |vessel| self.output_of(vessel)) {
+                Ok(output) => as_text(status, output),
+                Err(error) => as_text(500, format!("the output cannot be read: {error}\n").into()),
+            },
         }
     }
 
     /// The output of a vessel, up to the most that a sender gets.
-    fn output_of(&self, vessel: &VesselRunRecord) -> Vec<u8> {
+    fn output_of(&self, vessel: &VesselRunRecord) -> io::Result<Vec<u8>> {
         let most = usize::try_from(self.bytes_max).unwrap_or(usize::MAX);
         let mut output = Vec::new();
-        let Some(reader) = self.engine.output(vessel.id, None) else { return output };
+        let Some(reader) = self.engine.output(vessel.id, None)? else { return Ok(output) };
         let mut at = 0;
-        while let Ok(chunk) = reader.read(at, Duration::ZERO) {
+        loop {
+            let chunk = reader.read(at, Duration::ZERO)?;
             at = chunk.offset + chunk.bytes.len() as u64;
             let is_last = chunk.ended || chunk.bytes.is_empty();
             output.extend_from_slice(&chunk.bytes);
@@ -163,7 +164,7 @@ impl Accepted {
                 break;
             }
         }
-        output
+        Ok(output)
     }
 }
 

@@ -277,7 +277,7 @@ impl HookHandler {
 impl Handler for HookHandler {
     fn admit(&self, head: &Head, peer: SocketAddr) -> Result<Admitted, Response> {
         if head.path == respond::HEALTH && respond::HEALTH_METHODS.contains(&head.method.as_str()) {
-            return Err(respond::health(&self.engine.check_room(), self.engine.is_paused()));
+            return Err(respond::health(&self.engine.check_room(), false));
         }
         let headers = head.headers.iter().map(|(name, value)| (name.as_str(), value.as_slice()));
         let trusted_proxies = &self.settings.trusted_proxies;

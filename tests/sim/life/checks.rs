@@ -156,6 +156,7 @@ impl Life {
             self.outputs.range((id.vessel_run(0), 0)..).take_while(|((it, _), _)| it.run() == id)
         {
             let reader = self.engine().output(*vessel_run, Some(*attempt));
+            let reader = reader.unwrap_or_else(|error| panic!("{vessel_run}: {error}"));
             let reader = reader.unwrap_or_else(|| panic!("no output of {vessel_run}"));
             let chunk = reader.read(0, Duration::ZERO);
             let chunk = chunk.unwrap_or_else(|error| panic!("{error}"));

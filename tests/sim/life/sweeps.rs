@@ -82,7 +82,9 @@ impl Life {
     /// The engine has no trace of the run.
     fn assert_unknown(&self, run: RunId) {
         let engine = self.engine();
-        assert!(engine.run(run).is_none() && engine.output(run.vessel_run(0), None).is_none());
+        assert!(
+            engine.run(run).is_none() && engine.output(run.vessel_run(0), None).unwrap().is_none()
+        );
         let replayed = engine.replay(run, None);
         assert!(matches!(replayed, Err(ReplayError::Refused(EngineError::NotFound(_)))));
         assert!(matches!(engine.stop_run(run), Err(EngineError::NotFound(_))));
