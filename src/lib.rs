@@ -84,6 +84,12 @@ pub mod internals {
         pub use crate::config::defaults::MAX_CONNECTIONS;
     }
 
+    pub mod ledger {
+        pub use crate::engine::{DeliveryFilter, NewDelivery, StoredDeliveries};
+        pub use crate::model::delivery::{Delivery, KEPT_FOR, KEPT_PER_FLEET_MAX, Verdict};
+        pub use crate::model::ids::RequestId;
+    }
+
     pub mod limits {
         pub use crate::cli::CLIENT_VERSIONS_PAGE;
         pub use crate::listener::{
@@ -94,6 +100,20 @@ pub mod internals {
         };
         pub use crate::os::logging::REFUSALS_LOGGED_MAX;
         pub use crate::web::{ADMIN_HANDLERS, HOOK_HANDLERS, HOOK_REQUESTS_MAX};
+    }
+
+    pub mod senders {
+        pub use crate::model::sender::table::PRESETS;
+        pub use crate::model::sender::{
+            Algorithm, Check, Encoding, Form, KeyForm, Piece, Rule, Template, TimestampPlace, Unit,
+            Verification,
+        };
+        pub use crate::model::variable::SecretName;
+        pub use crate::web::senders::crypto::Key;
+        pub use crate::web::senders::explain::{Hints, explain};
+        pub use crate::web::senders::signatures::{Malformed, moment, part, signatures};
+        pub use crate::web::senders::signed::{Content, Feed, Texts, feed};
+        pub use crate::web::senders::{Context, Failure, Outcome, Presented, verify};
     }
 
     pub mod store {

@@ -1,6 +1,7 @@
 //! A load generator: keep-alive connections that each send the next request when the last one has
 //! been answered.
 
+use std::borrow::Cow;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
@@ -151,6 +152,21 @@ pub fn load_mixed<R: AsRef<[u8]> + Sync>(
     time: Duration,
     requests: usize,
 ) -> Load {
+    let make = |connection: usize, number: usize| {
+        let first = connection * mix.len() / CONNECTIONS;
+        Cow::Borrowed(mix[(first + number) % mix.len()].as_ref())
+    };
+    load_made(address, make, expected, time, requests)
+}
+
+/// The same with requests that `make` makes, by the number of the connection and of the request on it.
+pub fn load_made<'r>(
+    address: impl Into<Address>,
+    make: impl Fn(usize, usize) -> Cow<'r, [u8]> + Sync,
+    expected: u16,
+    time: Duration,
+    requests: usize,
+) -> Load {
     let address = address.into();
     let ready = Barrier::new(CONNECTIONS + 1);
     let each = requests.div_ceil(CONNECTIONS);
@@ -160,20 +176,18 @@ pub fn load_mixed<R: AsRef<[u8]> + Sync>(
                 // One after the other: tiny_http's own pool starves connections that arrive in
                 // one burst.
                 let mut connection = Connection::open(address.clone());
-                let mut mix = mix.iter().cycle().skip(number * mix.len() / CONNECTIONS);
-                let mut exchange = move || {
-                    let request = mix.next().expect("a request").as_ref();
-                    assert_eq!(connection.exchange(request).0, expected);
+                let (make, ready) = (&make, &ready);
+                let mut exchange = move |sent: usize| {
+                    assert_eq!(connection.exchange(&make(number, sent)).0, expected);
                 };
-                exchange();
-                let ready = &ready;
+                exchange(0);
                 scope.spawn(move || {
                     let mut latencies = Vec::with_capacity(1 << 14);
                     ready.wait();
                     let begin = Instant::now();
                     while begin.elapsed() < time && latencies.len() < each {
                         let sent = Instant::now();
-                        exchange();
+                        exchange(latencies.len() + 1);
                         latencies.push(sent.elapsed());
                     }
                     latencies

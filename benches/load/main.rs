@@ -17,9 +17,11 @@ mod fleets;
 mod idle;
 mod latency;
 mod listener;
+mod senders;
 mod server;
 mod shim;
 mod sweep;
+mod timing;
 
 use std::time::Duration;
 
@@ -27,7 +29,7 @@ use std::time::Duration;
 const CONNECTIONS: usize = 64;
 
 fn main() {
-    let known: [(&str, fn()); 11] = [
+    let known: [(&str, fn()); 16] = [
         ("accept", accept::run),
         ("listener", listener::run),
         ("drain", drain::run),
@@ -39,6 +41,11 @@ fn main() {
         ("backlog", backlog::run),
         ("shim", shim::run),
         ("sweep", sweep::run),
+        ("senders", senders::accepts),
+        ("handshakes", senders::handshakes),
+        ("refusals", senders::refusals),
+        ("large-verified", senders::large_bodies),
+        ("timing", timing::run),
     ];
     let chosen: Vec<String> =
         std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();

@@ -203,6 +203,8 @@ pub struct Webhook {
     #[serde(default)]
     pub paused_at: Option<Timestamp>,
     #[serde(default)]
+    pub handshake_until: Option<Timestamp>,
+    #[serde(default)]
     pub allow: Networks,
     #[serde(default)]
     pub rate_limit: Option<Rate>,

@@ -1,5 +1,5 @@
-//! `boathook webhook`: add, show, replace, set, pause, resume, send, remove. The URL goes to standard output, alone, so that
-//! scripts can take it; all else goes to standard error.
+//! `boathook webhook`: add, show, replace, set, pause, resume, handshake, send, recover, remove. The URL
+//! goes to standard output, alone, so that scripts can take it; all else goes to standard error.
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -14,6 +14,7 @@ use super::api::{Fleet, SentSample, Webhook};
 use super::client::{Content, Data};
 use super::locate::{ServerOptions, quoted};
 use super::output::{NOTABLE, advise, command, print, print_json, printable, styled};
+use super::recover::{RecoverArgs, recover};
 use super::run::{open_body, webhook_content};
 use super::session::Session;
 use super::{Outcome, time};
@@ -73,6 +74,14 @@ enum WebhookVerb {
         /// Id, name or project/name
         fleet: String,
     },
+    /// Let the next handshake bring the sender's secret, within ten minutes (Asana)
+    Handshake {
+        /// Id, name or project/name
+        fleet: String,
+        /// Expect none any more
+        #[arg(long)]
+        cancel: bool,
+    },
     /// Send a sample event to a fleet's own webhook, signed as the fleet expects it
     Send {
         /// Id, name or project/name
@@ -87,6 +96,12 @@ enum WebhookVerb {
         #[arg(long, value_name = "FILE")]
         body: Option<PathBuf>,
     },
+    /// Let GitHub deliver again what it could not deliver: it never does so by itself
+    #[command(after_help = "\
+The server asks GitHub for the deliveries of the webhook with the fleet's URL, and has those delivered
+again of which no attempt has succeeded. Run it again as often as you like: an event that has a run does
+not run again. GitHub keeps deliveries for some days.")]
+    Recover(RecoverArgs),
     /// Remove a fleet's webhook; its URL stops working at once
     Remove {
         /// Id, name or project/name
@@ -150,9 +165,15 @@ pub fn run(arguments: WebhookArgs) -> anyhow::Result<Outcome> {
         WebhookVerb::Set { fleet, settings } => set(&session, &session.fleet(&fleet)?, settings)?,
         WebhookVerb::Pause { fleet } => pause(&session, &session.fleet(&fleet)?)?,
         WebhookVerb::Resume { fleet } => resume(&session, &session.fleet(&fleet)?)?,
+        WebhookVerb::Handshake { fleet, cancel } => {
+            handshake(&session, &session.fleet(&fleet)?, cancel)?;
+        }
         WebhookVerb::Send { fleet, preset, event, body } => {
             let sample = Sample { preset, event, body };
             return send(&session, &session.fleet(&fleet)?, &sample);
+        }
+        WebhookVerb::Recover(given) => {
+            return recover(&session, &session.fleet(given.fleet())?, &given);
         }
         WebhookVerb::Remove { fleet } => remove(&session, &session.fleet(&fleet)?)?,
     }
@@ -263,6 +284,25 @@ fn resume(session: &Session, fleet: &Fleet) -> anyhow::Result<()> {
         return Ok(print_json(answer.raw())?);
     }
     Ok(print(&format!("resumed the webhook of {}\n", printable(&fleet.name)))?)
+}
+
+fn handshake(session: &Session, fleet: &Fleet, cancel: bool) -> anyhow::Result<()> {
+    let path = format!("{}/handshake", path(fleet));
+    let answer = if cancel { session.client.delete(&path)? } else { session.client.post(&path)? };
+    if session.json {
+        return Ok(print_json(answer.raw())?);
+    }
+    let webhook: Webhook = answer.parse()?;
+    let name = printable(&fleet.name);
+    let Some(until) = webhook.handshake_until else {
+        return Ok(print(&format!("{name} expects no handshake\n"))?);
+    };
+    print(&format!("{name} expects a handshake until {until}\n"))?;
+    advise("Create the webhook at the provider now. The secret that it brings is kept, once.");
+    if let Some(url) = &webhook.url {
+        warn_if_local(session, url);
+    }
+    Ok(())
 }
 
 fn replace(session: &Session, fleet: &Fleet, grace: Duration) -> anyhow::Result<()> {

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
-use super::{KeepWorkdir, Settings, settings_file};
+use super::{KeepWorkdir, ServiceUrl, Settings, settings_file};
 use crate::model::network::Networks;
 use crate::model::retention::Retention;
 use crate::model::runner::Runners;
@@ -83,6 +83,7 @@ impl Settings {
             sets_admin_listen: false,
             admin_hosts: Vec::new(),
             public_url: None,
+            github_api_url: ServiceUrl::of_github(),
             tls: None,
             workers: workers(),
             max_queued_runs: MAX_QUEUED_RUNS,

@@ -37,7 +37,7 @@ use file::{read_default_file, read_file};
 use runners::{RunnerTable, runners};
 pub use smtp::SmtpUrl;
 use smtp::{MailSettings, mail_server};
-pub use url::{HttpUrl, PublicUrl, Reach};
+pub use url::{HttpUrl, PublicUrl, Reach, ServiceUrl};
 pub use values::{
     ByteSize, Count, HostNames, KeepWorkdir, ListenAddress, LogLevel, Names, Period,
     TrustedProxies, whole_number,
@@ -77,6 +77,11 @@ pub struct Sources {
     /// address of the listener]
     #[arg(long, env = "BOATHOOK_PUBLIC_URL", value_name = "URL")]
     pub public_url: Option<PublicUrl>,
+
+    /// GitHub's API, of which `webhook recover` asks for missed deliveries; that of GitHub Enterprise
+    /// Server: https://HOST/api/v3 [default: https://api.github.com]
+    #[arg(long, env = "BOATHOOK_GITHUB_API_URL", value_name = "URL")]
+    pub github_api_url: Option<ServiceUrl>,
 
     /// Certificate of the webhook listener, with those between it and the root, as PEM; read again
     /// at SIGHUP [default: no TLS]
@@ -266,6 +271,7 @@ pub struct Settings {
     /// In lower case.
     pub admin_hosts: Vec<String>,
     pub public_url: Option<PublicUrl>,
+    pub github_api_url: ServiceUrl,
     pub tls: Option<TlsFiles>,
     pub workers: usize,
     pub max_queued_runs: usize,
@@ -385,7 +391,8 @@ impl Settings {
         settings.sets_hooks_listen = given.hooks_listen.or(file.hooks_listen).is_some();
         settings.sets_admin_listen = given.admin_listen.or(file.admin_listen).is_some();
         take! {
-            hooks_listen admin_listen admin_hosts public_url trusted_proxies rate_limit_per_ip
+            hooks_listen admin_listen admin_hosts public_url github_api_url
+            trusted_proxies rate_limit_per_ip
             workers max_queued_runs max_connections max_connections_per_ip max_followers max_waiting
             head_timeout body_timeout idle_timeout write_timeout shutdown_grace kill_grace
             body_min_rate max_body_bytes max_expression_body_bytes max_inflight_body_bytes

@@ -76,6 +76,7 @@ fn defaults_are_those_that_the_help_names() {
         ("--keep-runs", settings.keep_runs.to_string()),
         ("--shutdown-grace", format!("{}s", settings.shutdown_grace.as_secs())),
         ("--kill-grace", format!("{}s", settings.kill_grace.as_secs())),
+        ("--github-api-url", settings.github_api_url.as_str().to_owned()),
         ("--log", settings.log.to_string().to_lowercase()),
     ] {
         let (_, after) = help.split_once(&format!("{flag} <")).expect(flag);
@@ -148,6 +149,10 @@ fn errors_name_file_line_and_key() {
         ("trusted_proxies = [\"10.0.0.1/8\"]", "/x/boathook.toml:1: trusted_proxies: "),
         ("trusted_proxies = \"x\"", "/x/boathook.toml:1: trusted_proxies: not a network"),
         ("rate_limit_per_ip = \"9\"", "/x/boathook.toml:1: rate_limit_per_ip: not a rate"),
+        (
+            "github_api_url = \"http://ghe.lan\"",
+            "/x/boathook.toml:1: github_api_url: a secret is sent",
+        ),
         ("admin_hosts = \"a:1\"", "/x/boathook.toml:1: admin_hosts: not the name"),
         ("admin_hosts = [\"a\", \"b,c\"]", "/x/boathook.toml:1: admin_hosts: not the name"),
         ("workers = ", "/x/boathook.toml:1: workers: "),

@@ -180,6 +180,35 @@ impl FromStr for PublicUrl {
     }
 }
 
+/// What the URLs of a service begin with to which the server sends a secret. Never ends in a slash.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceUrl(String);
+
+impl ServiceUrl {
+    /// GitHub's own.
+    pub fn of_github() -> Self {
+        Self("https://api.github.com".to_owned())
+    }
+
+    /// The URL, to which a path is appended.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for ServiceUrl {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let PublicUrl(base) = text.parse()?;
+        let url: HttpUrl = text.parse()?;
+        if !url.is_https && url.reach() != Reach::Machine {
+            return Err(format!("a secret is sent there, so it begins with https://: {text:?}"));
+        }
+        Ok(Self(base))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -234,6 +263,16 @@ mod tests {
             "http://a/\\b",
         ] {
             assert!(text.parse::<PublicUrl>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn secrets_are_sent_encrypted_or_to_this_machine() {
+        let kept = |text: &str| text.parse::<ServiceUrl>().ok().map(|url| url.as_str().to_owned());
+        assert_eq!(kept("https://ghe.lan/api/v3/").as_deref(), Some("https://ghe.lan/api/v3"));
+        assert_eq!(kept("http://127.0.0.1:8080").as_deref(), Some("http://127.0.0.1:8080"));
+        for text in ["http://ghe.lan/api/v3", "http://192.0.2.1", "https://a/?x=1", "ghe.lan"] {
+            assert_eq!(kept(text), None, "{text}");
         }
     }
 

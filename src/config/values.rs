@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::de::{self, Deserialize, Deserializer};
 
 use super::smtp::SmtpUrl;
-use super::url::PublicUrl;
+use super::url::{PublicUrl, ServiceUrl};
 use crate::model::duration::parse_duration;
 use crate::model::network::{NetworkError, Networks};
 use crate::model::run::Status;
@@ -231,6 +231,7 @@ deserialize_from_text! {
     LogLevel: "a level in quotes: \"off\", \"error\", \"warn\", \"info\", \"debug\" or \"trace\"";
     KeepWorkdir: "\"never\", \"on_failure\" or \"always\"";
     PublicUrl: "a URL in quotes, such as \"https://hooks.example.com\"";
+    ServiceUrl: "a URL in quotes, such as \"https://api.github.com\"";
     SmtpUrl: "a URL in quotes, such as \"smtps://mail.example.com\"";
 }
 

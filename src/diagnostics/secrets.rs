@@ -10,6 +10,7 @@ use crate::config::secrets::{KeptSecret, SecretError, SecretStore};
 use crate::engine::FleetView;
 use crate::model::finding::Finding;
 use crate::model::fleet::SecretUse;
+use crate::model::sender::Verification;
 use crate::model::variable::SecretName;
 
 const CHECK: &str = "secrets";
@@ -23,7 +24,7 @@ pub(super) fn examine(
     let uses = uses(fleets, of_settings);
     let missing = uses.iter().filter_map(|(secret, (user, variable))| {
         let error = store.examine(variable, secret).err()?;
-        Some(unusable(secret.as_str(), user, error))
+        Some(unusable(secret, user, error, fleet_with_handshake(fleets, secret)))
     });
     let mut findings: Vec<Finding> = missing.collect();
     findings.extend(modes(store));
@@ -35,14 +36,37 @@ pub(super) fn examine(
     }
 }
 
-fn unusable(name: &str, user: &str, error: SecretError) -> Finding {
+/// A fleet whose sender brings `secret` in a handshake.
+fn fleet_with_handshake<'a>(fleets: &'a [FleetView], secret: &SecretName) -> Option<&'a str> {
+    let brings = |fleet: &&FleetView| {
+        let verify = fleet.current.definition.webhook.verify.iter();
+        verify.flat_map(Verification::brought_secrets).any(|brought| brought == secret)
+    };
+    fleets.iter().find(brings).map(|fleet| fleet.fleet.name.as_str())
+}
+
+/// `with_handshake`: the fleet that gets it by a handshake.
+fn unusable(
+    secret: &SecretName,
+    user: &str,
+    error: SecretError,
+    with_handshake: Option<&str>,
+) -> Finding {
+    let name = secret.as_str();
     let why = match error {
         SecretError::Missing { path, .. } => format!("there is no {}", path.display()),
         error => error.to_string(),
     };
     let what = format!("`{name}`, which {user} needs: {why}");
-    let remedy =
-        format!("boathook secret set {name}; or the unit loads it: LoadCredential={name}:FILE");
+    let remedy = match with_handshake {
+        Some(fleet) => format!(
+            "boathook webhook handshake {fleet:?}, and create the webhook at its provider: that \
+             brings the secret"
+        ),
+        None => {
+            format!("boathook secret set {name}; or the unit loads it: LoadCredential={name}:FILE")
+        }
+    };
     Finding::problem(CHECK, what, remedy)
 }
 

@@ -93,9 +93,9 @@ impl Engine {
         let variables = own_variables(vessel, head);
         let ComputedStart { program, variables } =
             self.compute(claim, &request, variables).map_err(NoStart::Failed)?;
-        let mut own = self.secrets.resolve(&variables).map_err(NoStart::Failed)?;
+        let mut own = self.secrets.store().resolve(&variables).map_err(NoStart::Failed)?;
         if let Program::Code(code) = &vessel.program {
-            let resolved = self.secrets.resolve_references(code.secrets(), &mut own);
+            let resolved = self.secrets.store().resolve_references(code.secrets(), &mut own);
             resolved.map_err(NoStart::Failed)?;
         }
         let headers_json = headers_json(&head.headers).map_err(|error| {

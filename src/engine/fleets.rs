@@ -336,8 +336,9 @@ impl Engine {
             })?;
         }
         // Another fault of a secret than its absence is told when the vessel starts.
-        let is_missing =
-            |secret| matches!(self.secrets.examine("", secret), Err(SecretError::Missing { .. }));
+        let is_missing = |secret| {
+            matches!(self.secrets.store().examine("", secret), Err(SecretError::Missing { .. }))
+        };
         if let Some(missing) = file.references.iter().find(|it| is_missing(&it.secret)) {
             return Err(invalid(missing.missing.clone()));
         }
@@ -364,18 +365,22 @@ impl Engine {
         checked.map_err(|message| invalid(FleetFileError::invalid(None, "verify", message)))
     }
 
-    /// Whether the secrets have values with which the fleet verifies its sender.
+    /// Whether the secrets have values with which the fleet verifies its sender, but for those that a
+    /// handshake brings.
     fn check_sender(&self, settings: &WebhookSettings) -> Result<(), String> {
-        for secret in settings.verify.iter().flat_map(Verification::secrets) {
+        let brought = settings.verify.iter().flat_map(Verification::brought_secrets);
+        let brought: Vec<_> = brought.collect();
+        let named = settings.verify.iter().flat_map(Verification::secrets);
+        for secret in named.filter(|secret| !brought.contains(secret)) {
             let name = secret.as_str();
-            let why = match self.secrets.current(secret) {
+            let why = match self.secrets.store().current(secret) {
                 Ok(_) => continue,
                 Err(SecretError::Missing { .. }) => {
                     format!("there is no secret `{name}`; set it: boathook secret set {name}")
                 }
                 Err(error) => format!("the secret `{name}` cannot be used: {error}"),
             };
-            let kept = self.secrets.list().unwrap_or_default();
+            let kept = self.secrets.store().list().unwrap_or_default();
             let names: Vec<_> = kept.iter().map(|secret| secret.name.as_str()).collect();
             return Err(match names.is_empty() {
                 true => why,

@@ -13,7 +13,7 @@ use std::sync::{
 use std::time::Duration;
 
 use crate::config::Settings;
-use crate::config::secrets::SecretStore;
+use crate::config::secrets::SecretKeeper;
 use crate::model::change::ServerRecord;
 use crate::model::clock::Clock;
 use crate::model::ids::{FleetId, RunId, RunIds, VesselRunId};
@@ -37,6 +37,7 @@ mod environment;
 mod events;
 mod examine;
 mod fleets;
+mod handshake;
 mod history;
 mod intake;
 mod ledger;
@@ -63,9 +64,10 @@ pub use catalog::{
     AdmitError, Applied, ExpectedVersion, FleetView, NewAccessToken, Reach, WebhookView,
 };
 pub use environment::{has_variable, search_path};
+pub use handshake::HandshakeError;
 pub use history::HistorySize;
 pub use intake::AcceptError;
-pub use ledger::{DeliveryFilter, DeliveryView, NewDelivery};
+pub use ledger::{DeliveryFilter, DeliveryView, NewDelivery, StoredDeliveries};
 pub use metrics::{AttemptEnd, EngineMetrics};
 pub use output::OutputChunk;
 pub use overview::{Gauges, Load};
@@ -128,7 +130,7 @@ pub enum EngineError {
 pub struct Engine {
     settings: Arc<Settings>,
     /// Read whenever a vessel starts.
-    secrets: SecretStore,
+    secrets: Arc<SecretKeeper>,
     /// The directory of output files.
     output_dir: PathBuf,
     store: Store,

@@ -111,9 +111,22 @@ pub struct Webhook {
     /// When its owner paused it; `None`: it takes requests. Stays when the URL is replaced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused_at: Option<Timestamp>,
+    /// Until when a handshake may bring the sender's secret; `None`: none may.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handshake_until: Option<Timestamp>,
 }
 
+/// How long a handshake is awaited that brings a secret: time to register a webhook at its provider.
+pub const HANDSHAKE_WINDOW: Duration = Duration::from_secs(600);
+
 impl Webhook {
+    /// Until when a handshake may bring the secret, if it may at `now`. A window of a clock that was ahead
+    /// is closed: it might last for years.
+    pub fn handshake_until_at(&self, now: Timestamp) -> Option<Timestamp> {
+        let last = now.plus(HANDSHAKE_WINDOW);
+        self.handshake_until.filter(|until| now < *until && *until <= last)
+    }
+
     /// The URL that it replaced, if that is answered at `now`. A replacement that lies ahead was made
     /// by a clock that was ahead as well: its grace is over, for it might last for years.
     pub fn previous_at(&self, now: Timestamp) -> Option<&PreviousToken> {
@@ -232,7 +245,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_grace_given_by_a_clock_that_was_ahead_is_over() {
+    fn what_a_clock_that_was_ahead_has_allowed_is_over() {
         let at = |seconds: i64| Timestamp::from_millis(1_700_000_000_000 + seconds * 1000);
         let webhook = Webhook {
             fleet_id: FleetId::random(),
@@ -244,7 +257,10 @@ mod tests {
                 valid_until: at(1600),
             }),
             paused_at: None,
+            handshake_until: Some(at(1600)),
         };
+        let is_open = |seconds| webhook.handshake_until_at(at(seconds)).is_some();
+        assert!(is_open(1000) && is_open(1599) && !is_open(1600) && !is_open(999));
         let is_answered = |seconds| webhook.previous_at(at(seconds)).is_some();
         assert!(is_answered(999) && is_answered(1000) && is_answered(1599));
         assert!(!is_answered(1600) && !is_answered(900));

@@ -12,7 +12,7 @@ mod origin;
 mod query;
 mod respond;
 mod route;
-mod senders;
+pub mod senders;
 pub mod session;
 mod ui;
 pub mod view;

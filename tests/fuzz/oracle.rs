@@ -4,6 +4,9 @@
 
 #![allow(dead_code, reason = "each target uses its part")]
 
+#[path = "senders.rs"]
+pub mod senders;
+
 use boathook::internals::{Decoder, Framing, Head, Refusal, Scanner, limits};
 
 /// What a reader makes of the head at the beginning of a connection: nothing yet, or where it ends

@@ -8,6 +8,7 @@ use serde_json::json;
 use crate::harness::description;
 use crate::harness::http::exchange;
 use crate::harness::{Server, assert_error};
+use crate::recover;
 
 /// Of each feature that shows in an answer one.
 const FLEET: &str = r#"
@@ -45,7 +46,9 @@ notify:
 
 #[test]
 fn every_operation_answers_as_described() {
-    let server = Server::start();
+    let (github, known) = recover::stand_in();
+    let url = format!("http://{}", github.address);
+    let server = Server::builder().setting("github_api_url", &url).start();
     let api = server.api();
     let mut tried = BTreeSet::new();
     let mut call = |method: &str, path: &str, content: Option<(&str, &str)>, status: u16| {
@@ -87,6 +90,17 @@ fn every_operation_answers_as_described() {
     call("PUT", &format!("{fleet}/webhook"), settings, 200);
     call("POST", &format!("{fleet}/webhook/pause"), None, 200);
     call("POST", &format!("{fleet}/webhook/resume"), None, 200);
+    let asana = json(r#"{"verify": {"preset": "asana", "secret": "BROUGHT"}}"#);
+    call("PUT", &format!("{fleet}/webhook"), asana, 200);
+    call("POST", &format!("{fleet}/webhook/handshake"), None, 200);
+    call("DELETE", &format!("{fleet}/webhook/handshake"), None, 200);
+    call("PUT", &format!("{fleet}/webhook"), json(r#"{"verify": null}"#), 200);
+    let shown = api.get(&format!("{fleet}/webhook")).expect(200).data();
+    known.lock().unwrap().hook_url = shown["url"].as_str().unwrap().to_owned();
+    let token = Some(("application/octet-stream", recover::TOKEN));
+    call("PUT", "/api/v1/secrets/GITHUB_TOKEN", token, 200);
+    let recovered = json(r#"{"repository": "octo/app", "token": "GITHUB_TOKEN", "dry_run": true}"#);
+    call("POST", &format!("{fleet}/webhook/recover"), recovered, 200);
     call("POST", &format!("{fleet}/webhook/send"), None, 200);
     call("GET", "/api/v1/senders", None, 200);
     let replaced = json(r#"{"grace_seconds": 60}"#);

@@ -35,6 +35,16 @@ fn heads_hold_what_the_fuzz_target_asks() {
 }
 
 #[test]
+fn headers_with_signatures_hold_what_the_fuzz_target_asks() {
+    replay("signature", oracle::senders::signature);
+}
+
+#[test]
+fn templates_hold_what_the_fuzz_target_asks() {
+    replay("template", oracle::senders::template);
+}
+
+#[test]
 fn chunks_hold_what_the_fuzz_target_asks() {
     replay("chunks", oracle::chunks);
 }

@@ -107,7 +107,7 @@ fn all_presets_take_what_their_providers_send_and_nothing_else() {
 }
 
 /// The code that GitHub sends with `body`, by openssl.
-fn github(secret: &str, body: &str) -> String {
+pub fn github(secret: &str, body: &str) -> String {
     let script = "printf %s \"$2\" | openssl dgst -sha256 -hmac \"$1\" -r | cut -d' ' -f1";
     let output = Command::new("sh").args(["-c", script, "sh", secret, body]).output().unwrap();
     format!("sha256={}", String::from_utf8(output.stdout).unwrap().trim())

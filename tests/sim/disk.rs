@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use boathook::internals::ledger::{Delivery, RequestId};
 use boathook::internals::limits::ROW_BYTES_MAX;
 use boathook::internals::store::Faults;
 use boathook::internals::{
@@ -67,6 +68,9 @@ pub struct Rows {
     pub removing: BTreeSet<RunId>,
     pub events: BTreeMap<EventKey, EventEntry>,
     pub schedules: BTreeMap<ScheduleKey, ScheduleEntry>,
+    pub deliveries: BTreeMap<RequestId, Delivery>,
+    /// Those with a stored head and body.
+    pub delivery_requests: BTreeSet<RequestId>,
     /// How many versions there are of each fleet.
     pub versions: BTreeMap<FleetId, usize>,
 }
@@ -154,6 +158,19 @@ impl Rows {
             }
             Change::RemoveSchedule(key) => {
                 self.schedules.remove(key);
+            }
+            Change::PutDelivery(delivery) => {
+                self.deliveries.insert(delivery.id, delivery.clone());
+            }
+            Change::PutDeliveryRequest { delivery, .. } => {
+                self.delivery_requests.insert(*delivery);
+            }
+            Change::RemoveDeliveryRequest { delivery, .. } => {
+                self.delivery_requests.remove(delivery);
+            }
+            Change::RemoveDelivery { delivery, .. } => {
+                assert!(self.deliveries.remove(delivery).is_some(), "it is removed twice");
+                self.delivery_requests.remove(delivery);
             }
             Change::BeginUpload(run) => {
                 self.uploads.insert(*run);

@@ -21,6 +21,7 @@ use crate::sabotage::Sabotage;
 
 mod access;
 mod checks;
+mod deliveries;
 mod events;
 mod fleets;
 mod incarnation;
@@ -54,6 +55,7 @@ pub struct Life {
     outputs: BTreeMap<(VesselRunId, u32), Vec<u8>>,
     memory: events::Memory,
     access: access::Access,
+    book: deliveries::Book,
     timetables: BTreeMap<FleetId, schedules::Timetable>,
     /// Runs that were removed lately.
     removed: VecDeque<RunId>,
@@ -184,6 +186,7 @@ impl Life {
             outputs: BTreeMap::new(),
             memory: events::Memory::default(),
             access: access::Access::default(),
+            book: deliveries::Book::default(),
             timetables: BTreeMap::new(),
             removed: VecDeque::new(),
             server: None,
@@ -261,8 +264,15 @@ impl Life {
             self.tick();
         } else if falls_on(40) {
             self.fire_schedules();
+        } else if falls_on(30) {
+            self.refuse();
+        } else if falls_on(20) {
+            self.write_deliveries();
+        } else if falls_on(10) {
+            self.replay_delivery();
         } else if falls_on(20) {
             self.look();
+            self.look_at_deliveries();
         } else {
             self.work();
         }

@@ -46,6 +46,10 @@ pub enum Sabotage {
     ForgetDueTimes,
     /// The engine catches up with nothing.
     IgnoreCatchUp,
+    /// Some deliveries are not stored.
+    ForgetDeliveries,
+    /// Deliveries stay, however many there are.
+    LeaveDeliveries,
     /// Runs are removed without a mark: a crash leaves their remains.
     ForgetRemovals,
     /// The engine holds no run back.
@@ -57,7 +61,7 @@ pub enum Sabotage {
 }
 
 impl Sabotage {
-    pub const ALL: [Sabotage; 23] = [
+    pub const ALL: [Sabotage; 25] = [
         Sabotage::AcknowledgeBeforeSync,
         Sabotage::ForgetAttempts,
         Sabotage::SettleAlone,
@@ -77,6 +81,8 @@ impl Sabotage {
         Sabotage::ForgetFailures,
         Sabotage::ForgetDueTimes,
         Sabotage::IgnoreCatchUp,
+        Sabotage::ForgetDeliveries,
+        Sabotage::LeaveDeliveries,
         Sabotage::ForgetRemovals,
         Sabotage::IgnoreDebounce,
         Sabotage::ForgetHolds,
@@ -96,6 +102,12 @@ impl Sabotage {
             Sabotage::SettleAlone if changes.iter().any(is_end) => changes.retain(is_end),
             Sabotage::LeaveAttempts => {
                 changes.retain(|change| !matches!(change, Change::RemoveAttempt { .. }));
+            }
+            Sabotage::ForgetDeliveries if number.is_multiple_of(2) => changes.retain(|change| {
+                !matches!(change, Change::PutDelivery(_) | Change::PutDeliveryRequest { .. })
+            }),
+            Sabotage::LeaveDeliveries => {
+                changes.retain(|change| !matches!(change, Change::RemoveDelivery { .. }));
             }
             Sabotage::ForgetRemovals => {
                 let forgotten = changes.iter().filter_map(|change| match change {

@@ -1,11 +1,9 @@
 //! `runs replay` and `runs stop` of many runs: count them, have the number confirmed, and then go on
 //! batch by batch, with progress.
 
-use std::io::{self, BufRead, IsTerminal};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::bail;
 use clap::Args;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -14,6 +12,7 @@ use ureq::http::Method;
 use crate::cli::Outcome;
 use crate::cli::api::{DoneRun, FailedRun, Many};
 use crate::cli::client::{ClientError, Content};
+use crate::cli::confirm::confirm;
 use crate::cli::output::{advise, parse_status, print, print_as_json, printable};
 use crate::cli::progress::Line;
 use crate::cli::session::Session;
@@ -141,7 +140,7 @@ fn perform(session: &Session, deed: Deed, filter: Value, yes: bool) -> anyhow::R
         return Ok(Outcome::Done);
     }
     if !yes {
-        confirm(deed, ids.len())?;
+        confirm(&format!("{} {}?", deed.question(), count(ids.len())))?;
     }
     go_through(session, deed, ids, &mut report)?;
     if session.json {
@@ -222,20 +221,6 @@ fn go_through(
 fn send(session: &Session, deed: Deed, body: &Value) -> Result<Many, ClientError> {
     let content = Content::text("application/json", body.to_string());
     session.client.send(Method::POST, deed.path(), content)?.parse()
-}
-
-fn confirm(deed: Deed, runs: usize) -> anyhow::Result<()> {
-    let asked = format!("{} {}?", deed.question(), count(runs));
-    if !io::stdin().is_terminal() {
-        bail!("{asked} Nothing is done without a confirmation; give --yes");
-    }
-    advise(&format!("{asked} [y/N]"));
-    let mut answer = String::new();
-    io::stdin().lock().read_line(&mut answer)?;
-    match answer.trim().to_ascii_lowercase().as_str() {
-        "y" | "yes" => Ok(()),
-        _ => bail!("nothing was done"),
-    }
 }
 
 fn count(runs: usize) -> String {

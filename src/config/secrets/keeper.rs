@@ -105,6 +105,14 @@ impl SecretKeeper {
         })
     }
 
+    /// Whether the secret `name` is for the server to change.
+    ///
+    /// # Errors
+    /// When it is a credential of systemd, or the admin token.
+    pub fn check(&self, name: &SecretName) -> Result<(), KeepError> {
+        self.path(name).map(drop)
+    }
+
     /// The file of the secret `name`, if that is for the server to change.
     fn path(&self, name: &SecretName) -> Result<PathBuf, KeepError> {
         let is_credential = |directory: &PathBuf| directory.join(name.as_str()).exists();

@@ -14,7 +14,10 @@ use crate::model::clock::Timestamp;
 use crate::model::fleet::FleetVersion;
 use crate::model::ids::FleetId;
 use crate::model::rate_limit::{Bucket, TooSoon};
-use crate::model::webhook::{PreviousToken, Token, TokenHash, Webhook, WebhookSettings};
+use crate::model::sender::Verification;
+use crate::model::webhook::{
+    HANDSHAKE_WINDOW, PreviousToken, Token, TokenHash, Webhook, WebhookSettings,
+};
 
 /// Last uses of webhooks that are stored per second: a hundredth of the accepts of one machine.
 const USES_STORED_PER_SECOND: u32 = 64;
@@ -108,6 +111,7 @@ impl Catalog {
             last_used_at: None,
             previous: None,
             paused_at: None,
+            handshake_until: None,
         };
         let mut changes = self.edit_settings(id, edit, &ExpectedVersion::Any, now)?;
         self.set_webhook(webhook.clone());
@@ -165,6 +169,49 @@ impl Catalog {
         self.set_webhook(view.webhook.clone());
         let change = Change::PutWebhook(view.webhook.clone());
         Ok((view, vec![change]))
+    }
+
+    /// Lets the next handshake bring the secret of a fleet's sender, for [`HANDSHAKE_WINDOW`] from `now` on;
+    /// or no longer.
+    ///
+    /// # Errors
+    /// When there is no such fleet, it has no webhook, or no handshake of its sender brings a secret.
+    pub fn expect_handshake(
+        &mut self,
+        id: FleetId,
+        is_expected: bool,
+        now: Timestamp,
+    ) -> Result<(WebhookView, Vec<Change>), EngineError> {
+        let mut view = self.existing_webhook(id, now)?;
+        let verify = &view.current.definition.webhook.verify;
+        let brings = verify.iter().flat_map(Verification::brought_secrets).next().is_some();
+        if is_expected && !brings {
+            return Err(EngineError::Conflict(
+                "no handshake brings the secret of this fleet's sender: that is for \
+                 `verify: {preset: asana, secret: NAME}`"
+                    .into(),
+            ));
+        }
+        view.webhook.handshake_until = is_expected.then(|| now.plus(HANDSHAKE_WINDOW));
+        self.set_webhook(view.webhook.clone());
+        let change = Change::PutWebhook(view.webhook.clone());
+        Ok((view, vec![change]))
+    }
+
+    /// Takes a handshake that brings a secret: whether one is expected. The next one is not.
+    ///
+    /// # Errors
+    /// When there is no such fleet, or it has no webhook.
+    pub fn take_handshake(
+        &mut self,
+        id: FleetId,
+        now: Timestamp,
+    ) -> Result<(bool, Vec<Change>), EngineError> {
+        if self.existing_webhook(id, now)?.webhook.handshake_until.is_none() {
+            return Ok((false, Vec::new()));
+        }
+        let (_, changes) = self.expect_handshake(id, false, now)?;
+        Ok((true, changes))
     }
 
     /// Gives a fleet's webhook a new token. The old token works for another `grace`.
@@ -306,6 +353,7 @@ impl WebhookEntry {
         let last_used = self.last_used_millis.load(Ordering::Relaxed);
         webhook.last_used_at = (last_used != i64::MIN).then(|| Timestamp::from_millis(last_used));
         webhook.previous = self.webhook.previous_at(now).cloned();
+        webhook.handshake_until = self.webhook.handshake_until_at(now);
         webhook
     }
 

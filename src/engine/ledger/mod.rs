@@ -28,6 +28,7 @@ mod tests;
 pub use counts::{DeliveryCounts, reason_of_accepted};
 pub use read::{DeliveryFilter, DeliveryView};
 use recent::Recent;
+pub use writer::StoredDeliveries;
 
 /// Bytes of a head that is kept, as JSON: escapes take some.
 const KEPT_HEAD_BYTES_MAX: usize = 2 * HEAD_BYTES_MAX;
@@ -115,6 +116,17 @@ impl Ledger {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Adds a delivery for the writer, which sleeps only while there is none: a flood does not wake it
+    /// again and again.
+    fn add(&self, delivery: Delivery, request: Vec<u8>, is_stored: bool) {
+        let mut state = self.state();
+        let is_first = state.recent.is_empty();
+        state.recent.push(delivery, request, is_stored);
+        if is_first {
+            self.work.notify_one();
+        }
+    }
+
     /// Lets the writer end once it has written all there is.
     pub fn close(&self) {
         self.state().is_closed = true;
@@ -177,9 +189,7 @@ impl Engine {
             kept,
             memory: new.deduplicate.map(EventMemory::from),
         };
-        let mut state = self.ledger.state();
-        state.recent.push(delivery, request, false);
-        self.ledger.work.notify_one();
+        self.ledger.add(delivery, request, false);
     }
 
     /// The number of requests to webhooks by verdict and reason.

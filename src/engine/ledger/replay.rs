@@ -97,9 +97,7 @@ impl Engine {
         drop(state);
         let Some(mut delivery) = self.store.delivery(id) else { return };
         delivery.run = Some(run);
-        let mut state = self.ledger.state();
-        state.recent.push(delivery, Vec::new(), true);
-        self.ledger.work.notify_one();
+        self.ledger.add(delivery, Vec::new(), true);
     }
 }
 

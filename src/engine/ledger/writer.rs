@@ -31,7 +31,7 @@ const PASS_INTERVAL: Duration = Duration::from_secs(3600);
 
 /// The rows that are stored, as the last pass has counted them and the writer has gone on.
 #[derive(Debug, Default)]
-pub(super) struct StoredDeliveries {
+pub struct StoredDeliveries {
     fleets: HashMap<FleetId, usize>,
     /// Bytes of kept requests.
     bytes: u64,
@@ -39,7 +39,7 @@ pub(super) struct StoredDeliveries {
 
 /// What one commit has written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Written {
+pub struct Written {
     entries: u32,
     bytes: u64,
 }
@@ -81,7 +81,7 @@ impl Engine {
     }
 
     /// Writes the next deliveries, and removes what the bounds leave no room for.
-    pub(super) fn write_deliveries(&self, stored: &mut StoredDeliveries) -> Written {
+    pub fn write_deliveries(&self, stored: &mut StoredDeliveries) -> Written {
         if !self.space.is_enough() {
             return Written::default();
         }
@@ -167,7 +167,7 @@ impl Engine {
 
     /// Counts all stored deliveries, and removes those that are too old, that a clock ahead of time has
     /// left, or whose fleet is gone.
-    pub(super) fn pass_over_deliveries(&self) -> StoredDeliveries {
+    pub fn pass_over_deliveries(&self) -> StoredDeliveries {
         let mut stored = StoredDeliveries::default();
         let mut after: Option<RequestId> = None;
         loop {

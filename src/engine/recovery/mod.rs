@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, RwLock};
 
 use crate::config::Settings;
-use crate::config::secrets::SecretStore;
+use crate::config::secrets::{SecretKeeper, SecretStore};
 use crate::engine::audit::Audit;
 use crate::engine::catalog::Catalog;
 use crate::engine::events::Events;
@@ -125,7 +125,7 @@ impl Engine {
                 sweeper_waits: false,
                 phase: Phase::Serving,
             }),
-            secrets: SecretStore::of(&settings),
+            secrets: Arc::new(SecretKeeper::new(SecretStore::of(&settings))),
             output_dir: store.output_dir(),
             waiting: WaitingSenders::new(settings.max_waiting),
             settings,

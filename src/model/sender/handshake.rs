@@ -38,6 +38,11 @@ impl Handshake {
         }
     }
 
+    /// Whether it brings the secret with which the provider signs from then on.
+    pub fn brings_secret(self) -> bool {
+        matches!(self, Self::Asana)
+    }
+
     /// Whether the provider signs it, so that it is answered only when the signature is right.
     pub fn is_signed(self) -> bool {
         matches!(self, Self::Slack | Self::Zoom | Self::Discord | Self::Twitch)

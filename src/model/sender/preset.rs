@@ -73,6 +73,11 @@ impl Preset {
         !self.rules.iter().all(|rule| matches!(rule, Rule::Url))
     }
 
+    /// Whether its handshake brings the secret.
+    pub fn brings_secret(&self) -> bool {
+        self.handshake.is_some_and(Handshake::brings_secret)
+    }
+
     /// Whether a scheme of it has a timestamp whose tolerance may be set.
     pub fn has_timestamp(&self) -> bool {
         self.options.contains(&PresetOption::TimestampHeader)

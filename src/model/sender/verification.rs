@@ -100,6 +100,12 @@ impl Verification {
         self.0.iter().flat_map(|check| check.secrets.iter().chain(check.verify_token()))
     }
 
+    /// The names of the secrets that a handshake brings.
+    pub fn brought_secrets(&self) -> impl Iterator<Item = &SecretName> {
+        let brings = |check: &&Check| check.preset().is_some_and(Preset::brings_secret);
+        self.0.iter().filter(brings).flat_map(|check| &check.secrets)
+    }
+
     /// The credentials that it asks for.
     pub fn credentials(&self) -> impl Iterator<Item = Credential<'_>> {
         self.0.iter().flat_map(Check::rules).filter_map(|rule| match rule {

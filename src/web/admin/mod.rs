@@ -18,6 +18,7 @@ mod overview;
 mod places;
 mod projects;
 mod proof;
+mod recover;
 mod reply;
 mod runs;
 mod sample;
@@ -34,7 +35,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use crate::config::Settings;
-use crate::config::secrets::{KEPT_SECRET_BYTES_MAX, SecretKeeper, SecretStore};
+use crate::config::secrets::{KEPT_SECRET_BYTES_MAX, SecretKeeper};
 use crate::diagnostics::Facts;
 use crate::engine::Engine;
 use crate::fleet_file;
@@ -75,9 +76,10 @@ pub struct AdminHandler {
     facts: Facts,
     /// How long the launcher takes to start vessels.
     spawning: Arc<Histogram>,
-    secrets: SecretKeeper,
+    secrets: Arc<SecretKeeper>,
     followers: Followers,
     examination: Examination,
+    recovery: recover::Turn,
     sessions: Sessions,
     cookie_name: String,
     started_at: Timestamp,
@@ -139,6 +141,21 @@ const ROUTES: &[Route<Target>] = &[
     ),
     ("POST", "/api/v1/fleets/{}/webhook/pause", AUTHOR.does("pause webhook", webhooks::pause)),
     ("POST", "/api/v1/fleets/{}/webhook/resume", AUTHOR.does("resume webhook", webhooks::resume)),
+    (
+        "POST",
+        "/api/v1/fleets/{}/webhook/handshake",
+        AUTHOR.does("expect handshake", webhooks::expect_handshake),
+    ),
+    (
+        "DELETE",
+        "/api/v1/fleets/{}/webhook/handshake",
+        AUTHOR.does("expect no handshake", webhooks::expect_no_handshake),
+    ),
+    (
+        "POST",
+        "/api/v1/fleets/{}/webhook/recover",
+        AUTHOR.does("recover deliveries", recover::recover),
+    ),
     ("POST", "/api/v1/fleets/{}/webhook/send", OPERATOR.does("send sample event", sample::send)),
     ("POST", "/api/v1/fleets/{}/runs", START.does("start run", runs::start)),
     ("POST", "/api/v1/fleets/{}/test", START.does("start test run", runs::test)),
@@ -213,9 +230,10 @@ impl AdminHandler {
         let organization = engine.organization().id;
         Self {
             organization,
-            secrets: SecretKeeper::new(SecretStore::of(&settings)),
+            secrets: Arc::clone(engine.secrets()),
             followers: Followers::new(settings.max_followers),
             examination: Examination::default(),
+            recovery: recover::Turn::default(),
             sessions: Sessions::default(),
             // A browser sends a cookie to every port of a host.
             cookie_name: format!("boathook_session_{}", settings.admin_listen.port()),

@@ -1,12 +1,13 @@
 //! Sends a sample event to a fleet's own webhook, by its URL, signed as the fleet expects it.
 
 use std::io::Read;
+use std::str::FromStr;
 use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::Value;
 use ureq::Body;
-use ureq::http::Response;
+use ureq::http::{HeaderName, HeaderValue, Response};
 use uuid::Uuid;
 
 use super::fleets::fleet_id;
@@ -30,6 +31,10 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the answer of a vessel is waited for, within the timeout.
 const PREFER_WAIT: &str = "wait=8";
 
+/// Headers that follow from how the sample is sent.
+const OWN_TO_THE_CLIENT: [&str; 5] =
+    ["Host", "Content-Length", "Transfer-Encoding", "Connection", "Expect"];
+
 /// A sample that was sent, and what came of it.
 #[derive(Serialize)]
 struct Sent<'a> {
@@ -44,10 +49,14 @@ struct Sent<'a> {
 
 pub(super) fn send(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     let fleet = fleet_id(call)?;
-    call.query.allow_only(&["preset", "event"])?;
+    call.query.allow_only(&["preset", "event", "header"])?;
     let event = call.query.get("event").map(str::to_owned);
     let named = call.query.get("preset").map(known).transpose()?;
     let body = own_body(call)?;
+    let content_type = call.request.header("Content-Type").filter(|_| body.is_some());
+    let mut headers: Vec<(&str, Vec<u8>)> =
+        content_type.map(|value| ("Content-Type", value.to_vec())).into_iter().collect();
+    headers.extend(call.query.get("header").map(own_header).transpose()?);
     let view = admin.engine.webhook(fleet)?;
     let WebhookView { webhook, current } =
         view.ok_or_else(|| Refusal::not_found("this fleet has no webhook; add one first"))?;
@@ -59,6 +68,7 @@ pub(super) fn send(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     let url = webhook.token.url(&base);
     let event = event.as_deref().unwrap_or_else(|| usual_event(preset));
     let mut draft = draft(&url, Wanted { preset, event, body, id: &id, now }, check);
+    headers.into_iter().for_each(|(name, value)| draft.set_header(name, value));
     if let Some(check) = check {
         let secret = secret(admin.secrets.store(), check)?;
         sign(check, &secret, now, &mut draft)
@@ -83,6 +93,20 @@ fn known(name: &str) -> Result<&'static Preset, Refusal> {
     preset(name).ok_or_else(|| {
         Refusal::invalid(format!("preset: there is no `{name}`; see `boathook help senders`"))
     })
+}
+
+/// A header of the owner's own: `Name: value`.
+fn own_header(text: &str) -> Result<(&str, Vec<u8>), Refusal> {
+    let invalid = |why: &str| Refusal::bad_request(format!("query parameter \"header\": {why}"));
+    let (name, value) = text.split_once(':').ok_or_else(|| invalid("write it as Name: value"))?;
+    let (name, value) = (name.trim(), value.trim());
+    if HeaderName::from_str(name).is_err() || HeaderValue::from_str(value).is_err() {
+        return Err(invalid("not a header"));
+    }
+    if OWN_TO_THE_CLIENT.iter().any(|own| own.eq_ignore_ascii_case(name)) {
+        return Err(invalid(&format!("{name} is made by the server when it sends")));
+    }
+    Ok((name, value.as_bytes().to_vec()))
 }
 
 /// The body of the request; `None` when it has none.

@@ -12,6 +12,8 @@ struct SenderJson {
     title: &'static str,
     /// Whether it takes a secret.
     has_secret: bool,
+    /// Whether its handshake brings the secret.
+    brings_secret: bool,
     /// Further keys of its check.
     options: Vec<&'static str>,
 }
@@ -22,6 +24,7 @@ pub(super) fn list(_: &AdminHandler, call: &mut Call<'_>) -> Outcome {
         preset: preset.name,
         title: preset.title,
         has_secret: preset.has_secret(),
+        brings_secret: preset.brings_secret(),
         options: preset.options.iter().map(|option| PresetOption::key(*option)).collect(),
     });
     Reply::ok(&senders.collect::<Vec<_>>())

@@ -11,6 +11,7 @@ use crate::engine::WebhookView;
 use crate::fleet_file::WebhookChange;
 use crate::model::network::Networks;
 use crate::model::refusal::Refusal;
+use crate::model::sender::Verification;
 use crate::model::webhook::WebhookSettings;
 use crate::web::view::WebhookJson;
 
@@ -81,6 +82,23 @@ pub(super) fn pause(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
 
 pub(super) fn resume(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     Reply::ok(&shown(admin, call, &admin.engine.pause_webhook(fleet_id(call)?, false)?)?)
+}
+
+/// Lets the next handshake bring the secret of the sender.
+pub(super) fn expect_handshake(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
+    let fleet = fleet_id(call)?;
+    let view = admin.engine.webhook(fleet)?;
+    let verify = view.as_ref().and_then(|view| view.current.definition.webhook.verify.as_ref());
+    // Before a provider is asked to send it to a server that cannot keep it.
+    for name in verify.into_iter().flat_map(Verification::brought_secrets) {
+        admin.secrets.check(name)?;
+    }
+    Reply::ok(&shown(admin, call, &admin.engine.expect_handshake(fleet, true)?)?)
+}
+
+pub(super) fn expect_no_handshake(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
+    let view = admin.engine.expect_handshake(fleet_id(call)?, false)?;
+    Reply::ok(&shown(admin, call, &view)?)
 }
 
 pub(super) fn replace(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {

@@ -31,6 +31,7 @@ use crate::os::logging::Repeats;
 use crate::web::instruments::Instruments;
 use crate::web::query::decoded;
 use crate::web::respond;
+use crate::web::senders::handshake;
 
 use answer::{Accepted, Patience};
 pub(in crate::web) use expressions::Expressions;
@@ -124,15 +125,12 @@ impl HookHandler {
         let settings = &version.definition.webhook;
         match self.senders.judge(settings, request)? {
             Judged::Event(arrival) => self.filter(id, version, request, arrival),
-            Judged::Handshake(response) => {
-                let response = response.with_header("X-Request-Id", id.to_string());
-                self.engine.record_delivery(NewDelivery {
-                    verdict: Verdict::Handshake,
-                    status: response.status,
-                    bytes: request.body.length(),
-                    ..NewDelivery::new(id, Some(version.fleet_id), request.remote_addr.ip())
-                });
-                Ok(response.into())
+            Judged::Handshake(response) => Ok(self.shake_hands(id, version, request, response)),
+            Judged::BringsSecret(name, value) => {
+                let kept = self.engine.keep_brought_secret(version.fleet_id, &name, &value);
+                kept.map_err(|error| sender::not_kept(&error))?;
+                let response = handshake::repeated(value);
+                Ok(self.shake_hands(id, version, request, response))
             }
             Judged::Unverified(refusal, arrival) => {
                 let client = request.remote_addr.ip();
@@ -148,6 +146,24 @@ impl HookHandler {
                 Ok(self.answer(id, refusal, client, Some(version.fleet_id)).into())
             }
         }
+    }
+
+    /// Records a handshake and answers it.
+    fn shake_hands(
+        &self,
+        id: RequestId,
+        version: &FleetVersion,
+        request: &Request,
+        response: Response,
+    ) -> Handled {
+        let response = response.with_header("X-Request-Id", id.to_string());
+        self.engine.record_delivery(NewDelivery {
+            verdict: Verdict::Handshake,
+            status: response.status,
+            bytes: request.body.length(),
+            ..NewDelivery::new(id, Some(version.fleet_id), request.remote_addr.ip())
+        });
+        response.into()
     }
 
     /// Accepts an event, unless it has a run already or the filter of the fleet does not want it.

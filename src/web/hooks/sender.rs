@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use crate::config::Settings;
 use crate::config::secrets::{Secret, SecretStore};
-use crate::engine::AcceptError;
+use crate::engine::{AcceptError, HandshakeError};
 use crate::listener::{Request, Response};
 use crate::model::clock::{Clock, SystemClock};
+use crate::model::delivery::KEPT_BODY_BYTES_MAX;
 use crate::model::event::{Arrival, BodyHash, Deduplicate, Event, Note};
 use crate::model::rate::Rate;
 use crate::model::rate_limit::Bucket;
@@ -18,7 +19,7 @@ use crate::model::variable::SecretName;
 use crate::model::webhook::{Mode, WebhookSettings};
 use crate::web::senders::explain::{Hints, explain, other_urls};
 use crate::web::senders::handshake::{self, Step};
-use crate::web::senders::{Context, Failure, Outcome, Presented, Verified, fields, form, verify};
+use crate::web::senders::{Context, Failure, Outcome, Presented, fields, form, verify};
 
 /// Explanations of refusals: one takes up to some milliseconds of a core.
 const EXPLAINED: Rate = Rate::per_second(2, 10);
@@ -34,6 +35,8 @@ pub(super) struct Senders {
 pub(super) enum Judged {
     /// It is a handshake, and starts no run.
     Handshake(Response),
+    /// It is a handshake that brings this secret.
+    BringsSecret(SecretName, String),
     /// It is to be run.
     Event(Arrival),
     /// Its sender is not verified. An operator may have it run after all.
@@ -74,11 +77,15 @@ impl Senders {
         let context = Context { now: SystemClock.now(), url: &url, secret: &secret };
         let refusal = match verify(verification, &presented, &context) {
             Outcome::Verified(verified) => {
-                let value = verified.secret.and_then(|name| secret(name).ok()).unwrap_or_default();
-                if let Some(step) = handshake::signed(verified.check, &presented, &value) {
+                let value = || verified.secret.and_then(|it| secret(it).ok()).unwrap_or_default();
+                if let Some(step) = handshake::signed(verified.check, &presented, value) {
                     return answer(step);
                 }
-                return arrival(&verified, settings, &presented).map(Judged::Event);
+                let named = Named::find(verified.check, verified.id, &presented);
+                let (has_signed_id, is_credential) =
+                    (verified.id.is_some(), verified.secret.is_none());
+                return arrival(named, has_signed_id, is_credential, settings, &presented)
+                    .map(Judged::Event);
             }
             Outcome::Unreadable(error) => return Err(AcceptError::Read(error).into()),
             Outcome::NoSecret { secret, why } => {
@@ -91,21 +98,19 @@ impl Senders {
                 Refusal::new(failure.reason, detail)
             }
         };
-        // The last check that finds an id in the request, else the last one.
-        let names = |check: &&Check| event(check, None, &presented).0.id().is_some();
-        let Some(check) = checks.iter().rev().find(names).or(checks.last()) else {
-            return Ok(Judged::Unverified(refusal, Arrival::default()));
-        };
+        let claimed = Named::claimed(checks, &presented);
         Ok(match settings.mode {
+            // What is not kept cannot be run after all.
+            Mode::Enforce if request.body.length() > KEPT_BODY_BYTES_MAX => {
+                Judged::Unverified(refusal, Arrival { event: claimed.event, ..Arrival::default() })
+            }
             Mode::Enforce => {
-                let claimed = Verified { check, id: None, secret: None };
-                Judged::Unverified(refusal, arrival(&claimed, settings, &presented)?)
+                Judged::Unverified(refusal, arrival(claimed, false, true, settings, &presented)?)
             }
             Mode::Observe => {
-                let (event, _) = event(check, None, &presented);
                 let note = Some(Note::new(refusal.reason.word(), &refusal.message));
                 // The event is not remembered: a forged one must not stand in the way of the true one.
-                Judged::Event(Arrival { event, note, ..Arrival::default() })
+                Judged::Event(Arrival { event: claimed.event, note, ..Arrival::default() })
             }
         })
     }
@@ -155,10 +160,27 @@ fn answer(step: Step) -> Result<Judged, Refusal> {
     match step {
         Step::Answer(response) => Ok(Judged::Handshake(response)),
         Step::Refuse(why) => Err(Refusal::new(Reason::HandshakeMismatch, why)),
-        Step::Store(_) => Err(Refusal::new(
+        Step::Store(name, value) => Ok(Judged::BringsSecret(name, value)),
+    }
+}
+
+/// The refusal of a handshake whose secret is not kept.
+pub(super) fn not_kept(error: &HandshakeError) -> Refusal {
+    match error {
+        HandshakeError::Unexpected => Refusal::new(
             Reason::HandshakeMismatch,
-            "a handshake that brings a secret; nothing has been asked of this sender",
-        )),
+            format!(
+                "{error}: open the webhook for one with `boathook webhook handshake FLEET`, or on the \
+                 page of the fleet (Triggers, Sender), and create the webhook at the provider again"
+            ),
+        ),
+        // The window is used up; the provider may not try again.
+        HandshakeError::NotKept(why) => Refusal::new(
+            Reason::SecretMissing,
+            format!(
+                "the secret of a handshake is not kept: {why}; open the webhook for another handshake"
+            ),
+        ),
     }
 }
 
@@ -177,22 +199,21 @@ fn request_hosts(request: &Request) -> Vec<&str> {
     ["Host", "X-Forwarded-Host"].into_iter().filter_map(host).collect()
 }
 
-/// What the engine learns of a request whose sender is verified.
+/// What the engine learns of a request that names its event. `has_signed_id`: a signature covers the header
+/// with the id. `is_credential`: there is no signature. Who has a credential can make any request; a
+/// signature is seen and sent again.
 fn arrival(
-    verified: &Verified<'_>,
+    named: Named,
+    has_signed_id: bool,
+    is_credential: bool,
     settings: &WebhookSettings,
     request: &Presented<'_>,
 ) -> Result<Arrival, Refusal> {
-    let (event, is_in_body) = event(verified.check, verified.id, request);
-    // Who has a credential can make any request; a signature is seen and sent again.
-    let is_credential = verified.secret.is_none();
+    let Named { event, is_in_body } = named;
     let deduplicate = match settings.deduplicate.own_id() {
         Some(id) => memory(settings, request, id.reads_only_payload() || is_credential)?,
         None if event.id().is_none() => None,
-        None => {
-            let is_signed = is_in_body || verified.id.is_some() || is_credential;
-            memory(settings, request, is_signed)?
-        }
+        None => memory(settings, request, is_in_body || has_signed_id || is_credential)?,
     };
     Ok(Arrival { event, deduplicate, ..Arrival::default() })
 }
@@ -208,28 +229,47 @@ fn memory(
     Ok(Some(Deduplicate { window, body, id_is_signed }))
 }
 
-/// The event of a request as `check` finds it, and whether its id stands in the body. `signed_id` is the
-/// header with the id that the signature covers.
-fn event(check: &Check, signed_id: Option<&str>, request: &Presented<'_>) -> (Event, bool) {
-    let ids = signed_id.map_or_else(|| check.event_id(), |header| vec![Place::Header(header)]);
-    let kinds = check.event_type();
-    let paths = ids.iter().chain(&kinds).filter_map(|place| match place {
-        Place::Body(path) => Some(*path),
-        Place::Header(_) => None,
-    });
-    let paths: Vec<_> = paths.collect();
-    let found = fields::fields(request.body.open(), &paths);
-    let text = |place: &Place<'_>| match place {
-        Place::Header(name) => request.text(name).map(|text| text.into_owned()),
-        Place::Body(path) => {
-            let index = paths.iter().position(|known| known == path)?;
-            found.get(index).cloned().flatten()
+/// The event that a request names, and whether its id stands in the body.
+struct Named {
+    event: Event,
+    is_in_body: bool,
+}
+
+impl Named {
+    /// As the last of `checks` finds it that finds an id, else as the last one.
+    fn claimed(checks: &[Check], request: &Presented<'_>) -> Self {
+        let mut found = checks.iter().rev().map(|check| Self::find(check, None, request));
+        let Some(last) = found.next() else {
+            return Self { event: Event::default(), is_in_body: false };
+        };
+        match last.event.id() {
+            Some(_) => last,
+            None => found.find(|other| other.event.id().is_some()).unwrap_or(last),
         }
-    };
-    let id = ids.iter().find_map(|place| Some((text(place)?, place)));
-    let kind = kinds.iter().find_map(text);
-    let preset = check.preset().map(|preset| preset.name);
-    let is_in_body = matches!(id, Some((_, Place::Body(_))));
-    let id = id.map(|(text, _)| text);
-    (Event::new(preset, id.as_deref(), kind.as_deref()), is_in_body)
+    }
+
+    /// As `check` finds it. `signed_id` is the header with the id that the signature covers.
+    fn find(check: &Check, signed_id: Option<&str>, request: &Presented<'_>) -> Self {
+        let ids = signed_id.map_or_else(|| check.event_id(), |header| vec![Place::Header(header)]);
+        let kinds = check.event_type();
+        let paths = ids.iter().chain(&kinds).filter_map(|place| match place {
+            Place::Body(path) => Some(*path),
+            Place::Header(_) => None,
+        });
+        let paths: Vec<_> = paths.collect();
+        let found = fields::fields(request.body.open(), &paths);
+        let text = |place: &Place<'_>| match place {
+            Place::Header(name) => request.text(name).map(|text| text.into_owned()),
+            Place::Body(path) => {
+                let index = paths.iter().position(|known| known == path)?;
+                found.get(index).cloned().flatten()
+            }
+        };
+        let id = ids.iter().find_map(|place| Some((text(place)?, place)));
+        let kind = kinds.iter().find_map(text);
+        let preset = check.preset().map(|preset| preset.name);
+        let is_in_body = matches!(id, Some((_, Place::Body(_))));
+        let id = id.map(|(text, _)| text);
+        Self { event: Event::new(preset, id.as_deref(), kind.as_deref()), is_in_body }
+    }
 }

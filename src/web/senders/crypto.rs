@@ -172,7 +172,10 @@ pub fn hmac_sha256_hex(secret: &str, message: &str) -> String {
 pub fn decode(encoding: Encoding, text: &[u8]) -> Option<Vec<u8>> {
     match encoding {
         Encoding::Hex => HEXLOWER.decode(text).ok(),
-        Encoding::Base64 => BASE64.decode(text).ok(),
+        // The library takes padded pieces one after the other as well.
+        Encoding::Base64 => {
+            BASE64.decode(text).ok().filter(|bytes| BASE64.encode(bytes).as_bytes() == text)
+        }
     }
 }
 

@@ -17,14 +17,12 @@ const BODY_BYTES_MAX: u64 = 16 * 1024;
 const CHALLENGE_BYTES_MAX: usize = 4 * 1024;
 
 /// What becomes of a request that asks for a handshake.
-#[derive(Debug)]
 pub enum Step {
     Answer(Response),
     /// The sender does not show what the owner has told the provider. For the operator: why.
     Refuse(&'static str),
-    /// Asana: from now on this is the secret; the answer repeats it.
-    #[allow(dead_code, reason = "the window for it is under way")]
-    Store(String),
+    /// Asana: the value of the secret from now on. The answer is [`repeated`].
+    Store(SecretName, String),
 }
 
 /// The step that a handshake wants which the provider does not sign; `None`: `request` is no handshake.
@@ -48,10 +46,11 @@ pub fn unsigned(
         Handshake::MicrosoftGraph => parameter(request, "validationToken").map(text),
         Handshake::Dropbox => parameter(request, "challenge").map(text),
         Handshake::Asana => {
-            let value = request.header("X-Hook-Secret").ok()?;
+            let value = request.header(HOOK_SECRET).ok()?;
             let shown = std::str::from_utf8(value).ok()?;
+            let name = check.secrets.first()?;
             (is_challenge(shown) && body(request)?.is_empty())
-                .then(|| Step::Store(shown.to_owned()))
+                .then(|| Step::Store(name.clone(), shown.to_owned()))
         }
         Handshake::Challenge => {
             let body = json_body(request)?;
@@ -70,8 +69,12 @@ pub fn unsigned(
 }
 
 /// The step that a handshake wants whose signature `check` has found to be right; `None`: `request` is an
-/// event. `secret` is the value that the request was verified with.
-pub fn signed(check: &Check, request: &Presented<'_>, secret: &str) -> Option<Step> {
+/// event. `secret` gives the value that the request was verified with.
+pub fn signed(
+    check: &Check,
+    request: &Presented<'_>,
+    secret: impl FnOnce() -> String,
+) -> Option<Step> {
     match check.preset()?.handshake? {
         Handshake::Slack => {
             let body = json_body(request).filter(|it| it["type"] == "url_verification")?;
@@ -81,7 +84,7 @@ pub fn signed(check: &Check, request: &Presented<'_>, secret: &str) -> Option<St
         Handshake::Zoom => {
             let body = json_body(request).filter(|it| it["event"] == "endpoint.url_validation")?;
             let plain = body["payload"]["plainToken"].as_str().filter(|it| is_challenge(it))?;
-            let encrypted = crypto::hmac_sha256_hex(secret, plain);
+            let encrypted = crypto::hmac_sha256_hex(&secret(), plain);
             Some(json_answer(&json!({"plainToken": plain, "encryptedToken": encrypted})))
         }
         Handshake::Discord => {
@@ -127,6 +130,14 @@ fn meta(
         true => Some(text(challenge)),
         false => Some(Step::Refuse("hub.verify_token is not the secret of `verify_token`")),
     }
+}
+
+/// The header in which Asana brings the secret.
+const HOOK_SECRET: &str = "X-Hook-Secret";
+
+/// The answer to a handshake that has brought a secret.
+pub fn repeated(secret: String) -> Response {
+    Response::new(200, TEXT, "").with_header(HOOK_SECRET, secret)
 }
 
 const TEXT: &str = "text/plain; charset=utf-8";

@@ -16,4 +16,4 @@ pub mod verify;
 mod tests;
 
 pub use presented::Presented;
-pub use verify::{Context, Failure, Outcome, Verified, verify};
+pub use verify::{Context, Failure, Outcome, verify};

@@ -21,7 +21,8 @@ pub struct Draft {
 }
 
 impl Draft {
-    pub(super) fn set_header(&mut self, name: &str, value: impl Into<Vec<u8>>) {
+    /// Gives the header `name` this one value.
+    pub fn set_header(&mut self, name: &str, value: impl Into<Vec<u8>>) {
         self.headers.retain(|(given, _)| !given.eq_ignore_ascii_case(name));
         self.headers.push((name.to_owned(), value.into()));
     }

@@ -139,7 +139,7 @@ mod tests {
             assert_eq!(part(header.as_bytes(), STRIPE, "t"), Err(expected), "{header}");
         }
         // Other bits behind the last letter, other padding, another alphabet: other texts.
-        for text in [&b"AR=="[..], b"AQ", b"AQ=", b"_w==", b"AQ==\n"] {
+        for text in [&b"AR=="[..], b"AQ", b"AQ=", b"_w==", b"AQ==\n", b"AQ==AQ=="] {
             assert_eq!(crypto::decode(Encoding::Base64, text), None);
         }
     }

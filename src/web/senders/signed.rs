@@ -8,8 +8,8 @@ use super::form;
 use super::presented::Presented;
 use crate::model::sender::{Piece, Template};
 
-/// Bytes of a body that are read at once.
-const BUFFER_BYTES: usize = 64 * 1024;
+/// Bytes of a body that are read at once, on the stack.
+const BUFFER_BYTES: usize = 16 * 1024;
 /// Bytes of a form whose fields are sorted in memory: Twilio's have a few kilobytes.
 const SORTED_FORM_BYTES_MAX: u64 = 256 * 1024;
 
@@ -113,7 +113,7 @@ impl Feed<'_> {
 
 fn stream(request: &Presented<'_>, update: &mut dyn FnMut(&[u8])) -> io::Result<()> {
     let mut reader = request.body.open();
-    let mut buffer = vec![0; BUFFER_BYTES];
+    let mut buffer = [0; BUFFER_BYTES];
     loop {
         match reader.read(&mut buffer) {
             Ok(0) => return Ok(()),

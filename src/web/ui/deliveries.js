@@ -7,6 +7,12 @@ import { listing } from "./logbook.js";
 
 export const VERDICTS = { accepted: "Accepted", duplicate: "Duplicate", filtered: "Filtered",
   handshake: "Handshake", refused: "Refused" };
+export const REASONS = [
+  "signature_missing", "signature_malformed", "signature_mismatch", "timestamp_missing", "timestamp_malformed",
+  "timestamp_too_old", "timestamp_in_future", "credentials_missing", "credentials_mismatch", "handshake_mismatch",
+  "secret_missing", "method_not_allowed", "not_allowed", "address_too_often", "rate_limited", "paused", "timed_out",
+  "too_large", "no_room_for_body", "body_unreadable", "queue_full", "fleet_queue_full", "fleet_disk_full",
+  "disk_full", "disk_stalled", "stopping", "id_reused"];
 // The colours of runs, by what they stand for.
 const LOOKS = { accepted: "Success", duplicate: "Scheduled", filtered: "Terminated", handshake: "Running", refused: "Errored" };
 
@@ -21,7 +27,8 @@ export function deliveries(context, view) {
     path: "/deliveries",
     noun: "delivery",
     fixed: { fleet: view.id },
-    choices: [["Verdict", "verdict", [["", "Any verdict"], ...Object.entries(VERDICTS)]]],
+    choices: [["Verdict", "verdict", [["", "Any verdict"], ...Object.entries(VERDICTS)]],
+      ["Reason", "reason", [["", "Any reason"], ...REASONS.map((name) => [name, name])]]],
     table,
     isMoving: () => false,
     whenEmpty: empty("No deliveries yet",

@@ -59,7 +59,7 @@ async function run(context, view) {
 
 async function request(context, view) {
   const { headers, id } = view;
-  if (view.has_body) return parts(context, { path: `/deliveries/${id}`, id, headers });
+  if (view.has_body) return parts(context, { path: `/deliveries/${id}`, id, fleet: view.fleet_id, headers });
   const text = "The body is not kept: it was not read, it is over 256 KiB, or later ones took its place.";
   if (!Object.keys(headers).length) return h("p", { class: "hint" }, text);
   const headerView = new TextView({ label: "Headers" });

@@ -104,6 +104,8 @@ fn names_etag(header: &[u8], etag: &str) -> bool {
 mod tests {
     use super::*;
     use crate::listener::ResponseBody;
+    use crate::model::delivery::ID_REUSED;
+    use crate::model::refusal::Reason;
 
     fn text(answer: &Response) -> String {
         let ResponseBody::Bytes(bytes) = &answer.body else { panic!("a stream") };
@@ -166,6 +168,19 @@ mod tests {
                 assert!(!content.contains(sink), "{name}: {sink}");
             }
         }
+    }
+
+    #[test]
+    fn the_filter_of_deliveries_offers_the_reasons_that_they_have() {
+        let (_, list) = include_str!("deliveries.js").split_once("REASONS = [").unwrap();
+        let offered: Vec<&str> =
+            list.split("];").next().unwrap().split('"').skip(1).step_by(2).collect();
+        let known = |word: &&str| *word == ID_REUSED || Reason::from_word(word).is_some();
+        assert_eq!(offered.iter().find(|word| !known(word)), None);
+        let refused = Reason::COUNTED.iter().filter(|it| it.status() == 401 || it.status() == 403);
+        let missing = refused.filter(|it| !offered.contains(&it.word()));
+        let missing: Vec<_> = missing.collect();
+        assert_eq!(missing, [&Reason::Unauthorized, &Reason::Forbidden], "these are the admin's");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 // The sender of a fleet's webhook: choosing the provider, its secret, and how it fares.
 
 import { h } from "./dom.js";
-import { get, post, put } from "./api.js";
+import { get, post, put, request } from "./api.js";
 import { time } from "./format.js";
 import { ask, button, copyButton, fact, field, notice, pressed, say, select } from "./parts.js";
 import { NAME, putSecret, random } from "./secrets.js";
@@ -9,7 +9,8 @@ import { NAME, putSecret, random } from "./secrets.js";
 // Deliveries that the state is read from.
 const LATEST = 50;
 
-// What to type where at the provider. `makes`: the provider makes the secret, and this says where it shows it.
+// What to type where at the provider. `makes`: the provider makes the secret, and this says where it shows it;
+// `brings`: it comes in a handshake.
 const GUIDES = {
   github: { where: "Repository › Settings › Webhooks › Add webhook",
     fields: [["Payload URL", "url"], ["Content type", "application/json"], ["Secret", "secret"], ["SSL verification", "Enable"]] },
@@ -24,6 +25,8 @@ const GUIDES = {
     makes: "The app shows it under Basic Information as Signing Secret. Save it here first: Slack tries the URL at once." },
   shopify: { where: "Settings › Notifications › Webhooks › Create webhook", fields: [["Format", "JSON"], ["URL", "url"]],
     makes: "The page of webhooks shows it below the list." },
+  asana: { where: "Asana's API: POST /webhooks", fields: [["target", "url"]],
+    brings: "Asana brings the secret when the webhook is created: let this server expect that first." },
 };
 
 const MODES = [["enforce", "Enforce: refuse what is not verified"], ["observe", "Observe: run everything, and mark what would be refused"]];
@@ -53,6 +56,12 @@ export async function sender(context, view, webhook, path) {
     await context.reload();
     say("The sender is not verified any more");
   });
+  const expected = webhook.handshake_until;
+  const brings = checks.some((check) => GUIDES[check.preset]?.brings);
+  const expect = pressed(async () => {
+    await request(expected ? "DELETE" : "POST", `${path}/handshake`);
+    await context.reload();
+  });
   const sample = pressed(async () => {
     const sent = await post(`${path}/send`);
     if (sent.fleet_run_id) return context.go(`/runs/${sent.fleet_run_id}`);
@@ -60,13 +69,15 @@ export async function sender(context, view, webhook, path) {
     return context.reload();
   });
   return card(
-    state(latest, isObserving),
+    expected ? notice("info", h("strong", null, "Create the webhook at the provider now. "),
+      "The secret that its handshake brings is kept, once, until ", time(expected), ".") : state(latest, isObserving),
     h("dl", { class: "facts" },
       fact("Verifies", checks.map(described).join(" or ")),
       fact("Secret", [...new Set(checks.flatMap((check) => [check.secret ?? []].flat()))].join(", ") || "none"),
       fact("Mode", isObserving ? "observe: everything runs" : "enforce")),
     h("p", { class: "actions" },
       isObserving ? button("Enforce", save({ mode: "enforce" }), { kind: "primary", needs: "author" }) : null,
+      brings ? button(expected ? "Expect no handshake" : "Expect a handshake", expect, { kind: expected ? "" : "primary", needs: "author" }) : null,
       button("Send a sample", sample, { needs: "operator" }),
       checks.length === 1 && checks[0].preset ? button("Change", set, { needs: "author" }) : null,
       button("Stop verifying", stop, { kind: "danger", needs: "author" })),
@@ -106,7 +117,8 @@ function guide(preset, url, secret) {
   return h("details", { class: "limits", open: secret != null }, h("summary", null, "What to type at the provider"),
     h("p", { class: "hint" }, known.where),
     h("dl", { class: "facts" }, known.fields.map(([label, kind]) => fact(label, value(kind)))),
-    known.makes ? h("p", { class: "hint" }, "The provider makes the secret. ", known.makes) : null);
+    known.makes ? h("p", { class: "hint" }, "The provider makes the secret. ", known.makes) : null,
+    known.brings ? h("p", { class: "hint" }, known.brings) : null);
 }
 
 async function choose(context, view, webhook, path) {
@@ -122,7 +134,8 @@ async function choose(context, view, webhook, path) {
   const preset = select("preset", senders.map((it) => [it.preset, it.title]), check.preset ?? "github", () => adapt());
   const adapt = () => {
     const chosen = senders.find((it) => it.preset === preset.value);
-    secretField.hidden = valueField.hidden = !chosen.has_secret;
+    secretField.hidden = !chosen.has_secret;
+    valueField.hidden = !chosen.has_secret || chosen.brings_secret;
     secretName.required = chosen.has_secret;
     optionField.hidden = !chosen.options.includes("name");
     option.required = !optionField.hidden;
@@ -142,7 +155,7 @@ async function choose(context, view, webhook, path) {
   let generated = null;
   if (chosen.has_secret) {
     verify.secret = secretName.value;
-    generated = await keepSecret(context, secretName.value, value.value, chosen.preset);
+    if (!chosen.brings_secret) generated = await keepSecret(context, secretName.value, value.value, chosen.preset);
   }
   if (chosen.options.includes("name")) verify.name = option.value;
   await put(path, { allow: webhook.allow, rate_limit: webhook.rate_limit, verify, mode: values.get("mode") });

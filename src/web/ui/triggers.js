@@ -13,10 +13,6 @@ const TYPES = ["application/json", "text/plain", "application/x-www-form-urlenco
   .map((type) => [type, type]);
 
 export async function triggers(context, view) {
-  return [await webhookOf(context, view), await schedules(context, view), may("start") ? testForm(context, view) : null];
-}
-
-async function webhookOf(context, view) {
   const path = `/fleets/${view.id}/webhook`;
   let webhook = null;
   try {
@@ -24,6 +20,11 @@ async function webhookOf(context, view) {
   } catch (error) {
     if (error.status !== 404) throw error;
   }
+  return [await webhookOf(context, view, webhook, path), await schedules(context, view),
+    may(webhook?.verify ? "operator" : "start") ? testForm(context, view, webhook) : null];
+}
+
+async function webhookOf(context, view, webhook, path) {
   if (!webhook) {
     return empty("No webhook yet", "A webhook is a secret URL that starts this fleet. Whatever is sent there is kept safe and handed to its vessels.",
       button("Add Webhook", pressed(async () => {
@@ -167,26 +168,32 @@ function limits(context, webhook, path) {
       h("button", { class: "button" }, "Save")));
 }
 
-// A POST as a webhook would get it, also of a fleet that has none.
-function testForm(context, view) {
+// A POST as a webhook would get it, also of a fleet that has none. Of one that verifies its sender, the server
+// signs it and sends it to the webhook's URL.
+function testForm(context, view, webhook) {
+  const isSigned = Boolean(webhook?.verify);
   const body = h("textarea", { name: "body", rows: 6, class: "mono", spellcheck: "false", value: '{"hello": "world"}' });
   const header = h("input", { name: "header", placeholder: "X-Github-Event: push", spellcheck: "false" });
   const send = async () => {
     const headers = {};
-    if (header.value.trim()) {
-      const [name, ...value] = header.value.split(":");
+    const other = header.value.trim();
+    if (other) {
+      const [name, ...value] = other.split(":");
       if (!/^[\w!#$%&'*+.^`|~-]+$/.test(name.trim())) throw new Error("Write the header as Name: value.");
-      headers[name.trim()] = value.join(":").trim();
+      if (!isSigned) headers[name.trim()] = value.join(":").trim();
     }
-    const options = { type: type.value, headers, body: body.value };
-    const response = await request("POST", `/fleets/${view.id}/test`, options);
+    const path = isSigned ? `webhook/send${other ? `?header=${encodeURIComponent(other)}` : ""}` : "test";
+    const response = await request("POST", `/fleets/${view.id}/${path}`, { type: type.value, headers, body: body.value });
     const { data } = await response.json();
-    await context.go(`/runs/${data.fleet_run_id}`);
+    if (data.fleet_run_id) return context.go(`/runs/${data.fleet_run_id}`);
+    return say(`The webhook answered ${data.status}`, data.status < 300 ? "done" : "error");
   };
   const type = select("type", TYPES, "application/json");
   return h("section", { class: "card", "aria-label": "Send test POST" },
     h("h2", null, "Send test POST"),
-    h("p", { class: "hint" }, "Starts a run exactly as a POST to the webhook would, with what you write here."),
+    h("p", { class: "hint" }, isSigned
+      ? "Sends what you write here to the webhook's URL, signed as from its sender."
+      : "Starts a run exactly as a POST to the webhook would, with what you write here."),
     field("Body", body),
     h("div", { class: "columns" }, field("Content type", type), field("Another header", header, "Optional, as Name: value")),
     h("p", { class: "actions" }, button("Send", pressed(send), { kind: "primary" })));

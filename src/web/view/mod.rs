@@ -323,6 +323,7 @@ pub struct WebhookJson<'a> {
     last_used_at: Option<Timestamp>,
     previous: Option<PreviousJson>,
     paused_at: Option<Timestamp>,
+    handshake_until: Option<Timestamp>,
     #[serde(flatten)]
     settings: Shown<'a, WebhookSettings>,
 }
@@ -351,6 +352,7 @@ impl<'a> WebhookJson<'a> {
                 valid_until: previous.valid_until,
             }),
             paused_at: webhook.paused_at,
+            handshake_until: webhook.handshake_until,
             settings: Shown::from(&current.definition.webhook),
         }
     }

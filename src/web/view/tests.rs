@@ -202,6 +202,7 @@ fn a_webhook_shows_its_urls() {
         last_used_at: None,
         previous: Some(PreviousToken { token: previous.clone(), valid_until: at(60_000) }),
         paused_at: None,
+        handshake_until: None,
     };
     let definition = FleetDefinition {
         webhook: serde_json::from_str(r#"{"allow": ["10.0.0.0/8"], "rate_limit": "9/s"}"#).unwrap(),

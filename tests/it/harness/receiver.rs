@@ -40,6 +40,13 @@ impl Receiver {
     /// rest and further headers, such as `"200 OK\r\n"`, and a body behind an empty line. `None`: no
     /// answer, for ever.
     pub fn start(answer: impl Fn(usize) -> Option<String> + Send + Sync + 'static) -> Self {
+        Self::answering(move |number, _| answer(number))
+    }
+
+    /// A receiver that answers as [`Receiver::start`] says, by the number and by what it received.
+    pub fn answering(
+        answer: impl Fn(usize, &Received) -> Option<String> + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let received: Arc<Mutex<Vec<Received>>> = Arc::default();
@@ -70,7 +77,11 @@ impl Receiver {
     }
 }
 
-fn serve(stream: TcpStream, all: &Mutex<Vec<Received>>, answer: &dyn Fn(usize) -> Option<String>) {
+fn serve(
+    stream: TcpStream,
+    all: &Mutex<Vec<Received>>,
+    answer: &dyn Fn(usize, &Received) -> Option<String>,
+) {
     let mut reader = BufReader::new(&stream);
     let mut line = String::new();
     let mut next = |reader: &mut BufReader<&TcpStream>| {
@@ -91,12 +102,13 @@ fn serve(stream: TcpStream, all: &Mutex<Vec<Received>>, answer: &dyn Fn(usize) -
     let mut body = vec![0; length];
     reader.read_exact(&mut body).unwrap();
     let body = String::from_utf8(body).unwrap();
+    let request = Received { target, headers, body };
     let number = {
         let mut all = all.lock().unwrap();
-        all.push(Received { target, headers, body });
+        all.push(request.clone());
         all.len() - 1
     };
-    match answer(number) {
+    match answer(number, &request) {
         Some(answer) => {
             let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((answer.trim_end(), ""));
             let length = body.len();

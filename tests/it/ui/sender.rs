@@ -2,8 +2,11 @@
 
 use std::fs;
 
+use serde_json::json;
+
 use super::{open, sign_in};
 use crate::harness::api::true_fleet;
+use crate::harness::http::{exchange, post_request};
 use crate::harness::{Browser, Server};
 
 fn page_of(fleet: &str) -> String {
@@ -44,5 +47,97 @@ fn from_no_sender_to_a_verified_one() {
     browser.click("Stop verifying");
     browser.see("The URL alone is the secret now.");
     hook.post(server.hooks(), &[], b"{}");
+    assert_eq!(browser.errors(), Vec::<String>::new());
+}
+
+#[test]
+fn the_secret_of_asana_comes_in_a_handshake_that_its_owner_expects() {
+    let server = Server::start();
+    let api = server.api();
+    let mut file = true_fleet("tasks");
+    file["webhook"] = json!({"verify": {"preset": "asana", "secret": "ASANA_HOOK"}});
+    let fleet = api.apply(&file);
+    let hook = api.add_webhook(&fleet);
+    let browser = Browser::start();
+    sign_in(&browser, &server, &page_of(&fleet));
+    browser.click("Expect a handshake");
+    browser.see("Create the webhook at the provider now.");
+    let bring = post_request(&hook.target(), &[("X-Hook-Secret", "brought")], b"");
+    exchange(server.hooks(), &bring).unwrap().expect(200);
+    open(&browser, &server, &page_of(&fleet));
+    browser.see("Verified");
+    browser.click("Send a sample");
+    browser.see("Success");
+    assert_eq!(browser.errors(), Vec::<String>::new());
+}
+
+#[test]
+fn a_refused_delivery_is_found_copied_and_run_after_all() {
+    let server = Server::start();
+    let api = server.api();
+    let value = ("application/octet-stream", b"a secret of ours".to_vec());
+    api.call("PUT", "/api/v1/secrets/HOOK", Some(value)).expect(200);
+    let mut file = true_fleet("deploy");
+    file["webhook"] = json!({"verify": {"preset": "github", "secret": "HOOK"}});
+    let fleet = api.apply(&file);
+    let hook = api.add_webhook(&fleet);
+    let body = br#"{"ref": "refs/heads/it's main"}"#;
+    let headers = [("X-GitHub-Event", "push"), ("Content-Type", "application/json")];
+    let refused = hook.try_post(server.hooks(), &headers, body).unwrap().expect(401);
+    let id = refused.json()["request"]["id"].as_str().unwrap().to_owned();
+    let browser = Browser::start();
+    sign_in(&browser, &server, &format!("/fleets/{fleet}/deliveries?reason=timestamp_too_old"));
+    browser.see("No delivery matches these filters.");
+    open(&browser, &server, &format!("/fleets/{fleet}/deliveries?reason=signature_missing"));
+    let short = &id[id.len() - 8..];
+    browser.see(short);
+    browser.click(short);
+    browser.see("X-Hub-Signature-256 is missing");
+    browser.click("Copy as curl");
+    browser.see("Copied the curl command");
+    let curl = browser.clipboard();
+    assert!(curl.contains(hook.token()) && curl.contains("X-Github-Event: push"), "no URL");
+    browser.click("Run it after all");
+    browser.see("Its sender was not verified");
+    browser.click("Run");
+    browser.see("A new run has started");
+    browser.see("Success");
+    let runs = api.all_runs();
+    assert_eq!((runs.len(), &runs[0]["trigger"]), (1, &json!("replay")));
+    let run = runs[0]["id"].as_str().unwrap();
+    open(&browser, &server, &format!("/deliveries/{id}"));
+    browser.see(&run[run.len() - 8..]);
+
+    // A test POST is signed as well.
+    open(&browser, &server, &page_of(&fleet));
+    browser.see("signed as from its sender");
+    browser.fill("Body", "written by hand");
+    browser.fill("Another header", "X-GitHub-Event: release");
+    browser.click("Send");
+    browser.see("Success");
+    let sent = api.get("/api/v1/deliveries?verdict=accepted&limit=1").expect(200).data();
+    assert_eq!((&sent[0]["event_type"], &sent[0]["bytes"]), (&json!("release"), &json!(15)));
+    assert_eq!(browser.errors(), Vec::<String>::new());
+}
+
+#[test]
+fn an_observed_sender_shows_what_would_be_refused_and_is_enforced_by_one_click() {
+    let server = Server::start();
+    let api = server.api();
+    let value = ("application/octet-stream", b"a secret of ours".to_vec());
+    api.call("PUT", "/api/v1/secrets/HOOK", Some(value)).expect(200);
+    let mut file = true_fleet("deploy");
+    let verify = json!({"preset": "github", "secret": "HOOK"});
+    file["webhook"] = json!({"verify": verify, "mode": "observe"});
+    let fleet = api.apply(&file);
+    let hook = api.add_webhook(&fleet);
+    hook.post(server.hooks(), &[], b"{}");
+    let browser = Browser::start();
+    sign_in(&browser, &server, &page_of(&fleet));
+    browser.see("Enforcing would have refused 1 of the latest 1 requests.");
+    browser.see("X-Hub-Signature-256 is missing");
+    browser.click("Enforce");
+    browser.wait("it is enforced", || !browser.text().contains("observe: everything runs"));
+    hook.try_post(server.hooks(), &[], b"{}").unwrap().expect(401);
     assert_eq!(browser.errors(), Vec::<String>::new());
 }

@@ -135,6 +135,7 @@ impl Life {
         self.check_stored_history(store);
         self.check_stored_schedules(store);
         self.check_stored_events(store);
+        self.check_stored_deliveries(store);
     }
 
     /// A person looks at a run, its request and its output.

@@ -72,6 +72,7 @@ impl Life {
         if outcome.result.is_some() || outcome.is_durable() {
             self.follow_schedule(id, None);
             self.fleets[place].is_alive = false;
+            self.forget_deliveries(id);
         }
     }
 

@@ -27,6 +27,7 @@ impl Life {
         let now = self.machine.now();
         self.note(format!("a server has started at {now}"));
         self.reload_schedules();
+        self.count_deliveries();
         self.check_everything();
         self.check_versions();
     }
@@ -162,6 +163,7 @@ impl Life {
         assert_eq!(Arc::strong_count(&engine), 1, "another owner holds the engine");
         drop(engine);
         let _ = committer.join();
+        self.lose_deliveries();
         self.disk.plan(None);
         let _ = self.disk.take_log();
     }
@@ -215,6 +217,10 @@ impl Life {
         }
         self.engine().close();
         self.submit_too_late();
+        self.write_all_deliveries();
+        if self.is_doomed {
+            return;
+        }
         let outcome = self.call(|engine| engine.record_clean_stop());
         self.stopped_cleanly |= outcome.is_durable();
         self.is_doomed = true;
