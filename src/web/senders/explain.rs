@@ -3,14 +3,17 @@
 
 use std::io::Read;
 
+use super::credential;
 use super::crypto::{self, Key};
 use super::presented::Presented;
 use super::signed::{Content, feed};
-use super::verify::{Context, Failure, Shown, show, shown_credential};
+use super::verify::{Context, Failure, Shown, show};
 use crate::model::refusal::Reason;
+use crate::model::sender::scheme::word_of;
 use crate::model::sender::table::PRESETS;
 use crate::model::sender::{
-    Algorithm, Check, Credential, KeyForm, Place, Rule, Scheme, Template, Unit, Verification,
+    Algorithm, Check, Credential, Encoding, KeyForm, Place, Rule, Scheme, Template, Unit,
+    Verification,
 };
 
 /// Bytes of a body that is tried in other forms.
@@ -47,8 +50,9 @@ pub fn explain(
     hints: &Hints<'_>,
 ) -> Option<String> {
     match failure.reason {
-        Reason::SignatureMissing | Reason::CredentialsMissing | Reason::SignatureMalformed => {
-            fitting(verification, request)
+        Reason::SignatureMissing | Reason::CredentialsMissing => fitting(verification, request),
+        Reason::SignatureMalformed => {
+            encoded(verification, request).or_else(|| fitting(verification, request))
         }
         Reason::SignatureMismatch => {
             let mut body = Vec::new();
@@ -57,16 +61,36 @@ pub fn explain(
                 return None;
             }
             let explainer = Explainer { request, context, hints, body };
-            verification.checks().iter().find_map(|check| explainer.signature(check))
+            let mut checks = verification.checks().iter();
+            checks
+                .find_map(|check| explainer.signature(check))
+                .or_else(|| encoded(verification, request))
         }
         Reason::CredentialsMismatch => verification
             .checks()
             .iter()
-            .find_map(|check| credential(check, request, context, hints)),
+            .find_map(|check| of_credential(check, request, context, hints)),
         Reason::TimestampInFuture => looks_like_millis(verification, request)
             .then(|| "the timestamp looks like milliseconds where seconds are meant".to_owned()),
         _ => None,
     }
+}
+
+/// The other encoding, if that is the one of the signature.
+fn encoded(verification: &Verification, request: &Presented<'_>) -> Option<String> {
+    let mut rules = verification.checks().iter().flat_map(Check::rules);
+    rules.find_map(|rule| {
+        let Rule::Signature(scheme) = rule else { return None };
+        let encoding = match scheme.encoding {
+            Encoding::Hex => Encoding::Base64,
+            Encoding::Base64 => Encoding::Hex,
+        };
+        let shown = show(Scheme { encoding, ..scheme }, request).ok()?;
+        let length = shown.signatures.first()?.len();
+        let fits = scheme.algorithm.signature_bytes() == Some(length);
+        let word = word_of(&Encoding::WORDS, &encoding);
+        fits.then(|| format!("it is in {word}: a scheme of your own says `encoding: {word}`"))
+    })
 }
 
 /// The presets whose signature `request` carries.
@@ -109,15 +133,15 @@ fn looks_like_millis(verification: &Verification, request: &Presented<'_>) -> bo
     })
 }
 
-fn credential(
+fn of_credential(
     check: &Check,
     request: &Presented<'_>,
     context: &Context<'_>,
     hints: &Hints<'_>,
 ) -> Option<String> {
     check.rules().into_iter().find_map(|rule| {
-        let Rule::Credential(credential) = rule else { return None };
-        let shown = shown_credential(credential, request).ok()?;
+        let Rule::Credential(asked) = rule else { return None };
+        let shown = credential::shown(asked, request).ok()?;
         let trimmed = shown.trim_ascii();
         for name in &check.secrets {
             let Ok(secret) = (context.secret)(name) else { continue };

@@ -1,5 +1,6 @@
 //! Senders: whether a request comes from whom it should, over the table of `model/sender`.
 
+mod credential;
 pub mod crypto;
 pub mod explain;
 pub mod fields;

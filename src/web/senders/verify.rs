@@ -4,8 +4,9 @@
 use std::io;
 use std::time::Duration;
 
+use super::credential;
 use super::crypto::{self, Key, Mismatch};
-use super::fields::{self, ClientState};
+use super::fields;
 use super::presented::{Presented, Unusable};
 use super::signatures::{self, Malformed};
 use super::signed::{Content, Feed, Texts, Unreadable, feed};
@@ -13,8 +14,7 @@ use crate::model::clock::Timestamp;
 use crate::model::duration::format_duration;
 use crate::model::refusal::Reason;
 use crate::model::sender::{
-    Check, Credential, Encoding, Form, Piece, Rule, Scheme, TimestampPlace, TimestampRule,
-    Verification,
+    Check, Encoding, Form, Piece, Rule, Scheme, TimestampPlace, TimestampRule, Verification,
 };
 use crate::model::variable::SecretName;
 
@@ -74,7 +74,7 @@ const BY_CLOSENESS: [Reason; 9] = [
 ];
 
 impl Failure {
-    fn new(reason: Reason, detail: impl Into<String>) -> Self {
+    pub(super) fn new(reason: Reason, detail: impl Into<String>) -> Self {
         Self { reason, detail: detail.into() }
     }
 
@@ -164,8 +164,8 @@ impl<'a> Trial<'a, '_> {
                 Rule::Url => return Some(Verified { check, id: None, secret: None }),
                 Rule::Credential(credential) => {
                     has_key = true;
-                    is_shown |= shown_credential(credential, self.request).is_ok();
-                    match credentials(credential, self.request, &secrets) {
+                    is_shown |= credential::shown(credential, self.request).is_ok();
+                    match credential::compare(credential, self.request, &secrets) {
                         Ok(()) => return Some(Verified { check, id: None, secret: None }),
                         Err(failure) => self.fail(failure),
                     }
@@ -417,79 +417,4 @@ fn check_age(moment: Timestamp, rule: TimestampRule<'_>, now: Timestamp) -> Resu
         return Err(Failure::new(Reason::TimestampInFuture, detail));
     }
     Ok(())
-}
-
-/// Compares a secret that is sent as it is.
-fn credentials(
-    credential: Credential<'_>,
-    request: &Presented<'_>,
-    secrets: &[(&SecretName, String)],
-) -> Result<(), Failure> {
-    let shown = shown_credential(credential, request)?;
-    // All secrets are compared, so that the time does not tell which one fits.
-    let matches = secrets
-        .iter()
-        .filter(|(_, secret)| crypto::is_same_secret(secret.as_bytes(), &shown))
-        .count();
-    match matches {
-        0 => Err(Failure::new(
-            Reason::CredentialsMismatch,
-            format!("{} is not the secret", describe(credential)),
-        )),
-        _ => Ok(()),
-    }
-}
-
-fn describe(credential: Credential<'_>) -> String {
-    match credential {
-        Credential::Header(name) => name.to_owned(),
-        Credential::Bearer => "the bearer token of Authorization".to_owned(),
-        Credential::Basic => "user and password of Authorization".to_owned(),
-        Credential::Query(name) => format!("the parameter `{name}`"),
-        Credential::ClientState => "clientState".to_owned(),
-    }
-}
-
-pub(super) fn shown_credential(
-    credential: Credential<'_>,
-    request: &Presented<'_>,
-) -> Result<Vec<u8>, Failure> {
-    let missing = |detail: String| Failure::new(Reason::CredentialsMissing, detail);
-    let authorization = |scheme: &str| -> Result<Vec<u8>, Failure> {
-        let value = request
-            .header("Authorization")
-            .map_err(|why| missing(why.describe("Authorization")))?;
-        let (given, rest) = value.split_at_checked(scheme.len()).unwrap_or((value, &[]));
-        match rest.strip_prefix(b" ") {
-            Some(rest) if given.eq_ignore_ascii_case(scheme.as_bytes()) => {
-                Ok(rest.trim_ascii().to_vec())
-            }
-            _ => Err(missing(format!("Authorization is not of the scheme {scheme}"))),
-        }
-    };
-    match credential {
-        Credential::Header(name) => {
-            request.header(name).map(<[u8]>::to_vec).map_err(|why| missing(why.describe(name)))
-        }
-        Credential::Bearer => authorization("Bearer"),
-        Credential::Basic => {
-            let text = authorization("Basic")?;
-            data_encoding::BASE64
-                .decode(&text)
-                .map_err(|_| missing("Authorization is not base64".to_owned()))
-        }
-        Credential::Query(name) => {
-            request.parameter(name).map_err(|why| missing(why.describe(&describe(credential))))
-        }
-        Credential::ClientState => match fields::client_state(request.body.open()) {
-            ClientState::One(state) => Ok(state.into_bytes()),
-            ClientState::Missing => {
-                Err(missing("a notification in the body has no clientState".to_owned()))
-            }
-            ClientState::Different => Err(Failure::new(
-                Reason::CredentialsMismatch,
-                "the notifications in the body have different clientStates",
-            )),
-        },
-    }
 }

@@ -150,6 +150,22 @@ fn other_schemes_and_presets_are_named() {
 }
 
 #[test]
+fn another_encoding_is_recognised() {
+    let scheme = |encoding: &str| {
+        format!(
+            r#"{{"header":"X-Signature","signed":"{{body}}","encoding":"{encoding}","secret":"S"}}"#
+        )
+    };
+    for (sent, asked) in [("hex", "base64"), ("base64", "hex")] {
+        let (sender, fleet) = (World::new(&scheme(sent), "key"), World::new(&scheme(asked), "key"));
+        let mut request = draft(&[], "{}");
+        sign(&sender.verification.checks()[0], "key", sender.now, &mut request).unwrap();
+        let expected = format!("it is in {sent}: a scheme of your own says `encoding: {sent}`");
+        assert_eq!(explained(&fleet, &request), Some(expected));
+    }
+}
+
+#[test]
 fn milliseconds_are_recognised() {
     let slack = world("slack", "key");
     let verify = r#"{"header":"X-Slack-Signature","prefix":"v0=","signed":"v0:{ts}:{body}","secret":"S",
