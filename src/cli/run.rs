@@ -1,4 +1,6 @@
-//! `boathook run`: starts a run of a fleet, as a webhook would or on demand.
+//! `boathook run`: starts a run of a fleet, as a webhook would or on demand, or shows what would happen.
+
+mod dry_run;
 
 use std::fs::File;
 use std::io::{self, Read, Seek};
@@ -34,6 +36,10 @@ Overrides are JSON:
 null leaves a variable of the fleet out, \"\" sets it empty. SHIPYARD_OVERRIDE_STATUS skips the vessel: \
 SUCCESS counts as exit code 0, ERRORED as 1.
 
+With --dry-run nothing starts: the answer says whether the sender is verified and why, whether the \
+request is a duplicate, whether the fleet wants it, and for each vessel in order its argument vector, \
+environment (secrets masked), files, directory and user. Ids and times in it are made up.
+
 With --follow the exit status is that of the run: 0 Success, 3 Errored, 4 Terminated, 5 Incomplete.")]
 pub struct RunArgs {
     /// Id, name or project/name
@@ -54,6 +60,21 @@ pub struct RunArgs {
     /// Show what the vessels print until the run has ended
     #[arg(long)]
     follow: bool,
+
+    /// Show what would become of such a request, and how each vessel would be started; start nothing
+    #[arg(long, conflicts_with_all = ["overrides", "follow"])]
+    dry_run: bool,
+
+    /// The request of this run, for --dry-run
+    #[arg(long = "of-run", value_name = "RUN", requires = "dry_run", conflicts_with_all = ["body", "headers"])]
+    of_run: Option<String>,
+
+    /// The request of this delivery, for --dry-run
+    #[arg(
+        long = "of-delivery", value_name = "DELIVERY", requires = "dry_run",
+        conflicts_with_all = ["body", "headers", "of_run"]
+    )]
+    of_delivery: Option<String>,
 
     #[command(flatten)]
     server: ServerOptions,
@@ -100,6 +121,9 @@ pub fn run(arguments: RunArgs) -> anyhow::Result<Outcome> {
     let session = Session::open(&arguments.server)?;
     let fleet = session.fleet(&arguments.fleet)?;
     let path = format!("/fleets/{}", fleet.id);
+    if arguments.dry_run {
+        return dry_run::run(&session, &path, &arguments);
+    }
     let is_webhook = arguments.body.is_some() || !arguments.headers.is_empty();
     let answer = if is_webhook {
         let body = arguments.body.as_deref().map(open_body).transpose()?;

@@ -6,10 +6,10 @@ use std::io::Read;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use crate::config::secrets::Resolved;
+use crate::config::secrets::{Resolved, SecretStore};
 use crate::engine::compute::ComputedStart;
 use crate::engine::environment::{EnvironmentInputs, environment, own_variables};
-use crate::engine::request::StoredRequest;
+use crate::engine::request::RunRequest;
 use crate::engine::{Assignment, Engine};
 use crate::model::fleet::{Delivery, Program};
 use crate::model::limits::ARGUMENT_BYTES_MAX;
@@ -40,8 +40,8 @@ pub enum AttemptOutcome {
 }
 
 /// What the program of an attempt gets, read from the database and the operator's secrets.
-struct PreparedAttempt<'a> {
-    request: StoredRequest,
+pub(super) struct PreparedAttempt<'a> {
+    request: RunRequest,
     /// The headers file; `None` when the request has no headers.
     headers_json: Option<String>,
     own: Resolved,
@@ -51,7 +51,7 @@ struct PreparedAttempt<'a> {
 }
 
 /// Why an attempt ends without a start.
-enum NoStart {
+pub(super) enum NoStart {
     Skipped(Skip),
     Failed(String),
 }
@@ -79,11 +79,24 @@ impl Engine {
     /// # Errors
     /// When the run skips the vessel, or something it needs cannot be read.
     fn prepare<'a>(&'a self, claim: &'a Claim) -> Result<PreparedAttempt<'a>, NoStart> {
-        let definition = &claim.version.definition;
-        let vessel = &definition.vessels[claim.vessel];
         let request = self.stored_request(claim.run.id, claim.run.payload).map_err(|error| {
             NoStart::Failed(format!("the stored request cannot be read: {error}"))
         })?;
+        self.prepare_with(claim, request, self.secrets.store())
+    }
+
+    /// Composes what the attempt needs from its request, with the values of `secrets`.
+    ///
+    /// # Errors
+    /// As [`prepare`](Self::prepare).
+    pub(super) fn prepare_with<'a>(
+        &'a self,
+        claim: &'a Claim,
+        request: RunRequest,
+        secrets: &SecretStore,
+    ) -> Result<PreparedAttempt<'a>, NoStart> {
+        let definition = &claim.version.definition;
+        let vessel = &definition.vessels[claim.vessel];
         let head = &request.head;
         if let Some(skip) = head.overrides.of(&vessel.name).and_then(|vessel| vessel.skip) {
             return Err(NoStart::Skipped(skip));
@@ -93,9 +106,9 @@ impl Engine {
         let variables = own_variables(vessel, head);
         let ComputedStart { program, variables } =
             self.compute(claim, &request, variables).map_err(NoStart::Failed)?;
-        let mut own = self.secrets.store().resolve(&variables).map_err(NoStart::Failed)?;
+        let mut own = secrets.resolve(&variables).map_err(NoStart::Failed)?;
         if let Program::Code(code) = &vessel.program {
-            let resolved = self.secrets.store().resolve_references(code.secrets(), &mut own);
+            let resolved = secrets.resolve_references(code.secrets(), &mut own);
             resolved.map_err(NoStart::Failed)?;
         }
         let headers_json = headers_json(&head.headers).map_err(|error| {
@@ -158,7 +171,12 @@ impl Engine {
         self.launcher.clean_up(&prepared.launch(claim, &environment), output);
     }
 
-    fn environment(&self, claim: &Claim, prepared: &PreparedAttempt<'_>) -> Vec<(String, String)> {
+    /// The environment of the attempt.
+    pub(super) fn environment(
+        &self,
+        claim: &Claim,
+        prepared: &PreparedAttempt<'_>,
+    ) -> Vec<(String, String)> {
         let body_text = prepared.body_text();
         let directory = self.launcher.directory(claim.run.id);
         let catalog = self.catalog();
@@ -216,7 +234,11 @@ impl From<Ended> for FinishedAttempt {
 
 impl PreparedAttempt<'_> {
     /// The attempt `claim`, ready to start.
-    fn launch<'l>(&'l self, claim: &'l Claim, environment: &'l [(String, String)]) -> Launch<'l> {
+    pub(super) fn launch<'l>(
+        &'l self,
+        claim: &'l Claim,
+        environment: &'l [(String, String)],
+    ) -> Launch<'l> {
         let definition = &claim.version.definition;
         let vessel = &definition.vessels[claim.vessel];
         Launch {
@@ -262,7 +284,7 @@ impl Payload for PreparedAttempt<'_> {
     }
 
     fn open_body(&self) -> Box<dyn Read + Send + '_> {
-        Box::new(self.request.open_body())
+        self.request.open_body()
     }
 }
 

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::cell::OnceCell;
 
 use crate::engine::Engine;
-use crate::engine::request::{self, StoredRequest};
+use crate::engine::request::{self, RunRequest};
 use crate::model::computed::Argument;
 use crate::model::expression::Variables;
 use crate::model::fleet::Program;
@@ -26,7 +26,7 @@ impl Engine {
     pub(super) fn compute<'a>(
         &self,
         claim: &'a Claim,
-        request: &StoredRequest,
+        request: &RunRequest,
         variables: Vec<(String, VariableValue)>,
     ) -> Result<ComputedStart<'a>, String> {
         let program = &claim.version.definition.vessels[claim.vessel].program;
@@ -39,7 +39,7 @@ impl Engine {
 }
 
 /// The variables of expressions over the stored request of a run.
-fn variables_of<'r>(claim: &Claim, request: &'r StoredRequest, bytes_max: u64) -> Variables<'r> {
+fn variables_of<'r>(claim: &Claim, request: &'r RunRequest, bytes_max: u64) -> Variables<'r> {
     let run = &claim.run;
     let (payload, event) = (request.payload(bytes_max), run.arrival().event);
     request::variables(&request.head, payload, &event, run.trigger, run.queued_at)

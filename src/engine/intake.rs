@@ -246,6 +246,23 @@ impl Engine {
         }
     }
 
+    /// What would be decided on a request of `version` with this arrival: the run that it is a duplicate
+    /// of, or else the first run of its event, if that has ended without success.
+    pub fn runs_of_event(
+        &self,
+        version: &FleetVersion,
+        arrival: Arrival,
+    ) -> (Option<RunId>, Option<RunId>) {
+        let record = ArrivalRecord::from(arrival);
+        let mut event = EventCheck::new(&record, version.fleet_id, Trigger::Webhook);
+        let (_decisions, decision) = self.decide(&mut event);
+        match decision {
+            Decision::Duplicate(run) => (Some(run), None),
+            Decision::Run { first_run, .. } => (None, first_run),
+            Decision::Read(_) => (None, None),
+        }
+    }
+
     /// A run id and the time, if one more run of the fleet with a body of `length` bytes may wait.
     fn reserve(
         &self,

@@ -1,6 +1,7 @@
-//! The stored request of a run, its head, then its body; and what expressions see of a request.
+//! The request of a run, its head, then its body; and what expressions see of a request.
 
-use std::io::{self, Read};
+use std::io::{self, Cursor, Read};
+use std::sync::Arc;
 
 use crate::engine::Engine;
 use crate::model::clock::Timestamp;
@@ -13,23 +14,42 @@ use crate::model::request::RequestHead;
 use crate::model::run::{PayloadSize, Trigger};
 use crate::store::ChunkReader;
 
-/// A stored request with its decoded head. A body in the same row as the end of the head is not read
+/// The request of a run with its decoded head. A body in the same row as the end of the head is not read
 /// from the database again; most bodies are.
-pub(super) struct StoredRequest {
+pub(super) struct RunRequest {
     pub head: RequestHead,
-    payload: ChunkReader,
-    size: PayloadSize,
+    body: BodySource,
+    body_bytes: u64,
 }
 
-impl StoredRequest {
+enum BodySource {
+    Stored {
+        payload: ChunkReader,
+        head_bytes: u64,
+    },
+    /// The beginning of a body that is not stored.
+    Given(Arc<[u8]>),
+}
+
+impl RunRequest {
+    /// A request that is not stored: of its body of `body_bytes` bytes, `body_start` is there.
+    pub fn given(head: RequestHead, body_start: Arc<[u8]>, body_bytes: u64) -> Self {
+        Self { head, body: BodySource::Given(body_start), body_bytes }
+    }
+
     /// Bytes of the body; 0 when there is none.
     pub fn body_bytes(&self) -> u64 {
-        self.size.body_bytes
+        self.body_bytes
     }
 
     /// The body from its first byte.
-    pub fn open_body(&self) -> ChunkReader {
-        self.payload.part(self.size.head_bytes.into(), self.size.body_bytes)
+    pub fn open_body(&self) -> Box<dyn Read + Send> {
+        match &self.body {
+            BodySource::Stored { payload, head_bytes } => {
+                Box::new(payload.part(*head_bytes, self.body_bytes))
+            }
+            BodySource::Given(bytes) => Box::new(Cursor::new(Arc::clone(bytes))),
+        }
     }
 
     /// The payload as expressions see it, up to `bytes_max` bytes of it.
@@ -109,11 +129,12 @@ impl Engine {
         &self,
         run: RunId,
         size: PayloadSize,
-    ) -> Result<StoredRequest, String> {
+    ) -> Result<RunRequest, String> {
         let mut bytes = Vec::with_capacity(size.head_bytes as usize);
         let mut payload = self.store.payload(run, 0, size.head_bytes.into());
         payload.read_to_end(&mut bytes).map_err(|error| error.to_string())?;
         let head = serde_json::from_slice(&bytes).map_err(|error| error.to_string())?;
-        Ok(StoredRequest { head, payload, size })
+        let body = BodySource::Stored { payload, head_bytes: size.head_bytes.into() };
+        Ok(RunRequest { head, body, body_bytes: size.body_bytes })
     }
 }

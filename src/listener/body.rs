@@ -173,9 +173,14 @@ enum Content {
 
 impl Body {
     /// A body without a byte.
-    #[cfg(test)]
     pub fn empty() -> Self {
-        Self { content: Content::Memory(Vec::new()), length: 0, _space: None }
+        Self::in_memory(Vec::new())
+    }
+
+    /// A body that has not come over a connection. It counts to no budget: its length is the caller's to
+    /// bound.
+    pub fn in_memory(bytes: Vec<u8>) -> Self {
+        Self { length: bytes.len() as u64, content: Content::Memory(bytes), _space: None }
     }
 
     /// Its bytes.

@@ -65,6 +65,27 @@ pub fn resolve<'a>(
     directory: &Path,
     work: &Path,
 ) -> Result<Resolved<'a>, Reason> {
+    resolve_at(invocation, directory, work, true)
+}
+
+/// The same before `work` has the files of the vessel. Code is taken to be where the vessel says.
+///
+/// # Errors
+/// As there.
+pub fn resolve_ahead<'a>(
+    invocation: &Invocation<'a>,
+    directory: &Path,
+    work: &Path,
+) -> Result<Resolved<'a>, Reason> {
+    resolve_at(invocation, directory, work, false)
+}
+
+fn resolve_at<'a>(
+    invocation: &Invocation<'a>,
+    directory: &Path,
+    work: &Path,
+    has_files: bool,
+) -> Result<Resolved<'a>, Reason> {
     let own: Vec<Cow<'a, str>> = match invocation.program {
         Program::Script(script) => {
             vec![Cow::Borrowed("/bin/sh"), Cow::Borrowed("-c"), normalized(script)]
@@ -73,7 +94,7 @@ pub fn resolve<'a>(
             // The engine has given each argument its text.
             command.iter().filter_map(Argument::literal).map(Cow::Borrowed).collect()
         }
-        Program::Code(code) => interpreted(code, invocation, directory, work)?,
+        Program::Code(code) => interpreted(code, invocation, directory, work, has_files)?,
     };
     let prefix = invocation.prefix.iter().map(|word| invocation.expanded(word));
     let arguments: Vec<Cow<'a, str>> = prefix.chain(own).collect();
@@ -94,11 +115,12 @@ fn interpreted<'a>(
     invocation: &Invocation<'a>,
     directory: &Path,
     work: &Path,
+    has_files: bool,
 ) -> Result<Vec<Cow<'a, str>>, Reason> {
     let named = invocation.expanded(&code.file_to_run);
     let relative = below(&named, work).ok_or_else(|| file_elsewhere(code, &named))?;
     let path = work.join(relative);
-    if !path.is_file() {
+    if has_files && !path.is_file() {
         return Err(no_file_to_run(code, relative, &path));
     }
     // The program's own messages show this path: it is short where the directory allows that.

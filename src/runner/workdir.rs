@@ -1,6 +1,7 @@
 //! Work directories: one for each run, shared by its vessels, with the parameter files and the code
 //! of the vessel that starts. Every start prepares one, so that system calls count.
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -213,6 +214,46 @@ fn take_back(path: &Path) {
     }
 }
 
+/// A file that the work directory gets for a vessel.
+pub(super) struct PlannedFile<'a> {
+    pub name: Cow<'a, str>,
+    pub mode: Mode,
+    pub content: PlannedContent<'a>,
+}
+
+/// What a file holds.
+pub(super) enum PlannedContent<'a> {
+    Bytes(Cow<'a, [u8]>),
+    /// The body of the request.
+    Body,
+}
+
+/// The files that `launch` gets, in the order in which they are written.
+pub(super) fn planned_files<'a>(launch: &Launch<'a>) -> Vec<PlannedFile<'a>> {
+    let mut files = Vec::new();
+    let (headers_name, body_name) = parameter_file_names(launch.run);
+    let mut plan = |name, mode, content| files.push(PlannedFile { name, mode, content });
+    if let Some(headers) = launch.payload.headers_json() {
+        plan(headers_name.into(), PRIVATE, PlannedContent::Bytes(headers.into()));
+    }
+    if launch.payload.body_bytes() > 0 {
+        plan(body_name.into(), PRIVATE, PlannedContent::Body);
+    }
+    if launch.may_answer {
+        let name = response_file_name(launch.vessel_run);
+        plan(name.into(), PRIVATE, PlannedContent::Bytes(Cow::Borrowed(&[])));
+    }
+    if let Some((name, content)) = code_file(launch.program) {
+        let content = match normalized(content) {
+            Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
+            Cow::Owned(text) => Cow::Owned(text.into_bytes()),
+        };
+        // Executable, so that other programs of the run can start it.
+        plan(name.into(), Mode::RWXU, PlannedContent::Bytes(content));
+    }
+    files
+}
+
 /// Writes the parameter files and the vessel's code file into the directory at `path`. Returns the
 /// body when it fits in one buffer.
 fn write_files(
@@ -222,35 +263,19 @@ fn write_files(
     owner: Option<&Identity>,
 ) -> Result<Vec<u8>, DirectoryError> {
     let mut body_start = Vec::new();
-    let headers = launch.payload.headers_json();
-    let body_bytes = launch.payload.body_bytes();
-    let code = code_file(launch.program);
-    if headers.is_none() && body_bytes == 0 && code.is_none() && !launch.may_answer {
+    let files = planned_files(launch);
+    if files.is_empty() {
         return Ok(body_start);
     }
     let directory = open_directory(path).map_err(|errno| failed("open", path, errno.into()))?;
     let target = Target { directory: directory.as_fd(), path, is_new, launch, owner };
-    let (headers_name, body_name) = parameter_file_names(launch.run);
-    if let Some(headers) = headers {
-        let write = |mut file: File| file.write_all(headers);
-        let written = target.replace_file(&headers_name, PRIVATE, write);
-        written.map_err(|source| failed("write", &path.join(&headers_name), source))?;
-    }
-    if body_bytes > 0 {
-        let write = |mut file: File| write_body(&mut file, launch, &mut body_start);
-        let written = target.replace_file(&body_name, PRIVATE, write);
-        written.map_err(|source| failed("write", &path.join(&body_name), source))?;
-    }
-    if launch.may_answer {
-        let name = response_file_name(launch.vessel_run);
-        let written = target.replace_file(&name, PRIVATE, |_| Ok(()));
-        written.map_err(|source| failed("write", &path.join(&name), source))?;
-    }
-    if let Some((name, content)) = code {
-        // Executable, so that other programs of the run can start it.
-        let write = |mut file: File| file.write_all(normalized(content).as_bytes());
-        let written = target.replace_file(name, Mode::RWXU, write);
-        written.map_err(|source| failed("write", &path.join(name), source))?;
+    for PlannedFile { name, mode, content } in files {
+        let write = |mut file: File| match content {
+            PlannedContent::Bytes(bytes) => file.write_all(&bytes),
+            PlannedContent::Body => write_body(&mut file, launch, &mut body_start),
+        };
+        let written = target.replace_file(&name, mode, write);
+        written.map_err(|source| failed("write", &path.join(&*name), source))?;
     }
     Ok(body_start)
 }

@@ -109,6 +109,7 @@ fn every_operation_answers_as_described() {
     assert!(shown["previous"].is_object(), "a replaced URL shows");
 
     let sent = Some(("text/plain", "sent"));
+    call("POST", &format!("{fleet}/dry-run?a=b"), sent, 200);
     let run = call("POST", &format!("{fleet}/test?a=b"), sent, 201).data();
     let run = run["fleet_run_id"].as_str().unwrap().to_owned();
     let ended = api.wait_status(&run, "Errored");
@@ -133,6 +134,8 @@ fn every_operation_answers_as_described() {
     let delivery = format!("/api/v1/deliveries/{}", deliveries[0]["id"].as_str().unwrap());
     call("GET", &delivery, None, 200);
     assert_eq!(call("GET", &format!("{delivery}/body"), None, 200).text(), "sent");
+    call("POST", &format!("{delivery}/dry-run"), None, 200);
+    call("POST", &format!("{run}/dry-run"), None, 200);
     call("POST", &format!("{delivery}/replay"), None, 201);
     call("POST", &format!("{run}/replay"), json(r#"{"from": "second"}"#), 201);
     let overrides = r#"{"vessel_overrides": [{"name": "first", "environment_variable_overrides":

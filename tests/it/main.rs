@@ -21,6 +21,7 @@ mod deliveries;
 mod description;
 mod differential;
 mod doctor;
+mod dry_run;
 mod environment;
 mod events;
 mod evictions;

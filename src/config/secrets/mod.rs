@@ -24,6 +24,8 @@ use value::{add_forms, read_max, value_of};
 
 /// The admin token, in the data directory and as a credential.
 pub const ADMIN_TOKEN_FILE: &str = "admin.token";
+/// What shows in the place of a secret.
+pub const MASK: &str = "••••";
 /// Secrets with which a request is compared that none of its fleet's fits.
 const SECRETS_TRIED_MAX: usize = 64;
 
@@ -36,6 +38,8 @@ pub struct SecretStore {
     is_private: bool,
     /// The credentials from systemd, which go first.
     credentials: Option<PathBuf>,
+    /// Whether it gives [`MASK`] in the place of every value.
+    is_masked: bool,
 }
 
 /// The variables of a vessel with the values of secrets. Has no `Debug`, so that nothing prints it.
@@ -83,13 +87,18 @@ impl SecretStore {
     /// The secrets in `directory`, which need not exist yet, and `credentials`. `is_private`: no other
     /// user has business in the directory.
     pub fn new(directory: PathBuf, is_private: bool, credentials: Option<PathBuf>) -> Self {
-        Self { directory, is_private, credentials }
+        Self { directory, is_private, credentials, is_masked: false }
     }
 
     /// The secrets of a server with `settings`.
     pub fn of(settings: &Settings) -> Self {
         let is_private = settings.secrets_dir == settings.data_dir.join(SECRETS_DIRECTORY);
         Self::new(settings.secrets_dir.clone(), is_private, settings.credentials_dir.clone())
+    }
+
+    /// The same secrets, each with [`MASK`] in the place of its value.
+    pub fn masked(&self) -> Self {
+        Self { is_masked: true, ..self.clone() }
     }
 
     /// Where the server keeps them.
@@ -205,7 +214,9 @@ impl SecretStore {
         // NAME=value and the NUL that ends it.
         let bytes_max = ARGUMENT_BYTES_MAX.saturating_sub(variable.len() + 1);
         let (path, content) = self.content(secret, read_max(bytes_max))?;
-        value_of(content, bytes_max).map_err(|source| SecretError::Invalid { path, source })
+        let value = value_of(content, bytes_max);
+        let value = value.map_err(|source| SecretError::Invalid { path, source })?;
+        Ok(if self.is_masked { MASK.to_owned() } else { value })
     }
 
     /// The file of `secret` and its first `bytes_max` bytes.

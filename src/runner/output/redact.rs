@@ -15,7 +15,7 @@ use std::collections::VecDeque;
 use crate::model::limits::REDACTED_BYTES_MIN;
 
 /// Replaces a secret.
-pub(super) const MASK: &str = "••••";
+pub(super) use crate::config::secrets::MASK;
 
 /// See the module.
 #[derive(Default)]

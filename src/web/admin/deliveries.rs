@@ -57,7 +57,7 @@ pub(super) fn replay(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     Ok(Reply::json(201, respond::accepted(&version, admin.organization, run)))
 }
 
-fn delivery(admin: &AdminHandler, call: &Call<'_>) -> Result<DeliveryView, Refusal> {
+pub(super) fn delivery(admin: &AdminHandler, call: &Call<'_>) -> Result<DeliveryView, Refusal> {
     let view = admin.engine.delivery(delivery_id(admin, call)?);
     view.ok_or_else(|| no_delivery(call))
 }

@@ -8,6 +8,7 @@ mod body;
 mod call;
 mod deliveries;
 mod doctor;
+mod dry_run;
 mod fleets;
 mod hosted;
 mod many;
@@ -53,6 +54,7 @@ use crate::web::admin::doctor::Examination;
 use crate::web::admin::output::Followers;
 use crate::web::admin::reply::Reply;
 use crate::web::auth::BearerToken;
+use crate::web::hooks::Senders;
 use crate::web::instruments::Instruments;
 use crate::web::origin::{self, Hosts};
 use crate::web::query::Query;
@@ -77,6 +79,8 @@ pub struct AdminHandler {
     /// How long the launcher takes to start vessels.
     spawning: Arc<Histogram>,
     secrets: Arc<SecretKeeper>,
+    /// For dry runs.
+    senders: Senders,
     followers: Followers,
     examination: Examination,
     recovery: recover::Turn,
@@ -159,12 +163,14 @@ const ROUTES: &[Route<Target>] = &[
     ("POST", "/api/v1/fleets/{}/webhook/send", OPERATOR.does("send sample event", sample::send)),
     ("POST", "/api/v1/fleets/{}/runs", START.does("start run", runs::start)),
     ("POST", "/api/v1/fleets/{}/test", START.does("start test run", runs::test)),
+    ("POST", "/api/v1/fleets/{}/dry-run", READER.by(dry_run::of_fleet)),
     ("GET", "/api/v1/runs", ANY.by(runs::list)),
     ("POST", "/api/v1/runs/replay", OPERATOR.does("replay runs", many::replay)),
     ("POST", "/api/v1/runs/stop", OPERATOR.does("stop runs", many::stop)),
     ("GET", "/api/v1/runs/{}", ANY.by(runs::get)),
     ("POST", "/api/v1/runs/{}/stop", OPERATOR.does("stop run", runs::stop)),
     ("POST", "/api/v1/runs/{}/replay", OPERATOR.does("replay run", runs::replay)),
+    ("POST", "/api/v1/runs/{}/dry-run", READER.by(dry_run::of_run)),
     ("GET", "/api/v1/runs/{}/webhook-parameters", READER.by(body::parameters)),
     ("GET", "/api/v1/runs/{}/body", READER.by(body::download)),
     ("GET", "/api/v1/schedules", READER.by(schedules::list)),
@@ -172,6 +178,7 @@ const ROUTES: &[Route<Target>] = &[
     ("GET", "/api/v1/deliveries/{}", READER.by(deliveries::get)),
     ("GET", "/api/v1/deliveries/{}/body", READER.by(deliveries::body)),
     ("POST", "/api/v1/deliveries/{}/replay", OPERATOR.does("replay delivery", deliveries::replay)),
+    ("POST", "/api/v1/deliveries/{}/dry-run", READER.by(dry_run::of_delivery)),
     ("GET", "/api/v1/vessel-runs/{}", READER.by(vessel_runs::get)),
     ("POST", "/api/v1/vessel-runs/{}/stop", OPERATOR.does("stop vessel", runs::stop_vessel)),
     ("GET", "/api/v1/vessel-runs/{}/output", READER.by(output::get)),
@@ -212,9 +219,10 @@ fn of_api(answer: Response) -> Response {
         .with_header("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
 }
 
-/// Whether `path` is where a fleet is started as its webhook would start it.
+/// Whether `path` takes a request as the webhook of a fleet takes it.
 fn is_test(path: &str) -> bool {
-    path.strip_prefix("/api/v1/fleets/").is_some_and(|rest| rest.ends_with("/test"))
+    let of_fleet = path.strip_prefix("/api/v1/fleets/");
+    of_fleet.is_some_and(|rest| rest.ends_with("/test") || rest.ends_with(dry_run::SUFFIX))
 }
 
 impl AdminHandler {
@@ -231,6 +239,7 @@ impl AdminHandler {
         Self {
             organization,
             secrets: Arc::clone(engine.secrets()),
+            senders: Senders::new(Arc::clone(&settings)),
             followers: Followers::new(settings.max_followers),
             examination: Examination::default(),
             recovery: recover::Turn::default(),

@@ -32,6 +32,11 @@ const ADMIN_HEADERS: [&str; 6] = [
     origin::SESSION_HEADER,
 ];
 
+/// Whether the header called `name` concerns the admin listener alone.
+pub(super) fn is_admin_header(name: &str) -> bool {
+    ADMIN_HEADERS.iter().any(|own| own.eq_ignore_ascii_case(name))
+}
+
 /// The API trigger, or an on-demand run.
 pub(super) fn start(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     let version = admin.engine.current_version(fleet_id(call)?)?;

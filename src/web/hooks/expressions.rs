@@ -11,7 +11,7 @@ use crate::model::fleet::FleetDefinition;
 use crate::model::run::Trigger;
 
 /// The reason of a note on a request that ran because the filter failed.
-const FILTER_FAILED: &str = "filter_failed";
+pub(super) const FILTER_FAILED: &str = "filter_failed";
 
 /// Bytes of one value that the ledger shows.
 const VALUE_BYTES_MAX: usize = 80;

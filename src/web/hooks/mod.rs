@@ -2,6 +2,7 @@
 //! start what; taking in the run is the engine's.
 
 mod answer;
+mod dry_run;
 mod expressions;
 mod prefer;
 mod repeated;
@@ -34,9 +35,11 @@ use crate::web::respond;
 use crate::web::senders::handshake;
 
 use answer::{Accepted, Patience};
+pub(in crate::web) use dry_run::{DryRun, Forecast};
 pub(in crate::web) use expressions::Expressions;
 use repeated::Repeated;
-use sender::{Judged, Senders};
+use sender::Judged;
+pub(in crate::web) use sender::Senders;
 
 /// Answers the senders of webhooks.
 pub struct HookHandler {

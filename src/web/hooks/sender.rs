@@ -7,7 +7,7 @@ use crate::config::Settings;
 use crate::config::secrets::{Secret, SecretStore};
 use crate::engine::{AcceptError, HandshakeError};
 use crate::listener::{Request, Response};
-use crate::model::clock::{Clock, SystemClock};
+use crate::model::clock::{Clock, SystemClock, Timestamp};
 use crate::model::delivery::KEPT_BODY_BYTES_MAX;
 use crate::model::event::{Arrival, BodyHash, Deduplicate, Event, Note};
 use crate::model::rate::Rate;
@@ -25,7 +25,7 @@ use crate::web::senders::{Context, Failure, Outcome, Presented, fields, form, ve
 const EXPLAINED: Rate = Rate::per_second(2, 10);
 
 /// Judges the senders of requests.
-pub(super) struct Senders {
+pub(in crate::web) struct Senders {
     settings: Arc<Settings>,
     secrets: SecretStore,
     explained: Bucket,
@@ -54,7 +54,24 @@ impl Senders {
     /// # Errors
     /// When the request has another method than POST and is no handshake, its handshake is wrong, or its
     /// body cannot be read back.
-    pub fn judge(&self, settings: &WebhookSettings, request: &Request) -> Result<Judged, Refusal> {
+    pub(super) fn judge(
+        &self,
+        settings: &WebhookSettings,
+        request: &Request,
+    ) -> Result<Judged, Refusal> {
+        self.judge_at(settings, request, SystemClock.now())
+    }
+
+    /// The same for a request that came at `now`.
+    ///
+    /// # Errors
+    /// As there.
+    pub(super) fn judge_at(
+        &self,
+        settings: &WebhookSettings,
+        request: &Request,
+        now: Timestamp,
+    ) -> Result<Judged, Refusal> {
         let presented =
             Presented { query: &request.query, headers: &request.headers, body: &request.body };
         let secret = |name: &SecretName| {
@@ -74,7 +91,7 @@ impl Senders {
             return Ok(Judged::Event(Arrival { deduplicate, ..Arrival::default() }));
         };
         let url = url(&self.settings.public_base(), request);
-        let context = Context { now: SystemClock.now(), url: &url, secret: &secret };
+        let context = Context { now, url: &url, secret: &secret };
         let refusal = match verify(verification, &presented, &context) {
             Outcome::Verified(verified) => {
                 let value = || verified.secret.and_then(|it| secret(it).ok()).unwrap_or_default();

@@ -4,6 +4,7 @@ import { h } from "./dom.js";
 import { get, post } from "./api.js";
 import { bytes, shortId, time } from "./format.js";
 import { ask, button, copyButton, crumbs, fact, notice, page, pressed, say } from "./parts.js";
+import { forecast } from "./forecast.js";
 import { TextView } from "./text-view.js";
 import { eventName, verdict } from "./deliveries.js";
 import { parts } from "./parameters.js";
@@ -19,6 +20,8 @@ export async function delivery(context) {
 }
 
 function heading(context, view) {
+  const shown = h("div");
+  const preview = async () => shown.replaceChildren(forecast(await post(`/deliveries/${view.id}/dry-run`)));
   const label = view.verdict === "accepted" ? "Replay" : "Run it after all";
   const link = (id) => h("a", { href: `/runs/${id}`, class: "id" }, shortId(id));
   return [
@@ -27,6 +30,7 @@ function heading(context, view) {
     h("div", { class: "heading" },
       h("h1", null, "Delivery ", h("span", { class: "id" }, shortId(view.id))),
       h("p", { class: "hint" }, h("code", null, view.id), " ", copyButton(view.id, "the id")),
+      view.has_body ? button("Preview", pressed(preview)) : null,
       view.has_body ? button(label, pressed(() => run(context, view)), { kind: "primary", needs: "operator" }) : null),
     h("dl", { class: "facts" },
       fact("Verdict", verdict(view.verdict)),
@@ -41,6 +45,7 @@ function heading(context, view) {
       view.run_id ? fact(view.verdict === "duplicate" ? "Duplicate of" : "Run", link(view.run_id)) : null,
       view.first_run ? fact("First run of the event", link(view.first_run)) : null),
     view.detail ? notice(view.verdict === "refused" ? "error" : "info", view.detail) : null,
+    shown,
   ];
 }
 

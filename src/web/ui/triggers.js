@@ -3,6 +3,7 @@
 import { h } from "./dom.js";
 import { del, get, may, post, put, request } from "./api.js";
 import { time } from "./format.js";
+import { forecast } from "./forecast.js";
 import { sender } from "./sender.js";
 import { ask, button, copyButton, empty, fact, field, notice, pressed, say, select } from "./parts.js";
 import { schedules } from "./schedules.js";
@@ -174,27 +175,35 @@ function testForm(context, view, webhook) {
   const isSigned = Boolean(webhook?.verify);
   const body = h("textarea", { name: "body", rows: 6, class: "mono", spellcheck: "false", value: '{"hello": "world"}' });
   const header = h("input", { name: "header", placeholder: "X-Github-Event: push", spellcheck: "false" });
-  const send = async () => {
+  const shown = h("div");
+  const asked = async (verb) => {
     const headers = {};
     const other = header.value.trim();
     if (other) {
       const [name, ...value] = other.split(":");
       if (!/^[\w!#$%&'*+.^`|~-]+$/.test(name.trim())) throw new Error("Write the header as Name: value.");
-      if (!isSigned) headers[name.trim()] = value.join(":").trim();
+      if (verb !== "webhook/send") headers[name.trim()] = value.join(":").trim();
     }
-    const path = isSigned ? `webhook/send${other ? `?header=${encodeURIComponent(other)}` : ""}` : "test";
-    const response = await request("POST", `/fleets/${view.id}/${path}`, { type: type.value, headers, body: body.value });
-    const { data } = await response.json();
+    const query = verb === "webhook/send" && other ? `?header=${encodeURIComponent(other)}` : "";
+    const options = { type: type.value, headers, body: body.value };
+    const response = await request("POST", `/fleets/${view.id}/${verb}${query}`, options);
+    return (await response.json()).data;
+  };
+  const send = async () => {
+    const data = await asked(isSigned ? "webhook/send" : "test");
     if (data.fleet_run_id) return context.go(`/runs/${data.fleet_run_id}`);
     return say(`The webhook answered ${data.status}`, data.status < 300 ? "done" : "error");
   };
+  const preview = async () => shown.replaceChildren(forecast(await asked("dry-run")));
   const type = select("type", TYPES, "application/json");
   return h("section", { class: "card", "aria-label": "Send test POST" },
     h("h2", null, "Send test POST"),
     h("p", { class: "hint" }, isSigned
       ? "Sends what you write here to the webhook's URL, signed as from its sender."
-      : "Starts a run exactly as a POST to the webhook would, with what you write here."),
+      : "Starts a run exactly as a POST to the webhook would, with what you write here.",
+    " Preview shows what would happen to it as it is, and starts nothing."),
     field("Body", body),
     h("div", { class: "columns" }, field("Content type", type), field("Another header", header, "Optional, as Name: value")),
-    h("p", { class: "actions" }, button("Send", pressed(send), { kind: "primary" })));
+    h("p", { class: "actions" }, button("Preview", pressed(preview)), button("Send", pressed(send), { kind: "primary" })),
+    shown);
 }

@@ -28,10 +28,12 @@ use crate::model::variable::{FixedValue, SecretName, VariableValue};
 use crate::model::webhook::{Token, WebhookSettings};
 
 mod delivery;
+mod forecast;
 mod source;
 
 pub use delivery::DeliveryJson;
 use delivery::{EventJson, NoteJson};
+pub(in crate::web) use forecast::ForecastJson;
 use source::SourceJson;
 
 #[derive(Serialize)]

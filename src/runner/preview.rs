@@ -1,0 +1,63 @@
+//! What a start of a vessel comes to, without the start: its argument vector, its files, its directory.
+
+use std::path::{Path, PathBuf};
+
+use super::Launch;
+use super::resolve::resolve_ahead;
+use super::workdir::{PlannedContent, planned_files};
+
+/// See the module.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StartPreview {
+    /// The argument vector; empty when there is a `problem`.
+    pub arguments: Vec<String>,
+    /// The file that is executed.
+    pub path: Option<PathBuf>,
+    /// Why the vessel cannot start.
+    pub problem: Option<String>,
+    /// Where it starts.
+    pub directory: PathBuf,
+    pub files: Vec<PreviewedFile>,
+}
+
+/// A file that a vessel gets in the work directory of its run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PreviewedFile {
+    pub path: PathBuf,
+    pub bytes: u64,
+    /// Its permissions.
+    pub mode: u32,
+}
+
+/// What `launch` comes to in the work directory `work`, which need not exist.
+pub fn preview(launch: &Launch<'_>, work: &Path) -> StartPreview {
+    let directory = match launch.working_directory {
+        None => work.to_owned(),
+        Some(directory) => work.join(directory),
+    };
+    let files = planned_files(launch).into_iter().map(|file| PreviewedFile {
+        path: work.join(&*file.name),
+        bytes: match &file.content {
+            PlannedContent::Bytes(bytes) => bytes.len() as u64,
+            PlannedContent::Body => launch.payload.body_bytes(),
+        },
+        mode: file.mode.bits(),
+    });
+    let files = files.collect();
+    match resolve_ahead(&launch.invocation(), &directory, work) {
+        Ok(resolved) => StartPreview {
+            arguments: resolved.arguments.into_iter().map(|word| word.into_owned()).collect(),
+            path: Some(resolved.path),
+            problem: None,
+            directory,
+            files,
+        },
+        Err(reason) => StartPreview {
+            arguments: Vec::new(),
+            path: None,
+            problem: Some(reason.to_string()),
+            directory,
+            files,
+        },
+    }
+}

@@ -1,0 +1,58 @@
+// What would become of a request: shown below the button that asks for it.
+
+import { h } from "./dom.js";
+import { bytes, shortId } from "./format.js";
+import { fact, notice } from "./parts.js";
+
+const OUTCOMES = {
+  accepted: ["done", "It would run."],
+  duplicate: ["info", "It would start no run: its event has one."],
+  filtered: ["info", "It would start no run: the fleet does not want it."],
+  refused: ["error", "It would be refused."],
+  handshake: ["info", "It is a handshake: it would be answered and start no run."],
+};
+
+export function forecast(view) {
+  const [kind, text] = OUTCOMES[view.outcome];
+  const run = (id) => h("a", { href: `/runs/${id}`, class: "id" }, shortId(id));
+  return h("div", { class: "stack", "aria-label": "Preview" },
+    notice(kind, h("strong", null, text), " ", view.status ? `Its sender would get ${view.status}.` : "A vessel would answer its sender."),
+    h("dl", { class: "facts" },
+      fact("Sender", sender(view.sender)),
+      view.event ? fact("Event", [view.event.type, view.event.id].filter(Boolean).join(" ")) : null,
+      view.duplicate_of ? fact("Duplicate of", run(view.duplicate_of)) : null,
+      view.first_run ? fact("First run of the event", run(view.first_run)) : null,
+      view.filter ? fact("Filter", filter(view.filter)) : null,
+      view.concurrency_key == null ? null : fact("Concurrency key", view.concurrency_key)),
+    view.vessels.map(vessel),
+    h("p", { class: "hint" }, "Nothing was started or stored. Ids and times are made up, and secrets are masked."));
+}
+
+function sender({ verified, mode, reason, detail }) {
+  const why = [reason, detail].filter(Boolean).join(": ");
+  if (verified === null) return why || "not verified by this fleet";
+  if (verified) return "verified";
+  return `not verified${mode === "observe" ? " (observed: it runs)" : ""}: ${why}`;
+}
+
+function filter({ when, result, detail }) {
+  if (result === null) return `fails, so that the request runs: ${detail}`;
+  return detail ?? [h("code", null, when), " is true"];
+}
+
+function vessel(view) {
+  const after = Object.entries(view.after).map(([name, condition]) => `${name} (${condition})`).join(", ");
+  const lines = (entries) => h("pre", { class: "code", tabindex: "0" }, entries.join("\n"));
+  const variables = Object.entries(view.environment).map(([name, value]) => `${name}=${value}`);
+  return h("details", { class: "limits", open: !after },
+    h("summary", null, view.name, after ? h("span", { class: "hint" }, ` after ${after}`) : null),
+    view.problem ? notice("error", view.problem) : null,
+    view.argv ? lines(view.argv.map((word) => JSON.stringify(word))) : null,
+    h("dl", { class: "facts" },
+      view.program ? fact("Program", h("code", null, view.program)) : null,
+      view.directory ? fact("Directory", h("code", null, view.directory)) : null,
+      view.user ? fact("User", view.user) : null,
+      fact("Standard input", bytes(view.stdin_bytes)),
+      view.files.map((file) => fact(`File, ${file.mode}`, h("code", null, file.path), ` ${bytes(file.bytes)}`))),
+    variables.length ? h("details", null, h("summary", null, `Environment: ${variables.length} variables`), lines(variables)) : null);
+}
