@@ -22,6 +22,7 @@ mod server;
 mod shim;
 mod sweep;
 mod timing;
+mod waiting;
 
 use std::time::Duration;
 
@@ -29,7 +30,7 @@ use std::time::Duration;
 const CONNECTIONS: usize = 64;
 
 fn main() {
-    let known: [(&str, fn()); 16] = [
+    let known: [(&str, fn()); 17] = [
         ("accept", accept::run),
         ("listener", listener::run),
         ("drain", drain::run),
@@ -46,6 +47,7 @@ fn main() {
         ("refusals", senders::refusals),
         ("large-verified", senders::large_bodies),
         ("timing", timing::run),
+        ("waiting", waiting::run),
     ];
     let chosen: Vec<String> =
         std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();

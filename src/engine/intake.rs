@@ -259,7 +259,6 @@ impl Engine {
         match decision {
             Decision::Duplicate(run) => (Some(run), None),
             Decision::Run { first_run, .. } => (None, first_run),
-            Decision::Read(_) => (None, None),
         }
     }
 

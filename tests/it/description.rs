@@ -110,6 +110,9 @@ fn every_operation_answers_as_described() {
 
     let sent = Some(("text/plain", "sent"));
     call("POST", &format!("{fleet}/dry-run?a=b"), sent, 200);
+    let asked = r#"{"expr": "text", "request": {"body": "x"}}"#;
+    call("POST", &format!("{fleet}/evaluate"), json(asked), 200);
+    call("POST", &format!("{fleet}/evaluate"), json(r#"{"expr": "1 +"}"#), 200);
     let run = call("POST", &format!("{fleet}/test?a=b"), sent, 201).data();
     let run = run["fleet_run_id"].as_str().unwrap().to_owned();
     let ended = api.wait_status(&run, "Errored");

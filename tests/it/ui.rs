@@ -5,6 +5,7 @@ mod gallery;
 mod hostile;
 mod logs;
 mod neighbours;
+mod preview;
 mod schedules;
 mod secrets;
 mod sender;

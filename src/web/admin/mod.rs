@@ -9,6 +9,7 @@ mod call;
 mod deliveries;
 mod doctor;
 mod dry_run;
+mod evaluate;
 mod fleets;
 mod hosted;
 mod many;
@@ -52,6 +53,7 @@ use crate::web::admin::audit::Done;
 use crate::web::admin::call::Call;
 use crate::web::admin::doctor::Examination;
 use crate::web::admin::output::Followers;
+use crate::web::admin::places::Places;
 use crate::web::admin::reply::Reply;
 use crate::web::auth::BearerToken;
 use crate::web::hooks::Senders;
@@ -81,6 +83,8 @@ pub struct AdminHandler {
     secrets: Arc<SecretKeeper>,
     /// For dry runs.
     senders: Senders,
+    /// Places for expressions that are tried out.
+    trials: Places,
     followers: Followers,
     examination: Examination,
     recovery: recover::Turn,
@@ -163,6 +167,7 @@ const ROUTES: &[Route<Target>] = &[
     ("POST", "/api/v1/fleets/{}/webhook/send", OPERATOR.does("send sample event", sample::send)),
     ("POST", "/api/v1/fleets/{}/runs", START.does("start run", runs::start)),
     ("POST", "/api/v1/fleets/{}/test", START.does("start test run", runs::test)),
+    ("POST", "/api/v1/fleets/{}/evaluate", READER.by(evaluate::evaluate)),
     ("POST", "/api/v1/fleets/{}/dry-run", READER.by(dry_run::of_fleet)),
     ("GET", "/api/v1/runs", ANY.by(runs::list)),
     ("POST", "/api/v1/runs/replay", OPERATOR.does("replay runs", many::replay)),
@@ -219,7 +224,7 @@ fn of_api(answer: Response) -> Response {
         .with_header("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
 }
 
-/// Whether `path` takes a request as the webhook of a fleet takes it.
+/// Whether `path` is where a fleet is started as its webhook would start it.
 fn is_test(path: &str) -> bool {
     let of_fleet = path.strip_prefix("/api/v1/fleets/");
     of_fleet.is_some_and(|rest| rest.ends_with("/test") || rest.ends_with(dry_run::SUFFIX))
@@ -240,6 +245,7 @@ impl AdminHandler {
             organization,
             secrets: Arc::clone(engine.secrets()),
             senders: Senders::new(Arc::clone(&settings)),
+            trials: Places::new(evaluate::TRIALS_MAX),
             followers: Followers::new(settings.max_followers),
             examination: Examination::default(),
             recovery: recover::Turn::default(),

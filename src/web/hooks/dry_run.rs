@@ -115,6 +115,12 @@ impl DryRun<'_> {
                 (outcome, status) = (Outcome::Handshake, Some(response.status));
                 Arrival::default()
             }
+            Ok(Judged::BringsSecret(name, _)) => {
+                (outcome, status) = (Outcome::Handshake, Some(200));
+                let text = format!("brings the secret `{}`, if it is expected", name.as_str());
+                sender.detail = Some(text);
+                Arrival::default()
+            }
             Ok(Judged::Event(arrival)) => {
                 let is_marked = settings.mode == Mode::Observe && arrival.note.is_some();
                 sender.is_verified = verify.map(|_| !is_marked);

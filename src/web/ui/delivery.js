@@ -4,10 +4,10 @@ import { h } from "./dom.js";
 import { get, post } from "./api.js";
 import { bytes, shortId, time } from "./format.js";
 import { ask, button, copyButton, crumbs, fact, notice, page, pressed, say } from "./parts.js";
-import { forecast } from "./forecast.js";
 import { TextView } from "./text-view.js";
 import { eventName, verdict } from "./deliveries.js";
 import { parts } from "./parameters.js";
+import { forecast } from "./forecast.js";
 
 export async function delivery(context) {
   const [named] = context.params;
@@ -32,6 +32,7 @@ function heading(context, view) {
       h("p", { class: "hint" }, h("code", null, view.id), " ", copyButton(view.id, "the id")),
       view.has_body ? button("Preview", pressed(preview)) : null,
       view.has_body ? button(label, pressed(() => run(context, view)), { kind: "primary", needs: "operator" }) : null),
+    shown,
     h("dl", { class: "facts" },
       fact("Verdict", verdict(view.verdict)),
       view.reason ? fact("Reason", h("code", null, view.reason)) : null,
@@ -45,7 +46,6 @@ function heading(context, view) {
       view.run_id ? fact(view.verdict === "duplicate" ? "Duplicate of" : "Run", link(view.run_id)) : null,
       view.first_run ? fact("First run of the event", link(view.first_run)) : null),
     view.detail ? notice(view.verdict === "refused" ? "error" : "info", view.detail) : null,
-    shown,
   ];
 }
 

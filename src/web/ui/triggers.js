@@ -7,6 +7,7 @@ import { forecast } from "./forecast.js";
 import { sender } from "./sender.js";
 import { ask, button, copyButton, empty, fact, field, notice, pressed, say, select } from "./parts.js";
 import { schedules } from "./schedules.js";
+import { tryIt } from "./try-it.js";
 
 const GRACES = [["0", "No longer: it stops at once"], ["3600", "For another hour"],
   ["86400", "For another day"], ["604800", "For another week"]];
@@ -34,7 +35,8 @@ async function webhookOf(context, view, webhook, path) {
       }), { kind: "primary", needs: "author" }));
   }
   const named = "verify" in webhook ? await sender(context, view, webhook, path) : null;
-  return [existing(context, view, webhook, path), named];
+  return [existing(context, view, webhook, path), named,
+    "when" in webhook ? tryIt(context, view, webhook.when) : null];
 }
 
 // A webhook as the roles see it that see no URL.

@@ -1,0 +1,54 @@
+// Trying an expression out: over the latest deliveries of a fleet and a payload of one's own.
+
+import { h } from "./dom.js";
+import { post } from "./api.js";
+import { shortId, time } from "./format.js";
+import { button, field, notice, pressed } from "./parts.js";
+import { verdict } from "./deliveries.js";
+
+export function tryIt(context, view, when) {
+  const expr = h("textarea", { name: "expr", rows: 2, class: "mono", spellcheck: "false", value: when ?? 'body.ref == "refs/heads/main"' });
+  const payload = h("textarea", { name: "payload", rows: 4, class: "mono", spellcheck: "false", placeholder: '{"ref": "refs/heads/main"}' });
+  const shown = h("div");
+  const run = async () => {
+    const text = payload.value;
+    const request = text.trim() ? { body: text, headers: { "Content-Type": /^\s*[[{"]/.test(text) ? "application/json" : "application/x-www-form-urlencoded" } } : null;
+    shown.replaceChildren(...results(await post(`/fleets/${view.id}/evaluate`, { expr: expr.value, request })));
+  };
+  return h("section", { class: "card", "aria-label": "Try an expression" },
+    h("h2", null, "Try an expression"),
+    h("p", { class: "hint" }, "What a filter (", h("code", null, "when"), ") or a value (", h("code", null, "expr"),
+      ") gives for the last 100 deliveries, and for a payload of your own. Changes nothing."),
+    field("Expression", expr),
+    field("Payload", payload, "Optional: JSON, or the fields of a form."),
+    h("p", { class: "actions" }, button("Try it", pressed(run), { kind: "primary" })),
+    shown);
+}
+
+function results(answer) {
+  if (answer.error) {
+    const { message, column } = answer.error;
+    return [notice("error", column ? `Character ${column}: ` : "", message)];
+  }
+  const rows = answer.deliveries.map((entry) => h("tr", null,
+    h("td", null, h("a", { href: `/deliveries/${entry.id}`, class: "id" }, shortId(entry.id)), " ", entry.event_type),
+    h("td", null, verdict(entry.verdict)),
+    h("td", null, time(entry.received_at)),
+    h("td", null, result(entry))));
+  return [
+    answer.request ? notice("info", h("strong", null, "The payload: "), result(answer.request)) : null,
+    rows.length ? h("table", null,
+      h("thead", null, h("tr", null, ["Delivery", "Verdict", "Received", "Result"].map((name) => h("th", { scope: "col" }, name)))),
+      h("tbody", null, rows)) : h("p", { class: "hint" }, "No deliveries yet."),
+    answer.ended_early ? h("p", { class: "hint" }, "That took long: older deliveries were left out.") : null,
+  ].filter(Boolean);
+}
+
+function result({ value, is_true, missing, error, seen }) {
+  const saw = Object.entries(seen).map(([name, text]) => `${name} = ${text}`).join(", ");
+  return [
+    error ? `fails: ${error}` : missing ? `no ${missing}: false as a filter, no value` : h("code", null, value),
+    is_true === null && !error ? " (no filter: neither true nor false)" : null,
+    saw ? h("small", { class: "hint" }, " ", saw) : null,
+  ];
+}
