@@ -12,7 +12,9 @@ use crate::runner::shim;
 mod api;
 mod backup;
 mod client;
+mod complete;
 mod completions;
+mod configuration;
 mod confirm;
 mod daemon;
 mod deliveries;
@@ -55,7 +57,9 @@ First steps:
     boathook fleet apply deploy.yaml     teach it a fleet
     boathook webhook add deploy          get the URL that starts it
     boathook runs list                   see what became of it
-    boathook open                        the same and more in your browser";
+    boathook open                        the same and more in your browser
+
+Options that say which server is meant (boathook fleet --help) may stand before the verb, too.";
 
 /// Turns a POST into a durable run of your own programs.
 ///
@@ -64,6 +68,7 @@ First steps:
 #[derive(Debug, Parser)]
 #[command(
     version,
+    max_term_width = 80,
     arg_required_else_help = true,
     disable_help_subcommand = true,
     after_help = format!("{FIRST_STEPS}\n\n{}", help::overview())
@@ -107,8 +112,13 @@ enum Verb {
     Backup(backup::BackupArgs),
     /// Make a new data directory of a backup, or verify one
     Restore(restore::RestoreArgs),
+    /// Check the settings of a server, and show them with where they come from
+    Config(configuration::ConfigArgs),
     /// Print a completion script for a shell
     Completions(completions::CompletionsArgs),
+    /// Print the names that fit in a place of the command line, for completion scripts
+    #[command(hide = true)]
+    Complete(complete::CompleteArgs),
     /// Write the manual pages into a directory, for packagers
     #[command(hide = true)]
     Manual(manual::ManualArgs),
@@ -188,6 +198,8 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Verb::Doctor(arguments) => doctor::run(&arguments),
         Verb::Backup(arguments) => backup::run(&arguments),
         Verb::Restore(arguments) => restore::run(&arguments),
+        Verb::Config(arguments) => configuration::run(&arguments),
+        Verb::Complete(arguments) => complete::run(&arguments),
         Verb::Completions(arguments) => completions::run(&arguments),
         Verb::Manual(arguments) => manual::run(&arguments),
         Verb::Open(arguments) => open::run(&arguments),
@@ -214,6 +226,15 @@ mod tests {
             "demo --exit",
             "fleet apply a.yaml dir -",
             "fleet list --json",
+            "fleet apply dir --check",
+            "fleet apply dir --diff",
+            "fleet edit x",
+            "fleet copy x y",
+            "fleet delete x --yes",
+            "webhook remove x --yes",
+            "config check --config f",
+            "config show --json",
+            "runs logs r --prefix",
             "fleet --data-dir d show x --yaml",
             "fleet delete x",
             "fleet versions x",
@@ -289,6 +310,7 @@ mod tests {
             "deliveries list --verdict odd",
             "run x --body a --overrides b",
             "fleet apply",
+            "fleet apply d --check --diff",
             "runs logs",
             "runs logs r --latest",
             "runs logs r --failed",

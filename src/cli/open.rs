@@ -15,10 +15,11 @@ pub struct OpenArgs {
     server: ServerOptions,
 }
 
+/// A way to the pages that signs in.
 #[derive(Deserialize)]
-struct Link {
-    path: String,
-    expires_in_seconds: u64,
+pub(super) struct Link {
+    pub(super) path: String,
+    pub(super) expires_in_seconds: u64,
 }
 
 /// Asks for a link and prints it.

@@ -214,8 +214,12 @@ fn spooled(mut source: impl Read) -> io::Result<File> {
 }
 
 fn read_overrides(path: &Path) -> anyhow::Result<String> {
-    text_file::read_argument(path, FLEET_FILE_BYTES_MAX as u64)
-        .with_context(|| format!("cannot read the overrides from {}", path.display()))
+    let text = text_file::read_argument(path, FLEET_FILE_BYTES_MAX as u64)
+        .with_context(|| format!("cannot read the overrides from {}", path.display()))?;
+    if text.trim().is_empty() {
+        bail!("{} is empty; overrides are JSON, and {{}} overrides nothing", path.display());
+    }
+    Ok(text)
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //! not show it, never from an argument. A generated one goes to standard output, alone and once.
 
 use std::ffi::OsString;
-use std::io::{self, BufRead, IsTerminal, Read, Write};
+use std::io::{self, IsTerminal, Read};
 
 use anyhow::{Context, bail};
 use clap::error::ErrorKind;
@@ -12,6 +12,7 @@ use ureq::http::Method;
 
 use super::api::Secret;
 use super::client::{Client, Content, Data, joined};
+use super::confirm::confirm_on_terminal;
 use super::locate::ServerOptions;
 use super::output::{advise, command, print, print_as_json, print_json, printable};
 use super::session::Session;
@@ -87,9 +88,9 @@ pub fn run(arguments: SecretArgs) -> anyhow::Result<Outcome> {
         SecretVerb::Set { name, .. } => set(&session, &name)?,
         SecretVerb::List => list(&session)?,
         SecretVerb::Remove { name, yes, force } => {
-            if !yes && !force && !is_confirmed(&name)? {
-                bail!("called off; nothing is changed");
-            }
+            let question =
+                format!("Remove the secret {}? Its value is gone for good.", name.as_str());
+            confirm_on_terminal(&question, yes || force)?;
             remove(&session, &name, force)?;
         }
     }
@@ -201,20 +202,6 @@ fn render(secrets: &[Secret], now: Timestamp) -> String {
         ]);
     }
     table.render()
-}
-
-fn is_confirmed(name: &SecretName) -> io::Result<bool> {
-    let input = io::stdin();
-    if !input.is_terminal() {
-        return Ok(true);
-    }
-    let name = name.as_str();
-    let mut err = io::stderr();
-    write!(err, "Remove the secret {name}? Its value is gone for good. [y/N] ")?;
-    err.flush()?;
-    let mut answer = String::new();
-    input.lock().take(100).read_line(&mut answer)?;
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
 fn remove(session: &Session, name: &SecretName, force: bool) -> anyhow::Result<()> {

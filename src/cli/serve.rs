@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::Outcome;
-use crate::config::{Settings, Sources};
+use crate::config::{ConfigError, Settings, Sources};
 
 /// Arguments of `serve`.
 #[derive(Debug, clap::Args)]
@@ -40,7 +40,17 @@ pub struct ServeArgs {
 /// # Errors
 /// When a setting is wrong or the server cannot start.
 pub fn run(arguments: ServeArgs) -> anyhow::Result<Outcome> {
-    let load = || Settings::load(arguments.sources.clone(), arguments.config.as_deref());
+    let load = || arguments.settings();
     crate::cli::daemon::serve(load()?, load)?;
     Ok(Outcome::Done)
+}
+
+impl ServeArgs {
+    /// The settings of a server with these arguments.
+    ///
+    /// # Errors
+    /// When one is wrong.
+    pub(super) fn settings(&self) -> Result<Settings, ConfigError> {
+        Settings::load(self.sources.clone(), self.config.as_deref())
+    }
 }

@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::api::{Fleet, Project, Run};
 use super::client::{Client, ClientError, Data};
 use super::locate::{ServerOptions, Surroundings, locate, quoted};
+use super::usage;
 use crate::model::name::is_same_name;
 use crate::model::text::percent_encoded;
 
@@ -152,9 +153,17 @@ fn choose_fleet(text: &str, fleets: Vec<Fleet>) -> anyhow::Result<Fleet> {
                 Some(fleet) => {
                     bail!("no fleet is called {text}; is it {}/{}?", fleet.project_name, fleet.name)
                 }
-                None => {
-                    bail!("no fleet is called {text}; `boathook fleet list` shows what there is")
-                }
+                None => match usage::meant(&["run".into(), text.into()]) {
+                    // `boathook run logs` asks for a fleet of this name.
+                    Some(meant) => {
+                        bail!("no fleet is called {text}; did you mean `boathook {meant}`?")
+                    }
+                    None => {
+                        bail!(
+                            "no fleet is called {text}; `boathook fleet list` shows what there is"
+                        )
+                    }
+                },
             }
         }
     }

@@ -12,6 +12,7 @@ use ureq::http::Method;
 
 use super::api::{Fleet, SentSample, Webhook};
 use super::client::{Content, Data};
+use super::confirm::confirm_on_terminal;
 use super::locate::{ServerOptions, quoted};
 use super::output::{NOTABLE, advise, command, print, print_json, printable, styled};
 use super::recover::{RecoverArgs, recover};
@@ -102,10 +103,13 @@ The server asks GitHub for the deliveries of the webhook with the fleet's URL, a
 again of which no attempt has succeeded. Run it again as often as you like: an event that has a run does
 not run again. GitHub keeps deliveries for some days.")]
     Recover(RecoverArgs),
-    /// Remove a fleet's webhook; its URL stops working at once
+    /// Remove a fleet's webhook; its URL stops working at once. Asks on a terminal
     Remove {
         /// Id, name or project/name
         fleet: String,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
     },
 }
 
@@ -175,7 +179,7 @@ pub fn run(arguments: WebhookArgs) -> anyhow::Result<Outcome> {
         WebhookVerb::Recover(given) => {
             return recover(&session, &session.fleet(given.fleet())?, &given);
         }
-        WebhookVerb::Remove { fleet } => remove(&session, &session.fleet(&fleet)?)?,
+        WebhookVerb::Remove { fleet, yes } => remove(&session, &session.fleet(&fleet)?, yes)?,
     }
     Ok(Outcome::Done)
 }
@@ -367,7 +371,9 @@ fn send(session: &Session, fleet: &Fleet, sample: &Sample) -> anyhow::Result<Out
     Ok(if is_taken { Outcome::Done } else { Outcome::PartlyFailed })
 }
 
-fn remove(session: &Session, fleet: &Fleet) -> anyhow::Result<()> {
+fn remove(session: &Session, fleet: &Fleet, yes: bool) -> anyhow::Result<()> {
+    let shown = printable(&fleet.name);
+    confirm_on_terminal(&format!("Remove the webhook of {shown}? Its URL works no more."), yes)?;
     let answer = session.client.delete(&path(fleet))?;
     if session.json {
         return Ok(print_json(answer.raw())?);

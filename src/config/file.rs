@@ -1,5 +1,6 @@
 //! Finds and reads the configuration file. Errors name the line.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -31,6 +32,55 @@ pub fn settings_file(data_dir: &Path) -> PathBuf {
     let [own, system] = [data_dir, Path::new(SYSTEM_DIRECTORY)].map(|it| it.join(FILE_NAME));
     let is_service = data_dir == Path::new(SYSTEM_DATA_DIRECTORY);
     if own.exists() || !is_service && !system.exists() { own } else { system }
+}
+
+/// A setting as the file has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileLine {
+    /// Counted from 1.
+    pub line: usize,
+    /// Without quotes; the items of a list are separated by commas.
+    pub value: String,
+}
+
+/// The settings in the file by their names; `None` when there is no such file.
+///
+/// # Errors
+/// When it cannot be read, or is not TOML.
+pub fn file_lines(path: &Path) -> Result<Option<BTreeMap<String, FileLine>>, ConfigError> {
+    let text = match text_file::read(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(ConfigError::Read { path: path.to_owned(), source }),
+    };
+    parse_file(path, &text)?;
+    let table: toml::Table = toml::from_str(&text).unwrap_or_default();
+    // The file is flat: a line begins with the name of its setting.
+    let line_of = |name: &str| {
+        let is_its = |line: &str| {
+            let rest = line.trim_start().trim_start_matches('"').strip_prefix(name);
+            rest.is_some_and(|rest| rest.trim_start_matches('"').trim_start().starts_with('='))
+        };
+        text.lines().position(is_its).map_or(1, |index| index + 1)
+    };
+    let entries = table.into_iter().map(|(name, value)| {
+        let line = line_of(&name);
+        (name, FileLine { line, value: in_plain(value) })
+    });
+    Ok(Some(entries.collect()))
+}
+
+fn in_plain(value: toml::Value) -> String {
+    use toml::Value;
+    match value {
+        Value::String(text) => text,
+        Value::Integer(number) => number.to_string(),
+        Value::Float(number) => number.to_string(),
+        Value::Boolean(flag) => flag.to_string(),
+        Value::Array(items) => items.into_iter().map(in_plain).collect::<Vec<_>>().join(", "),
+        // No setting is one of these.
+        Value::Datetime(_) | Value::Table(_) => String::new(),
+    }
 }
 
 /// The settings in the file; `None` when there is no such file.

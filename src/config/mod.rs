@@ -32,7 +32,7 @@ mod values;
 use defaults::{TIMEOUT_RANGE, WORKERS_MAX};
 pub use environment::{UnknownVariable, unknown_variables};
 
-pub use file::settings_file;
+pub use file::{FileLine, file_lines, settings_file};
 use file::{read_default_file, read_file};
 use runners::{RunnerTable, runners};
 pub use smtp::SmtpUrl;

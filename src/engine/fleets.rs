@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::config::secrets::SecretError;
 use crate::engine::catalog::{
-    AdmitError, Applied, Catalog, ExpectedVersion, FleetView, WebhookView,
+    AdmitError, Applied, Catalog, ExpectedVersion, FleetView, PlannedApply, WebhookView,
 };
 use crate::engine::{Engine, EngineError};
 use crate::fleet_file::{FleetFile, FleetFileError};
@@ -115,10 +115,13 @@ impl Engine {
     fn save_version(
         &self,
         id: FleetId,
-        file: FleetFile,
+        mut file: FleetFile,
         expected: &ExpectedVersion,
     ) -> Result<(Applied, FleetView), EngineError> {
         self.check_needs(&file)?;
+        if file.text.is_none() {
+            file.former = self.kept_text(id)?;
+        }
         self.change(|catalog, now| {
             let (applied, view, changes) = catalog.update_fleet(id, file, expected, now)?;
             Ok(((applied, view), changes))
@@ -136,10 +139,23 @@ impl Engine {
     ) -> Result<(Applied, FleetView), EngineError> {
         self.check_needs(&file)?;
         file.id = self.usable_id(file.id);
+        let named = self.catalog().id_named_in(&file);
+        if let Some(id) = named.filter(|_| file.text.is_none()) {
+            file.former = self.kept_text(id)?;
+        }
         self.change(|catalog, now| {
             let (applied, view, changes) = catalog.apply_fleet(file, expected, now)?;
             Ok(((applied, view), changes))
         })
+    }
+
+    /// What [`apply_fleet`](Self::apply_fleet) would do. Changes nothing.
+    ///
+    /// # Errors
+    /// As [`apply_fleet`](Self::apply_fleet).
+    pub fn plan_apply(&self, file: FleetFile) -> Result<PlannedApply, EngineError> {
+        self.check_needs(&file)?;
+        self.catalog().plan_apply(file)
     }
 
     /// Removes a fleet and its webhook.
@@ -193,7 +209,9 @@ impl Engine {
         expected: &ExpectedVersion,
     ) -> Result<(Applied, FleetView), EngineError> {
         let earlier = self.fleet_version(id, version)?;
-        self.save_version(id, FleetFile::of(id, earlier.definition.clone()), expected)
+        let text = self.store.fleet_text(id, version);
+        let file = FleetFile { text, ..FleetFile::of(id, earlier.definition.clone()) };
+        self.save_version(id, file, expected)
     }
 
     /// The webhook of a fleet, if it has one.
@@ -215,7 +233,8 @@ impl Engine {
     ) -> Result<WebhookView, EngineError> {
         let token = self.new_token()?;
         self.check_edit(id, &edit)?;
-        self.change(|catalog, now| catalog.add_webhook(id, token, edit, now))
+        let text = self.kept_text(id)?;
+        self.change(|catalog, now| catalog.add_webhook(id, token, edit, text, now))
     }
 
     /// Edits the settings of a fleet's webhook with `edit`, which makes a version of the fleet.
@@ -229,7 +248,8 @@ impl Engine {
         edit: impl Fn(&mut WebhookSettings) -> Result<(), FleetFileError>,
     ) -> Result<WebhookView, EngineError> {
         self.check_edit(id, &edit)?;
-        self.change(|catalog, now| catalog.edit_webhook_settings(id, edit, expected, now))
+        let text = self.kept_text(id)?;
+        self.change(|catalog, now| catalog.edit_webhook_settings(id, edit, expected, text, now))
     }
 
     /// Pauses a fleet's webhook, or lets it take requests again.
@@ -409,6 +429,7 @@ impl Engine {
             return Ok(result);
         }
         changes.extend(schedules.follow(&catalog, &changes, now));
+        changes.extend(self.outdated_texts(&changes));
         let touches_fleets = changes
             .iter()
             .any(|change| matches!(change, Change::PutFleet(_) | Change::RemoveFleet(_)));

@@ -36,6 +36,7 @@ mod effects;
 mod environment;
 mod events;
 mod examine;
+mod fleet_texts;
 mod fleets;
 mod handshake;
 mod history;

@@ -12,8 +12,10 @@ mod keys;
 mod node;
 mod overrides;
 mod read;
+mod text;
 mod write;
 mod yaml;
+mod yaml_words;
 
 use std::fmt;
 
@@ -21,6 +23,7 @@ use crate::model::fleet::FleetDefinition;
 use crate::model::ids::FleetId;
 use crate::model::variable::{SecretName, VariableValue};
 use crate::model::webhook::WebhookSettings;
+use crate::os::text_file::MARK;
 
 use cursor::Cursor;
 pub use hooks::{
@@ -31,6 +34,7 @@ pub use keys::runner::json as runner_json;
 use node::Node;
 pub use node::Position;
 pub use overrides::parse_overrides;
+pub use text::adapted;
 pub use write::to_yaml;
 
 /// Bytes of a fleet file: large enough for scripts within, small enough to hold many versions in memory.
@@ -51,6 +55,17 @@ pub struct FleetFile {
     /// Whether the file has the key `webhook`. Without it the fleet keeps the settings that it has.
     pub has_webhook_settings: bool,
     pub positions: Positions,
+    /// The YAML as its author wrote it, if it says all of the fleet.
+    pub text: Option<String>,
+    /// Without a text: the one of the version before, which then follows the change.
+    pub former: Option<KeptText>,
+}
+
+/// The text of a version of a fleet, as its author wrote it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptText {
+    pub version: u32,
+    pub text: String,
 }
 
 /// Where the values stand in the file that only the engine can judge.
@@ -89,6 +104,8 @@ impl FleetFile {
             references: Vec::new(),
             has_webhook_settings: true,
             positions: Positions::default(),
+            text: None,
+            former: None,
         }
     }
 
@@ -225,12 +242,17 @@ pub fn to_json(
 /// `Syntax` when it is not YAML, `Invalid` when it is not a fleet or has unsupported keys.
 pub fn parse_yaml(text: &str) -> Result<FleetFile, FleetFileError> {
     check_size(text)?;
-    let root = if json::looks_like_object(text) {
-        json::parse(text).or_else(|error| yaml::parse(text).map_err(|_| error))
-    } else {
-        yaml::parse(text)
+    let in_json = json::looks_like_object(text).then(|| json::parse(text));
+    let (root, is_json) = match in_json {
+        Some(Ok(root)) => (root, true),
+        Some(Err(error)) => (yaml::parse(text).map_err(|_| error)?, false),
+        None => (yaml::parse(text)?, false),
     };
-    read::fleet(&root?)
+    let file = read::fleet(&root)?;
+    let text = text.strip_prefix(MARK).unwrap_or(text);
+    // JSON has no comments, and a text with hidden values does not make this fleet on another server.
+    let text = (!is_json && file.hidden.is_empty()).then(|| text.to_owned());
+    Ok(FleetFile { text, ..file })
 }
 
 /// Reads a fleet from a JSON object with the same keys as the YAML form.

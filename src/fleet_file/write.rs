@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
-use super::keys::{self, Key};
+use super::keys::{self, Key, Kind};
 use crate::model::computed::{self as command, ComputedValue};
 use crate::model::fleet::{FleetDefinition, Program, VesselDefinition};
 use crate::model::ids::FleetId;
@@ -17,28 +17,64 @@ use crate::model::variable::{FixedValue, VariableValue};
 /// and [`super::parse_yaml`] gives back the same; without, the file describes a copy that gets ids
 /// of its own.
 pub fn to_yaml(definition: &FleetDefinition, project: &str, id: Option<FleetId>) -> String {
+    let mut text = id.map(|id| format!("_id: {id}\n")).unwrap_or_default();
+    for (key, section) in sections(definition, id.is_some()) {
+        text.push_str(&section);
+        if key == "name" {
+            text.push_str(&text_entry("project", project));
+        }
+    }
+    text
+}
+
+/// The entries of a fleet file by their keys, all but `project`. Those that are default are empty.
+pub(super) fn sections(
+    definition: &FleetDefinition,
+    with_ids: bool,
+) -> Vec<(&'static str, String)> {
+    let section = |write: &dyn Fn(&mut Writer)| {
+        let mut out = Writer(String::new());
+        write(&mut out);
+        out.0
+    };
+    let mut sections = vec![
+        ("name", text_entry("name", &definition.name)),
+        ("vessels", section(&|out| out.vessels(&definition.vessels, with_ids))),
+        ("connections", section(&|out| out.connections(definition))),
+    ];
+    let regular = keys::FLEET.iter().filter(|key| !matches!(key.kind, Kind::ByHand));
+    sections.extend(
+        regular.map(|key| {
+            (key.name, section(&|out| out.keys(0, std::slice::from_ref(key), definition)))
+        }),
+    );
+    sections.extend([
+        ("webhook", section(&|out| out.block(0, "webhook", keys::WEBHOOK, &definition.webhook))),
+        ("schedules", section(&|out| out.schedules(&definition.schedules))),
+        ("triggers", section(&|out| out.triggers(&definition.schedules))),
+        ("notifications", section(&|out| out.notifications(0, definition.notifications.as_ref()))),
+        ("notify", section(&|out| out.notify(&definition.notify))),
+    ]);
+    sections
+}
+
+/// The entry `key` of a fleet file with this text as its value.
+pub(super) fn text_entry(key: &str, text: &str) -> String {
     let mut out = Writer(String::new());
-    if let Some(id) = id {
-        out.line(0, "_id", &id.to_string());
-    }
-    out.text(0, "name", &definition.name);
-    out.text(0, "project", project);
-    out.heading(0, "vessels");
-    for vessel in &definition.vessels {
-        out.vessel(vessel, id.is_some());
-    }
-    out.connections(definition);
-    out.keys(0, keys::FLEET, definition);
-    out.block(0, "webhook", keys::WEBHOOK, &definition.webhook);
-    out.schedules(&definition.schedules);
-    out.notifications(0, definition.notifications.as_ref());
-    out.notify(&definition.notify);
+    out.text(0, key, text);
     out.0
 }
 
 struct Writer(String);
 
 impl Writer {
+    fn vessels(&mut self, vessels: &[VesselDefinition], with_ids: bool) {
+        self.heading(0, "vessels");
+        for vessel in vessels {
+            self.vessel(vessel, with_ids);
+        }
+    }
+
     fn vessel(&mut self, vessel: &VesselDefinition, with_id: bool) {
         self.heading(1, &vessel.name);
         if with_id {
@@ -171,7 +207,7 @@ impl Writer {
         }
     }
 
-    /// Schedules, each in the form in which its file had it.
+    /// Schedules in our own form.
     fn schedules(&mut self, schedules: &[Schedule]) {
         let is_own = |it: &&Schedule| it.hosted.is_none();
         for (index, schedule) in schedules.iter().filter(is_own).enumerate() {
@@ -187,6 +223,10 @@ impl Writer {
             let values: Vec<_> = keys::SCHEDULE.iter().filter_map(value).collect();
             self.item(1, &format!("{{{}}}", values.join(", ")));
         }
+    }
+
+    /// Schedules in the words of the hosted system.
+    fn triggers(&mut self, schedules: &[Schedule]) {
         for (index, hosted) in schedules.iter().filter_map(|it| it.hosted.as_ref()).enumerate() {
             if index == 0 {
                 self.heading(0, "triggers");

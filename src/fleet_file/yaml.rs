@@ -7,6 +7,7 @@ use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span, StrInput, Tag};
 
 use super::FleetFileError;
 use super::node::{Bounds, Entries, Key, KeyPath, Kind, Node, Position};
+use super::yaml_words::in_words;
 use crate::os::text_file::MARK;
 
 /// Reads the one document in `text`.
@@ -83,7 +84,7 @@ impl<'a> Reader<'a> {
     fn next(&mut self, path: &KeyPath) -> Result<(Event<'a>, Position), FleetFileError> {
         match self.parser.next_event() {
             Some(Ok((event, span))) => Ok((event, begin(&span))),
-            Some(Err(error)) => Err(path.syntax(place(&error), error.info())),
+            Some(Err(error)) => Err(path.syntax(place(&error), in_words(error.info()))),
             None => Ok((Event::StreamEnd, Position { line: 1, column: 1 })),
         }
     }

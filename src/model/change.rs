@@ -38,6 +38,18 @@ pub enum Change {
     /// The fleet alone: its versions stay, for the runs that hold them.
     RemoveFleet(FleetId),
     AddFleetVersion(Arc<FleetVersion>),
+    /// The text that the author of a version wrote.
+    PutFleetText {
+        fleet: FleetId,
+        version: u32,
+        text: Arc<str>,
+    },
+    /// So many newer versions are there that it is not kept, or the fleet is gone.
+    RemoveFleetText {
+        fleet: FleetId,
+        version: u32,
+        chunks: u32,
+    },
     PutWebhook(Webhook),
     RemoveWebhook(TokenHash),
     /// A run is accepted: its row and its place in the indexes. Once per run.

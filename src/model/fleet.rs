@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use crate::model::clock::Timestamp;
 use crate::model::computed::Argument;
@@ -14,7 +15,7 @@ use crate::model::expression::Expression;
 use crate::model::graph::Path;
 use crate::model::guardrails::Guardrails;
 use crate::model::ids::{FleetId, OrganizationId, ProjectId, VesselId};
-use crate::model::name::{find_by_name, name_key};
+use crate::model::name::{composed, find_by_name, name_key};
 use crate::model::notification::{EmailNotifications, Notify, Recipient};
 use crate::model::overlap::Overlap;
 use crate::model::respond::Respond;
@@ -58,6 +59,20 @@ pub struct Fleet {
     pub version: u32,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
+    /// Hash of the text that the author of the current version wrote, if that text is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<TextHash>,
+}
+
+/// SHA-256 of the text of a fleet file. Encodings of one text (NFC, NFD) have one hash, as names are one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TextHash([u8; 32]);
+
+impl TextHash {
+    /// The hash of `text`.
+    pub fn of(text: &str) -> Self {
+        Self(Sha256::digest(composed(text).as_bytes()).into())
+    }
 }
 
 /// One saved version of a fleet. Never changes; a run keeps the version that it was accepted with.

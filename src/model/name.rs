@@ -70,7 +70,7 @@ pub fn find_by_name<T>(
     exact.or_else(|| items.into_iter().find(|item| is_same_name(name_of(item), name)))
 }
 
-fn composed(name: &str) -> Cow<'_, str> {
+pub fn composed(name: &str) -> Cow<'_, str> {
     match is_nfc_quick(name.chars()) {
         IsNormalized::Yes => Cow::Borrowed(name),
         IsNormalized::No | IsNormalized::Maybe => Cow::Owned(name.nfc().collect()),

@@ -94,8 +94,24 @@ impl Store {
     /// # Errors
     /// When the database cannot be read.
     pub fn version_chunks(&self, fleet: FleetId) -> Result<BTreeMap<u32, u32>, StorageError> {
+        self.chunks_by_version(Table::FleetVersions, fleet)
+    }
+
+    /// The versions of a fleet whose texts are kept, and the number of chunks of each text.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn text_chunks(&self, fleet: FleetId) -> Result<BTreeMap<u32, u32>, StorageError> {
+        self.chunks_by_version(Table::FleetTexts, fleet)
+    }
+
+    fn chunks_by_version(
+        &self,
+        table: Table,
+        fleet: FleetId,
+    ) -> Result<BTreeMap<u32, u32>, StorageError> {
         let mut versions = BTreeMap::new();
-        for row in self.database.prefixed(Table::FleetVersions, fleet.as_bytes()) {
+        for row in self.database.prefixed(table, fleet.as_bytes()) {
             let (key, _) = row?;
             let version = key.get(16..20).and_then(keys::last_number).unwrap_or_default();
             *versions.entry(version).or_insert(0) += 1;

@@ -55,7 +55,7 @@ pub fn output(vessel_run: VesselRunId, attempt: u32, chunk: u32) -> Vec<u8> {
     [vessel_run.as_bytes().as_slice(), &attempt.to_be_bytes(), &chunk.to_be_bytes()].concat()
 }
 
-/// `fleet_versions`: the fleet, the version, then the chunk.
+/// `fleet_versions` and `fleet_texts`: the fleet, the version, then the chunk.
 pub fn fleet_version(fleet: FleetId, version: u32, chunk: u32) -> Vec<u8> {
     [fleet.as_bytes().as_slice(), &version.to_be_bytes(), &chunk.to_be_bytes()].concat()
 }

@@ -228,6 +228,29 @@ impl Store {
         rows.map_while(|row| or_stop(row.map(Some))).filter_map(|(key, _)| RunId::from_slice(&key))
     }
 
+    /// The text that the author of a version of a fleet wrote, if it is kept.
+    pub fn fleet_text(&self, fleet: FleetId, version: u32) -> Option<String> {
+        let mut bytes = Vec::new();
+        let prefix = [fleet.as_bytes().as_slice(), &version.to_be_bytes()].concat();
+        for row in self.database.prefixed(Table::FleetTexts, &prefix) {
+            bytes.extend_from_slice(&or_stop(row.map(Some))?.1);
+        }
+        if bytes.is_empty() {
+            return None;
+        }
+        String::from_utf8(bytes)
+            .inspect_err(|error| log::error!(error:% = error; "skipping a damaged fleet text"))
+            .ok()
+    }
+
+    /// The number of chunks of that text; 0 when it is not kept.
+    pub fn text_chunks_of(&self, fleet: FleetId, version: u32) -> u32 {
+        let prefix = [fleet.as_bytes().as_slice(), &version.to_be_bytes()].concat();
+        let last = self.database.prefixed(Table::FleetTexts, &prefix).next_back();
+        let last = or_stop(last.transpose()).and_then(|(key, _)| keys::last_number(&key));
+        last.map_or(0, |chunk| chunk + 1)
+    }
+
     /// The latest attempt of a vessel run; `None` before it was decided or started.
     pub fn vessel_run(&self, id: VesselRunId) -> Option<VesselRunRecord> {
         let mut attempts = self.database.prefixed(Table::VesselRuns, id.as_bytes());

@@ -46,6 +46,7 @@ pub enum Table {
     DeliveryRequests,
     AccessTokens,
     Audit,
+    FleetTexts,
 }
 
 /// The rows of one commit.
@@ -104,6 +105,15 @@ impl Rows {
             Change::AddFleetVersion(version) => {
                 let key = |chunk| keys::fleet_version(version.fleet_id, version.version, chunk);
                 self.put_chunks(T::FleetVersions, 0, &codec::encode_long(version)?, key);
+            }
+            Change::PutFleetText { fleet, version, text } => {
+                let key = |chunk| keys::fleet_version(*fleet, *version, chunk);
+                self.put_chunks(T::FleetTexts, 0, text.as_bytes(), key);
+            }
+            Change::RemoveFleetText { fleet, version, chunks } => {
+                for chunk in 0..*chunks {
+                    self.remove(T::FleetTexts, &keys::fleet_version(*fleet, *version, chunk));
+                }
             }
             Change::PutWebhook(webhook) => {
                 let key = webhook.token.hash();

@@ -93,6 +93,8 @@ struct Fleet {
     name: String,
     /// The first version first.
     versions: Vec<Arc<FleetDefinition>>,
+    /// Of the file of the newest version.
+    text: Option<String>,
     webhook: Option<String>,
 }
 

@@ -219,6 +219,21 @@ impl Client {
         self.read(path, response)
     }
 
+    /// Gets what is at `path` as text, with its entity tag.
+    pub fn get_tagged(
+        &self,
+        path: &str,
+        accept: &'static str,
+    ) -> Result<(String, String), ClientError> {
+        let accept = (header::ACCEPT, HeaderValue::from_static(accept));
+        let content = Content { headers: vec![accept], ..Content::none() };
+        let response = self.exchange(Method::GET, path, content, Some(ANSWER_TIMEOUT))?;
+        let response = self.successful(path, response)?;
+        let tag = response.headers().get(header::ETAG).and_then(|tag| tag.to_str().ok());
+        let tag = tag.unwrap_or_default().to_owned();
+        Ok((self.read(path, response)?, tag))
+    }
+
     /// Gets a list as a whole, page after page, at most `limit` entries. `path` carries no
     /// `before` and no `limit`.
     pub fn list(&self, path: &str, limit: usize) -> Result<Vec<Data>, ClientError> {

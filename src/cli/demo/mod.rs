@@ -17,6 +17,7 @@ use super::client::{Client, Content, agent_config};
 use super::fleet::render_paths;
 use super::follow::{Printer, Selection, follow};
 use super::locate::{ServerOptions, Surroundings, locate, quoted};
+use super::open::Link;
 use super::output::{BOLD, DIM, GOOD, indent_json, print, raw_stdout, status_word, styled};
 use super::runs::{render_vessels, status_line};
 use super::webhook::curl_line;
@@ -132,6 +133,9 @@ fn show(
     margin(&format!("\n{}", status_line(&run)))?;
     check(&run)?;
     if !ends_after_run {
+        let link = sign_in_link(&client)?;
+        headline("The same in your browser")?;
+        margin(&format!("{}\n{}", styled(&link.0, BOLD), styled(&link.1, DIM)))?;
         headline("Your turn, in another terminal")?;
         for (what, line) in [
             ("the same again", curl_line(&url, PUSH)),
@@ -143,6 +147,16 @@ fn show(
         print("\nServing until Ctrl-C.\n")?;
     }
     Ok(())
+}
+
+/// A link to the pages that signs in, and how long it does.
+fn sign_in_link(client: &Client) -> anyhow::Result<(String, String)> {
+    let link: Link = client.post("/session/links")?.parse()?;
+    let hint = format!(
+        "# works once, within {} seconds; a new one: boathook open",
+        link.expires_in_seconds
+    );
+    Ok((format!("{}{}", client.base(), link.path), hint))
 }
 
 fn admin_client(data_dir: &Path) -> anyhow::Result<Client> {

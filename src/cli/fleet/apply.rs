@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use ureq::http::Method;
 
+use super::check::check;
 use crate::cli::Outcome;
 use crate::cli::api::Fleet;
 use crate::cli::client::{Content, Data, joined};
@@ -24,11 +25,24 @@ use crate::os::text_file::{self, STDIN};
 /// Entries of a directory that are named when they are left out; of more there is a number.
 const LEFT_OUT_SHOWN_MAX: usize = 20;
 
+/// Of so many fleets, each is told how to get its webhook; of more, their number is.
+const WEBHOOK_HINTS_MAX: usize = 3;
+/// Warnings that are shown; of more there is a number.
+const WARNINGS_MAX: usize = 20;
+
 /// A file that describes a fleet.
-struct Source {
-    path: PathBuf,
-    text: String,
-    content_type: &'static str,
+pub(super) struct Source {
+    pub(super) path: PathBuf,
+    pub(super) text: String,
+    pub(super) content_type: &'static str,
+}
+
+/// What is done with the files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Deed {
+    Apply,
+    Check,
+    Difference,
 }
 
 /// Applies the fleets in `sources`: files, directories of them, or `-`.
@@ -36,7 +50,7 @@ struct Source {
 /// # Errors
 /// When a directory cannot be read or the server refuses everything. What is wrong with single
 /// files is shown, and told by the outcome.
-pub fn apply(session: &Session, sources: &[PathBuf]) -> anyhow::Result<Outcome> {
+pub(super) fn apply(session: &Session, sources: &[PathBuf], deed: Deed) -> anyhow::Result<Outcome> {
     let is_one = matches!(sources, [source] if !source.is_dir());
     let selection = select(sources)?;
     for left_out in &selection.left_out {
@@ -47,24 +61,32 @@ pub fn apply(session: &Session, sources: &[PathBuf]) -> anyhow::Result<Outcome> 
         for (path, error) in &mistakes {
             complain(path, error);
         }
-        if sources.len() + mistakes.len() > 1 {
+        if deed == Deed::Apply && sources.len() + mistakes.len() > 1 {
             advise("Nothing was applied.");
         }
         return Ok(Outcome::PartlyFailed);
     }
-    let mut answers = Vec::new();
+    if deed != Deed::Apply {
+        return check(session, &sources, deed == Deed::Difference);
+    }
+    let (mut answers, mut fleets) = (Vec::new(), Vec::new());
     let mut has_failed = false;
     for source in &sources {
         // What the server alone can know may keep one of them out; the others do not depend on it.
         match send(session, source) {
             Ok(answer) if session.json => answers.push(answer),
-            Ok(answer) => report_applied(session, &answer.parse()?)?,
+            Ok(answer) => {
+                let fleet: Fleet = answer.parse()?;
+                report_applied(&fleet)?;
+                fleets.push(fleet);
+            }
             Err(error) => {
                 has_failed = true;
                 complain(&source.path, &error);
             }
         }
     }
+    advise_all(session, &fleets);
     if session.json {
         match answers.as_slice() {
             [answer] if is_one => print_json(answer.raw())?,
@@ -184,7 +206,7 @@ fn send(session: &Session, source: &Source) -> anyhow::Result<Data> {
     Ok(session.client.send(Method::PUT, "/fleets?by=name", content)?)
 }
 
-fn complain(path: &Path, error: &anyhow::Error) {
+pub(super) fn complain(path: &Path, error: &anyhow::Error) {
     advise(&format!("{}: {error:#}", styled(&shown(path), BAD)));
 }
 
@@ -195,7 +217,7 @@ fn shown(path: &Path) -> String {
     }
 }
 
-fn report_applied(session: &Session, fleet: &Fleet) -> io::Result<()> {
+pub(super) fn report_applied(fleet: &Fleet) -> io::Result<()> {
     let what = match (fleet.changed, fleet.version) {
         (false, _) => styled("unchanged", DIM),
         (true, 1) => styled("created  ", GOOD),
@@ -203,15 +225,46 @@ fn report_applied(session: &Session, fleet: &Fleet) -> io::Result<()> {
     };
     let name = printable(&fleet.name);
     let project = printable(&fleet.project_name);
-    print(&format!("{what}  {project}/{name}  version {}\n", fleet.version))?;
-    for warning in &fleet.warnings {
+    print(&format!("{what}  {project}/{name}  version {}\n", fleet.version))
+}
+
+/// Shows the warnings about `fleets`, and how those without a webhook get one.
+fn advise_all(session: &Session, fleets: &[Fleet]) {
+    let is_one = fleets.len() == 1;
+    let warnings = fleets.iter().flat_map(|fleet| {
+        let name = if is_one { String::new() } else { format!("{}: ", fleet.name) };
+        fleet.warnings.iter().map(move |warning| format!("{name}{warning}"))
+    });
+    warn(&warnings.collect::<Vec<_>>());
+    let without: Vec<&Fleet> = fleets.iter().filter(|fleet| !fleet.webhook).collect();
+    if without.len() <= WEBHOOK_HINTS_MAX {
+        without.into_iter().for_each(|fleet| advise_webhook(session, fleet));
+        return;
+    }
+    advise(&format!(
+        "{} of them have no webhook yet. To get the URL that starts one:",
+        without.len()
+    ));
+    advise(&command(&session.line("webhook add FLEET")));
+}
+
+/// Shows warnings, and the number of those beyond [`WARNINGS_MAX`].
+pub(super) fn warn(warnings: &[String]) {
+    for warning in warnings.iter().take(WARNINGS_MAX) {
         advise(&format!("{} {}", styled("warning:", NOTABLE), printable(warning)));
     }
-    if !fleet.webhook {
-        advise("It has no webhook yet. To get the URL that starts it:");
-        advise(&command(&session.line(&format!("webhook add {}", fleet.argument()))));
+    if let Some(more) = warnings.len().checked_sub(WARNINGS_MAX).filter(|more| *more > 0) {
+        advise(&format!("and {more} more warnings"));
     }
-    Ok(())
+}
+
+/// Says how a fleet without a webhook gets one.
+pub(super) fn advise_webhook(session: &Session, fleet: &Fleet) {
+    if fleet.webhook {
+        return;
+    }
+    advise("It has no webhook yet. To get the URL that starts it:");
+    advise(&command(&session.line(&format!("webhook add {}", fleet.argument()))));
 }
 
 #[cfg(test)]

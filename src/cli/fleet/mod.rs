@@ -1,15 +1,20 @@
-//! `boathook fleet`: apply, list, show, delete, versions, diff, revert.
+//! `boathook fleet`: apply, list, show, edit, copy, delete, versions, diff, revert.
 
 mod apply;
+mod check;
+mod edit;
+mod text;
 
 use std::fmt::Write;
 use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::Subcommand;
+use ureq::http::Method;
 
 use super::api::{Debounce, Fleet, Version};
-use super::client::{Data, joined};
+use super::client::{Content, Data, joined};
+use super::confirm::confirm_on_terminal;
 use super::diff::{Line, diff};
 use super::locate::ServerOptions;
 use super::output::{
@@ -45,6 +50,12 @@ enum FleetVerb {
         /// Fleet files, directories of them (*.yaml, *.yml, *.json), or - for standard input
         #[arg(required = true, value_name = "FILE|DIR|-")]
         sources: Vec<PathBuf>,
+        /// Say what would be done and store nothing; exit status 1 when a file is refused
+        #[arg(long)]
+        check: bool,
+        /// Show what would change in each fleet and store nothing
+        #[arg(long, conflicts_with = "check")]
+        diff: bool,
     },
     /// List all fleets
     List,
@@ -56,10 +67,25 @@ enum FleetVerb {
         #[arg(long)]
         yaml: bool,
     },
-    /// Delete a fleet and its webhook; runs already accepted still finish
+    /// Edit a fleet's file in $VISUAL or $EDITOR and save it, unless it was saved meanwhile
+    Edit {
+        /// Id, name or project/name
+        fleet: String,
+    },
+    /// Make a new fleet like another one; it gets no webhook
+    Copy {
+        /// Id, name or project/name
+        fleet: String,
+        /// Name of the copy, or project/name
+        name: String,
+    },
+    /// Delete a fleet and its webhook; runs already accepted still finish. Asks on a terminal
     Delete {
         /// Id, name or project/name
         fleet: String,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
     },
     /// List the saved versions of a fleet
     Versions {
@@ -94,10 +120,19 @@ enum FleetVerb {
 pub fn run(arguments: FleetArgs) -> anyhow::Result<Outcome> {
     let session = Session::open(&arguments.server)?;
     match arguments.verb {
-        FleetVerb::Apply { sources } => return apply::apply(&session, &sources),
+        FleetVerb::Apply { sources, check, diff } => {
+            let deed = match (check, diff) {
+                (true, _) => apply::Deed::Check,
+                (_, true) => apply::Deed::Difference,
+                _ => apply::Deed::Apply,
+            };
+            return apply::apply(&session, &sources, deed);
+        }
         FleetVerb::List => list(&session)?,
         FleetVerb::Show { fleet, yaml } => show(&session, &fleet, yaml)?,
-        FleetVerb::Delete { fleet } => delete(&session, &fleet)?,
+        FleetVerb::Edit { fleet } => edit::edit(&session, &fleet)?,
+        FleetVerb::Copy { fleet, name } => copy(&session, &fleet, &name)?,
+        FleetVerb::Delete { fleet, yes } => delete(&session, &fleet, yes)?,
         FleetVerb::Versions { fleet } => versions(&session, &fleet)?,
         FleetVerb::Diff { fleet, old, new } => compare(&session, &fleet, old, new)?,
         FleetVerb::Revert { fleet, version } => revert(&session, &fleet, version)?,
@@ -211,8 +246,25 @@ pub fn render_paths(fleet: &Fleet) -> String {
     table.render()
 }
 
-fn delete(session: &Session, name: &str) -> anyhow::Result<()> {
+/// Makes a fleet like `name`, called `copy` (or project/copy).
+fn copy(session: &Session, name: &str, copy: &str) -> anyhow::Result<()> {
+    let stored = text::Stored::get(session, &session.fleet(name)?)?;
+    let (project, copy) = copy.rsplit_once('/').unwrap_or((&stored.project, copy));
+    let content = Content::text("application/yaml", stored.copy(project, copy.to_owned()));
+    let answer = session.client.send(Method::POST, "/fleets", content)?;
+    if session.json {
+        return Ok(print_json(answer.raw())?);
+    }
+    apply::report_applied(&Fleet { changed: true, ..answer.parse()? })?;
+    apply::advise_webhook(session, &answer.parse()?);
+    Ok(())
+}
+
+fn delete(session: &Session, name: &str, yes: bool) -> anyhow::Result<()> {
     let fleet = session.fleet(name)?;
+    let shown = printable(&fleet.name);
+    let what = if fleet.webhook { " and its webhook" } else { "" };
+    confirm_on_terminal(&format!("Delete the fleet {shown}{what}?"), yes)?;
     let answer = session.client.delete(&format!("/fleets/{}", fleet.id))?;
     if session.json {
         return Ok(print_json(answer.raw())?);
@@ -263,18 +315,20 @@ fn compare(session: &Session, name: &str, old: u32, new: Option<u32>) -> anyhow:
         advise(&format!("Versions {} and {} are the same.", old.version, new.version));
         return Ok(());
     }
-    Ok(print(&render_diff(&old, &new))?)
+    let title = |version: &Version| format!("version {}", version.version);
+    Ok(print(&diff_text(&title(&old), &old.yaml, &title(&new), &new.yaml))?)
 }
 
-fn render_diff(old: &Version, new: &Version) -> String {
+/// The lines of two texts and which of them differ, under the titles of the texts.
+fn diff_text(old_title: &str, old: &str, new_title: &str, new: &str) -> String {
     let mut text = String::new();
     let mut line = |shown: String| {
         text.push_str(&shown);
         text.push('\n');
     };
-    line(styled(&format!("--- version {}", old.version), BOLD));
-    line(styled(&format!("+++ version {}", new.version), BOLD));
-    for changed in diff(&old.yaml, &new.yaml) {
+    line(styled(&format!("--- {}", printable(old_title)), BOLD));
+    line(styled(&format!("+++ {}", printable(new_title)), BOLD));
+    for changed in diff(old, new) {
         line(match changed {
             Line::Same(text) => format!("  {}", printable(text)),
             Line::Removed(text) => styled(&format!("- {}", printable(text)), BAD),
@@ -345,12 +399,7 @@ default  deploy  2        3        yes      2m ago   6f1c0000-0000-4000-8000-000
 
     #[test]
     fn a_comparison_names_both_versions() {
-        let version = |version, yaml: &str| Version {
-            version,
-            created_at: Timestamp::default(),
-            yaml: yaml.to_owned(),
-        };
-        let text = render_diff(&version(1, "name: a\nx: 1\n"), &version(2, "name: a\nx: 2\n"));
+        let text = diff_text("version 1", "name: a\nx: 1\n", "version 2", "name: a\nx: 2\n");
         assert_eq!(plain(&text), "--- version 1\n+++ version 2\n  name: a\n- x: 1\n+ x: 2\n");
     }
 }

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use crate::cli::api::VesselRun;
-use crate::cli::output::{BOLD, DIM, printable, styled};
+use crate::cli::output::{BOLD, DIM, printable, stdout_is_terminal, styled};
 
 /// Bytes of a line that are held back until it is complete. Longer lines come in pieces.
 const LINE_BYTES_MAX: usize = 64 * 1024;
@@ -47,6 +47,9 @@ impl<W: Write> Printer<W> {
         let mut title = format!("{}{name}", anstyle::Reset);
         if attempt > 1 {
             title.push_str(&styled(&format!(" (attempt {attempt})"), DIM));
+        }
+        if !stdout_is_terminal() {
+            title = anstream::adapter::strip_str(&title).to_string();
         }
         let pending = self.vessel(index);
         if pending.title != title {

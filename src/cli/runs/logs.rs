@@ -10,12 +10,28 @@ use super::status_line;
 use crate::cli::Outcome;
 use crate::cli::api::{Run, VesselRun};
 use crate::cli::client::reader;
-use crate::cli::follow::{Printer, Selection, follow, heading};
+use crate::cli::follow::{self, Printer, follow, heading};
 use crate::cli::output::{
     BOLD, advise, print, print_json, printable, raw_stdout, stdout_is_terminal, styled,
 };
 use crate::cli::session::Session;
 use crate::model::name::is_same_name;
+
+/// Whose output is printed, and how.
+#[derive(Clone, Copy, Debug)]
+pub struct Selection<'a> {
+    pub vessel: Option<&'a str>,
+    pub attempt: Option<u32>,
+    /// Headings in a pipe, too.
+    pub is_headed: bool,
+}
+
+impl Selection<'_> {
+    /// Whether the output of each vessel has a heading.
+    fn has_headings(&self) -> bool {
+        self.is_headed || stdout_is_terminal() && self.vessel.is_none()
+    }
+}
 
 /// Prints what the vessels print until the run has ended, or the `attempt`-th of each vessel that comes
 /// to it.
@@ -25,20 +41,21 @@ use crate::model::name::is_same_name;
 pub fn follow_to_end(
     session: &Session,
     id: &str,
-    vessel: Option<&str>,
-    attempt: Option<u32>,
+    selection: Selection<'_>,
 ) -> anyhow::Result<Outcome> {
+    let Selection { vessel, attempt, .. } = selection;
     let (run, _) = session.run(id)?;
     let vessels = chosen(&run, vessel)?;
     if run.status.is_final() {
         with_attempt(vessels, attempt)?;
     }
-    let selection = Selection { vessel, attempt };
+    let has_headings = selection.has_headings();
+    let selection = follow::Selection { vessel, attempt };
     let ended = if session.json {
         let mut printer = Printer::silent();
         follow(&session.client, &run.id, selection, &mut printer, &mut || true)?
     } else {
-        let mut printer = Printer::new(raw_stdout(), stdout_is_terminal() && vessel.is_none());
+        let mut printer = Printer::new(raw_stdout(), has_headings);
         follow(&session.client, &run.id, selection, &mut printer, &mut || true)?
     };
     if session.json {
@@ -60,16 +77,16 @@ pub fn follow_to_end(
 pub fn show(
     session: &Session,
     id: &str,
-    vessel: Option<&str>,
-    attempt: Option<u32>,
+    selection: Selection<'_>,
     tail: Option<usize>,
 ) -> anyhow::Result<()> {
+    let Selection { vessel, attempt, .. } = selection;
     let (run, _) = session.run(id)?;
     let chosen = with_attempt(chosen(&run, vessel)?, attempt)?;
     if session.json {
         return Ok(print_json(&logs_json(session, &chosen, attempt, tail)?)?);
     }
-    let has_headings = stdout_is_terminal() && vessel.is_none();
+    let has_headings = selection.has_headings();
     let mut out = raw_stdout();
     for vessel in chosen {
         if has_headings {

@@ -28,6 +28,7 @@ use crate::model::text::percent_encoded;
 mod logs;
 mod many;
 
+use logs::Selection;
 use many::{ReplayMany, StopMany};
 
 /// Arguments of `runs`.
@@ -124,6 +125,9 @@ struct LogsArgs {
     /// Go on until the run has ended, or the attempt that --attempt names
     #[arg(long)]
     follow: bool,
+    /// Head the output of each vessel with its name in a pipe, too, as on a terminal
+    #[arg(long)]
+    prefix: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -172,15 +176,16 @@ pub fn run(arguments: RunsArgs) -> anyhow::Result<Outcome> {
 }
 
 fn logs(session: &Session, arguments: &LogsArgs) -> anyhow::Result<Outcome> {
-    let LogsArgs { run, fleet, failed, vessel, attempt, tail, follow, .. } = arguments;
+    let LogsArgs { run, fleet, failed, vessel, attempt, tail, follow, prefix, .. } = arguments;
     let run = match run {
         Some(run) => run.clone(),
         None => latest(session, fleet.as_deref(), *failed)?,
     };
+    let selection = Selection { vessel: vessel.as_deref(), attempt: *attempt, is_headed: *prefix };
     if *follow {
-        return logs::follow_to_end(session, &run, vessel.as_deref(), *attempt);
+        return logs::follow_to_end(session, &run, selection);
     }
-    logs::show(session, &run, vessel.as_deref(), *attempt, *tail)?;
+    logs::show(session, &run, selection, *tail)?;
     Ok(Outcome::Done)
 }
 
@@ -399,9 +404,12 @@ fn stop(session: &Session, id: &str) -> anyhow::Result<()> {
     if session.json {
         return Ok(print_json(data.raw())?);
     }
+    let had_ended = run.status.is_final();
     let run: Run = data.parse()?;
     print(&format!("{}\n", status_line(&run)))?;
-    if !run.status.is_final() {
+    if had_ended {
+        advise("It had ended already; nothing was stopped.");
+    } else if !run.status.is_final() {
         advise("Its vessels were asked to end; what does not end by itself is killed.");
     }
     Ok(())

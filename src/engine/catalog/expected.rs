@@ -51,6 +51,7 @@ mod tests {
             version: 3,
             created_at: now,
             updated_at: now,
+            text: None,
         };
         use ExpectedVersion::{Any, Existing, OneOf};
         for (expected, of_fleet, of_none) in [

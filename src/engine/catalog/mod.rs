@@ -5,11 +5,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::engine::EngineError;
-use crate::fleet_file::FleetFile;
+use crate::fleet_file::{FleetFile, adapted};
 use crate::model::change::Change;
 use crate::model::clock::Timestamp;
 use crate::model::fleet::{
-    DEFAULT_PROJECT, Fleet, FleetDefinition, FleetVersion, Organization, Project,
+    DEFAULT_PROJECT, Fleet, FleetDefinition, FleetVersion, Organization, Project, TextHash,
 };
 use crate::model::ids::{FleetId, ProjectId};
 use crate::model::name::{find_by_name, is_same_name};
@@ -67,6 +67,15 @@ pub enum Applied {
     Created,
     Updated,
     Unchanged,
+}
+
+/// What an apply would do.
+#[derive(Clone, Debug)]
+pub struct PlannedApply {
+    pub applied: Applied,
+    pub project_name: String,
+    /// The fleet that it would change.
+    pub current: Option<FleetView>,
 }
 
 impl Catalog {
@@ -190,8 +199,9 @@ impl Catalog {
             version: 0,
             created_at: now,
             updated_at: now,
+            text: None,
         };
-        let (view, saved) = self.save_version(fleet, file.definition, None, now);
+        let (view, saved) = self.save_version(fleet, file, None, now);
         changes.extend(saved);
         Ok((view, changes))
     }
@@ -225,21 +235,45 @@ impl Catalog {
             None => (fleet.project_id, Vec::new()),
         };
         self.check_fleet_name(project_id, &file.definition.name, Some(id))?;
-        file.definition.keep_vessel_ids(&current.definition);
-        if !file.has_webhook_settings {
-            file.definition.webhook = current.definition.webhook.clone();
-        }
-        file.definition.check_answering_vessel().map_err(|message| {
-            EngineError::Invalid(format!("webhook.respond.vessel: {message}"))
-        })?;
+        follow_current(&mut file, &current.definition);
+        check_answering_vessel(&file.definition)?;
         self.kept_paths.check(&file.definition, Some(id))?;
-        if file.definition == current.definition && project_id == fleet.project_id {
-            return Ok((Applied::Unchanged, self.fleet(id)?, Vec::new()));
+        let is_same = file.definition == current.definition && project_id == fleet.project_id;
+        if is_same && let Some(changes) = self.keep_text(&fleet, &file) {
+            return Ok((Applied::Unchanged, self.fleet(id)?, changes));
+        }
+        if let Some(former) = file.former.take().filter(|it| it.version == fleet.version)
+            && file.text.is_none()
+        {
+            let project = self.projects.get(&project_id).map_or("", |project| &project.name);
+            file.text = adapted(&former.text, &file.definition, project, true);
         }
         fleet.project_id = project_id;
-        let (view, saved) = self.save_version(fleet, file.definition, Some(&current), now);
+        let (view, saved) = self.save_version(fleet, file, Some(&current), now);
         changes.extend(saved);
         Ok((Applied::Updated, view, changes))
+    }
+
+    /// The changes of an edit that leaves the definition of `fleet` as it is: its version takes `text` if
+    /// it has none. `None` when it has another one, which a new version has to keep.
+    fn keep_text(&mut self, fleet: &Fleet, file: &FleetFile) -> Option<Vec<Change>> {
+        let Some(text) = &file.text else { return Some(Vec::new()) };
+        if fleet.text.is_some() {
+            return self.is_its_text(fleet, file).then(Vec::new);
+        }
+        let fleet = Fleet { text: Some(TextHash::of(text)), ..fleet.clone() };
+        let put = put_text(&fleet, text);
+        self.fleets.get_mut(&fleet.id)?.fleet = fleet.clone();
+        Some(vec![Change::PutFleet(fleet), put])
+    }
+
+    /// Whether the text of `file`, which describes `fleet`, says nothing that the kept text does not say.
+    fn is_its_text(&self, fleet: &Fleet, file: &FleetFile) -> bool {
+        let (Some(kept), Some(text)) = (fleet.text, &file.text) else { return true };
+        let project = self.projects.get(&fleet.project_id).map_or("", |project| &project.name);
+        // What a file leaves as it is may have been added to the kept text.
+        let whole = || adapted(text, &file.definition, project, true);
+        TextHash::of(text) == kept || whole().is_some_and(|it| TextHash::of(&it) == kept)
     }
 
     /// Creates the fleet of this project and name, or updates it.
@@ -252,12 +286,28 @@ impl Catalog {
         expected: &ExpectedVersion,
         now: Timestamp,
     ) -> Result<(Applied, FleetView, Vec<Change>), EngineError> {
-        let project = file.project.get_or_insert_with(|| DEFAULT_PROJECT.to_owned());
-        let existing = self.fleet_named(project, &file.definition.name);
+        file.project.get_or_insert_with(|| DEFAULT_PROJECT.to_owned());
+        let existing = self.named_in(&file)?;
         expected.check(existing)?;
-        let existing = existing.map(|fleet| fleet.id);
+        match existing.map(|fleet| fleet.id) {
+            Some(id) => self.update_fleet(id, file, expected, now),
+            None => {
+                let (view, changes) = self.create_fleet(file, now)?;
+                Ok((Applied::Created, view, changes))
+            }
+        }
+    }
+
+    /// The fleet of the project and name in `file`.
+    ///
+    /// # Errors
+    /// When the file carries the id of another fleet.
+    fn named_in(&self, file: &FleetFile) -> Result<Option<&Fleet>, EngineError> {
+        let project = file.project.as_deref().unwrap_or(DEFAULT_PROJECT);
+        let existing = self.fleet_named(project, &file.definition.name);
+        let existing_id = existing.map(|fleet| fleet.id);
         if let Some(id) = file.id
-            && Some(id) != existing
+            && Some(id) != existing_id
             && (existing.is_some() || self.fleets.contains_key(&id))
         {
             return Err(EngineError::Conflict(format!(
@@ -265,13 +315,40 @@ impl Catalog {
                 file.definition.name
             )));
         }
-        match existing {
-            Some(id) => self.update_fleet(id, file, expected, now),
-            None => {
-                let (view, changes) = self.create_fleet(file, now)?;
-                Ok((Applied::Created, view, changes))
+        Ok(existing)
+    }
+
+    /// The fleet of the project and name in `file`, if there is one.
+    pub fn id_named_in(&self, file: &FleetFile) -> Option<FleetId> {
+        self.named_in(file).ok().flatten().map(|fleet| fleet.id)
+    }
+
+    /// What [`apply_fleet`](Self::apply_fleet) would do. Changes nothing.
+    ///
+    /// # Errors
+    /// As [`apply_fleet`](Self::apply_fleet).
+    pub fn plan_apply(&self, mut file: FleetFile) -> Result<PlannedApply, EngineError> {
+        let existing = self.named_in(&file)?.map(|fleet| fleet.id);
+        let current = existing.map(|id| self.fleet(id)).transpose()?;
+        let definition = current.as_ref().map(|view| &view.current.definition);
+        file.keep_hidden_values(definition)
+            .map_err(|error| EngineError::Invalid(error.to_string()))?;
+        let applied = match &current {
+            None => Applied::Created,
+            Some(view) => {
+                follow_current(&mut file, &view.current.definition);
+                check_answering_vessel(&file.definition)?;
+                let is_same = file.definition == view.current.definition;
+                match is_same && self.is_its_text(&view.fleet, &file) {
+                    true => Applied::Unchanged,
+                    false => Applied::Updated,
+                }
             }
-        }
+        };
+        self.kept_paths.check(&file.definition, existing.or(file.id))?;
+        let project = file.project.unwrap_or_else(|| DEFAULT_PROJECT.to_owned());
+        let existing = current.as_ref().map(|view| view.project_name.clone());
+        Ok(PlannedApply { applied, project_name: existing.unwrap_or(project), current })
     }
 
     /// Removes a fleet and its webhook. Runs already accepted hold their version.
@@ -333,10 +410,11 @@ impl Catalog {
     fn save_version(
         &mut self,
         mut fleet: Fleet,
-        definition: FleetDefinition,
+        FleetFile { definition, text, .. }: FleetFile,
         previous: Option<&FleetVersion>,
         now: Timestamp,
     ) -> (FleetView, Vec<Change>) {
+        fleet.text = text.as_deref().map(TextHash::of);
         fleet.name.clone_from(&definition.name);
         fleet.version = previous.map_or(1, |previous| previous.version + 1);
         fleet.updated_at = now;
@@ -347,13 +425,33 @@ impl Catalog {
             created_at: now,
             definition,
         });
-        let changes =
+        let mut changes =
             vec![Change::PutFleet(fleet.clone()), Change::AddFleetVersion(Arc::clone(&version))];
         self.kept_paths.put(&version);
+        changes.extend(text.map(|text| put_text(&fleet, &text)));
         let webhook = self.fleets.remove(&fleet.id).and_then(|entry| entry.webhook);
         let entry = FleetEntry { fleet, current: version, webhook };
         let view = self.view(&entry);
         self.fleets.insert(entry.fleet.id, entry);
         (view, changes)
     }
+}
+
+/// Gives `file` what it leaves to the definition that there is: ids of vessels and, without the key
+/// `webhook`, the settings of the webhook.
+fn follow_current(file: &mut FleetFile, current: &FleetDefinition) {
+    file.definition.keep_vessel_ids(current);
+    if !file.has_webhook_settings {
+        file.definition.webhook = current.webhook.clone();
+    }
+}
+
+fn check_answering_vessel(definition: &FleetDefinition) -> Result<(), EngineError> {
+    let checked = definition.check_answering_vessel();
+    checked.map_err(|message| EngineError::Invalid(format!("webhook.respond.vessel: {message}")))
+}
+
+/// The text of the current version of `fleet`.
+fn put_text(fleet: &Fleet, text: &str) -> Change {
+    Change::PutFleetText { fleet: fleet.id, version: fleet.version, text: text.into() }
 }

@@ -24,6 +24,7 @@ fn catalog(project_name: &str, fleets: &[&str]) -> (Catalog, ProjectId, Vec<Flee
             version: 1,
             created_at: Timestamp::default(),
             updated_at: Timestamp::default(),
+            text: None,
         };
         let version = FleetVersion {
             fleet_id: fleet.id,
@@ -102,7 +103,7 @@ fn guarded(settings: &str) -> (Catalog, FleetId, TokenHash) {
         *it = serde_json::from_str(settings).unwrap();
         Ok(())
     };
-    catalog.add_webhook(ids[0], token.clone(), edit, Timestamp::default()).unwrap();
+    catalog.add_webhook(ids[0], token.clone(), edit, None, Timestamp::default()).unwrap();
     (catalog, ids[0], token.hash())
 }
 
@@ -121,7 +122,7 @@ fn an_edit_a_pause_and_a_new_url_keep_what_the_rate_limit_has_counted() {
         it.allow = "192.0.2.0/24".parse().unwrap();
         Ok(())
     };
-    catalog.edit_webhook_settings(id, allow, &ExpectedVersion::Any, now).unwrap();
+    catalog.edit_webhook_settings(id, allow, &ExpectedVersion::Any, None, now).unwrap();
     assert!(is_refused(&catalog, &hash));
     catalog.pause_webhook(id, true, now).unwrap();
     assert_eq!(catalog.admit(&hash, client, now), Err(AdmitError::Paused));
@@ -139,13 +140,13 @@ fn an_edit_that_changes_nothing_or_fails_makes_no_version() {
     let now = Timestamp::default();
     assert_eq!(catalog.fleet(id).unwrap().fleet.version, 2);
     let expected = ExpectedVersion::OneOf(vec![2]);
-    let (_, changes) = catalog.edit_webhook_settings(id, |_| Ok(()), &expected, now).unwrap();
+    let (_, changes) = catalog.edit_webhook_settings(id, |_| Ok(()), &expected, None, now).unwrap();
     assert_eq!(changes, []);
     let stale = ExpectedVersion::OneOf(vec![1]);
-    let refused = catalog.edit_webhook_settings(id, |_| Ok(()), &stale, now);
+    let refused = catalog.edit_webhook_settings(id, |_| Ok(()), &stale, None, now);
     assert!(matches!(refused, Err(EngineError::Stale(_))), "{refused:?}");
     let invalid = file("n").refuse_user("no".to_owned());
-    let refused = catalog.edit_webhook_settings(id, |_| Err(invalid), &expected, now);
+    let refused = catalog.edit_webhook_settings(id, |_| Err(invalid), &expected, None, now);
     assert!(matches!(refused, Err(EngineError::Invalid(_))), "{refused:?}");
     assert_eq!(catalog.fleet(id).unwrap().fleet.version, 2);
 }

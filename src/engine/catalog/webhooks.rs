@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::engine::EngineError;
 use crate::engine::catalog::{Catalog, ExpectedVersion, FleetEntry};
-use crate::fleet_file::{FleetFile, FleetFileError};
+use crate::fleet_file::{FleetFile, FleetFileError, KeptText};
 use crate::model::change::Change;
 use crate::model::client_address::Client;
 use crate::model::clock::Timestamp;
@@ -97,6 +97,7 @@ impl Catalog {
         id: FleetId,
         token: Token,
         edit: impl FnOnce(&mut WebhookSettings) -> Result<(), FleetFileError>,
+        former: Option<KeptText>,
         now: Timestamp,
     ) -> Result<(WebhookView, Vec<Change>), EngineError> {
         if self.entry(id)?.webhook.is_some() {
@@ -113,7 +114,7 @@ impl Catalog {
             paused_at: None,
             handshake_until: None,
         };
-        let mut changes = self.edit_settings(id, edit, &ExpectedVersion::Any, now)?;
+        let mut changes = self.edit_settings(id, edit, &ExpectedVersion::Any, former, now)?;
         self.set_webhook(webhook.clone());
         changes.push(Change::PutWebhook(webhook));
         Ok((self.existing_webhook(id, now)?, changes))
@@ -128,10 +129,11 @@ impl Catalog {
         id: FleetId,
         edit: impl FnOnce(&mut WebhookSettings) -> Result<(), FleetFileError>,
         expected: &ExpectedVersion,
+        former: Option<KeptText>,
         now: Timestamp,
     ) -> Result<(WebhookView, Vec<Change>), EngineError> {
         self.existing_webhook(id, now)?;
-        let changes = self.edit_settings(id, edit, expected, now)?;
+        let changes = self.edit_settings(id, edit, expected, former, now)?;
         Ok((self.existing_webhook(id, now)?, changes))
     }
 
@@ -141,12 +143,13 @@ impl Catalog {
         id: FleetId,
         edit: impl FnOnce(&mut WebhookSettings) -> Result<(), FleetFileError>,
         expected: &ExpectedVersion,
+        former: Option<KeptText>,
         now: Timestamp,
     ) -> Result<Vec<Change>, EngineError> {
         let mut definition = self.entry(id)?.current.definition.clone();
         edit(&mut definition.webhook).map_err(|error| EngineError::Invalid(error.to_string()))?;
-        let (_, _, changes) =
-            self.update_fleet(id, FleetFile::of(id, definition), expected, now)?;
+        let file = FleetFile { former, ..FleetFile::of(id, definition) };
+        let (_, _, changes) = self.update_fleet(id, file, expected, now)?;
         Ok(changes)
     }
 

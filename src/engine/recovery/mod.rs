@@ -316,8 +316,12 @@ impl RecoveryState<'_> {
             }
             // The first version goes last: while it exists, no new fleet gets the id of this one.
             let versions = self.store.version_chunks(fleet)?.into_iter().rev();
+            let texts = self.store.text_chunks(fleet)?;
             let removals = versions.map(|(version, chunks)| {
-                vec![Change::RemoveFleetVersion { fleet, version, chunks }]
+                let text = texts.get(&version);
+                let text = text.map(|&chunks| Change::RemoveFleetText { fleet, version, chunks });
+                let version = Change::RemoveFleetVersion { fleet, version, chunks };
+                text.into_iter().chain([version]).collect()
             });
             self.changes.extend(removals);
         }

@@ -78,6 +78,8 @@ pub fn fleet(root: &Node) -> Result<FleetFile, FleetFileError> {
         references: references.unwrap_or_default(),
         has_webhook_settings,
         positions,
+        text: None,
+        former: None,
     })
 }
 

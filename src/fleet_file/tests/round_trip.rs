@@ -564,6 +564,7 @@ proptest! {
             project: project_read,
             has_webhook_settings,
             positions,
+            text: Some(yaml.clone()),
             ..FleetFile::of(id, definition)
         };
         prop_assert_eq!(&file, &expected, "{}", yaml);
@@ -571,13 +572,31 @@ proptest! {
         let json = to_json(&expected.definition, &project, Some(id)).unwrap();
         let file = parse_json(&json).map_err(|error| TestCaseError::fail(format!("{error}\n{json}")))?;
         let positions = file.positions;
-        let expected = FleetFile { positions, ..expected };
+        let expected = FleetFile { positions, text: None, ..expected };
         prop_assert_eq!(&file, &expected, "{}", json);
 
         let mut copy = parse_yaml(&to_yaml(&expected.definition, &project, None)).unwrap();
         prop_assert_eq!(copy.id, None);
         copy.definition.keep_vessel_ids(&expected.definition);
         prop_assert_eq!(&copy.definition, &expected.definition);
+    }
+
+    #[test]
+    fn a_text_follows_a_change_of_name_project_and_webhook(
+        definition in definition(),
+        other in definition(),
+        projects in (name(), name()),
+    ) {
+        let text = format!("# A comment.\n{}", to_yaml(&definition, &projects.0, None));
+        let mut changed = definition;
+        (changed.name, changed.webhook) = (other.name, other.webhook);
+        let adapted = adapted(&text, &changed, &projects.1, true);
+        prop_assert!(adapted.is_some(), "{}", text);
+        let adapted = adapted.unwrap();
+        prop_assert!(adapted.starts_with("# A comment.\n"), "{}", adapted);
+        let mut file = parse_yaml(&adapted).map_err(|error| TestCaseError::fail(format!("{error}\n{adapted}")))?;
+        file.definition.keep_vessel_ids(&changed);
+        prop_assert_eq!((file.project, file.definition), (Some(projects.1), changed));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::model::audit::AuditEntry;
 use crate::model::change::{HistoryEntry, QueueEntry, ServerRecord};
 use crate::model::delivery::Delivery;
 use crate::model::event::EventEntry;
-use crate::model::fleet::{Fleet, Organization, Project};
+use crate::model::fleet::{Fleet, Organization, Project, TextHash};
 use crate::model::ids::{FleetId, RunId, VesselRunId};
 use crate::model::limits::ROW_BYTES_MAX;
 use crate::model::notification::NotificationRecord;
@@ -131,6 +131,7 @@ impl Reading<'_, '_> {
         self.rows::<AuditEntry>(Table::Audit, "audit")?;
         self.versions()?;
         self.fleets()?;
+        self.texts()?;
         self.runs()?;
         self.history()?;
         self.vessel_runs()?;
@@ -190,6 +191,31 @@ impl Reading<'_, '_> {
                     fleet.name, fleet.version
                 ));
             }
+            if !self.has_its_text(&fleet)?
+                // It may have been deleted meanwhile.
+                && self.database.get(Table::Fleets, &key)?.is_some_and(|again| again == row)
+            {
+                self.damaged(format!("the text of the fleet {} is not as it was", fleet.name));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the text of a fleet's current version is the one whose hash is in the fleet's row.
+    fn has_its_text(&mut self, fleet: &Fleet) -> Result<bool, Stop> {
+        let Some(hash) = fleet.text else { return Ok(true) };
+        let prefix = keys::fleet_version(fleet.id, fleet.version, 0);
+        let mut text = Vec::new();
+        let prefix = &prefix[..prefix.len() - keys::CHUNK_BYTES];
+        self.chunks(Table::FleetTexts, prefix, |bytes| text.extend_from_slice(bytes))?;
+        Ok(String::from_utf8(text).is_ok_and(|text| TextHash::of(&text) == hash))
+    }
+
+    /// Reads every text, for sled's checksums.
+    fn texts(&mut self) -> Result<(), Stop> {
+        for row in self.database.all(Table::FleetTexts) {
+            let (key, row) = row?;
+            self.count(&key, &row)?;
         }
         Ok(())
     }

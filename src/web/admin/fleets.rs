@@ -16,7 +16,7 @@ use crate::model::fleet::{
     DEFAULT_PROJECT, FleetDefinition, FleetVersion, Program, VesselDefinition,
 };
 use crate::model::ids::FleetId;
-use crate::model::name::is_same_name;
+use crate::model::name::{is_same_name, name_key};
 use crate::model::refusal::{Reason, Refusal};
 use crate::model::runner::Runners;
 use crate::model::source::Language;
@@ -32,9 +32,17 @@ const FILE_JSON: &str = "application/vnd.boathook.fleet+json";
 
 pub(super) fn list(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     let position = |view: &FleetView| Position::new(&view.fleet.name, view.fleet.id);
+    call.query.allow_only(&["limit", "before", "name"])?;
     let mut fleets = admin.engine.fleets();
     fleets.retain(|view| call.reach.has_fleet(view.fleet.id, None));
-    let page = call.query.page(fleets, position)?;
+    if let Some(part) = call.query.get("name") {
+        let part = name_key(part).to_lowercase();
+        fleets.retain(|view| {
+            let name = format!("{}/{}", view.project_name, view.fleet.name);
+            name_key(&name).to_lowercase().contains(&part)
+        });
+    }
+    let page = call.query.part(fleets, position)?;
     if call.principal()?.sees_status_only() {
         let shown: Vec<_> = page.items.iter().map(FleetNameJson::from).collect();
         return Reply::page(&shown, page.next);
@@ -77,13 +85,15 @@ pub(super) fn get(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     if call.principal()?.sees_status_only() {
         return Ok(Reply::ok(&FleetNameJson::from(&view))?.with_version(&view));
     }
+    call.query.allow_only(&["without_ids"])?;
+    let id = (!call.query.flag("without_ids")?).then_some(view.fleet.id);
     let accept = call.request.header("Accept").unwrap_or_default();
     let mut ranges = accept.split(|byte| *byte == b',').map(media_type);
     let reply = match ranges.find(|range| is_yaml(range) || range == FILE_JSON) {
         Some(range) if range == FILE_JSON => {
             Reply::Plain(Response::new(200, FILE_JSON, json(&view)?))
         }
-        Some(_) => Reply::Plain(Response::new(200, YAML, yaml(&view, &view.current))),
+        Some(_) => Reply::Plain(Response::new(200, YAML, yaml(admin, &view, &view.current, id))),
         None => Reply::ok(&FleetJson::from(&view))?,
     };
     Ok(reply.with_version(&view))
@@ -116,14 +126,14 @@ pub(super) fn versions(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     let page = versions.get(..limit).unwrap_or(&versions);
     let last = page.last().filter(|_| page.len() < versions.len());
     let next = last.map(|version| version.version.to_string());
-    let shown: Vec<_> = page.iter().map(|version| version_json(&view, version)).collect();
+    let shown: Vec<_> = page.iter().map(|version| version_json(admin, &view, version)).collect();
     Reply::page(&shown, next)
 }
 
 pub(super) fn version(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     let view = admin.engine.fleet(fleet_id(call)?)?;
     let version = admin.engine.fleet_version(view.fleet.id, call.id(1, "version")?)?;
-    Reply::ok(&version_json(&view, &version))
+    Reply::ok(&version_json(admin, &view, &version))
 }
 
 /// Makes a new version with the content of an old one: 201, or 200 if the newest has it already.
@@ -164,13 +174,17 @@ pub(super) fn expected_version(call: &Call<'_>) -> ExpectedVersion {
 
 /// What the author of a fleet should know that is no reason to refuse it.
 pub(super) fn warnings(admin: &AdminHandler, view: &FleetView) -> Vec<String> {
-    let definition = &view.current.definition;
+    let mut warnings = definition_warnings(admin, &view.current.definition);
+    warnings.extend(diagnostics::unready_code(view, &admin.settings));
+    warnings
+}
+
+fn definition_warnings(admin: &AdminHandler, definition: &FleetDefinition) -> Vec<String> {
     let mut warnings = rules::warnings(&admin.settings, definition);
     warnings.extend(definition.vessels.iter().filter_map(program_warning));
     let runners = &admin.settings.runners;
     let vessels = definition.vessels.iter();
     warnings.extend(vessels.flat_map(|it| reference_warnings(runners, definition, it)));
-    warnings.extend(diagnostics::unready_code(view, &admin.settings));
     if definition.webhook.keep_path {
         warnings.push(format!(
             "webhook.keep_path: the webhook answers at /hooks/{} too, which is no secret: `verify` and \
@@ -184,14 +198,16 @@ pub(super) fn warnings(admin: &AdminHandler, view: &FleetView) -> Vec<String> {
 /// The warning that a file without the key `webhook` has left the fleet its settings.
 fn kept_settings(file: &FleetFile) -> impl FnOnce(&FleetView) -> Option<String> + use<> {
     let says_nothing = !file.has_webhook_settings;
-    move |view| {
-        let has_settings = view.current.definition.webhook != WebhookSettings::default();
-        (says_nothing && has_settings).then(|| {
-            "the file has no key `webhook`: the fleet keeps its webhook's settings; `webhook: {}` \
-             resets them"
-                .to_owned()
-        })
-    }
+    move |view| kept_settings_warning(says_nothing, Some(view))
+}
+
+fn kept_settings_warning(says_nothing: bool, view: Option<&FleetView>) -> Option<String> {
+    let has_settings = view?.current.definition.webhook != WebhookSettings::default();
+    (says_nothing && has_settings).then(|| {
+        "the file has no key `webhook`: the fleet keeps its webhook's settings; `webhook: {}` \
+         resets them"
+            .to_owned()
+    })
 }
 
 fn program_warning(vessel: &VesselDefinition) -> Option<String> {
@@ -317,12 +333,23 @@ pub(super) fn check_reach(
     }
 }
 
-fn version_json(view: &FleetView, version: &FleetVersion) -> VersionJson {
-    VersionJson::new(version, yaml(view, version), view.fleet.version)
+fn version_json(admin: &AdminHandler, view: &FleetView, version: &FleetVersion) -> VersionJson {
+    VersionJson::new(version, yaml(admin, view, version, None), view.fleet.version)
 }
 
-fn yaml(view: &FleetView, version: &FleetVersion) -> String {
-    fleet_file::to_yaml(&version.definition, &view.project_name, Some(view.fleet.id))
+/// The file of a version: the text that its author wrote, or one that is written anew, with the ids of
+/// the fleet and its vessels if `id` is given.
+fn yaml(
+    admin: &AdminHandler,
+    view: &FleetView,
+    version: &FleetVersion,
+    id: Option<FleetId>,
+) -> String {
+    let (definition, project) = (&version.definition, &view.project_name);
+    let text = admin.engine.fleet_text(view, version.version);
+    // Its project may have another name by now.
+    let text = text.and_then(|text| fleet_file::adapted(&text, definition, project, false));
+    text.unwrap_or_else(|| fleet_file::to_yaml(definition, project, id))
 }
 
 fn json(view: &FleetView) -> Result<String, Refusal> {
@@ -342,10 +369,38 @@ enum Checked<'a> {
     Error { line: Option<usize>, column: Option<usize>, path: String, message: String },
 }
 
+/// What an apply of a valid file would do.
+#[derive(Serialize)]
+struct CheckedApply<'a> {
+    definition: DefinitionJson<'a>,
+    outcome: &'static str,
+    fleet: CheckedFleet<'a>,
+    warnings: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct CheckedFleet<'a> {
+    /// `None`: it would be a new one.
+    id: Option<FleetId>,
+    name: &'a str,
+    project_name: &'a str,
+}
+
 /// Reads a fleet file and changes nothing. A file with an error is a good question, so the answer
-/// is 200 either way.
-pub(super) fn check(_: &AdminHandler, call: &mut Call<'_>) -> Outcome {
+/// is 200 either way. With `by=name` it is asked what an apply would do, which depends on the fleets,
+/// users and secrets that there are.
+pub(super) fn check(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
+    call.query.allow_only(&["by"])?;
+    let by_name = match call.query.get("by") {
+        None => false,
+        Some("name") => true,
+        Some(_) => return Err(Refusal::bad_request("query parameter \"by\": say by=name")),
+    };
     match parsed(call)? {
+        Ok(file) if by_name => {
+            check_reach(admin, &call.reach, &file, None)?;
+            check_apply(admin, file)
+        }
         Ok(file) => Reply::ok(&Checked::Definition(DefinitionJson::from(&file.definition))),
         Err(FleetFileError::Syntax { line, column, message }) => {
             let (line, column) = (Some(line), Some(column));
@@ -355,6 +410,36 @@ pub(super) fn check(_: &AdminHandler, call: &mut Call<'_>) -> Outcome {
             Reply::ok(&Checked::Error { line, column, path, message })
         }
     }
+}
+
+fn check_apply(admin: &AdminHandler, file: FleetFile) -> Outcome {
+    let definition = file.definition.clone();
+    let says_nothing = !file.has_webhook_settings;
+    let planned = match admin.engine.plan_apply(file) {
+        Ok(planned) => planned,
+        Err(error) => {
+            let (line, column, path) = (None, None, String::new());
+            let message = error.to_string();
+            return Reply::ok(&Checked::Error { line, column, path, message });
+        }
+    };
+    let mut warnings = definition_warnings(admin, &definition);
+    warnings.extend(kept_settings_warning(says_nothing, planned.current.as_ref()));
+    let existing = planned.current.as_ref();
+    Reply::ok(&CheckedApply {
+        definition: DefinitionJson::from(&definition),
+        outcome: match planned.applied {
+            Applied::Created => "created",
+            Applied::Updated => "updated",
+            Applied::Unchanged => "unchanged",
+        },
+        fleet: CheckedFleet {
+            id: existing.map(|view| view.fleet.id),
+            name: &definition.name,
+            project_name: &planned.project_name,
+        },
+        warnings,
+    })
 }
 
 fn fleet_file(call: &mut Call<'_>) -> Result<FleetFile, Refusal> {

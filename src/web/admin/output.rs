@@ -14,11 +14,13 @@ const FOLLOW_WAIT: Duration = Duration::from_secs(1);
 /// Bytes from which on a part of an output is long enough to be sent: a page shows 10 MiB after ten
 /// of them.
 const OUTPUT_PART_BYTES: usize = 1 << 20;
+/// Bytes of the end of an output that are held for an answer.
+const OUTPUT_LAST_BYTES_MAX: usize = 1 << 16;
 
 /// Bytes from `offset` on; with `follow`, until the attempt is settled.
 pub(super) fn get(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     let query = &call.query;
-    query.allow_only(&["follow", "part", "offset", "attempt"])?;
+    query.allow_only(&["follow", "part", "last", "offset", "attempt"])?;
     let offset = query.parsed("offset")?.unwrap_or(0);
     let attempt = query.parsed("attempt")?;
     let (follows, is_part) = (query.flag("follow")?, query.flag("part")?);
@@ -27,6 +29,14 @@ pub(super) fn get(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     let Some(output) = output else {
         return Err(Refusal::not_found("no such vessel run, or no such attempt of it"));
     };
+    if let Some(last) = query.parsed::<usize>("last")? {
+        if last > OUTPUT_LAST_BYTES_MAX {
+            let message = format!("query parameter \"last\": at most {OUTPUT_LAST_BYTES_MAX}");
+            return Err(Refusal::bad_request(message));
+        }
+        let end = tail(|offset| output.read(offset, Duration::ZERO), last).map_err(unreadable)?;
+        return Ok(Reply::Plain(end));
+    }
     let first = output.read(offset, Duration::ZERO).map_err(unreadable)?;
     let begins_at = first.offset.to_string();
     if is_part {
@@ -62,6 +72,26 @@ fn part(mut read: impl FnMut(u64) -> io::Result<OutputChunk>, chunk: OutputChunk
         .with_header("X-Output-Offset", begins_at.to_string())
         .with_header("X-Output-Next", next_at.to_string())
         .with_header("X-Output-Ended", ended.to_string())
+}
+
+/// The last bytes that there are by now, at most so many. Bytes before a gap are left out.
+fn tail(mut read: impl FnMut(u64) -> io::Result<OutputChunk>, last: usize) -> io::Result<Response> {
+    let (mut begins_at, mut bytes) = (0, Vec::new());
+    loop {
+        let next_at = begins_at + bytes.len() as u64;
+        let chunk = read(next_at)?;
+        if chunk.offset != next_at {
+            (begins_at, bytes) = (chunk.offset, Vec::new());
+        }
+        bytes.extend_from_slice(&chunk.bytes);
+        let surplus = bytes.len().saturating_sub(last);
+        bytes.drain(..surplus);
+        begins_at += surplus as u64;
+        if chunk.ended || chunk.bytes.is_empty() {
+            let answer = Response::new(200, "text/plain; charset=utf-8", bytes);
+            return Ok(answer.with_header("X-Output-Offset", begins_at.to_string()));
+        }
+    }
 }
 
 /// Writes `chunk` and what follows it: all there is, or with `wait` all there will be.
@@ -129,6 +159,23 @@ mod tests {
             .unwrap();
         assert!(chunks.next().is_none(), "ended too soon");
         String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn the_end_of_an_output_has_its_offset() {
+        let of = |last, chunks: Vec<OutputChunk>| {
+            let mut chunks = chunks.into_iter();
+            let answer = tail(|_| Ok(chunks.next().unwrap()), last).unwrap();
+            let ResponseBody::Bytes(bytes) = answer.body else { panic!("a stream") };
+            let offset = answer.headers.iter().find(|(name, _)| *name == "X-Output-Offset");
+            (String::from_utf8(bytes).unwrap(), offset.unwrap().1.clone())
+        };
+        let whole = || vec![chunk(0, b"one", false), chunk(3, b"two", true)];
+        assert_eq!(of(9, whole()), ("onetwo".into(), "0".into()));
+        assert_eq!(of(4, whole()), ("etwo".into(), "2".into()));
+        assert_eq!(of(0, whole()), (String::new(), "6".into()));
+        let gap = vec![chunk(0, b"one", false), chunk(90, b"two", false), chunk(93, b"", false)];
+        assert_eq!(of(9, gap), ("two".into(), "90".into()));
     }
 
     #[test]

@@ -157,6 +157,7 @@ fn a_fleet_names_its_vessels_and_connections() {
             version: 2,
             created_at: at(0),
             updated_at: at(1),
+            text: None,
         },
         project_name: "default".into(),
         current: std::sync::Arc::new(version),

@@ -383,11 +383,20 @@ impl Server {
     /// that the terminal was sent.
     #[track_caller]
     pub fn on_terminal(&self, script: &str) -> (i32, String) {
+        self.on_terminal_with(script, "")
+    }
+
+    /// The same with `typed` by a person.
+    #[track_caller]
+    pub fn on_terminal_with(&self, script: &str, typed: &str) -> (i32, String) {
         let path = self.scratch().join("on-terminal.sh");
         fs::write(&path, script.replace("\"$0\"", &format!("'{BOATHOOK}'"))).unwrap();
         // Of util-linux; runs its command on a new pseudo-terminal and copies what that shows.
         let mut command = self.shell("exec script -qec 'exec /bin/sh on-terminal.sh' /dev/null");
         command.env("SHELL", "/bin/sh").env("TERM", "xterm-256color");
+        let input = self.scratch().join("typed");
+        fs::write(&input, typed).unwrap();
+        command.stdin(fs::File::open(input).unwrap());
         let output = command.output().expect("script is installed");
         let code = output.status.code().expect("an exit code");
         (code, String::from_utf8(output.stdout).expect("a terminal is sent UTF-8"))

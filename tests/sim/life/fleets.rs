@@ -31,6 +31,7 @@ impl Life {
         let name = format!("fleet {}", self.fleets.len());
         let id = random_id(&mut self.random);
         let (told, definition) = self.random_definition(id, &name);
+        let text = told.text.clone();
         self.note(format!("new {name}: {}", describe(&definition)));
         let outcome = self.call(|engine| engine.create_fleet(told));
         if let Some(Err(error)) = &outcome.result {
@@ -39,7 +40,7 @@ impl Life {
         if outcome.result.is_some() || outcome.is_durable() {
             self.follow_schedule(id, Some(&definition));
             let versions = vec![definition];
-            self.fleets.push(Fleet { id, is_alive: true, name, versions, webhook: None });
+            self.fleets.push(Fleet { id, is_alive: true, name, versions, text, webhook: None });
         }
     }
 
@@ -47,11 +48,12 @@ impl Life {
         let Fleet { id, name, .. } = &self.fleets[place];
         let (id, name) = (*id, name.clone());
         let (told, definition) = self.random_definition(id, &name);
+        let text = told.text.clone();
         self.note(format!("edit of {name}: {}", describe(&definition)));
         let current = &self.fleets[place].versions[self.fleets[place].versions.len() - 1];
         let mut same_names = (*definition).clone();
         same_names.keep_vessel_ids(current);
-        let is_same = same_names == **current;
+        let is_same = same_names == **current && text == self.fleets[place].text;
         let outcome = self.call(|engine| engine.update_fleet(id, told, &ExpectedVersion::Any));
         if let Some(Err(error)) = &outcome.result {
             panic!("{error}");
@@ -62,6 +64,7 @@ impl Life {
         if outcome.result.is_some() || outcome.is_durable() {
             self.follow_schedule(id, Some(&definition));
             self.fleets[place].versions.push(definition);
+            self.fleets[place].text = text;
         }
     }
 
@@ -103,6 +106,8 @@ impl Life {
             assert_eq!(view.is_ok(), is_alive, "a fleet is there until it is deleted");
             let Ok(view) = view else { continue };
             assert_eq!(view.fleet.version as usize, versions.len(), "every edit is a version");
+            let text = self.engine().fleet_text(&view, view.fleet.version);
+            assert_eq!(&text, &self.fleets[place].text, "the text of the last edit");
             let stored = self.engine().webhook(id).unwrap_or_else(|error| panic!("{error}"));
             let stored = stored.map(|it| it.webhook.token.reveal().to_owned());
             match webhook.as_deref() {
