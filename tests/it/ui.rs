@@ -1,6 +1,7 @@
 //! The web pages, in a real browser.
 
 mod edits;
+mod failures;
 mod gallery;
 mod hostile;
 mod logs;
@@ -10,6 +11,7 @@ mod schedules;
 mod secrets;
 mod sender;
 mod sessions;
+mod state;
 mod story;
 mod tokens;
 

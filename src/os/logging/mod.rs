@@ -28,6 +28,9 @@ pub struct LoggedProblem {
     pub message: String,
 }
 
+/// The target of lines about mistakes of clients, which are no problem of the server.
+pub const OF_CLIENTS: &str = "clients";
+
 static LAST_PROBLEM: Mutex<Option<LoggedProblem>> = Mutex::new(None);
 
 /// The latest warning or error of this process.
@@ -54,7 +57,7 @@ pub fn start(level: log::LevelFilter) {
             let text = record.args().to_string();
             let message = format!("{text}{}", pairs.0);
             let now = SystemClock.now();
-            if record.level() <= log::Level::Warn {
+            if record.level() <= log::Level::Warn && record.target() != OF_CLIENTS {
                 keep(now, record.level(), &message);
             }
             if writes_to_journal() {

@@ -224,6 +224,15 @@ fn of_api(answer: Response) -> Response {
         .with_header("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
 }
 
+/// Whether a person has come to a path that is none of the API's.
+fn wants_page(head: &Head) -> bool {
+    let accept = head.header("Accept").unwrap_or_default();
+    let mut ranges = accept.split(|byte| *byte == b',').map(call::media_type);
+    let is_for_programs =
+        ["/api/", "/orgs/", "/ui/", "/metrics"].iter().any(|it| head.path.starts_with(it));
+    !is_for_programs && ranges.any(|range| range == "text/html")
+}
+
 /// Whether `path` is where a fleet is started as its webhook would start it.
 fn is_test(path: &str) -> bool {
     let of_fleet = path.strip_prefix("/api/v1/fleets/");
@@ -302,7 +311,8 @@ impl AdminHandler {
         if !matches!(head.method.as_str(), "GET" | "HEAD") {
             return None;
         }
-        let answer = ui::find(&head.path, head.header("If-None-Match"))?;
+        let found = ui::find(&head.path, head.header("If-None-Match"));
+        let answer = found.or_else(|| wants_page(head).then(ui::not_found))?;
         if self.hosts.admit(head.header("Host")) {
             return Some(answer);
         }

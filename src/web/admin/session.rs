@@ -10,6 +10,7 @@ use super::tokens::PrincipalJson;
 use super::{AdminHandler, Call, Outcome, Reply};
 use crate::model::refusal::{Reason, Refusal};
 use crate::model::webhook::Token;
+use crate::os::logging;
 use crate::web::origin;
 use crate::web::session::{Opened, SESSION_AGE_MAX, SIGN_IN_LINK_AGE_MAX};
 
@@ -79,7 +80,7 @@ fn refusal(admin: &AdminHandler, address: IpAddr, is_link: bool, now: Instant) -
         return Refusal::new(Reason::Forbidden, message);
     }
     // The brake bounds these lines as well.
-    log::warn!(remote_addr:% = address; "failed sign-in");
+    log::warn!(target: logging::OF_CLIENTS, remote_addr:% = address; "failed sign-in");
     admin.sessions.note_failure(address, now);
     let message = "this is not a token of this server, or it has expired or was revoked";
     Refusal::new(Reason::Forbidden, message)

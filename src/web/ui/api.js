@@ -84,15 +84,20 @@ export async function request(method, path, { body, type, headers = {}, signal }
     response = await fetch(BASE + path, { method, headers, body, signal, credentials: "same-origin" });
   } catch (error) {
     if (error.name === "AbortError") throw error;
+    dispatchEvent(new CustomEvent("boathook:reach", { detail: false }));
     throw new ApiError(0, "The server does not answer. Is it still running?");
   }
+  dispatchEvent(new CustomEvent("boathook:reach", { detail: true }));
   const date = Date.parse(response.headers.get("Date"));
   // The header has whole seconds.
   if (date && Math.abs(date - now()) > 2000) skew = date - Date.now();
   if (response.ok) return response;
   if (response.status === 401) {
     me = null;
-    dispatchEvent(new Event("boathook:signed-out"));
+    // The frame may let a person sign in over the page; then the request goes on as if nothing had been.
+    const detail = { again: null };
+    dispatchEvent(new CustomEvent("boathook:signed-out", { detail }));
+    if (detail.again && await detail.again) return request(method, path, { body, type, headers, signal });
   }
   let message = `The server answered ${response.status}.`;
   try {

@@ -3,7 +3,7 @@
 import { append, h, svg } from "./dom.js";
 import { closeSession, identify, may, watchSession } from "./api.js";
 import { keepTimesTrue } from "./format.js";
-import { ask, button, notice, pressed, say } from "./parts.js";
+import { SIGNS, ask, button, notice, pressed, say, sentence } from "./parts.js";
 import { signIn } from "./sign-in.js";
 import { overview } from "./overview.js";
 import { projects } from "./projects.js";
@@ -13,18 +13,22 @@ import { fleet } from "./fleet.js";
 import { newFleet } from "./new-fleet.js";
 import { delivery } from "./delivery.js";
 import { run } from "./run.js";
+import { runs } from "./runs.js";
+import { searchBox } from "./search.js";
 import { secrets } from "./secrets.js";
 import { vesselLog } from "./vessel-log.js";
 
 // A page takes a context and returns its title and its content, loaded. The context: `params` of
-// the path, `query`, `signal` (aborted when the page is left), `go`, `reload`, and `guard`, which a
-// page sets to a function that says whether leaving would lose something.
+// the path, `query`, `signal` (aborted when the page is left), `go`, `reload`, `mark`, which shows a status
+// in title and icon, and `guard`, which a page sets to a function that says whether leaving would lose
+// something. Forms are looked after here.
 const ROUTES = [
   [/^\/$/, (context) => (may("reader") ? overview(context) : starter(context))],
   [/^\/new$/, newFleet],
   [/^\/projects$/, projects],
   [/^\/secrets$/, secrets],
   [/^\/tokens$/, tokens],
+  [/^\/runs$/, runs],
   [/^\/fleets\/([^/]+)(?:\/([a-z]+))?$/, fleet],
   [/^\/deliveries\/([^/]+)$/, delivery],
   [/^\/runs\/([^/]+)\/vessels\/([^/]+)$/, vesselLog],
@@ -33,6 +37,7 @@ const ROUTES = [
 
 // What the bar leads to besides the overview, and the role that it takes.
 const NAVIGATION = [
+  ["/runs", "Runs", "reader"],
   ["/new", "New fleet", "author"],
   ["/projects", "Projects", "reader"],
   ["/secrets", "Secrets", "reader"],
@@ -46,9 +51,6 @@ let guard = null;
 function frame() {
   const logo = svg("svg", { viewBox: "0 0 32 32", class: "logo", "aria-hidden": "true" },
     svg("path", { d: "M12 27V11a5 5 0 0 1 10 0v2M12 15 8 10" }));
-  const search = h("form", { class: "search", role: "search", onsubmit: find },
-    h("input", { type: "search", name: "id", placeholder: "Find a run by its id",
-      "aria-label": "Find a run by its id", autocomplete: "off", spellcheck: "false" }));
   return [
     h("a", { href: "#main", class: "skip", onclick: (event) => { event.preventDefault(); main.focus(); } },
       "Skip to the content"),
@@ -57,25 +59,19 @@ function frame() {
       h("nav", { "aria-label": "Pages" },
         h("a", { href: "/", "data-page": "/" }, "Overview"),
         NAVIGATION.map(([href, text, needs]) => h("a", { href, "data-page": href, "data-needs": needs }, text))),
-      search,
+      searchBox(go),
       h("span", { class: "hint", "data-me": "" }),
       button("Theme", () => dispatchEvent(new Event("boathook:toggle-theme")),
         { kind: "quiet", title: "Switch between light and dark" }),
       button("Sign out", pressed(signOut), { kind: "quiet" })),
+    h("p", { class: "banner", role: "alert", hidden: true }),
     h("div", { class: "progress", hidden: true }),
     main,
   ];
 }
 
-async function find(event) {
-  event.preventDefault();
-  const id = new FormData(event.target).get("id").trim();
-  if (!id) return;
-  event.target.reset();
-  await go(`/runs/${encodeURIComponent(id)}`);
-}
-
 async function signOut() {
+  if (!await mayLeave()) return;
   await closeSession();
   showSignIn();
 }
@@ -83,6 +79,8 @@ async function signOut() {
 function showSignIn() {
   leave.abort();
   guard = null;
+  kept = [];
+  mark(null);
   document.title = "Sign in · Boathook";
   document.body.classList.add("signed-out");
   main.replaceChildren(signIn(showSignedIn));
@@ -90,21 +88,80 @@ function showSignIn() {
 
 function showSignedIn() {
   document.body.classList.remove("signed-out");
-  if (location.pathname === "/sign-in") history.replaceState(null, "", "/");
+  if (location.pathname === "/sign-in") history.replaceState(history.state, "", "/");
   return show();
 }
 
+// Lets a person sign in again over the page, which stays as it is. Whether that came about.
+let signingIn = null;
+function signInOver() {
+  signingIn ??= new Promise((resolve) => {
+    const dialog = h("dialog", { class: "over", "aria-label": "Your session has ended" },
+      h("p", { class: "hint" }, "Your session has ended. Nothing on this page is lost: sign in, and go on."),
+      signIn(async () => { await identify(); dialog.returnValue = "in"; dialog.close(); }));
+    dialog.onclose = () => {
+      dialog.remove();
+      signingIn = null;
+      resolve(dialog.returnValue === "in");
+    };
+    document.body.append(dialog);
+    dialog.showModal();
+  });
+  return signingIn;
+}
+
+// Fields of the page and what they had when it was shown.
+let kept = [];
+const keep = () => {
+  const fields = main.querySelectorAll("form:not(.filters):not(.card) :is(input, textarea, select)");
+  kept = [...fields].map((control) => [control, control.value]);
+};
+const edits = () => kept.filter(([control, value]) => control.isConnected && control.value !== value);
+const hasEdits = () => Boolean(guard?.() || edits().length);
+
+const mayLeave = async () => !hasEdits() || Boolean(await ask({
+  title: "Leave without saving?",
+  text: ["Your changes on this page have not been saved and would be lost."],
+  action: "Leave",
+}));
+
+// The place of the page in the history of the tab, so that a step back can be taken back.
+let place = history.state?.place ?? 0;
+history.replaceState({ place }, "");
+
 // Leaves for another page, unless that would lose something that is not meant to be lost.
 async function go(path, { replace = false } = {}) {
-  if (guard?.() && !await ask({
-    title: "Leave without saving?",
-    text: ["Your changes on this page have not been saved and would be lost."],
-    action: "Leave",
-  })) return;
-  history[replace ? "replaceState" : "pushState"](null, "", path);
+  if (!await mayLeave()) return;
+  if (!replace) place += 1;
+  history[replace ? "replaceState" : "pushState"]({ place }, "", path);
   await show();
   main.focus({ preventScroll: true });
   scrollTo(0, 0);
+}
+
+// A step that was taken in the history. Where it would lose something, it is taken back and asked about.
+let isTakingBack = false;
+async function stepped() {
+  if (isTakingBack) {
+    isTakingBack = false;
+    return;
+  }
+  const step = (history.state?.place ?? 0) - place;
+  const dialog = document.querySelector("dialog");
+  if (!dialog && !hasEdits()) {
+    place += step;
+    return show();
+  }
+  const address = location.href;
+  isTakingBack = true;
+  history.go(-step);
+  if (dialog) return;
+  await new Promise((resume) => { addEventListener("popstate", resume, { once: true }); });
+  if (!await mayLeave()) return;
+  guard = null;
+  kept = [];
+  if (step) history.go(step);
+  else location.assign(address);
 }
 
 async function show() {
@@ -119,22 +176,81 @@ async function show() {
   }
   const progress = document.querySelector(".progress");
   const slow = setTimeout(() => { progress.hidden = false; }, 200);
+  mark(null);
   try {
     const me = await identify(signal);
     for (const link of document.querySelectorAll("[data-needs]")) link.hidden = !may(link.dataset.needs);
     document.querySelector("[data-me]").textContent = me.name === "admin.token" ? "" : `${me.name} · ${me.role}`;
     const { title, content } = await load(signal);
     if (signal.aborted) return;
-    document.title = `${title} · Boathook`;
+    pageTitle = title;
+    mark(pageState);
     main.replaceChildren(content);
+    keep();
   } catch (error) {
     if (signal.aborted || error.status === 401) return;
-    document.title = "Boathook";
+    pageTitle = "Not found";
+    mark(null);
     main.replaceChildren(failure(error));
   } finally {
     clearTimeout(slow);
     progress.hidden = true;
   }
+}
+
+// Shows the page again, after something was saved. What is being edited elsewhere on it stays.
+async function reload() {
+  const own = document.activeElement?.form;
+  const named = (control) => `${control.form?.dataset.name ?? ""} ${control.name}`;
+  const others = edits().filter(([control]) => control.form !== own);
+  // What was saved is no edit any more.
+  kept = kept.filter(([control]) => control.form !== own);
+  await show();
+  for (const [former] of others) {
+    const control = kept.map(([it]) => it).find((it) => named(it) === named(former));
+    if (!control) continue;
+    control.value = former.value;
+    control.closest("details")?.setAttribute("open", "");
+  }
+}
+
+let pageTitle = "Boathook";
+let pageState = null;
+// Shows the state of what the page is about in its title and its icon.
+function mark(state) {
+  pageState = state;
+  const sign = state ? `${SIGNS[state]} ` : "";
+  document.title = pageTitle === "Boathook" ? pageTitle : `${sign}${pageTitle} · Boathook`;
+  const icon = document.querySelector("link[rel=icon]");
+  plainIcon ??= icon.href;
+  const tone = TONES[state];
+  const drawn = `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><rect width="32" height="32" rx="7" fill="#1d5fb4"/><path d="M12 27V11a5 5 0 0 1 10 0v2M12 15 8 10" fill="none" stroke="#fff" stroke-width="3" stroke-linecap="round"/><circle cx="23" cy="23" r="8" fill="${tone}" stroke="#fff" stroke-width="2"/></svg>`;
+  const wanted = tone ? `data:image/svg+xml,${encodeURIComponent(drawn)}` : plainIcon;
+  if (icon.href !== wanted) icon.href = wanted;
+}
+let plainIcon = null;
+const TONES = { Success: "#1a7442", Errored: "#d3271c", Terminated: "#c47a00", Running: "#4d9bff", Retrying: "#4d9bff" };
+
+// Pages that ask for nothing by themselves notice as well when the server is back.
+let asking = 0;
+async function askAgain() {
+  try {
+    await fetch("/healthz", { cache: "no-store" });
+    showReach(true);
+  } catch {
+    asking = setTimeout(askAgain, 3000);
+  }
+}
+
+// One line at the top while the server cannot be reached.
+function showReach(isReached) {
+  document.body.classList.toggle("unreached", !isReached);
+  const banner = document.querySelector(".banner");
+  if (banner.hidden === isReached) return;
+  banner.hidden = isReached;
+  clearTimeout(asking);
+  if (!isReached) asking = setTimeout(askAgain, 3000);
+  banner.textContent = isReached ? "" : "The server does not answer. What you see is as it was; this page goes on by itself when the server is back.";
 }
 
 function load(signal) {
@@ -147,7 +263,8 @@ function load(signal) {
         query: new URLSearchParams(location.search),
         signal,
         go,
-        reload: show,
+        reload,
+        mark,
         set guard(losesSomething) { guard = losesSomething; },
       });
     }
@@ -157,7 +274,7 @@ function load(signal) {
 
 function failure(error) {
   const title = error.status === 404 ? "Not found" : "This page could not be loaded";
-  return h("div", { class: "page" }, h("h1", null, title), notice("error", error.message),
+  return h("div", { class: "page" }, h("h1", null, title), notice("error", sentence(error.message)),
     h("p", { class: "actions" }, button("Try again", show),
       h("a", { href: "/", class: "button" }, "Overview")));
 }
@@ -180,14 +297,22 @@ document.addEventListener("keydown", (event) => {
     document.querySelector(".search input").focus();
   }
 });
-addEventListener("popstate", show);
-addEventListener("beforeunload", (event) => { if (guard?.()) event.preventDefault(); });
-addEventListener("boathook:signed-out", showSignIn);
+addEventListener("popstate", stepped);
+addEventListener("beforeunload", (event) => { if (hasEdits()) event.preventDefault(); });
+addEventListener("boathook:reach", ({ detail }) => showReach(detail));
+addEventListener("boathook:signed-out", ({ detail }) => {
+  // While nothing is shown yet there is nothing to keep.
+  if (!main.firstChild || document.body.classList.contains("signed-out")) showSignIn();
+  else detail.again = signInOver();
+});
 watchSession((isOpen) => {
   const isSignedOut = document.body.classList.contains("signed-out");
   if (isOpen && isSignedOut) showSignedIn();
-  else if (!isOpen && !isSignedOut) showSignIn();
+  else if (!isOpen && !isSignedOut && !hasEdits()) showSignIn();
 });
-addEventListener("boathook:trouble", ({ detail }) => { if (detail.status !== 401) say(detail.message, "error"); });
+addEventListener("boathook:trouble", ({ detail }) => {
+  // The banner says that the server does not answer.
+  if (detail.status !== 401 && detail.status !== 0) say(sentence(detail.message), "error");
+});
 keepTimesTrue();
 show();

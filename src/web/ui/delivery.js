@@ -3,7 +3,7 @@
 import { h } from "./dom.js";
 import { get, post } from "./api.js";
 import { bytes, shortId, time } from "./format.js";
-import { ask, button, copyButton, crumbs, fact, notice, page, pressed, say } from "./parts.js";
+import { ask, button, copyButton, crumbs, fact, notice, page, pressed, say, sentence } from "./parts.js";
 import { TextView } from "./text-view.js";
 import { eventName, verdict } from "./deliveries.js";
 import { parts } from "./parameters.js";
@@ -12,7 +12,7 @@ import { forecast } from "./forecast.js";
 export async function delivery(context) {
   const [named] = context.params;
   const view = await get(`/deliveries/${encodeURIComponent(named)}`, context.signal);
-  if (named !== view.id) history.replaceState(null, "", `/deliveries/${view.id}`);
+  if (named !== view.id) history.replaceState(history.state, "", `/deliveries/${view.id}`);
   return {
     title: `Delivery ${shortId(view.id)} · ${view.fleet_name}`,
     content: page(heading(context, view), h("div", { class: "stack" }, await request(context, view))),
@@ -45,7 +45,7 @@ function heading(context, view) {
       fact("Body", bytes(view.bytes)),
       view.run_id ? fact(view.verdict === "duplicate" ? "Duplicate of" : "Run", link(view.run_id)) : null,
       view.first_run ? fact("First run of the event", link(view.first_run)) : null),
-    view.detail ? notice(view.verdict === "refused" ? "error" : "info", view.detail) : null,
+    view.detail ? notice(view.verdict === "refused" ? "error" : "info", sentence(view.detail)) : null,
   ];
 }
 

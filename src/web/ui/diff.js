@@ -1,10 +1,15 @@
 // Which lines of two texts differ.
 
+import { h } from "./dom.js";
+
+// Lines around those that differ.
+const CONTEXT = 3;
+
 // Beyond this many pairs of lines the middle is shown as replaced as a whole.
 const PAIRS_MAX = 4_000_000;
 
 // The lines of both texts in order: [" ", line], ["-", only in `before`], ["+", only in `after`].
-export function diffLines(before, after) {
+function diffLines(before, after) {
   const a = before.split("\n");
   const b = after.split("\n");
   let start = 0;
@@ -50,4 +55,24 @@ function middle(a, b) {
     }
   }
   return lines;
+}
+
+// The lines that differ, with a few around them.
+export function difference(before, after) {
+  const lines = diffLines(before, after);
+  const near = new Set();
+  lines.forEach(([kind], at) => {
+    if (kind !== " ") for (let it = at - CONTEXT; it <= at + CONTEXT; it += 1) near.add(it);
+  });
+  if (!near.size) return h("p", { class: "hint" }, "Nothing but the version.");
+  const rows = [];
+  let wasShown = true;
+  lines.forEach(([kind, text], at) => {
+    if (near.has(at)) {
+      const name = kind === "+" ? "added" : kind === "-" ? "removed" : null;
+      rows.push(h(name === "added" ? "ins" : name === "removed" ? "del" : "span", { class: "line" }, `${kind} ${text}\n`));
+    } else if (wasShown) rows.push(h("span", { class: "line hint" }, "⋯\n"));
+    wasShown = near.has(at);
+  });
+  return h("pre", { class: "code diff", tabindex: "0", "aria-label": "Differences" }, rows);
 }

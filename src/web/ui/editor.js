@@ -1,9 +1,10 @@
 // Editing the file of a fleet: line numbers, and what the server thinks of it while one types.
 
 import { h } from "./dom.js";
-import { del, get, ifAt, request, sendYaml } from "./api.js";
+import { del, ifAt, request, sendYaml } from "./api.js";
+import { difference } from "./diff.js";
 import { plural } from "./format.js";
-import { ask, button, notice, pressed, say } from "./parts.js";
+import { ask, button, notice, pressed, say, sentence } from "./parts.js";
 import { graph } from "./graph.js";
 
 const PAUSE_MS = 250;
@@ -78,7 +79,7 @@ export class Editor {
       if (asked !== this.text) return;
       this.show(found);
     } catch (error) {
-      this.state.replaceChildren(notice("error", error.message));
+      if (error.name !== "AbortError") this.state.replaceChildren(notice("error", sentence(error.message)));
     }
   }
 
@@ -87,6 +88,8 @@ export class Editor {
     this.stripe.hidden = !error?.line;
     this.isValid = !error;
     if (error) {
+      // The graph of another text would mislead.
+      this.preview.replaceChildren();
       const place = error.line ? `Line ${error.line}: ` : "";
       const message = error.path ? `${error.path}: ${error.message}` : error.message;
       if (error.line) this.markLine(error.line, message);
@@ -121,10 +124,12 @@ export class Editor {
 export async function editFleet(context, view) {
   const headers = { Accept: "application/yaml" };
   const path = `/fleets/${view.id}`;
-  const response = await request("GET", path, { headers, signal: context.signal });
+  const load = async () => {
+    const response = await request("GET", `${path}?without_ids=true`, { headers, signal: context.signal });
+    return { version: Number(JSON.parse(response.headers.get("ETag"))), text: await response.text() };
+  };
   // The version that the text is an edit of.
-  let version = Number(JSON.parse(response.headers.get("ETag")));
-  let saved = await response.text();
+  let { version, text: saved } = await load();
   const editor = new Editor(saved, () => { discard.disabled = editor.text === saved; });
   context.guard = () => editor.text !== saved;
   const discard = button("Discard changes", () => { editor.text = saved; discard.disabled = true; }, { disabled: true });
@@ -133,16 +138,19 @@ export async function editFleet(context, view) {
     const put = () => sendYaml("PUT", path, text, ifAt(version));
     const changed = await put().catch(async (error) => {
       if (error.status !== 412) throw error;
-      const { version: newest } = await get(path);
+      const newest = await load();
       if (!await ask({
-        title: `Version ${newest} was saved meanwhile`,
-        text: [`Your text is an edit of version ${version}. To save it now takes back what version ${newest} has changed; no version is lost. "Versions" shows the differences.`],
+        title: `Version ${newest.version} was saved meanwhile`,
+        text: [`Your text is an edit of version ${version}. This is what has changed since; nothing of it is overwritten yet. To save your text now takes it back, and no version is lost.`],
+        fields: [difference(saved, newest.text)],
         action: "Save over it",
+        isWide: true,
       })) return null;
-      version = newest;
+      version = newest.version;
       return put();
     });
     if (!changed) return;
+    // The page is loaded anew, and its fields are those of the version that is saved now.
     saved = text;
     say(changed.version === version ? "Nothing had changed" : `Saved as version ${changed.version}`);
     await context.reload();

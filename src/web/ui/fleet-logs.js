@@ -12,6 +12,7 @@ export async function fleetLogs(context, view) {
   const chart = h("section", { class: "histogram", "aria-label": "How long the latest runs took" });
   const load = async () => {
     const runs = await get(`/runs?fleet=${view.id}&limit=${BARS}`, context.signal);
+    context.mark(runs[0]?.status ?? null);
     update(chart, runs.length ? bars(runs.reverse()) : null);
     chart.hidden = !runs.length;
     return runs.some((run) => !isOver(run.status));

@@ -1,7 +1,7 @@
 // A fleet: its heading, and the tab that is asked for.
 
 import { h } from "./dom.js";
-import { get, may, post } from "./api.js";
+import { get, list, may, post } from "./api.js";
 import { plural, time } from "./format.js";
 import { button, crumbs, page, pressed, tabs } from "./parts.js";
 import { graph } from "./graph.js";
@@ -23,7 +23,7 @@ const TABS = {
 export async function fleet(context) {
   const [id, tab = "logs"] = context.params;
   const [name, show] = TABS[tab] || TABS.logs;
-  const view = await get(`/fleets/${encodeURIComponent(id)}`, context.signal);
+  const view = await found(id, context.signal);
   const content = await show(context, view);
   const start = pressed(async () => {
     const { fleet_run_id } = await post(`/fleets/${view.id}/runs?trigger=on_demand`, {});
@@ -39,6 +39,18 @@ export async function fleet(context) {
         tabs("Parts of the fleet", tab, Object.entries(TABS).filter(([key]) => key !== "edit" || may("author")).map(([key, [text]]) => [key, text, `/fleets/${view.id}/${key}`]))],
       content),
   };
+}
+
+const ID = /^[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}$/i;
+
+// The fleet of this id or name, or project/name.
+async function found(id, signal) {
+  if (ID.test(id)) return get(`/fleets/${id}`, signal);
+  const named = (await list("/fleets", signal))
+    .filter(({ name, project_name }) => name === id || `${project_name}/${name}` === id);
+  if (named.length === 1) return get(`/fleets/${named[0].id}`, signal);
+  const why = named.length ? `Several fleets are called ${id}: write project%2Fname.` : `No fleet is called ${id}.`;
+  throw Object.assign(new Error(why), { status: 404 });
 }
 
 function vessels(context, view) {

@@ -79,7 +79,7 @@ export function bytes(count) {
 
 export const number = (count) => count.toLocaleString("en");
 
-export const plural = (count, noun) => `${number(count)} ${noun}${count === 1 ? "" : "s"}`;
+export const plural = (count, noun, many = `${noun}s`) => `${number(count)} ${count === 1 ? noun : many}`;
 
 // The end of an id, which tells runs apart: their beginnings are the time.
-export const shortId = (id) => id.slice(-8);
+export const shortId = (id) => id.slice(-12);

@@ -21,7 +21,7 @@ export function logbook({ context, fleet, fleets = [], whenEmpty }) {
       fleet ? null : ["Fleet", "fleet", [["", "All fleets"], ...fleets.map(({ id, name }) => [id, name])]],
       ["Trigger", "trigger", [["", "Any trigger"], ...Object.entries(TRIGGERS)]],
     ],
-    table: (runs) => table(runs, !fleet),
+    table: (runs) => table(runs, !fleet, new Set(fleets.map(({ id }) => id))),
     isMoving: (runs) => runs.some((run) => !isOver(run.status)),
     whenEmpty,
   });
@@ -32,8 +32,13 @@ export function logbook({ context, fleet, fleets = [], whenEmpty }) {
 export function listing({ context, path, noun, fixed, choices, table, isMoving, whenEmpty }) {
   const names = choices.filter(Boolean).map(([, name]) => name);
   const filters = Object.fromEntries([...names, "within"].map((name) => [name, context.query.get(name) || ""]));
-  // The entries that the pages before this one ended with.
-  const trail = [];
+  // The entries that the pages before this one ended with. The address has the last one, so that a step
+  // back in the history leads to the same page of the list.
+  const trail = [context.query.get("before")].filter(Boolean);
+  const remember = () => {
+    const query = new URLSearchParams(Object.entries({ ...filters, before: trail.at(-1) ?? "" }).filter(([, value]) => value));
+    history.replaceState(history.state, "", location.pathname + (query.size ? `?${query}` : ""));
+  };
   const body = h("div", { class: "logbook", "aria-live": "off" }, h("p", { class: "hint" }, "Loading…"));
 
   const address = () => {
@@ -68,7 +73,7 @@ export function listing({ context, path, noun, fixed, choices, table, isMoving, 
 
   const pager = (older) => {
     if (!older && !trail.length) return null;
-    const turn = (change) => () => { change(); ask(); };
+    const turn = (change) => () => { change(); remember(); ask(); };
     return h("nav", { class: "pager", "aria-label": "Pages of the list" },
       button("Newest", turn(() => { trail.length = 0; }), { disabled: !trail.length }),
       button("Newer", turn(() => trail.pop()), { disabled: !trail.length }),
@@ -78,8 +83,7 @@ export function listing({ context, path, noun, fixed, choices, table, isMoving, 
   const choose = (name) => (event) => {
     filters[name] = event.target.value;
     trail.length = 0;
-    const query = new URLSearchParams(Object.entries(filters).filter(([, value]) => value));
-    history.replaceState(null, "", location.pathname + (query.size ? `?${query}` : ""));
+    remember();
     ask();
   };
 
@@ -87,7 +91,7 @@ export function listing({ context, path, noun, fixed, choices, table, isMoving, 
     for (const control of form.querySelectorAll("select")) control.value = "";
     for (const name of Object.keys(filters)) filters[name] = "";
     trail.length = 0;
-    history.replaceState(null, "", location.pathname);
+    remember();
     ask();
   };
 
@@ -100,14 +104,16 @@ export function listing({ context, path, noun, fixed, choices, table, isMoving, 
   return [form, body];
 }
 
-function table(runs, hasFleet) {
+function table(runs, hasFleet, known) {
   return h("table", { class: "runs" },
-    h("thead", null, h("tr", null, ["Status", "Run", hasFleet && "Fleet", "Trigger", "Started", "Duration"]
+    h("thead", null, h("tr", null, ["Status", "Run", hasFleet && "Fleet", "Trigger", "Queued", "Duration"]
       .filter(Boolean).map((name) => h("th", { scope: "col" }, name)))),
     h("tbody", null, runs.map((run) => h("tr", { "data-key": run.id },
       h("td", { class: "cell-status" }, status(run.status)),
       h("td", { class: "cell-run" }, h("a", { href: `/runs/${run.id}`, title: run.id, class: "id" }, shortId(run.id))),
-      hasFleet ? h("td", { class: "cell-fleet" }, h("a", { href: `/fleets/${run.fleet_id}` }, run.fleet_name)) : null,
+      hasFleet ? h("td", { class: "cell-fleet" }, known.has(run.fleet_id)
+        ? h("a", { href: `/fleets/${run.fleet_id}` }, run.fleet_name)
+        : [run.fleet_name, h("span", { class: "hint" }, " (deleted)")]) : null,
       h("td", { class: "cell-trigger" }, trigger(run.trigger), run.event?.type ? h("small", null, ` ${run.event.type}`) : null),
       h("td", { class: "cell-time" }, time(run.queued_at)),
       h("td", { class: "cell-took" }, duration(elapsed(run)))))));

@@ -39,7 +39,7 @@ files! {
         "versions.js", "editor.js", "new-fleet.js", "examples.js", "run.js", "parameters.js",
         "secrets.js", "tokens.js", "projects.js", "starter.js",
         "vessel-log.js", "text-view.js", "text-index.js", "terminal.js", "ansi.js", "graph.js", "gantt.js",
-        "diff.js", "json.js", "hex.js", "schedules.js";
+        "diff.js", "runs.js", "search.js", "last-lines.js", "exits.js", "json.js", "hex.js", "schedules.js";
 }
 
 /// Tells this content from that of any other build: part of every file's path, so that browsers
@@ -79,6 +79,12 @@ pub fn find(path: &str, if_none_match: Option<&[u8]>) -> Option<Response> {
             .with_header("Content-Security-Policy", CONTENT_SECURITY_POLICY)
             .with_header("Cross-Origin-Opener-Policy", "same-origin"),
     )
+}
+
+/// The document for a path that no page has: it says so itself.
+pub fn not_found() -> Response {
+    let document = find("/", None).map(|page| Response { status: 404, ..page });
+    document.unwrap_or_else(|| Response::new(404, HTML, ""))
 }
 
 /// The first segments of the paths of pages.

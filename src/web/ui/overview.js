@@ -3,7 +3,7 @@
 import { h, update } from "./dom.js";
 import { get, may, poll } from "./api.js";
 import { bytes, duration, number, plural, relative, time } from "./format.js";
-import { empty, notice, page, statusIcon, statusWord } from "./parts.js";
+import { empty, notice, page, sentence, statusIcon, statusWord } from "./parts.js";
 import { logbook } from "./logbook.js";
 
 export async function overview(context) {
@@ -11,7 +11,12 @@ export async function overview(context) {
   const fleets = h("section", { class: "fleets", "aria-label": "Fleets" });
   const upcoming = h("section", { class: "fleets", "aria-label": "Upcoming" });
   let last = "";
+  // The list of runs tells deleted fleets by it.
+  const known = [];
   const draw = (state) => {
+    const isFailing = state.fleets.some(({ latest }) => latest[0]?.status === "Errored");
+    context.mark(state.healthy && !isFailing ? null : "Errored");
+    known.splice(0, known.length, ...state.fleets);
     update(health, healthOf(state));
     update(fleets, fleetsOf(state.fleets));
     // Servers that know schedules say what comes.
@@ -27,7 +32,7 @@ export async function overview(context) {
   poll(async () => draw(await get("/overview", context.signal)), context.signal)();
   const runs = state.fleets.length ? [
     h("h2", null, "Logbook"),
-    logbook({ context, fleets: state.fleets, whenEmpty: empty("No runs yet",
+    logbook({ context, fleets: known, whenEmpty: empty("No runs yet",
       "Runs appear here as soon as a webhook is called or a person presses Run now on a fleet.") }),
   ] : null;
   return { title: "Overview", content: page(h("h1", null, "Overview"), health, fleets, upcoming, runs) };
@@ -56,7 +61,7 @@ function healthOf(state) {
       gauge("History", bytes(state.history_bytes), "",
         `${plural(state.history_runs, "finished run")}, kept ${state.keep_runs}; database: ${bytes(state.database_bytes)}`),
       problem
-        ? gauge(problem.level === "ERROR" ? "Last error" : "Last warning", time(problem.at), "warn", problem.message)
+        ? gauge(problem.level === "ERROR" ? "Last error" : "Last warning", time(problem.at), "warn", sentence(problem.message))
         : gauge("Last problem", "None", "", "no warning or error since the start")),
   ];
 }

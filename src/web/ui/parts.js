@@ -13,7 +13,7 @@ const SHAPES = {
   Running: ["M8 8h.01"],
 };
 
-export const STATUSES = ["Scheduled", "Running", "Success", "Errored", "Terminated", "Incomplete"];
+export const STATUSES = ["Scheduled", "Running", "Retrying", "Success", "Errored", "Terminated", "Incomplete"];
 export const TRIGGERS = { webhook: "Webhook", on_demand: "On demand", api: "API", replay: "Replay", schedule: "Schedule" };
 
 // The word that people read; the API says Scheduled.
@@ -27,6 +27,9 @@ export function statusIcon(status) {
     svg("circle", { cx: 8, cy: 8, r: 7 }),
     shape.map((d) => svg("path", { d })));
 }
+
+// The sign of a status in the title of a tab.
+export const SIGNS = { Success: "✓", Errored: "✗", Terminated: "■", Incomplete: "–", Running: "●", Retrying: "●", Scheduled: "○" };
 
 export const status = (name) => h("span", { class: `status is-${name}` }, statusIcon(name), statusWord(name));
 
@@ -75,14 +78,23 @@ export function pressed(action) {
     try {
       await action(event);
     } catch (error) {
-      if (error.name !== "AbortError") say(error.message, "error");
+      if (error.name !== "AbortError" && error.status !== 401) say(sentence(error.message), "error");
     } finally {
       target.disabled = false;
     }
   };
 }
 
-// A short message at the edge of the page.
+// What the server says, as a sentence of a page.
+export function sentence(text) {
+  const begun = text.charAt(0).toUpperCase() + text.slice(1);
+  return /[.!?…]$/.test(begun) ? begun : `${begun}.`;
+}
+
+// What is wrong with a value, without the place that it would have in a file.
+export const plainly = (text) => sentence(text.replace(/^line \d+, column \d+: /, "").replace(/^[\w.[\]]+: /, ""));
+
+// A short message at the edge of the page. It takes the place of the one before.
 export function say(text, kind = "done") {
   let region = document.querySelector(".messages");
   if (!region) {
@@ -90,22 +102,39 @@ export function say(text, kind = "done") {
     document.body.append(region);
   }
   const message = h("p", { class: `message is-${kind}` }, text);
-  region.append(message);
+  region.replaceChildren(message);
   setTimeout(() => message.remove(), kind === "error" ? 8000 : 3000);
 }
 
-// Asks once. `text` says what will happen; without `cancel` there is nothing to call off. The values of
-// the form, or null when it is called off.
-export function ask({ title, text, action, isDanger = true, fields = [], cancel = "Cancel" }) {
+// Asks once. `text` says what will happen; without `cancel` there is nothing to call off. `perform` does it
+// while the dialog is open, which stays with all that was typed when that fails. The values of the form, or
+// null when it is called off.
+export function ask({ title, text, action, isDanger = true, fields = [], cancel = "Cancel", isWide = false, perform = null }) {
   return new Promise((resolve) => {
+    const problem = h("div");
     const form = h("form", { method: "dialog" },
       h("h2", { id: "dialog-title" }, title),
       text.map((paragraph) => h("p", null, paragraph)),
       fields,
+      problem,
       h("p", { class: "actions" },
-        cancel && h("button", { class: "button", value: "", formnovalidate: true }, cancel),
-        h("button", { class: `button ${isDanger ? "danger" : "primary"}`, value: "yes" }, action)));
-    const dialog = h("dialog", { "aria-labelledby": "dialog-title" }, form);
+        // The first one is what Enter does in a field.
+        h("button", { class: `button ${isDanger ? "danger" : "primary"}`, value: "yes" }, action),
+        cancel && h("button", { class: "button", value: "", formnovalidate: true, autofocus: isDanger && !fields.length }, cancel)));
+    const dialog = h("dialog", { "aria-labelledby": "dialog-title", class: isWide ? "wide" : null }, form);
+    form.onsubmit = async (event) => {
+      if (!perform || event.submitter?.value !== "yes") return;
+      event.preventDefault();
+      event.submitter.disabled = true;
+      try {
+        await perform(new FormData(form));
+        dialog.close("yes");
+      } catch (error) {
+        problem.replaceChildren(notice("error", plainly(error.message)));
+      } finally {
+        event.submitter.disabled = false;
+      }
+    };
     dialog.onclose = () => {
       const values = new FormData(form);
       dialog.remove();
@@ -152,5 +181,5 @@ export function page(heading, ...content) {
 
 export function crumbs(...entries) {
   return h("nav", { class: "crumbs", "aria-label": "Where you are" },
-    entries.map(([text, href]) => h("a", { href }, text)));
+    entries.map(([text, href]) => h(href ? "a" : "span", { href }, text)));
 }

@@ -3,7 +3,8 @@
 import { h, update } from "./dom.js";
 import { get, poll, post, sendYaml } from "./api.js";
 import { duration, elapsed, plural, shortId, time } from "./format.js";
-import { ask, button, copyButton, crumbs, fact, field, isOver, notice, page, pressed, say, select, status, statusWord, tabs, trigger } from "./parts.js";
+import { ask, button, copyButton, crumbs, fact, field, isOver, notice, page, pressed, say, select, sentence, status, statusWord, tabs, trigger } from "./parts.js";
+import { LastLines } from "./last-lines.js";
 import { Attempts, gantt } from "./gantt.js";
 import { graph } from "./graph.js";
 import { parameters } from "./parameters.js";
@@ -12,17 +13,23 @@ export async function run(context) {
   const [named, tab = "overview"] = context.params;
   const first = await get(`/runs/${encodeURIComponent(named)}`, context.signal);
   // A part of an id has led here.
-  if (named !== first.id) history.replaceState(null, "", `/runs/${first.id}`);
+  if (named !== first.id) history.replaceState(history.state, "", `/runs/${first.id}`);
   const head = h("div");
   const isOverview = tab !== "parameters";
   const body = isOverview ? h("div", { class: "stack" }) : h("div", { class: "stack" }, await parameters(context, first));
   const version = isOverview ? await versionOf(first, context.signal) : null;
+  const isGone = await get(`/fleets/${first.fleet_id}`, context.signal).then(() => false, (error) => {
+    if (error.status === 404) return true;
+    throw error;
+  });
+  const logs = new LastLines(context);
   const attempts = new Attempts(context.signal);
   const draw = async (view) => {
-    update(head, heading(context, view, isOverview ? "overview" : "parameters"));
+    context.mark(view.status);
+    update(head, heading(context, view, isOverview ? "overview" : "parameters", isGone));
     if (isOverview) {
-      await attempts.learn(view);
-      update(body, details(view, version, attempts));
+      await Promise.all([attempts.learn(view), logs.load(view.vessels)]);
+      update(body, details(view, version, attempts, logs));
     }
     return !isOver(view.status);
   };
@@ -35,7 +42,7 @@ export async function run(context) {
       return isMoving;
     }, left.signal)();
   }
-  return { title: `Run ${shortId(first.id)} · ${first.fleet_name}`, content: page(head, body) };
+  return { title: `${first.fleet_name} · Run ${shortId(first.id)}`, content: page(head, body) };
 }
 
 // The paths of the version that the run holds; null when the fleet has been deleted since.
@@ -49,7 +56,7 @@ async function versionOf(view, signal) {
   }
 }
 
-function heading(context, view, tab) {
+function heading(context, view, tab, isGone) {
   const stop = pressed(async () => {
     if (!await ask({
       title: "Stop this run?",
@@ -60,7 +67,7 @@ function heading(context, view, tab) {
     await context.reload();
   });
   return [
-    crumbs(["Overview", "/"], [view.fleet_name, `/fleets/${view.fleet_id}`]),
+    crumbs(["Overview", "/"], [isGone ? `${view.fleet_name} (deleted)` : view.fleet_name, isGone ? null : `/fleets/${view.fleet_id}`]),
     h("div", { class: "heading" },
       h("h1", null, "Run ", h("span", { class: "id" }, shortId(view.id))),
       h("p", { class: "hint" }, h("code", null, view.id), " ", copyButton(view.id, "the id")),
@@ -70,7 +77,7 @@ function heading(context, view, tab) {
     h("dl", { class: "facts" },
       fact("Status", status(view.status)),
       fact("Trigger", trigger(view.trigger)),
-      fact("Version", h("a", { href: `/fleets/${view.fleet_id}/versions` }, view.fleet_version)),
+      fact("Version", isGone ? view.fleet_version : h("a", { href: `/fleets/${view.fleet_id}/versions` }, view.fleet_version)),
       fact("Vessels", view.vessels.length),
       fact("Queued", time(view.queued_at)),
       fact("Started", time(view.started_at)),
@@ -84,16 +91,24 @@ function heading(context, view, tab) {
       view.delivery_id ? fact("Delivery", h("a", { href: `/deliveries/${view.delivery_id}`, class: "id" }, shortId(view.delivery_id))) : null,
       view.replay_of ? fact("Replay of", h("a", { href: `/runs/${view.replay_of}`, class: "id" }, shortId(view.replay_of))) : null),
     view.note ? notice("info", [view.note.reason, view.note.detail].filter(Boolean).join(": ")) : null,
-    view.reason ? notice(view.status === "Errored" ? "error" : "info", view.reason) : null,
+    view.reason ? notice(view.status === "Errored" ? "error" : "info", `${statusWord(view.status)}: ${view.reason}`) : null,
+    (view.notifications || []).map(untold),
     tabs("Parts of the run", tab, [["overview", "Overview", `/runs/${view.id}`],
       ["parameters", "Webhook Parameters", `/runs/${view.id}/parameters`]]),
   ];
 }
 
 async function replay(context, view) {
+  const now = await get(`/fleets/${view.fleet_id}`).then(({ version }) => version, (error) => {
+    if (error.status === 404) return null;
+    throw error;
+  });
+  const version = now == null ? `The fleet has been deleted: the new run takes version ${view.fleet_version}, as this one did.`
+    : now === view.fleet_version ? `The new run takes version ${now} of the fleet, as this one did.`
+    : `The new run takes version ${now} of the fleet, which is the current one; this run took version ${view.fleet_version}.`;
   const values = await ask({
     title: "Replay this run?",
-    text: ["A new run starts, with the request that this one was started with. This one stays as it is."],
+    text: ["A new run starts, with the request that this one was started with. This one stays as it is.", version],
     fields: [field("Begin", select("from", [["", "at the first vessel"],
       ...view.vessels.map(({ vessel_name }) => [vessel_name, `at ${vessel_name}, skipping what is before it`])], ""))],
     action: "Replay",
@@ -106,14 +121,15 @@ async function replay(context, view) {
   say("A new run has started");
 }
 
-function details(view, version, attempts) {
+function details(view, version, attempts, logs) {
   const hrefOf = ({ id }) => `/runs/${view.id}/vessels/${id}`;
   const byName = new Map(view.vessels.map((vessel) => [vessel.vessel_name, vessel]));
   const waits = view.status === "Scheduled" && !view.waits_until
     ? notice("info", "This run waits for a worker, or for other runs of its fleet.") : null;
   return [
     waits,
-    h("section", { "aria-label": "When each vessel ran" }, h("h2", null, plural(view.vessels.length, "vessel")), 
+    h("section", { "aria-label": "What went wrong" }, logs.shown(view, hrefOf)),
+    h("section", { "aria-label": "When each vessel ran" }, h("h2", null, plural(view.vessels.length, "vessel")),
       gantt(view, attempts, version?.definition?.connections, hrefOf)),
     reasons(view),
     version?.definition ? h("section", { "aria-label": "Graph" }, h("h2", null, "Graph"),
@@ -125,9 +141,25 @@ function details(view, version, attempts) {
 }
 
 function reasons(view) {
-  const vessels = view.vessels.filter(({ reason }) => reason);
+  // Of those that failed, the reason stands with their output.
+  const vessels = view.vessels.filter(({ reason, status: name }) => reason && name !== "Errored");
   return vessels.length ? h("ul", { class: "reasons" }, vessels.map((vessel) =>
-    h("li", { "data-key": vessel.id }, h("strong", null, vessel.vessel_name), ": ", vessel.reason))) : null;
+    h("li", { "data-key": vessel.id }, h("strong", null, vessel.vessel_name), ": ", sentence(vessel.reason)))) : null;
+}
+
+// Whom a notification is for, by its place in the fleet's file.
+function recipientName(recipient) {
+  if ("entry" in recipient) return `entry ${recipient.entry + 1} of notify`;
+  if ("fleet_email" in recipient) return `e-mail address ${recipient.fleet_email + 1} of the fleet`;
+  return `e-mail address ${recipient.vessel_email.email + 1} of vessel ${recipient.vessel_email.vessel + 1}`;
+}
+
+// A notification of the run's end that has not arrived.
+function untold({ recipient, attempts, problem, next_attempt_at }) {
+  const tries = attempts ? `${plural(attempts, "try", "tries")} so far. ` : "";
+  return notice(next_attempt_at ? "warn" : "error",
+    h("strong", null, next_attempt_at ? "Not told yet" : "Not told, and given up"), `: ${recipientName(recipient)}. `, tries,
+    next_attempt_at && attempts ? ["Next try ", time(next_attempt_at), ". "] : "", problem ? sentence(problem) : "");
 }
 
 function noteOn(vessel) {

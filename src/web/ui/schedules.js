@@ -24,12 +24,14 @@ export async function schedules(context, view) {
       ],
       action: "Add",
       isDanger: false,
+      perform: (given) => {
+        const entry = { cron: given.get("cron").trim(), catch_up: given.get("catch_up") };
+        const zone = given.get("time_zone").trim();
+        if (zone) entry.time_zone = zone;
+        return edit(view, (file) => { file.schedules = [...(file.schedules || []), entry]; });
+      },
     });
     if (!values) return;
-    const entry = { cron: values.get("cron").trim(), catch_up: values.get("catch_up") };
-    const zone = values.get("time_zone").trim();
-    if (zone) entry.time_zone = zone;
-    await edit(view, (file) => { file.schedules = [...(file.schedules || []), entry]; });
     await context.reload();
     say("The fleet has one more schedule");
   });

@@ -73,9 +73,9 @@ async function set(context, name, action = "Set") {
     fields: [field("Name", nameInput(name)), field("Value", value, "Not shown, now or later. A line end at its end is no part of it.")],
     action,
     isDanger: false,
+    perform: (given) => putSecret(given.get("name"), value.value),
   });
   if (!values) return;
-  await putSecret(values.get("name"), value.value);
   await context.reload();
   say(`${values.get("name")} is set`);
 }

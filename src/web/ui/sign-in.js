@@ -25,7 +25,7 @@ export function signIn(signedIn) {
 
   const link = new URLSearchParams(location.hash.slice(1)).get("link");
   if (link) {
-    history.replaceState(null, "", location.pathname);
+    history.replaceState(history.state, "", location.pathname);
     enter({ link });
   }
 

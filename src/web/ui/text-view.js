@@ -190,7 +190,7 @@ export class TextView {
     const onclick = (event) => {
       event.preventDefault();
       this.line = line;
-      history.replaceState(null, "", `#L${line}`);
+      history.replaceState(history.state, "", `#L${line}`);
       this.draw();
     };
     return h("a", { class: "number", href: `#L${line}`, "data-line": line, tabindex: "-1", "aria-hidden": "true", onclick });

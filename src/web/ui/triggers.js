@@ -5,7 +5,7 @@ import { del, get, may, post, put, request } from "./api.js";
 import { time } from "./format.js";
 import { forecast } from "./forecast.js";
 import { sender } from "./sender.js";
-import { ask, button, copyButton, empty, fact, field, notice, pressed, say, select } from "./parts.js";
+import { ask, button, copyButton, empty, fact, field, notice, pressed, say, select, sentence } from "./parts.js";
 import { schedules } from "./schedules.js";
 import { tryIt } from "./try-it.js";
 
@@ -154,22 +154,30 @@ function snippets(url) {
 }
 
 function limits(context, webhook, path) {
+  const problem = h("div");
   const save = async (event) => {
     event.preventDefault();
     const values = new FormData(event.target);
     const allow = values.get("allow").split(/[\s,]+/).filter(Boolean);
     await put(path, { allow, rate_limit: values.get("rate_limit").trim() || null });
-    say("Saved who may call the webhook");
     await context.reload();
+    say("Saved who may call the webhook");
   };
   return h("details", { class: "limits" }, h("summary", null, "Who may call it, and how often"),
-    h("form", { onsubmit: (event) => save(event).catch((error) => { event.preventDefault(); say(error.message, "error"); }) },
+    h("form", { "data-name": "limits", onsubmit: (event) => save(event).catch((error) => {
+      problem.replaceChildren(notice("error", inWords(error.message)));
+    }) },
       field("Addresses", h("textarea", { name: "allow", rows: 3, value: (webhook.allow || []).join("\n"), placeholder: "192.0.2.0/24" }),
         "One address or network on each line; empty: from everywhere. Others get the same 400 as for an unknown URL."),
       field("Rate limit", h("input", { name: "rate_limit", value: webhook.rate_limit ?? "", placeholder: "100/m" }),
         "Requests per second, minute, hour or day (60/m, or 60/m burst 10); beyond it senders get 429. Empty: none. Saving makes a new version of the fleet."),
+      problem,
       h("button", { class: "button" }, "Save")));
 }
+
+// What the server says of a setting, under the name that the page has for it.
+const inWords = (message) =>
+  sentence(message.replace(/^line \d+, column \d+: /, "").replace(/^allow(\[\d+\])?: /, "Addresses: ").replace(/^rate_limit: /, "Rate limit: "));
 
 // A POST as a webhook would get it, also of a fleet that has none. Of one that verifies its sender, the server
 // signs it and sends it to the webhook's URL.
@@ -183,7 +191,7 @@ function testForm(context, view, webhook) {
     const other = header.value.trim();
     if (other) {
       const [name, ...value] = other.split(":");
-      if (!/^[\w!#$%&'*+.^`|~-]+$/.test(name.trim())) throw new Error("Write the header as Name: value.");
+      if (!value.length || !/^[\w!#$%&'*+.^`|~-]+$/.test(name.trim())) throw new Error("Write the header as Name: value.");
       if (verb !== "webhook/send") headers[name.trim()] = value.join(":").trim();
     }
     const query = verb === "webhook/send" && other ? `?header=${encodeURIComponent(other)}` : "";

@@ -4,9 +4,8 @@ import { h } from "./dom.js";
 import { get, ifAt, post } from "./api.js";
 import { time } from "./format.js";
 import { ask, button, pressed, say } from "./parts.js";
-import { diffLines } from "./diff.js";
+import { difference } from "./diff.js";
 
-const CONTEXT = 3;
 const PAGE = 50;
 
 export async function versions(context, view) {
@@ -49,24 +48,4 @@ function entry(context, view, version, before) {
       h("span", { class: "spring" }),
       version.current ? null : button("Go back to this version", revert, { needs: "author" })),
     before ? difference(before.yaml, version.yaml) : h("pre", { class: "code", tabindex: "0" }, version.yaml)));
-}
-
-// The lines that differ, with a few around them.
-function difference(before, after) {
-  const lines = diffLines(before, after);
-  const near = new Set();
-  lines.forEach(([kind], at) => {
-    if (kind !== " ") for (let it = at - CONTEXT; it <= at + CONTEXT; it += 1) near.add(it);
-  });
-  if (!near.size) return h("p", { class: "hint" }, "Nothing but the version.");
-  const rows = [];
-  let wasShown = true;
-  lines.forEach(([kind, text], at) => {
-    if (near.has(at)) {
-      const name = kind === "+" ? "added" : kind === "-" ? "removed" : null;
-      rows.push(h(name === "added" ? "ins" : name === "removed" ? "del" : "span", { class: "line" }, `${kind} ${text}\n`));
-    } else if (wasShown) rows.push(h("span", { class: "line hint" }, "⋯\n"));
-    wasShown = near.has(at);
-  });
-  return h("pre", { class: "code diff", tabindex: "0", "aria-label": "Differences" }, rows);
 }

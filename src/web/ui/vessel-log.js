@@ -3,7 +3,8 @@
 import { h, update } from "./dom.js";
 import { download, get, poll, post, request } from "./api.js";
 import { duration, elapsed, shortId, time } from "./format.js";
-import { ask, button, crumbs, fact, field, isOver, notice, page, pressed, select, status } from "./parts.js";
+import { ask, button, crumbs, fact, field, isOver, notice, page, pressed, select, sentence, status, statusWord } from "./parts.js";
+import { exitMeaning } from "./exits.js";
 import { TextView } from "./text-view.js";
 
 export async function vesselLog(context) {
@@ -21,6 +22,7 @@ export async function vesselLog(context) {
     if (attempt !== shownAttempt) output.begin(attempt);
     shownAttempt = attempt;
     const shown = view.attempts.find((entry) => entry.attempt === attempt) || view;
+    context.mark(shown.status);
     update(head, heading(context, run, view, shown, attempt));
     await output.more(isOver(shown.status));
     // Done is when nothing more can come: the vessel has ended, and its output is here.
@@ -98,7 +100,7 @@ function heading(context, run, view, shown, attempt) {
     await post(`/vessel-runs/${view.id}/stop`);
     await context.reload();
   });
-  const attempts = view.attempts.map((entry) => [String(entry.attempt), `${entry.attempt}: ${entry.status}`]);
+  const attempts = view.attempts.map((entry) => [String(entry.attempt), `${entry.attempt}: ${statusWord(entry.status)}`]);
   return [
     crumbs(["Overview", "/"], [run.fleet_name, `/fleets/${run.fleet_id}`], [`Run ${shortId(run.id)}`, `/runs/${run.id}`]),
     h("div", { class: "heading" },
@@ -117,7 +119,8 @@ function heading(context, run, view, shown, attempt) {
         ? h("div", { class: "fact" }, field("Attempt", select("attempt", attempts, String(attempt), (event) =>
           context.go(`${location.pathname}?attempt=${event.target.value}`))))
         : fact("Attempt", attempt || "–")),
-    shown.reason ? notice(shown.status === "Errored" ? "error" : "info", shown.reason) : null,
+    shown.reason ? notice(shown.status === "Errored" ? "error" : "info", sentence(shown.reason),
+      shown.status === "Errored" && exitMeaning(shown) ? ` ${exitMeaning(shown)}` : "") : null,
   ];
 }
 

@@ -24,6 +24,7 @@ pub const BOATHOOK: &str = env!("CARGO_BIN_EXE_boathook");
 pub struct ServerBuilder {
     settings: Vec<(String, OsString)>,
     hooks_listen: String,
+    admin_listen: String,
     shell_prefix: Option<String>,
     data_dir: Option<PathBuf>,
     hooks_socket: Option<OwnedFd>,
@@ -68,6 +69,12 @@ impl ServerBuilder {
     /// Where webhooks listen, elsewhere than on loopback.
     pub fn hooks_listen(mut self, address: &str) -> Self {
         self.hooks_listen = address.to_owned();
+        self
+    }
+
+    /// Where the admin API listens, at every start.
+    pub fn admin_listen(mut self, address: &str) -> Self {
+        self.admin_listen = address.to_owned();
         self
     }
 
@@ -117,6 +124,7 @@ impl Server {
         let builder = ServerBuilder {
             settings: Vec::new(),
             hooks_listen: "127.0.0.1:0".to_owned(),
+            admin_listen: "127.0.0.1:0".to_owned(),
             shell_prefix: None,
             data_dir: None,
             hooks_socket: None,
@@ -142,7 +150,7 @@ impl Server {
             .arg("--data-dir")
             .arg(&self.data_dir)
             .args(["--hooks-listen", &self.builder.hooks_listen])
-            .args(["--admin-listen", "127.0.0.1:0"])
+            .args(["--admin-listen", &self.builder.admin_listen])
             .env_clear()
             .env("PATH", "/usr/local/bin:/usr/bin:/bin")
             .env("HOME", self.scratch.path())

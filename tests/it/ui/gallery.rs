@@ -10,10 +10,11 @@ use super::{open, sign_in};
 use crate::harness::browser::{Browser, DESK, Look};
 use crate::harness::{Hook, Server};
 
-const LOOKS: [(&str, Look); 3] = [
+const LOOKS: [(&str, Look); 4] = [
     ("light", DESK),
     ("dark", Look { scheme: "dark", ..DESK }),
     ("phone", Look { width: 390, height: 844, scheme: "light" }),
+    ("narrow", Look { width: 320, height: 640, scheme: "dark" }),
 ];
 
 const DEPLOY: &str = r#"

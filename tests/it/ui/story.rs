@@ -54,8 +54,8 @@ fn from_an_example_to_a_run_and_back_to_no_webhook() {
     let payload = br#"{"action": "new action", "big": 12345678901234567890}"#;
     let run = hook.post(server.hooks(), &[("Content-Type", "application/json")], payload);
     browser.click("Logs");
-    browser.see(&run[run.len() - 8..]);
-    browser.click(&run[run.len() - 8..]);
+    browser.see(&run[run.len() - 12..]);
+    browser.click(&run[run.len() - 12..]);
     arrive(&browser, "/runs/");
     browser.see("Running");
     let vessel = server.api().run(&run)["vessels"][0]["id"].as_str().unwrap().to_owned();
@@ -243,7 +243,10 @@ fn the_logbook_filters_turns_pages_and_finds() {
     browser.see("No run matches these filters");
     browser.click("Clear the filters");
     browser.wait("all are back", || rows() == 25);
-    browser.type_into("Find a run by its id", &format!("{}\n", &failed[failed.len() - 8..]));
+    browser.type_into(
+        "Find a fleet, a run or a delivery",
+        &format!("{}\n", &failed[failed.len() - 8..]),
+    );
     browser.see("exit code 1");
     assert!(browser.url().ends_with(&failed));
 

@@ -101,7 +101,7 @@ fn projects_are_made_changed_and_deleted() {
     browser.click("Change web");
     browser.fill("Time zone", "Nowhere/City");
     browser.click("Save");
-    browser.see("unknown time zone");
+    browser.see("nknown time zone");
     let projects = server.api().get("/api/v1/projects").data();
     assert_eq!(projects[1]["time_zone"], "Europe/Berlin");
     browser.click("Delete web");
