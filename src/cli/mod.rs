@@ -23,6 +23,7 @@ mod diff;
 mod doctor;
 mod fleet;
 mod follow;
+mod forward;
 mod help;
 mod import;
 mod locate;
@@ -102,6 +103,8 @@ enum Verb {
     Schedule(schedule::ScheduleArgs),
     /// List, show and run deliveries: requests to webhooks, and what became of them
     Deliveries(deliveries::DeliveriesArgs),
+    /// As a vessel's command: send the request of the run to another URL
+    Forward(forward::ForwardArgs),
     /// Make fleet files of what another program has
     Import(import::ImportArgs),
     /// Say in a few lines how the server is and what it does
@@ -135,6 +138,8 @@ enum Outcome {
     Done,
     /// It did some of it, and has said what it did not.
     PartlyFailed,
+    /// What became of the request that it forwarded.
+    Forwarded(forward::Forwarded),
     /// The run that it followed ended with this status.
     Followed(Status),
 }
@@ -144,6 +149,7 @@ impl Outcome {
     fn code(self) -> u8 {
         match self {
             Outcome::Done | Outcome::Followed(Status::Success) => 0,
+            Outcome::Forwarded(forwarded) => forwarded.code(),
             Outcome::Followed(Status::Errored) => 3,
             Outcome::Followed(Status::Terminated) => 4,
             Outcome::Followed(Status::Incomplete) => 5,
@@ -193,6 +199,7 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Verb::Runs(arguments) => runs::run(arguments),
         Verb::Schedule(arguments) => schedule::run(arguments),
         Verb::Deliveries(arguments) => deliveries::run(arguments),
+        Verb::Forward(arguments) => forward::run(&arguments),
         Verb::Import(arguments) => import::run(arguments),
         Verb::Status(arguments) => status::run(&arguments),
         Verb::Doctor(arguments) => doctor::run(&arguments),

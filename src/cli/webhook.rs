@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use clap::Subcommand;
 use serde::Serialize;
 use ureq::http::Method;
@@ -13,6 +13,7 @@ use ureq::http::Method;
 use super::api::{Fleet, SentSample, Webhook};
 use super::client::{Content, Data};
 use super::confirm::confirm_on_terminal;
+use super::fleet::token_of;
 use super::locate::{ServerOptions, quoted};
 use super::output::{NOTABLE, advise, command, print, print_json, printable, styled};
 use super::recover::{RecoverArgs, recover};
@@ -24,6 +25,8 @@ use crate::model::clock::{Clock, SystemClock};
 use crate::model::network::{NetworkError, Networks};
 use crate::model::rate::Rate;
 use crate::model::text::percent_encoded;
+use crate::model::webhook::Token;
+use crate::os::text_file;
 
 /// Arguments of `webhook`.
 #[derive(Debug, clap::Args)]
@@ -36,7 +39,8 @@ pub struct WebhookArgs {
 
 #[derive(Debug, Subcommand)]
 enum WebhookVerb {
-    /// Give a fleet its webhook and print the URL
+    /// Give a fleet its webhook and print the URL. Here --token-file is the token, or the URL, that
+    /// the webhook is to have; a token for the server goes into BOATHOOK_TOKEN
     Add {
         /// Id, name or project/name
         fleet: String,
@@ -152,11 +156,15 @@ impl FromStr for Limit {
 ///
 /// # Errors
 /// When the server is not there or refuses.
-pub fn run(arguments: WebhookArgs) -> anyhow::Result<Outcome> {
+pub fn run(mut arguments: WebhookArgs) -> anyhow::Result<Outcome> {
+    let token = match arguments.verb {
+        WebhookVerb::Add { .. } => taken_token(&mut arguments.server)?,
+        _ => None,
+    };
     let session = Session::open(&arguments.server)?;
     match arguments.verb {
         WebhookVerb::Add { fleet, settings } => {
-            add(&session, &session.fleet(&fleet)?, &settings)?;
+            add(&session, &session.fleet(&fleet)?, &settings, token.as_ref())?;
         }
         WebhookVerb::Show { fleet } => show(&session, &session.fleet(&fleet)?)?,
         WebhookVerb::Replace { fleet, grace, settings } => {
@@ -184,8 +192,30 @@ pub fn run(arguments: WebhookArgs) -> anyhow::Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-fn add(session: &Session, fleet: &Fleet, settings: &SettingsOptions) -> anyhow::Result<()> {
-    let answer = session.client.send(Method::POST, &path(fleet), settings.to_content())?;
+/// The token that the webhook is to have. With an address and no token in the environment the file is
+/// the server's, as for every other verb.
+fn taken_token(server: &mut ServerOptions) -> anyhow::Result<Option<Token>> {
+    let has_variable = std::env::var_os("BOATHOOK_TOKEN").is_some_and(|token| !token.is_empty());
+    if server.url.is_some() && !has_variable {
+        return Ok(None);
+    }
+    let Some(path) = server.token_file.take() else { return Ok(None) };
+    let shown = path.display();
+    let text = text_file::read(&path).with_context(|| shown.to_string())?;
+    let token = token_of(&text).with_context(|| {
+        format!("{shown} holds no webhook's URL, nor the 43 letters at the end of one")
+    })?;
+    Ok(Some(token))
+}
+
+fn add(
+    session: &Session,
+    fleet: &Fleet,
+    settings: &SettingsOptions,
+    token: Option<&Token>,
+) -> anyhow::Result<()> {
+    let content = settings.to_content(token);
+    let answer = session.client.send(Method::POST, &path(fleet), content)?;
     let Some(webhook) = print_url(session, &answer)? else { return Ok(()) };
     advise(&format!(
         "\nWhoever knows this URL can start {}: keep it secret like a password.",
@@ -251,14 +281,15 @@ fn change_settings(
     let current: Webhook = session.client.get(&path(fleet))?.parse()?;
     given.allow.get_or_insert(Allowed(current.allow));
     given.rate_limit.get_or_insert(Limit(current.rate_limit));
-    Ok(Some(session.client.send(Method::PUT, &path(fleet), given.to_content())?))
+    Ok(Some(session.client.send(Method::PUT, &path(fleet), given.to_content(None))?))
 }
 
 impl SettingsOptions {
     /// Those that are given, as the API takes them.
-    fn to_content(&self) -> Content {
+    fn to_content(&self, token: Option<&Token>) -> Content {
         let mut body = serde_json::Map::new();
         let given = [
+            ("token", token.map(|token| token.reveal().into())),
             ("allow", self.allow.as_ref().map(|it| serde_json::json!(it))),
             ("rate_limit", self.rate_limit.as_ref().map(|it| serde_json::json!(it))),
         ];

@@ -225,13 +225,14 @@ impl Engine {
     /// Gives a fleet its webhook, and edits its settings with `edit`.
     ///
     /// # Errors
-    /// When there is no such fleet, it has a webhook, or `edit` fails.
+    /// When there is no such fleet, it has a webhook, another webhook has the token, or `edit` fails.
     pub fn add_webhook(
         &self,
         id: FleetId,
+        token: Option<Token>,
         edit: impl Fn(&mut WebhookSettings) -> Result<(), FleetFileError>,
     ) -> Result<WebhookView, EngineError> {
-        let token = self.new_token()?;
+        let token = token.map_or_else(|| self.new_token(), Ok)?;
         self.check_edit(id, &edit)?;
         let text = self.kept_text(id)?;
         self.change(|catalog, now| catalog.add_webhook(id, token, edit, text, now))

@@ -1,9 +1,12 @@
-//! `boathook fleet`: apply, list, show, edit, copy, delete, versions, diff, revert.
+//! `boathook fleet`: apply, list, show, edit, copy, export, import, delete, versions, diff, revert.
 
 mod apply;
 mod check;
 mod edit;
 mod text;
+mod transfer;
+
+pub use transfer::token_of;
 
 use std::fmt::Write;
 use std::path::PathBuf;
@@ -79,6 +82,17 @@ enum FleetVerb {
         /// Name of the copy, or project/name
         name: String,
     },
+    /// Print a fleet with its webhook's URL, for `fleet import` on another server
+    Export {
+        /// Id, name or project/name
+        fleet: String,
+    },
+    /// Make the fleet of an export, which answers at the URL that it had
+    Import {
+        /// A file of `fleet export`, or - for standard input
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
     /// Delete a fleet and its webhook; runs already accepted still finish. Asks on a terminal
     Delete {
         /// Id, name or project/name
@@ -132,6 +146,8 @@ pub fn run(arguments: FleetArgs) -> anyhow::Result<Outcome> {
         FleetVerb::Show { fleet, yaml } => show(&session, &fleet, yaml)?,
         FleetVerb::Edit { fleet } => edit::edit(&session, &fleet)?,
         FleetVerb::Copy { fleet, name } => copy(&session, &fleet, &name)?,
+        FleetVerb::Export { fleet } => transfer::export(&session, &fleet)?,
+        FleetVerb::Import { file } => transfer::import(&session, &file)?,
         FleetVerb::Delete { fleet, yes } => delete(&session, &fleet, yes)?,
         FleetVerb::Versions { fleet } => versions(&session, &fleet)?,
         FleetVerb::Diff { fleet, old, new } => compare(&session, &fleet, old, new)?,

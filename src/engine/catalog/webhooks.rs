@@ -105,6 +105,9 @@ impl Catalog {
                 "the fleet has a webhook already; show it, or replace it with a new one".into(),
             ));
         }
+        if self.fleet_of_token(&token.hash(), now).is_some() {
+            return Err(EngineError::Conflict("a webhook of another fleet has this token".into()));
+        }
         let webhook = Webhook {
             fleet_id: id,
             token,

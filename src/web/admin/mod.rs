@@ -48,6 +48,7 @@ use crate::model::ids::{OrganizationId, RequestId};
 use crate::model::metrics::Histogram;
 use crate::model::refusal::{Reason, Refusal};
 use crate::model::server_proof;
+use crate::model::webhook::Token;
 use crate::web::admin::access::{Access, Target};
 use crate::web::admin::audit::Done;
 use crate::web::admin::call::Call;
@@ -271,6 +272,12 @@ impl AdminHandler {
             spawning,
             instruments,
         }
+    }
+
+    /// Whether `token` opens this API.
+    fn is_own_token(&self, token: &Token) -> bool {
+        let is_named = || self.engine.use_access_token(&token.hash()).is_some();
+        self.token.is(token.reveal()) || is_named()
     }
 
     /// Whose a request is that may come in, by its head alone; `None`: of a page that signs in.

@@ -1,9 +1,10 @@
 //! The webhook of a fleet, as its owner sees it.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, de};
-use serde_json::Number;
+use serde_json::{Number, Value};
 
 use super::fleets::{expected_version, file_refusal, fleet_id};
 use super::{AdminHandler, Call, Outcome, Reply};
@@ -12,7 +13,7 @@ use crate::fleet_file::WebhookChange;
 use crate::model::network::Networks;
 use crate::model::refusal::Refusal;
 use crate::model::sender::Verification;
-use crate::model::webhook::WebhookSettings;
+use crate::model::webhook::{Token, WebhookSettings};
 use crate::web::view::WebhookJson;
 
 /// Longest grace of a replaced webhook URL: a longer one would be no replacement.
@@ -37,10 +38,14 @@ fn whole_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Er
 /// The webhook settings in the body; `None` when there is no body.
 fn change(call: &mut Call<'_>) -> Result<Option<WebhookChange>, Refusal> {
     let Some(text) = call.json_text()? else { return Ok(None) };
-    let change = WebhookChange::parse(&text).map_err(file_refusal)?;
+    parsed_change(&text).map(Some)
+}
+
+fn parsed_change(text: &str) -> Result<WebhookChange, Refusal> {
+    let change = WebhookChange::parse(text).map_err(file_refusal)?;
     // What is wrong with the body is so for every fleet.
     change.apply(&mut WebhookSettings::default()).map_err(file_refusal)?;
-    Ok(Some(change))
+    Ok(change)
 }
 
 pub(super) fn get(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
@@ -50,10 +55,32 @@ pub(super) fn get(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     }
 }
 
-/// Adds a webhook. What the body does not name of its settings stays as the fleet has it.
+/// The token in the body of an `add`, and the body without it.
+fn without_token(text: &str) -> Result<(Option<Token>, Cow<'_, str>), Refusal> {
+    let Ok(Value::Object(mut fields)) = serde_json::from_str::<Value>(text) else {
+        return Ok((None, text.into()));
+    };
+    let Some(token) = fields.remove("token") else { return Ok((None, text.into())) };
+    let token = token.as_str().and_then(Token::parse).ok_or_else(|| {
+        Refusal::invalid("token: expected the 43 letters at the end of a webhook's URL")
+    })?;
+    Ok((Some(token), Value::Object(fields).to_string().into()))
+}
+
+/// Adds a webhook, with the token that the body may name. What the body does not name of its settings
+/// stays as the fleet has it.
 pub(super) fn add(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
-    let (fleet, change) = (fleet_id(call)?, change(call)?);
-    let view = admin.engine.add_webhook(fleet, |settings| match &change {
+    let fleet = fleet_id(call)?;
+    let text = call.json_text()?;
+    let (token, text) = match text.as_deref() {
+        Some(text) => without_token(text).map(|(token, text)| (token, Some(text)))?,
+        None => (None, None),
+    };
+    let change = text.map(|text| parsed_change(&text)).transpose()?;
+    if token.as_ref().is_some_and(|token| admin.is_own_token(token)) {
+        return Err(Refusal::invalid("token: this is a token of the API, which no URL may hold"));
+    }
+    let view = admin.engine.add_webhook(fleet, token, |settings| match &change {
         Some(change) => change.apply(settings),
         None => Ok(()),
     })?;

@@ -84,7 +84,7 @@ impl Life {
         let (id, has_webhook) = (*id, webhook.is_some());
         let action = self.random.u8(..3);
         let outcome = self.call(|engine| match (has_webhook, action) {
-            (false, _) => engine.add_webhook(id, |_| Ok(())).map(Some),
+            (false, _) => engine.add_webhook(id, None, |_| Ok(())).map(Some),
             (true, 0) => engine.remove_webhook(id).map(|()| None),
             (true, _) => engine.replace_webhook(id, Duration::from_secs(60)).map(Some),
         });
