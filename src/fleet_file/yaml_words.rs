@@ -1,7 +1,7 @@
 //! What is wrong with a text that is no YAML, in words for its author. The parser speaks of its own states.
 
 /// A part of the parser's message, and what to say. The first that fits counts.
-const WORDS: [(&str, &str); 20] = [
+const WORDS: [(&str, &str); 22] = [
     (
         "mapping values are not allowed",
         "a key cannot stand here; put a value that has a colon in quotes",
@@ -29,6 +29,11 @@ const WORDS: [(&str, &str); 20] = [
         "while scanning a block scalar",
         "only a comment may follow | or >; the text begins in the next line",
     ),
+    (
+        "placement of ':'",
+        "a colon cannot stand here; is a bracket or a quote open in a line above?",
+    ),
+    ("unknown anchor", "put a value that begins with * in quotes; references are not supported"),
     ("tab", "indent with spaces; a tab cannot stand here"),
     ("indentation", "the line is not indented like any line above it"),
 ];

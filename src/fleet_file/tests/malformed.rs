@@ -10,15 +10,16 @@ fn malformed_text_is_a_syntax_error_and_names_line_and_key() {
     for (yaml, message) in [
         (
             "name: n\nvessels:\n  v:\n    command: [a, b\n    run: x\n",
-            "line 5, column 8: vessels.v.command: illegal placement of ':' indicator",
+            "line 5, column 8: vessels.v.command: a colon cannot stand here; is a bracket or a \
+             quote open in a line above?",
         ),
         (
             "name: n\nvessels:\n  v: {run: x\nmore: 1\n",
-            "line 4, column 5: vessels.v: while parsing a flow mapping, did not find expected ',' or '}'",
+            "line 4, column 5: vessels.v: a comma or the closing } is missing",
         ),
         (
             "name: \"n\n",
-            "line 1, column 7: name: while scanning a quoted scalar, found unexpected end of stream",
+            "line 1, column 7: name: the text ends before a quote or a bracket is closed",
         ),
         (
             "name: n\n\tvessels: x\n",
@@ -28,7 +29,11 @@ fn malformed_text_is_a_syntax_error_and_names_line_and_key() {
             "name: n\nvessels: {v: {run: \"a\0b\"}}\n",
             "line 2, column 22: character U+0000 cannot stand in YAML; write it as an escape",
         ),
-        ("name: n\nx: *nowhere\n", "line 2, column 4: x: while parsing node, found unknown anchor"),
+        (
+            "name: n\nx: *nowhere\n",
+            "line 2, column 4: x: put a value that begins with * in quotes; references are not \
+             supported",
+        ),
     ] {
         let error = parse_yaml(yaml).expect_err(yaml);
         assert!(matches!(error, FleetFileError::Syntax { .. }), "{yaml}: {error:?}");
