@@ -54,7 +54,7 @@ mod tests {
     fn errors_are_told_in_words_for_the_author() {
         for (text, words) in [
             ("name: a: b\n", "put a value that has a colon in quotes"),
-            ("name: [a\nvessels: {}\n", "the closing ] is missing"),
+            ("name: [a\nvessels: {}\n", "is a bracket or a quote open in a line above?"),
             ("name: a\n\tb: c\n", "indent with spaces"),
             ("name: \"a\n", "before a quote or a bracket is closed"),
             ("name: \"\\q\"\n", "no such escape"),

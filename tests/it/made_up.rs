@@ -69,6 +69,9 @@ fn a_query_is_taken_if_and_only_if_the_description_takes_it() {
     let fleet = api.apply(&true_fleet("queried"));
     let run = api.wait_ended(&api.start(&fleet));
     let vessel = run["vessels"][0]["id"].as_str().unwrap();
+    let project = run["project_id"].as_str().unwrap();
+    let organization = api.get("/api/v1/organization").expect(200).data();
+    let organization = organization["id"].as_str().unwrap();
     let parameters = description::query_parameters();
     assert!(parameters.len() > 10, "{}", parameters.len());
     let mut random = Random::seeded(24);
@@ -78,6 +81,7 @@ fn a_query_is_taken_if_and_only_if_the_description_takes_it() {
     let mut check =
         |chosen: &[(&'static str, &'static str, &'static serde_json::Value, &str)]| {
             let path = chosen[0].0.replace("{fleet}", &fleet).replace("{vessel_run}", vessel);
+            let path = path.replace("{org}", organization).replace("{project}", project);
             let query: Vec<String> =
                 chosen.iter().map(|(_, name, _, value)| format!("{name}={value}")).collect();
             let target = format!("{path}?{}", query.join("&"));

@@ -1,7 +1,7 @@
 //! Proves to a client that this server holds the token that the client is about to send: the admin token,
-//! or the one that the client's hint names. The endpoint
-//! needs no token. The connection's thread answers it: it costs one hash, takes no body and keeps
-//! nothing. A token has 256 bits, so answers to chosen nonces do not help to guess it.
+//! or the one that the client's hint names. The endpoint needs no token. The connection's thread answers
+//! it: it costs one hash, takes no body and keeps nothing. A token has 256 bits, so answers to chosen
+//! nonces do not help to guess it.
 
 use super::AdminHandler;
 use crate::listener::Head;

@@ -279,8 +279,15 @@ fn check_value(
                 ensure(value.as_str().is_none_or(|text| pattern.is_match(text)), rule)?;
             }
             "format" => ensure(value.as_str().is_none_or(|text| has_format(rule, text)), rule)?,
+            "prefixItems" => {
+                for (rule, item) in list(rule).zip(value.as_array().into_iter().flatten()) {
+                    check(rule, item, at)?;
+                }
+            }
             "items" => {
-                for (index, item) in value.as_array().into_iter().flatten().enumerate() {
+                let first = schema["prefixItems"].as_array().map_or(0, Vec::len);
+                let items = value.as_array().into_iter().flatten().enumerate();
+                for (index, item) in items.skip(first) {
                     check(rule, item, &format!("{at}[{index}]"))?;
                 }
             }
