@@ -55,7 +55,7 @@ mod tests {
         for (text, words) in [
             ("name: a: b\n", "put a value that has a colon in quotes"),
             ("name: [a\nvessels: {}\n", "is a bracket or a quote open in a line above?"),
-            ("name: a\n\tb: c\n", "indent with spaces"),
+            ("name: a\n\tb: c\n", "replace it by spaces"),
             ("name: \"a\n", "before a quote or a bracket is closed"),
             ("name: \"\\q\"\n", "no such escape"),
             ("name: 'a' b\n", ""),

@@ -89,7 +89,7 @@ fn a_refused_delivery_is_found_copied_and_run_after_all() {
     sign_in(&browser, &server, &format!("/fleets/{fleet}/deliveries?reason=timestamp_too_old"));
     browser.see("No delivery matches these filters.");
     open(&browser, &server, &format!("/fleets/{fleet}/deliveries?reason=signature_missing"));
-    let short = &id[id.len() - 8..];
+    let short = &id[id.len() - 12..];
     browser.see(short);
     browser.click(short);
     browser.see("X-Hub-Signature-256 is missing");
@@ -106,7 +106,7 @@ fn a_refused_delivery_is_found_copied_and_run_after_all() {
     assert_eq!((runs.len(), &runs[0]["trigger"]), (1, &json!("replay")));
     let run = runs[0]["id"].as_str().unwrap();
     open(&browser, &server, &format!("/deliveries/{id}"));
-    browser.see(&run[run.len() - 8..]);
+    browser.see(&run[run.len() - 12..]);
 
     // A test POST is signed as well.
     open(&browser, &server, &page_of(&fleet));

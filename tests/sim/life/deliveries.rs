@@ -27,12 +27,15 @@ const BATCH: usize = 64;
 #[derive(Default)]
 pub struct Book {
     recorded: BTreeMap<RequestId, Recorded>,
+    number: u64,
     /// What the writer of the server that runs now has counted.
     stored: StoredDeliveries,
 }
 
 struct Recorded {
     fleet: FleetId,
+    /// How many were recorded before it. A clock that is put back gives later ones smaller ids.
+    number: u64,
     body: Vec<u8>,
     /// It may be gone: its server has died, its fleet is gone, or it is too old.
     may_be_gone: bool,
@@ -64,7 +67,9 @@ impl Life {
                 ..NewDelivery::new(id, Some(fleet), [192, 0, 2, 1].into())
             };
             self.engine().record_delivery(delivery);
-            let recorded = Recorded { fleet, body, may_be_gone: false, run: None };
+            self.book.number += 1;
+            let number = self.book.number;
+            let recorded = Recorded { fleet, number, body, may_be_gone: false, run: None };
             self.book.recorded.insert(id, recorded);
         }
         self.note(format!("{count} requests to {fleet} are refused"));
@@ -209,9 +214,10 @@ impl Life {
 
     /// Whether so many later deliveries of its fleet were recorded that it may have made room for them.
     fn is_pushed_out(&self, id: RequestId) -> bool {
-        let fleet = self.book.recorded[&id].fleet;
-        let later = self.book.recorded.range(id..).skip(1).map(|(_, it)| it.fleet);
-        later.filter(|it| *it == fleet).take(KEPT_PER_FLEET_MAX).count() == KEPT_PER_FLEET_MAX
+        let Recorded { fleet, number, .. } = self.book.recorded[&id];
+        let of_fleet = self.book.recorded.iter().filter(|(_, it)| it.fleet == fleet);
+        let later = of_fleet.filter(|(other, it)| **other > id || it.number > number);
+        later.take(KEPT_PER_FLEET_MAX).count() == KEPT_PER_FLEET_MAX
     }
 
     /// Of each fleet no more is stored than its number.

@@ -27,7 +27,6 @@ impl Life {
         let now = self.machine.now();
         self.note(format!("a server has started at {now}"));
         self.reload_schedules();
-        self.count_deliveries();
         self.check_everything();
         self.check_versions();
     }
@@ -85,7 +84,8 @@ impl Life {
         }
     }
 
-    /// Ends the leftovers of a crashed server while the new server accepts runs and may crash.
+    /// Ends the leftovers of a crashed server, and counts the deliveries that it kept, while the new server
+    /// accepts runs and may crash.
     fn end_leftovers(&mut self, chance_to_die: u32) {
         if self.random.bool() {
             self.submit();
@@ -96,6 +96,9 @@ impl Life {
         }
         if !self.is_doomed {
             self.call(Engine::end_leftovers);
+        }
+        if !self.is_doomed {
+            self.count_deliveries();
         }
         if std::mem::take(&mut self.is_doomed) {
             self.abandon_server();
