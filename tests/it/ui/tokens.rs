@@ -41,8 +41,10 @@ fn tokens_are_made_shown_once_and_revoked() {
     let api = server.api().with_token(&token);
     assert_eq!(api.get("/api/v1/session").expect(200).data()["role"], "reader");
     browser.click("Done");
-    let page = browser.script("return document.documentElement.outerHTML");
-    assert!(!page.as_str().unwrap().contains(&token), "the page forgets the token");
+    browser.wait("the page forgets the token", || {
+        let page = browser.script("return document.documentElement.outerHTML");
+        !page.as_str().unwrap().contains(&token)
+    });
     browser.see("create token ci");
     browser.see("make sign-in link");
 
