@@ -2,11 +2,11 @@
 //! last used. Secrets are looked up by their hashes; how long that takes tells nothing about them.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use crate::engine::EngineError;
 use crate::engine::catalog::Catalog;
+use crate::engine::catalog::last_use::LastUse;
 use crate::model::access::{AccessToken, Principal, Role, Scope};
 use crate::model::change::Change;
 use crate::model::clock::Timestamp;
@@ -17,8 +17,6 @@ use crate::model::webhook::TokenHash;
 
 /// Named tokens: several for each of a hundred people and machines.
 const ACCESS_TOKENS_MAX: usize = 1_000;
-/// The stored time of a token's last use is at most this old.
-const LAST_USED_STEP: Duration = Duration::from_secs(60);
 /// Longest life of a token that expires: longer ones are meant to last.
 const EXPIRES_IN_MAX: Duration = Duration::from_secs(100 * 366 * 24 * 3600);
 
@@ -45,8 +43,7 @@ pub(super) struct AccessTokens {
 /// A token with the state that every use updates under a shared lock.
 struct Entry {
     token: AccessToken,
-    last_used_millis: AtomicI64,
-    stored_millis: AtomicI64,
+    last_use: LastUse,
 }
 
 impl AccessTokens {
@@ -59,9 +56,8 @@ impl AccessTokens {
     fn insert(&mut self, hash: TokenHash, token: AccessToken) {
         self.by_id.insert(token.id, hash);
         self.by_hint.insert(TokenHint::of(hash.as_bytes()), hash);
-        let last_used = token.last_used_at.map_or(i64::MIN, Timestamp::as_millis);
-        let (last_used_millis, stored_millis) = (last_used.into(), last_used.into());
-        self.by_hash.insert(hash, Entry { token, last_used_millis, stored_millis });
+        let last_use = LastUse::new(token.last_used_at);
+        self.by_hash.insert(hash, Entry { token, last_use });
     }
 
     fn remove(&mut self, id: TokenId) -> Option<(TokenHash, AccessToken)> {
@@ -213,23 +209,12 @@ impl Entry {
 
     /// The token with its last use.
     fn current(&self) -> AccessToken {
-        let last_used = self.last_used_millis.load(Ordering::Relaxed);
-        let last_used_at = (last_used != i64::MIN).then(|| Timestamp::from_millis(last_used));
-        AccessToken { last_used_at, ..self.token.clone() }
+        AccessToken { last_used_at: self.last_use.latest(), ..self.token.clone() }
     }
 
     /// Notes a use. Returns the row when it has to be stored again: that is once in a while.
     fn note_use(&self, now: Timestamp) -> Option<AccessToken> {
-        self.last_used_millis.store(now.as_millis(), Ordering::Relaxed);
-        let stored = self.stored_millis.load(Ordering::Relaxed);
-        let step = i64::try_from(LAST_USED_STEP.as_millis()).unwrap_or(i64::MAX);
-        let is_behind = now.as_millis().abs_diff(stored) >= step.unsigned_abs();
-        let is_mine = is_behind
-            && self
-                .stored_millis
-                .compare_exchange(stored, now.as_millis(), Ordering::Relaxed, Ordering::Relaxed)
-                .is_ok();
-        is_mine.then(|| self.current())
+        self.last_use.note(now, || true).then(|| self.current())
     }
 }
 

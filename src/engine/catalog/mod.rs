@@ -20,6 +20,7 @@ use crate::model::webhook::{TokenHash, Webhook};
 mod access;
 mod expected;
 mod kept_paths;
+mod last_use;
 mod projects;
 #[cfg(test)]
 mod tests;

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 use std::time::Duration;
 
 use crate::engine::EngineError;
+use crate::engine::catalog::last_use::LastUse;
 use crate::engine::catalog::{Catalog, ExpectedVersion, FleetEntry};
 use crate::fleet_file::{FleetFile, FleetFileError, KeptText};
 use crate::model::change::Change;
@@ -22,9 +23,6 @@ use crate::model::webhook::{
 /// Last uses of webhooks that are stored per second: a hundredth of the accepts of one machine.
 const USES_STORED_PER_SECOND: u32 = 64;
 
-/// The stored time of a webhook's last use is at most this old while few webhooks are in use.
-const LAST_USED_STEP: Duration = Duration::from_secs(60);
-
 /// A webhook as its owner sees it: its row, and the version of the fleet with its settings.
 #[derive(Clone, Debug)]
 pub struct WebhookView {
@@ -38,8 +36,7 @@ pub(super) struct WebhookEntry {
     webhook: Webhook,
     /// Stays when the settings, the URL or the pause change.
     bucket: Bucket,
-    last_used_millis: AtomicI64,
-    stored_millis: AtomicI64,
+    last_use: LastUse,
 }
 
 /// The number of last uses stored in the present second, over all webhooks. Stored last uses are best
@@ -327,12 +324,11 @@ impl Catalog {
         if let Some(previous) = &webhook.previous {
             self.tokens.insert(previous.token.hash(), webhook.fleet_id);
         }
-        let last_used = webhook.last_used_at.map_or(i64::MIN, Timestamp::as_millis);
+        let last_use = LastUse::new(webhook.last_used_at);
         entry.webhook = Some(WebhookEntry {
             webhook,
             bucket: former.map(|former| former.bucket).unwrap_or_default(),
-            last_used_millis: AtomicI64::new(last_used),
-            stored_millis: AtomicI64::new(last_used),
+            last_use,
         });
     }
 
@@ -356,25 +352,15 @@ impl WebhookEntry {
     /// The webhook with its last use, without a previous token whose grace has passed.
     fn current(&self, now: Timestamp) -> Webhook {
         let mut webhook = self.webhook.clone();
-        let last_used = self.last_used_millis.load(Ordering::Relaxed);
-        webhook.last_used_at = (last_used != i64::MIN).then(|| Timestamp::from_millis(last_used));
+        webhook.last_used_at = self.last_use.latest();
         webhook.previous = self.webhook.previous_at(now).cloned();
         webhook.handshake_until = self.webhook.handshake_until_at(now);
         webhook
     }
 
     fn note_use(&self, now: Timestamp, budget: &LastUseBudget) -> Option<Change> {
-        self.last_used_millis.store(now.as_millis(), Ordering::Relaxed);
-        let stored = self.stored_millis.load(Ordering::Relaxed);
-        let step = i64::try_from(LAST_USED_STEP.as_millis()).unwrap_or(i64::MAX);
-        let is_behind = now.as_millis().abs_diff(stored) >= step.unsigned_abs();
-        let is_mine = is_behind
-            && budget.admit(now)
-            && self
-                .stored_millis
-                .compare_exchange(stored, now.as_millis(), Ordering::Relaxed, Ordering::Relaxed)
-                .is_ok();
-        is_mine.then(|| Change::PutWebhook(self.current(now)))
+        let is_stored = self.last_use.note(now, || budget.admit(now));
+        is_stored.then(|| Change::PutWebhook(self.current(now)))
     }
 }
 
