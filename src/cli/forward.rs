@@ -16,29 +16,16 @@ use super::Outcome;
 use super::output::{fail, print};
 use crate::config::{HttpUrl, Period};
 use crate::model::ids::RunId;
+use crate::model::request::HOP_BY_HOP_HEADERS;
 use crate::os::outbound;
 
 /// How long a request may take, the largest body over a slow line included.
 const TIMEOUT: Duration = Duration::from_secs(300);
 /// Bytes of the headers file: what the listener takes of a request's head, as JSON.
 const HEADERS_FILE_BYTES_MAX: u64 = 1 << 20;
-/// Headers that are about one connection (RFC 9110 7.6.1), and those that this request has its own of.
-const NOT_FORWARDED: [&str; 14] = [
-    "connection",
-    "content-length",
-    "expect",
-    "host",
-    "http2-settings",
-    "idempotency-key",
-    "keep-alive",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-];
+/// Headers that this request has its own of, beside those of the connection.
+const NOT_FORWARDED: [&str; 5] =
+    ["content-length", "expect", "host", "http2-settings", "idempotency-key"];
 
 /// Arguments of `forward`.
 #[derive(Debug, clap::Args)]
@@ -166,7 +153,8 @@ fn forwarded(headers: &Headers) -> impl Iterator<Item = (&str, &str)> {
     let named: BTreeSet<String> = named.map(|name| name.trim().to_ascii_lowercase()).collect();
     let goes_on = move |name: &str| {
         let name = name.to_ascii_lowercase();
-        !NOT_FORWARDED.contains(&name.as_str()) && !named.contains(&name)
+        let is_own = HOP_BY_HOP_HEADERS.iter().chain(&NOT_FORWARDED).any(|own| *own == name);
+        !is_own && !named.contains(&name)
     };
     headers
         .iter()

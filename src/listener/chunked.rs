@@ -1,8 +1,9 @@
 //! Decodes bodies that come in chunks (RFC 9112 7.1), piece by piece as they arrive. Extensions and
 //! trailers are checked and dropped, under limits. Pure.
 
-use super::scan::{is_text, is_token};
+use super::scan::is_text;
 use crate::model::refusal::{Reason, Refusal};
+use crate::model::text::is_token;
 
 /// Bytes of the first line of a chunk: a size, and extensions, which senders hardly use.
 const CHUNK_LINE_BYTES_MAX: usize = 256;

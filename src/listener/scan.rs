@@ -5,6 +5,7 @@
 
 use crate::model::limits;
 use crate::model::refusal::{Reason, Refusal};
+use crate::model::text::is_token;
 
 /// Bytes of a request line: twice what most servers and proxies take, so that even 10 KB of a
 /// wrong token get the answer that every wrong token gets.
@@ -173,11 +174,6 @@ fn refusal(state: State, byte: u8) -> Refusal {
         _ => "a header's name holds what no name may",
     };
     Refusal::new(Reason::Malformed, why)
-}
-
-/// Whether `byte` may be part of a method or of a header's name (RFC 9110 5.6.2).
-pub(super) fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 /// Whether `byte` may be part of a header's value (RFC 9110 5.5).

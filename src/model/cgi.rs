@@ -1,7 +1,9 @@
 //! A response in CGI form, as a vessel writes it into its response file (RFC 3875, section 6): headers, an
 //! empty line, the body. Pure.
 
+use crate::model::request::HOP_BY_HOP_HEADERS;
 use crate::model::respond::{STATUSES, is_without_body};
+use crate::model::text::is_token;
 
 /// Bytes of the headers: the most that common clients take.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
@@ -10,21 +12,8 @@ const HEADERS_MAX: usize = 64;
 /// Characters of a line that a message quotes.
 const QUOTED_CHARACTERS_MAX: usize = 80;
 
-/// Headers that concern the connection or the message's framing (RFC 9110 7.6.1, RFC 3875 6.3.4), and
-/// those that this server writes itself.
-const SERVERS_OWN: [&str; 11] = [
-    "connection",
-    "date",
-    "keep-alive",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-    "x-request-id",
-];
+/// Headers that this server writes itself, beside those of the connection (RFC 3875 6.3.4).
+const SERVERS_OWN: [&str; 2] = ["date", "x-request-id"];
 /// Begins the names of further headers that this server writes.
 const SERVERS_PREFIX: &str = "boathook-";
 
@@ -114,7 +103,7 @@ impl CgiResponse {
                 })?;
                 *content_length = Some(length);
             }
-            own if SERVERS_OWN.contains(&own) || own.starts_with(SERVERS_PREFIX) => {
+            own if is_servers(own) => {
                 return Err(format!("the header `{name}` is the server's own; leave it out"));
             }
             // Tabs are the one control character that a value may have; a space means the same.
@@ -159,7 +148,6 @@ fn header(line: &[u8]) -> Result<(&str, &str), &'static str> {
         return Err("it begins with a space; write each header on one line");
     }
     let (name, value) = text.split_once(':').ok_or("it has no colon")?;
-    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     if name.is_empty() || !name.bytes().all(is_token) {
         return Err("its name has other characters than a header's");
     }
@@ -183,6 +171,12 @@ fn status(value: &str) -> Result<u16, String> {
             STATUSES.end()
         )
     })
+}
+
+/// Whether the header called `name`, in lower case, is no vessel's to write.
+fn is_servers(name: &str) -> bool {
+    let mut own = HOP_BY_HOP_HEADERS.iter().chain(&SERVERS_OWN);
+    own.any(|own| *own == name) || name.starts_with(SERVERS_PREFIX)
 }
 
 /// Whether `location` begins with a scheme (RFC 3986 3.1).

@@ -6,6 +6,19 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::overrides::Overrides;
 
+/// Headers in lower case that concern one connection, and that no message is sent on with (RFC 9110 7.6.1).
+pub const HOP_BY_HOP_HEADERS: [&str; 9] = [
+    "connection",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
 /// Headers by canonical name (`X-Github-Event`), each with its values in the order received.
 pub type Headers = BTreeMap<String, Vec<String>>;
 

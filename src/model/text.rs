@@ -23,6 +23,11 @@ pub fn percent_encoded(text: &str) -> String {
     encoded
 }
 
+/// Whether `byte` may be part of a token, such as a method or a header's name (RFC 9110 5.6.2).
+pub fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
 /// `bytes`, which were cut somewhere at their end, without the part of a character there.
 pub fn without_cut_end(bytes: &[u8]) -> &[u8] {
     let end = bytes.len();

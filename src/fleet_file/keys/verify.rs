@@ -13,6 +13,7 @@ use crate::model::sender::{
     OwnTimestamp, Piece, Preset, PresetOption, SECRETS_MAX, Template, Unit, Verification,
 };
 use crate::model::suggest::closest;
+use crate::model::text::is_token;
 use crate::model::variable::SecretName;
 
 /// Bytes of the name of a header or a parameter: longer than any that senders use.
@@ -229,7 +230,6 @@ fn secret_name(cursor: &Cursor<'_>) -> Result<SecretName, FleetFileError> {
 /// The name of a header (RFC 9110, section 5.1).
 fn header_name(cursor: &Cursor<'_>) -> Result<String, FleetFileError> {
     let name = cursor.text()?;
-    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.bytes().all(is_token) {
         return Err(cursor.invalid("no name of a header; write one such as X-Signature"));
     }
