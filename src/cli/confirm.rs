@@ -4,8 +4,6 @@ use std::io::{self, BufRead, IsTerminal, Read, Write};
 
 use anyhow::bail;
 
-use super::output::advise;
-
 /// Longest answer that is read.
 const ANSWER_BYTES_MAX: u64 = 100;
 
@@ -17,12 +15,9 @@ pub fn confirm(asked: &str) -> anyhow::Result<()> {
     if !io::stdin().is_terminal() {
         bail!("{asked} Nothing is done without a confirmation; give --yes");
     }
-    advise(&format!("{asked} [y/N]"));
-    let mut answer = String::new();
-    io::stdin().lock().read_line(&mut answer)?;
-    match answer.trim().to_ascii_lowercase().as_str() {
-        "y" | "yes" => Ok(()),
-        _ => bail!("nothing was done"),
+    match is_confirmed(asked, false)? {
+        true => Ok(()),
+        false => bail!("nothing was done"),
     }
 }
 

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use super::fleets::{check_reach, file_refusal, warnings};
-use super::{AdminHandler, Call, Outcome, Reply};
+use super::{AdminHandler, Call, Outcome, Reply, runs};
 use crate::engine::{Applied, ExpectedVersion, FleetView, RunFilter};
 use crate::fleet_file::{self, FleetFile};
 use crate::listener::Response;
@@ -15,10 +15,8 @@ use crate::model::ids::FleetId;
 use crate::model::name::is_same_name;
 use crate::model::overrides::Overrides;
 use crate::model::refusal::Refusal;
-use crate::model::request::RequestHead;
 use crate::model::run::{RunRecord, Status, Trigger};
 use crate::web::query::decoded;
-use crate::web::respond;
 use crate::web::view::{FleetJson, OrganizationJson};
 
 /// Rows of a CSV: what a client looks through for its run, and a page of a spreadsheet.
@@ -40,12 +38,9 @@ pub(super) fn start(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     let text = call.text()?;
     let overrides = match text.trim() {
         "" => Overrides::default(),
-        text => super::runs::overrides_in(call, text, &view.current.definition)?,
+        text => runs::overrides_in(call, text, &view.current.definition)?,
     };
-    let head = RequestHead { overrides, ..RequestHead::default() };
-    let run = admin.engine.accept_without_request(&view.current, Trigger::Api, head)?;
-    let run = admin.engine.confirm(run);
-    Ok(Reply::json(201, respond::accepted(&view.current, admin.organization, run)))
+    runs::start_with(admin, &view.current, Trigger::Api, overrides)
 }
 
 /// The runs of a fleet as CSV, the latest first.

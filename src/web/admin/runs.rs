@@ -1,5 +1,7 @@
 //! Runs: starting, listing, showing, stopping and replaying them.
 
+use std::sync::Arc;
+
 use serde::Deserialize;
 
 use super::access::API_KEY_HEADER;
@@ -8,7 +10,7 @@ use super::{AdminHandler, Call, Outcome, Reply};
 use crate::engine::{RUN_IDS_SEARCHED_MAX, RunFilter, RunView};
 use crate::fleet_file::parse_overrides;
 use crate::model::event::Arrival;
-use crate::model::fleet::FleetDefinition;
+use crate::model::fleet::{FleetDefinition, FleetVersion};
 use crate::model::ids::RunId;
 use crate::model::overrides::Overrides;
 use crate::model::refusal::{Reason, Refusal};
@@ -51,10 +53,20 @@ pub(super) fn start(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
         Some(text) => overrides_in(call, &text, &version.definition)?,
         None => Overrides::default(),
     };
+    start_with(admin, &version, trigger, overrides)
+}
+
+/// Starts a run without a request.
+pub(super) fn start_with(
+    admin: &AdminHandler,
+    version: &Arc<FleetVersion>,
+    trigger: Trigger,
+    overrides: Overrides,
+) -> Outcome {
     let head = RequestHead { overrides, ..RequestHead::default() };
-    let run = admin.engine.accept_without_request(&version, trigger, head)?;
+    let run = admin.engine.accept_without_request(version, trigger, head)?;
     let run = admin.engine.confirm(run);
-    Ok(Reply::json(201, respond::accepted(&version, admin.organization, run)))
+    Ok(Reply::json(201, respond::accepted(version, admin.organization, run)))
 }
 
 /// The overrides in `text`, as far as the principal may set them.
