@@ -38,7 +38,7 @@ enum Place {
     Other,
 }
 
-/// A line of which the last word is being written.
+/// A command line whose last word is incomplete.
 struct Line<'a> {
     place: Place,
     /// The options before it, by their names.

@@ -1,4 +1,4 @@
-//! `boathook fleet edit`: the file of a fleet in the person's editor, saved if nobody else has saved
+//! `boathook fleet edit`: the author edits the file of a fleet and saves it, unless another author has saved
 //! meanwhile. A text that cannot be saved stays in its file, whose name is told.
 
 use std::fs;
@@ -19,7 +19,7 @@ use crate::cli::session::Session;
 use crate::fleet_file::FLEET_FILE_BYTES_MAX;
 use crate::os::text_file;
 
-/// The editor of a person who has set none: every POSIX system has it.
+/// The editor where the environment names none: every POSIX system has it.
 const EDITOR_DEFAULT: &str = "vi";
 
 /// Edits the fleet that `name` means.

@@ -17,7 +17,7 @@ use crate::model::webhook::Token;
 
 /// Bytes of an exported fleet: its file with every letter escaped, and little else.
 const EXPORT_BYTES_MAX: u64 = 8 * FLEET_FILE_BYTES_MAX as u64;
-const NOTE: &str = "This file is a secret: whoever has it knows the URL that starts the fleet.";
+const NOTE: &str = "This file is a secret: it has the URL that starts the fleet.";
 
 /// A fleet that leaves a server.
 #[derive(Deserialize, Serialize)]
