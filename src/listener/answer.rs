@@ -6,7 +6,7 @@
 //! sent by the filling thread itself, without blocking. The connection's thread then sleeps on until
 //! its client sends the next request, which spares a wake-up per request (`cargo bench --bench load --
 //! accept`). The bytes that the client's socket does not take at once are left to the connection's
-//! thread.
+//! thread, and so is a refusal, which that thread may have to hold back.
 
 use std::fmt;
 use std::io;
@@ -211,7 +211,7 @@ impl Slot {
             Filled::Response(response) if may_send && !handle.is_closing() => response,
             with => return Some(with),
         };
-        if !response.is_small() {
+        if !response.is_small() || response.is_refusal() {
             return Some(Filled::Response(response));
         }
         let bytes = response.to_bytes(*persistence, *is_head);

@@ -4,6 +4,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use super::answer::{self, Client, Event, Filled};
@@ -338,6 +339,10 @@ impl Connection<'_> {
     }
 
     fn send(&mut self, response: &Response, persistence: Persistence) -> io::Result<()> {
+        // A reserved place or thread is soon wanted by another client.
+        if response.is_refusal() && !self.is_constrained() {
+            thread::sleep(self.shared.pace.pause());
+        }
         self.transport.write_all(&response.to_bytes(persistence, self.is_head))?;
         self.transport.flush()
     }

@@ -27,6 +27,7 @@ mod handler;
 mod handlers;
 mod handoff;
 mod head;
+mod pace;
 mod permits;
 mod read_buffer;
 mod receive;
@@ -60,6 +61,7 @@ use accept::Acceptor;
 use connections::{Connections, Limits};
 use handlers::Handlers;
 use handoff::Handoff;
+use pace::Pace;
 use permits::Permits;
 
 use crate::config::Settings;
@@ -127,6 +129,8 @@ struct Shared {
     connections: Connections,
     counters: Arc<Counters>,
     refusals: Repeats,
+    /// Spreads the responses to refused requests over time.
+    pace: Pace,
 }
 
 /// A listener that is being served.
@@ -170,6 +174,7 @@ impl Listener {
             connections,
             counters,
             refusals: Repeats::new(name),
+            pace: Pace::default(),
         });
         let (acceptor, accepting) = Acceptor::start(socket, Arc::clone(&shared))?;
         Ok(Self { shared, address, acceptor, accepting, handlers })

@@ -104,6 +104,11 @@ impl Response {
         matches!(&self.body, Body::Bytes(bytes) if bytes.len() <= SMALL_BODY_BYTES_MAX)
     }
 
+    /// Whether it says that the request was wrong.
+    pub(super) fn is_refusal(&self) -> bool {
+        (400..500).contains(&self.status)
+    }
+
     /// The request id that the client may quote; empty without one.
     pub(super) fn id(&self) -> &str {
         let mut headers = self.headers.iter();

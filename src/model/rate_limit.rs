@@ -64,16 +64,34 @@ impl Bucket {
     /// # Errors
     /// When it comes too soon.
     pub fn take(&self, rate: Rate, now: Timestamp) -> Result<(), TooSoon> {
+        self.change(|full_at| match after_one_more(full_at, rate, now) {
+            Ok(next) => (next, Ok(())),
+            Err((same, too_soon)) => (same, Err(too_soon)),
+        })
+    }
+
+    /// Gives one more request at `now` its turn: how long after `now` that is, `pause_max` at most.
+    pub fn pause(&self, rate: Rate, now: Timestamp, pause_max: Duration) -> Duration {
+        let now = now.as_millis().saturating_mul(1_000_000);
+        let interval = nanos(rate.interval());
+        let burst = interval.saturating_mul(i64::from(rate.burst()));
+        let full_at_max = now.saturating_add(burst).saturating_add(nanos(pause_max));
+        self.change(|full_at| {
+            let next = full_at.max(now).saturating_add(interval).min(full_at_max);
+            let pause = next.saturating_sub(now).saturating_sub(burst);
+            (next, Duration::from_nanos(u64::try_from(pause).unwrap_or(0)))
+        })
+    }
+
+    /// Stores what `next` makes of the current moment, and returns what it says of it.
+    fn change<T>(&self, next: impl Fn(Moment) -> (Moment, T)) -> T {
         let mut full_at = self.0.load(Ordering::Relaxed);
         loop {
-            let (next, verdict) = match after_one_more(full_at, rate, now) {
-                Ok(next) => (next, Ok(())),
-                Err((same, too_soon)) => (same, Err(too_soon)),
-            };
+            let (next, found) = next(full_at);
             let stored =
                 self.0.compare_exchange_weak(full_at, next, Ordering::Relaxed, Ordering::Relaxed);
             match stored {
-                Ok(_) => return verdict,
+                Ok(_) => return found,
                 Err(current) => full_at = current,
             }
         }
@@ -155,6 +173,24 @@ mod tests {
 
     fn address(number: u32) -> IpAddr {
         IpAddr::from(number.to_be_bytes())
+    }
+
+    #[test]
+    fn a_flood_is_spread_over_time_and_no_request_waits_longer_than_the_maximum() {
+        let rate: Rate = "1000/s burst 10".parse().unwrap();
+        let pause_max = Duration::from_millis(100);
+        let bucket = Bucket::default();
+        let pauses = |millis, count| {
+            let pauses = (0..count).map(|_| bucket.pause(rate, at(millis), pause_max));
+            pauses.map(|pause| pause.as_millis()).collect::<Vec<_>>()
+        };
+        assert_eq!(pauses(0, 13), [vec![0; 10], vec![1, 2, 3]].concat());
+        assert_eq!(pauses(3, 2), [1, 2]);
+        assert_eq!(pauses(3, 1000).last(), Some(&100));
+        assert_eq!(pauses(103, 1), [1], "refused requests of the past hold nothing up for longer");
+        // The clock was put back by an hour.
+        assert_eq!(pauses(-3_600_000, 1), [100]);
+        assert_eq!(pauses(-3_590_000, 1), [0]);
     }
 
     #[test]
