@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
-use super::{KeepWorkdir, ServiceUrl, Settings, settings_file};
+use super::{BasePath, KeepWorkdir, ServiceUrl, Settings, settings_file};
 use crate::model::network::Networks;
 use crate::model::retention::Retention;
 use crate::model::runner::Runners;
@@ -82,6 +82,7 @@ impl Settings {
             admin_listen: ADMIN_LISTEN,
             sets_admin_listen: false,
             admin_hosts: Vec::new(),
+            admin_base_path: BasePath::default(),
             public_url: None,
             github_api_url: ServiceUrl::of_github(),
             tls: None,

@@ -37,7 +37,7 @@ use file::{read_default_file, read_file};
 use runners::{RunnerTable, runners};
 pub use smtp::SmtpUrl;
 use smtp::{MailSettings, mail_server};
-pub use url::{HttpUrl, PublicUrl, Reach, ServiceUrl};
+pub use url::{BasePath, HttpUrl, PublicUrl, Reach, ServiceUrl};
 pub use values::{
     ByteSize, Count, HostNames, KeepWorkdir, ListenAddress, LogLevel, Names, Period,
     TrustedProxies, whole_number,
@@ -72,6 +72,11 @@ pub struct Sources {
     /// front [default: addresses and localhost only]
     #[arg(long, env = "BOATHOOK_ADMIN_HOSTS", value_name = "NAMES")]
     pub admin_hosts: Option<HostNames>,
+
+    /// The path below which a proxy in front shows the admin pages and their API, such as /boathook
+    /// [default: the host is theirs alone]
+    #[arg(long, env = "BOATHOOK_ADMIN_BASE_PATH", value_name = "PATH")]
+    pub admin_base_path: Option<BasePath>,
 
     /// What webhook URLs begin with, as senders see it: https://hooks.example.com [default: the
     /// address of the listener]
@@ -270,6 +275,7 @@ pub struct Settings {
     pub sets_admin_listen: bool,
     /// In lower case.
     pub admin_hosts: Vec<String>,
+    pub admin_base_path: BasePath,
     pub public_url: Option<PublicUrl>,
     pub github_api_url: ServiceUrl,
     pub tls: Option<TlsFiles>,
@@ -391,7 +397,7 @@ impl Settings {
         settings.sets_hooks_listen = given.hooks_listen.or(file.hooks_listen).is_some();
         settings.sets_admin_listen = given.admin_listen.or(file.admin_listen).is_some();
         take! {
-            hooks_listen admin_listen admin_hosts public_url github_api_url
+            hooks_listen admin_listen admin_hosts admin_base_path public_url github_api_url
             trusted_proxies rate_limit_per_ip
             workers max_queued_runs max_connections max_connections_per_ip max_followers max_waiting
             head_timeout body_timeout idle_timeout write_timeout shutdown_grace kill_grace

@@ -26,7 +26,7 @@ fn flags_outrank_the_file_and_the_file_outranks_defaults() {
                 allowed_users = [\"deploy\", \"backup\"]\n\
                 shutdown_grace = \"1m30s\"\nhooks_listen = \"[::1]:80\"\n\
                 trusted_proxies = [\"10.0.0.0/8\", \"::1\"]\nrate_limit_per_ip = \"9/s\"\n\
-                admin_hosts = [\"Boat.lan\", \"b.example.com\"]\n";
+                admin_hosts = [\"Boat.lan\", \"b.example.com\"]\nadmin_base_path = \"/boat/\"\n";
     let flags = given(&["--workers", "5", "--work-dir", "/fast"]);
     let settings = Settings::resolve(flags, file(text).unwrap(), None).unwrap();
     assert_eq!(settings.workers, 5);
@@ -38,6 +38,7 @@ fn flags_outrank_the_file_and_the_file_outranks_defaults() {
     assert_eq!(settings.log, log::LevelFilter::Debug);
     assert_eq!(settings.allowed_users, ["deploy", "backup"]);
     assert_eq!(settings.admin_hosts, ["boat.lan", "b.example.com"]);
+    assert_eq!(settings.admin_base_path.as_str(), "/boat");
     assert_eq!(settings.shutdown_grace, Duration::from_secs(90));
     assert_eq!(settings.hooks_listen, "[::1]:80".parse().unwrap());
     assert_eq!(settings.admin_listen, defaults::ADMIN_LISTEN);

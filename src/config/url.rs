@@ -1,4 +1,5 @@
-//! Just enough of URLs: the address of a server, and the public URL that webhooks begin with.
+//! Just enough of URLs: the address of a server, the public URL that webhooks begin with, and the path
+//! that those of the admin listener begin with.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -180,6 +181,59 @@ impl FromStr for PublicUrl {
     }
 }
 
+/// What the paths of the admin listener begin with where a proxy shows it beside other pages: empty, or
+/// `/boathook`. Never ends in a slash.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BasePath(String);
+
+impl BasePath {
+    /// First segments of the admin listener's own paths for programs. A base path that began with one of
+    /// them would hide these.
+    const TAKEN: [&str; 5] = ["api", "orgs", "ui", "metrics", "healthz"];
+
+    /// The path, to which those of the server are appended.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// `path` as the server's routes have it. One that does not begin with the base path stays as it is: it
+    /// comes from this machine, or the proxy has taken the base path away.
+    pub fn strip<'p>(&self, path: &'p str) -> &'p str {
+        match path.strip_prefix(&self.0) {
+            Some("") => "/",
+            Some(rest) if rest.starts_with('/') => rest,
+            _ => path,
+        }
+    }
+}
+
+impl FromStr for BasePath {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let base = text.trim_end_matches('/');
+        let Some(path) = base.strip_prefix('/') else {
+            let is_none = base.is_empty() && text.starts_with('/');
+            let message = || format!("not a path: {text:?}; it begins with a slash: /boathook");
+            return is_none.then(Self::default).ok_or_else(message);
+        };
+        let is_segment = |segment: &str| {
+            !segment.is_empty()
+                && ![".", ".."].contains(&segment)
+                && segment.chars().all(|it| it.is_ascii_alphanumeric() || "-._~".contains(it))
+        };
+        if !path.split('/').all(is_segment) {
+            return Err(format!(
+                "between its slashes a base path has ASCII letters, digits and -._~: {text:?}"
+            ));
+        }
+        match Self::TAKEN.iter().find(|taken| path.split('/').next() == Some(**taken)) {
+            Some(taken) => Err(format!("/{taken} is a path of the server's own; choose another")),
+            None => Ok(Self(base.to_owned())),
+        }
+    }
+}
+
 /// What the URLs of a service begin with to which the server sends a secret. Never ends in a slash.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServiceUrl(String);
@@ -264,6 +318,31 @@ mod tests {
         ] {
             assert!(text.parse::<PublicUrl>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_base_path_is_taken_from_paths_that_begin_with_it() {
+        let base = |text: &str| text.parse::<BasePath>();
+        for (text, path, expected) in [
+            ("/boathook", "/boathook/api/v1/runs", "/api/v1/runs"),
+            ("/boathook/", "/boathook/", "/"),
+            ("/boathook", "/boathook", "/"),
+            ("/boathook", "/boathooks", "/boathooks"),
+            ("/boathook", "/api/v1/runs", "/api/v1/runs"),
+            ("/a/b~1", "/a/b~1/runs", "/runs"),
+            ("/a", "/a/a/runs", "/a/runs"),
+            ("/", "/runs", "/runs"),
+            ("/", "/", "/"),
+        ] {
+            assert_eq!(base(text).unwrap().strip(path), expected, "{text} {path}");
+        }
+        for text in ["", "boathook", "/a//b", "//", "/a/../b", "/a b", "/a%20", "/a?x", "http://a"]
+        {
+            assert_eq!(base(text).is_ok(), text == "//", "{text}");
+        }
+        let refused = base("/api/boathook").unwrap_err();
+        assert!(refused.starts_with("/api is a path of the server's own"), "{refused}");
+        assert!(base("/apis").is_ok());
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::de::{self, Deserialize, Deserializer};
 
 use super::smtp::SmtpUrl;
-use super::url::{PublicUrl, ServiceUrl};
+use super::url::{BasePath, PublicUrl, ServiceUrl};
 use crate::model::duration::parse_duration;
 use crate::model::network::{NetworkError, Networks};
 use crate::model::run::Status;
@@ -230,6 +230,7 @@ deserialize_from_text! {
     ListenAddress: "IP:PORT in quotes, such as \"127.0.0.1:9000\"";
     LogLevel: "a level in quotes: \"off\", \"error\", \"warn\", \"info\", \"debug\" or \"trace\"";
     KeepWorkdir: "\"never\", \"on_failure\" or \"always\"";
+    BasePath: "a path in quotes, such as \"/boathook\"";
     PublicUrl: "a URL in quotes, such as \"https://hooks.example.com\"";
     ServiceUrl: "a URL in quotes, such as \"https://api.github.com\"";
     SmtpUrl: "a URL in quotes, such as \"smtps://mail.example.com\"";

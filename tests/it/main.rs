@@ -11,6 +11,7 @@ mod admission;
 mod answers;
 mod audit;
 mod backup;
+mod base_path;
 mod cel;
 mod cli;
 mod cli_comfort;

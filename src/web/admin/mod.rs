@@ -32,6 +32,7 @@ mod tokens;
 mod vessel_runs;
 mod webhooks;
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -318,12 +319,22 @@ impl AdminHandler {
         if !matches!(head.method.as_str(), "GET" | "HEAD") {
             return None;
         }
-        let found = ui::find(&head.path, head.header("If-None-Match"));
-        let answer = found.or_else(|| wants_page(head).then(ui::not_found))?;
+        let base = &self.settings.admin_base_path;
+        let found = ui::find(base, &head.path, head.header("If-None-Match"));
+        let answer = found.or_else(|| wants_page(head).then(|| ui::not_found(base)))?;
         if self.hosts.admit(head.header("Host")) {
             return Some(answer);
         }
         Some(Response::new(403, "text/plain; charset=utf-8", UNKNOWN_HOST))
+    }
+
+    /// `head` with its path as the routes have it.
+    fn below_base<'h>(&self, head: &'h Head) -> Cow<'h, Head> {
+        let path = self.settings.admin_base_path.strip(&head.path);
+        if path == head.path {
+            return Cow::Borrowed(head);
+        }
+        Cow::Owned(Head { path: path.to_owned(), ..head.clone() })
     }
 
     /// A new id. Those of requests that may change something increase, since the audit is in their order.
@@ -373,6 +384,7 @@ impl AdminHandler {
 
 impl Handler for AdminHandler {
     fn admit(&self, head: &Head, peer: SocketAddr) -> Result<Admitted, Response> {
+        let head = &*self.below_base(head);
         if head.path == respond::HEALTH {
             return Err(self.health(&head.method));
         }
@@ -411,6 +423,7 @@ impl Handler for AdminHandler {
     }
 
     fn handle(&self, mut request: Request) -> Handled {
+        request.path = self.settings.admin_base_path.strip(&request.path).to_owned();
         let id = self.request_id(&request.method);
         let admitted = self.still_admitted(&request);
         let response = match admitted.and_then(|()| self.outcome(id, &mut request)) {

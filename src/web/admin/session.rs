@@ -125,6 +125,10 @@ impl AdminHandler {
         };
         let secure = if is_secure { "; Secure" } else { "" };
         let name = &self.cookie_name;
-        format!("{name}={value}; Path=/; Max-Age={age}; HttpOnly; SameSite=Strict{secure}")
+        let path = match self.settings.admin_base_path.as_str() {
+            "" => "/",
+            base => base,
+        };
+        format!("{name}={value}; Path={path}; Max-Age={age}; HttpOnly; SameSite=Strict{secure}")
     }
 }

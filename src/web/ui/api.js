@@ -1,10 +1,11 @@
 // Talks to the admin API, and asks it again in time.
 
-const BASE = "/api/v1";
+import { BASE, address } from "./dom.js";
 
 // Where the key of the session is kept. Browsers send the session's cookie to every port of this host;
-// the storage is for this origin alone, and the cookie opens nothing without the key.
-const SESSION_KEY = "boathook.session";
+// the storage is for this origin alone, and the cookie opens nothing without the key. Other servers may be at
+// other paths of the origin.
+const SESSION_KEY = `boathook.session${BASE}`;
 // For browsers that give pages no storage: the session ends with the page then.
 let unstoredKey = null;
 
@@ -81,7 +82,7 @@ export async function request(method, path, { body, type, headers = {}, signal }
   if (type) headers["Content-Type"] = type;
   let response;
   try {
-    response = await fetch(BASE + path, { method, headers, body, signal, credentials: "same-origin" });
+    response = await fetch(address(`/api/v1${path}`), { method, headers, body, signal, credentials: "same-origin" });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     dispatchEvent(new CustomEvent("boathook:reach", { detail: false }));

@@ -1,6 +1,6 @@
 // The frame around the pages, and which page an address means.
 
-import { append, h, svg } from "./dom.js";
+import { BASE, address, append, h, svg } from "./dom.js";
 import { closeSession, identify, may, watchSession } from "./api.js";
 import { keepTimesTrue } from "./format.js";
 import { SIGNS, ask, button, notice, pressed, say, sentence } from "./parts.js";
@@ -88,7 +88,7 @@ function showSignIn() {
 
 function showSignedIn() {
   document.body.classList.remove("signed-out");
-  if (location.pathname === "/sign-in") history.replaceState(history.state, "", "/");
+  if (here() === "/sign-in") history.replaceState(history.state, "", address("/"));
   return show();
 }
 
@@ -125,6 +125,11 @@ const mayLeave = async () => !hasEdits() || Boolean(await ask({
   action: "Leave",
 }));
 
+// The path of the page that is shown.
+const here = () => location.pathname.slice(BASE.length) || "/";
+// A browser that comes past the proxy goes on below BASE: the cookie of its session is for paths there.
+if (!`${location.pathname}/`.startsWith(`${BASE}/`)) history.replaceState(history.state, "", BASE + location.pathname + location.search + location.hash);
+
 // The place of the page in the history of the tab, so that a step back can be taken back.
 let place = history.state?.place ?? 0;
 history.replaceState({ place }, "");
@@ -133,7 +138,7 @@ history.replaceState({ place }, "");
 async function go(path, { replace = false } = {}) {
   if (!await mayLeave()) return;
   if (!replace) place += 1;
-  history[replace ? "replaceState" : "pushState"]({ place }, "", path);
+  history[replace ? "replaceState" : "pushState"]({ place }, "", address(path));
   await show();
   main.focus({ preventScroll: true });
   scrollTo(0, 0);
@@ -152,7 +157,7 @@ async function stepped() {
     place += step;
     return show();
   }
-  const address = location.href;
+  const wanted = location.href;
   isTakingBack = true;
   history.go(-step);
   if (dialog) return;
@@ -161,17 +166,17 @@ async function stepped() {
   guard = null;
   kept = [];
   if (step) history.go(step);
-  else location.assign(address);
+  else location.assign(wanted);
 }
 
 async function show() {
-  if (location.pathname === "/sign-in") return showSignIn();
+  if (here() === "/sign-in") return showSignIn();
   leave.abort();
   leave = new AbortController();
   guard = null;
   const { signal } = leave;
   for (const link of document.querySelectorAll("[data-page]")) {
-    const isCurrent = link.dataset.page === location.pathname;
+    const isCurrent = link.dataset.page === here();
     isCurrent ? link.setAttribute("aria-current", "page") : link.removeAttribute("aria-current");
   }
   const progress = document.querySelector(".progress");
@@ -235,7 +240,7 @@ const TONES = { Success: "#1a7442", Errored: "#d3271c", Terminated: "#c47a00", R
 let asking = 0;
 async function askAgain() {
   try {
-    await fetch("/healthz", { cache: "no-store" });
+    await fetch(address("/healthz"), { cache: "no-store" });
     showReach(true);
   } catch {
     asking = setTimeout(askAgain, 3000);
@@ -255,7 +260,7 @@ function showReach(isReached) {
 
 function load(signal) {
   for (const [pattern, page] of ROUTES) {
-    const match = pattern.exec(location.pathname);
+    const match = pattern.exec(here());
     if (match) {
       const params = match.slice(1).map((part) => part && decodeURIComponent(part));
       return page({
@@ -283,9 +288,9 @@ function followLinks(event) {
   const link = event.target.closest("a[href]");
   if (!link || event.defaultPrevented || event.button !== 0) return;
   if (event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
-  if (link.origin !== location.origin || link.target) return;
+  if (link.origin !== location.origin || link.target || !link.pathname.startsWith(`${BASE}/`)) return;
   event.preventDefault();
-  go(link.pathname + link.search);
+  go(link.pathname.slice(BASE.length) + link.search);
 }
 
 append(document.body, frame());

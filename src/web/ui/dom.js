@@ -1,9 +1,15 @@
 // Makes DOM nodes, and makes nodes that are there like others. Text goes in as text and nothing
 // else: there is no way here to parse markup.
 
+// What addresses of the server begin with: the setting admin_base_path, which this file's own address has.
+export const BASE = new URL(import.meta.url).pathname.replace(/\/ui\/[^/]+\/[^/]+$/, "");
+
+// The address of a path of the server's own; anything else stays as it is.
+export const address = (path) => (path.startsWith("/") ? BASE + path : path);
+
 const SVG = "http://www.w3.org/2000/svg";
 
-// An element. `props`: attributes, handlers (`onclick`), `style` as an object, `class`. Children:
+// An element. `props`: attributes (`href` as `address` takes it), handlers (`onclick`), `style` as an object, `class`. Children:
 // nodes, text, lists of both; what is null or false is left out.
 export function h(tag, props, ...children) {
   return build(document.createElement(tag), props, children);
@@ -19,7 +25,7 @@ function build(element, props, children) {
     if (name.startsWith("on")) element[name] = value;
     else if (name === "style") Object.assign(element.style, value);
     else if (name === "value" || name === "checked" || name === "selected") element[name] = value;
-    else element.setAttribute(name, value === true ? "" : value);
+    else element.setAttribute(name, value === true ? "" : name === "href" ? address(value) : value);
   }
   append(element, children);
   return element;

@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 use data_encoding::HEXLOWER;
 use sha2::{Digest, Sha256};
 
+use crate::config::BasePath;
 use crate::listener::Response;
 
 /// Nothing from elsewhere, nothing inline, nothing that makes text into script.
@@ -18,9 +19,9 @@ const CSS: &str = "text/css; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 const SVG: &str = "image/svg+xml";
 
-/// The one document; its placeholder stands for [`VERSION`].
+/// The one document; its placeholder stands for the path of the files, which has [`VERSION`] in it.
 const DOCUMENT: &str = include_str!("index.html");
-const PLACEHOLDER: &str = "{version}";
+const PLACEHOLDER: &str = "{files}";
 
 macro_rules! files {
     ($($content_type:ident: $($name:literal),+;)+) => {
@@ -53,19 +54,21 @@ static VERSION: LazyLock<String> = LazyLock::new(|| {
     HEXLOWER.encode(&hash.finalize()[..8])
 });
 
-/// What the program has at `path`: a file, or the document for every path that is a page's.
-pub fn find(path: &str, if_none_match: Option<&[u8]>) -> Option<Response> {
+/// What the program has at `path`: a file, or the document for every path that is a page's. A browser finds
+/// both below `base`.
+pub fn find(base: &BasePath, path: &str, if_none_match: Option<&[u8]>) -> Option<Response> {
     let version = VERSION.as_str();
     let (content_type, caching, content) = if let Some(rest) = path.strip_prefix("/ui/") {
         let name = rest.strip_prefix(version)?.strip_prefix('/')?;
         let (_, content_type, content) = FILES.iter().find(|(given, _, _)| *given == name)?;
         (*content_type, "public, max-age=31536000, immutable", (*content).to_owned())
     } else if is_page(path) {
-        (HTML, "no-cache", DOCUMENT.replace(PLACEHOLDER, version))
+        let files = format!("{}/ui/{version}", base.as_str());
+        (HTML, "no-cache", DOCUMENT.replace(PLACEHOLDER, &files))
     } else {
         return None;
     };
-    let etag = format!("\"{version}\"");
+    let etag = format!("\"{version}{}\"", base.as_str());
     let is_known = if_none_match.is_some_and(|known| names_etag(known, &etag));
     let answer = if is_known {
         Response::new(304, content_type, "")
@@ -82,8 +85,8 @@ pub fn find(path: &str, if_none_match: Option<&[u8]>) -> Option<Response> {
 }
 
 /// The document for a path that no page has: it says so itself.
-pub fn not_found() -> Response {
-    let document = find("/", None).map(|page| Response { status: 404, ..page });
+pub fn not_found(base: &BasePath) -> Response {
+    let document = find(base, "/", None).map(|page| Response { status: 404, ..page });
     document.unwrap_or_else(|| Response::new(404, HTML, ""))
 }
 
@@ -112,6 +115,10 @@ mod tests {
     use crate::listener::ResponseBody;
     use crate::model::delivery::ID_REUSED;
     use crate::model::refusal::Reason;
+
+    fn find(path: &str, if_none_match: Option<&[u8]>) -> Option<Response> {
+        super::find(&BasePath::default(), path, if_none_match)
+    }
 
     fn text(answer: &Response) -> String {
         let ResponseBody::Bytes(bytes) = &answer.body else { panic!("a stream") };
@@ -142,6 +149,20 @@ mod tests {
             assert_eq!((answer.status, text(&answer).as_str()), (304, ""), "{known}");
         }
         assert_eq!(find("/", Some(b"\"x\"")).unwrap().status, 200);
+    }
+
+    #[test]
+    fn the_document_is_another_one_below_a_base_path() {
+        let base: BasePath = "/boathook".parse().unwrap();
+        let document = super::find(&base, "/", None).unwrap();
+        let files = format!("\"/boathook/ui/{}/", *VERSION);
+        assert_eq!(text(&document).matches(&files).count(), 4);
+        let etag = |answer: &Response| {
+            let found = answer.headers.iter().find(|(name, _)| *name == "ETag");
+            found.unwrap().1.to_string()
+        };
+        assert_ne!(etag(&document), etag(&find("/", None).unwrap()));
+        assert_eq!(super::not_found(&base).status, 404);
     }
 
     #[test]

@@ -117,7 +117,7 @@ function heading(context, run, view, shown, attempt) {
       fact("Duration", duration(elapsed(shown))),
       attempts.length > 1
         ? h("div", { class: "fact" }, field("Attempt", select("attempt", attempts, String(attempt), (event) =>
-          context.go(`${location.pathname}?attempt=${event.target.value}`))))
+          context.go(`?attempt=${event.target.value}`))))
         : fact("Attempt", attempt || "–")),
     shown.reason ? notice(shown.status === "Errored" ? "error" : "info", sentence(shown.reason),
       shown.status === "Errored" && exitMeaning(shown) ? ` ${exitMeaning(shown)}` : "") : null,

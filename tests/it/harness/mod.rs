@@ -10,6 +10,7 @@ pub mod disk;
 pub mod http;
 pub mod journal;
 pub mod processes;
+pub mod proxy;
 pub mod random;
 pub mod receiver;
 pub mod scrape;
