@@ -18,7 +18,7 @@ struct Example {
     expected: &'static [(&'static str, &'static str, &'static str)],
 }
 
-const EXAMPLES: [Example; 10] = [
+const EXAMPLES: [Example; 14] = [
     Example {
         file: "github-deploy",
         payload: r#"{"ref": "refs/heads/main"}"#,
@@ -72,7 +72,44 @@ const EXAMPLES: [Example; 10] = [
         payload: r#"{"event": "a disk has failed"}"#,
         expected: &[("ask", "Success", "a disk has failed"), ("deliver", "Success", "words")],
     },
+    Example {
+        file: "slurm-srun",
+        payload: r#"{"grid": 7}"#,
+        expected: &[("simulate", "Success", r#"srun: large: {"grid": 7}"#)],
+    },
+    Example {
+        file: "slurm-sbatch",
+        payload: r#"{"grid": 8}"#,
+        expected: &[("simulate", "Success", r#"sbatch: large: {"grid": 8}"#)],
+    },
+    Example {
+        file: "container",
+        payload: "",
+        expected: &[("job", "Success", "registry.example.com/job:1 /job.sh")],
+    },
+    Example {
+        file: "remote-host",
+        payload: r#"{"ref": "main"}"#,
+        expected: &[("deploy", "Success", r#"deploying {"ref": "main"}"#)],
+    },
 ];
+
+/// Clients of engines that run the job themselves.
+const SRUN: &str = r#"
+printf 'srun: '
+while [ "${1#-}" != "$1" ]; do shift; done
+exec "$@""#;
+const SBATCH: &str = r#"
+while :; do
+    case $1 in --input=*) exec < "${1#*=}" ;; --output=*) exec > "${1#*=}" ;; -*) ;; *) break ;; esac
+    shift
+done
+printf 'sbatch: '
+exec sh "$@""#;
+const SSH: &str = r#"
+while [ "${1#-}" != "$1" ]; do shift; done
+shift
+exec setsid --wait sh -c "$*""#;
 
 /// An executable file.
 fn script(path: &Path, text: &str) {
@@ -83,13 +120,22 @@ fn script(path: &Path, text: &str) {
 /// The directories that the examples name, and stand-ins for the programs that they start.
 fn prepare(root: &Path) {
     fs::create_dir(root).unwrap();
-    for directory in ["bin", "site", "books", "remedies", "data", "backups", "shop"] {
+    for directory in ["bin", "site", "books", "remedies", "data", "backups", "shop", "sim"] {
         fs::create_dir(root.join(directory)).unwrap();
     }
-    for (name, answer) in [("git", ""), ("docker", "echo docker \"$@\""), ("ollama", "cat")] {
+    for (name, answer) in [
+        ("git", ""),
+        ("docker", "echo docker \"$@\""),
+        ("ollama", "cat"),
+        ("srun", SRUN),
+        ("sbatch", SBATCH),
+        ("ssh", SSH),
+    ] {
         script(&root.join("bin").join(name), &format!("#!/bin/sh\n{answer}\n"));
     }
     script(&root.join("site/build.sh"), "#!/bin/sh\necho built\n");
+    script(&root.join("sim/run.sh"), "#!/bin/sh\nprintf '%s: ' \"$1\"; cat\n");
+    script(&root.join("deploy.sh"), "#!/bin/sh\nprintf 'deploying '; cat\n");
     script(&root.join("remedies/DiskAlmostFull"), "#!/bin/sh\necho remedied\n");
     fs::write(root.join("data/file"), "kept").unwrap();
 }
@@ -117,7 +163,7 @@ fn every_example_is_applied_and_does_what_it_says() {
     prepare(&root);
     let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
     let path = format!("{}/bin:{}:/usr/bin:/bin", root.display(), python_directory());
-    for secret in ["GITHUB_HOOK", "STRIPE_HOOK", "SLACK_HOOK"] {
+    for secret in ["GITHUB_HOOK", "STRIPE_HOOK", "SLACK_HOOK", "JOB_TOKEN"] {
         let value = Some(("application/octet-stream", b"a secret".to_vec()));
         api.call("PUT", &format!("/api/v1/secrets/{secret}"), value).expect(200);
     }
@@ -146,6 +192,24 @@ fn every_example_is_applied_and_does_what_it_says() {
             assert!(output.contains(words), "{file}, {vessel}: {output}");
         }
     }
+}
+
+/// The topic shows the same fleets, for a person without the source.
+#[test]
+fn the_runners_of_the_examples_are_those_of_the_topic() {
+    let topic = include_str!("../../src/cli/help/elsewhere.md");
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+    let mut seen = 0;
+    for Example { file, .. } in EXAMPLES {
+        let text = fs::read_to_string(examples.join(format!("{file}.yaml"))).unwrap();
+        if text.contains("\nrunner:") {
+            let lines = text.lines().skip_while(|line| line.starts_with('#'));
+            let fleet: String = lines.map(|line| format!("{line}\n")).collect();
+            assert!(topic.contains(&format!("```yaml\n{fleet}```")), "{file}.yaml is another one");
+            seen += 1;
+        }
+    }
+    assert_eq!(seen, 4);
 }
 
 #[test]

@@ -7,9 +7,12 @@ use std::os::unix::fs::PermissionsExt;
 use serde_json::{Value, json};
 
 use crate::harness::api::{true_fleet, vessel_of};
+use crate::harness::proxy::{Proxy, free_port, topic_block};
 use crate::harness::receiver::Receiver;
 use crate::harness::server::finish;
-use crate::harness::{Hook, Server};
+use crate::harness::{Hook, Server, wait_until};
+
+const TOPIC: &str = include_str!("../../src/cli/help/elsewhere.md");
 
 /// A fleet that sends on to `url`.
 fn forwarding(url: &str) -> Value {
@@ -180,4 +183,95 @@ fn a_large_body_is_sent_on_byte_for_byte() {
     let [run] = next.wait_all_ended().try_into().unwrap();
     let sum = crate::harness::sha256(&body);
     assert_eq!(next.api().output(&run, "v"), format!("{sum}  -\n"));
+}
+
+/// nginx at `address` with the topic's block: `one` has all webhooks but that of `moved`, which `two` has.
+fn nginx(address: &str, one: &Server, two: &Server, moved: &Hook) -> Proxy {
+    let block = topic_block(
+        TOPIC,
+        "## Several machines",
+        "nginx",
+        &[
+            ("listen 443 ssl", &format!("listen {address}")),
+            ("one.example.com:9000", one.hooks()),
+            ("two.example.com:9000", two.hooks()),
+            ("TOKEN_OF_A_FLEET", moved.token()),
+        ],
+    );
+    let proxy =
+        Proxy::nginx(tempfile::tempdir().unwrap(), &block, format!("http://{address}"), Vec::new());
+    wait_until("the proxy answers", || proxy.ask("GET", "/healthz").0 == "200");
+    proxy
+}
+
+#[test]
+fn fleets_of_two_servers_share_a_proxy_and_one_moves_with_its_url() {
+    let server = || Server::builder().setting("trusted_proxies", "127.0.0.1").start();
+    let (one, two) = (server(), server());
+    let fleet = |name: &str| json!({"name": name, "vessels": {"v": {"run": "cat; echo; echo $BOATHOOK_REMOTE_ADDR"}}});
+    let (stays, of_stays) = one.fleet_with_webhook(&fleet("stays"));
+    let (moves, of_moves) = one.fleet_with_webhook(&fleet("moves"));
+    let (other, of_other) = two.fleet_with_webhook(&fleet("other"));
+    let address = format!("127.0.0.1:{}", free_port());
+    let body = one.scratch().join("body");
+    fs::write(&body, "the body").unwrap();
+    // A request to the hook, which `server` runs: the id of its fleet.
+    let post = |proxy: &Proxy, hook: &Hook, end: &str, server: &Server| {
+        let (status, answer) = proxy.post(&format!("{}{end}", hook.target()), &body, &[]);
+        assert_eq!(status, "201", "{answer}");
+        let answer: Value = serde_json::from_str(&answer).unwrap();
+        let run = answer["data"]["fleet_run_id"].as_str().unwrap();
+        let ended = server.api().wait_status(run, "Success");
+        assert_eq!(server.api().output(&ended, "v"), "the body\n127.0.0.2\n");
+        ended["fleet_id"].as_str().unwrap().to_owned()
+    };
+    let proxy = nginx(&address, &one, &two, &of_other);
+    assert_eq!(post(&proxy, &of_stays, "", &one), stays);
+    assert_eq!(post(&proxy, &of_moves, "", &one), moves);
+    assert_eq!(post(&proxy, &of_other, "", &two), other);
+    drop(proxy);
+
+    let file = one.scratch().join("moves.export");
+    let mut export = one.cli(&["fleet", "export", "moves"]);
+    assert!(export.stdout(fs::File::create(&file).unwrap()).status().unwrap().success());
+    let import = finish(two.cli(&["fleet", "import", file.to_str().unwrap()]));
+    assert_eq!(import.0, 0, "{}", import.2);
+    let proxy = nginx(&address, &one, &two, &of_moves);
+    let remove = finish(one.cli(&["webhook", "remove", "moves", "--yes"]));
+    assert_eq!(remove.0, 0, "{}", remove.2);
+    for end in ["", "/", "?a=1"] {
+        assert_eq!(post(&proxy, &of_moves, end, &two), moves, "{end}");
+    }
+    assert_eq!(post(&proxy, &of_stays, "", &one), stays);
+}
+
+#[test]
+fn a_forward_that_is_repeated_is_one_run() {
+    let (intake, next) = (Server::start(), Server::start());
+    let (_, hook) = next.fleet_with_webhook(&json!({
+        "name": "last", "vessels": {"v": {"run": "cat"}},
+        "webhook": {"deduplicate": {"id": "headers[\"idempotency-key\"]"}},
+    }));
+    // Each first attempt ends as if the answer had not come.
+    let script =
+        format!("{} forward && [ \"$BOATHOOK_ATTEMPT\" = 2 ]", env!("CARGO_BIN_EXE_boathook"));
+    let (_, of_intake) =
+        intake.fleet_with_webhook(&json!({"name": "intake", "vessels": {"forward": {
+            "run": script,
+            "environment": {"FORWARD_URL": format!("http://{}{}", next.hooks(), hook.target())},
+            "guardrails": {"retry_count": 1},
+        }}}));
+    let bodies = ["one", "two", "two"];
+    for body in bodies {
+        let run = of_intake.post(intake.hooks(), &[], body.as_bytes());
+        let ended = intake.api().wait_status(&run, "Success");
+        assert_eq!(vessel_of(&ended, "forward")["attempt"], 2);
+    }
+    let runs = next.wait_all_ended();
+    let mut outputs: Vec<_> = runs.iter().map(|run| next.api().output(run, "v")).collect();
+    outputs.sort();
+    assert_eq!(outputs, bodies, "a repeat is no run, and another request is one");
+    for run in intake.api().all_runs() {
+        assert!(intake.api().output(&run, "forward").contains(" answers 200 "), "{run}");
+    }
 }
