@@ -3,8 +3,8 @@
 //! because sled writes each row several times, once per split of its node.
 //!
 //! An additional field changes the compact format, which takes another first byte. The field is an
-//! `Option` at the end: an older row reads as one without it. JSON takes additional fields with a
-//! default.
+//! `Option` or a list at the end: an older row reads as one without it. JSON takes additional fields
+//! with a default.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -16,12 +16,14 @@ use crate::model::limits::{ROW_BYTES_MAX, VESSELS_PER_FLEET_MAX};
 /// The first byte of every JSON row.
 const JSON: u8 = b'1';
 /// The first byte of every compact row. Schema 2 has JSON rows only.
-const COMPACT: u8 = b'4';
+const COMPACT: u8 = b'5';
+/// The same before schedules stored the due times that wait: their rows end before `waiting`.
+const COMPACT_WITHOUT_WAITING: u8 = b'4';
 /// The same in schema 4, whose runs and queue entries end before `arrival`.
 const COMPACT_OF_SCHEMA_4: u8 = b'3';
 /// The same in schema 3, whose queue entries end before `queued_at`.
 const COMPACT_OF_SCHEMA_3: u8 = b'2';
-/// postcard's encoding of `None`.
+/// postcard's encoding of `None` and of an empty list.
 const NONE: u8 = 0;
 
 /// Why a value cannot be encoded, or a row cannot be decoded.
@@ -86,7 +88,7 @@ pub fn decode<T: DeserializeOwned>(row: &[u8]) -> Result<T, CodecError> {
         Some((&JSON, json)) => Ok(serde_json::from_slice(json)?),
         Some((&COMPACT, fields)) => Ok(postcard::from_bytes(fields)?),
         // Types without new fields leave the last bytes unread.
-        Some((&COMPACT_OF_SCHEMA_4, fields)) => {
+        Some((&(COMPACT_WITHOUT_WAITING | COMPACT_OF_SCHEMA_4), fields)) => {
             Ok(postcard::from_bytes(&[fields, &[NONE]].concat())?)
         }
         Some((&COMPACT_OF_SCHEMA_3, fields)) => {
@@ -125,6 +127,7 @@ mod tests {
     use crate::model::run::{
         OutputPlace, OutputRecord, PayloadSize, RunRecord, Skip, Status, Trigger, VesselRunRecord,
     };
+    use crate::model::schedule::ScheduleEntry;
 
     #[test]
     fn rows_read_back_and_stay_short() {
@@ -151,7 +154,7 @@ mod tests {
             let row = encode_compact(value).unwrap();
             assert_eq!(data_encoding::HEXLOWER.encode(&row), hex);
             assert_eq!(&decode::<T>(&row).unwrap(), value);
-            for older in [COMPACT_OF_SCHEMA_4, COMPACT_OF_SCHEMA_3] {
+            for older in [COMPACT_WITHOUT_WAITING, COMPACT_OF_SCHEMA_4, COMPACT_OF_SCHEMA_3] {
                 let row = [&[older], &row[1..]].concat();
                 assert_eq!(&decode::<T>(&row).unwrap(), value);
             }
@@ -189,7 +192,7 @@ mod tests {
         assert_stored_as(
             &entry,
             &json,
-            "34ac021001010101010101010101010101010101100303030303030303030303030303030302030110020202020202020202020202020202028201f403010180a0abfef96200",
+            "35ac021001010101010101010101010101010101100303030303030303030303030303030302030110020202020202020202020202020202028201f403010180a0abfef96200",
         );
         let record = RunRecord {
             id: run,
@@ -222,7 +225,7 @@ mod tests {
         assert_stored_as(
             &record,
             &json,
-            "341001010101010101010101010101010101100303030303030303030303030303030304736974650210040404040404040404040404040404040004010b6578697420636f6465203300ac028201f403000180a0abfef9620182a0abfef9620184a0abfef96200",
+            "351001010101010101010101010101010101100303030303030303030303030303030304736974650210040404040404040404040404040404040004010b6578697420636f6465203300ac028201f403000180a0abfef9620182a0abfef9620184a0abfef96200",
         );
         let vessel = VesselRunRecord {
             id: run.vessel_run(1),
@@ -253,8 +256,19 @@ mod tests {
         assert_stored_as(
             &vessel,
             &json,
-            "3410010101010101010101210101010101011005050505050505050505050505050505046d61696e06030201010112000186a0abfef96201010103010080a0abfef962000184a0abfef96202f0a20400",
+            "3510010101010101010101210101010101011005050505050505050505050505050505046d61696e06030201010112000186a0abfef96201010103010080a0abfef962000184a0abfef96202f0a20400",
         );
+    }
+
+    #[test]
+    fn rows_of_schedules_without_waiting_due_times_read_back() {
+        let at = |millis: i64| Timestamp::from_millis(1_700_000_000_000 + millis);
+        let entry = ScheduleEntry { settled: at(0), ran: vec![at(0)], waiting: Vec::new() };
+        let row = "3480a0abfef9620180a0abfef962";
+        let row = data_encoding::HEXLOWER.decode(row.as_bytes()).unwrap();
+        assert_eq!(decode::<ScheduleEntry>(&row).unwrap(), entry);
+        let entry = ScheduleEntry { waiting: vec![at(1)], ..entry };
+        assert_eq!(decode::<ScheduleEntry>(&encode_compact(&entry).unwrap()).unwrap(), entry);
     }
 
     #[test]

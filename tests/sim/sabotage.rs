@@ -44,6 +44,8 @@ pub enum Sabotage {
     ForgetFailures,
     /// That some due times have run is not stored.
     ForgetDueTimes,
+    /// Which due times wait for room is not stored.
+    ForgetWaitingDueTimes,
     /// The engine catches up with nothing.
     IgnoreCatchUp,
     /// Some deliveries are not stored.
@@ -61,7 +63,7 @@ pub enum Sabotage {
 }
 
 impl Sabotage {
-    pub const ALL: [Sabotage; 25] = [
+    pub const ALL: [Sabotage; 26] = [
         Sabotage::AcknowledgeBeforeSync,
         Sabotage::ForgetAttempts,
         Sabotage::SettleAlone,
@@ -80,6 +82,7 @@ impl Sabotage {
         Sabotage::ForgetEvents,
         Sabotage::ForgetFailures,
         Sabotage::ForgetDueTimes,
+        Sabotage::ForgetWaitingDueTimes,
         Sabotage::IgnoreCatchUp,
         Sabotage::ForgetDeliveries,
         Sabotage::LeaveDeliveries,
@@ -127,6 +130,13 @@ impl Sabotage {
                 changes.retain(|change| {
                     !matches!(change, Change::PutSchedule { entry, .. } if !entry.ran.is_empty())
                 });
+            }
+            Sabotage::ForgetWaitingDueTimes => {
+                for change in changes {
+                    if let Change::PutSchedule { entry, .. } = change {
+                        entry.waiting.clear();
+                    }
+                }
             }
             Sabotage::ForgetHolds => {
                 for change in changes {

@@ -285,6 +285,7 @@ impl RecoveryState<'_> {
         if self.restored_from().is_some() {
             for (_, entry) in &mut stored {
                 entry.settled = entry.settled.max(self.now);
+                entry.waiting.clear();
             }
         }
         let (schedules, changes) = Schedules::reload(stored, catalog.schedules(), self.now);

@@ -1,6 +1,6 @@
 //! Schedules: a thread sleeps until the next due time and accepts a run of each that has come. The row
 //! that says how far a schedule has come is in the commit of its run, so that a crash neither loses nor
-//! repeats a due time. [`plan`] decides.
+//! repeats a due time. A due time that finds no room is in the row as well. [`plan`] decides.
 
 mod plan;
 #[cfg(test)]
@@ -85,12 +85,11 @@ impl Engine {
         let mut schedules = self.schedules();
         let now = self.clock.now();
         // 1. Decide on what has fallen due.
-        let looked = schedules.look(now);
-        if looked.passed_over > 0 {
-            self.metrics.due_times_passed_over.add(looked.passed_over);
-            log::warn!(due_times = looked.passed_over; "due times passed while the server was down, and do not run (catch_up)");
+        let passed_over = schedules.look(now);
+        if passed_over > 0 {
+            self.metrics.due_times_passed_over.add(passed_over);
+            log::warn!(due_times = passed_over; "due times passed while the server was down, and do not run (catch_up)");
         }
-        let decided = (!looked.changes.is_empty()).then(|| self.store.commit(looked.changes));
         // 2. Hand runs over to the committer, each with the row of its schedule.
         let mut accepted = Vec::new();
         for key in schedules.with_due(now) {
@@ -98,6 +97,8 @@ impl Engine {
                 accepted.push(run);
             }
         }
+        let unstored = schedules.take_unstored();
+        let decided = (!unstored.is_empty()).then(|| self.store.commit(unstored));
         // 3. Sleep until the next one. `drain` sets the alarm last, so that none overhears it.
         if self.decisions().phase == Phase::Serving {
             self.set_alarm(&schedules, now);

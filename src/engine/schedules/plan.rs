@@ -2,9 +2,10 @@
 //! simulation give the time.
 //!
 //! A due time runs once. A schedule remembers the due times that ran last, so that a clock that is put
-//! back repeats none of them. A due time that the queue or the disk has no room for waits.
+//! back repeats none of them. A due time that the queue or the disk has no room for waits, across
+//! restarts, too.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::model::change::Change;
@@ -29,25 +30,14 @@ pub struct Schedules {
     plans: BTreeMap<ScheduleKey, Plan>,
 }
 
-/// What came of a look.
-#[derive(Default)]
-pub struct Looked {
-    /// Due times that do not run.
-    pub passed_over: u64,
-    /// What schedules have settled without a run: due times that do not run, or a clock that was put
-    /// back.
-    pub changes: Vec<Change>,
-}
-
 /// One schedule, and what this server has decided about it.
 #[derive(Clone)]
 pub struct Plan {
     pub zoned: ZonedSchedule,
+    /// What is decided.
     pub entry: ScheduleEntry,
-    /// Due times that are to run, the earliest first: at most [`DUE_TIMES_MAX`].
-    pub waiting: VecDeque<Timestamp>,
-    /// The due times up to this one are decided.
-    decided: Timestamp,
+    /// Whether the row of the schedule, or the commit of a run, has `entry`.
+    is_stored: bool,
     /// The first due time that is not decided. `None`: there is none, or `problem` says why.
     pub next: Option<Timestamp>,
     /// Why the due times are unknown.
@@ -113,18 +103,20 @@ impl Schedules {
         Change::PutSchedule { key, entry }
     }
 
-    /// Decides on the due times up to `now`.
-    pub fn look(&mut self, now: Timestamp) -> Looked {
-        let mut looked = Looked::default();
-        for (key, plan) in &mut self.plans {
-            let settled = plan.entry.settled;
-            looked.passed_over += plan.look(now);
-            if plan.entry.settled != settled {
-                let entry = plan.entry.clone();
-                looked.changes.push(Change::PutSchedule { key: *key, entry });
-            }
-        }
-        looked
+    /// Decides on the due times up to `now`. Returns how many of them do not run.
+    pub fn look(&mut self, now: Timestamp) -> u64 {
+        self.plans.values_mut().map(|plan| plan.look(now)).sum()
+    }
+
+    /// The changes of rows that no run has carried: of due times that do not run or that wait, and of a
+    /// clock that was put back.
+    pub fn take_unstored(&mut self) -> Vec<Change> {
+        let unstored = self.plans.iter_mut().filter(|(_, plan)| !plan.is_stored);
+        let change = |(key, plan): (&ScheduleKey, &mut Plan)| {
+            plan.is_stored = true;
+            Change::PutSchedule { key: *key, entry: plan.entry.clone() }
+        };
+        unstored.map(change).collect()
     }
 
     /// The schedules with a due time that is to be tried at `now`.
@@ -136,15 +128,16 @@ impl Schedules {
     /// The first waiting due time of a schedule, and its entry once that has run.
     pub fn first_due(&self, key: ScheduleKey) -> Option<(Timestamp, ScheduleEntry)> {
         let plan = self.plans.get(&key)?;
-        let due = *plan.waiting.front()?;
+        let due = *plan.entry.waiting.first()?;
         Some((due, plan.entry.with(due)))
     }
 
-    /// The first waiting due time of a schedule runs.
+    /// The first waiting due time of a schedule runs. The commit of its run has the entry.
     pub fn ran(&mut self, key: ScheduleKey) {
         let Some(plan) = self.plans.get_mut(&key) else { return };
-        if let Some(due) = plan.waiting.pop_front() {
+        if let Some(due) = plan.entry.waiting.first().copied() {
             plan.entry = plan.entry.with(due);
+            plan.is_stored = true;
             plan.refused_at = None;
         }
     }
@@ -171,16 +164,15 @@ impl Plan {
     fn new(zoned: ZonedSchedule, entry: ScheduleEntry, is_new: bool) -> Self {
         let mut plan = Self {
             zoned,
-            decided: entry.settled,
             entry,
-            waiting: VecDeque::new(),
+            is_stored: true,
             next: None,
             problem: None,
             is_new,
             refused_at: None,
         };
         if let Some(times) = plan.times() {
-            plan.next = times.next_after(plan.decided);
+            plan.next = times.next_after(plan.entry.settled);
         }
         plan
     }
@@ -189,7 +181,7 @@ impl Plan {
     pub fn to_come(&self, now: Timestamp) -> impl Iterator<Item = Timestamp> + '_ {
         let zoned = &self.zoned;
         let times = DueTimes::new(&zoned.schedule.cron, &zoned.time_zone).ok();
-        let mut last = now.max(self.decided);
+        let mut last = now.max(self.entry.settled);
         let due = std::iter::from_fn(move || {
             last = times.as_ref()?.next_after(last)?;
             Some(last)
@@ -213,7 +205,7 @@ impl Plan {
 
     /// See [`Schedules::look`]. Returns how many due times do not run.
     fn look(&mut self, now: Timestamp) -> u64 {
-        let is_put_back = now < self.decided;
+        let is_put_back = now < self.entry.settled;
         let is_due = self.next.is_some_and(|next| next <= now);
         let is_new = std::mem::take(&mut self.is_new);
         if !is_put_back && !is_due && self.problem.is_none() {
@@ -221,15 +213,16 @@ impl Plan {
         }
         let Some(times) = self.times() else { return 0 };
         // 1. A clock that was put back makes due times due again that have not run.
+        let settled = self.entry.settled;
         if is_put_back {
-            self.waiting.retain(|due| *due <= now);
-            self.decided = self.oldest_unknown(now);
-            self.entry.settled = self.decided;
+            self.entry.waiting.retain(|due| *due <= now);
+            self.entry.settled = self.oldest_unknown(now);
         }
         // 2. What has fallen due since, without what has run.
-        let mut due = times.last_within(self.decided, now, DUE_TIMES_MAX);
-        self.decided = due.last().copied().unwrap_or(self.decided);
-        self.next = times.next_after(self.decided);
+        let mut due = times.last_within(self.entry.settled, now, DUE_TIMES_MAX);
+        self.entry.settled = due.last().copied().unwrap_or(self.entry.settled);
+        self.next = times.next_after(self.entry.settled);
+        self.is_stored &= self.entry.settled == settled;
         due.retain(|due| !self.entry.ran.contains(due));
         // 3. What of it runs.
         let found = due.len();
@@ -243,12 +236,10 @@ impl Plan {
             }
         });
         let kept = due.len();
-        self.waiting.extend(due);
-        let excess = self.waiting.len().saturating_sub(DUE_TIMES_MAX);
-        self.waiting.drain(..excess);
-        if self.waiting.is_empty() {
-            self.entry.settled = self.entry.settled.max(self.decided);
-        }
+        let waiting = &mut self.entry.waiting;
+        waiting.extend(due);
+        let excess = waiting.len().saturating_sub(DUE_TIMES_MAX);
+        waiting.drain(..excess);
         u64::try_from(found - kept + excess).unwrap_or(u64::MAX)
     }
 
@@ -265,11 +256,11 @@ impl Plan {
 
     fn may_try(&self, now: Timestamp) -> bool {
         let is_refused = |at: Timestamp| now >= at && now.since(at) < REFUSED_WAIT;
-        !self.waiting.is_empty() && !self.refused_at.is_some_and(is_refused)
+        !self.entry.waiting.is_empty() && !self.refused_at.is_some_and(is_refused)
     }
 
     fn wake_at(&self, now: Timestamp) -> Option<Timestamp> {
-        let again = match (self.waiting.is_empty(), self.refused_at) {
+        let again = match (self.entry.waiting.is_empty(), self.refused_at) {
             (true, _) => None,
             (false, Some(at)) if now >= at => Some(at.plus(REFUSED_WAIT)),
             (false, _) => Some(now),

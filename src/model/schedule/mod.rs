@@ -130,17 +130,20 @@ impl fmt::Display for ScheduleKey {
 /// format.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScheduleEntry {
-    /// When the schedule was made, or the last due time that is settled: no due time up to this runs,
-    /// unless the clock is put back before it.
+    /// When the schedule was made, or the last due time that is decided: of the due times up to this
+    /// those in `waiting` run and no others, unless the clock is put back before it.
     pub settled: Timestamp,
     /// The due times that ran last, in their order: at most [`DUE_TIMES_MAX`].
     pub ran: Vec<Timestamp>,
+    /// Due times that are to run, the earliest first: at most [`DUE_TIMES_MAX`].
+    #[serde(default)]
+    pub waiting: Vec<Timestamp>,
 }
 
 impl ScheduleEntry {
     /// The entry of a schedule that is made at `now`.
     pub fn new(now: Timestamp) -> Self {
-        Self { settled: now, ran: Vec::new() }
+        Self { settled: now, ran: Vec::new(), waiting: Vec::new() }
     }
 
     /// The entry once `due` has run as well.
@@ -150,7 +153,8 @@ impl ScheduleEntry {
         ran.insert(place, due);
         let excess = ran.len().saturating_sub(DUE_TIMES_MAX);
         ran.drain(..excess);
-        Self { settled: due, ran }
+        let waiting = self.waiting.iter().filter(|it| **it != due).copied().collect();
+        Self { settled: self.settled.max(due), ran, waiting }
     }
 }
 
@@ -188,7 +192,7 @@ mod tests {
         for minute in (1..=150).filter(|minute| *minute != 120).chain([120]) {
             entry = entry.with(at(minute));
         }
-        assert_eq!(entry.settled, at(120));
+        assert_eq!(entry.settled, at(150), "decided is what was decided before");
         assert_eq!(entry.ran, (51..=150).map(at).collect::<Vec<_>>());
     }
 }

@@ -64,7 +64,7 @@ impl<'a> ScheduleJson<'a> {
             hosted: schedule.hosted.as_ref(),
             next: view.plan.to_come(view.now).take(count).collect(),
             last_due_at: view.plan.entry.ran.last().copied(),
-            waiting: view.plan.waiting.len(),
+            waiting: view.plan.entry.waiting.len(),
             problem: view.plan.problem.as_deref(),
         }
     }

@@ -130,7 +130,7 @@ impl Life {
             let timetable = self.timetables.get_mut(&key.fleet);
             let timetable = timetable.unwrap_or_else(|| panic!("{key} belongs to no fleet"));
             timetable.decided = entry.settled;
-            timetable.owed.clear();
+            timetable.owed = entry.waiting;
             timetable.is_new = true;
             timetable.refused_at = None;
         }
@@ -193,15 +193,17 @@ impl Life {
         self.model.submit(run.id, expected, now);
     }
 
-    /// The rows say which due times have run.
+    /// The rows say which due times have run, and which wait.
     pub(super) fn check_schedules(&self) {
         let rows = &self.disk.lock().rows.schedules;
-        let stored: BTreeMap<FleetId, &[Timestamp]> =
-            rows.iter().map(|(key, entry)| (key.fleet, entry.ran.as_slice())).collect();
+        let stored: BTreeMap<FleetId, _> =
+            rows.iter().map(|(key, entry)| (key.fleet, (&entry.ran, &entry.waiting))).collect();
         assert_eq!(stored.len(), rows.len(), "one schedule of each fleet");
         assert!(stored.keys().eq(self.timetables.keys()), "the fleets with schedules");
         for (fleet, timetable) in &self.timetables {
-            assert_eq!(stored[fleet], timetable.remembered(), "the due times of {fleet} that ran");
+            let (ran, waiting) = stored[fleet];
+            assert_eq!(*ran, timetable.remembered(), "the due times of {fleet} that ran");
+            assert_eq!(*waiting, timetable.owed, "the due times of {fleet} that wait");
         }
     }
 
