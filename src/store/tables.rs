@@ -1,11 +1,12 @@
 //! The tables of the database, and the rows of each change.
 
+use std::ops::Range;
+
+use serde::Serialize;
 use sled::Batch;
 
 use crate::model::change::Change;
-use crate::model::ids::RequestId;
 use crate::model::limits::ROW_BYTES_MAX;
-use crate::model::run::RunRecord;
 use crate::store::backup::format::{RowChange, write_change};
 use crate::store::codec::{self, CodecError};
 use crate::store::keys;
@@ -84,157 +85,169 @@ impl Rows {
     /// # Errors
     /// When a row is too long. The limits of `model` exclude that.
     pub fn add(&mut self, change: &Change) -> Result<(), CodecError> {
+        use Change as C;
         use Table as T;
+        // Changes of one row, and the names of all others: a new change is missing here first.
         match change {
-            Change::PutOrganization(organization) => {
-                self.put(T::Meta, META_ORGANIZATION, codec::encode(organization)?);
+            C::PutOrganization(it) => self.json(T::Meta, META_ORGANIZATION, it)?,
+            C::PutServer(it) => self.json(T::Meta, META_SERVER, it)?,
+            C::PutLeftovers { row, vessel_runs: it } => {
+                self.json(T::Meta, &leftovers_key(*row), it)?;
             }
-            Change::PutServer(server) => self.put(T::Meta, META_SERVER, codec::encode(server)?),
-            Change::PutLeftovers { row, vessel_runs } => {
-                self.put(T::Meta, &leftovers_key(*row), codec::encode(vessel_runs)?);
+            C::RemoveLeftovers { row } => self.remove(T::Meta, &leftovers_key(*row)),
+            C::PutProject(it) => self.json(T::Projects, it.id.as_bytes(), it)?,
+            C::RemoveProject(id) => self.remove(T::Projects, id.as_bytes()),
+            C::PutFleet(it) => self.json(T::Fleets, it.id.as_bytes(), it)?,
+            C::RemoveFleet(id) => self.remove(T::Fleets, id.as_bytes()),
+            C::PutWebhook(it) => self.json(T::Webhooks, it.token.hash().as_bytes(), it)?,
+            C::RemoveWebhook(hash) => self.remove(T::Webhooks, hash.as_bytes()),
+            C::PutRun(it) => self.compact(T::Runs, it.id.as_bytes(), it)?,
+            C::PutVesselRun(it) => {
+                self.compact(T::VesselRuns, &keys::attempt(it.id, it.attempt), it)?;
             }
-            Change::RemoveLeftovers { row } => self.remove(T::Meta, &leftovers_key(*row)),
-            Change::PutProject(project) => {
-                self.put(T::Projects, project.id.as_bytes(), codec::encode(project)?);
+            C::PutQueueEntry(it) => self.compact(T::Queue, &keys::sequence(it.sequence), it)?,
+            C::RemoveQueueEntry { sequence } => self.remove(T::Queue, &keys::sequence(*sequence)),
+            C::BeginUpload(run) => self.put(T::Uploads, run.as_bytes(), Vec::new()),
+            C::EndUpload(run) => self.remove(T::Uploads, run.as_bytes()),
+            C::PutHistory { fleet, number, entry: it } => {
+                self.json(T::History, &keys::history(*fleet, *number), it)?;
             }
-            Change::RemoveProject(id) => self.remove(T::Projects, id.as_bytes()),
-            Change::PutFleet(fleet) => {
-                self.put(T::Fleets, fleet.id.as_bytes(), codec::encode(fleet)?);
-            }
-            Change::RemoveFleet(id) => self.remove(T::Fleets, id.as_bytes()),
-            Change::AddFleetVersion(version) => {
-                let key = |chunk| keys::fleet_version(version.fleet_id, version.version, chunk);
-                self.put_chunks(T::FleetVersions, 0, &codec::encode_long(version)?, key);
-            }
-            Change::PutFleetText { fleet, version, text } => {
-                let key = |chunk| keys::fleet_version(*fleet, *version, chunk);
-                self.put_chunks(T::FleetTexts, 0, text.as_bytes(), key);
-            }
-            Change::RemoveFleetText { fleet, version, chunks } => {
-                for chunk in 0..*chunks {
-                    self.remove(T::FleetTexts, &keys::fleet_version(*fleet, *version, chunk));
-                }
-            }
-            Change::PutWebhook(webhook) => {
-                let key = webhook.token.hash();
-                self.put(T::Webhooks, key.as_bytes(), codec::encode(webhook)?);
-            }
-            Change::RemoveWebhook(hash) => self.remove(T::Webhooks, hash.as_bytes()),
-            Change::AddRun(run) => {
-                self.put(T::RunsByFleet, &keys::run_of_fleet(run.fleet_id, run.id), Vec::new());
-                self.put_run(run)?;
-            }
-            Change::PutRun(run) => self.put_run(run)?,
-            Change::PutVesselRun(vessel_run) => {
-                let key = keys::attempt(vessel_run.id, vessel_run.attempt);
-                self.put(T::VesselRuns, &key, codec::encode_compact(vessel_run)?);
-            }
-            Change::PutQueueEntry(entry) => {
-                let row = codec::encode_compact(entry)?;
-                self.put(T::Queue, &keys::sequence(entry.sequence), row);
-            }
-            Change::RemoveQueueEntry { sequence } => {
-                self.remove(T::Queue, &keys::sequence(*sequence));
-            }
-            Change::PutPayload { run, chunk, bytes } => {
-                self.put_chunks(T::Payloads, *chunk, bytes, |chunk| keys::payload(*run, chunk));
-            }
-            Change::BeginUpload(run) => self.put(T::Uploads, run.as_bytes(), Vec::new()),
-            Change::EndUpload(run) => self.remove(T::Uploads, run.as_bytes()),
-            Change::RemovePayload { run, chunks } => {
-                for chunk in chunks.clone() {
-                    self.remove(T::Payloads, &keys::payload(*run, chunk));
-                }
-            }
-            Change::PutNotification(record) => {
-                let key = keys::notification(record.run, record.number);
-                if record.given_up {
-                    self.remove(T::Notifications, &key);
-                    self.put(T::Undelivered, &key, codec::encode(record)?);
-                } else {
-                    self.put(T::Notifications, &key, codec::encode(record)?);
-                }
-            }
-            Change::RemoveNotification { run, number } => {
-                let key = keys::notification(*run, *number);
-                self.remove(T::Notifications, &key);
-                self.remove(T::Undelivered, &key);
-            }
-            Change::PutOutput { vessel_run, attempt, bytes } => {
-                let key = |chunk| keys::output(*vessel_run, *attempt, chunk);
-                self.put_chunks(T::Outputs, 0, bytes, key);
-            }
-            Change::PutHistory { fleet, number, entry } => {
-                self.put(T::History, &keys::history(*fleet, *number), codec::encode(entry)?);
-            }
-            Change::RemoveHistory { fleet, number } => {
+            C::RemoveHistory { fleet, number } => {
                 self.remove(T::History, &keys::history(*fleet, *number));
             }
-            Change::BeginRemoval { run, fleet } => {
+            C::EndRemoval(run) => self.remove(T::Removals, run.as_bytes()),
+            C::PutEvent { key, entry } => self.compact(T::Events, &key.to_bytes(), entry)?,
+            C::RemoveEvent(key) => self.remove(T::Events, &key.to_bytes()),
+            C::PutSchedule { key, entry } => self.compact(T::Schedules, &key.to_bytes(), entry)?,
+            C::RemoveSchedule(key) => self.remove(T::Schedules, &key.to_bytes()),
+            C::PutAccessToken { hash, token } => {
+                self.json(T::AccessTokens, hash.as_bytes(), token)?
+            }
+            C::RemoveAccessToken(hash) => self.remove(T::AccessTokens, hash.as_bytes()),
+            C::PutAudit(it) => self.json(T::Audit, &keys::audit(it.class, it.id), it)?,
+            C::RemoveAudit { class, id } => self.remove(T::Audit, &keys::audit(*class, *id)),
+            C::AddRun(_) | C::BeginRemoval { .. } | C::RemoveAttempt { .. } => self.pair(change)?,
+            C::PutNotification(_) | C::RemoveNotification { .. } => self.pair(change)?,
+            C::PutDelivery(_) | C::RemoveDelivery { .. } => self.pair(change)?,
+            C::AddFleetVersion(_) | C::RemoveFleetVersion { .. } => self.chunks(change)?,
+            C::PutFleetText { .. } | C::RemoveFleetText { .. } => self.chunks(change)?,
+            C::PutPayload { .. } | C::RemovePayload { .. } => self.chunks(change)?,
+            C::PutOutput { .. } => self.chunks(change)?,
+            C::PutDeliveryRequest { .. } | C::RemoveDeliveryRequest { .. } => {
+                self.chunks(change)?
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds the rows of a change of several tables.
+    fn pair(&mut self, change: &Change) -> Result<(), CodecError> {
+        use Change as C;
+        use Table as T;
+        match change {
+            C::AddRun(it) => {
+                self.put(T::RunsByFleet, &keys::run_of_fleet(it.fleet_id, it.id), Vec::new());
+                self.compact(T::Runs, it.id.as_bytes(), it)?;
+            }
+            C::BeginRemoval { run, fleet } => {
                 self.remove(T::Runs, run.as_bytes());
                 self.remove(T::RunsByFleet, &keys::run_of_fleet(*fleet, *run));
                 self.put(T::Removals, run.as_bytes(), Vec::new());
             }
-            Change::RemoveAttempt { vessel_run, attempt, output_chunks } => {
-                for chunk in 0..*output_chunks {
-                    self.remove(T::Outputs, &keys::output(*vessel_run, *attempt, chunk));
-                }
+            C::RemoveAttempt { vessel_run, attempt, output_chunks } => {
+                let key = |chunk| keys::output(*vessel_run, *attempt, chunk);
+                self.remove_chunks(T::Outputs, 0..*output_chunks, key);
                 self.remove(T::VesselRuns, &keys::attempt(*vessel_run, *attempt));
             }
-            Change::EndRemoval(run) => self.remove(T::Removals, run.as_bytes()),
-            Change::PutEvent { key, entry } => {
-                self.put(T::Events, &key.to_bytes(), codec::encode_compact(entry)?);
+            C::PutNotification(it) if it.given_up => {
+                let key = keys::notification(it.run, it.number);
+                self.remove(T::Notifications, &key);
+                self.json(T::Undelivered, &key, it)?;
             }
-            Change::RemoveEvent(key) => self.remove(T::Events, &key.to_bytes()),
-            Change::PutSchedule { key, entry } => {
-                self.put(T::Schedules, &key.to_bytes(), codec::encode_compact(entry)?);
+            C::PutNotification(it) => {
+                self.json(T::Notifications, &keys::notification(it.run, it.number), it)?;
             }
-            Change::RemoveSchedule(key) => self.remove(T::Schedules, &key.to_bytes()),
-            Change::PutDelivery(delivery) => {
-                let index = keys::delivery_of_fleet(delivery.fleet_id, delivery.id);
+            C::RemoveNotification { run, number } => {
+                let key = keys::notification(*run, *number);
+                self.remove(T::Notifications, &key);
+                self.remove(T::Undelivered, &key);
+            }
+            C::PutDelivery(it) => {
+                let index = keys::delivery_of_fleet(it.fleet_id, it.id);
                 self.put(T::DeliveriesByFleet, &index, Vec::new());
-                let row = codec::encode_compact(delivery)?;
-                self.put(T::Deliveries, delivery.id.as_bytes(), row);
+                self.compact(T::Deliveries, it.id.as_bytes(), it)?;
             }
-            Change::PutDeliveryRequest { delivery, bytes } => {
+            C::RemoveDelivery { fleet, delivery, chunks } => {
+                self.remove(T::Deliveries, delivery.as_bytes());
+                self.remove(T::DeliveriesByFleet, &keys::delivery_of_fleet(*fleet, *delivery));
+                let key = |chunk| keys::delivery_request(*delivery, chunk);
+                self.remove_chunks(T::DeliveryRequests, 0..*chunks, key);
+            }
+            other => unreachable!("not of several tables: {other:?}"),
+        }
+        Ok(())
+    }
+
+    /// Adds the rows of a change of one value that is cut into chunks.
+    fn chunks(&mut self, change: &Change) -> Result<(), CodecError> {
+        use Change as C;
+        use Table as T;
+        let of_version = |fleet, version| move |chunk| keys::fleet_version(fleet, version, chunk);
+        match change {
+            C::AddFleetVersion(it) => {
+                let key = of_version(it.fleet_id, it.version);
+                self.put_chunks(T::FleetVersions, 0, &codec::encode_long(it)?, key);
+            }
+            C::RemoveFleetVersion { fleet, version, chunks } => {
+                self.remove_chunks(T::FleetVersions, 0..*chunks, of_version(*fleet, *version));
+            }
+            C::PutFleetText { fleet, version, text } => {
+                let key = of_version(*fleet, *version);
+                self.put_chunks(T::FleetTexts, 0, text.as_bytes(), key);
+            }
+            C::RemoveFleetText { fleet, version, chunks } => {
+                self.remove_chunks(T::FleetTexts, 0..*chunks, of_version(*fleet, *version));
+            }
+            C::PutPayload { run, chunk, bytes } => {
+                self.put_chunks(T::Payloads, *chunk, bytes, |chunk| keys::payload(*run, chunk));
+            }
+            C::RemovePayload { run, chunks } => {
+                self.remove_chunks(T::Payloads, chunks.clone(), |it| keys::payload(*run, it));
+            }
+            C::PutOutput { vessel_run, attempt, bytes } => {
+                let key = |chunk| keys::output(*vessel_run, *attempt, chunk);
+                self.put_chunks(T::Outputs, 0, bytes, key);
+            }
+            C::PutDeliveryRequest { delivery, bytes } => {
                 let key = |chunk| keys::delivery_request(*delivery, chunk);
                 self.put_chunks(T::DeliveryRequests, 0, bytes, key);
             }
-            Change::RemoveDelivery { fleet, delivery, chunks } => {
-                self.remove(T::Deliveries, delivery.as_bytes());
-                let index = keys::delivery_of_fleet(*fleet, *delivery);
-                self.remove(T::DeliveriesByFleet, &index);
-                self.remove_request(*delivery, *chunks);
+            C::RemoveDeliveryRequest { delivery, chunks } => {
+                let key = |chunk| keys::delivery_request(*delivery, chunk);
+                self.remove_chunks(T::DeliveryRequests, 0..*chunks, key);
             }
-            Change::RemoveDeliveryRequest { delivery, chunks } => {
-                self.remove_request(*delivery, *chunks);
-            }
-            Change::PutAccessToken { hash, token } => {
-                self.put(T::AccessTokens, hash.as_bytes(), codec::encode(token)?);
-            }
-            Change::PutAudit(entry) => {
-                self.put(T::Audit, &keys::audit(entry.class, entry.id), codec::encode(entry)?);
-            }
-            Change::RemoveAudit { class, id } => self.remove(T::Audit, &keys::audit(*class, *id)),
-            Change::RemoveAccessToken(hash) => self.remove(T::AccessTokens, hash.as_bytes()),
-            Change::RemoveFleetVersion { fleet, version, chunks } => {
-                for chunk in 0..*chunks {
-                    self.remove(T::FleetVersions, &keys::fleet_version(*fleet, *version, chunk));
-                }
-            }
+            other => unreachable!("not of chunks: {other:?}"),
         }
         Ok(())
     }
 
-    fn put_run(&mut self, run: &RunRecord) -> Result<(), CodecError> {
-        self.put(Table::Runs, run.id.as_bytes(), codec::encode_compact(run)?);
+    fn json(&mut self, table: Table, key: &[u8], value: &impl Serialize) -> Result<(), CodecError> {
+        self.put(table, key, codec::encode(value)?);
         Ok(())
     }
 
-    fn remove_request(&mut self, delivery: RequestId, chunks: u32) {
-        for chunk in 0..chunks {
-            self.remove(Table::DeliveryRequests, &keys::delivery_request(delivery, chunk));
-        }
+    fn compact(
+        &mut self,
+        table: Table,
+        key: &[u8],
+        value: &impl Serialize,
+    ) -> Result<(), CodecError> {
+        self.put(table, key, codec::encode_compact(value)?);
+        Ok(())
+    }
+
+    fn remove_chunks(&mut self, table: Table, chunks: Range<u32>, key: impl Fn(u32) -> Vec<u8>) {
+        chunks.for_each(|chunk| self.remove(table, &key(chunk)));
     }
 
     fn put_chunks(&mut self, table: Table, first: u32, bytes: &[u8], key: impl Fn(u32) -> Vec<u8>) {
