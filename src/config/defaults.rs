@@ -63,6 +63,10 @@ pub const MAX_FOLLOWERS: usize = 64;
 pub const MAX_CRASH_ATTEMPTS: u32 = 3;
 /// A quarter of a year.
 pub const KEEP_RUNS: Retention = Retention::of_days(90);
+/// Years of edits by hand, weeks of a program that edits every few minutes.
+pub const KEEP_VERSIONS: u32 = 1000;
+/// Bound of `keep_versions`: each is a file of up to a megabyte.
+pub const KEEP_VERSIONS_MAX: u32 = 100_000;
 /// Work directories may be large.
 pub const KEEP_WORKDIR: KeepWorkdir = KeepWorkdir::Never;
 /// Less than service managers wait before they kill a service (90 s in systemd).
@@ -111,6 +115,7 @@ impl Settings {
             credentials_dir: None,
             keep_workdir: KEEP_WORKDIR,
             keep_runs: KEEP_RUNS,
+            keep_versions: KEEP_VERSIONS,
             allowed_users: Vec::new(),
             runners: Runners::default(),
             notify_hosts: Vec::new(),

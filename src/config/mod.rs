@@ -29,7 +29,7 @@ mod smtp;
 mod url;
 mod values;
 
-use defaults::{TIMEOUT_RANGE, WORKERS_MAX};
+use defaults::{KEEP_VERSIONS_MAX, TIMEOUT_RANGE, WORKERS_MAX};
 pub use environment::{UnknownVariable, unknown_variables};
 
 pub use file::{FileLine, file_lines, settings_file};
@@ -200,6 +200,11 @@ pub struct Sources {
     #[arg(long, env = "BOATHOOK_KEEP_RUNS", value_name = "RUNS")]
     pub keep_runs: Option<Retention>,
 
+    /// Versions of a fleet that are kept, the newest ones; those that kept runs have stay as well
+    /// [default: 1000]
+    #[arg(long, env = "BOATHOOK_KEEP_VERSIONS", value_name = "N")]
+    pub keep_versions: Option<Count>,
+
     /// Users that fleets may have their vessels run as; takes a server that runs as root or with
     /// the capabilities for it [default: none]
     #[arg(long, env = "BOATHOOK_ALLOWED_USERS", value_name = "NAMES")]
@@ -308,6 +313,7 @@ pub struct Settings {
     pub credentials_dir: Option<PathBuf>,
     pub keep_workdir: KeepWorkdir,
     pub keep_runs: Retention,
+    pub keep_versions: u32,
     pub allowed_users: Vec<String>,
     pub runners: Runners,
     pub notify_hosts: Vec<String>,
@@ -403,7 +409,7 @@ impl Settings {
             head_timeout body_timeout idle_timeout write_timeout shutdown_grace kill_grace
             body_min_rate max_body_bytes max_expression_body_bytes max_inflight_body_bytes
             max_response_bytes min_free_bytes max_output_bytes max_crash_attempts keep_workdir keep_runs
-            allowed_users notify_hosts notify_commands log
+            keep_versions allowed_users notify_hosts notify_commands log
         }
         settings.tls = tls_files(first!(tls_cert), first!(tls_key))?;
         settings.mail = mail_server(MailSettings {
@@ -432,6 +438,10 @@ impl Settings {
         if self.workers > WORKERS_MAX {
             let message = format!("{} threads are too many; at most {WORKERS_MAX}", self.workers);
             return refused("workers", message);
+        }
+        if self.keep_versions > KEEP_VERSIONS_MAX {
+            let message = format!("at most {KEEP_VERSIONS_MAX} versions");
+            return refused("keep_versions", message);
         }
         for (key, time) in [
             ("head_timeout", self.head_timeout),

@@ -75,6 +75,7 @@ fn defaults_are_those_that_the_help_names() {
         ("--idle-timeout", format!("{}s", settings.idle_timeout.as_secs())),
         ("--write-timeout", format!("{}s", settings.write_timeout.as_secs())),
         ("--keep-runs", settings.keep_runs.to_string()),
+        ("--keep-versions", settings.keep_versions.to_string()),
         ("--shutdown-grace", format!("{}s", settings.shutdown_grace.as_secs())),
         ("--kill-grace", format!("{}s", settings.kill_grace.as_secs())),
         ("--github-api-url", settings.github_api_url.as_str().to_owned()),

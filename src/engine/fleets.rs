@@ -193,7 +193,10 @@ impl Engine {
     ) -> Result<Arc<FleetVersion>, EngineError> {
         self.current_version(id)?;
         self.version(id, version).ok_or_else(|| {
-            EngineError::NotFound(format!("there is no version {version} of the fleet {id}"))
+            EngineError::NotFound(format!(
+                "there is no version {version} of the fleet {id}, or it is kept no longer \
+                 (keep_versions)"
+            ))
         })
     }
 
@@ -319,7 +322,7 @@ impl Engine {
     /// The id that a file asks for, unless it was the id of a deleted fleet: the runs of that fleet
     /// still need its stored versions.
     fn usable_id(&self, id: Option<FleetId>) -> Option<FleetId> {
-        id.filter(|id| self.current_version(*id).is_ok() || self.version(*id, 1).is_none())
+        id.filter(|id| self.current_version(*id).is_ok() || !self.store.has_versions(*id))
     }
 
     /// The fleet version of a run.

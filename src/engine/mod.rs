@@ -57,6 +57,7 @@ mod runs;
 mod schedules;
 mod shutdown;
 mod timer;
+mod versions;
 mod waiting;
 mod worker;
 
@@ -68,7 +69,7 @@ pub use catalog::{
 pub use environment::{has_variable, search_path};
 pub use handshake::HandshakeError;
 pub use history::HistorySize;
-pub use intake::AcceptError;
+pub use intake::{AcceptError, PendingRun};
 pub use ledger::{DeliveryFilter, DeliveryView, NewDelivery, StoredDeliveries};
 pub use metrics::{AttemptEnd, EngineMetrics};
 pub use output::OutputChunk;
@@ -78,6 +79,7 @@ pub use recovery::RecoveryError;
 pub use replay::ReplayError;
 pub use runs::{RUN_IDS_SEARCHED_MAX, RunFilter, RunView};
 pub use schedules::{ScheduleView, Upcoming};
+pub use versions::VersionPasses;
 pub use waiting::{EndedRun, Waiting};
 pub use worker::Assignment;
 

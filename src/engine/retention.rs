@@ -6,14 +6,15 @@
 //! 3. The mark goes with the last of them. After a crash, the mark tells the next server to continue.
 //!
 //! The sweeper waits for each of its commits, so that an accept waits for one of them at most. It also
-//! passes over the remembered events ([`events`](crate::engine::events)) once in a while.
+//! passes over the remembered events ([`events`](crate::engine::events)) and over the versions of fleets
+//! ([`versions`](crate::engine::versions)) once in a while.
 
 use std::ops::Range;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::engine::{Decisions, Engine, Phase, history};
+use crate::engine::{Decisions, Engine, Phase, VersionPasses, history};
 use crate::model::change::Change;
 use crate::model::clock::Timestamp;
 use crate::model::ids::{FleetId, RunId, VesselRunId};
@@ -29,7 +30,7 @@ const SWEEP_PAUSE: Duration = Duration::from_secs(1);
 const SWEEP_RUNS: usize = 32;
 /// Rows in one commit of a removal: one or two milliseconds, the longest wait of an accept for the
 /// sweeper.
-const SWEEP_ROWS: u32 = 128;
+pub(super) const SWEEP_ROWS: u32 = 128;
 
 /// Time between two passes over the remembered events. A pass reads a million of them in some seconds.
 const EVENTS_PASS_INTERVAL: Duration = Duration::from_secs(3600);
@@ -64,11 +65,11 @@ impl Engine {
     /// # Errors
     /// When the system has no thread for it.
     pub fn start_sweeper(self: &Arc<Self>) -> std::io::Result<JoinHandle<()>> {
-        let engine = Arc::clone(self);
-        threads::vital("sweeper").spawn(move || engine.sweep_when_due())
+        let (engine, versions) = (Arc::clone(self), self.version_passes());
+        threads::vital("sweeper").spawn(move || engine.sweep_when_due(versions))
     }
 
-    fn sweep_when_due(&self) {
+    fn sweep_when_due(&self, mut versions: VersionPasses) {
         // The first pass fills the filter of the events.
         let mut next_pass = Instant::now();
         loop {
@@ -79,6 +80,9 @@ impl Engine {
                 next_pass = Instant::now() + EVENTS_PASS_INTERVAL;
                 has_worked = true;
             }
+            if versions.wait().is_zero() {
+                self.prune_versions(&mut versions);
+            }
             if has_worked {
                 self.pause_until(pause);
             }
@@ -88,6 +92,7 @@ impl Engine {
                     return;
                 }
                 let until_pass = next_pass.saturating_duration_since(Instant::now());
+                let until_pass = until_pass.min(versions.wait());
                 let until_run = decisions.history.next_due(self.clock.now());
                 let wait = until_run.map_or(until_pass, |wait| wait.min(until_pass));
                 if decisions.has_sweep_due() || wait.is_zero() {

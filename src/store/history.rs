@@ -1,13 +1,14 @@
 //! Reads the rows that retention decides by and those that it removes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::change::HistoryEntry;
 use crate::model::ids::{FleetId, RunId, VesselRunId};
-use crate::model::run::VesselRunRecord;
+use crate::model::run::{RunRecord, VesselRunRecord};
 use crate::store::read::{or_stop, readable};
+use crate::store::sled::database::Rows;
 use crate::store::tables::Table;
-use crate::store::{StorageError, Store, keys};
+use crate::store::{StorageError, Store, codec, damaged, keys};
 
 impl Store {
     /// The fleets that have a history, also deleted ones.
@@ -89,12 +90,48 @@ impl Store {
         or_stop(first.transpose()).is_some()
     }
 
+    /// Whether any version of `fleet` is stored.
+    pub fn has_versions(&self, fleet: FleetId) -> bool {
+        let first = self.database.prefixed(Table::FleetVersions, fleet.as_bytes()).next();
+        or_stop(first.transpose()).is_some()
+    }
+
+    /// The versions that runs of `fleet` have.
+    ///
+    /// # Errors
+    /// When a run cannot be read: its version is unknown.
+    pub fn versions_in_use(&self, fleet: FleetId) -> Result<BTreeSet<u32>, StorageError> {
+        let mut versions = BTreeSet::new();
+        for row in self.database.prefixed(Table::RunsByFleet, fleet.as_bytes()) {
+            let (key, _) = row?;
+            // The sweeper may have removed the run.
+            let run = key.get(16..).unwrap_or_default();
+            let Some(row) = self.database.get(Table::Runs, run)? else { continue };
+            let run: RunRecord = codec::decode(&row).map_err(|error| damaged("runs", &error))?;
+            versions.insert(run.fleet_version);
+        }
+        Ok(versions)
+    }
+
+    /// The number of chunks of each version of `fleet` below `end`.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn versions_below(
+        &self,
+        fleet: FleetId,
+        end: u32,
+    ) -> Result<BTreeMap<u32, u32>, StorageError> {
+        let end = keys::fleet_version(fleet, end, 0);
+        chunks_by_version(self.database.range(Table::FleetVersions, fleet.as_bytes(), Some(&end)))
+    }
+
     /// The number of chunks of each version of `fleet`.
     ///
     /// # Errors
     /// When the database cannot be read.
     pub fn version_chunks(&self, fleet: FleetId) -> Result<BTreeMap<u32, u32>, StorageError> {
-        self.chunks_by_version(Table::FleetVersions, fleet)
+        chunks_by_version(self.database.prefixed(Table::FleetVersions, fleet.as_bytes()))
     }
 
     /// The versions of a fleet whose texts are kept, and the number of chunks of each text.
@@ -102,20 +139,17 @@ impl Store {
     /// # Errors
     /// When the database cannot be read.
     pub fn text_chunks(&self, fleet: FleetId) -> Result<BTreeMap<u32, u32>, StorageError> {
-        self.chunks_by_version(Table::FleetTexts, fleet)
+        chunks_by_version(self.database.prefixed(Table::FleetTexts, fleet.as_bytes()))
     }
+}
 
-    fn chunks_by_version(
-        &self,
-        table: Table,
-        fleet: FleetId,
-    ) -> Result<BTreeMap<u32, u32>, StorageError> {
-        let mut versions = BTreeMap::new();
-        for row in self.database.prefixed(table, fleet.as_bytes()) {
-            let (key, _) = row?;
-            let version = key.get(16..20).and_then(keys::last_number).unwrap_or_default();
-            *versions.entry(version).or_insert(0) += 1;
-        }
-        Ok(versions)
+/// The number of rows of each version.
+fn chunks_by_version(rows: Rows<'_>) -> Result<BTreeMap<u32, u32>, StorageError> {
+    let mut versions = BTreeMap::new();
+    for row in rows {
+        let (key, _) = row?;
+        let version = key.get(16..20).and_then(keys::last_number).unwrap_or_default();
+        *versions.entry(version).or_insert(0) += 1;
     }
+    Ok(versions)
 }

@@ -246,3 +246,38 @@ fn the_versions_of_a_deleted_fleet_go_after_its_last_run() {
     let (store, _committer) = store::open(server.data_dir()).unwrap();
     assert_eq!(store.fleets_with_versions().unwrap(), [other.parse().unwrap()]);
 }
+
+#[test]
+fn versions_go_but_for_the_newest_and_those_that_runs_have() {
+    let mut server = Server::builder().setting("keep_versions", "2").start();
+    let api = server.api();
+    let version = |number: usize| json!({"name": "edited", "vessels": {"v": {"run": format!("exit 0 # {number}")}}});
+    let fleet = api.apply(&version(1));
+    api.apply(&version(2));
+    let run = api.start(&fleet);
+    api.wait_status(&run, "Success");
+    (3..=7).for_each(|number| _ = api.apply(&version(number)));
+    let versions = |api: &Api| -> Vec<u64> {
+        let listed = api.get(&format!("/api/v1/fleets/{fleet}/versions")).expect(200).data();
+        listed.as_array().unwrap().iter().map(|it| it["version"].as_u64().unwrap()).collect()
+    };
+    assert_eq!(versions(&api), [7, 6, 5, 4, 3, 2, 1], "what is being accepted may need them");
+    // A start has a pass.
+    server.crash_and_restart();
+    let api = server.api();
+    server.wait_until("they are gone", || versions(&api) == [7, 6, 2]);
+    let shown = api.run(&run);
+    assert_eq!(
+        (&shown["fleet_version"], &shown["vessels"][0]["vessel_name"]),
+        (&json!(2), &json!("v"))
+    );
+    let gone = api.get(&format!("/api/v1/fleets/{fleet}/versions/3"));
+    assert!(gone.status == 404 && gone.error().contains("keep_versions"), "{}", gone.text());
+    api.post(&format!("/api/v1/fleets/{fleet}/versions/2/revert"), &json!({})).expect(201);
+    // The id of a deleted fleet stays taken as long as it has versions.
+    api.delete(&format!("/api/v1/fleets/{fleet}")).expect(200);
+    let mut again = version(1);
+    again["_id"] = json!(fleet);
+    assert_ne!(api.apply(&again), fleet);
+    assert_eq!(api.run(&run)["vessels"][0]["vessel_name"], "v");
+}

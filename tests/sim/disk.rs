@@ -71,8 +71,8 @@ pub struct Rows {
     pub deliveries: BTreeMap<RequestId, Delivery>,
     /// Those with a stored head and body.
     pub delivery_requests: BTreeSet<RequestId>,
-    /// How many versions there are of each fleet.
-    pub versions: BTreeMap<FleetId, usize>,
+    /// The versions that there are of each fleet.
+    pub versions: BTreeMap<FleetId, BTreeSet<u32>>,
 }
 
 impl Rows {
@@ -145,11 +145,18 @@ impl Rows {
                 assert!(self.events.remove(key).is_some(), "an event is forgotten twice");
             }
             Change::AddFleetVersion(version) => {
-                *self.versions.entry(version.fleet_id).or_default() += 1;
+                self.versions.entry(version.fleet_id).or_default().insert(version.version);
             }
             Change::RemoveFleetVersion { fleet, version, .. } => {
-                self.versions.insert(*fleet, *version as usize - 1);
-                if *version == 1 {
+                let current = self.fleets.get(fleet).map(|fleet| fleet.version);
+                assert_ne!(current, Some(*version), "the current version of {fleet} goes");
+                let has_it =
+                    |run: &&RunRecord| (run.fleet_id, run.fleet_version) == (*fleet, *version);
+                let run = self.runs.values().find(has_it).map(|run| run.id);
+                assert_eq!(run, None, "it has the version {version} of {fleet}, which goes");
+                let versions = self.versions.entry(*fleet).or_default();
+                assert!(versions.remove(version), "a version goes twice");
+                if versions.is_empty() {
                     self.versions.remove(fleet);
                 }
             }

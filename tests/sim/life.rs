@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use boathook::internals::{
     Assignment, Change, Engine, FinishedAttempt, FleetDefinition, FleetId, Retention, RunId,
-    StopSignal, VesselRunId,
+    StopSignal, VersionPasses, VesselRunId,
 };
 use fastrand::Rng;
 use tempfile::TempDir;
@@ -74,6 +74,7 @@ struct Server {
     engine: Arc<Engine>,
     committer: std::thread::JoinHandle<()>,
     workers: Vec<Worker>,
+    passes: Option<VersionPasses>,
 }
 
 struct Worker {
@@ -123,6 +124,8 @@ struct Temper {
     window: Duration,
     /// Which runs the server keeps.
     keep_runs: Retention,
+    /// How many versions of a fleet it keeps.
+    keep_versions: u32,
 }
 
 impl Temper {
@@ -144,6 +147,7 @@ impl Temper {
             sweep: one_of(&[0, 5, 30]),
             event: one_of(&[0, 300, 900]),
             window: Duration::from_secs(one_of(&[60, 1_200, 259_200]).into()),
+            keep_versions: one_of(&[1, 2, 1000]),
             keep_runs: RULES[one_of(&[0, 1, 2, 3, 4]) as usize]
                 .parse()
                 .unwrap_or_else(|error| panic!("{error}")),
@@ -259,6 +263,9 @@ impl Life {
             self.sweep();
             if !self.is_doomed && self.random.bool() {
                 self.sweep_events();
+            }
+            if !self.is_doomed && self.random.bool() {
+                self.prune_versions();
             }
         } else if falls_on(shortage) {
             self.run_short();

@@ -156,6 +156,11 @@ impl Catalog {
         rules.flatten().collect()
     }
 
+    /// The number of the current version of each fleet.
+    pub fn current_versions(&self) -> HashMap<FleetId, u32> {
+        self.fleets.iter().map(|(id, entry)| (*id, entry.fleet.version)).collect()
+    }
+
     /// The fleet of this id.
     ///
     /// # Errors

@@ -307,7 +307,7 @@ impl RecoveryState<'_> {
     }
 
     /// Removes the versions of deleted fleets without runs. Only recovery can: later, an accept may hold
-    /// a version for which there is no run yet.
+    /// a version for which there is no run yet. Those of other fleets: `engine/versions.rs`.
     fn sweep_versions(&mut self) -> Result<(), RecoveryError> {
         // So far `versions` holds the current version of each fleet.
         let fleets: HashSet<FleetId> = self.versions.keys().map(|(fleet, _)| *fleet).collect();
@@ -315,8 +315,8 @@ impl RecoveryState<'_> {
             if fleets.contains(&fleet) || self.store.has_runs(fleet) {
                 continue;
             }
-            // The first version goes last: while it exists, no new fleet gets the id of this one.
-            let versions = self.store.version_chunks(fleet)?.into_iter().rev();
+            // While one of them exists, no new fleet gets the id of this one.
+            let versions = self.store.version_chunks(fleet)?.into_iter();
             let texts = self.store.text_chunks(fleet)?;
             let removals = versions.map(|(version, chunks)| {
                 let text = texts.get(&version);

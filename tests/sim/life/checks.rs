@@ -197,6 +197,10 @@ impl Life {
             };
             let page = self.engine().runs(&filter);
             found.extend(page.runs.iter().map(|view| view.run.id));
+            // A run that the page does not show is not named by its cursor either.
+            if let Some(next) = page.next_before.filter(|_| page.runs.len() < 10) {
+                assert!(!all.contains(&next), "{next} is named");
+            }
             match page.next_before {
                 Some(last) => before = Some(last),
                 None => break,

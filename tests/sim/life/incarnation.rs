@@ -52,6 +52,7 @@ impl Life {
             max_body_bytes: BODY_BYTES_MAX as u64,
             max_crash_attempts: CRASHES_MAX,
             keep_runs: self.temper.keep_runs,
+            keep_versions: self.temper.keep_versions,
             min_free_bytes: 0,
             ..Settings::defaults(self.directory.path().to_owned())
         };
@@ -111,7 +112,9 @@ impl Life {
             let stop = StopSignal::new().unwrap_or_else(|error| panic!("no eventfd: {error}"));
             Worker { stop: Arc::new(stop), vessel: None }
         };
-        Server { engine, committer, workers: (0..self.temper.workers).map(worker).collect() }
+        let workers = (0..self.temper.workers).map(worker).collect();
+        let passes = Some(engine.version_passes());
+        Server { engine, committer, workers, passes }
     }
 
     /// How the end of the last server interrupts each unfinished run.
@@ -161,7 +164,7 @@ impl Life {
 
     /// Drops the server and its memory, as kill -9 would.
     fn abandon_server(&mut self) {
-        let Some(Server { engine, committer, workers }) = self.server.take() else { return };
+        let Some(Server { engine, committer, workers, .. }) = self.server.take() else { return };
         drop(workers);
         assert_eq!(Arc::strong_count(&engine), 1, "another owner holds the engine");
         drop(engine);

@@ -1,11 +1,11 @@
 //! Removing the runs that are kept no longer.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use boathook::internals::store::Store;
 use boathook::internals::{
     Change, EngineError, FleetId, HistoryEntry, HistorySize, ReplayError, Retention, RunId,
-    Timestamp,
+    RunRecord, Timestamp,
 };
 
 use super::Life;
@@ -143,9 +143,34 @@ impl Life {
         }
         let mut versions = BTreeMap::new();
         for fleet in store.fleets_with_versions().expect("the database can be read") {
-            versions.insert(fleet, store.version_chunks(fleet).expect("as above").len());
+            versions.insert(
+                fleet,
+                store.version_chunks(fleet).expect("as above").into_keys().collect(),
+            );
         }
         assert_eq!(versions, rows.versions, "the stored versions");
+    }
+
+    /// Two passes leave the newest versions of each fleet, and those that runs have.
+    pub(super) fn prune_versions(&mut self) {
+        for _ in 0..2 {
+            let passes = self.server.as_mut().and_then(|server| server.passes.take());
+            let Some(mut passes) = passes else { return };
+            let outcome = self.call(|engine| (engine.prune_versions(&mut passes), passes));
+            let Some((removed, passes)) = outcome.result else { return };
+            self.note(format!("{removed} versions are removed"));
+            if let Some(server) = &mut self.server {
+                server.passes = Some(passes);
+            }
+        }
+        let rows = &self.disk.lock().rows;
+        for fleet in rows.fleets.values() {
+            let has_it = |run: &&RunRecord| run.fleet_id == fleet.id;
+            let used = rows.runs.values().filter(has_it).map(|run| run.fleet_version);
+            let oldest = (fleet.version + 1).saturating_sub(self.temper.keep_versions).max(1);
+            let expected: BTreeSet<u32> = used.chain(oldest..=fleet.version).collect();
+            assert_eq!(rows.versions[&fleet.id], expected, "the versions of {}", fleet.name);
+        }
     }
 
     /// After a start: the versions of fleets that are gone are so, too, when no run has them.
