@@ -141,6 +141,15 @@ pub fn run(arguments: RunArgs) -> anyhow::Result<Outcome> {
 }
 
 fn report(session: &Session, answer: &Data, to_the_end: bool) -> anyhow::Result<Outcome> {
+    if answer.raw().get() == "null" {
+        bail!(
+            "no run was started: the filter of the fleet (`when`) does not want this request; \
+             `boathook run FLEET --dry-run` shows why"
+        );
+    }
+    if answer.header("Boathook-Duplicate").is_some() {
+        advise("This event has a run already:");
+    }
     if !to_the_end {
         report_started(session, answer)?;
         return Ok(Outcome::Done);

@@ -8,10 +8,10 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use clap::Subcommand;
 use serde::Serialize;
-use ureq::http::Method;
+use ureq::http::{Method, header};
 
 use super::api::{Fleet, SentSample, Webhook};
-use super::client::{Content, Data};
+use super::client::{ClientError, Content, Data};
 use super::confirm::confirm_on_terminal;
 use super::fleet::token_of;
 use super::locate::{ServerOptions, quoted};
@@ -27,6 +27,9 @@ use crate::model::rate::Rate;
 use crate::model::text::percent_encoded;
 use crate::model::webhook::Token;
 use crate::os::text_file;
+
+/// How often a change is tried again that meets those of other clients.
+const SET_TRIES_MAX: u32 = 10;
 
 /// Arguments of `webhook`.
 #[derive(Debug, clap::Args)]
@@ -118,7 +121,7 @@ not run again. GitHub keeps deliveries for some days.")]
 }
 
 /// Whose requests a webhook takes, and how many.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 struct SettingsOptions {
     /// Take requests only from these networks, such as 192.0.2.7,10.0.0.0/8; `any` takes all
     #[arg(long, value_name = "NETWORKS")]
@@ -171,7 +174,7 @@ pub fn run(mut arguments: WebhookArgs) -> anyhow::Result<Outcome> {
             let fleet = session.fleet(&fleet)?;
             let grace = grace.map_or(Duration::ZERO, |grace| grace.0);
             // First, so that the new URL never takes what it should not.
-            change_settings(&session, &fleet, settings)?;
+            change_settings(&session, &fleet, &settings)?;
             replace(&session, &fleet, grace)?;
         }
         WebhookVerb::Set { fleet, settings } => set(&session, &session.fleet(&fleet)?, settings)?,
@@ -258,7 +261,7 @@ fn show(session: &Session, fleet: &Fleet) -> anyhow::Result<()> {
 }
 
 fn set(session: &Session, fleet: &Fleet, given: SettingsOptions) -> anyhow::Result<()> {
-    let Some(answer) = change_settings(session, fleet, given)? else {
+    let Some(answer) = change_settings(session, fleet, &given)? else {
         bail!("name what to change: --allow, --rate-limit");
     };
     if session.json {
@@ -269,19 +272,30 @@ fn set(session: &Session, fleet: &Fleet, given: SettingsOptions) -> anyhow::Resu
     Ok(())
 }
 
-/// Sets what `given` names and leaves the rest as it is. `None`: it names nothing.
+/// Sets what `given` names and leaves the rest as it is, also when another client changes that at the
+/// same time. `None`: it names nothing.
 fn change_settings(
     session: &Session,
     fleet: &Fleet,
-    mut given: SettingsOptions,
+    given: &SettingsOptions,
 ) -> anyhow::Result<Option<Data>> {
     if given.allow.is_none() && given.rate_limit.is_none() {
         return Ok(None);
     }
-    let current: Webhook = session.client.get(&path(fleet))?.parse()?;
-    given.allow.get_or_insert(Allowed(current.allow));
-    given.rate_limit.get_or_insert(Limit(current.rate_limit));
-    Ok(Some(session.client.send(Method::PUT, &path(fleet), given.to_content(None))?))
+    let mut tries = 0..SET_TRIES_MAX;
+    loop {
+        let answer = session.client.get(&path(fleet))?;
+        let current: Webhook = answer.parse()?;
+        let mut whole = given.clone();
+        whole.allow.get_or_insert(Allowed(current.allow));
+        whole.rate_limit.get_or_insert(Limit(current.rate_limit));
+        let mut content = whole.to_content(None);
+        content.headers.extend(answer.header("ETag").map(|tag| (header::IF_MATCH, tag.clone())));
+        match session.client.send(Method::PUT, &path(fleet), content) {
+            Err(ClientError::Refused { status: 412, .. }) if tries.next().is_some() => {}
+            answer => return Ok(Some(answer?)),
+        }
+    }
 }
 
 impl SettingsOptions {

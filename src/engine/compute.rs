@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::cell::OnceCell;
 
 use crate::engine::Engine;
-use crate::engine::request::{self, RunRequest};
+use crate::engine::request::RunRequest;
 use crate::model::computed::Argument;
 use crate::model::expression::Variables;
 use crate::model::fleet::Program;
@@ -42,7 +42,7 @@ impl Engine {
 fn variables_of<'r>(claim: &Claim, request: &'r RunRequest, bytes_max: u64) -> Variables<'r> {
     let run = &claim.run;
     let (payload, event) = (request.payload(bytes_max), run.arrival().event);
-    request::variables(&request.head, payload, &event, run.trigger, run.queued_at)
+    Variables::of_request(&request.head, payload, &event, run.trigger, run.queued_at)
 }
 
 /// Replaces the computed values by their texts. `request` gives the variables of the request.

@@ -97,11 +97,17 @@ impl Engine {
         let mut changes = vec![change];
         let mut decisions = self.decisions();
         // Under this lock, so that the commit of the last notification follows those of the others.
-        if self.outbox().settled(run)
-            && let Some(record) = record
-        {
-            changes.push(decisions.enter_history(&record, self.clock.now()));
-            self.wake_sweeper(&decisions);
+        if self.outbox().settled(run) {
+            match record {
+                Some(record) => {
+                    changes.push(decisions.enter_history(&record, self.clock.now()));
+                    self.wake_sweeper(&decisions);
+                }
+                // Without its row the fleet of the run is unknown.
+                None => {
+                    log::error!(run:%; "the row of a run is damaged, so that retention does not remove it");
+                }
+            }
         }
         let commit = self.store.commit(changes);
         drop(decisions);

@@ -4,7 +4,6 @@ use std::io::{self, Cursor, Read};
 use std::sync::Arc;
 
 use crate::engine::Engine;
-use crate::model::clock::Timestamp;
 use crate::model::concurrency_key::ConcurrencyKey;
 use crate::model::event::{ArrivalRecord, Event};
 use crate::model::expression::{Payload, Variables};
@@ -68,22 +67,6 @@ fn read_all(reader: &mut dyn Read, length: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The variables of expressions over a request with this head.
-pub(super) fn variables<'a>(
-    head: &RequestHead,
-    payload: Payload<'a>,
-    event: &Event,
-    trigger: Trigger,
-    received_at: Timestamp,
-) -> Variables<'a> {
-    let headers = head.headers.iter();
-    let headers =
-        headers.filter_map(|(name, values)| Some((name.as_str(), values.first()?.as_str())));
-    Variables::new(payload, headers, &head.query, event)
-        .with_request("POST", &head.remote_addr, trigger.word())
-        .with_received_at(received_at.as_millis())
-}
-
 impl Engine {
     /// What a run keeps of a request with this event, head and payload: `concurrency_key` has its value.
     pub(super) fn arrival_of<'a>(
@@ -96,7 +79,8 @@ impl Engine {
     ) -> ArrivalRecord {
         let (mut key, mut note) = (None, None);
         if let Some(expression) = &version.definition.concurrency_key {
-            let variables = variables(head, payload(), &event, trigger, self.clock.now());
+            let now = self.clock.now();
+            let variables = Variables::of_request(head, payload(), &event, trigger, now);
             match ConcurrencyKey::of(expression, &variables) {
                 Ok(value) => key = value,
                 Err(failed) => note = Some(failed),

@@ -48,7 +48,7 @@ pub struct RunFilter {
 #[derive(Clone, Debug)]
 pub struct RunPage {
     pub runs: Vec<RunView>,
-    /// The `before` of the next page, if there may be one: the last run that was read.
+    /// The `before` of the next page, if there may be one.
     pub next_before: Option<RunId>,
 }
 
@@ -91,11 +91,16 @@ impl Engine {
         // The time in an id is never earlier than that of its run.
         let first = filter.since.map(RunId::first_at);
         let mut page = RunPage { runs: Vec::new(), next_before: None };
-        let mut last = None;
+        let mut last: Option<RunId> = None;
         let runs = runs.take_while(|run| first.is_none_or(|first| run.id >= first));
         for (scanned, run) in runs.enumerate() {
-            if page.runs.len() == filter.limit || scanned == filter.scanned_max {
+            if page.runs.len() == filter.limit {
                 page.next_before = last;
+                break;
+            }
+            if scanned == filter.scanned_max {
+                // The last run may be out of reach, where its id is not told.
+                page.next_before = last.map(|last| last.cursor_after(run.id));
                 break;
             }
             last = Some(run.id);
@@ -133,13 +138,17 @@ impl Engine {
     }
 
     /// The head of the request that triggered the run.
-    pub fn request_head(&self, run: &RunRecord) -> RequestHead {
+    ///
+    /// # Errors
+    /// When it is damaged, or the run is removed meanwhile.
+    pub fn request_head(&self, run: &RunRecord) -> Result<RequestHead, EngineError> {
         let request = self.stored_request(run.id, run.payload);
-        request.map(|request| request.head).unwrap_or_else(|error| {
-            if self.is_stored(run.id) {
+        request.map(|request| request.head).map_err(|error| match self.is_stored(run.id) {
+            true => {
                 log::error!(run:% = run.id, error; "a stored request cannot be read");
+                EngineError::Damaged(format!("what the run was sent is damaged: {error}"))
             }
-            RequestHead::default()
+            false => no_run(run.id),
         })
     }
 

@@ -50,7 +50,7 @@ pub use chunked::Decoder;
 pub use counters::Counters;
 pub use handler::{Admitted, Committed, Handled, Handler, WebhookTarget};
 pub use head::{Framing, Head};
-pub use request::{Request, header_text};
+pub use request::Request;
 pub use reserve::RESERVED_THREADS;
 pub use response::{Body as ResponseBody, Response, Stream, StreamWriter};
 pub use scan::{HEADERS_MAX, REQUEST_LINE_BYTES_MAX, Scanner};

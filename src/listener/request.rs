@@ -59,16 +59,16 @@ impl Request {
         Ok(bytes)
     }
 
-    /// Moves the head out, as it is stored beside the body, without the headers called `withheld`.
-    pub fn take_head(&mut self, withheld: &[&str]) -> RequestHead {
+    /// The head as it is stored beside the body, without the headers called `withheld`.
+    pub fn stored_head(&self, withheld: &[&str]) -> RequestHead {
         let mut head = RequestHead {
-            query: std::mem::take(&mut self.query),
+            query: self.query.clone(),
             remote_addr: self.remote_addr.ip().to_canonical().to_string(),
             ..RequestHead::default()
         };
-        for (name, value) in std::mem::take(&mut self.headers) {
-            if !withheld.iter().any(|other| other.eq_ignore_ascii_case(&name)) {
-                head.push_header(&name, header_text(&value).into_owned());
+        for (name, value) in &self.headers {
+            if !withheld.iter().any(|other| other.eq_ignore_ascii_case(name)) {
+                head.push_header(name, header_text(value).into_owned());
             }
         }
         head
@@ -77,7 +77,7 @@ impl Request {
 
 /// The value of a header as text: UTF-8, or else Latin-1, in which each byte is the character of its
 /// number. So no value loses a byte.
-pub fn header_text(bytes: &[u8]) -> Cow<'_, str> {
+fn header_text(bytes: &[u8]) -> Cow<'_, str> {
     match std::str::from_utf8(bytes) {
         Ok(text) => Cow::Borrowed(text),
         Err(_) => Cow::Owned(bytes.iter().copied().map(char::from).collect()),
@@ -90,7 +90,7 @@ mod tests {
 
     #[test]
     fn the_head_keeps_what_is_not_withheld() {
-        let mut request = Request {
+        let request = Request {
             method: "POST".into(),
             path: "/".into(),
             query: "a=%20b".into(),
@@ -107,7 +107,7 @@ mod tests {
             body: Body::empty(),
         };
         assert_eq!(request.header("X-GITHUB-EVENT"), Some(&b"push"[..]));
-        let head = request.take_head(&["Authorization"]);
+        let head = request.stored_head(&["Authorization"]);
         assert_eq!(head.query, "a=%20b");
         assert_eq!(head.remote_addr, "192.0.2.1");
         assert_eq!(head.headers.len(), 1);

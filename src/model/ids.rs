@@ -125,10 +125,25 @@ impl RunId {
         Timestamp::from_millis((self.0.as_u128() >> 80) as i64)
     }
 
+    /// The `before` with which a list goes on at `older`, the run before this one. It names neither.
+    pub fn cursor_after(self, older: Self) -> Self {
+        Self(cursor(self.0, older.0))
+    }
+
     /// The smallest id of a run accepted at `time` or later: where a scan by time ends.
     pub fn first_at(time: Timestamp) -> Self {
         Self(Uuid::from_u128((time.as_millis().max(0) as u128) << 80))
     }
+}
+
+/// A cursor that lies behind `newer` and before or at `older`, the next entry of a list whose latest entries
+/// come first. It tells neither of their random parts.
+fn cursor(newer: Uuid, older: Uuid) -> Uuid {
+    let (newer, older) = (newer.as_u128(), older.as_u128());
+    if newer >> VESSEL_SHIFT == older >> VESSEL_SHIFT {
+        return Uuid::from_u128(older + newer.saturating_sub(older).div_ceil(2));
+    }
+    Uuid::from_u128(newer >> VESSEL_SHIFT << VESSEL_SHIFT)
 }
 
 /// The vessel bits of the id of a request that was accepted. No vessel has this index.
@@ -162,6 +177,11 @@ impl RequestId {
     /// The greatest id of a run whose request sorts before this one or is this one.
     pub fn run_at_most(self) -> RunId {
         RunId(Uuid::from_u128(self.0.as_u128() & !VESSEL_MASK))
+    }
+
+    /// As [`RunId::cursor_after`].
+    pub fn cursor_after(self, older: Self) -> Self {
+        Self(cursor(self.0, older.0))
     }
 
     /// The time in the id.
@@ -267,6 +287,25 @@ mod tests {
             assert!(RequestId::first_at(at(5)) <= refused && refused < RequestId::first_at(at(6)));
         }
         assert_eq!(RequestId::random().run(), None);
+    }
+
+    #[test]
+    fn a_cursor_lies_between_two_entries_and_names_neither() {
+        let at = |millis: i64| Timestamp::from_millis(1_700_000_000_000 + millis);
+        let mut ids = RunIds::after(None);
+        let runs: Vec<RunId> = (0..50).map(|step| ids.next(at(step / 9), 77_777)).collect();
+        for pair in runs.windows(2) {
+            let cursor = pair[1].cursor_after(pair[0]);
+            assert!(pair[0] < cursor && cursor < pair[1], "{cursor} between {pair:?}");
+            assert_eq!(cursor.to_string().parse::<RunId>(), Ok(cursor));
+        }
+        let mut requests: Vec<RequestId> = (0..500).map(|_| RequestId::arriving(at(5))).collect();
+        requests.extend(runs.iter().map(|run| RequestId::of_run(*run)));
+        requests.sort();
+        for pair in requests.windows(2) {
+            let cursor = pair[1].cursor_after(pair[0]);
+            assert!(pair[0] < cursor && cursor < pair[1], "{cursor} between {pair:?}");
+        }
     }
 
     #[test]

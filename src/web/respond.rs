@@ -76,6 +76,9 @@ pub fn data(id: RequestId, status: u16, data: &str) -> Response {
     Response::new(status, JSON, body).with_header("X-Request-Id", id.to_string())
 }
 
+/// The header of the answer to a request whose event has a run.
+pub const DUPLICATE: &str = "Boathook-Duplicate";
+
 /// The answer to a request that has started `run`, or that is a duplicate of the one that did.
 pub fn started(
     id: RequestId,
@@ -86,7 +89,7 @@ pub fn started(
 ) -> Response {
     let ids = accepted(version, organization, run);
     if is_duplicate {
-        return data(id, 200, &ids).with_header("Boathook-Duplicate", "true");
+        return data(id, 200, &ids).with_header(DUPLICATE, "true");
     }
     data(id, 201, &ids)
 }

@@ -12,6 +12,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::harness::api::is_final;
+use crate::harness::http::{exchange, post_request};
+use crate::harness::server::finish;
 use crate::harness::{Hook, Random, Server, wait_until};
 
 const SECRET: &str = "a secret for senders";
@@ -225,4 +227,43 @@ fn a_duplicate_gets_the_ids_of_its_run_before_the_filter_sees_it() {
     let verdicts: Vec<_> =
         verdicts.as_array().unwrap().iter().map(|it| it["verdict"].clone()).collect();
     assert_eq!(verdicts, ["filtered", "accepted", "filtered", "duplicate", "accepted"]);
+}
+
+/// A test request has no signature; for all else it goes the way of a delivery.
+#[test]
+fn a_test_request_is_deduplicated_and_filtered_as_a_delivery_is() {
+    let secrets = tempfile::tempdir().unwrap();
+    let server = server(secrets.path());
+    let mut definition = fleet("exit 0");
+    definition["webhook"]["when"] = json!("body.ref == 'main' && event.id != ''");
+    let (id, hook) = server.fleet_with_webhook(&definition);
+    let api = server.api();
+    let path = format!("/api/v1/fleets/{id}/test");
+    let token = format!("Bearer {}", server.token());
+    let test = |event: &str, body: &[u8]| {
+        let headers = [
+            ("Authorization", token.as_str()),
+            ("X-Gitlab-Event-UUID", event),
+            ("Content-Type", "application/json"),
+        ];
+        exchange(server.admin(), &post_request(&path, &headers, body)).unwrap()
+    };
+    let main = br#"{"ref":"main"}"#;
+    let first = test("one", main).expect(201).data()["fleet_run_id"].clone();
+    api.wait_status(first.as_str().unwrap(), "Success");
+    let again = test("one", main).expect(200);
+    assert_eq!(again.header("boathook-duplicate"), Some("true"));
+    assert_eq!(again.data()["fleet_run_id"], first);
+    // It is the event for its sender as well.
+    let headers = [("X-Gitlab-Token", SECRET), ("X-Gitlab-Event-UUID", "one")];
+    let delivered = hook.try_post(server.hooks(), &headers, main).unwrap();
+    assert_eq!((delivered.status, &delivered.json()["data"]["fleet_run_id"]), (200, &first));
+    let unwanted = test("two", br#"{"ref":"other"}"#).expect(200);
+    assert_eq!(unwanted.json()["data"], Value::Null);
+    assert_eq!(api.all_runs().len(), 1);
+    let body = server.scratch().join("body");
+    fs::write(&body, br#"{"ref":"other"}"#).unwrap();
+    let (code, output, error) =
+        finish(server.cli(&["run", "once", "--body", body.to_str().unwrap()]));
+    assert!(code == 1 && output.is_empty() && error.contains("--dry-run"), "{error}");
 }

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use boathook::internals::{Change, store};
 use serde_json::{Value, json};
 
-use crate::harness::Server;
 use crate::harness::api::true_fleet;
+use crate::harness::{Server, assert_error};
 
 #[test]
 fn output_that_cannot_be_read_is_no_empty_output() {
@@ -186,4 +187,25 @@ fn the_test_endpoint_does_what_the_webhook_does() {
     let shown = api.get(&format!("/api/v1/runs/{id}/webhook-parameters")).expect(200).data();
     assert_eq!(shown["headers"]["Content-Type"], json!(["text/x-odd"]), "{shown}");
     assert!(shown["headers"]["Authorization"].is_null(), "the token is kept with a run");
+}
+
+#[test]
+fn a_damaged_request_is_no_empty_request() {
+    let mut server = Server::start();
+    let (_, hook) = server.fleet_with_webhook(&true_fleet("sent"));
+    let run = hook.post(server.hooks(), &[("X-Kind", "order")], b"hello");
+    server.api().wait_status(&run, "Success");
+    server.stop();
+    let (store, committer) = store::open(server.data_dir()).unwrap();
+    let id = run.parse().unwrap();
+    let bytes = vec![b'?'; 200];
+    store.commit(vec![Change::PutPayload { run: id, chunk: 0, bytes }]).wait();
+    drop(store);
+    committer.join().unwrap();
+    server.start_again();
+    let api = server.api();
+    let answer = api.get(&format!("/api/v1/runs/{run}/webhook-parameters"));
+    assert_error(&answer, 500);
+    assert!(answer.error().contains("damaged"), "{}", answer.error());
+    assert_eq!(api.run(&run)["status"], "Success", "the run itself is shown");
 }

@@ -6,10 +6,11 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
+use boathook::internals::limits::ADMIN_HANDLERS;
 use serde_json::{Value, json};
 
 use crate::harness::api::true_fleet;
-use crate::harness::http::{exchange, post_request};
+use crate::harness::http::{Connection, exchange, post_request};
 use crate::harness::server::finish;
 use crate::harness::{Server, sha256};
 
@@ -277,4 +278,32 @@ fn samples_of_all_presets_are_signed_as_the_fleet_expects_them() {
     let (code, _, error) =
         finish(server.cli(&["webhook", "send", "of stripe", "--preset", "github"]));
     assert!(code == 1 && error.contains("the fleet does not verify `github`"), "{code}: {error}");
+}
+
+#[test]
+fn samples_that_wait_for_their_answers_leave_handlers_to_other_requests() {
+    let server = Server::start();
+    let gate = server.scratch().join("gate");
+    let script = format!("until test -e {}; do sleep 0.05; done", gate.display());
+    let (fleet, _) = server.fleet_with_webhook(&json!({
+        "name": "slow", "vessels": {"v": {"run": script}}, "webhook": {"respond": {"wait": "1m"}},
+    }));
+    let path = format!("/api/v1/fleets/{fleet}/webhook/send");
+    let api = server.api();
+    let mut waiting: Vec<Connection> = Vec::new();
+    while waiting.len() < 2 * ADMIN_HANDLERS {
+        let mut client = Connection::open(server.admin()).unwrap();
+        let token = format!("Bearer {}", server.token());
+        client.send(&post_request(&path, &[("Authorization", &token)], b"")).unwrap();
+        waiting.push(client);
+    }
+    // All but those that are sent are refused at once, and others are served meanwhile.
+    let refused = waiting.split_off(2).into_iter();
+    let refused = refused.map(|mut client| client.answer().unwrap().status).filter(|it| *it == 503);
+    assert_eq!(api.get("/api/v1/overview").expect(200).status, 200);
+    fs::write(&gate, "").unwrap();
+    let sent = waiting.iter_mut().map(|client| client.answer().unwrap().status);
+    let all: Vec<u16> = refused.chain(sent).collect();
+    assert!(all.iter().filter(|status| **status == 200).count() <= 2, "{all:?}");
+    server.wait_until("there is room again", || api.call("POST", &path, None).status == 200);
 }

@@ -1,6 +1,8 @@
 //! The block `webhook` of a fleet file: who edits it makes a version, and what the file does not say
 //! stays. Pausing a webhook.
 
+use std::thread;
+
 use serde_json::{Value, json};
 
 use crate::harness::api::true_fleet;
@@ -260,4 +262,32 @@ fn a_name_is_answered_only_where_something_else_guards_it() {
     assert_eq!(post(&server, "/hooks/other").status, 400);
     put_file(&api, &elsewhere).expect(201);
     api.delete(&format!("/api/v1/fleets/{fleet}")).expect(200);
+}
+
+#[test]
+fn two_commands_that_set_different_settings_at_once_lose_none() {
+    let server = Server::start();
+    let (fleet, _) = server.fleet_with_webhook(&true_fleet("shared"));
+    let api = server.api();
+    let path = format!("/api/v1/fleets/{fleet}/webhook");
+    let tag = |answer: &Answer| answer.header("etag").unwrap().to_owned();
+    let before = tag(&api.get(&path).expect(200));
+    let after = tag(&api.put(&path, &json!({"allow": [ELSEWHERE]})).expect(200));
+    assert_ne!(before, after);
+    assert_eq!(after, tag(&api.get(&format!("/api/v1/fleets/{fleet}")).expect(200)));
+    // Each of two commands leaves what the other sets.
+    for round in 1..=6 {
+        let (network, rate) = (format!("192.0.2.{round}/32"), format!("{round}/m"));
+        thread::scope(|scope| {
+            for setting in [["--allow", &network], ["--rate-limit", &rate]] {
+                let command = server.cli(&["webhook", "set", "shared", setting[0], setting[1]]);
+                scope.spawn(move || {
+                    let (code, _, error) = finish(command);
+                    assert_eq!(code, 0, "{error}");
+                });
+            }
+        });
+        let shown = webhook(&api, &fleet);
+        assert_eq!((&shown["allow"][0], &shown["rate_limit"]), (&json!(network), &json!(rate)));
+    }
 }

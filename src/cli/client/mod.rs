@@ -8,7 +8,9 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use ureq::config::ConfigBuilder;
-use ureq::http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
+use ureq::http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header,
+};
 use ureq::typestate::AgentScope;
 use ureq::unversioned::resolver::DefaultResolver;
 use ureq::{Agent, Body, SendBody};
@@ -83,12 +85,18 @@ impl ClientError {
 pub struct Data {
     json: Box<RawValue>,
     url: String,
+    headers: HeaderMap,
 }
 
 impl Data {
     /// The data as it was sent.
     pub fn raw(&self) -> &RawValue {
         &self.json
+    }
+
+    /// A header of the answer.
+    pub fn header(&self, name: &str) -> Option<&HeaderValue> {
+        self.headers.get(name)
     }
 
     /// The data as what it should be.
@@ -259,7 +267,11 @@ impl Client {
             let next = answer.headers().get(NEXT_BEFORE).and_then(|next| next.to_str().ok());
             let next = next.map(|next| format!("&before={next}"));
             let page: Vec<Box<RawValue>> = self.data(&asked, answer)?.parse()?;
-            entries.extend(page.into_iter().map(|json| Data { json, url: url.clone() }));
+            entries.extend(page.into_iter().map(|json| Data {
+                json,
+                url: url.clone(),
+                headers: HeaderMap::new(),
+            }));
             match next {
                 Some(next) => before = next,
                 None => break,
@@ -340,12 +352,13 @@ impl Client {
 
     fn data(&self, path: &str, response: Response<Body>) -> Result<Data, ClientError> {
         let response = self.successful(path, response)?;
+        let headers = response.headers().clone();
         let text = self.read(path, response)?;
         let envelope: Envelope = serde_json::from_str(&text).map_err(|error| {
             ClientError::Unintelligible { url: self.url(path), message: error.to_string() }
         })?;
         let json = envelope.data.unwrap_or_else(|| RawValue::NULL.to_owned());
-        Ok(Data { json, url: self.url(path) })
+        Ok(Data { json, url: self.url(path), headers })
     }
 
     /// The answer, when it is a success; its message otherwise.
@@ -428,6 +441,7 @@ mod tests {
         let entry = |text: &str| Data {
             json: RawValue::from_string(text.to_owned()).unwrap(),
             url: String::new(),
+            headers: HeaderMap::new(),
         };
         let joined = joined(&[entry(r#"{"b":1.0}"#), entry("2")]);
         assert_eq!(joined.get(), r#"[{"b":1.0},2]"#);

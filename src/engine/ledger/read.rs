@@ -97,10 +97,14 @@ impl Engine {
     pub fn deliveries(&self, filter: &DeliveryFilter) -> DeliveryPage {
         let mut page = DeliveryPage { deliveries: Vec::new(), next_before: None };
         let mut statuses = Statuses::new();
-        let mut last = None;
+        let mut last: Option<RequestId> = None;
         for (scanned, found) in self.all_deliveries(filter).enumerate() {
-            if page.deliveries.len() == filter.limit || scanned == SCANNED_MAX {
+            if page.deliveries.len() == filter.limit {
                 page.next_before = last;
+                break;
+            }
+            if scanned == SCANNED_MAX {
+                page.next_before = last.map(|last| last.cursor_after(found.id()));
                 break;
             }
             last = Some(found.id());
@@ -266,7 +270,8 @@ impl Engine {
     /// The delivery that started `run`.
     fn accepted_delivery(&self, run: RunRecord, status: u16) -> DeliveryView {
         let ArrivalRecord { event, first_run, is_id_reused, memory, note, .. } = run.arrival();
-        let head = self.request_head(&run);
+        // A list shows a delivery with a damaged head without its address. The log says why.
+        let head = self.request_head(&run).unwrap_or_default();
         let delivery = Delivery {
             id: RequestId::of_run(run.id),
             received_at: run.queued_at,

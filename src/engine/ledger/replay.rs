@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use super::read::DeliveredRequest;
 use crate::engine::intake::NewRun;
-use crate::engine::request;
 use crate::engine::{AcceptError, Engine, EngineError, ReplayError};
 use crate::model::delivery::Delivery;
 use crate::model::event::{ArrivalRecord, Event, EventMemory};
+use crate::model::expression::Variables;
 use crate::model::fleet::FleetVersion;
 use crate::model::ids::{RequestId, RunId};
 use crate::model::request::RequestHead;
@@ -82,7 +82,7 @@ impl Engine {
         };
         let payload = self.payload_of(head, body);
         let now = self.clock.now();
-        let variables = request::variables(head, payload, &event, Trigger::Webhook, now);
+        let variables = Variables::of_request(head, payload, &event, Trigger::Webhook, now);
         let is_found = event.set_own_id(id, &variables).is_ok_and(|found| found.is_some());
         drop(variables);
         (event, memory.filter(|_| is_found))

@@ -11,7 +11,10 @@ use cel::context::VariableResolver;
 
 use super::json::{self, Boxed};
 use super::{Read, meter};
+use crate::model::clock::Timestamp;
 use crate::model::event::Event;
+use crate::model::request::RequestHead;
+use crate::model::run::Trigger;
 
 /// Their names.
 pub(super) const NAMES: [&str; 9] = [
@@ -149,6 +152,22 @@ impl<'a> Variables<'a> {
         variables
     }
 
+    /// The variables of a request with this head, as a webhook gets it.
+    pub fn of_request(
+        head: &RequestHead,
+        payload: Payload<'a>,
+        event: &Event,
+        trigger: Trigger,
+        received_at: Timestamp,
+    ) -> Self {
+        let headers = head.headers.iter();
+        let headers =
+            headers.filter_map(|(name, values)| Some((name.as_str(), values.first()?.as_str())));
+        Self::new(payload, headers, &head.query, event)
+            .with_request("POST", &head.remote_addr, trigger.word())
+            .with_received_at(received_at.as_millis())
+    }
+
     /// Gives `event` these values.
     pub fn set_event(&mut self, event: &Event) {
         let parts = [("preset", event.preset()), ("id", event.id()), ("type", event.kind())];
@@ -170,7 +189,7 @@ impl<'a> Variables<'a> {
 
     /// The method, the sender's address and the word of the trigger.
     #[must_use]
-    pub fn with_request(mut self, method: &str, remote_addr: &str, trigger: &str) -> Self {
+    pub(super) fn with_request(mut self, method: &str, remote_addr: &str, trigger: &str) -> Self {
         let more = [("method", method), ("remote_addr", remote_addr), ("trigger", trigger)];
         self.values.extend(more.map(|(name, value)| (name, json::text(value))));
         self
@@ -178,7 +197,7 @@ impl<'a> Variables<'a> {
 
     /// When the request came, in milliseconds since 1970.
     #[must_use]
-    pub fn with_received_at(mut self, millis: i64) -> Self {
+    pub(super) fn with_received_at(mut self, millis: i64) -> Self {
         if let Some(time) = chrono::DateTime::from_timestamp_millis(millis) {
             let time = Box::new(CelTimestamp::from(time.fixed_offset()));
             self.values.insert("received_at", time);

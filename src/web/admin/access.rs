@@ -31,10 +31,24 @@ pub(super) struct Access {
     is_of_server: bool,
 }
 
+/// What a route takes in: it bounds the body.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Takes {
+    /// A fleet file at most.
+    #[default]
+    FleetFile,
+    /// A request as a webhook gets it, with a query string of its own.
+    WebhookRequest,
+    Secret,
+    /// What one signs in with. The one route that is open to strangers.
+    SignIn,
+}
+
 /// A route's access and what answers it.
 #[derive(Clone, Copy)]
 pub(super) struct Target {
     pub(super) access: Access,
+    pub(super) takes: Takes,
     /// What it does, in the words of the audit; `None`: it changes nothing.
     pub(super) action: Option<&'static str>,
     pub(super) endpoint: Endpoint,
@@ -63,12 +77,12 @@ impl Access {
 
     /// With what answers the route, and changes nothing.
     pub(super) const fn by(self, endpoint: Endpoint) -> Target {
-        Target { access: self, action: None, endpoint }
+        Target { access: self, takes: Takes::FleetFile, action: None, endpoint }
     }
 
     /// With what answers the route, which is an `action` for the audit.
     pub(super) const fn does(self, action: &'static str, endpoint: Endpoint) -> Target {
-        Target { access: self, action: Some(action), endpoint }
+        Target { access: self, takes: Takes::FleetFile, action: Some(action), endpoint }
     }
 
     /// The class of an action: what takes an author or an admin is a change.
@@ -77,6 +91,42 @@ impl Access {
             Need::AtLeast(Role::Author | Role::Admin) => AuditClass::Change,
             _ => AuditClass::Operation,
         }
+    }
+
+    /// Whether `principal` may use the route.
+    ///
+    /// # Errors
+    /// 403, which names the role that it takes.
+    pub(super) fn authorise(self, principal: &Principal) -> Result<(), Refusal> {
+        let forbidden = |message| Err(Refusal::new(Reason::Forbidden, message));
+        let (role, needed) = (principal.role, self.need.words());
+        if !self.need.is_met_by(role) {
+            return forbidden(format!(
+                "this needs a token with the role {needed}; yours has the role {role}"
+            ));
+        }
+        if self.is_of_server && principal.scope != Scope::Everything {
+            return forbidden(format!(
+                "this concerns the whole server: it needs a token with the role {needed} that is \
+                 limited to no project and no fleet"
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl Target {
+    /// The same for a route that takes something else than a fleet file.
+    pub(super) const fn takes(self, takes: Takes) -> Self {
+        Self { takes, ..self }
+    }
+}
+
+/// The route of a request; `None`: it is refused as unknown later.
+pub(super) fn target(method: &str, path: &str) -> Option<Target> {
+    match route::find(ROUTES, method, path) {
+        Found::Endpoint { endpoint, .. } => Some(endpoint),
+        _ => None,
     }
 }
 
@@ -128,37 +178,6 @@ impl AdminHandler {
             )),
             _ => Ok(()),
         }
-    }
-
-    /// Whether `principal` may use the route. What is no route is refused as such later.
-    ///
-    /// # Errors
-    /// 403, which names the role that it takes.
-    pub(super) fn authorise(
-        &self,
-        principal: &Principal,
-        method: &str,
-        path: &str,
-    ) -> Result<(), Refusal> {
-        let Found::Endpoint { endpoint: Target { access, .. }, .. } =
-            route::find(ROUTES, method, path)
-        else {
-            return Ok(());
-        };
-        let forbidden = |message| Err(Refusal::new(Reason::Forbidden, message));
-        let (role, needed) = (principal.role, access.need.words());
-        if !access.need.is_met_by(role) {
-            return forbidden(format!(
-                "this needs a token with the role {needed}; yours has the role {role}"
-            ));
-        }
-        if access.is_of_server && principal.scope != Scope::Everything {
-            return forbidden(format!(
-                "this concerns the whole server: it needs a token with the role {needed} that is \
-                 limited to no project and no fleet"
-            ));
-        }
-        Ok(())
     }
 
     /// The name of a principal's token, for other people.

@@ -26,7 +26,7 @@ pub(super) fn parameters(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
 }
 
 fn parameters_of(admin: &AdminHandler, run: RunRecord) -> Outcome {
-    let head = admin.engine.request_head(&run);
+    let head = admin.engine.request_head(&run)?;
     let has_parameters = match run.trigger {
         Trigger::Webhook => true,
         // Of a run that a webhook started, or of one that had none to repeat.

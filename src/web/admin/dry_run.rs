@@ -15,9 +15,6 @@ use crate::model::request::RequestHead;
 use crate::web::hooks::DryRun;
 use crate::web::view::ForecastJson;
 
-/// Ends the paths of these routes.
-pub(super) const SUFFIX: &str = "/dry-run";
-
 /// Bytes of a stored body that is read back into memory.
 const STORED_BODY_BYTES_MAX: u64 = 1 << 20;
 
@@ -40,7 +37,7 @@ pub(super) fn of_fleet(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
 pub(super) fn of_run(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     let run = super::runs::run(admin, call)?.run;
     let version = admin.engine.current_version(run.fleet_id)?;
-    let head = admin.engine.request_head(&run);
+    let head = admin.engine.request_head(&run)?;
     let body = (admin.engine.body(&run), run.payload.body_bytes);
     let request = stored(admin, run.fleet_id, head, body)?;
     answer(admin, &version, request, run.queued_at, true)

@@ -16,6 +16,7 @@ use crate::model::event::Event;
 use crate::model::expression::{EvaluationError, Expression, Payload, Variables};
 use crate::model::ids::RequestId;
 use crate::model::refusal::{Reason, Refusal};
+use crate::model::request::RequestHead;
 use crate::model::run::Trigger;
 use crate::model::text::prefix;
 
@@ -141,17 +142,18 @@ pub(super) fn evaluate(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
 }
 
 fn of_given(admin: &AdminHandler, expression: &Expression, given: &Given) -> Tried {
-    let mut headers = given.headers.iter();
-    let content_type = headers.find(|(name, _)| name.eq_ignore_ascii_case("Content-Type"));
-    let content_type = content_type.map(|(_, value)| value.as_str());
+    let mut head = RequestHead {
+        query: given.query.clone(),
+        remote_addr: "127.0.0.1".to_owned(),
+        ..RequestHead::default()
+    };
+    given.headers.iter().for_each(|(name, value)| head.push_header(name, value.clone()));
     let payload = match given.body.len() as u64 <= admin.settings.max_expression_body_bytes {
-        true => Payload::parse(given.body.as_bytes(), content_type),
+        true => Payload::parse(given.body.as_bytes(), head.header("Content-Type")),
         false => Payload::null(),
     };
-    let headers = given.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-    let variables = Variables::new(payload, headers, &given.query, &Event::default())
-        .with_request("POST", "127.0.0.1", &Trigger::Webhook.to_string())
-        .with_received_at(admin.engine.now().as_millis());
+    let (event, now) = (Event::default(), admin.engine.now());
+    let variables = Variables::of_request(&head, payload, &event, Trigger::Webhook, now);
     tried(expression, &variables)
 }
 
@@ -174,12 +176,9 @@ fn of_delivery(admin: &AdminHandler, expression: &Expression, view: &DeliveryVie
             Payload::parse(&bytes, request.head.header("Content-Type"))
         }
     };
-    let headers = request.head.headers.iter();
-    let headers =
-        headers.filter_map(|(name, values)| Some((name.as_str(), values.first()?.as_str())));
-    let variables = Variables::new(payload, headers, &request.head.query, &view.delivery.event)
-        .with_request("POST", &request.head.remote_addr, &Trigger::Webhook.to_string())
-        .with_received_at(view.delivery.received_at.as_millis());
+    let (event, received_at) = (&view.delivery.event, view.delivery.received_at);
+    let variables =
+        Variables::of_request(&request.head, payload, event, Trigger::Webhook, received_at);
     tried(expression, &variables)
 }
 

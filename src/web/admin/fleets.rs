@@ -56,7 +56,7 @@ pub(super) fn create(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     let view = admin.engine.create_fleet(file)?;
     call.object = format!("{}/{}", view.project_name, view.fleet.name);
     let shown = FleetJson::from(&view).with_warnings(warnings(admin, &view));
-    Ok(Reply::created(&shown)?.with_version(&view))
+    Ok(Reply::created(&shown)?.with_version(view.fleet.version))
 }
 
 /// `fleet apply`: the fleet of this name is made what the body says.
@@ -77,13 +77,13 @@ pub(super) fn apply(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     let mut warnings = warnings(admin, &view);
     warnings.extend(kept(&view));
     let shown = FleetJson::from(&view).with_changed(changed).with_warnings(warnings);
-    Ok(Reply::with_status(status, &shown)?.with_version(&view))
+    Ok(Reply::with_status(status, &shown)?.with_version(view.fleet.version))
 }
 
 pub(super) fn get(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     let view = admin.engine.fleet(fleet_id(call)?)?;
     if call.principal()?.sees_status_only() {
-        return Ok(Reply::ok(&FleetNameJson::from(&view))?.with_version(&view));
+        return Ok(Reply::ok(&FleetNameJson::from(&view))?.with_version(view.fleet.version));
     }
     call.query.allow_only(&["without_ids"])?;
     let id = (!call.query.flag("without_ids")?).then_some(view.fleet.id);
@@ -96,7 +96,7 @@ pub(super) fn get(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
         Some(_) => Reply::Plain(Response::new(200, YAML, yaml(admin, &view, &view.current, id))),
         None => Reply::ok(&FleetJson::from(&view))?,
     };
-    Ok(reply.with_version(&view))
+    Ok(reply.with_version(view.fleet.version))
 }
 
 pub(super) fn update(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
@@ -108,7 +108,7 @@ pub(super) fn update(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     let mut warnings = warnings(admin, &view);
     warnings.extend(kept(&view));
     let shown = FleetJson::from(&view).with_warnings(warnings);
-    Ok(Reply::ok(&shown)?.with_version(&view))
+    Ok(Reply::ok(&shown)?.with_version(view.fleet.version))
 }
 
 pub(super) fn delete(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
@@ -141,13 +141,13 @@ pub(super) fn revert(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     let (id, version, expected) = (fleet_id(call)?, call.id(1, "version")?, expected_version(call));
     let (applied, view) = admin.engine.revert_fleet(id, version, &expected)?;
     let status = if matches!(applied, Applied::Unchanged) { 200 } else { 201 };
-    Ok(Reply::with_status(status, &FleetJson::from(&view))?.with_version(&view))
+    Ok(Reply::with_status(status, &FleetJson::from(&view))?.with_version(view.fleet.version))
 }
 
 impl Reply {
     /// Adds the entity tag of the fleet: its version, which `If-Match` of a later change may name.
-    fn with_version(self, view: &FleetView) -> Self {
-        self.with_header("ETag", format!("\"{}\"", view.fleet.version))
+    pub(super) fn with_version(self, version: u32) -> Self {
+        self.with_header("ETag", format!("\"{version}\""))
     }
 }
 

@@ -50,7 +50,7 @@ use crate::model::metrics::Histogram;
 use crate::model::refusal::{Reason, Refusal};
 use crate::model::server_proof;
 use crate::model::webhook::Token;
-use crate::web::admin::access::{Access, Target};
+use crate::web::admin::access::{Access, Takes, Target};
 use crate::web::admin::audit::Done;
 use crate::web::admin::call::Call;
 use crate::web::admin::doctor::Examination;
@@ -68,7 +68,7 @@ use crate::web::session::Sessions;
 use crate::web::ui;
 
 /// Bytes of what one signs in with: several times a token in JSON. It is all that a stranger can have
-/// the admin listener take in.
+/// the admin listener take in: senders of webhooks need the room for bodies.
 const SIGN_IN_BODY_BYTES_MAX: u64 = 4096;
 
 /// Answers the owner of the installation.
@@ -87,6 +87,8 @@ pub struct AdminHandler {
     senders: Senders,
     /// Places for expressions that are tried out.
     trials: Places,
+    /// Places for samples that are sent.
+    samples: Places,
     followers: Followers,
     examination: Examination,
     recovery: recover::Turn,
@@ -113,7 +115,7 @@ const AUTHOR: Access = Access::new(Need::AtLeast(Role::Author));
 const ADMIN: Access = Access::new(Need::AtLeast(Role::Admin));
 
 const ROUTES: &[Route<Target>] = &[
-    ("POST", SESSION, ANY.does("sign in", session::open)),
+    ("POST", SESSION, ANY.does("sign in", session::open).takes(Takes::SignIn)),
     ("GET", SESSION, ANY.by(session::get)),
     ("DELETE", SESSION, ANY.does("sign out", session::close)),
     ("POST", "/api/v1/session/links", ANY.does("make sign-in link", session::link)),
@@ -168,9 +170,17 @@ const ROUTES: &[Route<Target>] = &[
     ),
     ("POST", "/api/v1/fleets/{}/webhook/send", OPERATOR.does("send sample event", sample::send)),
     ("POST", "/api/v1/fleets/{}/runs", START.does("start run", runs::start)),
-    ("POST", "/api/v1/fleets/{}/test", START.does("start test run", runs::test)),
+    (
+        "POST",
+        "/api/v1/fleets/{}/test",
+        START.does("start test run", runs::test).takes(Takes::WebhookRequest),
+    ),
     ("POST", "/api/v1/fleets/{}/evaluate", READER.by(evaluate::evaluate)),
-    ("POST", "/api/v1/fleets/{}/dry-run", READER.by(dry_run::of_fleet)),
+    (
+        "POST",
+        "/api/v1/fleets/{}/dry-run",
+        READER.by(dry_run::of_fleet).takes(Takes::WebhookRequest),
+    ),
     ("GET", "/api/v1/runs", ANY.by(runs::list)),
     ("POST", "/api/v1/runs/replay", OPERATOR.does("replay runs", many::replay)),
     ("POST", "/api/v1/runs/stop", OPERATOR.does("stop runs", many::stop)),
@@ -201,7 +211,11 @@ const ROUTES: &[Route<Target>] = &[
     ("DELETE", "/api/v1/tokens/{}", ADMIN.does("revoke token", tokens::revoke)),
     ("GET", "/api/v1/audit", ADMIN.of_server().by(audit::list)),
     ("GET", "/api/v1/secrets", READER.by(secrets::list)),
-    ("PUT", "/api/v1/secrets/{}", AUTHOR.of_server().does("set secret", secrets::set)),
+    (
+        "PUT",
+        "/api/v1/secrets/{}",
+        AUTHOR.of_server().does("set secret", secrets::set).takes(Takes::Secret),
+    ),
     ("DELETE", "/api/v1/secrets/{}", AUTHOR.of_server().does("remove secret", secrets::remove)),
 ];
 
@@ -235,12 +249,6 @@ fn wants_page(head: &Head) -> bool {
     !is_for_programs && ranges.any(|range| range == "text/html")
 }
 
-/// Whether `path` is where a fleet is started as its webhook would start it.
-fn is_test(path: &str) -> bool {
-    let of_fleet = path.strip_prefix("/api/v1/fleets/");
-    of_fleet.is_some_and(|rest| rest.ends_with("/test") || rest.ends_with(dry_run::SUFFIX))
-}
-
 impl AdminHandler {
     /// Shows and changes what `engine` has.
     pub fn new(
@@ -257,6 +265,7 @@ impl AdminHandler {
             secrets: Arc::clone(engine.secrets()),
             senders: Senders::new(Arc::clone(&settings)),
             trials: Places::new(evaluate::TRIALS_MAX),
+            samples: Places::new(sample::SAMPLES_MAX),
             followers: Followers::new(settings.max_followers),
             examination: Examination::default(),
             recovery: recover::Turn::default(),
@@ -282,8 +291,8 @@ impl AdminHandler {
     }
 
     /// Whose a request is that may come in, by its head alone; `None`: of a page that signs in.
-    fn check(&self, head: &Head) -> Result<Option<Principal>, Refusal> {
-        if head.path == SESSION && head.method == "POST" {
+    fn check(&self, head: &Head, target: Option<Target>) -> Result<Option<Principal>, Refusal> {
+        if target.is_some_and(|target| target.takes == Takes::SignIn) {
             if !self.hosts.admit(head.header("Host")) {
                 return Err(Refusal::new(Reason::Forbidden, UNKNOWN_HOST));
             }
@@ -301,7 +310,7 @@ impl AdminHandler {
                 "this needs a token; send it as \"Authorization: Bearer <token>\"",
             ));
         };
-        self.authorise(&principal, &head.method, &head.path)?;
+        target.map_or(Ok(()), |target| target.access.authorise(&principal))?;
         Ok(Some(principal))
     }
 
@@ -353,9 +362,10 @@ impl AdminHandler {
     fn outcome(&self, id: RequestId, request: &mut Request) -> Outcome {
         match route::find(ROUTES, &request.method, &request.path) {
             Found::Endpoint { endpoint: target, segments } => {
-                // A test run takes whatever a webhook takes.
-                let text = if is_test(&request.path) { "" } else { request.query.as_str() };
-                let query = Query::parse(text)?;
+                let query = match target.takes {
+                    Takes::WebhookRequest => Query::default(),
+                    _ => Query::parse(&request.query)?,
+                };
                 let principal = request.principal;
                 let reach = principal.map(|it| self.engine.reach(it.scope)).unwrap_or_default();
                 let object = match target.action {
@@ -394,17 +404,17 @@ impl Handler for AdminHandler {
         if let Some(page) = self.page(head) {
             return Err(guarded(page));
         }
-        let principal = self.check(head).map_err(|refusal| {
+        let target = access::target(&head.method, &head.path);
+        let principal = self.check(head, target).map_err(|refusal| {
             self.instruments.admin.refused.count(refusal.reason);
             of_api(respond::error(RequestId::random(), refusal))
         })?;
-        // Test runs take what webhooks take; everything else is a fleet file at most. What is open to
-        // strangers must not use up the room for bodies, which senders of webhooks need.
-        let body_bytes_max = match head.path.as_str() {
-            SESSION => SIGN_IN_BODY_BYTES_MAX,
-            path if is_test(path) => self.settings.max_body_bytes,
-            path if path.starts_with(secrets::PATH) => KEPT_SECRET_BYTES_MAX as u64,
-            _ => fleet_file::FLEET_FILE_BYTES_MAX as u64,
+        let takes = target.map(|target| target.takes).unwrap_or_default();
+        let body_bytes_max = match takes {
+            Takes::SignIn => SIGN_IN_BODY_BYTES_MAX,
+            Takes::WebhookRequest => self.settings.max_body_bytes,
+            Takes::Secret => KEPT_SECRET_BYTES_MAX as u64,
+            Takes::FleetFile => fleet_file::FLEET_FILE_BYTES_MAX as u64,
         };
         let has_token = principal.is_some();
         // Strangers may have taken all other places.

@@ -9,14 +9,13 @@ use super::fleets::{file_refusal, fleet_id};
 use super::{AdminHandler, Call, Outcome, Reply};
 use crate::engine::{RUN_IDS_SEARCHED_MAX, RunFilter, RunView};
 use crate::fleet_file::parse_overrides;
-use crate::model::event::Arrival;
 use crate::model::fleet::{FleetDefinition, FleetVersion};
 use crate::model::ids::RunId;
 use crate::model::overrides::Overrides;
 use crate::model::refusal::{Reason, Refusal};
 use crate::model::request::RequestHead;
 use crate::model::run::Trigger;
-use crate::web::hooks::Expressions;
+use crate::web::hooks::{Screened, screen, stored_head, trusted_arrival};
 use crate::web::origin;
 use crate::web::respond;
 use crate::web::view::RunJson;
@@ -91,17 +90,33 @@ pub(super) fn overrides_in(
     Ok(overrides)
 }
 
-/// A run as a webhook would start it.
+/// A run as a webhook would start it. The token of the API stands in for the sender's signature; the
+/// duplicate check and the filter are those of the webhook.
 pub(super) fn test(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     let version = admin.engine.current_version(fleet_id(call)?)?;
-    let mut arrival = Arrival::default();
-    Expressions::new(call.request, &admin.settings).set_key(&version.definition, &mut arrival);
-    let head = call.request.take_head(&ADMIN_HEADERS);
-    let length = Some(call.request.body.length());
-    let body = &mut call.request.body.reader();
-    let run = admin.engine.accept(&version, Trigger::Webhook, head, arrival, body, length)?;
-    let run = admin.engine.confirm(run);
-    Ok(Reply::json(201, respond::accepted(&version, admin.organization, run)))
+    let settings = &version.definition.webhook;
+    call.request.headers.retain(|(name, _)| !is_admin_header(name));
+    let request = &*call.request;
+    let mut arrival = trusted_arrival(settings, request)?;
+    let run = match screen(&admin.engine, &admin.settings, &version, request, &mut arrival) {
+        Screened::Unwanted(_) => {
+            call.is_change = false;
+            return Ok(Reply::json(200, "null".to_owned()));
+        }
+        Screened::Duplicate(first) => first,
+        Screened::Wanted => {
+            let head = stored_head(request, settings.verify.as_ref());
+            let (body, length) = (&mut request.body.reader(), Some(request.body.length()));
+            admin.engine.accept(&version, Trigger::Webhook, head, arrival, body, length)?
+        }
+    };
+    let is_duplicate = run.is_duplicate();
+    let ids = respond::accepted(&version, admin.organization, admin.engine.confirm(run));
+    if is_duplicate {
+        call.is_change = false;
+        return Ok(Reply::json(200, ids).with_header(respond::DUPLICATE, "true".to_owned()));
+    }
+    Ok(Reply::json(201, ids))
 }
 
 pub(super) fn list(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
@@ -166,7 +181,13 @@ pub(super) fn no_run(call: &Call<'_>) -> Refusal {
 
 /// The run that the path names.
 pub(super) fn run(admin: &AdminHandler, call: &Call<'_>) -> Result<RunView, Refusal> {
-    admin.engine.run(run_id(admin, call)?).ok_or_else(|| no_run(call))
+    let id = run_id(admin, call)?;
+    admin.engine.run(id).ok_or_else(|| match admin.engine.is_stored(id) {
+        true => Refusal::failed(format!(
+            "the row of the run {id} is damaged; `boathook doctor` says what else is"
+        )),
+        false => no_run(call),
+    })
 }
 
 /// The id of the run that the path names: by its id, or by a part of it that no other run's id has. One

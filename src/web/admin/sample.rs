@@ -22,6 +22,8 @@ use crate::os::outbound;
 use crate::web::senders::sample::{Wanted, draft, usual_event};
 use crate::web::senders::sign::{Draft, sign};
 
+/// Samples that are sent at a time. Each holds a handler of this listener while its webhook is asked.
+pub(super) const SAMPLES_MAX: usize = 2;
 /// Bytes of a body of the owner's own.
 const BODY_BYTES_MAX: u64 = 1 << 20;
 /// Bytes of the answer that are read.
@@ -74,6 +76,9 @@ pub(super) fn send(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
         sign(check, &secret, now, &mut draft)
             .map_err(|why| Refusal::invalid(format!("this sample cannot be signed: {why}")))?;
     }
+    let _place = admin.samples.take().ok_or_else(|| {
+        Refusal::new(Reason::Busy, "other samples are being sent; try again in a moment")
+    })?;
     let answer = post(&draft).map_err(|why| {
         let message = format!("{base} cannot be reached from this machine: {why}");
         Refusal::new(Reason::Unavailable, message)

@@ -13,8 +13,6 @@ use crate::model::refusal::{Reason, Refusal};
 use crate::model::variable::SecretName;
 use crate::web::query::Query;
 
-/// Where secrets are, each at its name.
-pub(super) const PATH: &str = "/api/v1/secrets/";
 /// The setting that names a secret.
 const MAIL_SETTING: &str = "smtp_secret";
 

@@ -50,7 +50,7 @@ fn parsed_change(text: &str) -> Result<WebhookChange, Refusal> {
 
 pub(super) fn get(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     match admin.engine.webhook(fleet_id(call)?)? {
-        Some(webhook) => Reply::ok(&shown(admin, call, &webhook)?),
+        Some(webhook) => shown(200, admin, call, &webhook),
         None => Err(Refusal::not_found("this fleet has no webhook; add one first")),
     }
 }
@@ -84,7 +84,7 @@ pub(super) fn add(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
         Some(change) => change.apply(settings),
         None => Ok(()),
     })?;
-    Reply::created(&shown(admin, call, &view)?)
+    shown(201, admin, call, &view)
 }
 
 /// Changes the settings. An allow list or a rate limit that the body does not name is removed; all else
@@ -100,15 +100,15 @@ pub(super) fn set(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
         (settings.allow, settings.rate_limit) = (Networks::default(), None);
         change.apply(settings)
     })?;
-    Reply::ok(&shown(admin, call, &view)?)
+    shown(200, admin, call, &view)
 }
 
 pub(super) fn pause(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
-    Reply::ok(&shown(admin, call, &admin.engine.pause_webhook(fleet_id(call)?, true)?)?)
+    shown(200, admin, call, &admin.engine.pause_webhook(fleet_id(call)?, true)?)
 }
 
 pub(super) fn resume(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
-    Reply::ok(&shown(admin, call, &admin.engine.pause_webhook(fleet_id(call)?, false)?)?)
+    shown(200, admin, call, &admin.engine.pause_webhook(fleet_id(call)?, false)?)
 }
 
 /// Lets the next handshake bring the secret of the sender.
@@ -120,12 +120,12 @@ pub(super) fn expect_handshake(admin: &AdminHandler, call: &mut Call<'_>) -> Out
     for name in verify.into_iter().flat_map(Verification::brought_secrets) {
         admin.secrets.check(name)?;
     }
-    Reply::ok(&shown(admin, call, &admin.engine.expect_handshake(fleet, true)?)?)
+    shown(200, admin, call, &admin.engine.expect_handshake(fleet, true)?)
 }
 
 pub(super) fn expect_no_handshake(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     let view = admin.engine.expect_handshake(fleet_id(call)?, false)?;
-    Reply::ok(&shown(admin, call, &view)?)
+    shown(200, admin, call, &view)
 }
 
 pub(super) fn replace(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
@@ -137,7 +137,7 @@ pub(super) fn replace(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
         return Err(Refusal::invalid(format!("grace_seconds: at most {most}")));
     }
     let webhook = admin.engine.replace_webhook(fleet, grace)?;
-    Reply::created(&shown(admin, call, &webhook)?)
+    shown(201, admin, call, &webhook)
 }
 
 pub(super) fn remove(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
@@ -145,10 +145,8 @@ pub(super) fn remove(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     Reply::gone()
 }
 
-fn shown<'a>(
-    admin: &AdminHandler,
-    call: &Call<'_>,
-    view: &'a WebhookView,
-) -> Result<WebhookJson<'a>, Refusal> {
-    Ok(WebhookJson::new(view, &admin.settings.public_base(), &call.principal()?))
+/// A webhook, with the entity tag of the fleet that has its settings.
+fn shown(status: u16, admin: &AdminHandler, call: &Call<'_>, view: &WebhookView) -> Outcome {
+    let webhook = WebhookJson::new(view, &admin.settings.public_base(), &call.principal()?);
+    Ok(Reply::with_status(status, &webhook)?.with_version(view.current.version))
 }

@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::sync::Arc;
 
 use super::expressions::{Expressions, FILTER_FAILED};
-use super::sender::{Judged, Senders, take_head};
+use super::sender::{Judged, Senders, stored_head};
 use crate::config::Settings;
 use crate::engine::{AcceptError, Engine, PreviewedRequest, VesselPreview};
 use crate::listener::Request;
@@ -94,7 +94,7 @@ impl DryRun<'_> {
     pub fn forecast(
         &self,
         version: &Arc<FleetVersion>,
-        mut request: Request,
+        request: Request,
         now: Timestamp,
         is_stored: bool,
     ) -> Result<Forecast, Refusal> {
@@ -153,7 +153,7 @@ impl DryRun<'_> {
                 (outcome, status) = (Outcome::Filtered, Some(200));
             }
         }
-        let vessels = self.vessels(version, &mut request, arrival).map_err(AcceptError::Read)?;
+        let vessels = self.vessels(version, &request, arrival).map_err(AcceptError::Read)?;
         Ok(Forecast {
             outcome,
             status,
@@ -170,10 +170,10 @@ impl DryRun<'_> {
     fn vessels(
         &self,
         version: &Arc<FleetVersion>,
-        request: &mut Request,
+        request: &Request,
         arrival: Arrival,
     ) -> io::Result<Vec<VesselPreview>> {
-        let head = take_head(request, version.definition.webhook.verify.as_ref());
+        let head = stored_head(request, version.definition.webhook.verify.as_ref());
         let mut body_start = Vec::new();
         let most = self.engine.previewed_body_bytes();
         request.body.reader().take(most).read_to_end(&mut body_start)?;

@@ -2,7 +2,7 @@
 //! is evaluated, and its body is read and parsed when the first of them looks at it.
 
 use crate::config::Settings;
-use crate::listener::{Request, header_text};
+use crate::listener::Request;
 use crate::model::clock::{Clock, SystemClock};
 use crate::model::concurrency_key::ConcurrencyKey;
 use crate::model::event::{Arrival, Event, Note};
@@ -79,7 +79,7 @@ impl<'r> Expressions<'r> {
     }
 
     /// Gives `arrival` the value of the fleet's `concurrency_key`.
-    pub fn set_key(&mut self, fleet: &FleetDefinition, arrival: &mut Arrival) {
+    fn set_key(&mut self, fleet: &FleetDefinition, arrival: &mut Arrival) {
         let Some(expression) = &fleet.concurrency_key else { return };
         match ConcurrencyKey::of(expression, self.variables(&arrival.event)) {
             Ok(key) => arrival.key = key,
@@ -97,13 +97,9 @@ impl<'r> Expressions<'r> {
 }
 
 fn variables(request: &Request, bytes_max: u64) -> Variables<'_> {
-    let texts = request.headers.iter().map(|(name, value)| (name, header_text(value)));
-    let texts: Vec<_> = texts.collect();
-    let headers = texts.iter().map(|(name, value)| (name.as_str(), &**value));
-    let remote_addr = request.remote_addr.ip().to_canonical().to_string();
-    Variables::new(payload(request, bytes_max), headers, &request.query, &Event::default())
-        .with_request(&request.method, &remote_addr, Trigger::Webhook.word())
-        .with_received_at(SystemClock.now().as_millis())
+    let (head, event) = (request.stored_head(&[]), Event::default());
+    let (payload, now) = (payload(request, bytes_max), SystemClock.now());
+    Variables::of_request(&head, payload, &event, Trigger::Webhook, now)
 }
 
 fn payload(request: &Request, bytes_max: u64) -> Payload<'_> {

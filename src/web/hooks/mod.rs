@@ -6,6 +6,7 @@ mod dry_run;
 mod expressions;
 mod prefer;
 mod repeated;
+mod screen;
 mod sender;
 
 use std::net::{IpAddr, SocketAddr};
@@ -36,10 +37,10 @@ use crate::web::senders::handshake;
 
 use answer::{Accepted, Patience};
 pub(in crate::web) use dry_run::{DryRun, Forecast};
-pub(in crate::web) use expressions::Expressions;
 use repeated::Repeated;
+pub(in crate::web) use screen::{Screened, screen};
 use sender::Judged;
-pub(in crate::web) use sender::Senders;
+pub(in crate::web) use sender::{Senders, stored_head, trusted_arrival};
 
 /// Answers the senders of webhooks.
 pub struct HookHandler {
@@ -123,7 +124,7 @@ impl HookHandler {
         &self,
         id: RequestId,
         version: &Arc<FleetVersion>,
-        request: &mut Request,
+        request: &Request,
     ) -> Result<Handled, Refusal> {
         let settings = &version.definition.webhook;
         match self.senders.judge(settings, request)? {
@@ -137,7 +138,7 @@ impl HookHandler {
             }
             Judged::Unverified(refusal, arrival) => {
                 let client = request.remote_addr.ip();
-                let head = sender::take_head(request, settings.verify.as_ref());
+                let head = sender::stored_head(request, settings.verify.as_ref());
                 let Arrival { event, deduplicate, .. } = arrival;
                 self.engine.record_delivery(NewDelivery {
                     event,
@@ -174,35 +175,26 @@ impl HookHandler {
         &self,
         id: RequestId,
         version: &Arc<FleetVersion>,
-        request: &mut Request,
+        request: &Request,
         mut arrival: Arrival,
     ) -> Result<Handled, Refusal> {
-        let fleet = &version.definition;
-        let mut expressions = Expressions::new(request, &self.settings);
-        expressions.set_id(fleet, &mut arrival);
-        // Accepting looks for a run of the event as well, and decides.
-        let is_judged = fleet.webhook.when.is_some() || fleet.concurrency_key.is_some();
-        let first = is_judged.then(|| self.engine.run_of_event(version, &arrival)).flatten();
-        let unwanted = match first {
-            Some(_) => None,
-            None => expressions.judge(fleet, &mut arrival),
-        };
-        drop(expressions);
-        if let Some(first) = first {
-            let (engine, repeated) =
-                (Arc::clone(&self.engine), Repeated::new(id, request, &arrival));
-            let (version, organization) = (Arc::clone(version), self.organization);
-            return Ok(Handled::AfterCommit(Box::new(move || {
-                let run = engine.confirm(first);
-                repeated.answer(&engine, &version, organization, run).into()
-            })));
-        }
-        let Some(detail) = unwanted else {
-            return self.accept(id, version, request, arrival);
+        let screened = screen(&self.engine, &self.settings, version, request, &mut arrival);
+        let detail = match screened {
+            Screened::Wanted => return self.accept(id, version, request, arrival),
+            Screened::Unwanted(detail) => detail,
+            Screened::Duplicate(first) => {
+                let (engine, repeated) =
+                    (Arc::clone(&self.engine), Repeated::new(id, request, &arrival));
+                let (version, organization) = (Arc::clone(version), self.organization);
+                return Ok(Handled::AfterCommit(Box::new(move || {
+                    let run = engine.confirm(first);
+                    repeated.answer(&engine, &version, organization, run).into()
+                })));
+            }
         };
         let settings = &version.definition.webhook;
         let client = request.remote_addr.ip();
-        let head = sender::take_head(request, settings.verify.as_ref());
+        let head = sender::stored_head(request, settings.verify.as_ref());
         let response = respond::data(id, 200, "null");
         self.engine.record_delivery(NewDelivery {
             verdict: Verdict::Filtered,
@@ -222,12 +214,12 @@ impl HookHandler {
         &self,
         id: RequestId,
         version: &Arc<FleetVersion>,
-        request: &mut Request,
+        request: &Request,
         arrival: Arrival,
     ) -> Result<Handled, Refusal> {
         let repeated = Repeated::new(id, request, &arrival);
         let patience = Patience::of(request, version.definition.webhook.respond.as_ref());
-        let head = sender::take_head(request, version.definition.webhook.verify.as_ref());
+        let head = sender::stored_head(request, version.definition.webhook.verify.as_ref());
         let (body, bytes) = (&mut request.body.reader(), request.body.length());
         let mut run = match patience.is_some() {
             true => self.engine.accept_waiting(version, head, arrival, body, bytes)?,
@@ -335,13 +327,13 @@ impl Handler for HookHandler {
         self.engine.disk_left()
     }
 
-    fn handle(&self, mut request: Request) -> Handled {
+    fn handle(&self, request: Request) -> Handled {
         let (id, client) = (arriving(), request.remote_addr.ip());
         // Once more: the token may have been replaced while the body arrived.
         let target = request.webhook;
         let version = target.and_then(|webhook| self.engine.fleet_by_token(&webhook.token));
         let taken = match &version {
-            Some(version) => self.take(id, version, &mut request),
+            Some(version) => self.take(id, version, &request),
             None => Err(unknown()),
         };
         taken.unwrap_or_else(|refusal| {

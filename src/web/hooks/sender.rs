@@ -72,8 +72,7 @@ impl Senders {
         request: &Request,
         now: Timestamp,
     ) -> Result<Judged, Refusal> {
-        let presented =
-            Presented { query: &request.query, headers: &request.headers, body: &request.body };
+        let presented = presented(request);
         let secret = |name: &SecretName| {
             self.secrets.current(name).map(Secret::into_text).map_err(|it| it.to_string())
         };
@@ -86,9 +85,7 @@ impl Senders {
             return Err(Refusal::method_not_allowed(&["POST"]));
         }
         let Some(verification) = &settings.verify else {
-            let memory = settings.deduplicate.own_id().map(|_| memory(settings, &presented, true));
-            let deduplicate = memory.transpose()?.flatten();
-            return Ok(Judged::Event(Arrival { deduplicate, ..Arrival::default() }));
+            return trusted_arrival(settings, request).map(Judged::Event);
         };
         let url = url(&self.settings.public_base(), request);
         let context = Context { now, url: &url, secret: &secret };
@@ -154,9 +151,27 @@ impl Senders {
     }
 }
 
+/// What the engine learns of a request whose client has shown a token of the API, or whose fleet verifies
+/// no sender. It names its event, and no signature has to vouch for that.
+pub(in crate::web) fn trusted_arrival(
+    settings: &WebhookSettings,
+    request: &Request,
+) -> Result<Arrival, Refusal> {
+    let presented = presented(request);
+    let checks = settings.verify.as_ref().map_or(&[][..], Verification::checks);
+    arrival(Named::claimed(checks, &presented), false, true, settings, &presented)
+}
+
+fn presented(request: &Request) -> Presented<'_> {
+    Presented { query: &request.query, headers: &request.headers, body: &request.body }
+}
+
 /// The head without the credentials that `verification` asks for: a vessel that needs one is given the
 /// secret.
-pub(super) fn take_head(request: &mut Request, verification: Option<&Verification>) -> RequestHead {
+pub(in crate::web) fn stored_head(
+    request: &Request,
+    verification: Option<&Verification>,
+) -> RequestHead {
     let credentials: Vec<_> =
         verification.into_iter().flat_map(Verification::credentials).collect();
     let headers = credentials.iter().filter_map(|credential| match credential {
@@ -164,7 +179,7 @@ pub(super) fn take_head(request: &mut Request, verification: Option<&Verificatio
         Credential::Bearer | Credential::Basic => Some("Authorization"),
         Credential::Query(_) | Credential::ClientState => None,
     });
-    let mut head = request.take_head(&headers.collect::<Vec<_>>());
+    let mut head = request.stored_head(&headers.collect::<Vec<_>>());
     for credential in &credentials {
         if let Credential::Query(name) = credential {
             head.query = form::without(&head.query, name);

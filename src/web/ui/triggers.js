@@ -201,6 +201,7 @@ function testForm(context, view, webhook) {
   };
   const send = async () => {
     const data = await asked(isSigned ? "webhook/send" : "test");
+    if (!data) throw new Error("The filter of the fleet does not want it. Preview says why.");
     if (data.fleet_run_id) return context.go(`/runs/${data.fleet_run_id}`);
     return say(`The webhook answered ${data.status}`, data.status < 300 ? "done" : "error");
   };
