@@ -7,7 +7,6 @@ use std::process::{Command, Stdio};
 use super::mounts::{Mount, Mounts};
 use crate::os::control_groups::Supervisor;
 use crate::os::memory;
-use crate::runner;
 
 /// The directories that ProtectHome= covers.
 const HOMES: [&str; 3] = ["/home", "/root", "/run/user"];
@@ -224,8 +223,7 @@ fn fails(program: &str, arguments: &[&str]) -> bool {
     let mut command = Command::new(program);
     command.args(arguments).env_clear();
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    let ended = runner::start_unmarked(&mut command).and_then(|mut child| child.wait());
-    ended.is_ok_and(|status| !status.success())
+    command.status().is_ok_and(|status| !status.success())
 }
 
 /// Whether the `status` of a process (proc_pid_status(5)) names a filter of system calls.

@@ -15,6 +15,7 @@ pub mod outbound;
 pub mod priority;
 pub mod private_file;
 pub mod signals;
+pub mod spawn;
 pub mod systemd;
 pub mod terminal;
 pub mod text_file;

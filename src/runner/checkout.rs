@@ -274,16 +274,19 @@ fn start_of(path: &Path, bytes_max: usize) -> Start {
 }
 
 /// The environment of git: that of the vessel (with credentials, proxies and the marks that
-/// identify leftovers of a crash), then the forced variables, then `more`. Later variables win.
+/// identify leftovers of a crash) without what the forced variables and `more` replace, then these.
 fn environment(vessel: &[(String, String)], more: &[(&str, &str)]) -> Vec<(String, String)> {
     let chooses_ssh =
         vessel.iter().any(|(name, _)| matches!(name.as_str(), "GIT_SSH_COMMAND" | "GIT_SSH"));
     let batch_mode = (!chooses_ssh).then_some(("GIT_SSH_COMMAND", "ssh -oBatchMode=yes"));
     let ours = FORCED.into_iter().chain(batch_mode).chain(more.iter().copied());
+    let is_kept = |name: &str| {
+        !ELSEWHERE.contains(&name) && ours.clone().all(|(replaced, _)| replaced != name)
+    };
     vessel
         .iter()
-        .filter(|(name, _)| !ELSEWHERE.contains(&name.as_str()))
+        .filter(|(name, _)| is_kept(name))
         .cloned()
-        .chain(ours.map(|(name, value)| (name.to_owned(), value.to_owned())))
+        .chain(ours.clone().map(|(name, value)| (name.to_owned(), value.to_owned())))
         .collect()
 }

@@ -9,14 +9,11 @@
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::Read;
-use std::process::Child;
-use std::sync::{Mutex, PoisonError, RwLock};
 
-use rustix::process::{Pid, Resource, Rlimit, prlimit, setrlimit};
+use rustix::process::{Pid, Rlimit};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::process_table::children;
 use crate::model::ids::{InstanceId, VesselRunId};
 
 /// Bytes of a process's environment that are looked at: more than Linux lets a program start with
@@ -34,20 +31,6 @@ pub(super) const NOTIFICATION_VARIABLE: &str = "BOATHOOK_NOTIFICATION_ID";
 /// infinite, which is all bits.
 const ALWAYS: u64 = 1 << 62;
 const NEVER: u64 = 1 << 63;
-
-const NO_LIMIT: Rlimit = Rlimit { current: None, maximum: None };
-
-/// The threads that are starting marked programs.
-static SPAWNING: Mutex<Spawning> = Mutex::new(Spawning { threads: 0, begun: 0 });
-
-/// Read by the threads that start marked programs, written by the one that starts an unmarked one.
-static STARTS: RwLock<()> = RwLock::new(());
-
-struct Spawning {
-    threads: usize,
-    /// How often a thread has begun.
-    begun: u64,
-}
 
 /// Recognises the processes of one vessel run, whatever the attempt, or of one notification.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -92,51 +75,9 @@ impl Mark {
             .find_map(|variable| Some(Self::of(instance, variable, value_of(variable)?)))
     }
 
-    /// The limit of file locks that carries the mark.
+    /// The limit of file locks that carries the mark. A program has it from its first instruction on.
     pub fn limit(self) -> Rlimit {
         Rlimit { current: Some(self.0), maximum: None }
-    }
-
-    /// Runs `spawn`, which starts a program, so that the program has the mark from its first
-    /// instruction on.
-    ///
-    /// A program inherits the limits of the server, which all threads share. So the mark is set as
-    /// the server's own while no other thread is in here; a thread that comes meanwhile takes it
-    /// away before it starts its program. The programs of both are marked when they have started,
-    /// with what they have started by then.
-    pub fn give<E>(self, spawn: impl FnOnce() -> Result<Child, E>) -> Result<Child, E> {
-        let _marked = STARTS.read().unwrap_or_else(PoisonError::into_inner);
-        let lock = || SPAWNING.lock().unwrap_or_else(PoisonError::into_inner);
-        let ticket = {
-            let mut spawning = lock();
-            spawning.threads += 1;
-            spawning.begun += 1;
-            set_own_limit(if spawning.threads == 1 { self.limit() } else { NO_LIMIT });
-            spawning.begun
-        };
-        let spawned = spawn();
-        let was_alone = {
-            let mut spawning = lock();
-            spawning.threads -= 1;
-            if spawning.threads == 0 {
-                set_own_limit(NO_LIMIT);
-            }
-            spawning.threads == 0 && spawning.begun == ticket
-        };
-        if !was_alone && let Ok(child) = &spawned {
-            self.set_on_tree(Pid::from_child(child));
-        }
-        spawned
-    }
-
-    /// Sets the limit of a process that has started, and of its descendants. Where that fails the
-    /// environment is still there.
-    fn set_on_tree(self, process: Pid) {
-        if let Err(error) = prlimit(Some(process), Resource::Locks, self.limit()) {
-            log::debug!(error:%; "a vessel is recognised by its environment alone");
-            return;
-        }
-        children(process).into_iter().for_each(|child| self.set_on_tree(child));
     }
 
     /// The marks that a process carries: by its limit, and by the environment that its program was
@@ -161,20 +102,6 @@ impl Mark {
             variables
                 .find_map(|variable| variable.strip_prefix(name.as_bytes())?.strip_prefix(b"="))
         })
-    }
-}
-
-/// Runs `spawn`, which starts a program without a mark, while no other thread starts one: beside a
-/// marked program it would inherit the mark, and be ended with that program's vessel.
-pub(super) fn start_unmarked<E>(spawn: impl FnOnce() -> Result<Child, E>) -> Result<Child, E> {
-    let _unmarked = STARTS.write().unwrap_or_else(PoisonError::into_inner);
-    spawn()
-}
-
-/// Only programs that this process starts have this limit: nothing obeys it.
-fn set_own_limit(limit: Rlimit) {
-    if let Err(error) = setrlimit(Resource::Locks, limit) {
-        log::debug!(error:%; "vessels are recognised by their environment alone");
     }
 }
 

@@ -5,7 +5,6 @@
 use std::collections::HashSet;
 use std::io::{self, Read};
 use std::path::PathBuf;
-use std::process::{Child, Command};
 use std::time::Duration;
 
 use crate::model::cgi::VesselAnswer;
@@ -49,14 +48,6 @@ use resolve::Invocation;
 pub use response_file::response_file_name;
 use shortage::Shortage;
 use stop::StopSignal;
-
-/// Starts a program of the server's own, which belongs to no vessel.
-///
-/// # Errors
-/// As [`Command::spawn`].
-pub fn start_unmarked(command: &mut Command) -> io::Result<Child> {
-    mark::start_unmarked(|| command.spawn())
-}
 
 /// Starts vessels. A trait so that simulations can replace processes by decisions.
 pub trait Launcher: Send + Sync {

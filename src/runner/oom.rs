@@ -22,7 +22,7 @@ const COUNT_AGE_MAX: Duration = Duration::from_secs(1);
 const EXIT_KILLED: i32 = 128 + Signal::KILL.as_raw();
 
 /// Gives a new process and its descendants the usual adjustment where the server has a lower one.
-/// Children inherit the adjustment, and posix_spawn cannot set another.
+/// Children inherit the adjustment.
 pub(super) fn expose(leader: Pid) {
     static IS_SHIELDED: LazyLock<bool> = LazyLock::new(|| adjustment("self") < USUAL_ADJUSTMENT);
     if !*IS_SHIELDED {

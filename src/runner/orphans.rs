@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use nix::sys::signal::{SigSet, Signal};
 use rustix::process::{Pid, WaitId, WaitIdOptions};
-use rustix::process::{getpid, kill_process, set_child_subreaper, waitid};
+use rustix::process::{getpid, set_child_subreaper, waitid};
 
 use super::mark::Mark;
 use super::process_table::{Process, pids_in};
@@ -46,7 +46,8 @@ struct Adopted {
 pub fn adopt() -> io::Result<()> {
     let own = getpid();
     let children = File::open(format!("/proc/self/task/{}/children", own.as_raw_pid()))?;
-    let ended = child_ended();
+    let mut ended = SigSet::empty();
+    ended.add(Signal::SIGCHLD);
     ended.thread_block()?;
     set_child_subreaper(Some(own))?;
     let adopted = ADOPTED.get_or_init(|| Adopted { children, marks: Mutex::default() });
@@ -63,27 +64,6 @@ pub fn adopt() -> io::Result<()> {
 /// The orphans that carry `mark` and live. None where orphans are not adopted.
 pub(super) fn living_orphans(mark: Mark) -> Vec<Process> {
     ADOPTED.get().map(|adopted| adopted.living(mark)).unwrap_or_default()
-}
-
-/// Runs `spawn`, which starts a program, without SIGCHLD being blocked: the program inherits that.
-pub(super) fn with_usual_signals<T>(spawn: impl FnOnce() -> T) -> T {
-    let Some(adopted) = ADOPTED.get() else { return spawn() };
-    let ended = child_ended();
-    let _ = ended.thread_unblock();
-    let spawned = spawn();
-    let _ = ended.thread_block();
-    // This thread has taken the signals that came meanwhile. The reaper misses one only if there is
-    // an orphan.
-    if !adopted.children().is_empty() {
-        let _ = kill_process(getpid(), rustix::process::Signal::CHILD);
-    }
-    spawned
-}
-
-fn child_ended() -> SigSet {
-    let mut signals = SigSet::empty();
-    signals.add(Signal::SIGCHLD);
-    signals
 }
 
 /// Reaps the orphans that have ended, without waiting for the reaper.

@@ -1,6 +1,5 @@
-//! Finds the file to execute. The C library cannot do that: for a relative path the standard
-//! library forks the daemon's memory instead of using posix_spawn, and the `PATH` of the vessel
-//! counts, not that of the server.
+//! Finds the file to execute. execve(2) does not search, and the `PATH` of the vessel counts, not that
+//! of the server.
 
 use std::borrow::Cow;
 use std::ffi::OsStr;

@@ -1,4 +1,4 @@
-//! Starts vessels that need more than posix_spawn offers: another user, limits, a niceness, a
+//! Starts vessels that need more than a usual start offers: another user, limits, a niceness, a
 //! umask. The server starts its own program with [`ARGUMENT`]. That process, the shim, sets itself
 //! up and executes the vessel's program, so that the server never forks its own memory.
 //!
@@ -12,7 +12,7 @@
 //! server finds the shim by them.
 
 use std::ffi::{CString, OsString};
-use std::io::{PipeReader, Read, Write};
+use std::io::{PipeReader, PipeWriter, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::process::CommandExt;
@@ -28,12 +28,13 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CapabilitySet, CapabilitySets, Gid, Uid};
 use serde::{Deserialize, Serialize};
 
-use super::mark::Mark;
 use super::reason::Reason;
 use super::resolve::Resolved;
 use super::start_error::plain;
 use super::user::{Identity, pass_capabilities_on, remedy_of_failure};
 use crate::model::confinement::{Confinement, Limits};
+use crate::os::spawn::Program;
+
 /// How long the shim may take. It makes a dozen system calls, one of which enters a directory that
 /// may be on a network.
 pub(super) const SHIM_TIME_MAX: Duration = Duration::from_secs(30);
@@ -57,13 +58,6 @@ pub(super) struct Orders {
     /// The user to become; `None`: the server's own.
     pub identity: Option<Identity>,
     pub confinement: Confinement,
-    /// The soft and the hard limit of open files unless the confinement has one; `None`: the
-    /// server's own.
-    pub descriptors: Option<(Option<u64>, Option<u64>)>,
-    /// The same of core files.
-    pub core: Option<(Option<u64>, Option<u64>)>,
-    /// Identifies the program's processes.
-    pub mark: Option<Mark>,
 }
 
 impl Orders {
@@ -107,29 +101,23 @@ impl Failure {
     }
 }
 
-/// The command that starts `program` through a shim, in a process group of its own when [`report`]
-/// has returned. Its standard output must be the pipe that `report` reads, its standard error the
-/// vessel's output.
-pub(super) fn command(
+/// The shim that starts `program`, in a process group of its own when [`report`] has returned. Its
+/// standard output must be the pipe that `report` reads, its standard error the vessel's output.
+pub(super) fn program(
     program: &Resolved<'_>,
     directory: &Path,
     orders: &Orders,
     environment: &[(String, String)],
-) -> Command {
-    let mut command = Command::new(OWN_PROGRAM);
-    let begins_session = orders.identity.is_some();
-    command
-        .arg0("boathook")
-        .args([ARGUMENT, &orders.text()])
-        .args([directory, &program.path])
-        .args(program.arguments.iter().map(|argument| &**argument))
-        .env_clear()
-        .envs(environment.iter().map(|(name, value)| (masked(name), value)));
-    // The leader of a group cannot begin a session (setsid(2)).
-    if !begins_session {
-        command.process_group(0);
-    }
-    command
+) -> Program {
+    let orders = orders.text();
+    let own = [&b"boathook"[..], ARGUMENT.as_bytes(), orders.as_bytes()];
+    let places = [directory, &program.path].map(|path| path.as_os_str().as_bytes());
+    let arguments = program.arguments.iter().map(|argument| argument.as_bytes());
+    let names: Vec<_> = environment.iter().map(|(name, _)| masked(name)).collect();
+    let variables = names.iter().zip(environment);
+    Program::new(Path::new(OWN_PROGRAM), Path::new("/"))
+        .with_arguments(own.into_iter().chain(places).chain(arguments))
+        .with_variables(variables.map(|(name, (_, value))| (name.as_bytes(), value.as_bytes())))
 }
 
 /// Whether a shim can become `identity`, tried out by a shim that starts nothing. Besides missing
@@ -138,13 +126,7 @@ pub(super) fn command(
 /// # Errors
 /// The reason, for a person.
 pub fn try_to_become(identity: &Identity) -> Result<(), Reason> {
-    let orders = Orders {
-        identity: Some(identity.clone()),
-        confinement: Confinement::default(),
-        descriptors: None,
-        core: None,
-        mark: None,
-    };
+    let orders = Orders { identity: Some(identity.clone()), confinement: Confinement::default() };
     let failed = |says: &std::io::Error| {
         Reason::new(
             format!("this server cannot become another user: {}", plain(says)),
@@ -156,8 +138,7 @@ pub fn try_to_become(identity: &Identity) -> Result<(), Reason> {
     let mut command = Command::new(OWN_PROGRAM);
     command.arg0("boathook").arg(ARGUMENT).arg(orders.text()).arg("/").env_clear();
     command.stdin(Stdio::null()).stdout(for_report).stderr(Stdio::null());
-    let spawned = super::start_unmarked(&mut command);
-    let mut child = spawned.map_err(|error| failed(&error))?;
+    let mut child = command.spawn().map_err(|error| failed(&error))?;
     // Closes the shim's end of the pipe in this process.
     drop(command);
     let report = report(pipe, SHIM_TIME_MAX);
@@ -248,12 +229,7 @@ fn start(mut arguments: impl Iterator<Item = OsString>) -> Result<(), Failure> {
 }
 
 fn prepare(orders: &Orders, directory: &Path) -> Result<(), Failure> {
-    let Orders { identity, confinement, descriptors, core, mark } = orders;
-    let Confinement { limits, nice, umask } = confinement;
-    if let Some(mark) = mark {
-        // The environment identifies the process as well.
-        let _ = setrlimit(Resource::Locks, mark.limit());
-    }
+    let Orders { identity, confinement: Confinement { limits, nice, umask } } = orders;
     if identity.is_some() {
         // A session of its own, and so a group. A process that shares the server's terminal could
         // type into the shell behind it (TIOCSTI, ioctl_tty(2)).
@@ -262,12 +238,6 @@ fn prepare(orders: &Orders, directory: &Path) -> Result<(), Failure> {
     if let Some(nice) = nice {
         rustix::process::setpriority_process(None, *nice)
             .map_err(|errno| Failure::at(Step::Nice, errno))?;
-    }
-    if let Some((current, maximum)) = *descriptors {
-        set_limit(Resource::Nofile, Rlimit { current, maximum }, "open_files")?;
-    }
-    if let Some((current, maximum)) = *core {
-        set_limit(Resource::Core, Rlimit { current, maximum }, "core")?;
     }
     set_limits(limits)?;
     if let Some(identity) = identity {
@@ -361,9 +331,8 @@ fn unmasked(mut variable: Vec<u8>) -> Vec<u8> {
 }
 
 /// The pipe of the report: the server's end, and the shim's standard output.
-pub(super) fn report_pipe() -> std::io::Result<(PipeReader, Stdio)> {
-    let (reader, writer) = std::io::pipe()?;
-    Ok((reader, writer.into()))
+pub(super) fn report_pipe() -> std::io::Result<(PipeReader, PipeWriter)> {
+    std::io::pipe()
 }
 
 #[cfg(test)]

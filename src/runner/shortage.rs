@@ -163,7 +163,7 @@ fn try_process() -> io::Result<()> {
     let mut command = Command::new("/bin/sh");
     command.args(["-c", ":"]).env_clear().process_group(0);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    match super::start_unmarked(&mut command) {
+    match command.spawn() {
         Ok(mut child) => child.wait().map(drop),
         Err(error) if is_shortage(&error) => Err(error),
         Err(_) => Ok(()),

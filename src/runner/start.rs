@@ -1,22 +1,17 @@
 //! The start of a program: its pipes, its limits, its mark and its process.
 
 use std::io::{self, PipeReader};
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::process::CommandExt;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 
-use rustix::event::{EventfdFlags, eventfd};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, Signal, pidfd_open, prlimit};
+use rustix::process::{Resource, Rlimit};
 
 use super::Launch;
 use super::feed::Feed;
-use super::group::ProcessGroup;
-use super::mark::{self, Mark};
+use super::mark::Mark;
 use super::oom;
-use super::orphans::with_usual_signals;
 use super::resolve::Resolved;
 use super::shim::{self, Orders, SHIM_TIME_MAX, Step};
 use super::shortage::{Shortage, StartError};
@@ -24,6 +19,7 @@ use super::start_error::{self, VesselUser};
 use super::user::{Identity, pass_capabilities_on};
 use super::wait::Started;
 use crate::model::defaults::is_default;
+use crate::os::spawn::{Program, Spawn, SpawnError, Spawned};
 
 /// The original values of the limits that the server has changed for itself; `None` for the others.
 #[derive(Clone, Copy, Debug, Default)]
@@ -68,89 +64,65 @@ impl<'a> Start<'a, '_> {
             let taken = pipes.try_for_each(|pipe| identity.take(pipe));
             taken.map_err(|errno| format!("user: its pipes cannot be handed over: {errno}"))?;
         }
-        let stdin = stdin.map_or_else(Stdio::null, Stdio::from);
         pass_capabilities_on(identity.is_some())
             .map_err(|errno| format!("user: capabilities cannot be passed on: {errno}"))?;
-        let confinement = self.launch.confinement;
-        // Reserves a descriptor: a process that has started must be watched.
-        let reserve = eventfd(0, EventfdFlags::CLOEXEC);
-        let reserve = reserve.map_err(|errno| no_descriptors(&errno.into()))?;
         let mark = Mark::in_environment(self.launch.environment);
-        let child = if identity.is_none() && is_default(confinement) {
-            self.start_directly(mark, stdin, output)?
+        let limits = self.limits.changed().chain(mark.map(|mark| (Resource::Locks, mark.limit())));
+        let limits: Vec<_> = limits.collect();
+        let confinement = self.launch.confinement;
+        let (stdin, output) = (stdin.as_ref().map(AsFd::as_fd), output.as_fd());
+        let spawned = if identity.is_none() && is_default(confinement) {
+            self.start_directly(&limits, stdin, output)?
         } else {
-            let pair = |limit: Rlimit| (limit.current, limit.maximum);
-            let descriptors = self.limits.open_files.map(pair);
-            let core = self.limits.core.map(pair);
-            let confinement = confinement.clone();
-            let orders = Orders { identity, confinement, descriptors, core, mark };
-            self.start_by_shim(&orders, stdin, output)?
+            let orders = Orders { identity, confinement: confinement.clone() };
+            self.start_by_shim(&orders, &limits, stdin, output)?
         };
-        oom::expose(Pid::from_child(&child));
-        drop(reserve);
-        let (leader, pid) = watch(child)?;
+        let Spawned { pid, descriptor: leader } = spawned;
+        oom::expose(pid);
         Ok(Started { leader, pid, mark, pipe, feed })
     }
 
-    /// The standard library starts it by posix_spawn, at a cost that does not grow with our memory,
-    /// as long as the path is absolute and nothing is asked for that posix_spawn cannot do
-    /// (`pre_exec`, other users).
     fn start_directly(
         &self,
-        mark: Option<Mark>,
-        stdin: Stdio,
-        output: OwnedFd,
-    ) -> Result<Child, StartError> {
+        limits: &[(Resource, Rlimit)],
+        stdin: Option<BorrowedFd<'_>>,
+        output: BorrowedFd<'_>,
+    ) -> Result<Spawned, StartError> {
         let Self { launch, program, directory, .. } = self;
-        let twin = output.try_clone().map_err(|error| no_descriptors(&error))?;
-        let mut command = Command::new(&program.path);
-        if let [name, arguments @ ..] = program.arguments.as_slice() {
-            command.arg0(&**name).args(arguments.iter().map(|argument| &**argument));
-        }
-        command
-            .env_clear()
-            .envs(launch.environment.iter().map(|(name, value)| (name, value)))
-            .current_dir(directory)
-            .process_group(0)
-            .stdin(stdin)
-            .stdout(output)
-            .stderr(twin);
-        let spawned = start(mark, &mut command);
-        let child = spawned.map_err(|error| StartError::of(&error, self.reason(&error, None)))?;
-        // posix_spawn knows no limits, so for a moment it has ours.
-        for (resource, limit) in self.limits.changed() {
-            if let Err(error) = prlimit(Some(Pid::from_child(&child)), resource, limit)
-                && error != Errno::SRCH
-            {
-                log::warn!(error:%, limit:? = resource; "a vessel keeps a limit of the server's");
-            }
-        }
-        Ok(child)
+        let variables = launch.environment.iter();
+        let program = Program::new(&program.path, directory)
+            .with_arguments(program.arguments.iter().map(|word| word.as_bytes()))
+            .with_variables(variables.map(|(name, value)| (name.as_bytes(), value.as_bytes())));
+        let (stdout, stderr) = (output, output);
+        let spawn = Spawn { program: &program, stdin, stdout, stderr, limits, leads_group: true };
+        spawn.start().map_err(|error| unstarted(error, |error| self.reason(error, None)))
     }
 
     fn start_by_shim(
         &self,
         orders: &Orders,
-        stdin: Stdio,
-        output: OwnedFd,
-    ) -> Result<Child, StartError> {
+        limits: &[(Resource, Rlimit)],
+        stdin: Option<BorrowedFd<'_>>,
+        output: BorrowedFd<'_>,
+    ) -> Result<Spawned, StartError> {
         let Self { launch, program, directory, .. } = self;
         let (report, for_report) = shim::report_pipe().map_err(|error| no_descriptors(&error))?;
-        let mut command = shim::command(program, directory, orders, launch.environment);
-        command.stdin(stdin).stdout(for_report).stderr(output);
-        let spawned = start(orders.mark, &mut command);
-        let mut child = spawned.map_err(|error| match error.kind() {
+        let (stdout, stderr) = (for_report.as_fd(), output);
+        let program = shim::program(program, directory, orders, launch.environment);
+        // The leader of a group cannot begin a session (setsid(2)).
+        let leads_group = orders.identity.is_none();
+        let spawn = Spawn { program: &program, stdin, stdout, stderr, limits, leads_group };
+        let child = spawn.start().map_err(|error| match error.source.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => {
-                StartError::Vessel(start_error::no_shim(&error))
+                StartError::Vessel(start_error::no_shim(&error.source))
             }
-            _ => StartError::of(&error, self.reason(&error, None)),
+            _ => unstarted(error, |error| self.reason(error, None)),
         })?;
-        // Closes the shim's end of the pipe in this process.
-        drop(command);
+        // The shim's end of the pipe in this process.
+        drop(for_report);
         let Err(failure) = shim::report(report, SHIM_TIME_MAX) else { return Ok(child) };
         // The shim has usually ended already.
-        let _ = child.kill();
-        let _ = child.wait();
+        child.kill();
         let error = io::Error::from_raw_os_error(failure.errno);
         let identity = orders.identity.as_ref();
         let reason = match &failure.step {
@@ -178,24 +150,16 @@ impl<'a> Start<'a, '_> {
     }
 }
 
-fn start(mark: Option<Mark>, command: &mut Command) -> io::Result<Child> {
-    let spawn = || with_usual_signals(|| command.spawn());
-    match mark {
-        Some(mark) => mark.give(spawn),
-        None => mark::start_unmarked(spawn),
+/// The error of a start whose cause `reason` explains.
+fn unstarted(error: SpawnError, reason: impl FnOnce(&io::Error) -> String) -> StartError {
+    let SpawnError { source, has_started } = error;
+    match has_started {
+        true => {
+            let reason = start_error::no_descriptors(&source);
+            StartError::Machine(Shortage { reason, has_started })
+        }
+        false => StartError::of(&source, reason(&source)),
     }
-}
-
-/// A descriptor of the started process.
-fn watch(mut child: Child) -> Result<(OwnedFd, Pid), StartError> {
-    let leader = Pid::from_child(&child);
-    pidfd_open(leader, PidfdFlags::empty()).map(|held| (held, leader)).map_err(|errno| {
-        // A vessel that cannot be watched must not run.
-        ProcessGroup::led_by(leader).signal(Signal::KILL);
-        let _ = child.wait();
-        let reason = start_error::no_descriptors(&errno.into());
-        StartError::Machine(Shortage { reason, has_started: true })
-    })
 }
 
 /// The error of a start without a pipe or another descriptor.

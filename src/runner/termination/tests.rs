@@ -2,7 +2,6 @@ use std::fs;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 
-use super::super::mark;
 use super::*;
 use crate::model::clock::Timestamp;
 use crate::model::ids::{InstanceId, RunIds, VesselRunId};
@@ -11,6 +10,13 @@ const GRACE: Duration = Duration::from_secs(20);
 
 fn vessel_run(random: u64) -> VesselRunId {
     RunIds::after(None).next(Timestamp::from_millis(1_700_000_000_000), random).vessel_run(0)
+}
+
+/// `program` with the limit that carries `mark`.
+fn marked(mark: Mark, program: &str) -> Command {
+    let mut command = Command::new("prlimit");
+    command.arg(format!("--locks={}:unlimited", mark.limit().current.unwrap())).arg(program);
+    command
 }
 
 /// A server of its own, and a directory for what its vessels write.
@@ -32,7 +38,7 @@ impl Fixture {
     fn start(&self, script: &str, vessel_run: VesselRunId) -> Child {
         let up = self.path("up");
         let _ = fs::remove_file(&up);
-        let mut command = Command::new("/bin/sh");
+        let mut command = marked(self.mark(vessel_run), "/bin/sh");
         command
             .args(["-c", script])
             .current_dir(&self.directory)
@@ -41,7 +47,7 @@ impl Fixture {
             .process_group(0)
             .stdout(Stdio::null())
             .stderr(Stdio::null());
-        let child = self.mark(vessel_run).give(|| command.spawn()).unwrap();
+        let child = command.spawn().unwrap();
         self.await_file("up");
         child
     }
@@ -168,14 +174,14 @@ fn members_of_other_users_are_spared_in_a_group_that_a_marked_process_is_in() {
     // vessel), and a marked process of root that has joined that group.
     let mut bystander = Command::new("sleep");
     bystander.arg("1000").process_group(0).uid(65534).gid(65534);
-    let mut bystander = mark::start_unmarked(|| bystander.spawn()).unwrap();
-    let mut marked = Command::new("sleep");
+    let mut bystander = bystander.spawn().unwrap();
+    let mut marked = marked(fixture.mark(mine), "sleep");
     marked
         .arg("1000")
         .env("BOATHOOK_INSTANCE", fixture.instance.to_string())
         .env("SHIPYARD_LOG_ID", mine.to_string())
         .process_group(bystander.id().try_into().unwrap());
-    let mut marked = fixture.mark(mine).give(|| marked.spawn()).unwrap();
+    let mut marked = marked.spawn().unwrap();
     while Mark::of_process(Pid::from_child(&marked)).next().is_none() {
         std::thread::yield_now();
     }
