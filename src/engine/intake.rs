@@ -403,9 +403,7 @@ impl Engine {
         }
         let effects = self.commit_effects(&mut decisions, effects, more);
         self.wake_timer(&decisions, due_before);
-        if decisions.phase == Phase::Serving {
-            self.work.notify_one();
-        }
+        self.wake_worker(&mut decisions);
         let (run, reason) = (upload.run, reason_of_accepted(&arrival));
         Ok(PendingRun { run, trigger, is_duplicate: false, reason, effects, waiting })
     }

@@ -189,6 +189,8 @@ struct Decisions {
     launching: Launching,
     run_ids: RunIds,
     running: HashMap<VesselRunId, Running>,
+    /// Workers that wait on `work` and were not woken, or more: one that wakes by itself stays counted.
+    workers_asleep: usize,
     history: History,
     events: Events,
     /// The sweeper has to look again.

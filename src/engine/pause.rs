@@ -8,7 +8,7 @@
 use std::time::{Duration, Instant};
 
 use crate::engine::worker::Assignment;
-use crate::engine::{Decisions, Engine, Phase};
+use crate::engine::{Decisions, Engine};
 use crate::model::run::shorten;
 
 /// The first pause of launching. Each further pause is twice as long, until a vessel starts.
@@ -151,9 +151,7 @@ impl Engine {
             }
             (None, Some(_)) => {
                 launching.pause = None;
-                if decisions.phase == Phase::Serving {
-                    self.work.notify_all();
-                }
+                self.wake_workers(&mut decisions);
                 drop(decisions);
                 log::info!("launching goes on: the machine lacks nothing any more");
                 (self.on_pause)(None);

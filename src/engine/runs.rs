@@ -199,9 +199,7 @@ impl Engine {
         // 2. Make the decision durable. Without changes an earlier stop may be on its way to the disk.
         let pending = self.commit_effects(&mut decisions, decided.unwrap_or_default(), []);
         // The end of one run may let another of its fleet start.
-        if decisions.can_claim() {
-            self.work.notify_one();
-        }
+        self.wake_worker(&mut decisions);
         drop(decisions);
         // 3. Signal the vessels. The rest follows the durable decision.
         self.complete(pending);

@@ -42,9 +42,7 @@ impl Engine {
         let now = self.clock.now();
         let effects = decisions.queue.fire_due(now);
         let pending = self.commit_effects(&mut decisions, effects, []);
-        if decisions.can_claim() {
-            self.work.notify_one();
-        }
+        self.wake_worker(&mut decisions);
         drop(decisions);
         self.complete(pending);
         now

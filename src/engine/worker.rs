@@ -15,7 +15,6 @@ use crate::os::threads;
 use crate::runner::output::{CapturedOutput, Kept, LiveOutput};
 use crate::runner::stop::StopSignal;
 use crate::scheduler::Claim;
-use crate::store::COMMIT_SIBLINGS;
 
 /// A claimed vessel. The claim is durable, and the attempt can be stopped and followed.
 pub struct Assignment {
@@ -70,6 +69,7 @@ impl Engine {
     fn await_claimable(&self) -> bool {
         let mut decisions = self.decisions();
         while decisions.phase == Phase::Serving && !decisions.can_claim() {
+            decisions.workers_asleep += 1;
             decisions = self.work.wait(decisions).unwrap_or_else(|_| super::poisoned());
         }
         decisions.phase == Phase::Serving
@@ -107,10 +107,23 @@ impl Engine {
             output: Arc::clone(&output),
         };
         decisions.running.insert(claim.vessel_run, running);
-        if decisions.can_claim() {
+        self.wake_worker(decisions);
+        Some(Assignment { claim, output })
+    }
+
+    /// Wakes a worker that sleeps, if a vessel can be claimed. A worker that is awake looks by itself
+    /// before it sleeps.
+    pub(super) fn wake_worker(&self, decisions: &mut Decisions) {
+        if decisions.workers_asleep > 0 && decisions.can_claim() {
+            decisions.workers_asleep -= 1;
             self.work.notify_one();
         }
-        Some(Assignment { claim, output })
+    }
+
+    /// Wakes all workers.
+    pub(super) fn wake_workers(&self, decisions: &mut Decisions) {
+        decisions.workers_asleep = 0;
+        self.work.notify_all();
     }
 
     /// Records the end of an attempt and claims the worker's next vessel in the same commit.
@@ -145,11 +158,9 @@ impl Engine {
         self.wake_timer(&decisions, due_before);
         // 2. Claim the next vessel.
         let next = self.claim_next(&mut decisions, stop, &mut changes);
-        // 3. Make both durable. The commit may be delayed while enough attempts run that may share it.
-        let commit = match self.attempts_running.load(Ordering::Relaxed) + 1 >= COMMIT_SIBLINGS {
-            true => self.store.commit_delayed(changes),
-            false => self.store.commit(changes),
-        };
+        // 3. Make both durable. Attempts that run may share the commit.
+        let senders = self.attempts_running.load(Ordering::Relaxed) + 1;
+        let commit = self.store.commit_among(senders, changes);
         drop(decisions);
         commit.wait();
         // 4. The rest follows the durable end.

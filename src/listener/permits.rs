@@ -7,6 +7,7 @@
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -36,26 +37,34 @@ struct Pool {
 
 /// Wakes the thread of one connection at a time.
 #[derive(Debug)]
-pub(super) struct Waker(OwnedFd);
+pub(super) struct Waker {
+    event: OwnedFd,
+    /// Most responses are sent without a wake-up.
+    is_awake: AtomicBool,
+}
 
 impl Waker {
     fn new() -> std::io::Result<Self> {
-        Ok(Self(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?))
+        let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        Ok(Self { event, is_awake: AtomicBool::new(false) })
     }
 
     /// Readable once [`wake`](Self::wake) was called.
     pub(super) fn descriptor(&self) -> &OwnedFd {
-        &self.0
+        &self.event
     }
 
     pub(super) fn wake(&self) {
+        self.is_awake.store(true, Ordering::Release);
         // The counter is far from its end, which is the one reason for this to fail.
-        let _ = rustix::io::write(&self.0, &1u64.to_ne_bytes());
+        let _ = rustix::io::write(&self.event, &1u64.to_ne_bytes());
     }
 
-    /// Makes the descriptor unreadable again.
+    /// Makes the descriptor unreadable again, once the permit's holders have no more use for it.
     pub(super) fn reset(&self) {
-        let _ = rustix::io::read(&self.0, &mut [0; 8]);
+        if self.is_awake.swap(false, Ordering::AcqRel) {
+            let _ = rustix::io::read(&self.event, &mut [0; 8]);
+        }
     }
 }
 

@@ -48,10 +48,11 @@ impl StopSignal {
         }
     }
 
-    /// Makes the signal ready for the next vessel.
+    /// Makes the signal ready for the next vessel. Not to be called beside [`raise`](Self::raise).
     pub fn reset(&self) {
-        self.kind.store(0, Ordering::SeqCst);
-        let _ = rustix::io::read(&self.event, &mut [0; 8]);
+        if self.kind.swap(0, Ordering::SeqCst) != 0 {
+            let _ = rustix::io::read(&self.event, &mut [0; 8]);
+        }
     }
 }
 

@@ -3,8 +3,9 @@
 //! for others to share the commit. Every error ends the process: after a failed sync the state of the
 //! disk is unknown, and the next start reads it.
 
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -23,10 +24,10 @@ use crate::store::tables::Rows;
 /// Requests that wait for the committer: more than handlers and workers on most machines. A thread
 /// that finds the queue full waits.
 const COMMIT_QUEUE_MAX: usize = 1024;
-/// Delayed requests that are enough for a commit, as PostgreSQL's `commit_siblings`. A sync costs the
-/// same whatever it covers, and of short vessels only two meet by themselves. With four, eight workers
-/// get through a queue of them a fifteenth faster, sixteen a tenth. With more, too few are at work.
-pub const COMMIT_SIBLINGS: usize = 4;
+/// The fewest and the most delayed requests that are enough for a commit, as PostgreSQL's
+/// `commit_siblings`. A sync costs the same whatever it covers, and of short vessels only two meet by
+/// themselves. The rest of the workers are at work meanwhile.
+const COMMIT_SIBLINGS: RangeInclusive<usize> = 4..=8;
 /// Longest wait for siblings, as PostgreSQL's `commit_delay`. Twice the duration of the last commit
 /// bounds it, too: where commits are fast, sharing one saves little.
 const COMMIT_DELAY_MAX: Duration = Duration::from_millis(2);
@@ -53,8 +54,20 @@ impl CommitRequest {
 enum Urgency {
     /// At once.
     Urgent,
-    /// Together with [`COMMIT_SIBLINGS`], with an urgent one, or after the delay.
-    Delayed,
+    /// Together with so many in all, with an urgent one, or after the delay.
+    Delayed { siblings: usize },
+}
+
+impl Urgency {
+    /// The urgency of a request while so many threads may send others, its own included: of a commit
+    /// for half of them the other half does not have to wait.
+    fn among(senders: usize) -> Self {
+        let (fewest, most) = COMMIT_SIBLINGS.into_inner();
+        match senders >= fewest {
+            true => Self::Delayed { siblings: (senders / 2).clamp(fewest, most) },
+            false => Self::Urgent,
+        }
+    }
 }
 
 /// The measurements of the committer.
@@ -86,30 +99,48 @@ enum CommitOutcome {
 
 /// Opens once. A channel would spin before it sleeps, and take the processor from the committer.
 struct Latch {
-    outcome: Mutex<CommitOutcome>,
+    state: Mutex<LatchState>,
     decided: Condvar,
+}
+
+struct LatchState {
+    outcome: CommitOutcome,
+    /// A thread waits. Without one, a wake-up would be a system call for nothing.
+    is_awaited: bool,
 }
 
 impl Latch {
     fn new() -> Self {
-        Self { outcome: Mutex::new(CommitOutcome::Pending), decided: Condvar::new() }
+        let state = LatchState { outcome: CommitOutcome::Pending, is_awaited: false };
+        Self { state: Mutex::new(state), decided: Condvar::new() }
+    }
+
+    fn state(&self) -> MutexGuard<'_, LatchState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Sets the outcome, unless it is set.
     fn decide(&self, outcome: CommitOutcome) {
-        let mut decided = self.outcome.lock().unwrap_or_else(PoisonError::into_inner);
-        if *decided == CommitOutcome::Pending {
-            *decided = outcome;
+        let mut state = self.state();
+        if state.outcome != CommitOutcome::Pending {
+            return;
+        }
+        state.outcome = outcome;
+        let is_awaited = state.is_awaited;
+        // The thread that wakes takes the lock.
+        drop(state);
+        if is_awaited {
             self.decided.notify_one();
         }
     }
 
-    /// The outcome, after a wait of up to `timeout` while it is pending.
+    /// The outcome, after a wait of up to `timeout` while it is pending. One thread waits.
     fn wait(&self, timeout: Duration) -> CommitOutcome {
-        let outcome = self.outcome.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_pending = |outcome: &mut CommitOutcome| *outcome == CommitOutcome::Pending;
-        let waited = self.decided.wait_timeout_while(outcome, timeout, is_pending);
-        *waited.unwrap_or_else(PoisonError::into_inner).0
+        let mut state = self.state();
+        state.is_awaited = true;
+        let is_pending = |state: &mut LatchState| state.outcome == CommitOutcome::Pending;
+        let waited = self.decided.wait_timeout_while(state, timeout, is_pending);
+        waited.unwrap_or_else(PoisonError::into_inner).0.outcome
     }
 }
 
@@ -235,9 +266,15 @@ impl Committer {
         self.hand_over(changes, Urgency::Urgent)
     }
 
-    /// Hands over `changes` as a delayed request: for when other requests are likely to follow.
+    /// Hands over `changes` as a delayed request that nothing waits for.
     pub fn send_delayed(&self, changes: Vec<Change>) -> PendingCommit {
-        self.hand_over(changes, Urgency::Delayed)
+        self.send_among(usize::MAX, changes)
+    }
+
+    /// Hands over `changes` while `senders` threads, the caller among them, are about to send some: a
+    /// delayed request if these are enough for others to follow soon.
+    pub fn send_among(&self, senders: usize, changes: Vec<Change>) -> PendingCommit {
+        self.hand_over(changes, Urgency::among(senders))
     }
 
     fn hand_over(&self, changes: Vec<Change>, urgency: Urgency) -> PendingCommit {
@@ -330,7 +367,7 @@ impl CommitLoop {
     ) -> Rows {
         let mut rows =
             if self.change_log.is_recording() { Rows::recorded() } else { Rows::default() };
-        let mut is_urgent = false;
+        let (mut is_urgent, mut enough) = (false, 0);
         let mut next = Some(first);
         while let Some(mut request) = next.take() {
             if let Err(error) = self.faults.before_write(&mut request.changes) {
@@ -341,13 +378,16 @@ impl CommitLoop {
                     fatal::stop(&format!("a change cannot be stored: {error}"));
                 }
             }
-            is_urgent |= request.urgency == Urgency::Urgent;
+            match request.urgency {
+                Urgency::Urgent => is_urgent = true,
+                Urgency::Delayed { siblings } => enough = enough.max(siblings),
+            }
             group.push(request.completion);
             // A large payload comes in slices. The requests between them get their own commit.
             if rows.bytes() >= SLICE_BYTES || self.faults.is_alone() {
                 break;
             }
-            next = match is_urgent || group.len() >= COMMIT_SIBLINGS {
+            next = match is_urgent || group.len() >= enough {
                 true => self.requests.try_recv().ok(),
                 false => self.requests.recv_deadline(wait_until).ok(),
             };
@@ -382,8 +422,13 @@ mod tests {
             Self { committer: Some(committer), thread: Some(thread), _scratch: scratch }
         }
 
+        /// A request that waits for three others.
         fn send_delayed(&self) -> PendingCommit {
-            self.committer.as_ref().unwrap().send_delayed(Vec::new())
+            self.send_among(*COMMIT_SIBLINGS.start())
+        }
+
+        fn send_among(&self, senders: usize) -> PendingCommit {
+            self.committer.as_ref().unwrap().send_among(senders, Vec::new())
         }
     }
 
@@ -399,13 +444,29 @@ mod tests {
     }
 
     #[test]
-    fn delayed_commits_wait_for_siblings() {
+    fn delayed_commits_wait_for_half_of_the_senders_within_bounds() {
+        for (senders, siblings) in [(4, 4), (8, 4), (12, 6), (16, 8), (1000, 8)] {
+            let running = Running::with_delay_max(LONG);
+            let waiting: Vec<PendingCommit> =
+                (1..siblings).map(|_| running.send_among(senders)).collect();
+            assert!(waiting.iter().all(|commit| outcome(commit) == CommitOutcome::Pending));
+            // The siblings that one of them counts on are enough for all.
+            running.send_delayed().wait();
+            assert!(waiting.iter().all(|commit| outcome(commit) == CommitOutcome::Durable));
+        }
+        for senders in 0..4 {
+            Running::with_delay_max(LONG).send_among(senders).wait();
+        }
+    }
+
+    #[test]
+    fn a_commit_that_no_thread_waits_for_yet_is_decided_when_one_does() {
         let running = Running::with_delay_max(LONG);
-        let waiting: Vec<PendingCommit> =
-            (1..COMMIT_SIBLINGS).map(|_| running.send_delayed()).collect();
-        assert!(waiting.iter().all(|commit| outcome(commit) == CommitOutcome::Pending));
-        running.send_delayed().wait();
-        assert!(waiting.iter().all(|commit| outcome(commit) == CommitOutcome::Durable));
+        let early = running.send_among(1);
+        running.send_among(1).wait();
+        // Commits keep their order: the first one is durable.
+        assert!(!early.done.state().is_awaited);
+        early.wait();
     }
 
     #[test]

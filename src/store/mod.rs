@@ -32,7 +32,7 @@ mod verify;
 
 pub use self::sled::DATABASE_CACHE_BYTES;
 pub use chunks::ChunkReader;
-pub use commit::{COMMIT_SIBLINGS, CommitInstruments, PendingCommit};
+pub use commit::{CommitInstruments, PendingCommit};
 pub use data_dir::{
     DataDirectory, DirectoryError, OUTPUT_DIRECTORY, SCHEMA, is_data_directory_in_use,
 };
@@ -157,6 +157,11 @@ impl Store {
     /// Hands `changes` to the committer as a delayed commit. See [`Committer::send_delayed`].
     pub fn commit_delayed(&self, changes: Vec<Change>) -> PendingCommit {
         self.committer.send_delayed(changes)
+    }
+
+    /// Hands `changes` to the committer beside other `senders`. See [`Committer::send_among`].
+    pub fn commit_among(&self, senders: usize, changes: Vec<Change>) -> PendingCommit {
+        self.committer.send_among(senders, changes)
     }
 
     /// Whether an empty commit is durable `within` this time.

@@ -69,7 +69,7 @@ impl Engine {
         // 3. Vessels may start, and notifications be delivered.
         let mut decisions = self.decisions();
         decisions.launching.release();
-        self.work.notify_all();
+        self.wake_workers(&mut decisions);
         drop(decisions);
         let outbox = self.outbox();
         self.awaits_leftovers.store(false, Ordering::Relaxed);

@@ -119,6 +119,7 @@ impl Engine {
                 launching: Launching::new(awaits_leftovers),
                 run_ids: RunIds::after(store.last_run()?),
                 running: HashMap::new(),
+                workers_asleep: 0,
                 history,
                 events,
                 sweep_is_due: false,
