@@ -10,6 +10,7 @@
 mod accept;
 mod backlog;
 mod client;
+mod cost;
 mod diamond;
 mod drain;
 mod expressions;
