@@ -4,6 +4,7 @@ use super::preflight::{Candidate, preflight};
 use super::sandbox::Sandbox;
 use crate::config::Settings;
 use crate::engine::{FleetView, search_path};
+use crate::model::environment::Environment;
 use crate::model::finding::{Finding, Level};
 use crate::model::fleet::{DEFAULT_PROJECT, Program, VesselDefinition};
 
@@ -78,7 +79,7 @@ fn examine_vessel(
         Ok(runner) => runner.cloned().unwrap_or_default(),
         Err(unknown) => return vec![Finding::problem(CHECK, unknown.to_string(), "")],
     };
-    let environment = [("PATH".to_owned(), search_path(vessel).to_owned())];
+    let environment = Environment::from_iter([("PATH", search_path(vessel))]);
     let examine = |program: &Program| {
         let candidate = Candidate {
             program,

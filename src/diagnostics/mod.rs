@@ -10,6 +10,7 @@ use crate::config::secrets::SecretStore;
 use crate::config::{self, Settings, UnknownVariable};
 use crate::engine::{Engine, FleetView};
 use crate::listener::forwarding::Forwarding;
+use crate::model::environment::Environment;
 use crate::model::finding::Finding;
 use crate::model::fleet::Program;
 use crate::notify::rules;
@@ -173,8 +174,8 @@ fn notifications(fleets: &[FleetView], settings: &Settings, sandbox: &Sandbox) -
     });
     let commands = settings.notify_commands.iter().flat_map(|command| {
         let program = Program::command([command.as_str()]);
-        let candidate =
-            Candidate { program: &program, working_directory: None, user: None, environment: &[] };
+        let (program, environment) = (&program, &Environment::default());
+        let candidate = Candidate { program, working_directory: None, user: None, environment };
         let found = preflight(&candidate, &[], sandbox).into_iter();
         found.map(|finding| Finding { check: CHECK.to_owned(), ..finding })
     });

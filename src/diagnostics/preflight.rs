@@ -13,6 +13,7 @@ use rustix::io::Errno;
 
 use super::sandbox::{Obstacle, Sandbox};
 use crate::model::computed::Argument;
+use crate::model::environment::Environment;
 use crate::model::finding::{Finding, Level};
 use crate::model::fleet::Program;
 use crate::model::source::Origin;
@@ -51,7 +52,7 @@ pub(super) struct Candidate<'a> {
     pub working_directory: Option<&'a str>,
     pub user: Option<&'a str>,
     /// Holds at least `PATH`, unless the program has an absolute path.
-    pub environment: &'a [(String, String)],
+    pub environment: &'a Environment,
 }
 
 /// The findings about `candidate`, which do not name it. Vessels may run as the `allowed` users.
@@ -410,7 +411,7 @@ mod tests {
 
     fn found(command: &[&str], working_directory: Option<&str>, path: &str) -> Option<String> {
         let program = Program::command(command.iter().copied());
-        let environment = [("PATH".to_owned(), path.to_owned())];
+        let environment = Environment::from_iter([("PATH", path)]);
         let candidate = Candidate {
             program: &program,
             working_directory,

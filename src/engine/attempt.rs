@@ -11,6 +11,7 @@ use crate::engine::compute::ComputedStart;
 use crate::engine::environment::{EnvironmentInputs, environment, own_variables};
 use crate::engine::request::RunRequest;
 use crate::engine::{Assignment, Engine};
+use crate::model::environment::Environment;
 use crate::model::fleet::{Delivery, Program};
 use crate::model::limits::ARGUMENT_BYTES_MAX;
 use crate::model::request::Headers;
@@ -172,11 +173,8 @@ impl Engine {
     }
 
     /// The environment of the attempt.
-    pub(super) fn environment(
-        &self,
-        claim: &Claim,
-        prepared: &PreparedAttempt<'_>,
-    ) -> Vec<(String, String)> {
+    pub(super) fn environment(&self, claim: &Claim, prepared: &PreparedAttempt<'_>) -> Environment {
+        let base = self.bases.of(&claim.version, claim.vessel);
         let body_text = prepared.body_text();
         let directory = self.launcher.directory(claim.run.id);
         let catalog = self.catalog();
@@ -185,6 +183,7 @@ impl Engine {
             organization: &catalog.organization,
             // A project goes only without fleets, but its fleets may go while their runs last.
             project: project.unwrap_or(&catalog.no_project),
+            base: &base,
             instance: self.server.instance,
             user: claim.version.definition.user.as_deref().unwrap_or(&self.user),
             claim,
@@ -237,7 +236,7 @@ impl PreparedAttempt<'_> {
     pub(super) fn launch<'l>(
         &'l self,
         claim: &'l Claim,
-        environment: &'l [(String, String)],
+        environment: &'l Environment,
     ) -> Launch<'l> {
         let definition = &claim.version.definition;
         let vessel = &definition.vessels[claim.vessel];

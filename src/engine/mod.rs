@@ -85,6 +85,7 @@ pub use worker::Assignment;
 
 use audit::Audit;
 use catalog::Catalog;
+use environment::VesselBases;
 use events::Events;
 use history::History;
 use ledger::Ledger;
@@ -148,6 +149,7 @@ pub struct Engine {
     /// The name of the server's own user.
     user: String,
     catalog: RwLock<Catalog>,
+    bases: VesselBases,
     schedules: Mutex<Schedules>,
     /// Wakes the thread of the schedules; unset before that runs.
     alarm: OnceLock<Alarm>,

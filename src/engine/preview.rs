@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crate::engine::Engine;
 use crate::engine::attempt::NoStart;
 use crate::engine::request::RunRequest;
+use crate::model::environment::Environment;
 use crate::model::event::{Arrival, ArrivalRecord};
 use crate::model::fleet::FleetVersion;
 use crate::model::graph::{Condition, Graph};
@@ -43,7 +44,7 @@ pub struct VesselPreview {
 pub enum VesselStart {
     Started {
         program: StartPreview,
-        environment: Vec<(String, String)>,
+        environment: Environment,
         user: String,
         body_bytes: u64,
     },

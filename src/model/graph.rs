@@ -108,11 +108,6 @@ impl Graph {
         self.upstream.len()
     }
 
-    /// Whether there is no vessel at all.
-    pub fn is_empty(&self) -> bool {
-        self.upstream.is_empty()
-    }
-
     /// The vessels directly before `vessel`.
     pub fn upstream(&self, vessel: usize) -> impl Iterator<Item = usize> + '_ {
         self.upstream[vessel].iter().map(|(from, _)| *from)

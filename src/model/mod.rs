@@ -13,6 +13,7 @@ pub mod debounce;
 pub mod defaults;
 pub mod delivery;
 pub mod duration;
+pub mod environment;
 pub mod event;
 pub mod expansion;
 pub mod expression;

@@ -12,6 +12,7 @@ use super::output::{Kept, LiveOutput};
 use super::shortage::StartError;
 use super::tree::remove_tree;
 use super::{HowEnded, Input, Launch};
+use crate::model::environment::Environment;
 use crate::model::fleet::Program;
 use crate::model::source::{Code, GitSource, Language, Origin};
 
@@ -274,19 +275,10 @@ fn start_of(path: &Path, bytes_max: usize) -> Start {
 }
 
 /// The environment of git: that of the vessel (with credentials, proxies and the marks that
-/// identify leftovers of a crash) without what the forced variables and `more` replace, then these.
-fn environment(vessel: &[(String, String)], more: &[(&str, &str)]) -> Vec<(String, String)> {
-    let chooses_ssh =
-        vessel.iter().any(|(name, _)| matches!(name.as_str(), "GIT_SSH_COMMAND" | "GIT_SSH"));
+/// identify leftovers of a crash), then the forced variables, then `more`. Later variables win.
+fn environment(vessel: &Environment, more: &[(&str, &str)]) -> Environment {
+    let chooses_ssh = ["GIT_SSH_COMMAND", "GIT_SSH"].iter().any(|it| vessel.get(it).is_some());
     let batch_mode = (!chooses_ssh).then_some(("GIT_SSH_COMMAND", "ssh -oBatchMode=yes"));
-    let ours = FORCED.into_iter().chain(batch_mode).chain(more.iter().copied());
-    let is_kept = |name: &str| {
-        !ELSEWHERE.contains(&name) && ours.clone().all(|(replaced, _)| replaced != name)
-    };
-    vessel
-        .iter()
-        .filter(|(name, _)| is_kept(name))
-        .cloned()
-        .chain(ours.clone().map(|(name, value)| (name.to_owned(), value.to_owned())))
-        .collect()
+    let own = vessel.iter().filter(|(name, _)| !ELSEWHERE.contains(name));
+    own.chain(FORCED).chain(batch_mode).chain(more.iter().copied()).collect()
 }

@@ -13,6 +13,7 @@ use super::stop::StopSignal;
 use super::wait::{Bounds, wait};
 use super::{HowEnded, Input, Launch};
 use crate::model::confinement::Confinement;
+use crate::model::environment::Environment;
 use crate::model::fleet::Program;
 use crate::model::ids::{InstanceId, RunId};
 use crate::model::text::without_cut_start;
@@ -56,7 +57,7 @@ impl HelperProcess<'_> {
             (INSTANCE_VARIABLE, &self.instance.to_string()),
             (NOTIFICATION_VARIABLE, self.notification),
         ];
-        let environment = environment.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let environment = Environment::from_iter(environment);
         let program = Program::command(self.command.iter().map(String::as_str));
         let launch = Launch {
             run: self.run,

@@ -14,6 +14,7 @@ use rustix::process::{Pid, Rlimit};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::model::environment::Environment;
 use crate::model::ids::{InstanceId, VesselRunId};
 
 /// Bytes of a process's environment that are looked at: more than Linux lets a program start with
@@ -61,11 +62,8 @@ impl Mark {
     }
 
     /// The mark of a program that is started in this environment.
-    pub fn in_environment(environment: &[(String, String)]) -> Option<Self> {
-        let value_of = |name: &str| {
-            environment.iter().find(|(it, _)| it == name).map(|(_, value)| value.as_bytes())
-        };
-        Self::in_variables(value_of)
+    pub fn in_environment(environment: &Environment) -> Option<Self> {
+        Self::in_variables(|name| environment.get(name).map(str::as_bytes))
     }
 
     fn in_variables<'a>(value_of: impl Fn(&str) -> Option<&'a [u8]>) -> Option<Self> {
@@ -141,9 +139,9 @@ mod tests {
         assert_eq!(read(&helper.replace("INSTANCE", "INSTANT")), None);
         let pairs =
             [(INSTANCE_VARIABLE, instance.to_string()), (VESSEL_RUN_VARIABLE, mine.to_string())];
-        let pairs = pairs.map(|(name, value)| (name.to_owned(), value));
-        assert_eq!(Mark::in_environment(&pairs), Some(mark));
-        assert_eq!(Mark::in_environment(&pairs[..1]), None);
+        assert_eq!(Mark::in_environment(&Environment::from_iter(pairs.clone())), Some(mark));
+        let [instance, _] = pairs;
+        assert_eq!(Mark::in_environment(&Environment::from_iter([instance])), None);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::model::cgi::VesselAnswer;
 use crate::model::confinement::Confinement;
+use crate::model::environment::Environment;
 use crate::model::fleet::Program;
 use crate::model::ids::{InstanceId, RunId, VesselRunId};
 use crate::model::runner::Runner;
@@ -142,7 +143,7 @@ pub struct Launch<'a> {
     pub user: Option<&'a str>,
     pub confinement: &'a Confinement,
     /// The whole environment.
-    pub environment: &'a [(String, String)],
+    pub environment: &'a Environment,
     /// The secrets that words of the program refer to.
     pub references: &'a [(SecretName, String)],
     /// The values in `environment` and `references` to mask in the output.

@@ -11,6 +11,7 @@ use rustix::fs::Access;
 use super::reason::Reason;
 use super::script::normalized;
 use crate::model::computed::Argument;
+use crate::model::environment::Environment;
 use crate::model::expansion::{Reference, expand};
 use crate::model::fleet::Program;
 use crate::model::source::{Code, Language, Origin};
@@ -26,7 +27,7 @@ pub struct Invocation<'a> {
     pub prefix: &'a [String],
     pub program: &'a Program,
     /// The whole environment, or at least `PATH`.
-    pub environment: &'a [(String, String)],
+    pub environment: &'a Environment,
     /// The secrets that its words refer to, with their values.
     pub references: &'a [(SecretName, String)],
 }
@@ -35,7 +36,7 @@ impl<'a> Invocation<'a> {
     /// `word` with the values of its references. A reference without a value stays as it is.
     pub fn expanded<'t>(&self, word: &'t str) -> Cow<'t, str> {
         expand(word, |reference| match reference {
-            Reference::Variable(name) => variable(self.environment, name),
+            Reference::Variable(name) => self.environment.get(name),
             Reference::Secret(secret) => {
                 let mut references = self.references.iter();
                 references.find(|(name, _)| name == secret).map(|(_, value)| value.as_str())
@@ -188,14 +189,9 @@ fn no_file_to_run(code: &Code, named: &str, path: &Path) -> Reason {
     }
 }
 
-/// The vessel's `PATH`: the last one, as for [`std::process::Command`].
-pub fn path_of(environment: &[(String, String)]) -> &str {
-    variable(environment, "PATH").unwrap_or(PATH_DEFAULT)
-}
-
-fn variable<'e>(environment: &'e [(String, String)], name: &str) -> Option<&'e str> {
-    let mut variables = environment.iter().rev();
-    variables.find(|(variable, _)| variable == name).map(|(_, value)| value.as_str())
+/// The vessel's `PATH`.
+pub fn path_of(environment: &Environment) -> &str {
+    environment.get("PATH").unwrap_or(PATH_DEFAULT)
 }
 
 /// The first executable file called `name` in the directories of `search_path`.
@@ -233,12 +229,9 @@ fn search(name: &str, search_path: &str, directory: &Path) -> Result<PathBuf, Re
 
 /// Bytes that `arguments` and `environment` take at a start, and bytes of the longest of them, each
 /// with its NUL (execve(2)).
-pub(super) fn start_bytes(
-    arguments: &[Cow<'_, str>],
-    environment: &[(String, String)],
-) -> (usize, usize) {
+pub(super) fn start_bytes(arguments: &[Cow<'_, str>], environment: &Environment) -> (usize, usize) {
     let strings = arguments.iter().map(|argument| argument.len() + 1);
-    let variables = environment.iter().map(|(name, value)| name.len() + value.len() + 2);
+    let variables = environment.assignments().map(|variable| variable.len() + 1);
     strings.chain(variables).fold((0, 0), |(sum, longest), bytes| {
         (sum + bytes + size_of::<usize>(), longest.max(bytes))
     })

@@ -33,6 +33,7 @@ use super::resolve::Resolved;
 use super::start_error::plain;
 use super::user::{Identity, pass_capabilities_on, remedy_of_failure};
 use crate::model::confinement::{Confinement, Limits};
+use crate::model::environment::Environment;
 use crate::os::spawn::Program;
 
 /// How long the shim may take. It makes a dozen system calls, one of which enters a directory that
@@ -107,17 +108,16 @@ pub(super) fn program(
     program: &Resolved<'_>,
     directory: &Path,
     orders: &Orders,
-    environment: &[(String, String)],
+    environment: &Environment,
 ) -> Program {
     let orders = orders.text();
     let own = [&b"boathook"[..], ARGUMENT.as_bytes(), orders.as_bytes()];
     let places = [directory, &program.path].map(|path| path.as_os_str().as_bytes());
     let arguments = program.arguments.iter().map(|argument| argument.as_bytes());
-    let names: Vec<_> = environment.iter().map(|(name, _)| masked(name)).collect();
-    let variables = names.iter().zip(environment);
+    let variables: Vec<_> = environment.assignments().map(masked).collect();
     Program::new(Path::new(OWN_PROGRAM), Path::new("/"))
         .with_arguments(own.into_iter().chain(places).chain(arguments))
-        .with_variables(variables.map(|(name, (_, value))| (name.as_bytes(), value.as_bytes())))
+        .with_variables(variables.iter().map(Vec::as_slice))
 }
 
 /// Whether a shim can become `identity`, tried out by a shim that starts nothing. Besides missing
@@ -311,15 +311,15 @@ fn forget_ignored_signal() -> rustix::io::Result<()> {
         .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::INVAL))
 }
 
-/// The name with its first byte masked, unless it has a prefix of [`NOT_MASKED`].
-fn masked(name: &str) -> OsString {
-    let mut bytes = name.as_bytes().to_vec();
+/// `NAME=value` with the first byte of the name masked, unless the name has a prefix of [`NOT_MASKED`].
+fn masked(variable: &str) -> Vec<u8> {
+    let mut bytes = variable.as_bytes().to_vec();
     if let Some(first) = bytes.first_mut()
-        && !NOT_MASKED.iter().any(|prefix| name.starts_with(prefix))
+        && !NOT_MASKED.iter().any(|prefix| variable.starts_with(prefix))
     {
         *first |= MASK;
     }
-    OsString::from_vec(bytes)
+    bytes
 }
 
 /// The original of a masked `NAME=value`.
@@ -344,14 +344,14 @@ mod tests {
         for name in
             ["LD_PRELOAD", "LD_LIBRARY_PATH", "GLIBC_TUNABLES", "_RJEM_MALLOC_CONF", "PATH", "a"]
         {
-            let bytes = masked(name).into_vec();
+            let bytes = masked(name);
             assert_eq!(bytes.len(), name.len());
             assert_ne!(bytes, name.as_bytes());
             assert_eq!(unmasked(bytes), name.as_bytes());
         }
         // These identify the shim of a crashed server.
         for name in ["BOATHOOK_INSTANCE", "SHIPYARD_LOG_ID"] {
-            assert_eq!(masked(name).into_vec(), name.as_bytes());
+            assert_eq!(masked(name), name.as_bytes());
         }
     }
 

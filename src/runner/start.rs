@@ -89,10 +89,10 @@ impl<'a> Start<'a, '_> {
         output: BorrowedFd<'_>,
     ) -> Result<Spawned, StartError> {
         let Self { launch, program, directory, .. } = self;
-        let variables = launch.environment.iter();
+        let variables = launch.environment.assignments();
         let program = Program::new(&program.path, directory)
             .with_arguments(program.arguments.iter().map(|word| word.as_bytes()))
-            .with_variables(variables.map(|(name, value)| (name.as_bytes(), value.as_bytes())));
+            .with_variables(variables.map(str::as_bytes));
         let (stdout, stderr) = (output, output);
         let spawn = Spawn { program: &program, stdin, stdout, stderr, limits, leads_group: true };
         spawn.start().map_err(|error| unstarted(error, |error| self.reason(error, None)))

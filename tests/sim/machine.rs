@@ -357,10 +357,7 @@ fn check_payload(launch: &Launch<'_>, submitted: &Submitted) {
     assert_eq!(launch.payload.body_bytes(), body.len() as u64);
     let headers_json = submitted.headers_json.as_deref();
     assert_eq!(launch.payload.headers_json(), headers_json.map(str::as_bytes));
-    let variable = |name: &str| {
-        let found = launch.environment.iter().find(|(key, _)| key == name);
-        found.map(|(_, value)| value.as_str())
-    };
+    let variable = |name: &str| launch.environment.get(name);
     let log_id = launch.vessel_run.to_string();
     assert_eq!(variable("SHIPYARD_LOG_ID"), Some(log_id.as_str()));
     let name = variable("SHIPYARD_VESSEL_NAME").unwrap_or_default();

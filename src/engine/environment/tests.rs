@@ -22,7 +22,7 @@ fn run_id() -> RunId {
 }
 
 /// Vessels `a`, `b`, ... with ids of `a`s, `b`s, ..., and paths written as `ab` for a to b.
-fn fleet(vessels: &str, paths: &[&str]) -> Arc<FleetVersion> {
+pub(super) fn fleet(vessels: &str, paths: &[&str]) -> Arc<FleetVersion> {
     let index = |letter: u8| vessels.bytes().position(|vessel| vessel == letter).unwrap() as u16;
     let vessel = |name: char| VesselDefinition {
         id: VesselId::from_slice(&[name.to_digit(16).unwrap() as u8 * 0x11; 16]).unwrap(),
@@ -124,6 +124,7 @@ fn environment_of(
             time_zone: "Europe/Berlin".into(),
             created_at: Timestamp::default(),
         },
+        base: &VesselBase::new(&claim.version, claim.vessel),
         instance: InstanceId::from_slice(&[0x04; 16]).unwrap(),
         user: "boat",
         claim,
@@ -133,8 +134,9 @@ fn environment_of(
         work_directory: "/w/1",
         own: &own,
     });
+    let pairs = pairs.iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
     let count = pairs.len();
-    let map: BTreeMap<String, String> = pairs.into_iter().collect();
+    let map: BTreeMap<String, String> = pairs.collect();
     assert_eq!(map.len(), count, "names are unique");
     map
 }

@@ -19,6 +19,7 @@ use crate::config::Settings;
 use crate::config::secrets::{SecretKeeper, SecretStore};
 use crate::engine::audit::Audit;
 use crate::engine::catalog::Catalog;
+use crate::engine::environment::VesselBases;
 use crate::engine::events::Events;
 use crate::engine::history::History;
 use crate::engine::ledger::Ledger;
@@ -112,6 +113,7 @@ impl Engine {
         let engine = Self {
             space,
             catalog: RwLock::new(catalog),
+            bases: VesselBases::default(),
             schedules: Mutex::new(schedules),
             alarm: OnceLock::new(),
             decisions: Mutex::new(Decisions {

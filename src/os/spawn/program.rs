@@ -27,8 +27,8 @@ impl Program {
     pub fn new(path: &Path, directory: &Path) -> Self {
         let (bytes, starts) = (Vec::with_capacity(4096), Vec::with_capacity(96));
         let mut program = Self { bytes, starts, words: 0, has_nul: false };
-        program.push([path.as_os_str().as_bytes()]);
-        program.push([directory.as_os_str().as_bytes()]);
+        program.push(path.as_os_str().as_bytes());
+        program.push(directory.as_os_str().as_bytes());
         program.words = program.starts.len();
         program
     }
@@ -36,27 +36,22 @@ impl Program {
     /// Appends the `words`, the name of the program first. Variables come after them.
     pub fn with_arguments<'w>(mut self, words: impl IntoIterator<Item = &'w [u8]>) -> Self {
         debug_assert_eq!(self.words, self.starts.len(), "no argument follows a variable");
-        words.into_iter().for_each(|word| self.push([word]));
+        words.into_iter().for_each(|word| self.push(word));
         self.words = self.starts.len();
         self
     }
 
-    /// Appends `variables`, names and values. Names are unique: the C library takes the first of two,
-    /// others the last.
-    pub fn with_variables<'v>(
-        mut self,
-        variables: impl IntoIterator<Item = (&'v [u8], &'v [u8])>,
-    ) -> Self {
-        variables.into_iter().for_each(|(name, value)| self.push([name, b"=", value]));
+    /// Appends `variables`, each as `NAME=value`. Names are unique: the C library takes the first of
+    /// two, others the last.
+    pub fn with_variables<'v>(mut self, variables: impl IntoIterator<Item = &'v [u8]>) -> Self {
+        variables.into_iter().for_each(|variable| self.push(variable));
         self
     }
 
-    fn push<const PARTS: usize>(&mut self, parts: [&[u8]; PARTS]) {
+    fn push(&mut self, string: &[u8]) {
         self.starts.push(self.bytes.len());
-        for part in parts {
-            self.has_nul |= part.contains(&0);
-            self.bytes.extend_from_slice(part);
-        }
+        self.has_nul |= string.contains(&0);
+        self.bytes.extend_from_slice(string);
         self.bytes.push(0);
     }
 

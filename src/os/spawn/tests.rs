@@ -42,7 +42,7 @@ const RESERVED: u64 = 0b11 << 31;
 fn shell(script: &str, directory: &Path) -> Program {
     Program::new(Path::new("/bin/sh"), directory)
         .with_arguments([&b"sh"[..], b"-c", script.as_bytes(), b"zero", b"one two"])
-        .with_variables([(&b"NAME"[..], &b"a value"[..]), (b"EMPTY", b"")])
+        .with_variables([&b"NAME=a value"[..], b"EMPTY="])
 }
 
 /// The end and the output of `program`, which leads a group.

@@ -124,16 +124,13 @@ impl<'a> VesselJson<'a> {
                     bytes: file.bytes,
                     mode: format!("{:03o}", file.mode),
                 });
-                let variables = environment.iter();
                 Self {
                     problem: program.problem.clone(),
                     argv: program.problem.is_none().then_some(program.arguments.as_slice()),
                     program: program.path.as_ref().map(|path| path.display().to_string()),
                     directory: Some(program.directory.display().to_string()),
                     user: Some(user),
-                    environment: variables
-                        .map(|(key, value)| (key.as_str(), value.as_str()))
-                        .collect(),
+                    environment: environment.iter().collect(),
                     files: files.collect(),
                     stdin_bytes: *body_bytes,
                     ..empty

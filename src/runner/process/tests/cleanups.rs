@@ -8,7 +8,7 @@ impl Fixture {
         let mut fixture = Self::new(GRACE);
         let script = format!("echo cleaned $0 $(pwd); {more}");
         let cleanup = ["sh", "-c", &script, "${NAME}"].map(str::to_owned).to_vec();
-        fixture.environment.push(("NAME".to_owned(), "job".to_owned()));
+        fixture.environment.set("NAME", "job");
         fixture.runner = Some(Runner { cleanup, ..Runner::default() });
         fixture
     }
@@ -26,7 +26,7 @@ fn count(log: &str) -> usize {
 #[test]
 fn words_of_a_runner_go_before_the_programs_own() {
     let mut fixture = Fixture::new(GRACE);
-    fixture.environment.push(("WHO".to_owned(), "a b".to_owned()));
+    fixture.environment.set("WHO", "a b");
     let command = ["env", "X=1", "Y=${WHO}", "Z=${NOPE}$WHO"].map(str::to_owned).to_vec();
     fixture.runner = Some(Runner { command, ..Runner::default() });
     let expected = (HowEnded::Exited(0), "1|a b|${NOPE}$WHO\n".to_owned());

@@ -79,7 +79,7 @@ fn the_interpreter_comes_from_the_vessels_path() {
         fs::write(bin.join(name), script).unwrap();
         fs::set_permissions(bin.join(name), fs::Permissions::from_mode(0o755)).unwrap();
     }
-    fixture.environment[0].1 = bin.display().to_string();
+    fixture.environment.replace("PATH", &bin.display().to_string());
     for (language, version, shown) in [
         (Language::Bash, None, "bash main.code\n"),
         (Language::Python, None, "python3 main.code\n"),
@@ -108,8 +108,8 @@ fn a_clone_that_hangs_is_stopped_and_cut_off_like_a_program() {
     let mut fixture = Fixture::new(GRACE);
     // The program that git starts to reach the host hangs.
     let ssh = "sh -c 'echo $$ >&2; exec sleep 1000' --".to_owned();
-    fixture.environment.push(("GIT_SSH_COMMAND".to_owned(), ssh));
-    fixture.environment.push(("GIT_SSH_VARIANT".to_owned(), "ssh".to_owned()));
+    fixture.environment.set("GIT_SSH_COMMAND", ssh);
+    fixture.environment.set("GIT_SSH_VARIANT", "ssh");
     fixture.program =
         Program::Code(Box::new(repository("ssh://git@127.0.0.1/srv/repo.git", "repo/x")));
     fixture.runtime_cutoff = SHORT;
@@ -141,10 +141,10 @@ fn git_never_prompts_and_ignores_variables_of_other_repositories() {
     let git = "#!/bin/sh\nenv | grep -E '^(GIT|SSH)_' | sort\ncat\nexit 7\n";
     fs::write(bin.join("git"), git).unwrap();
     fs::set_permissions(bin.join("git"), fs::Permissions::from_mode(0o755)).unwrap();
-    fixture.environment[0].1 = format!("{}:/usr/bin:/bin", bin.display());
-    fixture.environment.push(("GIT_DIR".to_owned(), "/elsewhere".to_owned()));
-    fixture.environment.push(("GIT_TERMINAL_PROMPT".to_owned(), "1".to_owned()));
-    fixture.environment.push(("GIT_CONFIG_COUNT".to_owned(), "0".to_owned()));
+    fixture.environment.replace("PATH", &format!("{}:/usr/bin:/bin", bin.display()));
+    fixture.environment.set("GIT_DIR", "/elsewhere");
+    fixture.environment.set("GIT_TERMINAL_PROMPT", "1");
+    fixture.environment.set("GIT_CONFIG_COUNT", "0");
     fixture.request.body = b"not for git".to_vec();
     let (how, log) = fixture.code(repository("owner/repo", "repo/x"));
     let expected = "GIT_ALLOW_PROTOCOL=https:ssh:file\nGIT_ASKPASS=/bin/false\nGIT_CONFIG_COUNT=0\n\

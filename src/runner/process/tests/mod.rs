@@ -18,6 +18,7 @@ use sha2::{Digest, Sha256};
 use super::*;
 use crate::model::clock::Timestamp;
 use crate::model::confinement::Confinement;
+use crate::model::environment::Environment;
 use crate::model::fleet::Program;
 use crate::model::ids::RunIds;
 use crate::model::runner::Runner;
@@ -54,7 +55,7 @@ struct Fixture {
     launcher: ProcessLauncher,
     run: RunId,
     program: Program,
-    environment: Vec<(String, String)>,
+    environment: Environment,
     working_directory: Option<String>,
     runner: Option<Runner>,
     cleans_first: bool,
@@ -77,7 +78,7 @@ impl Fixture {
             launcher: launcher.unwrap(),
             run: RunIds::after(None).next(Timestamp::from_millis(1_700_000_000_000), 1),
             program: Program::Script(String::new()),
-            environment: vec![("PATH".to_owned(), "/usr/bin:/bin".to_owned())],
+            environment: Environment::from_iter([("PATH", "/usr/bin:/bin")]),
             working_directory: None,
             runner: None,
             cleans_first: false,
@@ -197,7 +198,7 @@ fn exit_codes_and_signals_are_distinguished() {
 #[test]
 fn programs_get_their_arguments_environment_and_directory() {
     let mut fixture = Fixture::new(GRACE);
-    fixture.environment.push(("GREETING".to_owned(), "ahoy".to_owned()));
+    fixture.environment.set("GREETING", "ahoy");
     let (how, text) = fixture.command(&["env"]);
     assert_eq!((how, text.as_str()), (HowEnded::Exited(0), "PATH=/usr/bin:/bin\nGREETING=ahoy\n"));
     let (_, text) = fixture.script("pwd; umask >/dev/null; cat /proc/self/cmdline | tr '\\0' ' '");
@@ -209,7 +210,7 @@ fn programs_get_their_arguments_environment_and_directory() {
         fixture.command(&["./tool", "a b"]).1,
         format!("{}/./tool a b\n", fixture.root.path().display())
     );
-    fixture.environment[0].1 = format!("/nowhere:{}", fixture.root.path().display());
+    fixture.environment.replace("PATH", &format!("/nowhere:{}", fixture.root.path().display()));
     assert_eq!(fixture.command(&["tool", ""]).1, format!("{} \n", tool.display()));
 }
 
@@ -436,7 +437,7 @@ fn a_program_that_cannot_start_has_a_reason() {
             assert!(reason.contains(part), "{command:?}: {reason}");
         }
     }
-    fixture.environment[0].1 = fixture.root.path().display().to_string();
+    fixture.environment.replace("PATH", &fixture.root.path().display().to_string());
     assert!(not_started(&fixture.command(&["plain"])).contains("not executable: chmod +x"));
     fixture.working_directory = Some("/no/such/directory".to_owned());
     let ended = fixture.script("echo hi");
@@ -446,7 +447,7 @@ fn a_program_that_cannot_start_has_a_reason() {
 #[test]
 fn the_reason_for_a_large_environment_has_its_size() {
     let mut fixture = Fixture::new(GRACE);
-    fixture.environment.push(("BIG".to_owned(), "x".repeat(140_000)));
+    fixture.environment.set("BIG", "x".repeat(140_000));
     let ended = fixture.script("echo hi");
     let reason = not_started(&ended);
     assert!(reason.contains("Argument list too long"), "{reason}");

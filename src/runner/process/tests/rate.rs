@@ -16,7 +16,7 @@ fn launch_rate() {
     let output_dir = root.path().join("output");
     let launcher = ProcessLauncher::new(Arc::new(settings), output_dir, VesselLimits::default());
     let launcher = launcher.unwrap();
-    let environment: Vec<_> = (0..50)
+    let environment: Environment = (0..50)
         .map(|index| (format!("SHIPYARD_VARIABLE_{index}"), "a value of usual length".to_owned()))
         .chain([("PATH".to_owned(), "/usr/local/bin:/usr/bin:/bin".to_owned())])
         .collect();
