@@ -9,14 +9,13 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
-
 use crate::model::change::Change;
 use crate::model::limits::SLICE_BYTES;
 use crate::model::metrics::{Histogram, LATENCY_BOUNDS};
 use crate::os::fatal;
 use crate::os::threads;
 use crate::store::backup::change_log::ChangeLog;
+use crate::store::commit_queue::CommitQueue;
 use crate::store::faults::Faults;
 use crate::store::sled::database::Database;
 use crate::store::tables::Rows;
@@ -162,7 +161,7 @@ pub struct PendingCommit {
 
 /// Sends changes to the committer.
 pub struct Committer {
-    requests: Sender<CommitRequest>,
+    requests: Arc<CommitQueue<CommitRequest>>,
     progress: Arc<WriteProgress>,
     instruments: Arc<CommitInstruments>,
     change_log: Arc<ChangeLog>,
@@ -236,14 +235,14 @@ impl Committer {
         faults: Box<dyn Faults>,
         delay_max: Duration,
     ) -> std::io::Result<(Self, JoinHandle<()>)> {
-        let (requests, waiting) = bounded(COMMIT_QUEUE_MAX);
+        let requests = Arc::new(CommitQueue::new(COMMIT_QUEUE_MAX));
         let progress =
             Arc::new(WriteProgress { origin: Instant::now(), began_millis: AtomicU64::new(0) });
         let instruments = Arc::new(CommitInstruments::default());
         let change_log = Arc::<ChangeLog>::default();
         let mut work = CommitLoop {
             database,
-            requests: waiting,
+            requests: Arc::clone(&requests),
             progress: Arc::clone(&progress),
             instruments: Arc::clone(&instruments),
             change_log: Arc::clone(&change_log),
@@ -279,7 +278,7 @@ impl Committer {
 
     fn hand_over(&self, changes: Vec<Change>, urgency: Urgency) -> PendingCommit {
         let (request, done) = CommitRequest::new(changes, urgency);
-        if self.requests.send(request).is_err() {
+        if self.requests.push(request, urgency == Urgency::Urgent, None).is_err() {
             fatal::stop("the committer has ended");
         }
         PendingCommit { done, progress: Arc::clone(&self.progress) }
@@ -297,7 +296,7 @@ impl Committer {
     pub fn commits(&self, within: Duration) -> bool {
         let begun = Instant::now();
         let (request, done) = CommitRequest::new(Vec::new(), Urgency::Urgent);
-        self.requests.send_timeout(request, within).is_ok()
+        self.requests.push(request, true, begun.checked_add(within)).is_ok()
             && done.wait(within.saturating_sub(begun.elapsed())) == CommitOutcome::Durable
     }
 
@@ -312,10 +311,16 @@ impl Committer {
     }
 }
 
+impl Drop for Committer {
+    fn drop(&mut self) {
+        self.requests.close();
+    }
+}
+
 /// The state of the committer's thread.
 struct CommitLoop {
     database: Arc<Database>,
-    requests: Receiver<CommitRequest>,
+    requests: Arc<CommitQueue<CommitRequest>>,
     progress: Arc<WriteProgress>,
     instruments: Arc<CommitInstruments>,
     change_log: Arc<ChangeLog>,
@@ -326,11 +331,17 @@ struct CommitLoop {
     last_commit: Duration,
 }
 
+impl Drop for CommitLoop {
+    fn drop(&mut self) {
+        self.requests.end();
+    }
+}
+
 impl CommitLoop {
-    /// Commits until no sender is left.
+    /// Commits until the queue is closed.
     fn run(&mut self) {
         let mut group: Vec<Completion> = Vec::new();
-        while let Ok(first) = self.requests.recv() {
+        while let Some(first) = self.requests.pop() {
             self.progress.begin();
             let begun = Instant::now();
             // Let threads that are about to send get the processor first and share the sync.
@@ -387,9 +398,9 @@ impl CommitLoop {
             if rows.bytes() >= SLICE_BYTES || self.faults.is_alone() {
                 break;
             }
-            next = match is_urgent || group.len() >= enough {
-                true => self.requests.try_recv().ok(),
-                false => self.requests.recv_deadline(wait_until).ok(),
+            next = match enough.saturating_sub(group.len()) {
+                missing @ 1.. if !is_urgent => self.requests.pop_when(missing, Some(wait_until)),
+                _ => self.requests.try_pop(),
             };
         }
         rows

@@ -17,6 +17,7 @@ pub mod backup;
 mod chunks;
 mod codec;
 mod commit;
+mod commit_queue;
 mod data_dir;
 mod deliveries;
 mod events;
