@@ -321,7 +321,7 @@ fn named(program: &Program) -> impl Iterator<Item = PathBuf> {
         Program::Command(command) => command.iter().skip(1).filter_map(Argument::literal).collect(),
         Program::Code(code) => match &code.origin {
             Origin::File { content, .. } => vec![content],
-            Origin::Git(_) => Vec::new(),
+            Origin::Archive { .. } | Origin::Git(_) => Vec::new(),
         },
     };
     let ends = |letter: char| letter.is_whitespace() || "'\"`‘’“”():;,=[]<>".contains(letter);

@@ -40,6 +40,11 @@ impl<'a> Cursor<'a> {
         self.node.position
     }
 
+    /// The position of the key that holds the value.
+    pub fn key_position(&self) -> Position {
+        self.key_position
+    }
+
     /// An error about the value.
     pub fn invalid(&self, message: impl Into<String>) -> FleetFileError {
         self.path.invalid(self.node.position, message)

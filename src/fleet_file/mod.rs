@@ -5,6 +5,7 @@
 //! break is checked here, so that a [`FleetDefinition`] that leaves this module can be stored and
 //! run. The engine checks whether names are taken and ids exist.
 
+mod attach;
 mod cursor;
 mod hooks;
 mod json;
@@ -25,6 +26,7 @@ use crate::model::variable::{SecretName, VariableValue};
 use crate::model::webhook::WebhookSettings;
 use crate::os::text_file::MARK;
 
+pub use attach::attach_archives;
 use cursor::Cursor;
 pub use hooks::{
     FoundSecret, ImportedHook, ImportedHooks, Note, SecretSource, Wishes, import_hooks,

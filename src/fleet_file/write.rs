@@ -134,6 +134,11 @@ impl Writer {
                 self.text(4, "name", name);
                 self.text(4, "content", content);
             }
+            Origin::Archive { name, archive } => {
+                self.heading(3, "file");
+                self.text(4, "name", name);
+                self.line(4, "archive", &archive.to_base64());
+            }
             Origin::Git(git) => {
                 self.heading(3, "git");
                 self.text(4, "repository", &git.repository);

@@ -1,6 +1,7 @@
 //! Plain data and the rules that need nothing but data: no I/O, no clock, no threads.
 
 pub mod access;
+pub mod archive;
 pub mod audit;
 pub mod cgi;
 pub mod change;

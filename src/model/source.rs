@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::archive::Archive;
 use crate::model::expansion::{Reference, references};
 use crate::model::variable::SecretName;
 
@@ -38,6 +39,8 @@ pub enum Language {
 pub enum Origin {
     /// A file that is written into the run's work directory whenever the vessel starts.
     File { name: String, content: String },
+    /// An archive that is unpacked into the run's work directory whenever the vessel starts.
+    Archive { name: String, archive: Archive },
     /// A repository that is fetched whenever the vessel starts.
     Git(GitSource),
 }

@@ -61,7 +61,7 @@ impl<'a> Checkout<'a> {
         let Program::Code(code) = launch.program else { return None };
         match &code.origin {
             Origin::Git(source) => Some(Self { code, source, launch, work, log }),
-            Origin::File { .. } => None,
+            Origin::File { .. } | Origin::Archive { .. } => None,
         }
     }
 

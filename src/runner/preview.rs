@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::Launch;
 use super::resolve::resolve_ahead;
-use super::workdir::{PlannedContent, planned_files};
+use super::workdir::{PlannedContent, archived_files, planned_files};
 
 /// See the module.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,7 +43,10 @@ pub fn preview(launch: &Launch<'_>, work: &Path) -> StartPreview {
         },
         mode: file.mode.bits(),
     });
-    let files = files.collect();
+    let unpacked = archived_files(launch.program).into_iter().map(|(path, bytes, mode)| {
+        PreviewedFile { path: work.join(path), bytes, mode: mode.bits() }
+    });
+    let files = files.chain(unpacked).collect();
     match resolve_ahead(&launch.invocation(), &directory, work) {
         Ok(resolved) => StartPreview {
             arguments: resolved.arguments.into_iter().map(|word| word.into_owned()).collect(),

@@ -171,6 +171,10 @@ fn no_file_to_run(code: &Code, named: &str, path: &Path) -> Reason {
                 "name {name}, which the vessel brings along, or one that an earlier vessel leaves"
             ),
         ),
+        Origin::Archive { name, .. } => Reason::new(
+            format!("`file_to_run` is {named}, and {name} holds no such file"),
+            "name a file of the archive, with the directories above it",
+        ),
         Origin::Git(git) => match git.directory() {
             Some(directory) if !named.starts_with(&format!("{directory}/")) => Reason::new(
                 format!(

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
@@ -17,6 +17,7 @@ use super::script::normalized;
 use super::tree::remove_tree;
 use super::user::Identity;
 use super::{DirectoryError, Launch, parameter_file_names};
+use crate::model::archive::{Archive, ArchiveError, ArchiveKind, ArchivedFile};
 use crate::model::fleet::Program;
 use crate::model::ids::RunId;
 use crate::model::source::Origin;
@@ -254,7 +255,7 @@ pub(super) fn planned_files<'a>(launch: &Launch<'a>) -> Vec<PlannedFile<'a>> {
     files
 }
 
-/// Writes the parameter files and the vessel's code file into the directory at `path`. Returns the
+/// Writes the parameter files and the vessel's code into the directory at `path`. Returns the
 /// body when it fits in one buffer.
 fn write_files(
     path: &Path,
@@ -263,8 +264,8 @@ fn write_files(
     owner: Option<&Identity>,
 ) -> Result<Vec<u8>, DirectoryError> {
     let mut body_start = Vec::new();
-    let files = planned_files(launch);
-    if files.is_empty() {
+    let (files, archive) = (planned_files(launch), code_archive(launch.program));
+    if files.is_empty() && archive.is_none() {
         return Ok(body_start);
     }
     let directory = open_directory(path).map_err(|errno| failed("open", path, errno.into()))?;
@@ -277,6 +278,10 @@ fn write_files(
         let written = target.replace_file(&name, mode, write);
         written.map_err(|source| failed("write", &path.join(&*name), source))?;
     }
+    if let Some((name, archive)) = archive {
+        let unpacked = unpack(&target, name, archive);
+        unpacked.map_err(|source| failed("unpack", &path.join(name), source))?;
+    }
     Ok(body_start)
 }
 
@@ -285,8 +290,64 @@ fn code_file(program: &Program) -> Option<(&str, &str)> {
     let Program::Code(code) = program else { return None };
     match &code.origin {
         Origin::File { name, content } => Some((name, content)),
-        Origin::Git(_) => None,
+        Origin::Archive { .. } | Origin::Git(_) => None,
     }
+}
+
+/// Name and content of the archive of `program`, if it has one.
+fn code_archive(program: &Program) -> Option<(&str, &Archive)> {
+    let Program::Code(code) = program else { return None };
+    match &code.origin {
+        Origin::Archive { name, archive } => Some((name, archive)),
+        Origin::File { .. } | Origin::Git(_) => None,
+    }
+}
+
+/// The permissions of a file of an archive.
+fn unpacked_mode(file: &ArchivedFile<'_>) -> Mode {
+    if file.is_executable { Mode::RWXU } else { PRIVATE }
+}
+
+/// Path, bytes and permissions of each file that the vessel's archive unpacks to. A damaged archive lists
+/// the files before the damage.
+pub(super) fn archived_files(program: &Program) -> Vec<(String, u64, Mode)> {
+    let mut files = Vec::new();
+    let Some((name, archive)) = code_archive(program) else { return files };
+    let mut list = |file: ArchivedFile<'_>| {
+        let mode = unpacked_mode(&file);
+        let bytes = io::copy(file.content, &mut io::sink())?;
+        files.push((file.path.to_owned(), bytes, mode));
+        Ok(())
+    };
+    if let Some(kind) = ArchiveKind::of(name)
+        && let Err(error) = archive.unpack(kind, &mut list)
+    {
+        log::warn!(archive = name, error:%; "a stored archive cannot be unpacked");
+    }
+    files
+}
+
+/// Writes the files of the archive called `name` below the directory of `target`. No symbolic link that a
+/// vessel has put there is followed.
+fn unpack(target: &Target<'_>, name: &str, archive: &Archive) -> io::Result<()> {
+    let kind = ArchiveKind::of(name).ok_or(io::ErrorKind::InvalidData)?;
+    let write = &mut |file: ArchivedFile<'_>| {
+        let (above, name) = file.path.rsplit_once('/').unwrap_or(("", file.path));
+        let mode = unpacked_mode(&file);
+        let content = |mut out: File| io::copy(file.content, &mut out).map(drop);
+        if above.is_empty() {
+            return target.replace_file(name, mode, content);
+        }
+        let directory = target.directories(above)?;
+        // The vessel's user may exchange a directory of that name at any time.
+        let path = PathBuf::from(format!("/proc/self/fd/{}", directory.as_raw_fd()));
+        let within = Target { directory: directory.as_fd(), path: &path, ..*target };
+        within.replace_file(name, mode, content)
+    };
+    archive.unpack(kind, write).map_err(|error| match error {
+        ArchiveError::Refused(why) => io::Error::new(io::ErrorKind::InvalidData, why),
+        ArchiveError::Write(error) => error,
+    })
 }
 
 /// The directory that gets files.
@@ -348,6 +409,24 @@ impl Target<'_> {
             owner.take(&file)?;
         }
         Ok(file.into())
+    }
+
+    /// Opens the directory at the relative path `below`, and makes what is missing of it.
+    fn directories(&self, below: &str) -> io::Result<OwnedFd> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mut directory: Option<OwnedFd> = None;
+        for name in below.split('/') {
+            let above = directory.as_ref().map_or(self.directory, AsFd::as_fd);
+            let made = rustix::fs::mkdirat(above, name, Mode::RWXU);
+            let opened = rustix::fs::openat(above, name, flags, Mode::empty())?;
+            match (made, self.owner) {
+                (Ok(()), Some(owner)) => owner.take(&opened)?,
+                (Ok(()) | Err(Errno::EXIST), _) => {}
+                (Err(errno), _) => return Err(errno.into()),
+            }
+            directory = Some(opened);
+        }
+        directory.ok_or_else(|| io::ErrorKind::InvalidInput.into())
     }
 
     fn rename(&self, from: &str, to: &str) -> rustix::io::Result<()> {

@@ -674,3 +674,82 @@ fn an_interpreter_that_is_missing_is_said_when_the_fleet_is_applied() {
     assert!(words.contains(said), "{said} in {doctor}");
     assert_eq!(put(&code("3")), Value::Null);
 }
+
+#[test]
+fn an_archive_beside_the_fleet_file_is_code() {
+    let server = Server::start();
+    let directory = server.scratch().join("archived");
+    fs::create_dir_all(directory.join("project/lib")).unwrap();
+    fs::write(directory.join("project/lib/words.sh"), "word=unpacked\n").unwrap();
+    fs::write(
+        directory.join("project/run.sh"),
+        ". ./lib/words.sh; echo $word; ls -l lib/words.sh | cut -c1-10\n",
+    )
+    .unwrap();
+    let packed = Command::new("tar")
+        .args(["-czf", "../project.tar.gz", "."])
+        .current_dir(directory.join("project"))
+        .status()
+        .unwrap();
+    assert!(packed.success());
+    let fleet = directory.join("fleet.yaml");
+    let text = "name: archived # kept\nvessels:\n  v:\n    source:\n      type: CODE\n      language: BASH\n      \
+                file: {name: project.tar.gz}\n      file_to_run: run.sh\n";
+    fs::write(&fleet, text).unwrap();
+    let (code, _, stderr) = finish(server.cli(&["fleet", "apply", fleet.to_str().unwrap()]));
+    assert_eq!(code, 0, "{stderr}");
+    fs::remove_file(directory.join("project.tar.gz")).unwrap();
+    let api = server.api();
+    let id = api.get("/api/v1/fleets").data()[0]["id"].as_str().unwrap().to_owned();
+    for _ in 0..2 {
+        let run = api.wait_ended(&api.start(&id));
+        assert_eq!(
+            (run["status"].as_str(), api.output(&run, "v").as_str()),
+            (Some("Success"), "unpacked\n-rw-------\n")
+        );
+    }
+    let (_, yaml, _) = finish(server.cli(&["fleet", "show", "archived", "--yaml"]));
+    assert!(yaml.contains("\"archive\": "), "{yaml}");
+    assert_eq!(api.apply_yaml(&yaml), id);
+
+    // Without the archive, and with one that leads out.
+    let (code, _, stderr) = finish(server.cli(&["fleet", "apply", fleet.to_str().unwrap()]));
+    assert!(code == 1 && stderr.contains("cannot read the archive"), "{stderr}");
+    let content = ("application/yaml", text.as_bytes().to_vec());
+    let error = api.call("PUT", "/api/v1/fleets?by=name", Some(content)).expect(422).error();
+    assert!(error.contains("`boathook fleet apply` sends the archive"), "{error}");
+    let escaping = "import tarfile, io\nt = tarfile.open('project.tar.gz', 'w:gz')\ni = tarfile.TarInfo('../../x')\n\
+                    t.addfile(i, io.BytesIO())\nt.close()\n";
+    assert!(
+        Command::new("python3")
+            .args(["-c", escaping])
+            .current_dir(&directory)
+            .status()
+            .unwrap()
+            .success()
+    );
+    let (code, _, stderr) = finish(server.cli(&["fleet", "apply", fleet.to_str().unwrap()]));
+    assert!(code == 1 && stderr.contains("leads out of the run's directory"), "{stderr}");
+}
+
+/// A vessel may leave links in the directory that it shares with the next one.
+#[test]
+fn an_archive_is_unpacked_through_no_link_of_another_vessel() {
+    let server = Server::start();
+    let outside = server.scratch().join("outside");
+    fs::create_dir(&outside).unwrap();
+    let make = "import base64, io, zipfile\nb = io.BytesIO()\nz = zipfile.ZipFile(b, 'w')\nz.writestr('lib/x.sh', 'echo x')\n\
+                z.close()\nprint(base64.b64encode(b.getvalue()).decode(), end='')\n";
+    let made = Command::new("python3").args(["-c", make]).output().unwrap();
+    let archive = String::from_utf8(made.stdout).unwrap();
+    let api = server.api();
+    let fleet = api.apply(&json!({"name": "linked", "vessels": {
+        "first": {"run": format!("ln -s {} lib", outside.display())},
+        "second": {"source": {"type": "CODE", "language": "BASH", "file_to_run": "lib/x.sh",
+            "file": {"name": "a.zip", "archive": archive}}},
+    }, "connections": {"first": {"second": "SUCCESS"}}}));
+    let run = api.wait_ended(&api.start(&fleet));
+    assert_eq!(run["status"], "Errored");
+    assert!(api.output(&run, "second").contains("unpack"), "{}", api.output(&run, "second"));
+    assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
+}

@@ -2,7 +2,8 @@
 //! mistake in one of them changes nothing at all.
 
 use std::collections::BTreeMap;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -17,7 +18,7 @@ use crate::cli::output::{
 };
 use crate::cli::session::Session;
 use crate::fleet_file::FLEET_FILE_BYTES_MAX;
-use crate::fleet_file::{FleetFile, parse_json, parse_yaml};
+use crate::fleet_file::{FleetFile, attach_archives, parse_json, parse_yaml};
 use crate::model::fleet::DEFAULT_PROJECT;
 use crate::model::name::name_key;
 use crate::os::text_file::{self, STDIN};
@@ -191,6 +192,8 @@ fn read_all(paths: &[PathBuf]) -> (Vec<Source>, Vec<(PathBuf, anyhow::Error)>) {
 fn read(path: &Path) -> anyhow::Result<(Source, FleetFile)> {
     let text = text_file::read_argument(path, FLEET_FILE_BYTES_MAX as u64);
     let text = text.context("cannot read it")?;
+    let open = |name: &str| archive_beside(path, name);
+    let text = attach_archives(&text, &open)?.unwrap_or(text);
     let extension = path.extension().unwrap_or_default();
     let is_json = extension.eq_ignore_ascii_case("json");
     let (content_type, file) = if is_json {
@@ -199,6 +202,25 @@ fn read(path: &Path) -> anyhow::Result<(Source, FleetFile)> {
         ("application/yaml", parse_yaml(&text)?)
     };
     Ok((Source { path: path.to_owned(), text, content_type }, file))
+}
+
+/// The bytes of the archive called `name` in the directory of the fleet file at `path`.
+fn archive_beside(path: &Path, name: &str) -> Result<Vec<u8>, String> {
+    if path == Path::new(STDIN) {
+        return Err("an archive lies beside a fleet file, and this one comes from standard input"
+            .to_owned());
+    }
+    if name.contains('/') {
+        return Err(
+            "expected the name of an archive beside the fleet file, without directories".to_owned()
+        );
+    }
+    let archive = path.parent().unwrap_or(Path::new("")).join(name);
+    let told = |error: io::Error| format!("cannot read the archive {}: {error}", archive.display());
+    let mut bytes = Vec::new();
+    let limit = FLEET_FILE_BYTES_MAX as u64 + 1;
+    File::open(&archive).map_err(told)?.take(limit).read_to_end(&mut bytes).map_err(told)?;
+    Ok(bytes)
 }
 
 fn send(session: &Session, source: &Source) -> anyhow::Result<Data> {

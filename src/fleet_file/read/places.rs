@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::fleet_file::FleetFileError;
 use crate::fleet_file::cursor::{Cursor, Fields};
+use crate::model::archive::Archive;
 use crate::model::fleet::{Program, VesselDefinition};
 use crate::model::graph::{Graph, Path};
 use crate::model::source::Origin;
@@ -13,6 +14,7 @@ use crate::model::source::Origin;
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Content<'a> {
     File(&'a str),
+    Archive(&'a Archive),
     /// Fetched at every start, so that two fetches may differ.
     Repository,
 }
@@ -28,6 +30,8 @@ pub fn check(
         if let Program::Code(code) = &vessel.program {
             let (place, content) = match &code.origin {
                 Origin::File { name, content } => (name.as_str(), Content::File(content)),
+                // It may hold a file of any name.
+                Origin::Archive { archive, .. } => (".", Content::Archive(archive)),
                 Origin::Git(git) => (git.directory().unwrap_or("."), Content::Repository),
             };
             places.entry(place).or_default().push((index, content));
@@ -55,7 +59,8 @@ pub fn check(
 
 /// Two of `sharers` that differ and are not one after the other.
 fn conflict(graph: &Graph, sharers: &[(usize, Content<'_>)]) -> Option<(usize, usize)> {
-    let is_shared = |content: Content<'_>| matches!(content, Content::File(_));
+    let is_shared =
+        |content: Content<'_>| matches!(content, Content::File(_) | Content::Archive(_));
     if sharers.iter().all(|(_, content)| is_shared(*content) && *content == sharers[0].1) {
         return None;
     }

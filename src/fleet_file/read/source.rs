@@ -1,10 +1,13 @@
 //! A vessel's `source`: its program in the form of the hosted system. Unsupported parts of that form are
 //! refused by name, with the alternative.
 
+use std::io;
+
 use super::vessel::{PATH_BYTES_MAX, check_argument};
 use crate::config::HttpUrl;
 use crate::fleet_file::cursor::{Cursor, Fields};
 use crate::fleet_file::{FleetFileError, keys};
+use crate::model::archive::{Archive, ArchiveKind, ArchivedFile};
 use crate::model::fleet::Program;
 use crate::model::source::{Argument, CloneLocation, Code, GitSource, Language, Origin};
 
@@ -42,6 +45,10 @@ pub fn source<'a>(cursor: &Cursor<'a>) -> Result<(Program, Option<Cursor<'a>>), 
     let file_to_run = match (fields.get("file_to_run"), &origin) {
         (Some(file), _) => relative_path(file)?,
         (None, Origin::File { name, .. }) => name.clone(),
+        (None, Origin::Archive { .. }) => {
+            let message = "missing; name the file of the archive that is to be run";
+            return Err(cursor.missing("file_to_run", message));
+        }
         (None, Origin::Git(_)) => {
             let message = "missing; name the file of the repository that is to be run, with the \
                            directory that the repository is cloned into";
@@ -129,10 +136,23 @@ fn version(cursor: &Cursor<'_>, language: Language) -> Result<String, FleetFileE
 fn origin(source: &Cursor<'_>, fields: &Fields<'_>) -> Result<Origin, FleetFileError> {
     match (fields.get("file"), fields.get("git")) {
         (Some(file), None) => {
-            let inner = file.fields(&["name", "content"])?;
+            let inner = file.fields(&["name", "content", "archive"])?;
             let name = inner.get("name").ok_or_else(|| file.missing("name", "missing"))?;
-            let content = inner.get("content").ok_or_else(|| file.missing("content", "missing"))?;
-            Ok(Origin::File { name: file_name(name)?, content: file_content(content)? })
+            match (inner.get("content"), inner.get("archive")) {
+                (Some(content), None) => {
+                    Ok(Origin::File { name: file_name(name)?, content: file_content(content)? })
+                }
+                (None, Some(archive)) => self::archive(name, archive),
+                (Some(_), Some(archive)) => {
+                    Err(archive.invalid_key("a file has either `content` or `archive`"))
+                }
+                (None, None) if ArchiveKind::of(name.text()?).is_some() => Err(file.missing(
+                    "archive",
+                    "missing; `boathook fleet apply` sends the archive of this name that lies beside \
+                     the fleet file",
+                )),
+                (None, None) => Err(file.missing("content", "missing")),
+            }
         }
         (None, Some(git)) => Ok(Origin::Git(self::git(git)?)),
         (Some(_), Some(git)) => {
@@ -142,6 +162,20 @@ fn origin(source: &Cursor<'_>, fields: &Fields<'_>) -> Result<Origin, FleetFileE
             Err(source.invalid_key("no code; add `file` (a name and its content) or `git`"))
         }
     }
+}
+
+/// An archive, looked through: no start should find out that it cannot be unpacked.
+fn archive(name: &Cursor<'_>, archive: &Cursor<'_>) -> Result<Origin, FleetFileError> {
+    let named = file_name(name)?;
+    let kind = ArchiveKind::of(&named).ok_or_else(|| {
+        name.invalid("no name of an archive; it ends in .zip, .tar.gz, .tgz or .tar")
+    })?;
+    let read = Archive::from_base64(archive.text()?);
+    let read = read.ok_or_else(|| archive.invalid("expected the archive in base64"))?;
+    let mut look = |file: ArchivedFile<'_>| io::copy(file.content, &mut io::sink()).map(drop);
+    read.unpack(kind, &mut look)
+        .map_err(|error| archive.invalid(format!("the archive {named} {error}")))?;
+    Ok(Origin::Archive { name: named, archive: read })
 }
 
 fn file_name(cursor: &Cursor<'_>) -> Result<String, FleetFileError> {

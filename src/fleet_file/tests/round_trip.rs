@@ -185,10 +185,19 @@ fn code() -> impl Strategy<Value = Code> {
             Origin::Git(GitSource { repository, checkout_point, clone_location })
         },
     );
+    // A zip archive without a file.
+    let empty = *b"PK\x05\x06\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
+    let archive = "[a-z0-9_.]{1,8}\\.zip"
+        .prop_map(move |name| Origin::Archive { name, archive: empty.to_vec().into() });
     let argument = (option::of(text()), option::of(text()))
         .prop_filter("no argument", |(key, value)| key.is_some() || value.is_some())
         .prop_map(|(key, value)| Argument { key, value });
-    (language, prop_oneof![file, git], "[a-z0-9_]{1,5}(/[a-z0-9 :#]{1,6})?", vec(argument, 0..4))
+    (
+        language,
+        prop_oneof![file, git, archive],
+        "[a-z0-9_]{1,5}(/[a-z0-9 :#]{1,6})?",
+        vec(argument, 0..4),
+    )
         .prop_map(|((language, version), origin, file_to_run, arguments)| Code {
             language,
             version,
@@ -351,13 +360,16 @@ fn paths(vessels: usize, edges: Vec<(Index, Index, Condition)>) -> Vec<Path> {
 
 /// No two vessels put their code in the same place: any two may run at the same time.
 fn keep_apart(vessels: &mut [VesselDefinition]) {
-    let mut has_repository = false;
+    let mut fills_directory = false;
     for (index, vessel) in vessels.iter_mut().enumerate() {
         let Program::Code(code) = &mut vessel.program else { continue };
         match &mut code.origin {
             Origin::File { name, .. } => *name = format!("{index}.{name}"),
-            Origin::Git(_) if !std::mem::replace(&mut has_repository, true) => {}
-            Origin::Git(_) => vessel.program = Program::Script("x".to_owned()),
+            Origin::Archive { .. } | Origin::Git(_)
+                if !std::mem::replace(&mut fills_directory, true) => {}
+            Origin::Archive { .. } | Origin::Git(_) => {
+                vessel.program = Program::Script("x".to_owned());
+            }
         }
     }
 }

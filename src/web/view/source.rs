@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::model::archive::Archive;
 use crate::model::source::{Argument, Code, GitSource, Language, Origin};
 
 #[derive(Serialize)]
@@ -22,13 +23,21 @@ pub(super) struct SourceJson<'a> {
 #[derive(Serialize)]
 struct FileJson<'a> {
     name: &'a str,
-    content: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    content: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    archive: Option<&'a Archive>,
 }
 
 impl<'a> From<&'a Code> for SourceJson<'a> {
     fn from(code: &'a Code) -> Self {
         let (file, git) = match &code.origin {
-            Origin::File { name, content } => (Some(FileJson { name, content }), None),
+            Origin::File { name, content } => {
+                (Some(FileJson { name, content: Some(content), archive: None }), None)
+            }
+            Origin::Archive { name, archive } => {
+                (Some(FileJson { name, content: None, archive: Some(archive) }), None)
+            }
             Origin::Git(git) => (None, Some(git)),
         };
         Self {
