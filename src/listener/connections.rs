@@ -155,6 +155,23 @@ impl Connections {
         self.0.is_closing.load(Ordering::SeqCst)
     }
 
+    /// Waits for the first request of every client that connected within the last `notice`.
+    pub(super) fn await_first_requests(&self, notice: Duration) {
+        loop {
+            let registry = self.registry();
+            let snapshots = registry.entries.values().map(|it| it.state.snapshot());
+            let silent = snapshots.filter(|it| it.activity == Activity::Silent);
+            let Some(since) = silent.map(|it| it.since).max() else { return };
+            let age = Duration::from_nanos(self.now().saturating_sub(since));
+            let left = notice.saturating_sub(age);
+            if left.is_zero() {
+                return;
+            }
+            // Most of these connections end with the response to their first request.
+            drop(self.wait(registry, left));
+        }
+    }
+
     /// Ends connections with nothing under way, now and later. What they have sent already is still read
     /// and answered.
     pub(super) fn end_idle(&self) {
@@ -373,6 +390,24 @@ mod tests {
         address: &str,
     ) -> Result<Place, NoPlace> {
         connections.take_place(stream, address.parse().unwrap(), Origin::Stranger)
+    }
+
+    #[test]
+    fn the_end_waits_for_new_clients_that_have_sent_nothing_yet() {
+        let connections = Connections::new(Limits { connections: 2, per_address: 2, reserved: 0 });
+        let (stream, _client) = pair();
+        let [fresh, idle] = [0, 1].map(|_| place(&connections, &stream, "192.0.2.1").unwrap());
+        idle.handle().enter(Activity::Receiving);
+        idle.handle().enter(Activity::Idle);
+        connections.await_first_requests(Duration::ZERO);
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| connections.await_first_requests(Duration::MAX));
+            connections.await_empty(Duration::from_millis(50));
+            assert!(!waiting.is_finished());
+            drop(fresh);
+            waiting.join().unwrap();
+        });
+        assert_eq!(connections.await_empty(Duration::ZERO), 1, "the idle one is not waited for");
     }
 
     #[test]

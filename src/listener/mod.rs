@@ -80,6 +80,9 @@ const HANDLER_WAIT: Duration = Duration::from_secs(5);
 /// How long connections are kept open for one more request, which is answered with the word that it
 /// was the last, when the server stops: a busy sender loses nothing then.
 const CLOSING_NOTICE: Duration = Duration::from_millis(250);
+/// How long after it has connected a client may take until its request is under way, when the server stops:
+/// its handshake and its head may have a long way.
+const FIRST_REQUEST_NOTICE: Duration = Duration::from_secs(2);
 
 /// Where a connection comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -196,6 +199,7 @@ impl Listener {
             log::error!(listener = name; "the thread that accepts has panicked");
         }
         connections.await_empty(CLOSING_NOTICE.min(within));
+        connections.await_first_requests(FIRST_REQUEST_NOTICE.min(within));
         connections.end_idle();
         let left = connections.await_empty(within);
         if left > 0 {
