@@ -38,7 +38,8 @@ pub mod internals {
     pub use crate::config::Settings;
     pub use crate::engine::{
         AcceptError, Assignment, AttemptOutcome, AuditFilter, Engine, EngineError, ExpectedVersion,
-        FinishedAttempt, HistorySize, NewAccessToken, ReplayError, RunFilter, VersionPasses, World,
+        FinishedAttempt, HistorySize, NewAccessToken, Reach, ReplayError, RunFilter, VersionPasses,
+        World,
     };
     pub use crate::fleet_file::{FleetFile, parse_yaml};
     pub use crate::listener::{

@@ -42,17 +42,17 @@ fleet are kept for 30 days. Requests to URLs of no webhook are counted only.")]
     List(ListArgs),
     /// Show what became of a delivery and why, with its headers
     Show {
-        /// Id, or a beginning or end of it that no other delivery has
+        /// Id, a beginning or end of it that no other delivery has, or the id of its event
         delivery: String,
     },
     /// Print the body of a delivery, byte for byte
     Body {
-        /// Id, or a beginning or end of it that no other delivery has
+        /// Id, a beginning or end of it that no other delivery has, or the id of its event
         delivery: String,
     },
     /// Run a delivery as if it had been accepted, with the fleet as it is now
     Replay {
-        /// Id, or a beginning or end of it that no other delivery has
+        /// Id, a beginning or end of it that no other delivery has, or the id of its event
         delivery: String,
     },
 }

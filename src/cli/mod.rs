@@ -315,7 +315,7 @@ mod tests {
             "runs stop r --waiting",
             "runs stop --yes",
             "deliveries list --verdict odd",
-            "run x --body a --overrides b",
+            "run x --dry-run --overrides b",
             "fleet apply",
             "fleet apply d --check --diff",
             "runs logs",

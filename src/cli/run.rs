@@ -30,7 +30,7 @@ use crate::os::text_file;
 With --body or --header the run starts as if its webhook had been called. Without, it is an \
 on-demand run: it has no webhook parameters.
 
-Overrides are JSON:
+Overrides are JSON, and go with either:
     {\"vessel_overrides\": [{\"name\": \"build\", \"environment_variable_overrides\": {\"TARGET\": \
 \"test\"}}]}
 null leaves a variable of the fleet out, \"\" sets it empty. SHIPYARD_OVERRIDE_STATUS skips the vessel: \
@@ -54,7 +54,7 @@ pub struct RunArgs {
     headers: Vec<Header>,
 
     /// JSON file with environment variables for single vessels
-    #[arg(long, value_name = "FILE|-", conflicts_with_all = ["body", "headers"])]
+    #[arg(long, value_name = "FILE|-")]
     overrides: Option<PathBuf>,
 
     /// Show what the vessels print until the run has ended
@@ -95,6 +95,9 @@ const RESERVED: [HeaderName; 7] = [
     header::UPGRADE,
 ];
 
+/// The overrides of a run that starts as its webhook would start it.
+const OVERRIDES: HeaderName = HeaderName::from_static("boathook-overrides");
+
 impl FromStr for Header {
     type Err = String;
 
@@ -127,7 +130,10 @@ pub fn run(arguments: RunArgs) -> anyhow::Result<Outcome> {
     let is_webhook = arguments.body.is_some() || !arguments.headers.is_empty();
     let answer = if is_webhook {
         let body = arguments.body.as_deref().map(open_body).transpose()?;
-        let content = webhook_content(&arguments.headers, body)?;
+        let mut content = webhook_content(&arguments.headers, body)?;
+        if let Some(file) = &arguments.overrides {
+            content.headers.push((OVERRIDES, in_a_header(&read_overrides(file)?)?));
+        }
         session.client.send(Method::POST, &format!("{path}/test"), content)?
     } else {
         let overrides = match &arguments.overrides {
@@ -222,6 +228,12 @@ fn spooled(mut source: impl Read) -> io::Result<File> {
     Ok(file)
 }
 
+/// JSON as the value of a header. No text in JSON has a line break.
+fn in_a_header(json: &str) -> anyhow::Result<HeaderValue> {
+    HeaderValue::from_bytes(json.replace(['\n', '\r'], " ").trim().as_bytes())
+        .context("the overrides have a control character")
+}
+
 fn read_overrides(path: &Path) -> anyhow::Result<String> {
     let text = text_file::read_argument(path, FLEET_FILE_BYTES_MAX as u64)
         .with_context(|| format!("cannot read the overrides from {}", path.display()))?;
@@ -246,6 +258,14 @@ mod tests {
         {
             assert!(text.parse::<Header>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn overrides_of_many_lines_fit_into_a_header() {
+        let value = in_a_header("{\n  \"vessel_overrides\": []\r\n}\n").unwrap();
+        assert_eq!(value.as_bytes(), b"{   \"vessel_overrides\": []  }");
+        assert_eq!(in_a_header("\"é\"").unwrap().as_bytes(), "\"é\"".as_bytes());
+        assert!(in_a_header("\0").is_err());
     }
 
     #[test]

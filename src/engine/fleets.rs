@@ -1,5 +1,6 @@
 //! Methods for projects, fleets and webhooks: the catalog decides, the committer makes it durable.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -66,6 +67,11 @@ impl Engine {
     /// When there is none, or it has fleets.
     pub fn delete_project(&self, id: ProjectId) -> Result<(), EngineError> {
         self.change(|catalog, _| Ok(((), catalog.delete_project(id)?)))
+    }
+
+    /// How many fleets each project has.
+    pub fn fleet_counts(&self) -> HashMap<ProjectId, usize> {
+        self.catalog().fleet_counts()
     }
 
     /// Every fleet, by name.

@@ -56,6 +56,7 @@ mod retention;
 mod runs;
 mod schedules;
 mod shutdown;
+mod standing;
 mod timer;
 mod versions;
 mod waiting;
@@ -79,6 +80,7 @@ pub use recovery::RecoveryError;
 pub use replay::ReplayError;
 pub use runs::{RUN_IDS_SEARCHED_MAX, RunFilter, RunView};
 pub use schedules::{ScheduleView, Upcoming};
+pub use standing::FleetStanding;
 pub use versions::VersionPasses;
 pub use waiting::{EndedRun, Waiting};
 pub use worker::Assignment;
@@ -93,6 +95,7 @@ use outbox::Outbox;
 use pause::Launching;
 use recovery::Leftovers;
 use schedules::Schedules;
+use standing::LatestEnds;
 use waiting::WaitingSenders;
 
 /// The engine's surroundings. A simulation replaces all of them.
@@ -172,6 +175,7 @@ pub struct Engine {
     notify: Condvar,
     metrics: EngineMetrics,
     ledger: Ledger,
+    latest_ends: LatestEnds,
     audit: Audit,
     waiting: Arc<WaitingSenders>,
     on_pause: OnPause,

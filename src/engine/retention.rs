@@ -168,11 +168,17 @@ impl Engine {
             self.set_history_right(fleet, now);
             found = oldest();
         }
+        let mut removed = Vec::new();
         self.sweep_step(|| {
             let mut decisions = self.decisions();
             let changes = decisions.history.take_due(fleet, &found, self.clock.now());
+            removed.extend(changes.iter().filter_map(|change| match change {
+                Change::BeginRemoval { run, .. } => Some(*run),
+                _ => None,
+            }));
             self.store.commit(changes)
         });
+        self.latest_ends.forget(fleet, &removed);
     }
 
     /// Sets the times of entries to `now` that a clock ahead of time has left.

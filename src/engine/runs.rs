@@ -22,6 +22,9 @@ const RUNS_SCANNED_MAX: usize = 50_000;
 #[derive(Clone, Debug)]
 pub struct RunView {
     pub run: RunRecord,
+    /// Whether its fleet is there no more.
+    pub is_fleet_deleted: bool,
+    /// Empty where they were not asked for.
     pub vessels: Vec<VesselRunRecord>,
 }
 
@@ -42,6 +45,8 @@ pub struct RunFilter {
     pub limit: usize,
     /// How many runs are read to find that many.
     pub scanned_max: usize,
+    /// Whether to read the vessels of the runs.
+    pub with_vessels: bool,
 }
 
 /// One page of a list of runs.
@@ -64,6 +69,7 @@ impl Default for RunFilter {
             reach: Reach::Everything,
             limit: LIST_DEFAULT,
             scanned_max: RUNS_SCANNED_MAX,
+            with_vessels: true,
         }
     }
 }
@@ -107,7 +113,7 @@ impl Engine {
             if !filter.matches(&run) {
                 continue;
             }
-            let view = self.view(run);
+            let view = self.view(run, filter.with_vessels);
             if !self.is_torn(&view) {
                 page.runs.push(view);
             }
@@ -118,7 +124,7 @@ impl Engine {
 
     /// One run, as it is on the disk.
     pub fn run(&self, id: RunId) -> Option<RunView> {
-        let view = self.store.run(id).map(|run| self.view(run));
+        let view = self.store.run(id).map(|run| self.view(run, true));
         self.store.confirm();
         view.filter(|view| !self.is_torn(view))
     }
@@ -221,13 +227,15 @@ impl Engine {
             && !self.is_stored(view.run.id)
     }
 
-    /// A run with every vessel of its version. A vessel without a row is Scheduled.
-    fn view(&self, mut run: RunRecord) -> RunView {
+    /// A run, if asked `with_vessels` with every vessel of its version. A vessel without a row is Scheduled.
+    fn view(&self, mut run: RunRecord, with_vessels: bool) -> RunView {
         if run.status == Status::Scheduled && run.reason.is_none() {
             run.reason = held_because(&run).or_else(|| self.waiting_because());
         }
-        let Some(version) = self.version(run.fleet_id, run.fleet_version) else {
-            return RunView { run, vessels: Vec::new() };
+        let is_fleet_deleted = !self.catalog().has_fleet(run.fleet_id);
+        let version = self.version(run.fleet_id, run.fleet_version).filter(|_| with_vessels);
+        let Some(version) = version else {
+            return RunView { run, is_fleet_deleted, vessels: Vec::new() };
         };
         let definitions = &version.definition.vessels;
         let vessels = definitions.iter().enumerate().map(|(index, vessel)| {
@@ -238,7 +246,7 @@ impl Engine {
             })
         });
         let vessels = vessels.collect();
-        RunView { run, vessels }
+        RunView { run, is_fleet_deleted, vessels }
     }
 }
 

@@ -217,6 +217,7 @@ impl Engine {
     /// Tells the sender of a run, if it still waits, that the run has ended. Counts and logs the end.
     pub(super) fn note_end(&self, run: &RunRecord) {
         self.waiting.tell_end(run);
+        self.latest_ends.note(run);
         self.metrics.ended.count(run.status);
         let (id, fleet, status) = (run.id, run.fleet_name.as_str(), run.status);
         match &run.reason {

@@ -45,11 +45,10 @@ impl Status {
     pub fn is_final(self) -> bool {
         !matches!(self, Status::Scheduled | Status::Running | Status::Retrying)
     }
-}
 
-impl fmt::Display for Status {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
+    /// The word that the API uses.
+    pub fn word(self) -> &'static str {
+        match self {
             Status::Scheduled => "Scheduled",
             Status::Running => "Running",
             Status::Retrying => "Retrying",
@@ -57,7 +56,13 @@ impl fmt::Display for Status {
             Status::Errored => "Errored",
             Status::Terminated => "Terminated",
             Status::Incomplete => "Incomplete",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.word())
     }
 }
 

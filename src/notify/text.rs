@@ -6,7 +6,7 @@ use crate::engine::RunView;
 
 /// In one line: the fleet and how the run, or one of its vessels, ended.
 pub(super) fn subject(run: &RunView, vessel: Option<usize>) -> String {
-    let RunView { run, vessels } = run;
+    let RunView { run, vessels, .. } = run;
     match vessel.and_then(|vessel| vessels.get(vessel)) {
         Some(vessel) => format!("{}, {}: {}", run.fleet_name, vessel.vessel_name, vessel.status),
         None => format!("{}: {}", run.fleet_name, run.status),
@@ -15,7 +15,7 @@ pub(super) fn subject(run: &RunView, vessel: Option<usize>) -> String {
 
 /// The text of a mail: the run and its vessels, one fact per line.
 pub(super) fn body(run: &RunView) -> String {
-    let RunView { run, vessels } = run;
+    let RunView { run, vessels, .. } = run;
     let mut body = format!("The run {} of the fleet {} ended.\n\n", run.id, run.fleet_name);
     let mut line = |name: &str, value: &str| {
         let _ = writeln!(body, "{name:<10}{value}");
@@ -46,7 +46,7 @@ pub(super) fn body(run: &RunView) -> String {
 /// The text of a chat message: the subject, each vessel with a reason, and the command that shows logs.
 pub(super) fn brief(run: &RunView) -> String {
     let mut text = subject(run, None);
-    let RunView { run, vessels } = run;
+    let RunView { run, vessels, .. } = run;
     if let Some(reason) = &run.reason {
         let _ = write!(text, "\n{reason}");
     }

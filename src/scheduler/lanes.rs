@@ -44,6 +44,11 @@ impl Lanes {
         firsts.min_by_key(|(sequence, _)| *sequence).map(|(_, run)| run)
     }
 
+    /// Each fleet with runs that wait, held ones included, or are active, and how many do each.
+    pub fn at_work(&self) -> impl Iterator<Item = (FleetId, usize, usize)> {
+        self.lanes.iter().map(|(fleet, lane)| (*fleet, lane.waiting(), lane.active()))
+    }
+
     /// Runs of the fleet without a running vessel. As in [`Queue::has_room`](super::Queue::has_room), a
     /// run with several running vessels hides as many others.
     pub fn without_vessel(&self, fleet: FleetId) -> usize {

@@ -201,6 +201,11 @@ impl Queue {
         }
     }
 
+    /// Each fleet with runs that wait, held ones included, or are active, and how many do each.
+    pub fn fleets_at_work(&self) -> impl Iterator<Item = (FleetId, usize, usize)> {
+        self.lanes.at_work()
+    }
+
     /// When the oldest waiting run that is not held was accepted. Costs a look at every lane.
     pub fn oldest_waiting(&self) -> Option<Timestamp> {
         self.lanes.first_waiting().map(|run| run.queued_at)

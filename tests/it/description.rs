@@ -67,7 +67,7 @@ fn every_operation_answers_as_described() {
     let project = format!("/api/v1/projects/{}", project["id"].as_str().unwrap());
     call("GET", &project, None, 200);
     call("PUT", &project, json(r#"{"time_zone": "Europe/Berlin"}"#), 200);
-    call("GET", "/api/v1/projects?limit=1", None, 200);
+    call("GET", "/api/v1/projects?limit=1&name=o", None, 200);
     call("DELETE", &project, None, 200);
 
     call("POST", "/api/v1/fleets/check", yaml, 200);
@@ -120,7 +120,7 @@ fn every_operation_answers_as_described() {
     let run = format!("/api/v1/runs/{run}");
     let shown = call("GET", &run, None, 200).data();
     assert!(shown["notifications"].is_array(), "what cannot be delivered shows: {shown}");
-    call("GET", "/api/v1/runs?status=Errored&trigger=webhook&limit=5", None, 200);
+    call("GET", "/api/v1/runs?status=Errored&trigger=webhook&limit=5&vessels=false", None, 200);
     call("GET", &format!("{run}/webhook-parameters"), None, 200);
     assert_eq!(call("GET", &format!("{run}/body"), None, 200).text(), "sent");
     assert_eq!(call("GET", &vessel, None, 200).data()["attempts"].as_array().unwrap().len(), 2);
@@ -179,6 +179,7 @@ fn every_operation_answers_as_described() {
     call("DELETE", &fleet, None, 200);
     call("GET", "/api/v1/schedules?next=3", None, 200);
     call("GET", "/api/v1/overview", None, 200);
+    call("GET", "/api/v1/overview/fleets?state=no_webhook&name=x&limit=5", None, 200);
     call("GET", "/api/v1/doctor", None, 200);
     call("GET", "/api/v1/doctor/database", None, 200);
     call("GET", "/metrics", None, 200);

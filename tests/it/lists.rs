@@ -35,13 +35,16 @@ fn assert_pages_hold(api: &Api, path: &str, change: impl FnOnce(&str)) {
 
 #[test]
 fn a_list_of_fleets_goes_on_when_the_row_at_the_cursor_is_renamed_or_removed() {
-    for renamed in [Some("zz"), Some("0"), Some("bb"), None] {
+    let paths = ["/api/v1/fleets", "/api/v1/overview/fleets"].into_iter().cycle();
+    for (renamed, list) in
+        [Some("zz"), Some("0"), Some("bb"), None, Some("zz"), None].into_iter().zip(paths)
+    {
         let server = Server::start();
         let api = server.api();
         for name in ["a", "b", "c", "d", "e"] {
             api.apply(&true_fleet(name));
         }
-        assert_pages_hold(&api, "/api/v1/fleets", |id| {
+        assert_pages_hold(&api, list, |id| {
             let path = format!("/api/v1/fleets/{id}");
             match renamed {
                 Some("bb") => {
@@ -79,6 +82,56 @@ fn a_list_of_projects_goes_on_when_the_row_at_the_cursor_is_renamed_or_removed()
             };
         });
     }
+}
+
+#[test]
+fn fleets_are_listed_by_project_and_limited_by_project_name_and_state() {
+    let server = Server::start();
+    let api = server.api();
+    for (project, name) in [("b", "one"), ("a", "two"), ("a", "one"), ("a b", "three")] {
+        let mut fleet = true_fleet(name);
+        fleet["project"] = json!(project);
+        api.apply(&fleet);
+    }
+    let list = |query: &str| {
+        let data = api.get(&format!("/api/v1/overview/fleets{query}")).expect(200).data();
+        let entries = data.as_array().unwrap().iter();
+        let name = |it: &Value| format!("{}/{}", it["project_name"], it["name"]).replace('"', "");
+        entries.map(name).collect::<Vec<_>>()
+    };
+    assert_eq!(list(""), ["a/one", "a/two", "a b/three", "b/one"]);
+    assert_eq!(list("?name=A/"), ["a/one", "a/two"]);
+    let projects = api.get("/api/v1/projects?name=a%20B").expect(200).data();
+    assert_eq!(projects[0]["fleets"], 1);
+    let project = projects[0]["id"].as_str().unwrap();
+    assert_eq!(list(&format!("?project={project}")), ["a b/three"]);
+    assert_eq!(list("?state=failing"), [""; 0]);
+    assert_eq!(list("?state=no_webhook&name=one"), ["a/one", "b/one"]);
+    let refused = api.get("/api/v1/overview/fleets?state=sick").expect(400);
+    assert!(refused.error().contains("no_webhook"), "{}", refused.error());
+}
+
+#[test]
+fn runs_are_a_table_for_those_who_ask_for_one_and_leave_vessels_out() {
+    let server = Server::start();
+    let api = server.api();
+    let fleet = api.apply(&json!({"name": "a, b", "vessels": {"v": {"command": ["false"],
+        "guardrails": {"retry_count": 1, "retry_wait": 0}}}}));
+    let run = api.wait_ended(&api.start(&fleet));
+    let request = format!(
+        "GET /api/v1/runs?status=Errored HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {}\r\n\
+         Accept: text/csv\r\n\r\n",
+        server.token()
+    );
+    let table = exchange(server.admin(), request.as_bytes()).unwrap().expect(200);
+    let text = table.text();
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(lines[0].starts_with("Fleet Log ID,Status,Trigger,"), "{text}");
+    let row = format!("{},Errored,on_demand,{fleet},\"a, b\",", run["id"].as_str().unwrap());
+    assert!(lines[1].starts_with(&row) && lines[1].contains(",1,1,1,"), "{text}");
+    assert_eq!(lines.len(), 2);
+    let brief = api.get("/api/v1/runs?vessels=false").expect(200).data();
+    assert_eq!((&brief[0]["id"], &brief[0]["vessels"]), (&run["id"], &json!([])));
 }
 
 #[test]

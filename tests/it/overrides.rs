@@ -146,3 +146,29 @@ fn the_command_line_takes_them_from_a_file() {
     assert_eq!(code, 1, "{stderr}");
     assert!(stderr.contains("vessel_overrides[0].name") && stderr.contains("`w`"), "{stderr}");
 }
+
+#[test]
+fn a_run_with_a_body_follows_overrides_as_well() {
+    let server = Server::start();
+    let api = server.api();
+    let script = "echo \"$WHAT $BOATHOOK_TRIGGER\"; cat";
+    api.apply(
+        &json!({"name": "both", "vessels": {"v": {"run": script, "environment": {"WHAT": "own"}}}}),
+    );
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let body = file("body", "sent");
+    let overrides = serde_json::to_string_pretty(&variables("v", &json!({"WHAT": "gr\u{fc}n"})));
+    let overrides = file("overrides", &overrides.unwrap());
+    let arguments = ["run", "both", "--body", &body, "--overrides", &overrides, "--follow"];
+    let (code, stdout, stderr) = finish(server.cli(&arguments));
+    assert_eq!((code, stdout.as_str()), (0, "gr\u{fc}n webhook\nsent"), "{stderr}");
+    let wrong = file("wrong", &variables("w", &json!({})).to_string());
+    let arguments = ["run", "both", "--body", &body, "--overrides", &wrong];
+    let (code, _, stderr) = finish(server.cli(&arguments));
+    assert!(code == 1 && stderr.contains("no vessel `w`"), "{stderr}");
+}

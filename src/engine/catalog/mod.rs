@@ -142,9 +142,23 @@ impl Catalog {
         of_project.map(|entry| entry.fleet.id).collect()
     }
 
+    /// Every fleet, in no order.
+    pub fn views(&self) -> Vec<FleetView> {
+        self.fleets.values().map(|entry| self.view(entry)).collect()
+    }
+
+    /// How many fleets each project has.
+    pub fn fleet_counts(&self) -> HashMap<ProjectId, usize> {
+        let mut counts = HashMap::new();
+        for entry in self.fleets.values() {
+            *counts.entry(entry.fleet.project_id).or_default() += 1;
+        }
+        counts
+    }
+
     /// Every fleet, by name.
     pub fn fleets(&self) -> Vec<FleetView> {
-        let mut fleets: Vec<FleetView> = self.fleets.values().map(|it| self.view(it)).collect();
+        let mut fleets = self.views();
         fleets.sort_by(|a, b| (&a.fleet.name, a.fleet.id).cmp(&(&b.fleet.name, b.fleet.id)));
         fleets
     }

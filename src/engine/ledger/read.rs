@@ -27,6 +27,8 @@ pub struct DeliveryView {
     pub first_run: Option<RunId>,
     /// Whether its body is there, so that it can be run.
     pub has_body: bool,
+    /// Whether its fleet is there no more.
+    pub is_fleet_deleted: bool,
 }
 
 impl DeliveryView {
@@ -78,6 +80,14 @@ impl Found {
         match self {
             Found::Kept(delivery) => delivery.id,
             Found::Run(run) => RequestId::of_run(run.id),
+        }
+    }
+
+    /// Whether the sender calls its event `id`.
+    fn is_of_event(&self, id: &str) -> bool {
+        match self {
+            Found::Kept(delivery) => delivery.event.id() == Some(id),
+            Found::Run(run) => run.arrival().event.id() == Some(id),
         }
     }
 }
@@ -157,18 +167,37 @@ impl Engine {
         found.map(|found| self.shown(found, &mut Statuses::new()))
     }
 
-    /// Up to `limit` deliveries within `reach` whose id begins or ends with `fragment`, the latest first.
-    /// At most [`RUN_IDS_SEARCHED_MAX`] are searched.
-    pub fn find_deliveries(&self, fragment: &str, limit: usize, reach: &Reach) -> Vec<RequestId> {
-        let fragment = fragment.to_ascii_lowercase();
+    /// Whether there is a delivery of this id.
+    pub fn has_delivery(&self, id: RequestId) -> bool {
+        match id.run() {
+            Some(run) => self.is_stored(run),
+            None => self.kept_delivery(id).is_some(),
+        }
+    }
+
+    /// Up to `limit` deliveries within `reach` whose id begins or ends with `named`, the latest first; without
+    /// any, the latest delivery of the event that has this id. At most [`RUN_IDS_SEARCHED_MAX`] are searched.
+    pub fn find_deliveries(&self, named: &str, limit: usize, reach: &Reach) -> Vec<RequestId> {
+        let fragment = named.to_ascii_lowercase();
+        let may_be_id = fragment.bytes().all(|it| it.is_ascii_hexdigit() || it == b'-');
         let matches = |id: &RequestId| {
             let text = id.to_string();
-            text.starts_with(&fragment) || text.ends_with(&fragment)
+            may_be_id && (text.starts_with(&fragment) || text.ends_with(&fragment))
         };
         let filter = DeliveryFilter { reach: reach.clone(), ..DeliveryFilter::default() };
         let all = self.all_deliveries(&filter).take(RUN_IDS_SEARCHED_MAX);
-        let ids = all.filter(|found| filter.reaches(found)).map(|found| found.id());
-        ids.filter(matches).take(limit).collect()
+        let (mut ids, mut of_event) = (Vec::new(), None);
+        for found in all.filter(|found| filter.reaches(found)) {
+            if matches(&found.id()) {
+                ids.push(found.id());
+            } else if of_event.is_none() && found.is_of_event(named) {
+                of_event = Some(found.id());
+            }
+            if ids.len() == limit || (!may_be_id && of_event.is_some()) {
+                break;
+            }
+        }
+        if ids.is_empty() { of_event.into_iter().collect() } else { ids }
     }
 
     /// Whether a delivery is within `reach`. One that does not exist is within reach of everything alone.
@@ -239,10 +268,13 @@ impl Engine {
     }
 
     fn shown(&self, found: Found, statuses: &mut Statuses) -> DeliveryView {
+        let has_fleet = |id| self.catalog().has_fleet(id);
         match found {
             Found::Kept(delivery) => {
                 let is_kept = delivery.kept.body_bytes.is_some();
-                let view = DeliveryView { delivery, first_run: None, has_body: is_kept };
+                let is_fleet_deleted = !has_fleet(delivery.fleet_id);
+                let view =
+                    DeliveryView { delivery, first_run: None, has_body: is_kept, is_fleet_deleted };
                 let run = view.run_with_body();
                 DeliveryView {
                     has_body: is_kept || run.is_some_and(|it| self.is_stored(it)),
@@ -252,7 +284,8 @@ impl Engine {
             Found::Run(run) => {
                 let of_version = statuses.entry((run.fleet_id, run.fleet_version));
                 let status = *of_version.or_insert_with(|| self.status_of_answer(&run));
-                self.accepted_delivery(run, status)
+                let is_fleet_deleted = !has_fleet(run.fleet_id);
+                self.accepted_delivery(run, status, is_fleet_deleted)
             }
         }
     }
@@ -268,7 +301,12 @@ impl Engine {
     }
 
     /// The delivery that started `run`.
-    fn accepted_delivery(&self, run: RunRecord, status: u16) -> DeliveryView {
+    fn accepted_delivery(
+        &self,
+        run: RunRecord,
+        status: u16,
+        is_fleet_deleted: bool,
+    ) -> DeliveryView {
         let ArrivalRecord { event, first_run, is_id_reused, memory, note, .. } = run.arrival();
         // A list shows a delivery with a damaged head without its address. The log says why.
         let head = self.request_head(&run).unwrap_or_default();
@@ -287,7 +325,7 @@ impl Engine {
             kept: KeptRequest { head_bytes: run.payload.head_bytes, body_bytes: None },
             memory,
         };
-        DeliveryView { delivery, first_run, has_body: true }
+        DeliveryView { delivery, first_run, has_body: true, is_fleet_deleted }
     }
 }
 

@@ -27,6 +27,7 @@ use crate::engine::outbox::Outbox;
 use crate::engine::pause::Launching;
 use crate::engine::retention::removal_steps;
 use crate::engine::schedules::Schedules;
+use crate::engine::standing::LatestEnds;
 use crate::engine::waiting::WaitingSenders;
 use crate::engine::{Decisions, Engine, EngineMetrics, Phase, World};
 use crate::model::change::{Change, QueueEntry, RestoredFrom, ServerRecord};
@@ -148,6 +149,7 @@ impl Engine {
             notify: Condvar::new(),
             metrics,
             ledger: Ledger::default(),
+            latest_ends: LatestEnds::default(),
             audit: Audit::default(),
             on_pause,
             awaits_leftovers: AtomicBool::new(awaits_leftovers),

@@ -67,6 +67,12 @@ impl Call<'_> {
         media_type(self.request.header("Content-Type").unwrap_or_default())
     }
 
+    /// Whether the client prefers this media type, of those that the endpoint has.
+    pub(super) fn accepts(&self, wanted: &str) -> bool {
+        let accept = self.request.header("Accept").unwrap_or_default();
+        accept.split(|byte| *byte == b',').any(|range| media_type(range) == wanted)
+    }
+
     /// The whole body as text.
     pub(super) fn text(&mut self) -> Result<String, Refusal> {
         let bytes = self

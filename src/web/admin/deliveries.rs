@@ -7,6 +7,7 @@ use crate::engine::{DeliveryFilter, DeliveryView};
 use crate::model::ids::RequestId;
 use crate::model::limits;
 use crate::model::refusal::{Reason, Refusal};
+use crate::web::query::decoded;
 use crate::web::respond;
 use crate::web::view::DeliveryJson;
 
@@ -66,15 +67,18 @@ fn no_delivery(call: &Call<'_>) -> Refusal {
     Refusal::not_found(format!("no such delivery: {:?}", call.segment(0)))
 }
 
-/// The id of the delivery that the path names: by its id, or by a part of it that no other delivery's
-/// id has. One out of reach is not found.
+/// The id of the delivery that the path names: by its id, by a part of it that no other delivery's id has, or
+/// by the id of its event. One out of reach is not found.
 fn delivery_id(admin: &AdminHandler, call: &Call<'_>) -> Result<RequestId, Refusal> {
-    let named = call.segment(0);
-    if let Ok(id) = named.parse() {
-        let is_within = admin.engine.is_delivery_within(id, &call.reach);
-        return if is_within { Ok(id) } else { Err(no_delivery(call)) };
+    let named = decoded(call.segment(0)).ok_or_else(|| no_delivery(call))?;
+    // Many senders number their events with UUIDs.
+    if let Ok(id) = named.parse()
+        && admin.engine.is_delivery_within(id, &call.reach)
+        && admin.engine.has_delivery(id)
+    {
+        return Ok(id);
     }
-    match admin.engine.find_deliveries(named, 2, &call.reach).as_slice() {
+    match admin.engine.find_deliveries(&named, 2, &call.reach).as_slice() {
         [] => Err(no_delivery(call)),
         [id] => Ok(*id),
         [first, second, ..] => Err(Refusal::new(

@@ -23,7 +23,7 @@ use crate::model::source::Language;
 use crate::model::variable::{FixedValue, SecretName, VariableValue};
 use crate::model::webhook::WebhookSettings;
 use crate::notify::rules;
-use crate::web::query::Position;
+use crate::web::query::{Position, Query};
 use crate::web::view::{DefinitionJson, FleetJson, FleetNameJson, VersionJson};
 
 const YAML: &str = "application/yaml";
@@ -33,15 +33,9 @@ const FILE_JSON: &str = "application/vnd.boathook.fleet+json";
 pub(super) fn list(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     let position = |view: &FleetView| Position::new(&view.fleet.name, view.fleet.id);
     call.query.allow_only(&["limit", "before", "name"])?;
+    let is_asked_for = is_named_like(&call.query);
     let mut fleets = admin.engine.fleets();
-    fleets.retain(|view| call.reach.has_fleet(view.fleet.id, None));
-    if let Some(part) = call.query.get("name") {
-        let part = name_key(part).to_lowercase();
-        fleets.retain(|view| {
-            let name = format!("{}/{}", view.project_name, view.fleet.name);
-            name_key(&name).to_lowercase().contains(&part)
-        });
-    }
+    fleets.retain(|it| call.reach.has_fleet(it.fleet.id, None) && is_asked_for(&full_name(it)));
     let page = call.query.part(fleets, position)?;
     if call.principal()?.sees_status_only() {
         let shown: Vec<_> = page.items.iter().map(FleetNameJson::from).collect();
@@ -50,11 +44,23 @@ pub(super) fn list(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     Reply::page(&page.items.iter().map(FleetJson::from).collect::<Vec<_>>(), page.next)
 }
 
+/// The name of a fleet with that of its project.
+pub(super) fn full_name(view: &FleetView) -> String {
+    format!("{}/{}", view.project_name, view.fleet.name)
+}
+
+/// Whether a name has the text of the parameter `name` in it, in upper or lower case. Every name has the text
+/// that is not given.
+pub(super) fn is_named_like(query: &Query) -> impl Fn(&str) -> bool + use<> {
+    let part = query.get("name").map(|part| name_key(part).to_lowercase());
+    move |name| part.as_ref().is_none_or(|part| name_key(name).to_lowercase().contains(part))
+}
+
 pub(super) fn create(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     let file = fleet_file(call)?;
     check_reach(admin, &call.reach, &file, None)?;
     let view = admin.engine.create_fleet(file)?;
-    call.object = format!("{}/{}", view.project_name, view.fleet.name);
+    call.object = full_name(&view);
     let shown = FleetJson::from(&view).with_warnings(warnings(admin, &view));
     Ok(Reply::created(&shown)?.with_version(view.fleet.version))
 }
@@ -72,7 +78,7 @@ pub(super) fn apply(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     let (applied, view) = admin.engine.apply_fleet(file, &expected)?;
     let status = if matches!(applied, Applied::Created) { 201 } else { 200 };
     let changed = !matches!(applied, Applied::Unchanged);
-    call.object = format!("{}/{}", view.project_name, view.fleet.name);
+    call.object = full_name(&view);
     call.is_change = changed;
     let mut warnings = warnings(admin, &view);
     warnings.extend(kept(&view));

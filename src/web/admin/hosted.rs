@@ -1,32 +1,23 @@
 //! The paths of the hosted system's API, for its published clients and CI actions: only their base address
 //! changes. Organization, project and fleet go by id or by name.
 
-use std::fmt::Write;
 use std::time::Duration;
 
 use super::fleets::{check_reach, file_refusal, warnings};
-use super::{AdminHandler, Call, Outcome, Reply, runs};
+use super::{AdminHandler, Call, Outcome, Reply, csv, runs};
 use crate::engine::{Applied, ExpectedVersion, FleetView, RunFilter};
 use crate::fleet_file::{self, FleetFile};
-use crate::listener::Response;
-use crate::model::clock::Timestamp;
 use crate::model::fleet::Project;
 use crate::model::ids::FleetId;
 use crate::model::name::is_same_name;
 use crate::model::overrides::Overrides;
 use crate::model::refusal::Refusal;
-use crate::model::run::{RunRecord, Status, Trigger};
+use crate::model::run::{Status, Trigger};
 use crate::web::query::decoded;
 use crate::web::view::{FleetJson, OrganizationJson};
 
-/// Rows of a CSV: what a client looks through for its run, and a page of a spreadsheet.
-const ROWS_MAX: usize = 5_000;
 /// Days before now that a CSV may begin.
 const DAYS_MAX: u32 = 3_660;
-const CSV: &str = "text/csv; charset=utf-8";
-const COLUMNS: &str = "Fleet Log ID,Status,Trigger,Fleet ID,Fleet Name,Project ID,Fleet Version,Vessels,\
-    Queued Time,Start Time,End Time,Duration\n";
-
 pub(super) fn organizations(admin: &AdminHandler, _: &mut Call<'_>) -> Outcome {
     Reply::ok(&[OrganizationJson::from(admin.engine.organization())])
 }
@@ -157,48 +148,10 @@ fn runs(admin: &AdminHandler, call: &Call<'_>, fleet: Option<FleetId>) -> Outcom
         fleet,
         since: days.map(|days| admin.engine.now().minus(day * days)),
         reach: call.reach.clone(),
-        limit: ROWS_MAX,
+        limit: csv::ROWS_MAX,
         ..RunFilter::default()
     });
-    let mut csv = COLUMNS.to_owned();
-    for view in &page.runs {
-        row(&mut csv, &view.run, view.vessels.len());
-    }
-    Ok(Reply::Plain(Response::new(200, CSV, csv)))
-}
-
-fn row(csv: &mut String, run: &RunRecord, vessels: usize) {
-    let time = |time: Option<Timestamp>| time.map(|it| it.to_string()).unwrap_or_default();
-    let duration = run.started_at.zip(run.ended_at).map(|(start, end)| end.since(start).as_secs());
-    let fields = [
-        run.id.to_string(),
-        status_word(run.status).to_owned(),
-        trigger_word(run.trigger).to_owned(),
-        run.fleet_id.to_string(),
-        run.fleet_name.clone(),
-        run.project_id.to_string(),
-        run.fleet_version.to_string(),
-        vessels.to_string(),
-        run.queued_at.to_string(),
-        time(run.started_at),
-        time(run.ended_at),
-        duration.map(|seconds| seconds.to_string()).unwrap_or_default(),
-    ];
-    let quoted = fields.map(|field| quoted(&field));
-    // Writing to a String does not fail.
-    let _ = writeln!(csv, "{}", quoted.join(","));
-}
-
-/// `field` as a CSV has it (RFC 4180). One that a spreadsheet would take for a formula begins with a quote.
-fn quoted(field: &str) -> String {
-    let field = match field.starts_with(['=', '+', '-', '@', '\t']) {
-        true => format!("'{field}"),
-        false => field.to_owned(),
-    };
-    match field.contains([',', '"', '\n', '\r']) {
-        true => format!("\"{}\"", field.replace('"', "\"\"")),
-        false => field,
-    }
+    Ok(csv::of_runs(&page.runs, status_word, trigger_word))
 }
 
 /// The status of a run in the words of the hosted system. A client that waits knows of three ends.
@@ -224,20 +177,6 @@ fn trigger_word(trigger: Trigger) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn fields_with_commas_quotes_and_formulas_are_quoted() {
-        for (field, expected) in [
-            ("deploy", "deploy"),
-            ("a, b", "\"a, b\""),
-            ("say \"x\"", "\"say \"\"x\"\"\""),
-            ("=1+1", "'=1+1"),
-            ("-x,y", "\"'-x,y\""),
-            ("", ""),
-        ] {
-            assert_eq!(quoted(field), expected);
-        }
-    }
 
     #[test]
     fn every_end_is_one_that_clients_wait_for() {

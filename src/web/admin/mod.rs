@@ -6,6 +6,7 @@ mod audit;
 mod backup;
 mod body;
 mod call;
+mod csv;
 mod deliveries;
 mod doctor;
 mod dry_run;
@@ -123,6 +124,7 @@ const ROUTES: &[Route<Target>] = &[
     ("GET", "/metrics", READER.of_server().by(metrics::get)),
     ("GET", "/api/v1/openapi.json", ANY.by(openapi::get)),
     ("GET", "/api/v1/overview", READER.by(overview::get)),
+    ("GET", "/api/v1/overview/fleets", READER.by(overview::fleets)),
     ("GET", "/api/v1/senders", READER.by(senders::list)),
     ("GET", "/api/v1/doctor", READER.of_server().by(doctor::get)),
     ("GET", "/api/v1/doctor/database", READER.of_server().by(doctor::database)),

@@ -6,26 +6,32 @@ use serde::Deserialize;
 
 use super::access::API_KEY_HEADER;
 use super::fleets::{file_refusal, fleet_id};
-use super::{AdminHandler, Call, Outcome, Reply};
+use super::{AdminHandler, Call, Outcome, Reply, csv};
 use crate::engine::{RUN_IDS_SEARCHED_MAX, RunFilter, RunView};
 use crate::fleet_file::parse_overrides;
+use crate::listener::header_text;
 use crate::model::fleet::{FleetDefinition, FleetVersion};
 use crate::model::ids::RunId;
 use crate::model::overrides::Overrides;
 use crate::model::refusal::{Reason, Refusal};
 use crate::model::request::RequestHead;
-use crate::model::run::Trigger;
+use crate::model::run::{Status, Trigger};
 use crate::web::hooks::{Screened, screen, stored_head, trusted_arrival};
 use crate::web::origin;
+use crate::web::query::NEXT_BEFORE;
 use crate::web::respond;
 use crate::web::view::RunJson;
 
 /// Letters of a run's id that a person may leave it at, as long as only one run has them.
 const RUN_FRAGMENT_LETTERS_MIN: usize = 1;
 
+/// The overrides of a test run, in JSON: its body is that of the webhook.
+const OVERRIDES_HEADER: &str = "Boathook-Overrides";
+
 /// Headers of an admin request that concern the admin listener alone.
-const ADMIN_HEADERS: [&str; 6] = [
+const ADMIN_HEADERS: [&str; 7] = [
     "Authorization",
+    OVERRIDES_HEADER,
     "Cookie",
     "Host",
     API_KEY_HEADER,
@@ -94,6 +100,10 @@ pub(super) fn overrides_in(
 /// duplicate check and the filter are those of the webhook.
 pub(super) fn test(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     let version = admin.engine.current_version(fleet_id(call)?)?;
+    let overrides = match call.request.header(OVERRIDES_HEADER).map(header_text) {
+        Some(text) => overrides_in(call, &text, &version.definition)?,
+        None => Overrides::default(),
+    };
     let settings = &version.definition.webhook;
     call.request.headers.retain(|(name, _)| !is_admin_header(name));
     let request = &*call.request;
@@ -106,6 +116,7 @@ pub(super) fn test(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
         Screened::Duplicate(first) => first,
         Screened::Wanted => {
             let head = stored_head(request, settings.verify.as_ref());
+            let head = RequestHead { overrides, ..head };
             let (body, length) = (&mut request.body.reader(), Some(request.body.length()));
             admin.engine.accept(&version, Trigger::Webhook, head, arrival, body, length)?
         }
@@ -121,8 +132,9 @@ pub(super) fn test(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
 
 pub(super) fn list(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     let query = &call.query;
-    let known = ["fleet", "status", "trigger", "since", "until", "before", "limit"];
+    let known = ["fleet", "status", "trigger", "since", "until", "before", "limit", "vessels"];
     query.allow_only(&known)?;
+    let is_csv = call.accepts(csv::MEDIA_TYPE);
     let page = admin.engine.runs(&RunFilter {
         fleet: query.parsed("fleet")?,
         status: query.parsed("status")?,
@@ -131,9 +143,15 @@ pub(super) fn list(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
         until: query.parsed("until")?,
         before: query.parsed("before")?,
         reach: call.reach.clone(),
-        limit: query.limit()?,
+        limit: if is_csv { csv::ROWS_MAX } else { query.limit()? },
+        with_vessels: is_csv || query.parsed("vessels")?.unwrap_or(true),
         ..RunFilter::default()
     });
+    if is_csv {
+        let table = csv::of_runs(&page.runs, Status::word, Trigger::word);
+        let next = page.next_before.into_iter();
+        return Ok(next.fold(table, |it, last| it.with_header(NEXT_BEFORE, last.to_string())));
+    }
     let principal = call.principal()?;
     let shown: Vec<_> = page.runs.iter().map(|view| RunJson::new(view, &principal)).collect();
     Reply::page(&shown, page.next_before.map(|last| last.to_string()))

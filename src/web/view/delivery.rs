@@ -49,6 +49,9 @@ pub struct DeliveryJson<'a> {
     received_at: Timestamp,
     fleet_id: FleetId,
     fleet_name: &'a str,
+    /// `true`; absent while its fleet is there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fleet_deleted: Option<bool>,
     remote_addr: &'a str,
     preset: Option<&'a str>,
     event_id: Option<&'a str>,
@@ -83,7 +86,7 @@ impl DeliveryJson<'_> {
 
 impl<'a> From<&'a DeliveryView> for DeliveryJson<'a> {
     fn from(view: &'a DeliveryView) -> Self {
-        let DeliveryView { delivery, first_run, has_body } = view;
+        let DeliveryView { delivery, first_run, has_body, is_fleet_deleted } = view;
         let note = delivery.note.as_ref().map(NoteJson::from);
         let (reason, detail) = note.map_or((None, None), |note| (note.reason, note.detail));
         Self {
@@ -91,6 +94,7 @@ impl<'a> From<&'a DeliveryView> for DeliveryJson<'a> {
             received_at: delivery.received_at,
             fleet_id: delivery.fleet_id,
             fleet_name: &delivery.fleet_name,
+            fleet_deleted: is_fleet_deleted.then_some(true),
             remote_addr: &delivery.remote_addr,
             preset: delivery.event.preset(),
             event_id: delivery.event.id(),

@@ -54,11 +54,14 @@ pub struct ProjectJson {
     name: String,
     time_zone: String,
     created_at: Timestamp,
+    /// How many it has.
+    fleets: usize,
 }
 
-impl From<Project> for ProjectJson {
-    fn from(project: Project) -> Self {
+impl ProjectJson {
+    pub fn new(project: Project, fleets: usize) -> Self {
         Self {
+            fleets,
             id: project.id,
             name: project.name,
             time_zone: project.time_zone,
@@ -365,6 +368,9 @@ pub struct RunJson<'a> {
     id: RunId,
     fleet_id: FleetId,
     fleet_name: &'a str,
+    /// `true`; absent while its fleet is there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fleet_deleted: Option<bool>,
     fleet_version: u32,
     project_id: ProjectId,
     trigger: Trigger,
@@ -436,7 +442,7 @@ impl<'a> RunJson<'a> {
 }
 
 impl<'a> From<&'a RunView> for RunJson<'a> {
-    fn from(RunView { run, vessels }: &'a RunView) -> Self {
+    fn from(RunView { run, is_fleet_deleted, vessels }: &'a RunView) -> Self {
         let ArrivalRecord { event, first_run, note, delivery, due_at, key, hold, .. } =
             run.arrival();
         let hold = hold.filter(|_| run.status == Status::Scheduled);
@@ -445,6 +451,7 @@ impl<'a> From<&'a RunView> for RunJson<'a> {
             id: run.id,
             fleet_id: run.fleet_id,
             fleet_name: &run.fleet_name,
+            fleet_deleted: is_fleet_deleted.then_some(true),
             fleet_version: run.fleet_version,
             project_id: run.project_id,
             trigger: run.trigger,

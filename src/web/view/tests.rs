@@ -55,7 +55,7 @@ fn run() -> RunView {
         ended_at: Some(at(1_255)),
         output: Default::default(),
     };
-    RunView { run, vessels: vec![vessel] }
+    RunView { run, is_fleet_deleted: false, vessels: vec![vessel] }
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use boathook::internals::limits::SLICE_BYTES;
 use boathook::internals::store::Store;
-use boathook::internals::{RunFilter, RunId, RunRecord, Status, Trigger};
+use boathook::internals::{Reach, RunFilter, RunId, RunRecord, Status, Trigger};
 
 use super::Life;
 use crate::model::{Run, State};
@@ -106,9 +106,26 @@ impl Life {
             assert!(run.crashes <= super::CRASHES_MAX);
         }
         self.check_catalog();
+        self.check_standings();
         self.check_access();
         self.check_history();
         self.check_schedules();
+    }
+
+    /// The engine says how each fleet is doing as its runs do.
+    fn check_standings(&self) {
+        for standing in self.engine().fleet_standings(&Reach::Everything) {
+            let fleet = standing.view.fleet.id;
+            let of_fleet = || self.model.all().filter(|(_, run)| run.fleet == fleet);
+            let waiting = of_fleet().filter(|(_, run)| run.is_waiting()).count();
+            let active = of_fleet().filter(|(_, run)| run.is_active()).count();
+            assert_eq!((standing.waiting, standing.active), (waiting, active), "runs of {fleet}");
+            let newest = of_fleet().filter(|(_, run)| run.is_over()).map(|(id, _)| id).max();
+            let disk = self.disk.lock();
+            let row = newest.and_then(|newest| disk.rows.runs.get(newest));
+            let is_failing = row.is_some_and(|row| row.status == Status::Errored);
+            assert_eq!(standing.is_failing, is_failing, "the newest end of {fleet}: {newest:?}");
+        }
     }
 
     /// The database holds what was made durable, no more and no less.

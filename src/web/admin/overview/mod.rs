@@ -1,25 +1,25 @@
-//! How the server is doing, and every fleet's latest runs: the first page, in one answer.
+//! How the server and its fleets are doing: the first page.
 
 use std::time::Duration;
 
 use serde::Serialize;
 
 use super::{AdminHandler, Call, Outcome, Reply};
-use crate::engine::{Reach, Upcoming};
+use crate::engine::Upcoming;
 use crate::model::clock::Timestamp;
-use crate::model::ids::{FleetId, RunId};
-use crate::model::limits;
+use crate::model::ids::FleetId;
 use crate::model::retention::Retention;
-use crate::model::run::Status;
 use crate::os::logging;
+
+mod fleets;
+
+use fleets::FleetCounts;
+pub(super) use fleets::list as fleets;
 
 /// Runs that the overview counts as accepted lately: 10,000 ids are read within milliseconds.
 const OVERVIEW_ACCEPTED_MAX: usize = 10_000;
-/// Runs of each fleet whose statuses the overview shows.
-const OVERVIEW_LATEST_RUNS: usize = 8;
-
 /// Due times of schedules that the overview shows.
-const OVERVIEW_UPCOMING: usize = 8;
+const OVERVIEW_UPCOMING: usize = 5;
 
 /// What "lately" means of accepted runs.
 const LATELY: Duration = Duration::from_secs(60);
@@ -61,7 +61,7 @@ struct OverviewJson {
     last_problem: Option<ProblemJson>,
     /// The next due times of schedules, up to [`OVERVIEW_UPCOMING`].
     upcoming: Vec<UpcomingJson>,
-    fleets: Vec<FleetJson>,
+    fleets: FleetCounts,
 }
 
 #[derive(Serialize)]
@@ -76,24 +76,6 @@ struct UpcomingJson {
     due_at: Timestamp,
     fleet_id: FleetId,
     fleet_name: String,
-}
-
-#[derive(Serialize)]
-struct FleetJson {
-    id: FleetId,
-    name: String,
-    project_name: String,
-    version: u32,
-    webhook: bool,
-    /// The newest first.
-    latest: Vec<LatestJson>,
-}
-
-#[derive(Serialize)]
-struct LatestJson {
-    id: RunId,
-    status: Status,
-    queued_at: Timestamp,
 }
 
 pub(super) fn get(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
@@ -138,7 +120,7 @@ pub(super) fn get(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
             .into_iter()
             .map(UpcomingJson::from)
             .collect(),
-        fleets: fleets(admin, reach),
+        fleets: FleetCounts::of(&engine.fleet_standings(reach)),
     })
 }
 
@@ -147,24 +129,4 @@ impl From<Upcoming> for UpcomingJson {
         let Upcoming { due_at, fleet, fleet_name } = upcoming;
         Self { due_at, fleet_id: fleet, fleet_name }
     }
-}
-
-fn fleets(admin: &AdminHandler, reach: &Reach) -> Vec<FleetJson> {
-    let fleets = admin.engine.fleets().into_iter();
-    let fleets = fleets.filter(|view| reach.has_fleet(view.fleet.id, None));
-    let shown = fleets.take(limits::LIST_MAX).map(|view| {
-        let latest = admin.engine.latest_runs(view.fleet.id, OVERVIEW_LATEST_RUNS);
-        FleetJson {
-            id: view.fleet.id,
-            name: view.fleet.name,
-            project_name: view.project_name,
-            version: view.fleet.version,
-            webhook: view.has_webhook,
-            latest: latest
-                .into_iter()
-                .map(|run| LatestJson { id: run.id, status: run.status, queued_at: run.queued_at })
-                .collect(),
-        }
-    });
-    shown.collect()
 }
