@@ -9,7 +9,6 @@ use super::fleets::{file_refusal, fleet_id};
 use super::{AdminHandler, Call, Outcome, Reply, csv};
 use crate::engine::{RUN_IDS_SEARCHED_MAX, RunFilter, RunView};
 use crate::fleet_file::parse_overrides;
-use crate::listener::header_text;
 use crate::model::fleet::{FleetDefinition, FleetVersion};
 use crate::model::ids::RunId;
 use crate::model::overrides::Overrides;
@@ -96,14 +95,23 @@ pub(super) fn overrides_in(
     Ok(overrides)
 }
 
+/// The overrides in the header of a test run; none without it.
+fn overrides_in_header(
+    call: &Call<'_>,
+    definition: &FleetDefinition,
+) -> Result<Overrides, Refusal> {
+    let Some(bytes) = call.request.header(OVERRIDES_HEADER) else {
+        return Ok(Overrides::default());
+    };
+    let no_text = |_| Refusal::bad_request(format!("{OVERRIDES_HEADER}: its value is not UTF-8"));
+    overrides_in(call, std::str::from_utf8(bytes).map_err(no_text)?, definition)
+}
+
 /// A run as a webhook would start it. The token of the API stands in for the sender's signature; the
 /// duplicate check and the filter are those of the webhook.
 pub(super) fn test(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     let version = admin.engine.current_version(fleet_id(call)?)?;
-    let overrides = match call.request.header(OVERRIDES_HEADER).map(header_text) {
-        Some(text) => overrides_in(call, &text, &version.definition)?,
-        None => Overrides::default(),
-    };
+    let overrides = overrides_in_header(call, &version.definition)?;
     let settings = &version.definition.webhook;
     call.request.headers.retain(|(name, _)| !is_admin_header(name));
     let request = &*call.request;

@@ -123,12 +123,18 @@ function sendJson(method, path, value, headers) {
   return data(method, path, { body, type: body && "application/json", headers });
 }
 
+// What is found, or null when there is no such thing.
+export const found = (promise) => promise.catch((error) => {
+  if (error.status !== 404) throw error;
+  return null;
+});
+
 // Every entry of the list at `path`, page by page.
 export async function list(path, signal) {
   const entries = [];
   let before = "";
   do {
-    const response = await request("GET", `${path}?limit=1000${before}`, { signal });
+    const response = await request("GET", `${path}${path.includes("?") ? "&" : "?"}limit=1000${before}`, { signal });
     entries.push(...(await response.json()).data);
     const next = response.headers.get("X-Next-Before");
     before = next && `&before=${encodeURIComponent(next)}`;
@@ -140,8 +146,8 @@ export async function list(path, signal) {
 export const ifAt = (version) => ({ "If-Match": `"${version}"` });
 
 // Saves what is at `path` as a file.
-export async function download(path, name) {
-  const blob = await (await request("GET", path)).blob();
+export async function download(path, name, headers) {
+  const blob = await (await request("GET", path, { headers })).blob();
   const link = document.createElement("a");
   link.href = URL.createObjectURL(blob);
   link.download = name;

@@ -33,7 +33,7 @@ export function deliveries(context, view) {
     isMoving: () => false,
     whenEmpty: empty("No deliveries yet",
       "Every request to the webhook of this fleet shows here, with what became of it and why.",
-      h("a", { href: `/fleets/${view.id}/triggers`, class: "button" }, "To its webhook")),
+      h("a.button", { href: `/fleets/${view.id}/triggers` }, "To its webhook")),
   });
 }
 
@@ -47,6 +47,6 @@ function table(entries) {
         h("a", { href: `/deliveries/${entry.id}`, title: entry.id, class: "id" }, shortId(entry.id))),
       h("td", { class: "cell-trigger" }, eventName(entry)),
       h("td", { class: "cell-from" }, entry.remote_addr),
-      h("td", { class: "cell-reason" }, entry.reason ? h("code", null, entry.reason) : "–"),
-      h("td", { class: "cell-time" }, time(entry.received_at))))));
+      h("td.cell-reason", entry.reason ? h("code", entry.reason) : "–"),
+      h("td.cell-time", time(entry.received_at))))));
 }

@@ -3,7 +3,7 @@
 import { h } from "./dom.js";
 import { get, post } from "./api.js";
 import { bytes, shortId, time } from "./format.js";
-import { ask, button, copyButton, crumbs, fact, notice, page, pressed, say, sentence } from "./parts.js";
+import { ask, button, copyButton, crumbs, fact, fleetPlace, notice, page, pressed, sentence, start } from "./parts.js";
 import { TextView } from "./text-view.js";
 import { eventName, verdict } from "./deliveries.js";
 import { parts } from "./parameters.js";
@@ -15,7 +15,7 @@ export async function delivery(context) {
   if (named !== view.id) history.replaceState(history.state, "", `/deliveries/${view.id}`);
   return {
     title: `Delivery ${shortId(view.id)} · ${view.fleet_name}`,
-    content: page(heading(context, view), h("div", { class: "stack" }, await request(context, view))),
+    content: page(heading(context, view), h("div.stack", await request(context, view))),
   };
 }
 
@@ -25,17 +25,16 @@ function heading(context, view) {
   const label = view.verdict === "accepted" ? "Replay" : "Run it after all";
   const link = (id) => h("a", { href: `/runs/${id}`, class: "id" }, shortId(id));
   return [
-    crumbs(["Overview", "/"], [view.fleet_name, `/fleets/${view.fleet_id}`],
-      ["Deliveries", `/fleets/${view.fleet_id}/deliveries`]),
+    crumbs(["Overview", "/"], fleetPlace(view), ["Deliveries", fleetPlace(view, "/deliveries")[1]]),
     h("div", { class: "heading" },
       h("h1", null, "Delivery ", h("span", { class: "id" }, shortId(view.id))),
       h("p", { class: "hint" }, h("code", null, view.id), " ", copyButton(view.id, "the id")),
       view.has_body ? button("Preview", pressed(preview)) : null,
       view.has_body ? button(label, pressed(() => run(context, view)), { kind: "primary", needs: "operator" }) : null),
     shown,
-    h("dl", { class: "facts" },
+    h("dl.facts",
       fact("Verdict", verdict(view.verdict)),
-      view.reason ? fact("Reason", h("code", null, view.reason)) : null,
+      view.reason ? fact("Reason", h("code", view.reason)) : null,
       fact("Event", eventName(view)),
       view.preset ? fact("Provider", view.preset) : null,
       view.event_id && view.event_type ? fact("Event id", view.event_id) : null,
@@ -57,9 +56,7 @@ async function run(context, view) {
     action: "Run",
     isDanger: view.verdict === "refused",
   })) return;
-  const { fleet_run_id } = await post(`/deliveries/${view.id}/replay`);
-  await context.go(`/runs/${fleet_run_id}`);
-  say("A new run has started");
+  await start(context, `/deliveries/${view.id}/replay`);
 }
 
 async function request(context, view) {

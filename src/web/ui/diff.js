@@ -64,15 +64,15 @@ export function difference(before, after) {
   lines.forEach(([kind], at) => {
     if (kind !== " ") for (let it = at - CONTEXT; it <= at + CONTEXT; it += 1) near.add(it);
   });
-  if (!near.size) return h("p", { class: "hint" }, "Nothing but the version.");
+  if (!near.size) return h("p.hint", "Nothing but the version.");
   const rows = [];
   let wasShown = true;
   lines.forEach(([kind, text], at) => {
     if (near.has(at)) {
       const name = kind === "+" ? "added" : kind === "-" ? "removed" : null;
       rows.push(h(name === "added" ? "ins" : name === "removed" ? "del" : "span", { class: "line" }, `${kind} ${text}\n`));
-    } else if (wasShown) rows.push(h("span", { class: "line hint" }, "⋯\n"));
+    } else if (wasShown) rows.push(h("span.line.hint", "⋯\n"));
     wasShown = near.has(at);
   });
-  return h("pre", { class: "code diff", tabindex: "0", "aria-label": "Differences" }, rows);
+  return h("pre.code.diff", { tabindex: "0", "aria-label": "Differences" }, rows);
 }

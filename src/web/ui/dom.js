@@ -9,10 +9,16 @@ export const address = (path) => (path.startsWith("/") ? BASE + path : path);
 
 const SVG = "http://www.w3.org/2000/svg";
 
-// An element. `props`: attributes (`href` as `address` takes it), handlers (`onclick`), `style` as an object, `class`. Children:
-// nodes, text, lists of both; what is null or false is left out.
+// An element: a tag, with classes after dots. `props`, which may be left out: attributes (`href` as `address` takes
+// it), handlers (`onclick`), `style` as an object, `class`. Children: nodes, text, lists of both; what is null or
+// false is left out.
 export function h(tag, props, ...children) {
-  return build(document.createElement(tag), props, children);
+  const [name, ...classes] = tag.split(".");
+  const element = document.createElement(name);
+  if (classes.length) element.className = classes.join(" ");
+  // What is written in these pages is no prose.
+  if (name === "input" || name === "textarea") Object.assign(element, { spellcheck: false, autocomplete: "off" });
+  return props?.constructor === Object ? build(element, props, children) : build(element, null, [props, children]);
 }
 
 export function svg(tag, props, ...children) {

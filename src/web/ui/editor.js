@@ -12,18 +12,18 @@ const PAUSE_MS = 250;
 // A field for YAML. `onInput` is called at every change.
 export class Editor {
   constructor(text, onInput = () => {}) {
-    this.numbers = h("div", { class: "numbers", "aria-hidden": "true" });
-    this.stripe = h("div", { class: "stripe", hidden: true });
-    this.area = h("textarea", { class: "yaml", wrap: "off", spellcheck: "false", autocomplete: "off",
+    this.numbers = h("div.numbers", { "aria-hidden": "true" });
+    this.stripe = h("div.stripe", { hidden: true });
+    this.area = h("textarea.yaml", { wrap: "off",
       autocapitalize: "off", "aria-label": "Fleet file", "aria-describedby": "yaml-state", value: text });
     this.area.oninput = () => { this.draw(); this.check(); onInput(); };
     this.area.onscroll = () => this.place();
     this.area.onkeydown = (event) => this.indent(event);
-    this.state = h("div", { id: "yaml-state", class: "yaml-state", role: "status" });
-    this.preview = h("div", { class: "preview" });
-    this.element = h("div", { class: "editor" },
-      h("div", { class: "editing" },
-        h("div", { class: "paper" }, this.numbers, h("div", { class: "sheet" }, this.stripe, this.area)),
+    this.state = h("div.yaml-state", { id: "yaml-state", role: "status" });
+    this.preview = h("div.preview");
+    this.element = h("div.editor",
+      h("div.editing",
+        h("div.paper", this.numbers, h("div.sheet", this.stripe, this.area)),
         this.state),
       this.preview);
     this.draw();
@@ -43,7 +43,7 @@ export class Editor {
     const count = this.text.split("\n").length;
     if (this.numbers.childElementCount !== count) {
       this.element.style.setProperty("--digits", String(count).length);
-      this.numbers.replaceChildren(...Array.from({ length: count }, (_, at) => h("span", null, at + 1)));
+      this.numbers.replaceChildren(...Array.from({ length: count }, (_, at) => h("span", at + 1)));
       this.area.rows = Math.min(Math.max(count + 1, 12), 32);
     }
     this.place();
@@ -93,7 +93,7 @@ export class Editor {
       const place = error.line ? `Line ${error.line}: ` : "";
       const message = error.path ? `${error.path}: ${error.message}` : error.message;
       if (error.line) this.markLine(error.line, message);
-      this.state.replaceChildren(notice("error", h("strong", null, place), message, " ",
+      this.state.replaceChildren(notice("error", h("strong", place), message, " ",
         error.line ? button("Go there", () => this.goTo(error.line, error.column)) : null));
       return;
     }
@@ -110,7 +110,7 @@ export class Editor {
     const text = this.text.split("\n")[line - 1] || "";
     this.stripe.style.setProperty("--line", line - 1);
     this.stripe.style.setProperty("--column", text.length + 2);
-    this.stripe.replaceChildren(h("span", null, message));
+    this.stripe.replaceChildren(h("span", message));
   }
 
   goTo(line, column) {
@@ -168,9 +168,9 @@ export async function editFleet(context, view) {
   });
   return [
     editor.element,
-    h("p", { class: "actions" }, button("Save", save, { kind: "primary" }), discard),
-    h("section", { class: "card" }, h("h2", null, "Delete this fleet"),
-      h("p", { class: "hint" }, "Takes the fleet and its webhook away. What has run stays in the logbook."),
+    h("p.actions", button("Save", save, { kind: "primary" }), discard),
+    h("section.card", h("h2", "Delete this fleet"),
+      h("p.hint", "Takes the fleet and its webhook away. What has run stays in the logbook."),
       button("Delete the fleet", remove, { kind: "danger" })),
   ];
 }

@@ -9,9 +9,9 @@ import { logbook } from "./logbook.js";
 const BARS = 40;
 
 export async function fleetLogs(context, view) {
-  const chart = h("section", { class: "histogram", "aria-label": "How long the latest runs took" });
+  const chart = h("section.histogram", { "aria-label": "How long the latest runs took" });
   const load = async () => {
-    const runs = await get(`/runs?fleet=${view.id}&limit=${BARS}`, context.signal);
+    const runs = await get(`/runs?fleet=${view.id}&limit=${BARS}&vessels=false`, context.signal);
     context.mark(runs[0]?.status ?? null);
     update(chart, runs.length ? bars(runs.reverse()) : null);
     chart.hidden = !runs.length;
@@ -24,7 +24,7 @@ export async function fleetLogs(context, view) {
     fleet: view.id,
     whenEmpty: empty("This fleet has not run yet",
       "Press Run now, or give it a webhook and send something there.",
-      h("a", { href: `/fleets/${view.id}/triggers`, class: "button" }, "To its webhook")),
+      h("a.button", { href: `/fleets/${view.id}/triggers` }, "To its webhook")),
   })];
 }
 

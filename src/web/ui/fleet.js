@@ -1,15 +1,16 @@
 // A fleet: its heading, and the tab that is asked for.
 
 import { h } from "./dom.js";
-import { get, list, may, post } from "./api.js";
+import { get, list, may } from "./api.js";
 import { plural, time } from "./format.js";
-import { button, crumbs, page, pressed, tabs } from "./parts.js";
+import { button, crumbs, page, pressed, start, tabs } from "./parts.js";
 import { graph } from "./graph.js";
 import { deliveries } from "./deliveries.js";
 import { fleetLogs } from "./fleet-logs.js";
 import { triggers } from "./triggers.js";
 import { versions } from "./versions.js";
 import { editFleet } from "./editor.js";
+import { runWith } from "./run-with.js";
 
 const TABS = {
   logs: ["Logs", fleetLogs],
@@ -25,17 +26,16 @@ export async function fleet(context) {
   const [name, show] = TABS[tab] || TABS.logs;
   const view = await found(id, context.signal);
   const content = await show(context, view);
-  const start = pressed(async () => {
-    const { fleet_run_id } = await post(`/fleets/${view.id}/runs?trigger=on_demand`, {});
-    await context.go(`/runs/${fleet_run_id}`);
-  });
+  const now = pressed(() => start(context, `/fleets/${view.id}/runs?trigger=on_demand`, {}));
   return {
     title: `${view.name} · ${name}`,
     content: page(
       [crumbs(["Overview", "/"]),
-        h("div", { class: "heading" }, h("h1", null, view.name),
-          h("p", { class: "hint" }, `${view.project_name} · version ${view.version}, saved `, time(view.updated_at)),
-          button("Run now", start, { kind: "primary", needs: "start" })),
+        h("div.heading", h("h1", view.name),
+          h("p.hint", `${view.project_name} · version ${view.version}, saved `, time(view.updated_at)),
+          may("author") ? h("a.button", { href: `/new?from=${view.id}&version=${view.version}` }, "Duplicate") : null,
+          button("Run with parameters", pressed(() => runWith(context, view)), { needs: "start" }),
+          button("Run now", now, { kind: "primary", needs: "start" })),
         tabs("Parts of the fleet", tab, Object.entries(TABS).filter(([key]) => key !== "edit" || may("author")).map(([key, [text]]) => [key, text, `/fleets/${view.id}/${key}`]))],
       content),
   };
@@ -46,7 +46,7 @@ const ID = /^[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}$/i;
 // The fleet of this id or name, or project/name.
 async function found(id, signal) {
   if (ID.test(id)) return get(`/fleets/${id}`, signal);
-  const named = (await list("/fleets", signal))
+  const named = (await list(`/fleets?name=${encodeURIComponent(id)}`, signal))
     .filter(({ name, project_name }) => name === id || `${project_name}/${name}` === id);
   if (named.length === 1) return get(`/fleets/${named[0].id}`, signal);
   const why = named.length ? `Several fleets are called ${id}: write project%2Fname.` : `No fleet is called ${id}.`;
@@ -55,17 +55,17 @@ async function found(id, signal) {
 
 function vessels(context, view) {
   return [
-    h("p", { class: "hint" }, `${plural(view.vessels.length, "vessel")}. `,
+    h("p.hint", `${plural(view.vessels.length, "vessel")}. `,
       view.concurrency ? `At most ${plural(view.concurrency, "run")} at a time${ofKey(view)}. ` : "",
       view.overlap === "queue" ? "" : `${OVERLAP[view.overlap]} `,
       view.debounce ? `A request waits ${view.debounce.wait} for more${ofKey(view)}, at most ${view.debounce.max_wait}; the newest one runs. ` : "",
       view.delivery === "at_most_once" ? "A run that a crash interrupts is not started again." : ""),
     graph(view.vessels, view.connections),
-    h("div", { class: "cards" }, view.vessels.map((vessel) => h("section", { class: "card" },
-      h("h2", null, vessel.name),
-      h("pre", { class: "code", tabindex: "0", "aria-label": `The program of ${vessel.name}` },
+    h("div.cards", view.vessels.map((vessel) => h("section.card",
+      h("h2", vessel.name),
+      h("pre.code", { tabindex: "0", "aria-label": `The program of ${vessel.name}` },
         program(vessel)),
-      h("p", { class: "hint" }, `${runner(vessel.runner ?? view.runner)}${guardrails(vessel)}`)))),
+      h("p.hint", `${runner(vessel.runner ?? view.runner)}${guardrails(vessel)}`)))),
   ];
 }
 

@@ -17,7 +17,7 @@ export function forecast(view) {
   const run = (id) => h("a", { href: `/runs/${id}`, class: "id" }, shortId(id));
   return h("div", { class: "stack", "aria-label": "Preview" },
     notice(kind, h("strong", null, text), " ", view.status ? `Its sender would get ${view.status}.` : "A vessel would answer its sender."),
-    h("dl", { class: "facts" },
+    h("dl.facts",
       fact("Sender", sender(view.sender)),
       view.event ? fact("Event", [view.event.type, view.event.id].filter(Boolean).join(" ")) : null,
       view.duplicate_of ? fact("Duplicate of", run(view.duplicate_of)) : null,
@@ -37,22 +37,22 @@ function sender({ verified, mode, reason, detail }) {
 
 function filter({ when, result, detail }) {
   if (result === null) return `fails, so that the request runs: ${detail}`;
-  return detail ?? [h("code", null, when), " is true"];
+  return detail ?? [h("code", when), " is true"];
 }
 
 function vessel(view) {
   const after = Object.entries(view.after).map(([name, condition]) => `${name} (${condition})`).join(", ");
-  const lines = (entries) => h("pre", { class: "code", tabindex: "0" }, entries.join("\n"));
+  const lines = (entries) => h("pre.code", { tabindex: "0" }, entries.join("\n"));
   const variables = Object.entries(view.environment).map(([name, value]) => `${name}=${value}`);
-  return h("details", { class: "limits", open: !after },
-    h("summary", null, view.name, after ? h("span", { class: "hint" }, ` after ${after}`) : null),
+  return h("details.limits", { open: !after },
+    h("summary", view.name, after ? h("span.hint", ` after ${after}`) : null),
     view.problem ? notice("error", view.problem) : null,
     view.argv ? lines(view.argv.map((word) => JSON.stringify(word))) : null,
-    h("dl", { class: "facts" },
-      view.program ? fact("Program", h("code", null, view.program)) : null,
-      view.directory ? fact("Directory", h("code", null, view.directory)) : null,
+    h("dl.facts",
+      view.program ? fact("Program", h("code", view.program)) : null,
+      view.directory ? fact("Directory", h("code", view.directory)) : null,
       view.user ? fact("User", view.user) : null,
       fact("Standard input", bytes(view.stdin_bytes)),
-      view.files.map((file) => fact(`File, ${file.mode}`, h("code", null, file.path), ` ${bytes(file.bytes)}`))),
-    variables.length ? h("details", null, h("summary", null, `Environment: ${variables.length} variables`), lines(variables)) : null);
+      view.files.map((file) => fact(`File, ${file.mode}`, h("code", file.path), ` ${bytes(file.bytes)}`))),
+    variables.length ? h("details", h("summary", `Environment: ${variables.length} variables`), lines(variables)) : null);
 }

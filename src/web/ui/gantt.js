@@ -37,7 +37,7 @@ export function gantt(run, attempts, connections, hrefOf) {
   const end = start && Math.max(run.ended_at ? Date.parse(run.ended_at) : now(), start + 1);
   const scale = start && { start, end, percent: (millis) => Math.min(100, Math.max(0, (100 * (millis - start)) / (end - start))) };
   const ready = readyTimes(run, connections ?? []);
-  return h("div", { class: "gantt" },
+  return h("div.gantt",
     scale ? axis(scale) : null,
     run.vessels.map((vessel) =>
       lane(vessel, scale ? bars(vessel, attempts.before(vessel), ready.get(vessel.vessel_name), scale) : [], hrefOf)));
@@ -45,9 +45,9 @@ export function gantt(run, attempts, connections, hrefOf) {
 
 function axis({ start, end }) {
   const ticks = Array.from({ length: TICKS + 1 }, (_, at) => at / TICKS);
-  return h("div", { class: "axis", "aria-hidden": "true" }, ticks.map((part) =>
+  return h("div.axis", { "aria-hidden": "true" }, ticks.map((part) =>
     h("span", { style: { left: `${part * 100}%` } }, part ? duration((end - start) * part) : "0",
-      h("small", null, clock(start + (end - start) * part)))));
+      h("small", clock(start + (end - start) * part)))));
 }
 
 // When a vessel could have started: at the end of the last vessel that leads to it.
@@ -83,9 +83,9 @@ function lane(vessel, shown, hrefOf) {
   const took = elapsed(vessel);
   const text = took == null ? statusWord(vessel.status) : duration(took);
   const tries = vessel.attempt > 1 ? `, attempt ${vessel.attempt}` : "";
-  return h("a", { class: "lane", href: hrefOf(vessel), "data-key": vessel.id, title: `${vessel.vessel_name}: ${statusWord(vessel.status)}${tries}` },
-    h("span", { class: "name" }, statusIcon(vessel.status), h("span", null, vessel.vessel_name),
-      h("span", { class: "unseen" }, statusWord(vessel.status))),
-    h("span", { class: "track" }, shown),
-    h("span", { class: "took" }, text));
+  return h("a.lane", { href: hrefOf(vessel), "data-key": vessel.id, title: `${vessel.vessel_name}: ${statusWord(vessel.status)}${tries}` },
+    h("span.name", statusIcon(vessel.status), h("span", vessel.vessel_name),
+      h("span.unseen", statusWord(vessel.status))),
+    h("span.track", shown),
+    h("span.took", text));
 }

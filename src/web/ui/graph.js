@@ -89,7 +89,7 @@ function order(columns) {
 // ruled out are faint.
 export function graph(vessels, connections, look = () => ({})) {
   const { nodes, edges, width, height } = layout(vessels, connections);
-  return h("div", { class: "graph", tabindex: "0", role: "group", "aria-label": "The graph of the vessels" },
+  return h("div.graph", { tabindex: "0", role: "group", "aria-label": "The graph of the vessels" },
     svg("svg", { width, height, viewBox: `0 0 ${width} ${height}` },
       edges.map((path) => edge(path, look(path.points[0].vessel).status)),
       nodes.map((place) => node(place, look(place.vessel)))));

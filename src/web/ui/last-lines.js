@@ -62,7 +62,7 @@ function shownLines(lines) {
   let style = 0;
   for (const line of lines) {
     settle(line.replace(/\r$/, ""), style, (piece, its) => {
-      const span = h("span", null, piece);
+      const span = h("span", piece);
       if (its) dress(span, its);
       spans.push(span);
     });

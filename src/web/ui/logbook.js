@@ -1,37 +1,45 @@
 // Lists, newest first: live, filtered, page by page. The list of runs is one.
 
 import { h, update } from "./dom.js";
-import { poll, request } from "./api.js";
-import { duration, elapsed, shortId, time } from "./format.js";
-import { STATUSES, TRIGGERS, button, empty, field, isOver, select, status, statusWord, trigger } from "./parts.js";
+import { download, poll, request } from "./api.js";
+import { duration, elapsed, time } from "./format.js";
+import { STATUSES, TRIGGERS, button, empty, field, fleetPlace, heads, isOver, link, pressed, runLink, select, status, statusWord, trigger } from "./parts.js";
+import { fleetChoice } from "./fleet-choice.js";
 
 const PAGE = 25;
 const PERIODS = [["", "Any time"], ["3600", "Last hour"], ["86400", "Last 24 hours"], ["604800", "Last 7 days"]];
 
-// Runs. `fleet`: only those of this one. `fleets`: what to offer as a filter. `whenEmpty`: what to show
-// when there is no run at all.
-export function logbook({ context, fleet, fleets = [], whenEmpty }) {
+export const noRuns = () => empty("No runs yet",
+  "Runs appear here as soon as a webhook is called, a schedule is due, or a person presses Run now on a fleet.");
+
+// Runs. `fleet`: only those of this one. `whenEmpty`: what to show when there is no run at all.
+export function logbook({ context, fleet, whenEmpty = noRuns() }) {
   return listing({
     context,
     path: "/runs",
     noun: "run",
-    fixed: fleet ? { fleet } : {},
+    csv: "runs.csv",
+    fixed: fleet ? { fleet, vessels: false } : { vessels: false },
     choices: [
       ["Status", "status", [["", "Any status"], ...STATUSES.map((name) => [name, statusWord(name)])]],
-      fleet ? null : ["Fleet", "fleet", [["", "All fleets"], ...fleets.map(({ id, name }) => [id, name])]],
+      fleet ? null : ["Fleet", "fleet", (id, choose) => fleetChoice(choose, { value: id, placeholder: "All fleets" })],
       ["Trigger", "trigger", [["", "Any trigger"], ...Object.entries(TRIGGERS)]],
     ],
-    table: (runs) => table(runs, !fleet, new Set(fleets.map(({ id }) => id))),
+    table: (runs) => runTable(runs, !fleet),
     isMoving: (runs) => runs.some((run) => !isOver(run.status)),
     whenEmpty,
   });
 }
 
-// The list at `path`. `fixed`: parameters that stay. `choices`: label, parameter and options of each
-// filter, beside that of time. `table` shows entries; `isMoving` says whether they change soon.
-export function listing({ context, path, noun, fixed, choices, table, isMoving, whenEmpty }) {
-  const names = choices.filter(Boolean).map(([, name]) => name);
-  const filters = Object.fromEntries([...names, "within"].map((name) => [name, context.query.get(name) || ""]));
+// The list at `path`, `size` entries at a time. `fixed`: parameters that stay. `choices`: label, parameter and
+// options of each filter, or a function that makes its control; there is one of time beside them. `others`:
+// filters that the address alone has. `hasCursor`: the server says where the next page begins; elsewhere the
+// last entry does. `table` shows entries; `isMoving` says whether they change soon. `csv`: the name of a file.
+export function listing({ context, path, noun, size = PAGE, fixed = {}, choices = [], others = [], hasCursor = false,
+  table, isMoving, whenEmpty, csv = null }) {
+  const shownChoices = choices.length ? [...choices.filter(Boolean), ["Time", "within", PERIODS]] : [];
+  const names = [...shownChoices.map(([, name]) => name), ...others];
+  const filters = Object.fromEntries(names.map((name) => [name, context.query.get(name) || ""]));
   // The entries that the pages before this one ended with. The address has the last one, so that a step
   // back in the history leads to the same page of the list.
   const trail = [context.query.get("before")].filter(Boolean);
@@ -39,82 +47,77 @@ export function listing({ context, path, noun, fixed, choices, table, isMoving, 
     const query = new URLSearchParams(Object.entries({ ...filters, before: trail.at(-1) ?? "" }).filter(([, value]) => value));
     history.replaceState(history.state, "", location.pathname + (query.size ? `?${query}` : ""));
   };
-  const body = h("div", { class: "logbook", "aria-live": "off" }, h("p", { class: "hint" }, "Loading…"));
+  const body = h("div.logbook", { "aria-live": "off" }, h("p.hint", "Loading…"));
 
-  const address = () => {
-    const query = new URLSearchParams({ limit: PAGE + 1, ...fixed });
-    for (const name of names) if (filters[name]) query.set(name, filters[name]);
-    if (filters.within) query.set("since", new Date(Date.now() - filters.within * 1000).toISOString());
-    if (trail.length) query.set("before", trail.at(-1));
+  const address = (parameters) => {
+    const { within, ...given } = filters;
+    const query = new URLSearchParams({ ...fixed, ...parameters });
+    for (const [name, value] of Object.entries(given)) if (value) query.set(name, value);
+    if (within) query.set("since", new Date(Date.now() - within * 1000).toISOString());
     return `${path}?${query}`;
   };
-
-  const isFiltered = () => Object.values(filters).some(Boolean);
+  // One more than is shown tells whether there are more.
+  const limit = hasCursor ? size : size + 1;
 
   const load = async () => {
-    const asked = address();
-    const response = await request("GET", asked, { signal: context.signal });
+    const [before, asked] = [trail.at(-1), JSON.stringify(filters)];
+    const response = await request("GET", address(before ? { limit, before } : { limit }), { signal: context.signal });
     const entries = (await response.json()).data;
     // The server looks through so many at a time; what is older is on the pages that follow.
     const unseen = response.headers.get("X-Next-Before");
     // Meanwhile the page may have been turned.
-    if (new URLSearchParams(asked).get("before") !== new URLSearchParams(address()).get("before")) return true;
-    const shown = entries.slice(0, PAGE);
-    const older = entries.length > PAGE ? shown.at(-1).id : unseen;
-    update(body, shown.length ? table(shown) : nothing(unseen), pager(older));
+    if (before !== trail.at(-1) || asked !== JSON.stringify(filters)) return true;
+    const shown = entries.slice(0, size);
+    const next = entries.length > size ? shown.at(-1).id : unseen;
+    update(body, shown.length ? table(shown) : nothing(unseen), pager(next));
     return isMoving(shown);
   };
 
   const nothing = (unseen) => (unseen
     ? empty(`No ${noun} like that here`, "None of those looked through matches these filters; older ones may.")
-    : isFiltered() || trail.length
-    ? empty(`No ${noun} like that`, `No ${noun} matches these filters.`, button("Clear the filters", clear))
+    : trail.length || Object.values(filters).some(Boolean)
+    ? empty(`No ${noun} like that`, `No ${noun} matches these filters.`,
+      h("a.button", { href: "?" }, "Clear the filters"))
     : whenEmpty);
 
-  const pager = (older) => {
-    if (!older && !trail.length) return null;
+  // Lists by name have a first page, others have a newest one.
+  const [first, previous, following] = hasCursor ? ["First", "Previous", "Next"] : ["Newest", "Newer", "Older"];
+  const pager = (next) => {
+    if (!next && !trail.length) return null;
     const turn = (change) => () => { change(); remember(); ask(); };
-    return h("nav", { class: "pager", "aria-label": "Pages of the list" },
-      button("Newest", turn(() => { trail.length = 0; }), { disabled: !trail.length }),
-      button("Newer", turn(() => trail.pop()), { disabled: !trail.length }),
-      button("Older", turn(() => trail.push(older)), { disabled: !older }));
+    return h("nav.pager", { "aria-label": "Pages of the list" },
+      button(first, turn(() => { trail.length = 0; }), { disabled: !trail.length }),
+      button(previous, turn(() => trail.pop()), { disabled: !trail.length }),
+      button(following, turn(() => trail.push(next)), { disabled: !next }));
   };
 
-  const choose = (name) => (event) => {
-    filters[name] = event.target.value;
+  const choose = (name) => (value) => {
+    filters[name] = value;
     trail.length = 0;
     remember();
     ask();
   };
-
-  const clear = () => {
-    for (const control of form.querySelectorAll("select")) control.value = "";
-    for (const name of Object.keys(filters)) filters[name] = "";
-    trail.length = 0;
-    remember();
-    ask();
-  };
-
-  const pick = ([label, name, options]) => field(label, select(name, options, filters[name], choose(name)));
-  const form = h("form", { class: "filters", onsubmit: (event) => event.preventDefault() },
-    choices.filter(Boolean).map(pick), pick(["Time", "within", PERIODS]));
+  const pick = ([label, name, options]) => field(label, Array.isArray(options)
+    ? select(name, options, filters[name], (event) => choose(name)(event.target.value))
+    : options(filters[name], choose(name)));
+  const form = shownChoices.length ? h("form.filters", { onsubmit: (event) => event.preventDefault() },
+    shownChoices.map(pick),
+    csv ? h("div.field", h("span", "Export"),
+      button("CSV", pressed(() => download(address(), csv, { Accept: "text/csv" })),
+        { title: "The first 5,000 of this list as a table" })) : null) : null;
 
   const ask = poll(load, context.signal);
   ask();
   return [form, body];
 }
 
-function table(runs, hasFleet, known) {
-  return h("table", { class: "runs" },
-    h("thead", null, h("tr", null, ["Status", "Run", hasFleet && "Fleet", "Trigger", "Queued", "Duration"]
-      .filter(Boolean).map((name) => h("th", { scope: "col" }, name)))),
-    h("tbody", null, runs.map((run) => h("tr", { "data-key": run.id },
-      h("td", { class: "cell-status" }, status(run.status)),
-      h("td", { class: "cell-run" }, h("a", { href: `/runs/${run.id}`, title: run.id, class: "id" }, shortId(run.id))),
-      hasFleet ? h("td", { class: "cell-fleet" }, known.has(run.fleet_id)
-        ? h("a", { href: `/fleets/${run.fleet_id}` }, run.fleet_name)
-        : [run.fleet_name, h("span", { class: "hint" }, " (deleted)")]) : null,
-      h("td", { class: "cell-trigger" }, trigger(run.trigger), run.event?.type ? h("small", null, ` ${run.event.type}`) : null),
-      h("td", { class: "cell-time" }, time(run.queued_at)),
-      h("td", { class: "cell-took" }, duration(elapsed(run)))))));
+export function runTable(runs, hasFleet) {
+  return h("table.runs", heads("Status", "Run", hasFleet && "Fleet", "Trigger", "Queued", "Duration"),
+    h("tbody", runs.map((run) => h("tr", { "data-key": run.id },
+      h("td.cell-status", status(run.status)),
+      h("td.cell-run", runLink(run.id)),
+      hasFleet ? h("td.cell-fleet", link(...fleetPlace(run))) : null,
+      h("td.cell-trigger", trigger(run.trigger), run.event?.type ? h("small", ` ${run.event.type}`) : null),
+      h("td.cell-time", time(run.queued_at)),
+      h("td.cell-took", duration(elapsed(run)))))));
 }

@@ -1,24 +1,25 @@
-// A new fleet, begun from an example that works as it is.
+// A new fleet, begun from an example that works as it is, or from a version of another fleet.
 
 import { h } from "./dom.js";
-import { list, sendYaml } from "./api.js";
+import { get, list, sendYaml } from "./api.js";
 import { button, page, pressed, say } from "./parts.js";
 import { Editor } from "./editor.js";
 import { EXAMPLES } from "./examples.js";
 
 export async function newFleet(context) {
-  const names = new Set((await list("/fleets", context.signal)).map(({ name }) => name));
-  let offered = fresh(EXAMPLES[0].yaml, names);
+  const [from, version] = ["from", "version"].map((name) => context.query.get(name));
+  const { yaml } = from ? await get(`/fleets/${from}/versions/${version}`, context.signal) : EXAMPLES[0];
+  let offered = await fresh(yaml);
   const editor = new Editor(offered);
   context.guard = () => editor.text !== offered;
-  const choices = EXAMPLES.map((example) => {
-    const choice = h("button", { type: "button", class: "choice", "aria-pressed": String(example === EXAMPLES[0]) },
-      h("strong", null, example.title), h("span", null, example.text));
-    choice.onclick = () => {
-      offered = fresh(example.yaml, names);
+  const choices = from ? [] : EXAMPLES.map((example) => {
+    const choice = h("button.choice", { type: "button", "aria-pressed": String(example === EXAMPLES[0]) },
+      h("strong", example.title), h("span", example.text));
+    choice.onclick = pressed(async () => {
+      offered = await fresh(example.yaml);
       editor.text = offered;
       for (const other of choices) other.setAttribute("aria-pressed", String(other === choice));
-    };
+    });
     return choice;
   });
   const create = pressed(async () => {
@@ -30,19 +31,20 @@ export async function newFleet(context) {
   return {
     title: "New fleet",
     content: page(
-      [h("h1", null, "New fleet"),
-        h("p", { class: "hint" }, "Each of these works as it is. Change what you like, now or later.")],
-      h("div", { class: "choices", role: "group", "aria-label": "Examples" }, choices),
+      [h("h1", "New fleet"),
+        h("p.hint", from ? `Version ${version} of another fleet, with a name of its own. It has no webhook yet.`
+          : "Each of these works as it is. Change what you like, now or later.")],
+      choices.length ? h("div.choices", { role: "group", "aria-label": "Examples" }, choices) : null,
       editor.element,
-      h("p", { class: "actions" }, button("Create fleet", create, { kind: "primary" }))),
+      h("p.actions", button("Create fleet", create, { kind: "primary" }))),
   };
 }
 
 // `yaml` with a name that no fleet has.
-function fresh(yaml, names) {
-  return yaml.replace(/^name: (.*)$/m, (line, name) => {
-    let free = name;
-    for (let count = 2; names.has(free); count += 1) free = `${name}-${count}`;
-    return `name: ${free}`;
-  });
+async function fresh(yaml) {
+  const name = (await sendYaml("POST", "/fleets/check", yaml)).definition?.name ?? "";
+  const taken = new Set((await list(`/fleets?name=${encodeURIComponent(name)}`)).map((fleet) => fleet.name));
+  let free = name;
+  for (let count = 2; taken.has(free); count += 1) free = `${name}-${count}`;
+  return free === name ? yaml : yaml.replace(/^name:.*$/m, () => `name: ${/^[\w.-]+$/.test(free) ? free : JSON.stringify(free)}`);
 }

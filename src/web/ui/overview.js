@@ -1,41 +1,101 @@
-// The first page: is the server well, what are the fleets doing, what ran lately.
+// The first page: is the server well, how are the fleets doing, what ran last.
 
 import { h, update } from "./dom.js";
 import { get, may, poll } from "./api.js";
 import { bytes, duration, number, plural, relative, time } from "./format.js";
-import { empty, notice, page, sentence, statusIcon, statusWord } from "./parts.js";
-import { logbook } from "./logbook.js";
+import { empty, notice, page, sentence, statusIcon, statusWord, tabs } from "./parts.js";
+import { listing, noRuns, runTable } from "./logbook.js";
+
+// With these the page stays short, and little is sent each time.
+const FLEETS = 15;
+const RUNS = 10;
+
+// What the list of fleets can be limited to: the words of the API, and those of people.
+const STATES = { total: "All", failing: "Failing", running: "Running", waiting: "Waiting", no_webhook: "No webhook" };
 
 export async function overview(context) {
-  const health = h("section", { class: "health", "aria-label": "Health" });
-  const fleets = h("section", { class: "fleets", "aria-label": "Fleets" });
-  const upcoming = h("section", { class: "fleets", "aria-label": "Upcoming" });
+  const health = h("section.health", { "aria-label": "Health" });
+  const chips = h("div");
+  const upcoming = h("section.fleets", { "aria-label": "Upcoming" });
+  const latest = h("section", { "aria-label": "Latest runs" });
   let last = "";
-  // The list of runs tells deleted fleets by it.
-  const known = [];
-  const draw = (state) => {
-    const isFailing = state.fleets.some(({ latest }) => latest[0]?.status === "Errored");
-    context.mark(state.healthy && !isFailing ? null : "Errored");
-    known.splice(0, known.length, ...state.fleets);
+  const load = async () => {
+    const [state, runs] = await Promise.all(
+      ["/overview", `/runs?limit=${RUNS}&vessels=false`].map((path) => get(path, context.signal)));
+    context.mark(state.healthy && !state.fleets.failing ? null : "Errored");
     update(health, healthOf(state));
-    update(fleets, fleetsOf(state.fleets));
-    // Servers that know schedules say what comes.
-    update(upcoming, upcomingOf(state.upcoming || []));
+    update(chips, state.fleets.total ? chipsOf(context.query, state.fleets) : null);
+    update(upcoming, upcomingOf(state.upcoming));
+    update(latest, runs.length || state.fleets.total ? latestOf(runs) : null);
     // Busy is what changes between two looks, apart from the clock.
-    const seen = JSON.stringify({ ...state, now: 0, disk_free_bytes: 0, database_bytes: 0 });
+    const seen = JSON.stringify([{ ...state, now: 0, disk_free_bytes: 0, database_bytes: 0 }, runs]);
     const isBusy = seen !== last;
     last = seen;
     return isBusy;
   };
-  const state = await get("/overview", context.signal);
-  draw(state);
-  poll(async () => draw(await get("/overview", context.signal)), context.signal)();
-  const runs = state.fleets.length ? [
-    h("h2", null, "Logbook"),
-    logbook({ context, fleets: known, whenEmpty: empty("No runs yet",
-      "Runs appear here as soon as a webhook is called or a person presses Run now on a fleet.") }),
-  ] : null;
-  return { title: "Overview", content: page(h("h1", null, "Overview"), health, fleets, upcoming, runs) };
+  await load();
+  poll(load, context.signal)();
+  const fleets = listing({
+    context,
+    path: "/overview/fleets",
+    noun: "fleet",
+    size: FLEETS,
+    hasCursor: true,
+    others: ["state", "project", "name"],
+    table: fleetTable,
+    isMoving: (entries) => entries.some((fleet) => fleet.runs_active || fleet.runs_waiting),
+    whenEmpty: empty("No fleets yet",
+      "A fleet is a graph of your own programs. It gets one secret URL; whatever is sent there starts it.",
+      may("author") ? h("a.button.primary", { href: "/new" }, "Start from an example") : null),
+  });
+  return {
+    title: "Overview",
+    content: page(h("h1", "Overview"), health,
+      h("section.fleets", { "aria-label": "Fleets" }, chips, fleets), upcoming, latest),
+  };
+}
+
+function chipsOf(query, counts) {
+  const entries = Object.entries(STATES).map(([state, text]) =>
+    [state, `${text} ${number(counts[state])}`, state === "total" ? "/" : `/?state=${state}`]);
+  const name = query.get("name");
+  const part = name ? `Fleets with “${name}” in project/name. ` : query.get("project") ? "The fleets of one project. " : null;
+  return [
+    tabs("Which fleets", part ? null : query.get("state") || "total", entries),
+    part ? h("p.hint", part, h("a", { href: "/" }, "Show all")) : null,
+  ];
+}
+
+// The fleets, project by project.
+function fleetTable(fleets) {
+  return h("ul.fleet-list", fleets.map((fleet, at) => [
+    fleets[at - 1]?.project_id === fleet.project_id ? null
+      : h("li.group", { "data-key": fleet.project_id },
+        h("h3", h("a", { href: `/?project=${fleet.project_id}` }, fleet.project_name))),
+    fleetRow(fleet)]));
+}
+
+function fleetRow({ id, name, webhook, failing, runs_active, runs_waiting, latest }) {
+  return h("li", { "data-key": id },
+    h("a.name", { href: `/fleets/${id}` }, name),
+    h("span.spring"),
+    failing ? h("span.status.is-Errored", "failing") : null,
+    runs_active ? h("span.status.is-Running", `${number(runs_active)} running`) : null,
+    runs_waiting ? h("span.hint", `${number(runs_waiting)} waiting`) : null,
+    webhook ? null : h("span.hint", "no webhook"),
+    h("span.dots", latest.toReversed().map((run) => {
+      const label = `${statusWord(run.status)}, ${relative(Date.parse(run.queued_at))}`;
+      return h("a", { href: `/runs/${run.id}`, title: label, "aria-label": label, "data-key": run.id }, statusIcon(run.status));
+    })),
+    h("span.when.hint", latest.length ? time(latest[0].queued_at) : "never ran"));
+}
+
+function latestOf(runs) {
+  return [
+    h("h2", "Latest runs"),
+    runs.length ? h("div.logbook", runTable(runs, true)) : noRuns(),
+    runs.length === RUNS ? h("p.pager", h("a.button", { href: "/runs" }, "All runs")) : null,
+  ];
 }
 
 function healthOf(state) {
@@ -47,7 +107,7 @@ function healthOf(state) {
     state.launching_paused_because
       ? notice("error", `Runs wait, for launching is paused: ${state.launching_paused_because}.`)
       : null,
-    h("dl", { class: "gauges" },
+    h("dl.gauges",
       gauge("State", state.healthy ? "Accepting" : "Refusing", state.healthy ? "good" : "bad",
         `up ${duration(Date.parse(state.now) - Date.parse(state.started_at))}, version ${state.version}`),
       gauge("Waiting", number(state.runs_waiting), "", `runs in the queue, at most ${number(state.runs_waiting_max)}`),
@@ -68,42 +128,20 @@ function healthOf(state) {
 
 function gauge(label, value, kind, detail, part = null) {
   return h("div", { class: `gauge ${kind}`.trim(), "data-key": label },
-    h("dt", null, label),
-    h("dd", { class: "value" }, value),
-    h("dd", { class: "detail", title: detail }, detail),
-    part == null ? null : h("dd", { class: "meter", "aria-hidden": "true" }, h("span", { style: { width: `${Math.round(part * 100)}%` } })));
+    h("dt", label),
+    h("dd.value", value),
+    h("dd.detail", { title: detail }, detail),
+    part == null ? null : h("dd.meter", { "aria-hidden": "true" }, h("span", { style: { width: `${Math.round(part * 100)}%` } })));
 }
 
 function upcomingOf(due) {
   if (!due.length) return [];
   return [
-    h("h2", null, "Upcoming"),
-    h("ul", { class: "fleet-list" }, due.map(({ due_at, fleet_id, fleet_name }, place) =>
+    h("h2", "Upcoming"),
+    h("ul.fleet-list", due.map(({ due_at, fleet_id, fleet_name }, place) =>
       h("li", { "data-key": `${due_at} ${fleet_id} ${place}` },
-        h("a", { href: `/fleets/${fleet_id}/triggers`, class: "name" }, fleet_name),
-        h("span", { class: "spring" }),
-        h("span", { class: "when hint" }, time(due_at))))),
-  ];
-}
-
-function fleetsOf(fleets) {
-  if (!fleets.length) {
-    return empty("No fleets yet",
-      "A fleet is a graph of your own programs. It gets one secret URL; whatever is sent there starts it.",
-      may("author") ? h("a", { href: "/new", class: "button primary" }, "Start from an example") : null);
-  }
-  const projects = new Set(fleets.map(({ project_name }) => project_name));
-  return [
-    h("h2", null, "Fleets"),
-    h("ul", { class: "fleet-list" }, fleets.map((fleet) => h("li", { "data-key": fleet.id },
-      h("a", { href: `/fleets/${fleet.id}`, class: "name" }, fleet.name),
-      projects.size > 1 ? h("span", { class: "hint" }, fleet.project_name) : null,
-      h("span", { class: "spring" }),
-      h("span", { class: "dots" }, fleet.latest.toReversed().map(({ id, status, queued_at }) => {
-        const label = `${statusWord(status)}, ${relative(Date.parse(queued_at))}`;
-        return h("a", { href: `/runs/${id}`, title: label, "aria-label": label, "data-key": id }, statusIcon(status));
-      })),
-      h("span", { class: "when hint" }, fleet.latest.length ? time(fleet.latest[0].queued_at) : "never ran"),
-      h("span", { class: "hint hook" }, fleet.webhook ? "webhook" : "no webhook")))),
+        h("a.name", { href: `/fleets/${fleet_id}/triggers` }, fleet_name),
+        h("span.spring"),
+        h("span.when.hint", time(due_at))))),
   ];
 }

@@ -1,7 +1,7 @@
 // What a run was sent: headers and body, as text, as JSON laid out, or as bytes.
 
 import { h } from "./dom.js";
-import { download, get, request } from "./api.js";
+import { download, found, get, request } from "./api.js";
 import { bytes, number } from "./format.js";
 import { button, copy, empty, fact, notice, pressed } from "./parts.js";
 import { TextView } from "./text-view.js";
@@ -17,14 +17,9 @@ const CURL_BYTES_MAX = 100_000;
 const OWN_HEADERS = new Set(["Host", "Content-Length", "Connection", "Accept-Encoding", "Transfer-Encoding", "Expect"]);
 
 export async function parameters(context, run) {
-  let headers;
-  try {
-    ({ headers } = await get(`/runs/${run.id}/webhook-parameters`, context.signal));
-  } catch (error) {
-    if (error.status !== 404) throw error;
-    return empty("No webhook parameters", "This run was not started by a webhook, so nothing was sent along.");
-  }
-  return parts(context, { path: `/runs/${run.id}`, id: run.id, fleet: run.fleet_id, headers });
+  const given = await found(get(`/runs/${run.id}/webhook-parameters`, context.signal));
+  return given ? parts(context, { path: `/runs/${run.id}`, id: run.id, fleet: run.fleet_id, headers: given.headers })
+    : empty("No webhook parameters", "This run was not started by a webhook, so nothing was sent along.");
 }
 
 // Headers and body of the request at `path`. With `fleet`, the command to copy has the URL of its webhook.
@@ -37,15 +32,15 @@ export async function parts(context, { path, id, fleet, headers }) {
   const bodyView = new TextView({ label: "Body" });
   bodyView.setText(shown.text);
   return [
-    h("dl", { class: "facts" }, fact("Size of the body", size < 1024 ? `${number(size)} bytes` : `${bytes(size)} (${number(size)} bytes)`),
+    h("dl.facts", fact("Size of the body", size < 1024 ? `${number(size)} bytes` : `${bytes(size)} (${number(size)} bytes)`),
       fact("Content type", type || "not given"), fact("Shown as", shown.kind)),
-    h("p", { class: "actions" },
+    h("p.actions",
       button("Copy as curl", pressed(async () => copy(await asCurl({ id, fleet, headers, body, size }), "the curl command"))),
       button("Download body", pressed(() => download(`${path}/body`, `${id}.body`)), { disabled: !size })),
-    h("section", null, h("h2", null, "Headers"), headerView.element),
-    h("section", null, h("h2", null, "Body"),
+    h("section", h("h2", "Headers"), headerView.element),
+    h("section", h("h2", "Body"),
       shown.isCut ? notice("info", `The beginning of ${bytes(size)}; download it to see all.`) : null,
-      size ? bodyView.element : h("p", { class: "hint" }, "The body was empty.")),
+      size ? bodyView.element : h("p.hint", "The body was empty.")),
   ];
 }
 
@@ -94,13 +89,8 @@ function asText(body, isCut) {
 const quoted = (word) => `'${word.replaceAll("'", "'\\''")}'`;
 
 async function asCurl({ id, fleet, headers, body, size }) {
-  let url = "<the webhook's URL>";
-  try {
-    if (fleet) ({ url } = await get(`/fleets/${fleet}/webhook`));
-  } catch (error) {
-    if (error.status !== 404) throw error;
-  }
-  const lines = [`curl -X POST ${quoted(url)}`];
+  const webhook = fleet && await found(get(`/fleets/${fleet}/webhook`));
+  const lines = [`curl -X POST ${quoted(webhook?.url ?? "<the webhook's URL>")}`];
   for (const [name, values] of Object.entries(headers)) {
     if (!OWN_HEADERS.has(name)) for (const value of values) lines.push(`-H ${quoted(`${name}: ${value}`)}`);
   }

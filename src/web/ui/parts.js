@@ -1,7 +1,8 @@
 // What several pages are made of: statuses, tabs, messages, dialogs, copying.
 
 import { append, h, svg } from "./dom.js";
-import { may } from "./api.js";
+import { may, post } from "./api.js";
+import { shortId } from "./format.js";
 
 const SHAPES = {
   Success: ["m4.6 8.3 2.3 2.3 4.6-5"],
@@ -37,12 +38,12 @@ export const trigger = (name) => TRIGGERS[name] || name;
 
 // A row of links to the parts of a page.
 export function tabs(label, current, entries) {
-  return h("nav", { class: "tabs", "aria-label": label }, entries.map(([id, text, href]) =>
+  return h("nav.tabs", { "aria-label": label }, entries.map(([id, text, href]) =>
     h("a", { href, "aria-current": id === current ? "page" : null }, text)));
 }
 
 export function fact(label, ...value) {
-  return h("div", { class: "fact" }, h("dt", null, label), h("dd", null, value));
+  return h("div.fact", h("dt", label), h("dd", value));
 }
 
 export const notice = (kind, ...content) =>
@@ -50,8 +51,8 @@ export const notice = (kind, ...content) =>
 
 // What is shown where nothing is yet: what it would be, and how it comes about.
 export function empty(title, text, ...actions) {
-  return h("div", { class: "empty" }, h("h2", null, title), h("p", null, text),
-    actions.length ? h("p", { class: "actions" }, actions) : null);
+  return h("div.empty", h("h2", title), h("p", text),
+    actions.length ? h("p.actions", actions) : null);
 }
 
 // `needs`: the role that it takes; it is not there for others.
@@ -98,7 +99,7 @@ export const plainly = (text) => sentence(text.replace(/^line \d+, column \d+: /
 export function say(text, kind = "done") {
   let region = document.querySelector(".messages");
   if (!region) {
-    region = h("div", { class: "messages", role: "status" });
+    region = h("div.messages", { role: "status" });
     document.body.append(region);
   }
   const message = h("p", { class: `message is-${kind}` }, text);
@@ -114,13 +115,13 @@ export function ask({ title, text, action, isDanger = true, fields = [], cancel 
     const problem = h("div");
     const form = h("form", { method: "dialog" },
       h("h2", { id: "dialog-title" }, title),
-      text.map((paragraph) => h("p", null, paragraph)),
+      text.map((paragraph) => h("p", paragraph)),
       fields,
       problem,
-      h("p", { class: "actions" },
+      h("p.actions",
         // The first one is what Enter does in a field.
         h("button", { class: `button ${isDanger ? "danger" : "primary"}`, value: "yes" }, action),
-        cancel && h("button", { class: "button", value: "", formnovalidate: true, autofocus: isDanger && !fields.length }, cancel)));
+        cancel && h("button.button", { value: "", formnovalidate: true, autofocus: isDanger && !fields.length }, cancel)));
     const dialog = h("dialog", { "aria-labelledby": "dialog-title", class: isWide ? "wide" : null }, form);
     form.onsubmit = async (event) => {
       if (!perform || event.submitter?.value !== "yes") return;
@@ -151,7 +152,7 @@ export async function copy(text, what) {
   if (navigator.clipboard) {
     await navigator.clipboard.writeText(text);
   } else {
-    const area = h("textarea", { class: "offscreen", value: text });
+    const area = h("textarea.offscreen", { value: text });
     document.body.append(area);
     area.select();
     const copied = document.execCommand("copy");
@@ -166,8 +167,8 @@ export const copyButton = (text, what, label = "Copy") =>
     { "aria-label": `${label} ${what}` });
 
 export function field(label, control, hint) {
-  return h("label", { class: "field" }, h("span", null, label), control,
-    hint ? h("small", null, hint) : null);
+  return h("label.field", h("span", label), control,
+    hint ? h("small", hint) : null);
 }
 
 export function select(name, options, value, onchange) {
@@ -176,10 +177,27 @@ export function select(name, options, value, onchange) {
 }
 
 export function page(heading, ...content) {
-  return append(h("div", { class: "page" }), heading, content);
+  return append(h("div.page"), heading, content);
 }
 
-export function crumbs(...entries) {
-  return h("nav", { class: "crumbs", "aria-label": "Where you are" },
-    entries.map(([text, href]) => h(href ? "a" : "span", { href }, text)));
+// A link to a run, or to a delivery, by the end of its id.
+export const runLink = (id, kind = "runs") => h("a.id", { href: `/${kind}/${id}`, title: id }, shortId(id));
+
+export const heads = (...names) => h("thead", h("tr", names.map((name) => name && h("th", { scope: "col" }, name))));
+
+// Starts a run and shows it.
+export async function start(context, path, body) {
+  const { fleet_run_id } = await post(path, body);
+  await context.go(`/runs/${fleet_run_id}`);
+  say("A new run has started");
 }
+
+export const link = (text, href) => h(href ? "a" : "span", { href }, text);
+
+export function crumbs(...entries) {
+  return h("nav.crumbs", { "aria-label": "Where you are" }, entries.map((entry) => link(...entry)));
+}
+
+// Text and address of the fleet of a run or a delivery. One that is deleted has no page.
+export const fleetPlace = ({ fleet_id, fleet_name, fleet_deleted }, part = "") =>
+  (fleet_deleted ? [`${fleet_name} (deleted)`] : [fleet_name, `/fleets/${fleet_id}${part}`]);

@@ -6,8 +6,7 @@ import { plural } from "./format.js";
 import { ask, button, field, page, pressed, say } from "./parts.js";
 
 export async function projects(context) {
-  const [all, fleets] = await Promise.all(["/projects", "/fleets"].map((path) => list(path, context.signal)));
-  const count = ({ id }) => fleets.filter(({ project_id }) => project_id === id).length;
+  const all = await list("/projects", context.signal);
   const add = pressed(async () => {
     const values = await form("Make a project", { name: "", time_zone: "UTC" });
     if (!values) return;
@@ -21,11 +20,11 @@ export async function projects(context) {
       h("div", { class: "heading" }, h("h1", null, "Projects"), h("span", { class: "spring" }),
         button("Make a project", add, { kind: "primary", needs: "server.author" })),
       h("p", { class: "hint" }, "A project groups fleets. Their vessels and their schedules go by its time zone."),
-      h("ul", { class: "fleet-list", "aria-label": "Projects" }, all.map((project) => row(context, project, count(project))))),
+      h("ul.fleet-list", { "aria-label": "Projects" }, all.map((project) => row(context, project)))),
   };
 }
 
-function row(context, project, fleets) {
+function row(context, project) {
   const change = pressed(async () => {
     const values = await form(`Change ${project.name}`, project);
     if (!values) return;
@@ -40,17 +39,17 @@ function row(context, project, fleets) {
     say(`${project.name} is gone`);
   });
   return h("li", null,
-    h("span", { class: "name" }, project.name),
+    h("a.name", { href: `/?project=${project.id}` }, project.name),
     h("span", { class: "hint" }, project.time_zone),
     h("span", { class: "spring" }),
-    h("span", { class: "hint" }, plural(fleets, "fleet")),
+    h("span.hint", plural(project.fleets, "fleet")),
     button("Change", change, { "aria-label": `Change ${project.name}`, needs: "server.author" }),
-    fleets ? null : button("Delete", remove, { kind: "danger", "aria-label": `Delete ${project.name}`, needs: "server.author" }));
+    project.fleets ? null : button("Delete", remove, { kind: "danger", "aria-label": `Delete ${project.name}`, needs: "server.author" }));
 }
 
 // The values of a form for a project; null when it is called off.
 async function form(title, project) {
-  const input = (name, value, props) => h("input", { name, value, required: true, autocomplete: "off", spellcheck: "false", ...props });
+  const input = (name, value, props) => h("input", { name, value, required: true, ...props });
   const values = await ask({
     title,
     text: [],

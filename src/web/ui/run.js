@@ -1,9 +1,9 @@
 // One run: what became of it, live; what it was sent; stopping and repeating it.
 
 import { h, update } from "./dom.js";
-import { get, poll, post, sendYaml } from "./api.js";
+import { found, get, poll, post, sendYaml } from "./api.js";
 import { duration, elapsed, plural, shortId, time } from "./format.js";
-import { ask, button, copyButton, crumbs, fact, field, isOver, notice, page, pressed, say, select, sentence, status, statusWord, tabs, trigger } from "./parts.js";
+import { ask, button, copyButton, crumbs, fact, field, fleetPlace, isOver, link, notice, page, pressed, select, sentence, start, status, statusWord, tabs, trigger } from "./parts.js";
 import { LastLines } from "./last-lines.js";
 import { Attempts, gantt } from "./gantt.js";
 import { graph } from "./graph.js";
@@ -16,17 +16,13 @@ export async function run(context) {
   if (named !== first.id) history.replaceState(history.state, "", `/runs/${first.id}`);
   const head = h("div");
   const isOverview = tab !== "parameters";
-  const body = isOverview ? h("div", { class: "stack" }) : h("div", { class: "stack" }, await parameters(context, first));
+  const body = isOverview ? h("div.stack") : h("div.stack", await parameters(context, first));
   const version = isOverview ? await versionOf(first, context.signal) : null;
-  const isGone = await get(`/fleets/${first.fleet_id}`, context.signal).then(() => false, (error) => {
-    if (error.status === 404) return true;
-    throw error;
-  });
   const logs = new LastLines(context);
   const attempts = new Attempts(context.signal);
   const draw = async (view) => {
     context.mark(view.status);
-    update(head, heading(context, view, isOverview ? "overview" : "parameters", isGone));
+    update(head, heading(context, view, isOverview ? "overview" : "parameters"));
     if (isOverview) {
       await Promise.all([attempts.learn(view), logs.load(view.vessels)]);
       update(body, details(view, version, attempts, logs));
@@ -56,7 +52,7 @@ async function versionOf(view, signal) {
   }
 }
 
-function heading(context, view, tab, isGone) {
+function heading(context, view, tab) {
   const stop = pressed(async () => {
     if (!await ask({
       title: "Stop this run?",
@@ -67,23 +63,23 @@ function heading(context, view, tab, isGone) {
     await context.reload();
   });
   return [
-    crumbs(["Overview", "/"], [isGone ? `${view.fleet_name} (deleted)` : view.fleet_name, isGone ? null : `/fleets/${view.fleet_id}`]),
-    h("div", { class: "heading" },
-      h("h1", null, "Run ", h("span", { class: "id" }, shortId(view.id))),
-      h("p", { class: "hint" }, h("code", null, view.id), " ", copyButton(view.id, "the id")),
+    crumbs(["Overview", "/"], fleetPlace(view)),
+    h("div.heading",
+      h("h1", "Run ", h("span.id", shortId(view.id))),
+      h("p.hint", h("code", view.id), " ", copyButton(view.id, "the id")),
       isOver(view.status)
         ? button("Replay", pressed(() => replay(context, view)), { needs: "operator" })
         : button("Stop", stop, { kind: "danger", needs: "operator" })),
-    h("dl", { class: "facts" },
+    h("dl.facts",
       fact("Status", status(view.status)),
       fact("Trigger", trigger(view.trigger)),
-      fact("Version", isGone ? view.fleet_version : h("a", { href: `/fleets/${view.fleet_id}/versions` }, view.fleet_version)),
+      fact("Version", link(view.fleet_version, fleetPlace(view, "/versions")[1])),
       fact("Vessels", view.vessels.length),
       fact("Queued", time(view.queued_at)),
       fact("Started", time(view.started_at)),
       fact("Ended", time(view.ended_at)),
       fact("Duration", duration(elapsed(view))),
-      view.concurrency_key ? fact("Key", h("code", null, view.concurrency_key)) : null,
+      view.concurrency_key ? fact("Key", h("code", view.concurrency_key)) : null,
       view.waits_until ? fact("Waits until", time(view.waits_until)) : null,
       view.event ? fact("Event", view.event.type || view.event.id) : null,
       view.event?.id && view.event.type ? fact("Event id", view.event.id) : null,
@@ -99,10 +95,7 @@ function heading(context, view, tab, isGone) {
 }
 
 async function replay(context, view) {
-  const now = await get(`/fleets/${view.fleet_id}`).then(({ version }) => version, (error) => {
-    if (error.status === 404) return null;
-    throw error;
-  });
+  const now = (await found(get(`/fleets/${view.fleet_id}`)))?.version;
   const version = now == null ? `The fleet has been deleted: the new run takes version ${view.fleet_version}, as this one did.`
     : now === view.fleet_version ? `The new run takes version ${now} of the fleet, as this one did.`
     : `The new run takes version ${now} of the fleet, which is the current one; this run took version ${view.fleet_version}.`;
@@ -116,9 +109,7 @@ async function replay(context, view) {
   });
   if (!values) return;
   const from = values.get("from");
-  const { fleet_run_id } = await post(`/runs/${view.id}/replay`, from ? { from } : {});
-  await context.go(`/runs/${fleet_run_id}`);
-  say("A new run has started");
+  await start(context, `/runs/${view.id}/replay`, from ? { from } : {});
 }
 
 function details(view, version, attempts, logs) {
@@ -132,7 +123,7 @@ function details(view, version, attempts, logs) {
     h("section", { "aria-label": "When each vessel ran" }, h("h2", null, plural(view.vessels.length, "vessel")),
       gantt(view, attempts, version?.definition?.connections, hrefOf)),
     reasons(view),
-    version?.definition ? h("section", { "aria-label": "Graph" }, h("h2", null, "Graph"),
+    version?.definition ? h("section", { "aria-label": "Graph" }, h("h2", "Graph"),
       graph(version.definition.vessels, version.definition.connections, ({ name }) => {
         const vessel = byName.get(name);
         return vessel ? { status: vessel.status, href: hrefOf(vessel), note: noteOn(vessel) } : {};
@@ -143,8 +134,8 @@ function details(view, version, attempts, logs) {
 function reasons(view) {
   // Of those that failed, the reason stands with their output.
   const vessels = view.vessels.filter(({ reason, status: name }) => reason && name !== "Errored");
-  return vessels.length ? h("ul", { class: "reasons" }, vessels.map((vessel) =>
-    h("li", { "data-key": vessel.id }, h("strong", null, vessel.vessel_name), ": ", sentence(vessel.reason)))) : null;
+  return vessels.length ? h("ul.reasons", vessels.map((vessel) =>
+    h("li", { "data-key": vessel.id }, h("strong", vessel.vessel_name), ": ", sentence(vessel.reason)))) : null;
 }
 
 // Whom a notification is for, by its place in the fleet's file.
@@ -158,7 +149,7 @@ function recipientName(recipient) {
 function untold({ recipient, attempts, problem, next_attempt_at }) {
   const tries = attempts ? `${plural(attempts, "try", "tries")} so far. ` : "";
   return notice(next_attempt_at ? "warn" : "error",
-    h("strong", null, next_attempt_at ? "Not told yet" : "Not told, and given up"), `: ${recipientName(recipient)}. `, tries,
+    h("strong", next_attempt_at ? "Not told yet" : "Not told, and given up"), `: ${recipientName(recipient)}. `, tries,
     next_attempt_at && attempts ? ["Next try ", time(next_attempt_at), ". "] : "", problem ? sentence(problem) : "");
 }
 

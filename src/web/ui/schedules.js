@@ -17,9 +17,9 @@ export async function schedules(context, view) {
       title: "Add a schedule",
       text: ["The fleet runs whenever it is due. Saving makes a new version of the fleet."],
       fields: [
-        field("Times", h("input", { name: "cron", required: true, value: "30 2 * * *", class: "mono", spellcheck: "false" }),
+        field("Times", h("input.mono", { name: "cron", required: true, value: "30 2 * * *" }),
           "Minute, hour, day of the month, month, day of the week: */5 * * * * is every five minutes, 30 8 * * MON-FRI is 8:30 on weekdays."),
-        field("Time zone", h("input", { name: "time_zone", placeholder: "Europe/Berlin", spellcheck: "false" }), "Empty: that of the project."),
+        field("Time zone", h("input", { name: "time_zone", placeholder: "Europe/Berlin" }), "Empty: that of the project."),
         field("Due times that pass while the server is down", select("catch_up", CATCH_UPS, "latest")),
       ],
       action: "Add",
@@ -35,12 +35,12 @@ export async function schedules(context, view) {
     await context.reload();
     say("The fleet has one more schedule");
   });
-  return h("section", { class: "card", "aria-label": "Schedules" },
-    h("h2", null, "Schedules"),
+  return h("section.card", { "aria-label": "Schedules" },
+    h("h2", "Schedules"),
     entries.length
-      ? h("ul", { class: "schedules" }, entries.map((entry) => shown(context, view, entry)))
+      ? h("ul.schedules", entries.map((entry) => shown(context, view, entry)))
       : empty("No schedule yet", "A schedule starts this fleet by the clock, whether or not it has a webhook."),
-    h("p", { class: "actions" }, button("Add Schedule", add, { needs: "author" })));
+    h("p.actions", button("Add Schedule", add, { needs: "author" })));
 }
 
 function shown(context, view, entry) {
@@ -57,7 +57,7 @@ function shown(context, view, entry) {
       button("Remove", remove, { kind: "danger", needs: "author", "aria-label": `Remove ${words(entry)}` })),
     entry.problem ? notice("error", entry.problem) : null,
     entry.waiting ? notice("warn", `${entry.waiting} due times wait for room in the queue or on the disk.`) : null,
-    h("ol", { class: "next hint" }, entry.next.map((due) => h("li", null, `${inZone(due, entry.time_zone)}, `,
+    h("ol.next.hint", entry.next.map((due) => h("li", `${inZone(due, entry.time_zone)}, `,
       h("time", { datetime: due, title: due }, relative(Date.parse(due)))))));
 }
 

@@ -1,16 +1,18 @@
-// One box for what has a name or an id: fleets by any part of theirs, runs and deliveries by theirs.
+// One box for what has a name or an id: fleets and projects by any part of their names, runs and deliveries by their
+// ids, and events by those that their senders gave them.
 
 import { h } from "./dom.js";
-import { get } from "./api.js";
+import { found, get, may } from "./api.js";
 import { say } from "./parts.js";
 
 const PAUSE_MS = 150;
 const FLEETS_MAX = 8;
-const LABEL = "Find a fleet, a run or a delivery";
+const PROJECTS_MAX = 3;
+const LABEL = "Find a fleet, project, run or event";
 
 export function searchBox(go) {
   const input = h("input", { type: "search", name: "find", placeholder: LABEL, role: "combobox", "aria-label": LABEL,
-    "aria-expanded": "false", "aria-controls": "found", "aria-autocomplete": "list", autocomplete: "off", spellcheck: "false" });
+    "aria-expanded": "false", "aria-controls": "found", "aria-autocomplete": "list" });
   const list = h("ul", { id: "found", role: "listbox", "aria-label": "What was found", hidden: true });
   let entries = [];
   let active = -1;
@@ -19,7 +21,7 @@ export function searchBox(go) {
   const draw = () => {
     list.replaceChildren(...entries.map(({ text, hint, href }, at) => {
       const option = h("li", { role: "option", id: `found-${at}`, "aria-selected": String(at === active) },
-        h("span", null, text), h("span", { class: "hint" }, hint));
+        h("span", text), h("span.hint", hint));
       // Before the field loses the focus.
       option.onmousedown = (event) => { event.preventDefault(); pick(href); };
       return option;
@@ -50,16 +52,18 @@ export function searchBox(go) {
       draw();
     } else if (event.key === "Escape") clear();
   };
-  const form = h("form", { class: "search", role: "search" }, input, list);
+  const form = h("form.search", { role: "search" }, input, list);
   form.onsubmit = async (event) => {
     event.preventDefault();
     const asked = input.value.trim();
     if (!asked) return;
     if (active >= 0) return pick(entries[active].href);
     try {
-      const [first] = await find(asked);
-      if (first) pick(first.href);
-      else say(`No fleet has ${asked} in its name.`, "error");
+      for (const { href, isGuess } of await find(asked)) {
+        // Pages of runs and deliveries have the paths that the API has.
+        if (!isGuess || await found(get(href))) return pick(href);
+      }
+      say(`Nothing goes by ${asked}.`, "error");
     } catch (error) {
       if (error.status !== 401) say(error.message, "error");
     }
@@ -67,13 +71,19 @@ export function searchBox(go) {
   return form;
 }
 
-// What `asked` may mean, the likeliest first.
+// What `asked` may mean, the likeliest first. A guess may lead nowhere.
 async function find(asked) {
-  const fleets = await get(`/fleets?name=${encodeURIComponent(asked)}&limit=${FLEETS_MAX}`);
-  const entries = fleets.map(({ id, name, project_name }) => ({ text: name, hint: project_name, href: `/fleets/${id}` }));
-  if (/^[0-9a-f-]{4,36}$/i.test(asked)) {
-    const path = encodeURIComponent(asked);
-    entries.push({ text: asked, hint: "run", href: `/runs/${path}` }, { text: asked, hint: "delivery", href: `/deliveries/${path}` });
-  }
-  return entries;
+  const text = encodeURIComponent(asked);
+  const [fleets, projects] = await Promise.all([
+    get(`/fleets?name=${text}&limit=${FLEETS_MAX}`),
+    may("reader") ? get(`/projects?name=${text}&limit=${PROJECTS_MAX}`) : []]);
+  const guess = (hint, path) => ({ text: asked, hint, href: `/${path}/${text}`, isGuess: true });
+  return [
+    ...fleets.map(({ id, name, project_name }) => ({ text: name, hint: project_name, href: `/fleets/${id}` })),
+    fleets.length === FLEETS_MAX ? { text: `All with “${asked}”`, hint: "fleets", href: `/?name=${text}` } : null,
+    ...projects.map(({ id, name }) => ({ text: name, hint: "project", href: `/?project=${id}` })),
+    /^[0-9a-f-]{4,36}$/i.test(asked) ? guess("run", "runs") : null,
+    // Most ids have a digit, and few names that are searched for.
+    /^(?=.*\d)\S{4,}$/.test(asked) && may("reader") ? guess("delivery or event", "deliveries") : null,
+  ].filter(Boolean);
 }

@@ -25,14 +25,14 @@ export async function secrets(context) {
       missing.map((secret) => notice("warn", h("strong", null, secret.name), " is missing: ", users(secret), " needs it. ",
         button("Set it", pressed(() => set(context, secret.name)), { needs: "server.author" }))),
       kept.length
-        ? h("ul", { class: "fleet-list secrets", "aria-label": "Secrets" }, kept.map((secret) => row(context, secret)))
+        ? h("ul.fleet-list.secrets", { "aria-label": "Secrets" }, kept.map((secret) => row(context, secret)))
         : empty("No secrets yet", "Set what a vessel needs to sign in elsewhere, or generate what a sender signs its requests with.", tools)),
   };
 }
 
 function row(context, secret) {
   const { name } = secret;
-  const actions = secret.read_only ? h("span", { class: "tag" }, "read-only") : [
+  const actions = secret.read_only ? h("span.tag", "read-only") : [
     button("Replace", pressed(() => set(context, name, "Replace")), { "aria-label": `Replace ${name}`, needs: "server.author" }),
     button("Generate", pressed(() => generate(context, name)), { "aria-label": `Generate ${name}`, needs: "server.author" }),
     button("Remove", pressed(() => remove(context, secret)), { kind: "danger", "aria-label": `Remove ${name}`, needs: "server.author" }),
@@ -51,22 +51,22 @@ const isUsed = ({ fleets, settings }) => fleets.length + settings.length > 0;
 function users({ fleets, settings }) {
   const named = [
     ...fleets.map(({ id, name }) => h("a", { href: `/fleets/${id}` }, name)),
-    ...settings.map((setting) => h("code", null, setting)),
+    ...settings.map((setting) => h("code", setting)),
   ];
   return named.flatMap((node, index) => (index ? [", ", node] : [node]));
 }
 
 const nameInput = (name) =>
   h("input", { name: "name", value: name ?? "", required: true, pattern: NAME, readonly: name != null,
-    autocomplete: "off", spellcheck: "false", placeholder: "GITHUB_HOOK", title: "Letters, digits, _, . and -, at most 64" });
+    placeholder: "GITHUB_HOOK", title: "Letters, digits, _, . and -, at most 64" });
 
 export const putSecret = (name, body) =>
   request("PUT", `/secrets/${encodeURIComponent(name)}`, { body, type: "application/octet-stream" });
 
 async function set(context, name, action = "Set") {
   // Hidden like a password, but with lines: keys have several.
-  const value = h("textarea", { name: "value", rows: 3, class: "mono veiled", required: true, autofocus: name != null,
-    autocomplete: "off", spellcheck: "false", "data-1p-ignore": "" });
+  const value = h("textarea.mono.veiled", { name: "value", rows: 3, required: true, autofocus: name != null,
+    "data-1p-ignore": "" });
   const values = await ask({
     title: `${action} ${name ?? "a secret"}`,
     text: ["The value counts from the next request and the next start of a vessel on."],

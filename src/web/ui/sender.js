@@ -32,7 +32,7 @@ const GUIDES = {
 const MODES = [["enforce", "Enforce: refuse what is not verified"], ["observe", "Observe: run everything, and mark what would be refused"]];
 
 export async function sender(context, view, webhook, path) {
-  const card = (...content) => h("section", { class: "card", "aria-label": "Sender" }, h("h2", null, "Sender"), content);
+  const card = (...content) => h("section.card", { "aria-label": "Sender" }, h("h2", "Sender"), content);
   const set = pressed(() => choose(context, view, webhook, path));
   if (!webhook.verify) {
     return card(
@@ -69,13 +69,13 @@ export async function sender(context, view, webhook, path) {
     return context.reload();
   });
   return card(
-    expected ? notice("info", h("strong", null, "Create the webhook at the provider now. "),
+    expected ? notice("info", h("strong", "Create the webhook at the provider now. "),
       "The secret that its handshake brings is kept, once, until ", time(expected), ".") : state(latest, isObserving),
-    h("dl", { class: "facts" },
+    h("dl.facts",
       fact("Verifies", checks.map(described).join(" or ")),
       fact("Secret", [...new Set(checks.flatMap((check) => [check.secret ?? []].flat()))].join(", ") || "none"),
       fact("Mode", isObserving ? "observe: everything runs" : "enforce")),
-    h("p", { class: "actions" },
+    h("p.actions",
       isObserving ? button("Enforce", save({ mode: "enforce" }), { kind: "primary", needs: "author" }) : null,
       brings ? button(expected ? "Expect no handshake" : "Expect a handshake", expect, { kind: expected ? "" : "primary", needs: "author" }) : null,
       button("Send a sample", sample, { needs: "operator" }),
@@ -92,16 +92,16 @@ function state(latest, isObserving) {
   const [last] = latest;
   if (!last) return notice("info", "Waiting for the first event.");
   if (isObserving && marked.length) {
-    return notice("warn", h("strong", null, `Enforcing would have refused ${marked.length} of the latest ${latest.length} requests. `),
+    return notice("warn", h("strong", `Enforcing would have refused ${marked.length} of the latest ${latest.length} requests. `),
       "The last one ", time(marked[0].received_at), ": ", marked[0].detail ?? marked[0].reason);
   }
   const failed = latest.find(({ status }) => status === 401 || status === 403);
   const good = latest.find(({ verdict, reason }) => ["accepted", "duplicate", "filtered", "handshake"].includes(verdict) && !reason);
   if (failed && (!good || good.received_at < failed.received_at)) {
-    return notice("error", h("strong", null, "Failing "), time(failed.received_at), ": ", failed.detail ?? failed.reason);
+    return notice("error", h("strong", "Failing "), time(failed.received_at), ": ", failed.detail ?? failed.reason);
   }
   if (!good) return notice("warn", "The latest request was answered ", String(last.status), ": ", last.detail ?? last.reason ?? "");
-  return notice("done", h("strong", null, "Verified "), time(good.received_at), good.event_type ? `: ${good.event_type}` : "");
+  return notice("done", h("strong", "Verified "), time(good.received_at), good.event_type ? `: ${good.event_type}` : "");
 }
 
 // What to type at the provider; `secret` is its value while that is known.
@@ -110,9 +110,9 @@ function guide(preset, url, secret) {
   if (!known) return null;
   const shown = url.replace(/[^/]+$/, "•".repeat(24));
   const value = (kind) => {
-    if (kind === "url") return [h("code", null, shown), " ", copyButton(url, "the URL")];
+    if (kind === "url") return [h("code", shown), " ", copyButton(url, "the URL")];
     if (kind !== "secret") return [kind];
-    return secret ? [h("code", null, secret), " ", copyButton(secret, "the secret")] : ["the value of the secret"];
+    return secret ? [h("code", secret), " ", copyButton(secret, "the secret")] : ["the value of the secret"];
   };
   return h("details", { class: "limits", open: secret != null }, h("summary", null, "What to type at the provider"),
     h("p", { class: "hint" }, known.where),
@@ -124,10 +124,10 @@ function guide(preset, url, secret) {
 async function choose(context, view, webhook, path) {
   const senders = await get("/senders", context.signal);
   const [check] = [webhook.verify ?? {}].flat();
-  const secretName = h("input", { name: "secret", required: true, pattern: NAME, autocomplete: "off", spellcheck: "false",
+  const secretName = h("input", { name: "secret", required: true, pattern: NAME,
     value: [check.secret ?? "GITHUB_HOOK"].flat()[0] });
-  const value = h("textarea", { name: "value", rows: 2, class: "mono veiled", autocomplete: "off", spellcheck: "false", "data-1p-ignore": "" });
-  const option = h("input", { name: "name", value: check.name ?? "", autocomplete: "off", spellcheck: "false", placeholder: "X-Key" });
+  const value = h("textarea.mono.veiled", { name: "value", rows: 2, "data-1p-ignore": "" });
+  const option = h("input", { name: "name", value: check.name ?? "", placeholder: "X-Key" });
   const secretField = field("Secret", secretName, "The name under which the server keeps it.");
   const valueField = field("Its value", value, "What the provider shows. Empty: the secret that is kept under this name, or a new random one.");
   const optionField = field("Header or parameter", option, "Where the secret is sent.");

@@ -8,7 +8,7 @@ export function signIn(signedIn) {
   const problem = h("div");
   const token = h("input", { type: "password", name: "token", autocomplete: "current-password",
     required: true, "aria-describedby": "token-hint", spellcheck: "false" });
-  const submit = h("button", { class: "button primary" }, "Sign in");
+  const submit = h("button.button.primary", "Sign in");
 
   const enter = async (proof) => {
     submit.disabled = true;
@@ -29,8 +29,8 @@ export function signIn(signedIn) {
     enter({ link });
   }
 
-  return h("div", { class: "page sign-in" },
-    h("h1", null, "Sign in to Boathook"),
+  return h("div.page.sign-in",
+    h("h1", "Sign in to Boathook"),
     h("form", {
       class: "card",
       onsubmit: (event) => {
@@ -40,9 +40,9 @@ export function signIn(signedIn) {
     },
     // Password managers want a name to go with a password.
     h("input", { type: "text", name: "username", value: "admin", autocomplete: "username", hidden: true }),
-    h("label", { class: "field" }, h("span", null, "Token"), token),
-    h("p", { id: "token-hint", class: "hint" }, "Your own, or the one in the file ", h("code", null, "admin.token"),
-      " of the server’s data directory. Or run ", h("code", null, "boathook open"),
+    h("label.field", h("span", "Token"), token),
+    h("p.hint", { id: "token-hint" }, "Your own, or the one in the file ", h("code", "admin.token"),
+      " of the server’s data directory. Or run ", h("code", "boathook open"),
       " on the server and follow the link it prints."),
     problem,
     submit));

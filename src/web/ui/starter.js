@@ -17,12 +17,12 @@ export async function starter(context) {
   });
   return {
     title: "Fleets",
-    content: page(h("h1", null, "Fleets"),
+    content: page(h("h1", "Fleets"),
       fleets.length
-        ? h("ul", { class: "fleet-list", "aria-label": "Fleets" }, fleets.map((fleet) => h("li", null,
-          h("span", { class: "name" }, fleet.name),
-          h("span", { class: "hint" }, fleet.project_name),
-          h("span", { class: "spring" }),
+        ? h("ul.fleet-list", { "aria-label": "Fleets" }, fleets.map((fleet) => h("li", null,
+          h("span.name", fleet.name),
+          h("span.hint", fleet.project_name),
+          h("span.spring"),
           button("Run now", start(fleet), { "aria-label": `Run ${fleet.name} now` }))))
         : empty("No fleets", "There is no fleet that your token may start."),
       runs),
@@ -31,11 +31,11 @@ export async function starter(context) {
 
 function runsOf(runs) {
   return runs.length ? [
-    h("h2", null, "Latest runs"),
-    h("ul", { class: "fleet-list" }, runs.map((run) => h("li", { "data-key": run.id },
+    h("h2", "Latest runs"),
+    h("ul.fleet-list", runs.map((run) => h("li", { "data-key": run.id },
       status(run.status),
-      h("a", { href: `/runs/${run.id}`, class: "name" }, run.fleet_name),
-      h("span", { class: "spring" }),
-      h("span", { class: "when hint" }, time(run.queued_at))))),
+      h("a.name", { href: `/runs/${run.id}` }, run.fleet_name),
+      h("span.spring"),
+      h("span.when.hint", time(run.queued_at))))),
   ] : [];
 }

@@ -31,32 +31,32 @@ export class TextView {
     this.matches = [];
     this.match = -1;
     this.needle = "";
-    this.sizer = h("div", { class: "sizer" });
-    this.window = h("div", { class: "window" });
-    this.scroller = h("div", { class: "scroller", tabindex: "0", role: "region", "aria-label": label },
+    this.sizer = h("div.sizer");
+    this.window = h("div.window");
+    this.scroller = h("div.scroller", { tabindex: "0", role: "region", "aria-label": label },
       this.sizer, this.window);
     this.scroller.onscroll = () => {
       this.follows = this.canFollow && this.isAtEnd();
       this.draw();
     };
     this.canFollow = follows;
-    this.found = h("span", { class: "found", role: "status" });
-    this.toEnd = h("button", { type: "button", class: "button to-end", hidden: true, onclick: () => {
+    this.found = h("span.found", { role: "status" });
+    this.toEnd = h("button.button.to-end", { type: "button", hidden: true, onclick: () => {
       this.follows = this.canFollow;
       this.scroller.scrollTop = this.scroller.scrollHeight;
     } }, "Follow the end");
     const search = h("input", { type: "search", placeholder: "Search", "aria-label": `Search in: ${label}`,
       oninput: () => this.search(search.value),
       onkeydown: (event) => { if (event.key === "Enter") this.step(event.shiftKey ? -1 : 1); } });
-    const step = (text, name, by) => h("button", { type: "button", class: "button", "aria-label": name,
+    const step = (text, name, by) => h("button.button", { type: "button", "aria-label": name,
       title: name, onclick: () => this.step(by) }, text);
-    this.element = h("section", { class: "text-view" },
-      h("div", { class: "tools" }, search, step("↑", "Previous match", -1), step("↓", "Next match", 1),
-        this.found, h("span", { class: "spring" }),
+    this.element = h("section.text-view",
+      h("div.tools", search, step("↑", "Previous match", -1), step("↓", "Next match", 1),
+        this.found, h("span.spring"),
         toggle("Wrap", "Break long lines", (isOn) => this.show({ isWrapped: isOn })),
         isTerminal ? toggle("Raw", "Show each frame and each control character", (isOn) => this.show({ isRaw: isOn })) : null,
         copyButton(() => this.plainText(), label.toLowerCase()), tools),
-      h("div", { class: "frame" }, this.scroller, this.toEnd));
+      h("div.frame", this.scroller, this.toEnd));
     new ResizeObserver(() => this.fit()).observe(this.scroller);
   }
 
@@ -173,7 +173,7 @@ export class TextView {
 
   row(row) {
     const line = this.index.lines[row];
-    const content = h("span", { class: "content" });
+    const content = h("span.content");
     const isCurrent = this.matches[this.match] === row || (line > 0 && line === this.line);
     this.index.pieces(row, (text, style) => {
       const piece = h("span");
@@ -182,7 +182,7 @@ export class TextView {
       content.append(piece);
     });
     return h("div", { class: isCurrent ? "row current" : "row" },
-      line ? this.lineLink(line) : h("span", { class: "number", "data-line": "·" }), content);
+      line ? this.lineLink(line) : h("span.number", { "data-line": "·" }), content);
   }
 
   // For the mouse: the keyboard would have to pass every line.
@@ -193,7 +193,7 @@ export class TextView {
       history.replaceState(history.state, "", `#L${line}`);
       this.draw();
     };
-    return h("a", { class: "number", href: `#L${line}`, "data-line": line, tabindex: "-1", "aria-hidden": "true", onclick });
+    return h("a.number", { href: `#L${line}`, "data-line": line, tabindex: "-1", "aria-hidden": "true", onclick });
   }
 
   mark(piece, text) {
@@ -203,7 +203,7 @@ export class TextView {
     // Some letters change their length with their case; then positions say nothing.
     for (let at = lower.length === text.length ? lower.indexOf(this.needle) : -1; at >= 0;
       at = lower.indexOf(this.needle, last)) {
-      piece.append(text.slice(last, at), h("mark", null, text.slice(at, at + this.needle.length)));
+      piece.append(text.slice(last, at), h("mark", text.slice(at, at + this.needle.length)));
       last = at + this.needle.length;
     }
     piece.append(text.slice(last));

@@ -4,6 +4,7 @@ import { h } from "./dom.js";
 import { del, get, isLimited, list, may, post } from "./api.js";
 import { time } from "./format.js";
 import { ask, button, copyButton, empty, field, page, pressed, say, select } from "./parts.js";
+import { fleetChoice } from "./fleet-choice.js";
 
 const ROLES = [
   ["trigger", "Trigger: starts fleets, sees the status of their runs"],
@@ -16,9 +17,8 @@ const LIVES = [["", "Never"], ["30", "In 30 days"], ["90", "In 90 days"], ["365"
 const AUDIT_SHOWN = 50;
 
 export async function tokens(context) {
-  const [all, projects, fleets] = await Promise.all(
-    ["/tokens", "/projects", "/fleets"].map((path) => list(path, context.signal)));
-  const tools = button("Make a token", pressed(() => create(context, projects, fleets)), { kind: "primary" });
+  const all = await list("/tokens", context.signal);
+  const tools = button("Make a token", pressed(() => create(context)), { kind: "primary" });
   return {
     title: "Tokens",
     content: page(
@@ -51,7 +51,7 @@ function row(context, token) {
   });
   const end = token.is_expired ? h("span", { class: "tag" }, "expired") : token.expires_at ? ["expires ", time(token.expires_at)] : null;
   return h("li", null,
-    h("span", { class: "name" }, token.name),
+    h("span.name", token.name),
     h("span", { class: "tag" }, token.role),
     h("span", { class: "hint" }, limit(token)),
     h("span", { class: "spring" }),
@@ -60,20 +60,19 @@ function row(context, token) {
     button("Revoke", revoke, { kind: "danger", "aria-label": `Revoke ${token.name}` }));
 }
 
-async function create(context, projects, fleets) {
-  const limits = [
-    ...(isLimited() ? [] : [["", "Nothing"]]),
-    ...projects.map(({ id, name }) => [`project_id ${id}`, `Project ${name}`]),
-    ...fleets.map(({ id, name, project_name }) => [`fleet_id ${id}`, `Fleet ${project_name}/${name}`]),
-  ];
+async function create(context) {
+  const projects = (await list("/projects", context.signal)).map(({ id, name }) => [id, `Project ${name}`]);
+  const limits = isLimited() ? projects : [["", "Nothing"], ...projects];
+  let fleet = "";
   const values = await ask({
     title: "Make a token",
     text: [],
     fields: [
-      field("Name", h("input", { name: "name", required: true, maxlength: 200, autocomplete: "off", spellcheck: "false" }),
+      field("Name", h("input", { name: "name", required: true, maxlength: 200 }),
         "By which this list and the audit know its holder."),
       field("Role", select("role", ROLES, "reader"), "An author can have the server run any program."),
       field("Limited to", select("limit", limits, "")),
+      field("Fleet", fleetChoice((id) => { fleet = id; }, { placeholder: "All of these" }), "Limits it to one fleet."),
       field("Expires", select("days", LIVES, "")),
     ],
     action: "Make",
@@ -81,8 +80,8 @@ async function create(context, projects, fleets) {
   });
   if (!values) return;
   const body = { name: values.get("name").trim(), role: values.get("role") };
-  const [key, id] = values.get("limit").split(" ");
-  if (id) body[key] = id;
+  if (fleet) body.fleet_id = fleet;
+  else if (values.get("limit")) body.project_id = values.get("limit");
   if (values.get("days")) body.expires_in_seconds = Number(values.get("days")) * 86400;
   const { token } = await post("/tokens", body);
   await ask({
@@ -105,10 +104,10 @@ async function audit(context) {
     last = entries.at(-1)?.id ?? last;
     older.hidden = entries.length < AUDIT_SHOWN;
     body.append(...entries.map((entry) => h("tr", null,
-      h("td", null, time(entry.at)),
-      h("td", null, entry.by, entry.session ? h("span", { class: "hint" }, " in a page") : null),
-      h("td", null, entry.action, " ", h("strong", null, entry.object)),
-      h("td", { class: "hint" }, entry.remote_addr))));
+      h("td", time(entry.at)),
+      h("td", entry.by, entry.session ? h("span.hint", " in a page") : null),
+      h("td", entry.action, " ", h("strong", entry.object)),
+      h("td.hint", entry.remote_addr))));
   };
   const older = button("Older", pressed(more));
   await more();

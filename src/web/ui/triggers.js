@@ -1,7 +1,7 @@
 // What starts a fleet: its webhook (adding, copying, replacing, removing, trying out) and its schedules.
 
 import { h } from "./dom.js";
-import { del, get, may, post, put, request } from "./api.js";
+import { del, found, get, may, post, put, request } from "./api.js";
 import { time } from "./format.js";
 import { forecast } from "./forecast.js";
 import { sender } from "./sender.js";
@@ -16,12 +16,7 @@ const TYPES = ["application/json", "text/plain", "application/x-www-form-urlenco
 
 export async function triggers(context, view) {
   const path = `/fleets/${view.id}/webhook`;
-  let webhook = null;
-  try {
-    webhook = await get(path, context.signal);
-  } catch (error) {
-    if (error.status !== 404) throw error;
-  }
+  const webhook = await found(get(path, context.signal));
   return [await webhookOf(context, view, webhook, path), await schedules(context, view),
     may(webhook?.verify ? "operator" : "start") ? testForm(context, view, webhook) : null];
 }
@@ -40,7 +35,7 @@ async function webhookOf(context, view, webhook, path) {
 }
 
 // A webhook as the roles see it that see no URL.
-const withoutUrl = (webhook) => h("section", { class: "card", "aria-label": "Webhook" },
+const withoutUrl = (webhook) => h("section.card", { "aria-label": "Webhook" },
   h("h2", null, "Webhook"),
   webhook.paused_at ? notice("info", h("strong", null, "Paused "), time(webhook.paused_at)) : null,
   h("dl", { class: "facts" },
@@ -50,7 +45,7 @@ const withoutUrl = (webhook) => h("section", { class: "card", "aria-label": "Web
 function existing(context, view, webhook, path) {
   if (!webhook.url) return withoutUrl(webhook);
   const hidden = masked(webhook.url);
-  const url = h("code", { class: "url" }, hidden);
+  const url = h("code.url", hidden);
   const examples = snippets(webhook.url);
   const reveal = button("Reveal", () => {
     const isShown = url.textContent !== hidden;
@@ -88,13 +83,13 @@ function existing(context, view, webhook, path) {
   });
   return h("section", { class: "card", "aria-label": "Webhook" },
     h("h2", null, "Webhook"),
-    h("div", { class: "secret" }, url, reveal, copyButton(webhook.url, "the URL"),
+    h("div.secret", url, reveal, copyButton(webhook.url, "the URL"),
       // Servers that know how to pause say when.
       "paused_at" in webhook ? button(isPaused ? "Resume" : "Pause", pause) : null,
       button("Replace", replace), button("Remove", remove, { kind: "danger" })),
-    isPaused ? notice("info", h("strong", null, "Paused "), time(webhook.paused_at),
+    isPaused ? notice("info", h("strong", "Paused "), time(webhook.paused_at),
       ". The URL answers 503 with Retry-After until you resume the webhook. A new URL stays paused.") : null,
-    notice("warn", h("strong", null, "Treat this URL like a password. "),
+    notice("warn", h("strong", "Treat this URL like a password. "),
       "All who have it can start this fleet with data of their choice. Replace it if it got into the wrong hands."),
     isLocal(webhook.url) ? notice("info", "Only this machine can reach this address. For senders elsewhere, set ",
       h("code", null, "public_url"), " (and ", h("code", null, "hooks_listen"), ", unless a proxy stands in front).") : null,
@@ -114,7 +109,7 @@ function answer(respond) {
   if (respond.wait) {
     return [`the answer of ${respond.vessel ?? "the last vessel that has one"}, after ${respond.wait} at most; then 202`];
   }
-  return [`${respond.status}, ${respond.content_type}`, respond.body ? [": ", h("code", null, respond.body.slice(0, 80))] : null];
+  return [`${respond.status}, ${respond.content_type}`, respond.body ? [": ", h("code", respond.body.slice(0, 80))] : null];
 }
 
 const masked = (url) => url.replace(/[^/]+$/, "•".repeat(24));
@@ -135,7 +130,7 @@ function snippets(url) {
   };
   let chosen = "curl";
   let isShown = false;
-  const code = h("pre", { class: "code", tabindex: "0", "aria-label": "Example" });
+  const code = h("pre.code", { tabindex: "0", "aria-label": "Example" });
   const text = () => kinds[chosen][1](isShown ? url : masked(url));
   const draw = () => {
     code.textContent = text();
@@ -163,7 +158,7 @@ function limits(context, webhook, path) {
     await context.reload();
     say("Saved who may call the webhook");
   };
-  return h("details", { class: "limits" }, h("summary", null, "Who may call it, and how often"),
+  return h("details.limits", h("summary", "Who may call it, and how often"),
     h("form", { "data-name": "limits", onsubmit: (event) => save(event).catch((error) => {
       problem.replaceChildren(notice("error", inWords(error.message)));
     }) },
@@ -172,7 +167,7 @@ function limits(context, webhook, path) {
       field("Rate limit", h("input", { name: "rate_limit", value: webhook.rate_limit ?? "", placeholder: "100/m" }),
         "Requests per second, minute, hour or day (60/m, or 60/m burst 10); beyond it senders get 429. Empty: none. Saving makes a new version of the fleet."),
       problem,
-      h("button", { class: "button" }, "Save")));
+      h("button.button", "Save")));
 }
 
 // What the server says of a setting, under the name that the page has for it.
@@ -183,7 +178,7 @@ const inWords = (message) =>
 // signs it and sends it to the webhook's URL.
 function testForm(context, view, webhook) {
   const isSigned = Boolean(webhook?.verify);
-  const body = h("textarea", { name: "body", rows: 6, class: "mono", spellcheck: "false", value: '{"hello": "world"}' });
+  const body = h("textarea.mono", { name: "body", rows: 6, spellcheck: "false", value: '{"hello": "world"}' });
   const header = h("input", { name: "header", placeholder: "X-Github-Event: push", spellcheck: "false" });
   const shown = h("div");
   const asked = async (verb) => {
@@ -214,7 +209,7 @@ function testForm(context, view, webhook) {
       : "Starts a run exactly as a POST to the webhook would, with what you write here.",
     " Preview shows what would happen to it as it is, and starts nothing."),
     field("Body", body),
-    h("div", { class: "columns" }, field("Content type", type), field("Another header", header, "Optional, as Name: value")),
-    h("p", { class: "actions" }, button("Preview", pressed(preview)), button("Send", pressed(send), { kind: "primary" })),
+    h("div.columns", field("Content type", type), field("Another header", header, "Optional, as Name: value")),
+    h("p.actions", button("Preview", pressed(preview)), button("Send", pressed(send), { kind: "primary" })),
     shown);
 }

@@ -7,8 +7,8 @@ import { button, field, notice, pressed } from "./parts.js";
 import { verdict } from "./deliveries.js";
 
 export function tryIt(context, view, when) {
-  const expr = h("textarea", { name: "expr", rows: 2, class: "mono", spellcheck: "false", value: when ?? 'body.ref == "refs/heads/main"' });
-  const payload = h("textarea", { name: "payload", rows: 4, class: "mono", spellcheck: "false", placeholder: '{"ref": "refs/heads/main"}' });
+  const expr = h("textarea.mono", { name: "expr", rows: 2, value: when ?? 'body.ref == "refs/heads/main"' });
+  const payload = h("textarea.mono", { name: "payload", rows: 4, placeholder: '{"ref": "refs/heads/main"}' });
   const shown = h("div");
   const run = async () => {
     const text = payload.value;
@@ -21,7 +21,7 @@ export function tryIt(context, view, when) {
       ") gives for the last 100 deliveries, and for a payload of your own. Changes nothing."),
     field("Expression", expr),
     field("Payload", payload, "Optional: JSON, or the fields of a form."),
-    h("p", { class: "actions" }, button("Try it", pressed(run), { kind: "primary" })),
+    h("p.actions", button("Try it", pressed(run), { kind: "primary" })),
     shown);
 }
 
@@ -34,7 +34,7 @@ function results(answer) {
     h("td", null, h("a", { href: `/deliveries/${entry.id}`, class: "id" }, shortId(entry.id)), " ", entry.event_type),
     h("td", null, verdict(entry.verdict)),
     h("td", null, time(entry.received_at)),
-    h("td", null, result(entry))));
+    h("td", result(entry))));
   return [
     answer.request ? notice("info", h("strong", null, "The payload: "), result(answer.request)) : null,
     rows.length ? h("table", null,
@@ -47,8 +47,8 @@ function results(answer) {
 function result({ value, is_true, missing, error, seen }) {
   const saw = Object.entries(seen).map(([name, text]) => `${name} = ${text}`).join(", ");
   return [
-    error ? `fails: ${error}` : missing ? `no ${missing}: false as a filter, no value` : h("code", null, value),
+    error ? `fails: ${error}` : missing ? `no ${missing}: false as a filter, no value` : h("code", value),
     is_true === null && !error ? " (no filter: neither true nor false)" : null,
-    saw ? h("small", { class: "hint" }, " ", saw) : null,
+    saw ? h("small.hint", " ", saw) : null,
   ];
 }

@@ -1,7 +1,7 @@
 // The versions of a fleet: what each changed, and going back to one.
 
 import { h } from "./dom.js";
-import { get, ifAt, post } from "./api.js";
+import { get, ifAt, may, post } from "./api.js";
 import { time } from "./format.js";
 import { ask, button, pressed, say } from "./parts.js";
 import { difference } from "./diff.js";
@@ -9,8 +9,8 @@ import { difference } from "./diff.js";
 const PAGE = 50;
 
 export async function versions(context, view) {
-  const shown = h("ol", { class: "versions", reversed: true });
-  const more = h("p", { class: "actions" });
+  const shown = h("ol.versions", { reversed: true });
+  const more = h("p.actions");
   const load = async (before = "") => {
     // One more than is shown: the last of a page is compared with it.
     const list = await get(`/fleets/${view.id}/versions?limit=${PAGE + 1}${before}`, context.signal);
@@ -42,10 +42,11 @@ function entry(context, view, version, before) {
   });
   return h("li", null, h("details", { open: version.current },
     h("summary", null, h("strong", null, `Version ${version.version}`), " ", time(version.created_at),
-      version.current ? h("span", { class: "tag" }, "current") : null),
+      version.current ? h("span.tag", "current") : null),
     h("div", { class: "tools" },
       h("span", { class: "hint" }, before ? `What changed since version ${before.version}` : "The oldest version, as a whole"),
       h("span", { class: "spring" }),
+      may("author") ? h("a.button", { href: `/new?from=${view.id}&version=${version.version}` }, "New fleet from this version") : null,
       version.current ? null : button("Go back to this version", revert, { needs: "author" })),
     before ? difference(before.yaml, version.yaml) : h("pre", { class: "code", tabindex: "0" }, version.yaml)));
 }

@@ -3,7 +3,7 @@
 import { h, update } from "./dom.js";
 import { download, get, poll, post, request } from "./api.js";
 import { duration, elapsed, shortId, time } from "./format.js";
-import { ask, button, crumbs, fact, field, isOver, notice, page, pressed, select, sentence, status, statusWord } from "./parts.js";
+import { ask, button, crumbs, fact, field, fleetPlace, isOver, notice, page, pressed, select, sentence, status, statusWord } from "./parts.js";
 import { exitMeaning } from "./exits.js";
 import { TextView } from "./text-view.js";
 
@@ -44,7 +44,7 @@ class Output {
   constructor(context, id, isLive) {
     this.context = context;
     this.path = `/vessel-runs/${encodeURIComponent(id)}/output`;
-    this.nothing = h("p", { class: "hint nothing" });
+    this.nothing = h("p.hint.nothing");
     this.view = new TextView({
       label: "Output",
       isTerminal: true,
@@ -52,7 +52,7 @@ class Output {
       line: Number(/^#L(\d+)$/.exec(location.hash)?.[1]) || 0,
       tools: [button("Download", pressed(() => download(`${this.path}?attempt=${this.attempt}`, `${id}.${this.attempt}.log`)))],
     });
-    this.element = h("div", null, this.nothing, this.view.element);
+    this.element = h("div", this.nothing, this.view.element);
   }
 
   begin(attempt) {
@@ -102,13 +102,13 @@ function heading(context, run, view, shown, attempt) {
   });
   const attempts = view.attempts.map((entry) => [String(entry.attempt), `${entry.attempt}: ${statusWord(entry.status)}`]);
   return [
-    crumbs(["Overview", "/"], [run.fleet_name, `/fleets/${run.fleet_id}`], [`Run ${shortId(run.id)}`, `/runs/${run.id}`]),
+    crumbs(["Overview", "/"], fleetPlace(run), [`Run ${shortId(run.id)}`, `/runs/${run.id}`]),
     h("div", { class: "heading" },
       h("h1", null, view.vessel_name),
       h("p", { class: "hint" }, h("code", null, view.id)),
       neighbours(run, view),
       isOver(view.status) ? null : button("Stop", stop, { kind: "danger", needs: "operator" })),
-    h("dl", { class: "facts" },
+    h("dl.facts",
       fact("Status", status(shown.status)),
       fact("Exit code", shown.exit_code ?? "–"),
       shown.signal == null ? null : fact("Signal", shown.signal),
@@ -127,9 +127,9 @@ function heading(context, run, view, shown, attempt) {
 // Links to the vessels before and after this one, in the order of the run.
 function neighbours(run, view) {
   const at = run.vessels.findIndex(({ id }) => id === view.id);
-  const link = (vessel, name, arrow) => vessel && h("a", { class: "button", rel: name,
+  const link = (vessel, name, arrow) => vessel && h("a.button", { rel: name,
     href: `/runs/${run.id}/vessels/${vessel.id}`, "aria-label": `The ${name} vessel, ${vessel.vessel_name}`,
     title: vessel.vessel_name }, arrow);
-  return h("p", { class: "neighbours" },
+  return h("p.neighbours",
     link(run.vessels[at - 1], "previous", "←"), link(run.vessels[at + 1], "next", "→"));
 }

@@ -152,7 +152,7 @@ impl Gallery<'_> {
 }
 
 /// A delivery to the fleet that its verification refuses.
-fn refused_delivery(server: &Server, secrets: &Path, fleet: &str) -> String {
+pub(super) fn refused_delivery(server: &Server, secrets: &Path, fleet: &str) -> String {
     let api = server.api();
     fs::write(secrets.join("GITHUB_HOOK"), "a secret of the owner").unwrap();
     let webhook = format!("/api/v1/fleets/{fleet}/webhook");
@@ -189,7 +189,7 @@ fn every_page_in_every_look() {
 
     let Scene { server, secrets, deploy, good, bad, binary, running } = scene();
     sign_in(&browser, &server, "/");
-    browser.see("Logbook");
+    browser.see("Latest runs");
     browser.wait("the runs are there", || browser.text().contains("import-orders"));
     gallery.take("overview");
     let vessel = |run: &Value, at: usize| {
@@ -204,6 +204,11 @@ fn every_page_in_every_look() {
     let untried = server.api().get("/api/v1/fleets").data()[0]["id"].as_str().unwrap().to_owned();
     for (name, path, sign) in [
         ("new-fleet", "/new".to_owned(), "Valid:"),
+        ("overview-failing", "/?state=failing".to_owned(), "All runs"),
+        ("overview-none", "/?name=nothing".to_owned(), "No fleet matches"),
+        ("runs", "/runs".to_owned(), "Export"),
+        ("projects", "/projects".to_owned(), "staging"),
+        ("duplicate", format!("/new?from={deploy}&version=1"), "Valid:"),
         ("fleet-logs", format!("/fleets/{deploy}"), "Duration"),
         ("fleet-logs-empty", format!("/fleets/{untried}"), "has not run yet"),
         ("fleet-triggers", format!("/fleets/{deploy}/triggers"), "Treat this URL"),
@@ -228,6 +233,15 @@ fn every_page_in_every_look() {
         browser.see(sign);
         gallery.take(name);
     }
+    open(&browser, &server, &format!("/fleets/{deploy}"));
+    browser.click("Run with parameters");
+    gallery.take("run-with-parameters");
+    open(&browser, &server, "/");
+    browser.type_into("Find a fleet", "deploy");
+    browser.wait("something is offered", || {
+        browser.script("return document.querySelectorAll('[role=option]').length") == 1
+    });
+    gallery.take("search");
     open(&browser, &server, "/secrets");
     browser.click("Set a secret");
     browser.type_into("Name", "CHAT_URL");

@@ -232,8 +232,13 @@ fn the_overview_counts_what_there_is() {
     assert_eq!(overview["accepted_last_minute"], 10);
     assert_eq!((&overview["healthy"], &overview["runs_waiting"]), (&json!(true), &json!(0)));
     assert!(overview["disk_free_bytes"].as_u64().unwrap() > 0);
-    assert_eq!(overview["fleets"][0]["latest"].as_array().unwrap().len(), 8);
-    assert_eq!(overview["fleets"][0]["latest"][0]["status"], "Success");
+    let counts = json!({"total": 1, "failing": 0, "running": 0, "waiting": 0, "no_webhook": 1});
+    assert_eq!(overview["fleets"], counts);
+    let fleets = api.get("/api/v1/overview/fleets?state=no_webhook").expect(200).data();
+    assert_eq!(fleets[0]["latest"].as_array().unwrap().len(), 5);
+    assert_eq!(fleets[0]["latest"][0]["status"], "Success");
+    let failing = api.get("/api/v1/overview/fleets?state=failing").expect(200).data();
+    assert_eq!(failing, json!([]));
     // What went wrong last is what the log says; the mistakes of clients are not the server's.
     assert_eq!(overview["last_problem"], Value::Null);
     sign_in(&server, &json!({"token": "wrong"}));
