@@ -117,6 +117,10 @@ pub mod internals {
         pub use crate::web::senders::{Context, Failure, Outcome, Presented, verify};
     }
 
+    pub mod statistics {
+        pub use crate::model::statistics::{Hour, KEPT_FOR, Tally};
+    }
+
     pub mod store {
         pub use crate::store::faults::Faults;
         pub use crate::store::{DATABASE_CACHE_BYTES, DataDirectory, SCHEMA, Store, open};

@@ -256,6 +256,8 @@ mod tests {
             "run x --overrides f --json",
             "runs list --fleet x --status errored --trigger webhook --since 2h --limit 5",
             "runs list --since 2026-01-02T03:04:05Z",
+            "runs queue --fleet x --limit 5 --json",
+            "runs stats --fleet x --json",
             "runs show r",
             "runs logs r --vessel v --follow",
             "runs logs --latest",

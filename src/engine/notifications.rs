@@ -7,7 +7,7 @@ use std::sync::MutexGuard;
 use std::sync::atomic::Ordering;
 
 use crate::engine::outbox::Outbox;
-use crate::engine::{Decisions, Engine, EngineMetrics};
+use crate::engine::{Decisions, Engine, EngineMetrics, statistics};
 use crate::model::change::Change;
 use crate::model::ids::{InstanceId, RunId};
 use crate::model::notification::{NotificationRecord, Retry};
@@ -42,6 +42,7 @@ impl Engine {
         drop(outbox);
         let closed: Vec<Change> =
             ended_runs(changes).flat_map(|run| decisions.events.close(run)).collect();
+        changes.extend(statistics::counts(changes));
         changes.extend(entries);
         changes.extend(closed);
         self.wake_sweeper(decisions);

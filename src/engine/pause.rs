@@ -50,6 +50,11 @@ impl Launching {
         self.pause.as_ref().filter(|pause| pause.is_durable)
     }
 
+    /// Why launching is paused, for readers.
+    pub fn shown_reason(&self) -> Option<&str> {
+        self.shown().map(|pause| pause.reason.as_str())
+    }
+
     /// Whether no vessel may be claimed.
     pub fn is_held(&self) -> bool {
         self.pause.is_some() || self.awaits_leftovers
@@ -95,7 +100,7 @@ impl Engine {
 
     /// Why launching is paused, for a person; `None` while it is not.
     pub fn paused_because(&self) -> Option<String> {
-        self.decisions().launching.shown().map(|pause| pause.reason.clone())
+        self.decisions().launching.shown_reason().map(str::to_owned)
     }
 
     /// The reason shown for a waiting run while launching is paused.

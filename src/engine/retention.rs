@@ -6,8 +6,9 @@
 //! 3. The mark goes with the last of them. After a crash, the mark tells the next server to continue.
 //!
 //! The sweeper waits for each of its commits, so that an accept waits for one of them at most. It also
-//! passes over the remembered events ([`events`](crate::engine::events)) and over the versions of fleets
-//! ([`versions`](crate::engine::versions)) once in a while.
+//! passes over the remembered events ([`events`](crate::engine::events)), over the versions of fleets
+//! ([`versions`](crate::engine::versions)) and over the hours of the
+//! [`statistics`](crate::engine::statistics) once in a while.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -77,6 +78,7 @@ impl Engine {
             let mut has_worked = self.sweep();
             if Instant::now() >= next_pass || self.decisions().events.is_pass_due() {
                 self.sweep_events();
+                self.sweep_statistics();
                 next_pass = Instant::now() + EVENTS_PASS_INTERVAL;
                 has_worked = true;
             }

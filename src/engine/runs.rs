@@ -124,9 +124,12 @@ impl Engine {
 
     /// One run, as it is on the disk.
     pub fn run(&self, id: RunId) -> Option<RunView> {
-        let view = self.store.run(id).map(|run| self.view(run, true));
+        let mut view = self.store.run(id).map(|run| self.view(run, true))?;
+        if view.run.status == Status::Scheduled && view.run.reason.is_none() {
+            view.run.reason = self.queued_because(&view.run);
+        }
         self.store.confirm();
-        view.filter(|view| !self.is_torn(view))
+        (!self.is_torn(&view)).then_some(view)
     }
 
     /// Up to `limit` runs within `reach` whose id begins or ends with `fragment`, newest first, and

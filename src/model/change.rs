@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::access::AccessToken;
+use crate::model::access::{AccessToken, Scope};
 use crate::model::audit::{AuditClass, AuditEntry};
 use crate::model::clock::Timestamp;
 use crate::model::delivery::Delivery;
@@ -16,6 +16,7 @@ use crate::model::ids::{FleetId, InstanceId, ProjectId, RequestId, RunId, Vessel
 use crate::model::notification::NotificationRecord;
 use crate::model::run::{PayloadSize, RunRecord, Trigger, VesselRunRecord};
 use crate::model::schedule::{ScheduleEntry, ScheduleKey};
+use crate::model::statistics::{EndedRun, Hour, StatisticsRecord, Tally};
 use crate::model::webhook::{TokenHash, Webhook};
 
 /// One change of stored state.
@@ -154,6 +155,20 @@ pub enum Change {
         class: AuditClass,
         id: RequestId,
     },
+    /// A run ends with this commit: it counts in the statistics of its hour.
+    CountRun(EndedRun),
+    /// The runs of an hour, as an older server has left them.
+    PutTally {
+        hour: Hour,
+        scope: Scope,
+        tally: Tally,
+    },
+    RemoveTally {
+        hour: Hour,
+        scope: Scope,
+    },
+    /// From now on every run counts.
+    PutStatistics(StatisticsRecord),
     /// A version of a fleet that is gone, as its runs are.
     RemoveFleetVersion {
         fleet: FleetId,

@@ -48,6 +48,7 @@ pub mod server_proof;
 pub mod share;
 pub mod size;
 pub mod source;
+pub mod statistics;
 pub mod suggest;
 pub mod text;
 pub mod text_value;

@@ -13,7 +13,7 @@ use crate::model::ids::FleetId;
 pub(super) const STARTS_PER_FAIR_START: u64 = 8;
 
 /// See the module. It knows which fleets have something to start, not what.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Fairness {
     fleets: HashMap<FleetId, FleetTurn>,
     /// The fleets that wait for a turn, the next one first.
@@ -27,7 +27,7 @@ pub struct Fairness {
     starts: u64,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct FleetTurn {
     /// The number of the latest start; 0 for never.
     served: u64,

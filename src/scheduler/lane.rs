@@ -10,6 +10,7 @@ use crate::model::concurrency_key::ConcurrencyKey;
 use crate::model::ids::RunId;
 use crate::model::run::PayloadSize;
 use crate::scheduler::lanes::NextStart;
+use crate::scheduler::waits::{Ahead, WaitCause};
 use crate::scheduler::{QueuedRun, VesselOfRun};
 
 /// `None` is the key of runs without a value of it.
@@ -142,6 +143,15 @@ impl Lane {
             runs.held = runs.held.filter(|held| *held != sequence);
         });
         Some(run)
+    }
+
+    /// Its waiting runs in the order of acceptance, with their sequence numbers and what they wait for.
+    pub fn waits(&self) -> impl Iterator<Item = (u64, &QueuedRun, WaitCause)> {
+        let mut keys: BTreeMap<&Key, Ahead> = BTreeMap::new();
+        self.waiting.iter().map(move |(sequence, run)| {
+            let ahead = keys.entry(&run.key).or_insert_with(|| Ahead::of(self.active_of(&run.key)));
+            (*sequence, run, ahead.cause_of_next(run))
+        })
     }
 
     /// The sequence number of the run that the key holds.

@@ -33,6 +33,20 @@ pub enum NextStart {
 }
 
 impl Lanes {
+    /// Every lane, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = (FleetId, &Lane)> {
+        self.lanes.iter().map(|(fleet, lane)| (*fleet, lane))
+    }
+
+    pub fn get(&self, fleet: FleetId) -> Option<&Lane> {
+        self.lanes.get(&fleet)
+    }
+
+    /// Whose turn it is.
+    pub fn fairness(&self) -> &Fairness {
+        &self.fairness
+    }
+
     /// Waiting runs of all fleets, held ones included.
     pub fn len(&self) -> usize {
         self.waiting

@@ -31,11 +31,13 @@ mod reload;
 mod settle;
 mod stop;
 mod submit;
+mod waits;
 
 pub use active::graph_of;
 pub use effects::Effects;
 pub use reload::{Discard, Interruption, InterruptionCause, Reloaded, StartedRun};
 pub use submit::QueueFull;
+pub use waits::{Wait, WaitCause};
 
 use active::{ActiveRun, VesselState};
 use lanes::{Lanes, NextStart};

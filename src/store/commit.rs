@@ -18,6 +18,7 @@ use crate::store::backup::change_log::ChangeLog;
 use crate::store::commit_queue::CommitQueue;
 use crate::store::faults::Faults;
 use crate::store::sled::database::Database;
+use crate::store::statistics;
 use crate::store::tables::Rows;
 
 /// Requests that wait for the committer: more than handlers and workers on most machines. A thread
@@ -402,6 +403,11 @@ impl CommitLoop {
                 missing @ 1.. if !is_urgent => self.requests.pop_when(missing, Some(wait_until)),
                 _ => self.requests.try_pop(),
             };
+        }
+        // The committer alone writes, so what it reads here is what the last commit left.
+        let stored = |hour, scope| statistics::stored(&self.database, hour, scope);
+        if let Err(error) = rows.add_to_stored(stored) {
+            fatal::stop(&format!("the statistics cannot be stored: {error}"));
         }
         rows
     }

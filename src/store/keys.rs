@@ -1,7 +1,9 @@
 //! The keys of every table. Numbers are big-endian, so that keys sort by number.
 
+use crate::model::access::Scope;
 use crate::model::audit::AuditClass;
-use crate::model::ids::{FleetId, RequestId, RunId, VesselRunId};
+use crate::model::ids::{FleetId, ProjectId, RequestId, RunId, VesselRunId};
+use crate::model::statistics::Hour;
 use crate::store::tables::Table;
 
 /// Bytes of the chunk's number at the end of a payload's, output's or definition's key.
@@ -83,6 +85,28 @@ pub fn delivery_request(delivery: RequestId, chunk: u32) -> Vec<u8> {
 /// `audit`: the class, then the id of the request.
 pub fn audit(class: AuditClass, id: RequestId) -> Vec<u8> {
     [&[class as u8], id.as_bytes().as_slice()].concat()
+}
+
+/// `statistics`: the hour, the kind of scope, then the id of its project or fleet.
+pub fn tally(hour: Hour, scope: Scope) -> Vec<u8> {
+    let (kind, id): (u8, &[u8]) = match &scope {
+        Scope::Everything => (0, &[]),
+        Scope::Project(project) => (1, project.as_bytes()),
+        Scope::Fleet(fleet) => (2, fleet.as_bytes()),
+    };
+    [hour.number().to_be_bytes().as_slice(), &[kind], id].concat()
+}
+
+/// The hour and the scope in a key of `statistics`.
+pub fn tally_in(key: &[u8]) -> Option<(Hour, Scope)> {
+    let (hour, rest) = key.split_first_chunk()?;
+    let scope = match rest.split_first()? {
+        (0, []) => Scope::Everything,
+        (1, id) => Scope::Project(ProjectId::from_slice(id)?),
+        (2, id) => Scope::Fleet(FleetId::from_slice(id)?),
+        _ => return None,
+    };
+    Some((Hour::from_number(u32::from_be_bytes(*hour)), scope))
 }
 
 /// A key behind all that begin with `prefix`.

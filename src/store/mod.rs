@@ -28,6 +28,7 @@ mod keys;
 mod migrate;
 mod read;
 mod sled;
+mod statistics;
 mod tables;
 mod verify;
 

@@ -129,7 +129,7 @@ impl Store {
         Ok((run, latest.collect::<Result<_, StorageError>>()?))
     }
 
-    fn meta<T: DeserializeOwned>(&self, key: &[u8]) -> Result<Option<T>, StorageError> {
+    pub(super) fn meta<T: DeserializeOwned>(&self, key: &[u8]) -> Result<Option<T>, StorageError> {
         let row = self.database.get(Table::Meta, key)?;
         row.map(|row| codec::decode(&row).map_err(|error| damaged("meta", &error))).transpose()
     }

@@ -1,12 +1,15 @@
 //! The tables of the database, and the rows of each change.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use serde::Serialize;
 use sled::Batch;
 
+use crate::model::access::Scope;
 use crate::model::change::Change;
 use crate::model::limits::ROW_BYTES_MAX;
+use crate::model::statistics::{Hour, Tally};
 use crate::store::backup::format::{RowChange, write_change};
 use crate::store::codec::{self, CodecError};
 use crate::store::keys;
@@ -14,6 +17,7 @@ use crate::store::keys;
 /// Rows of `meta`.
 pub const META_ORGANIZATION: &[u8] = b"organization";
 pub const META_SERVER: &[u8] = b"server";
+pub const META_STATISTICS: &[u8] = b"statistics";
 
 /// The key in `meta` of a row of vessel runs whose processes may be left.
 pub fn leftovers_key(row: u32) -> Vec<u8> {
@@ -48,6 +52,7 @@ pub enum Table {
     AccessTokens,
     Audit,
     FleetTexts,
+    Statistics,
 }
 
 /// The rows of one commit.
@@ -55,6 +60,8 @@ pub enum Table {
 pub struct Rows {
     batch: Batch,
     bytes: usize,
+    /// The runs that end with this commit, not yet added to what is stored.
+    tallies: BTreeMap<(Hour, Scope), Tally>,
     /// The same changes in the format of backups, while a backup is made.
     record: Option<Vec<u8>>,
 }
@@ -126,6 +133,18 @@ impl Rows {
             C::RemoveAccessToken(hash) => self.remove(T::AccessTokens, hash.as_bytes()),
             C::PutAudit(it) => self.json(T::Audit, &keys::audit(it.class, it.id), it)?,
             C::RemoveAudit { class, id } => self.remove(T::Audit, &keys::audit(*class, *id)),
+            C::CountRun(run) => {
+                for scope in run.scopes() {
+                    self.tallies.entry((run.hour, scope)).or_default().count(run);
+                }
+            }
+            C::PutTally { hour, scope, tally } => {
+                self.compact(T::Statistics, &keys::tally(*hour, *scope), tally)?;
+            }
+            C::RemoveTally { hour, scope } => {
+                self.remove(T::Statistics, &keys::tally(*hour, *scope));
+            }
+            C::PutStatistics(it) => self.json(T::Meta, META_STATISTICS, it)?,
             C::AddRun(_) | C::BeginRemoval { .. } | C::RemoveAttempt { .. } => self.pair(change)?,
             C::PutNotification(_) | C::RemoveNotification { .. } => self.pair(change)?,
             C::PutDelivery(_) | C::RemoveDelivery { .. } => self.pair(change)?,
@@ -227,6 +246,22 @@ impl Rows {
                 self.remove_chunks(T::DeliveryRequests, 0..*chunks, key);
             }
             other => unreachable!("not of chunks: {other:?}"),
+        }
+        Ok(())
+    }
+
+    /// Adds the runs that end with this commit to those that are stored, which `stored` reads.
+    ///
+    /// # Errors
+    /// As [`add`](Self::add).
+    pub fn add_to_stored(
+        &mut self,
+        stored: impl Fn(Hour, Scope) -> Option<Tally>,
+    ) -> Result<(), CodecError> {
+        for ((hour, scope), counted) in std::mem::take(&mut self.tallies) {
+            let mut tally = stored(hour, scope).unwrap_or_default();
+            tally.merge(&counted);
+            self.compact(Table::Statistics, &keys::tally(hour, scope), &tally)?;
         }
         Ok(())
     }

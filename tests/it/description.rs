@@ -180,6 +180,8 @@ fn every_operation_answers_as_described() {
     call("GET", "/api/v1/schedules?next=3", None, 200);
     call("GET", "/api/v1/overview", None, 200);
     call("GET", "/api/v1/overview/fleets?state=no_webhook&name=x&limit=5", None, 200);
+    call("GET", "/api/v1/queue?limit=5", None, 200);
+    call("GET", "/api/v1/statistics?period=7d", None, 200);
     call("GET", "/api/v1/doctor", None, 200);
     call("GET", "/api/v1/doctor/database", None, 200);
     call("GET", "/metrics", None, 200);

@@ -56,6 +56,8 @@ pub struct Rows {
     pub server: Option<ServerRecord>,
     pub fleets: BTreeMap<FleetId, Fleet>,
     pub runs: BTreeMap<RunId, RunRecord>,
+    /// Every run that ever ended, also those that are gone.
+    pub ended: BTreeMap<RunId, RunRecord>,
     pub attempts: BTreeMap<(VesselRunId, u32), VesselRunRecord>,
     pub queue: BTreeMap<u64, QueueEntry>,
     /// Runs whose payloads are there, and they are not.
@@ -91,6 +93,10 @@ impl Rows {
             }
             Change::AddRun(run) | Change::PutRun(run) => {
                 self.arriving.remove(&run.id);
+                if run.ended_at.is_some() {
+                    let before = self.ended.insert(run.id, run.clone());
+                    assert_eq!(before, None, "{} ends twice", run.id);
+                }
                 self.runs.insert(run.id, run.clone());
             }
             Change::PutVesselRun(record) => {

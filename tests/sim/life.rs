@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use boathook::internals::statistics::Hour;
 use boathook::internals::{
     Assignment, Change, Engine, FinishedAttempt, FleetDefinition, FleetId, Retention, RunId,
     StopSignal, VersionPasses, VesselRunId,
@@ -27,6 +28,7 @@ mod fleets;
 mod incarnation;
 mod replays;
 mod schedules;
+mod statistics;
 mod stops;
 mod submits;
 mod sweeps;
@@ -57,6 +59,8 @@ pub struct Life {
     access: access::Access,
     book: deliveries::Book,
     timetables: BTreeMap<FleetId, schedules::Timetable>,
+    /// Hours before this one may have been removed from the statistics.
+    counted_since: Option<Hour>,
     /// Runs that were removed lately.
     removed: VecDeque<RunId>,
     server: Option<Server>,
@@ -194,6 +198,7 @@ impl Life {
             access: access::Access::default(),
             book: deliveries::Book::default(),
             timetables: BTreeMap::new(),
+            counted_since: None,
             removed: VecDeque::new(),
             server: None,
             last_boot: None,
@@ -263,6 +268,9 @@ impl Life {
             self.sweep();
             if !self.is_doomed && self.random.bool() {
                 self.sweep_events();
+                if !self.is_doomed {
+                    self.sweep_statistics();
+                }
             }
             if !self.is_doomed && self.random.bool() {
                 self.prune_versions();

@@ -60,10 +60,12 @@ pub enum Sabotage {
     ForgetHolds,
     /// The engine lets older runs go on.
     IgnoreCancel,
+    /// Some runs that end are not counted.
+    ForgetCounts,
 }
 
 impl Sabotage {
-    pub const ALL: [Sabotage; 26] = [
+    pub const ALL: [Sabotage; 27] = [
         Sabotage::AcknowledgeBeforeSync,
         Sabotage::ForgetAttempts,
         Sabotage::SettleAlone,
@@ -90,6 +92,7 @@ impl Sabotage {
         Sabotage::IgnoreDebounce,
         Sabotage::ForgetHolds,
         Sabotage::IgnoreCancel,
+        Sabotage::ForgetCounts,
     ];
 
     /// Changes what commit number `number` writes.
@@ -146,6 +149,9 @@ impl Sabotage {
                         entry.arrival = ArrivalRecord { hold: None, ..arrival.unpack() }.pack();
                     }
                 }
+            }
+            Sabotage::ForgetCounts if number.is_multiple_of(4) => {
+                changes.retain(|change| !matches!(change, Change::CountRun(_)));
             }
             Sabotage::LoseQueueRows if number.is_multiple_of(8) => {
                 changes.retain(|change| !matches!(change, Change::PutQueueEntry(_)));

@@ -1,4 +1,4 @@
-//! `boathook runs`: list, show, body, replay, stop; `logs` is in a file of its own.
+//! `boathook runs`: list, show, body, replay, stop; other verbs are in files of their own.
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
@@ -27,9 +27,13 @@ use crate::model::text::percent_encoded;
 
 mod logs;
 mod many;
+mod queue;
+mod stats;
 
 use logs::Selection;
 use many::{ReplayMany, StopMany};
+use queue::QueueArgs;
+use stats::StatsArgs;
 
 /// Arguments of `runs`.
 #[derive(Debug, clap::Args)]
@@ -44,6 +48,13 @@ pub struct RunsArgs {
 enum RunsVerb {
     /// List runs, the newest first
     List(ListArgs),
+    /// List what waits, the next start first, and what for
+    Queue(QueueArgs),
+    /// Count the runs of the last day, week and month by how they ended, and say how long they took
+    #[command(after_help = "\
+Runs count in the hour in which they were accepted, once they have ended, also when they are kept no longer.
+RATE is that of SUCCESS among SUCCESS and ERRORED. MEDIAN and P95 are at most a sixteenth off.")]
+    Stats(StatsArgs),
     /// Show a run and its vessels
     Show {
         /// Id, or a beginning or end of it that no other run has
@@ -162,6 +173,8 @@ pub fn run(arguments: RunsArgs) -> anyhow::Result<Outcome> {
     let session = Session::open(&arguments.server)?;
     match arguments.verb {
         RunsVerb::List(filter) => list(&session, &filter)?,
+        RunsVerb::Queue(arguments) => queue::show(&session, &arguments)?,
+        RunsVerb::Stats(arguments) => stats::show(&session, &arguments)?,
         RunsVerb::Show { run } => show(&session, &run)?,
         RunsVerb::Logs(arguments) => return logs(&session, &arguments),
         RunsVerb::Body { run } => body(&session, &run)?,

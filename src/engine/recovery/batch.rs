@@ -6,6 +6,7 @@ use crate::engine::history::History;
 use crate::engine::notifications::{admit, ended_runs, told_runs};
 use crate::engine::outbox::Outbox;
 use crate::engine::recovery::{DISCARDED_PER_COMMIT, RecoveryError};
+use crate::engine::statistics;
 use crate::model::change::Change;
 use crate::model::clock::Timestamp;
 use crate::model::notification::NotificationRecord;
@@ -34,6 +35,7 @@ impl RecoveryBatch<'_> {
             .collect();
         let closed: Vec<Change> =
             ended_runs(&changes).flat_map(|run| self.events.close(run)).collect();
+        self.commit.extend(statistics::counts(&changes));
         self.commit.extend(changes);
         self.commit.extend(ended);
         self.commit.extend(closed);

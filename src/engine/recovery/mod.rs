@@ -28,6 +28,7 @@ use crate::engine::pause::Launching;
 use crate::engine::retention::removal_steps;
 use crate::engine::schedules::Schedules;
 use crate::engine::standing::LatestEnds;
+use crate::engine::statistics;
 use crate::engine::waiting::WaitingSenders;
 use crate::engine::{Decisions, Engine, EngineMetrics, Phase, World};
 use crate::model::change::{Change, QueueEntry, RestoredFrom, ServerRecord};
@@ -180,6 +181,7 @@ impl<'a> Recovered<'a> {
         boot_id: String,
         now: Timestamp,
     ) -> Result<Self, RecoveryError> {
+        statistics::count_stored_runs(store, now)?;
         let last = store.server()?;
         let server = ServerRecord {
             instance: last.as_ref().map_or_else(InstanceId::random, |last| last.instance),

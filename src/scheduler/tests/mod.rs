@@ -8,6 +8,7 @@ mod graphs;
 mod model;
 mod properties;
 mod rows;
+mod waits;
 
 use std::sync::Arc;
 use std::time::Duration;

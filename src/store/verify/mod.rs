@@ -22,9 +22,10 @@ use crate::model::notification::NotificationRecord;
 use crate::model::request::RequestHead;
 use crate::model::run::{OutputPlace, RunRecord, VesselRunRecord};
 use crate::model::schedule::ScheduleEntry;
+use crate::model::statistics::{StatisticsRecord, Tally};
 use crate::model::webhook::Webhook;
 use crate::store::sled::database::Database;
-use crate::store::tables::{META_ORGANIZATION, META_SERVER, Table};
+use crate::store::tables::{META_ORGANIZATION, META_SERVER, META_STATISTICS, Table};
 use crate::store::{DataDirectory, OpenError, StorageError, Store, codec, keys};
 
 /// Rows per step: a few milliseconds.
@@ -129,6 +130,8 @@ impl Reading<'_, '_> {
         self.rows::<ScheduleEntry>(Table::Schedules, "schedules")?;
         self.rows::<AccessToken>(Table::AccessTokens, "access_tokens")?;
         self.rows::<AuditEntry>(Table::Audit, "audit")?;
+        self.meta::<StatisticsRecord>(META_STATISTICS)?;
+        self.rows::<Tally>(Table::Statistics, "statistics")?;
         self.versions()?;
         self.fleets()?;
         self.texts()?;

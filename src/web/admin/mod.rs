@@ -21,6 +21,7 @@ mod overview;
 mod places;
 mod projects;
 mod proof;
+mod queue;
 mod recover;
 mod reply;
 mod runs;
@@ -29,6 +30,7 @@ mod schedules;
 mod secrets;
 mod senders;
 mod session;
+mod statistics;
 mod tokens;
 mod vessel_runs;
 mod webhooks;
@@ -192,6 +194,8 @@ const ROUTES: &[Route<Target>] = &[
     ("POST", "/api/v1/runs/{}/dry-run", READER.by(dry_run::of_run)),
     ("GET", "/api/v1/runs/{}/webhook-parameters", READER.by(body::parameters)),
     ("GET", "/api/v1/runs/{}/body", READER.by(body::download)),
+    ("GET", "/api/v1/queue", READER.by(queue::get)),
+    ("GET", "/api/v1/statistics", READER.by(statistics::get)),
     ("GET", "/api/v1/schedules", READER.by(schedules::list)),
     ("GET", "/api/v1/deliveries", READER.by(deliveries::list)),
     ("GET", "/api/v1/deliveries/{}", READER.by(deliveries::get)),

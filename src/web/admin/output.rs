@@ -24,16 +24,17 @@ pub(super) fn get(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     let offset = query.parsed("offset")?.unwrap_or(0);
     let attempt = query.parsed("attempt")?;
     let (follows, is_part) = (query.flag("follow")?, query.flag("part")?);
+    let last = query.parsed::<usize>("last")?;
+    if last.is_some_and(|last| last > OUTPUT_LAST_BYTES_MAX) {
+        let message = format!("query parameter \"last\": at most {OUTPUT_LAST_BYTES_MAX}");
+        return Err(Refusal::bad_request(message));
+    }
     let unreadable = |error| Refusal::failed(format!("the output cannot be read: {error}"));
     let output = admin.engine.output(call.vessel_run_id(admin)?, attempt).map_err(unreadable)?;
     let Some(output) = output else {
         return Err(Refusal::not_found("no such vessel run, or no such attempt of it"));
     };
-    if let Some(last) = query.parsed::<usize>("last")? {
-        if last > OUTPUT_LAST_BYTES_MAX {
-            let message = format!("query parameter \"last\": at most {OUTPUT_LAST_BYTES_MAX}");
-            return Err(Refusal::bad_request(message));
-        }
+    if let Some(last) = last {
         let end = tail(|offset| output.read(offset, Duration::ZERO), last).map_err(unreadable)?;
         return Ok(Reply::Plain(end));
     }

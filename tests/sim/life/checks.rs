@@ -110,6 +110,7 @@ impl Life {
         self.check_access();
         self.check_history();
         self.check_schedules();
+        self.check_statistics();
     }
 
     /// The engine says how each fleet is doing as its runs do.
