@@ -16,6 +16,7 @@ pub mod delivery;
 pub mod duration;
 pub mod environment;
 pub mod event;
+pub mod exit_meaning;
 pub mod expansion;
 pub mod expression;
 pub mod finding;

@@ -182,6 +182,7 @@ fn every_operation_answers_as_described() {
     call("GET", "/api/v1/overview/fleets?state=no_webhook&name=x&limit=5", None, 200);
     call("GET", "/api/v1/queue?limit=5", None, 200);
     call("GET", "/api/v1/statistics?period=7d", None, 200);
+    call("GET", "/api/v1/examples", None, 200);
     call("GET", "/api/v1/doctor", None, 200);
     call("GET", "/api/v1/doctor/database", None, 200);
     call("GET", "/metrics", None, 200);

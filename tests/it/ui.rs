@@ -8,12 +8,14 @@ mod logs;
 mod neighbours;
 mod overview;
 mod preview;
+mod queue;
 mod schedules;
 mod secrets;
 mod sender;
 mod sessions;
 mod starting;
 mod state;
+mod statistics;
 mod story;
 mod tokens;
 

@@ -1,6 +1,7 @@
 //! Senders: how providers sign, shake hands and number their events. Plain data: a table of presets, schemes
 //! of one's own, and what a fleet asks of its sender. `web/senders` verifies requests over it.
 
+pub mod guide;
 pub mod handshake;
 pub mod preset;
 

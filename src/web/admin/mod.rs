@@ -11,6 +11,7 @@ mod deliveries;
 mod doctor;
 mod dry_run;
 mod evaluate;
+mod examples;
 mod fleets;
 mod hosted;
 mod many;
@@ -128,6 +129,7 @@ const ROUTES: &[Route<Target>] = &[
     ("GET", "/api/v1/overview", READER.by(overview::get)),
     ("GET", "/api/v1/overview/fleets", READER.by(overview::fleets)),
     ("GET", "/api/v1/senders", READER.by(senders::list)),
+    ("GET", "/api/v1/examples", READER.by(examples::list)),
     ("GET", "/api/v1/doctor", READER.of_server().by(doctor::get)),
     ("GET", "/api/v1/doctor/database", READER.of_server().by(doctor::database)),
     ("GET", "/api/v1/organization", ANY.by(projects::organization)),

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::{AdminHandler, Call, Outcome, Reply};
 use crate::model::sender::PresetOption;
+use crate::model::sender::guide::Guide;
 use crate::model::sender::table::PRESETS;
 
 #[derive(Serialize)]
@@ -16,6 +17,8 @@ struct SenderJson {
     brings_secret: bool,
     /// Further keys of its check.
     options: Vec<&'static str>,
+    /// What to type at the provider.
+    guide: Option<Guide>,
 }
 
 pub(super) fn list(_: &AdminHandler, call: &mut Call<'_>) -> Outcome {
@@ -26,6 +29,7 @@ pub(super) fn list(_: &AdminHandler, call: &mut Call<'_>) -> Outcome {
         has_secret: preset.has_secret(),
         brings_secret: preset.brings_secret(),
         options: preset.options.iter().map(|option| PresetOption::key(*option)).collect(),
+        guide: Guide::of_preset(preset.name),
     });
     Reply::ok(&senders.collect::<Vec<_>>())
 }

@@ -55,17 +55,17 @@ function frame() {
     h("a", { href: "#main", class: "skip", onclick: (event) => { event.preventDefault(); main.focus(); } },
       "Skip to the content"),
     h("header", { class: "bar" },
-      h("a", { href: "/", class: "brand" }, logo, "Boathook"),
+      h("a.brand", { href: "/" }, logo, "Boathook"),
       h("nav", { "aria-label": "Pages" },
         h("a", { href: "/", "data-page": "/" }, "Overview"),
         NAVIGATION.map(([href, text, needs]) => h("a", { href, "data-page": href, "data-needs": needs }, text))),
       searchBox(go),
-      h("span", { class: "hint", "data-me": "" }),
+      h("span.hint", { "data-me": "" }),
       button("Theme", () => dispatchEvent(new Event("boathook:toggle-theme")),
         { kind: "quiet", title: "Switch between light and dark" }),
       button("Sign out", pressed(signOut), { kind: "quiet" })),
-    h("p", { class: "banner", role: "alert", hidden: true }),
-    h("div", { class: "progress", hidden: true }),
+    h("p.banner", { role: "alert", hidden: true }),
+    h("div.progress", { hidden: true }),
     main,
   ];
 }
@@ -96,8 +96,8 @@ function showSignedIn() {
 let signingIn = null;
 function signInOver() {
   signingIn ??= new Promise((resolve) => {
-    const dialog = h("dialog", { class: "over", "aria-label": "Your session has ended" },
-      h("p", { class: "hint" }, "Your session has ended. Nothing on this page is lost: sign in, and go on."),
+    const dialog = h("dialog.over", { "aria-label": "Your session has ended" },
+      h("p.hint", "Your session has ended. Nothing on this page is lost: sign in, and go on."),
       signIn(async () => { await identify(); dialog.returnValue = "in"; dialog.close(); }));
     dialog.onclose = () => {
       dialog.remove();
@@ -279,9 +279,9 @@ function load(signal) {
 
 function failure(error) {
   const title = error.status === 404 ? "Not found" : "This page could not be loaded";
-  return h("div", { class: "page" }, h("h1", null, title), notice("error", sentence(error.message)),
-    h("p", { class: "actions" }, button("Try again", show),
-      h("a", { href: "/", class: "button" }, "Overview")));
+  return h("div.page", h("h1", title), notice("error", sentence(error.message)),
+    h("p.actions", button("Try again", show),
+      h("a.button", { href: "/" }, "Overview")));
 }
 
 function followLinks(event) {

@@ -1,8 +1,8 @@
 // The deliveries of a fleet: every request to its webhook, and what became of it.
 
 import { h } from "./dom.js";
-import { shortId, time } from "./format.js";
-import { empty } from "./parts.js";
+import { time } from "./format.js";
+import { empty, heads, runLink } from "./parts.js";
 import { listing } from "./logbook.js";
 
 export const VERDICTS = { accepted: "Accepted", duplicate: "Duplicate", filtered: "Filtered",
@@ -38,15 +38,13 @@ export function deliveries(context, view) {
 }
 
 function table(entries) {
-  return h("table", { class: "runs deliveries" },
-    h("thead", null, h("tr", null, ["Verdict", "Delivery", "Event", "From", "Reason", "Received"]
-      .map((name) => h("th", { scope: "col" }, name)))),
-    h("tbody", null, entries.map((entry) => h("tr", { "data-key": entry.id },
-      h("td", { class: "cell-status" }, verdict(entry.verdict)),
-      h("td", { class: "cell-run" },
-        h("a", { href: `/deliveries/${entry.id}`, title: entry.id, class: "id" }, shortId(entry.id))),
-      h("td", { class: "cell-trigger" }, eventName(entry)),
-      h("td", { class: "cell-from" }, entry.remote_addr),
+  return h("table.runs.deliveries",
+    heads("Verdict", "Delivery", "Event", "From", "Reason", "Received"),
+    h("tbody", entries.map((entry) => h("tr", { "data-key": entry.id },
+      h("td.cell-status", verdict(entry.verdict)),
+      h("td.cell-run", runLink(entry.id, "deliveries")),
+      h("td.cell-trigger", eventName(entry)),
+      h("td.cell-from", entry.remote_addr),
       h("td.cell-reason", entry.reason ? h("code", entry.reason) : "–"),
       h("td.cell-time", time(entry.received_at))))));
 }

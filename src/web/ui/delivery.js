@@ -3,7 +3,7 @@
 import { h } from "./dom.js";
 import { get, post } from "./api.js";
 import { bytes, shortId, time } from "./format.js";
-import { ask, button, copyButton, crumbs, fact, fleetPlace, notice, page, pressed, sentence, start } from "./parts.js";
+import { ask, button, copyButton, crumbs, fact, fleetPlace, notice, page, pressed, runLink, sentence, start } from "./parts.js";
 import { TextView } from "./text-view.js";
 import { eventName, verdict } from "./deliveries.js";
 import { parts } from "./parameters.js";
@@ -23,12 +23,11 @@ function heading(context, view) {
   const shown = h("div");
   const preview = async () => shown.replaceChildren(forecast(await post(`/deliveries/${view.id}/dry-run`)));
   const label = view.verdict === "accepted" ? "Replay" : "Run it after all";
-  const link = (id) => h("a", { href: `/runs/${id}`, class: "id" }, shortId(id));
   return [
     crumbs(["Overview", "/"], fleetPlace(view), ["Deliveries", fleetPlace(view, "/deliveries")[1]]),
     h("div", { class: "heading" },
-      h("h1", null, "Delivery ", h("span", { class: "id" }, shortId(view.id))),
-      h("p", { class: "hint" }, h("code", null, view.id), " ", copyButton(view.id, "the id")),
+      h("h1", "Delivery ", h("span.id", shortId(view.id))),
+      h("p.hint", h("code", view.id), " ", copyButton(view.id, "the id")),
       view.has_body ? button("Preview", pressed(preview)) : null,
       view.has_body ? button(label, pressed(() => run(context, view)), { kind: "primary", needs: "operator" }) : null),
     shown,
@@ -42,8 +41,8 @@ function heading(context, view) {
       fact("Received", time(view.received_at)),
       fact("Answer", view.status ?? "that of a vessel"),
       fact("Body", bytes(view.bytes)),
-      view.run_id ? fact(view.verdict === "duplicate" ? "Duplicate of" : "Run", link(view.run_id)) : null,
-      view.first_run ? fact("First run of the event", link(view.first_run)) : null),
+      view.run_id ? fact(view.verdict === "duplicate" ? "Duplicate of" : "Run", runLink(view.run_id)) : null,
+      view.first_run ? fact("First run of the event", runLink(view.first_run)) : null),
     view.detail ? notice(view.verdict === "refused" ? "error" : "info", sentence(view.detail)) : null,
   ];
 }
@@ -63,8 +62,8 @@ async function request(context, view) {
   const { headers, id } = view;
   if (view.has_body) return parts(context, { path: `/deliveries/${id}`, id, fleet: view.fleet_id, headers });
   const text = "The body is not kept: it was not read, it is over 256 KiB, or later ones took its place.";
-  if (!Object.keys(headers).length) return h("p", { class: "hint" }, text);
+  if (!Object.keys(headers).length) return h("p.hint", text);
   const headerView = new TextView({ label: "Headers" });
   headerView.setText(JSON.stringify(headers, null, 2));
-  return [h("section", null, h("h2", null, "Headers"), headerView.element), h("p", { class: "hint" }, text)];
+  return [h("section", h("h2", "Headers"), headerView.element), h("p.hint", text)];
 }

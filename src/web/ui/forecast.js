@@ -1,8 +1,8 @@
 // What would become of a request: shown below the button that asks for it.
 
 import { h } from "./dom.js";
-import { bytes, shortId } from "./format.js";
-import { fact, notice } from "./parts.js";
+import { bytes } from "./format.js";
+import { fact, notice, runLink } from "./parts.js";
 
 const OUTCOMES = {
   accepted: ["done", "It would run."],
@@ -14,18 +14,17 @@ const OUTCOMES = {
 
 export function forecast(view) {
   const [kind, text] = OUTCOMES[view.outcome];
-  const run = (id) => h("a", { href: `/runs/${id}`, class: "id" }, shortId(id));
-  return h("div", { class: "stack", "aria-label": "Preview" },
-    notice(kind, h("strong", null, text), " ", view.status ? `Its sender would get ${view.status}.` : "A vessel would answer its sender."),
+  return h("div.stack", { "aria-label": "Preview" },
+    notice(kind, h("strong", text), " ", view.status ? `Its sender would get ${view.status}.` : "A vessel would answer its sender."),
     h("dl.facts",
       fact("Sender", sender(view.sender)),
       view.event ? fact("Event", [view.event.type, view.event.id].filter(Boolean).join(" ")) : null,
-      view.duplicate_of ? fact("Duplicate of", run(view.duplicate_of)) : null,
-      view.first_run ? fact("First run of the event", run(view.first_run)) : null,
+      view.duplicate_of ? fact("Duplicate of", runLink(view.duplicate_of)) : null,
+      view.first_run ? fact("First run of the event", runLink(view.first_run)) : null,
       view.filter ? fact("Filter", filter(view.filter)) : null,
       view.concurrency_key == null ? null : fact("Concurrency key", view.concurrency_key)),
     view.vessels.map(vessel),
-    h("p", { class: "hint" }, "Nothing was started or stored. Ids and times are made up, and secrets are masked."));
+    h("p.hint", "Nothing was started or stored. Ids and times are made up, and secrets are masked."));
 }
 
 function sender({ verified, mode, reason, detail }) {

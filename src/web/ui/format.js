@@ -8,6 +8,8 @@ const MINUTE = 60 * SECOND;
 const HOUR = 60 * MINUTE;
 const DAY = 24 * HOUR;
 
+const ofDistance = new Intl.RelativeTimeFormat("en");
+
 // "3 minutes ago", "in 2 hours".
 export function relative(millis, from = now()) {
   const distance = Math.abs(from - millis);
@@ -16,9 +18,7 @@ export function relative(millis, from = now()) {
     : distance < HOUR ? ["minute", MINUTE]
     : distance < DAY ? ["hour", HOUR]
     : ["day", DAY];
-  const count = Math.floor(distance / size);
-  const words = `${count} ${unit}${count === 1 ? "" : "s"}`;
-  return millis > from ? `in ${words}` : `${words} ago`;
+  return ofDistance.format(Math.floor(distance / size) * Math.sign(millis - from), unit);
 }
 
 const exact = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "long" });
@@ -29,6 +29,11 @@ export function time(text) {
   const millis = Date.parse(text);
   return h("time", { datetime: text, title: `${exact.format(millis)} (${text})` }, relative(millis));
 }
+
+const ofMinutes = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
+
+// Day and time, to the minute.
+export const moment = (millis) => ofMinutes.format(millis);
 
 const timeOfDay = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" });
 

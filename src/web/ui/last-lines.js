@@ -6,7 +6,6 @@ import { plural } from "./format.js";
 import { notice, sentence, statusIcon } from "./parts.js";
 import { CONTROL, applySgr, dress } from "./ansi.js";
 import { settle } from "./terminal.js";
-import { exitMeaning } from "./exits.js";
 
 const LINES = 20;
 const BYTES = 16_384;
@@ -40,19 +39,18 @@ export class LastLines {
     const failed = view.vessels.filter(({ status }) => status === "Errored");
     const blocks = failed.slice(0, VESSELS).map((vessel) => this.block(vessel, hrefOf(vessel)));
     const more = failed.length - blocks.length;
-    return [blocks, more > 0 ? h("p", { class: "hint" }, `${plural(more, "more vessel")} failed.`) : null];
+    return [blocks, more > 0 ? h("p.hint", `${plural(more, "more vessel")} failed.`) : null];
   }
 
   block(vessel, href) {
     const text = this.texts.get(`${vessel.id}.${vessel.attempt}`);
-    const meaning = exitMeaning(vessel);
-    return h("div", { class: "failure", "data-key": `${vessel.id}.${vessel.attempt}` },
-      h("h2", null, statusIcon("Errored"), " ", vessel.vessel_name),
-      h("p", null, sentence(vessel.reason || "it failed"), meaning ? ` ${meaning}` : ""),
+    return h("div.failure", { "data-key": `${vessel.id}.${vessel.attempt}` },
+      h("h2", statusIcon("Errored"), " ", vessel.vessel_name),
+      h("p", sentence(vessel.reason || "it failed"), vessel.meaning ? ` ${vessel.meaning}` : ""),
       text?.lines.length
-        ? h("pre", { class: "code last-lines", tabindex: "0", "aria-label": `The last lines of ${vessel.vessel_name}` }, shownLines(text.lines))
+        ? h("pre.code.last-lines", { tabindex: "0", "aria-label": `The last lines of ${vessel.vessel_name}` }, shownLines(text.lines))
         : notice("info", "It wrote nothing."),
-      h("p", { class: "hint" }, h("a", { href }, "Whole log"), text?.isCut ? `; these are its last ${plural(text.lines.length, "line")}.` : ""));
+      h("p.hint", h("a", { href }, "Whole log"), text?.isCut ? `; these are its last ${plural(text.lines.length, "line")}.` : ""));
   }
 }
 

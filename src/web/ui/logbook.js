@@ -2,11 +2,14 @@
 
 import { h, update } from "./dom.js";
 import { download, poll, request } from "./api.js";
-import { duration, elapsed, time } from "./format.js";
+import { duration, elapsed, moment, time } from "./format.js";
 import { STATUSES, TRIGGERS, button, empty, field, fleetPlace, heads, isOver, link, pressed, runLink, select, status, statusWord, trigger } from "./parts.js";
 import { fleetChoice } from "./fleet-choice.js";
+import { many } from "./queue.js";
 
 const PAGE = 25;
+// What can be done to all runs of a status.
+const DEEDS = { Scheduled: ["stop", "Stop all waiting"], Errored: ["replay", "Replay all failed"] };
 const PERIODS = [["", "Any time"], ["3600", "Last hour"], ["86400", "Last 24 hours"], ["604800", "Last 7 days"]];
 
 export const noRuns = () => empty("No runs yet",
@@ -19,6 +22,7 @@ export function logbook({ context, fleet, whenEmpty = noRuns() }) {
     path: "/runs",
     noun: "run",
     csv: "runs.csv",
+    tools: (filter) => (DEEDS[filter.status] ? h("p.actions", many(context, ...DEEDS[filter.status], { ...filter, vessels: undefined })) : null),
     fixed: fleet ? { fleet, vessels: false } : { vessels: false },
     choices: [
       ["Status", "status", [["", "Any status"], ...STATUSES.map((name) => [name, statusWord(name)])]],
@@ -34,10 +38,12 @@ export function logbook({ context, fleet, whenEmpty = noRuns() }) {
 // The list at `path`, `size` entries at a time. `fixed`: parameters that stay. `choices`: label, parameter and
 // options of each filter, or a function that makes its control; there is one of time beside them. `others`:
 // filters that the address alone has. `hasCursor`: the server says where the next page begins; elsewhere the
-// last entry does. `table` shows entries; `isMoving` says whether they change soon. `csv`: the name of a file.
+// last entry does. `table` shows entries, `tools` what can be done to all that are chosen; `isMoving` says whether they change soon. `csv`: the name of a file.
 export function listing({ context, path, noun, size = PAGE, fixed = {}, choices = [], others = [], hasCursor = false,
-  table, isMoving, whenEmpty, csv = null }) {
-  const shownChoices = choices.length ? [...choices.filter(Boolean), ["Time", "within", PERIODS]] : [];
+  table, tools, isMoving, whenEmpty, csv = null }) {
+  const interval = context.query.get("within") ?? "";
+  const intervals = interval.includes("/") ? [[interval, interval.split("/").map((time) => moment(Date.parse(time))).join(" to ")]] : [];
+  const shownChoices = choices.length ? [...choices.filter(Boolean), ["Time", "within", [...PERIODS, ...intervals]]] : [];
   const names = [...shownChoices.map(([, name]) => name), ...others];
   const filters = Object.fromEntries(names.map((name) => [name, context.query.get(name) || ""]));
   // The entries that the pages before this one ended with. The address has the last one, so that a step
@@ -49,13 +55,13 @@ export function listing({ context, path, noun, size = PAGE, fixed = {}, choices 
   };
   const body = h("div.logbook", { "aria-live": "off" }, h("p.hint", "Loading…"));
 
-  const address = (parameters) => {
-    const { within, ...given } = filters;
-    const query = new URLSearchParams({ ...fixed, ...parameters });
-    for (const [name, value] of Object.entries(given)) if (value) query.set(name, value);
-    if (within) query.set("since", new Date(Date.now() - within * 1000).toISOString());
-    return `${path}?${query}`;
+  const chosen = () => {
+    const { within = "", ...given } = filters;
+    // So many seconds up to now, or from a time to a time.
+    const [since, until] = within.includes("/") ? within.split("/") : [within && new Date(Date.now() - within * 1000).toISOString()];
+    return { ...fixed, ...Object.fromEntries(Object.entries({ ...given, since, until }).filter(([, value]) => value)) };
   };
+  const address = (parameters) => `${path}?${new URLSearchParams({ ...chosen(), ...parameters })}`;
   // One more than is shown tells whether there are more.
   const limit = hasCursor ? size : size + 1;
 
@@ -69,7 +75,7 @@ export function listing({ context, path, noun, size = PAGE, fixed = {}, choices 
     if (before !== trail.at(-1) || asked !== JSON.stringify(filters)) return true;
     const shown = entries.slice(0, size);
     const next = entries.length > size ? shown.at(-1).id : unseen;
-    update(body, shown.length ? table(shown) : nothing(unseen), pager(next));
+    update(body, shown.length ? [tools?.(chosen()), table(shown)] : nothing(unseen), pager(next));
     return isMoving(shown);
   };
 

@@ -37,10 +37,10 @@ files! {
     SCRIPT: "theme.js", "app.js", "dom.js", "api.js", "format.js", "parts.js",
         "sign-in.js", "overview.js", "logbook.js", "fleet.js", "fleet-logs.js", "triggers.js",
         "deliveries.js", "delivery.js", "forecast.js", "sender.js", "try-it.js",
-        "versions.js", "editor.js", "new-fleet.js", "examples.js", "run.js", "run-with.js", "parameters.js", "fleet-choice.js",
+        "versions.js", "editor.js", "new-fleet.js", "run.js", "run-with.js", "parameters.js", "fleet-choice.js",
         "secrets.js", "tokens.js", "projects.js", "starter.js",
         "vessel-log.js", "text-view.js", "text-index.js", "terminal.js", "ansi.js", "graph.js", "gantt.js",
-        "diff.js", "runs.js", "search.js", "last-lines.js", "exits.js", "json.js", "hex.js", "schedules.js";
+        "diff.js", "runs.js", "search.js", "last-lines.js", "queue.js", "statistics.js", "json.js", "hex.js", "schedules.js";
 }
 
 /// Tells this content from that of any other build: part of every file's path, so that browsers

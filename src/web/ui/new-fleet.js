@@ -4,16 +4,16 @@ import { h } from "./dom.js";
 import { get, list, sendYaml } from "./api.js";
 import { button, page, pressed, say } from "./parts.js";
 import { Editor } from "./editor.js";
-import { EXAMPLES } from "./examples.js";
 
 export async function newFleet(context) {
   const [from, version] = ["from", "version"].map((name) => context.query.get(name));
-  const { yaml } = from ? await get(`/fleets/${from}/versions/${version}`, context.signal) : EXAMPLES[0];
+  const examples = from ? [await get(`/fleets/${from}/versions/${version}`, context.signal)] : await get("/examples", context.signal);
+  const [{ yaml }] = examples;
   let offered = await fresh(yaml);
   const editor = new Editor(offered);
   context.guard = () => editor.text !== offered;
-  const choices = from ? [] : EXAMPLES.map((example) => {
-    const choice = h("button.choice", { type: "button", "aria-pressed": String(example === EXAMPLES[0]) },
+  const choices = from ? [] : examples.map((example) => {
+    const choice = h("button.choice", { type: "button", "aria-pressed": String(example.yaml === yaml) },
       h("strong", example.title), h("span", example.text));
     choice.onclick = pressed(async () => {
       offered = await fresh(example.yaml);

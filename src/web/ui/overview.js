@@ -5,6 +5,7 @@ import { get, may, poll } from "./api.js";
 import { bytes, duration, number, plural, relative, time } from "./format.js";
 import { empty, notice, page, sentence, statusIcon, statusWord, tabs } from "./parts.js";
 import { listing, noRuns, runTable } from "./logbook.js";
+import { statistics } from "./statistics.js";
 
 // With these the page stays short, and little is sent each time.
 const FLEETS = 15;
@@ -51,7 +52,7 @@ export async function overview(context) {
   return {
     title: "Overview",
     content: page(h("h1", "Overview"), health,
-      h("section.fleets", { "aria-label": "Fleets" }, chips, fleets), upcoming, latest),
+      h("section.fleets", { "aria-label": "Fleets" }, chips, fleets), h("details", h("summary", "Statistics"), statistics(context)), upcoming, latest),
   };
 }
 

@@ -185,6 +185,25 @@ export const runLink = (id, kind = "runs") => h("a.id", { href: `/${kind}/${id}`
 
 export const heads = (...names) => h("thead", h("tr", names.map((name) => name && h("th", { scope: "col" }, name))));
 
+// What a button does that asks first: it performs with the values of the form, shows the page again and says so.
+export const asking = (context, question, perform, done) => pressed(async () => {
+  const values = await ask(question);
+  if (!values) return;
+  await perform(values);
+  await context.reload();
+  if (done) say(done);
+});
+
+// Shows a secret that is not shown again.
+export const showOnce = (title, where, value, what, more = "") => ask({
+  title,
+  text: [`Copy it now to where ${where}. It is not shown again.`],
+  fields: [h("div.secret", h("code.url", value), copyButton(value, what)), more],
+  action: "Done",
+  isDanger: false,
+  cancel: null,
+});
+
 // Starts a run and shows it.
 export async function start(context, path, body) {
   const { fleet_run_id } = await post(path, body);

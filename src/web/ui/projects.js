@@ -3,7 +3,7 @@
 import { h } from "./dom.js";
 import { del, list, post, put } from "./api.js";
 import { plural } from "./format.js";
-import { ask, button, field, page, pressed, say } from "./parts.js";
+import { ask, asking, button, field, page, pressed, say } from "./parts.js";
 
 export async function projects(context) {
   const all = await list("/projects", context.signal);
@@ -17,9 +17,9 @@ export async function projects(context) {
   return {
     title: "Projects",
     content: page(
-      h("div", { class: "heading" }, h("h1", null, "Projects"), h("span", { class: "spring" }),
+      h("div.heading", h("h1", "Projects"), h("span.spring"),
         button("Make a project", add, { kind: "primary", needs: "server.author" })),
-      h("p", { class: "hint" }, "A project groups fleets. Their vessels and their schedules go by its time zone."),
+      h("p.hint", "A project groups fleets. Their vessels and their schedules go by its time zone."),
       h("ul.fleet-list", { "aria-label": "Projects" }, all.map((project) => row(context, project)))),
   };
 }
@@ -32,16 +32,12 @@ function row(context, project) {
     await context.reload();
     say(`${values.name} is saved`);
   });
-  const remove = pressed(async () => {
-    if (!await ask({ title: `Delete ${project.name}?`, text: ["It has no fleets. The history of its former fleets stays."], action: "Delete" })) return;
-    await del(`/projects/${project.id}`);
-    await context.reload();
-    say(`${project.name} is gone`);
-  });
+  const remove = asking(context, { title: `Delete ${project.name}?`, text: ["It has no fleets. The history of its former fleets stays."], action: "Delete" },
+    () => del(`/projects/${project.id}`), `${project.name} is gone`);
   return h("li", null,
     h("a.name", { href: `/?project=${project.id}` }, project.name),
-    h("span", { class: "hint" }, project.time_zone),
-    h("span", { class: "spring" }),
+    h("span.hint", project.time_zone),
+    h("span.spring"),
     h("span.hint", plural(project.fleets, "fleet")),
     button("Change", change, { "aria-label": `Change ${project.name}`, needs: "server.author" }),
     project.fleets ? null : button("Delete", remove, { kind: "danger", "aria-label": `Delete ${project.name}`, needs: "server.author" }));

@@ -3,7 +3,7 @@
 import { h, update } from "./dom.js";
 import { found, get, poll, post, sendYaml } from "./api.js";
 import { duration, elapsed, plural, shortId, time } from "./format.js";
-import { ask, button, copyButton, crumbs, fact, field, fleetPlace, isOver, link, notice, page, pressed, select, sentence, start, status, statusWord, tabs, trigger } from "./parts.js";
+import { ask, asking, button, copyButton, crumbs, fact, field, fleetPlace, isOver, link, notice, page, pressed, runLink, select, sentence, start, status, statusWord, tabs, trigger } from "./parts.js";
 import { LastLines } from "./last-lines.js";
 import { Attempts, gantt } from "./gantt.js";
 import { graph } from "./graph.js";
@@ -53,15 +53,11 @@ async function versionOf(view, signal) {
 }
 
 function heading(context, view, tab) {
-  const stop = pressed(async () => {
-    if (!await ask({
-      title: "Stop this run?",
-      text: ["Vessels that run are told to end (SIGTERM, and SIGKILL if they do not); those that wait never start. The run ends as Terminated."],
-      action: "Stop the run",
-    })) return;
-    await post(`/runs/${view.id}/stop`);
-    await context.reload();
-  });
+  const stop = asking(context, {
+    title: "Stop this run?",
+    text: ["Vessels that run are told to end (SIGTERM, and SIGKILL if they do not); those that wait never start. The run ends as Terminated."],
+    action: "Stop the run",
+  }, () => post(`/runs/${view.id}/stop`));
   return [
     crumbs(["Overview", "/"], fleetPlace(view)),
     h("div.heading",
@@ -83,9 +79,9 @@ function heading(context, view, tab) {
       view.waits_until ? fact("Waits until", time(view.waits_until)) : null,
       view.event ? fact("Event", view.event.type || view.event.id) : null,
       view.event?.id && view.event.type ? fact("Event id", view.event.id) : null,
-      view.first_run ? fact("First run of the event", h("a", { href: `/runs/${view.first_run}`, class: "id" }, shortId(view.first_run))) : null,
-      view.delivery_id ? fact("Delivery", h("a", { href: `/deliveries/${view.delivery_id}`, class: "id" }, shortId(view.delivery_id))) : null,
-      view.replay_of ? fact("Replay of", h("a", { href: `/runs/${view.replay_of}`, class: "id" }, shortId(view.replay_of))) : null),
+      view.first_run ? fact("First run of the event", runLink(view.first_run)) : null,
+      view.delivery_id ? fact("Delivery", runLink(view.delivery_id, "deliveries")) : null,
+      view.replay_of ? fact("Replay of", runLink(view.replay_of)) : null),
     view.note ? notice("info", [view.note.reason, view.note.detail].filter(Boolean).join(": ")) : null,
     view.reason ? notice(view.status === "Errored" ? "error" : "info", `${statusWord(view.status)}: ${view.reason}`) : null,
     (view.notifications || []).map(untold),
@@ -115,12 +111,9 @@ async function replay(context, view) {
 function details(view, version, attempts, logs) {
   const hrefOf = ({ id }) => `/runs/${view.id}/vessels/${id}`;
   const byName = new Map(view.vessels.map((vessel) => [vessel.vessel_name, vessel]));
-  const waits = view.status === "Scheduled" && !view.waits_until
-    ? notice("info", "This run waits for a worker, or for other runs of its fleet.") : null;
   return [
-    waits,
     h("section", { "aria-label": "What went wrong" }, logs.shown(view, hrefOf)),
-    h("section", { "aria-label": "When each vessel ran" }, h("h2", null, plural(view.vessels.length, "vessel")),
+    h("section", { "aria-label": "When each vessel ran" }, h("h2", plural(view.vessels.length, "vessel")),
       gantt(view, attempts, version?.definition?.connections, hrefOf)),
     reasons(view),
     version?.definition ? h("section", { "aria-label": "Graph" }, h("h2", "Graph"),

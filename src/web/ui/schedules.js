@@ -3,7 +3,7 @@
 import { h } from "./dom.js";
 import { get, ifAt, request } from "./api.js";
 import { relative } from "./format.js";
-import { ask, button, empty, field, notice, pressed, say, select } from "./parts.js";
+import { ask, asking, button, empty, field, notice, pressed, say, select } from "./parts.js";
 
 const FILE_JSON = "application/vnd.boathook.fleet+json";
 const NEXT = 5;
@@ -44,16 +44,12 @@ export async function schedules(context, view) {
 }
 
 function shown(context, view, entry) {
-  const remove = pressed(async () => {
-    if (!await ask({ title: "Remove the schedule?", text: [`${words(entry)} is due no more. Runs that were accepted finish.`], action: "Remove" })) return;
-    await edit(view, (file) => without(file, entry));
-    await context.reload();
-    say("The schedule is gone");
-  });
+  const remove = asking(context, { title: "Remove the schedule?", text: [`${words(entry)} is due no more. Runs that were accepted finish.`], action: "Remove" },
+    () => edit(view, (file) => without(file, entry)), "The schedule is gone");
   return h("li", { "data-key": entry.id },
-    h("div", { class: "tools" }, h("code", null, words(entry)),
-      h("span", { class: "hint" }, `${entry.time_zone}, ${SHOWN[entry.catch_up] || entry.catch_up}`),
-      h("span", { class: "spring" }),
+    h("div.tools", h("code", words(entry)),
+      h("span.hint", `${entry.time_zone}, ${SHOWN[entry.catch_up] || entry.catch_up}`),
+      h("span.spring"),
       button("Remove", remove, { kind: "danger", needs: "author", "aria-label": `Remove ${words(entry)}` })),
     entry.problem ? notice("error", entry.problem) : null,
     entry.waiting ? notice("warn", `${entry.waiting} due times wait for room in the queue or on the disk.`) : null,

@@ -3,7 +3,7 @@
 import { h } from "./dom.js";
 import { del, get, list, request } from "./api.js";
 import { time } from "./format.js";
-import { ask, button, copyButton, empty, field, notice, page, pressed, say } from "./parts.js";
+import { ask, asking, button, empty, field, notice, page, pressed, say, showOnce } from "./parts.js";
 
 export const NAME = "[A-Za-z0-9_.\\-]{1,64}";
 
@@ -20,9 +20,9 @@ export async function secrets(context) {
   return {
     title: "Secrets",
     content: page(
-      h("div", { class: "heading" }, h("h1", null, "Secrets"), h("span", { class: "spring" }), kept.length ? tools : null),
-      h("p", { class: "hint" }, hint),
-      missing.map((secret) => notice("warn", h("strong", null, secret.name), " is missing: ", users(secret), " needs it. ",
+      h("div.heading", h("h1", "Secrets"), h("span.spring"), kept.length ? tools : null),
+      h("p.hint", hint),
+      missing.map((secret) => notice("warn", h("strong", secret.name), " is missing: ", users(secret), " needs it. ",
         button("Set it", pressed(() => set(context, secret.name)), { needs: "server.author" }))),
       kept.length
         ? h("ul.fleet-list.secrets", { "aria-label": "Secrets" }, kept.map((secret) => row(context, secret)))
@@ -35,14 +35,14 @@ function row(context, secret) {
   const actions = secret.read_only ? h("span.tag", "read-only") : [
     button("Replace", pressed(() => set(context, name, "Replace")), { "aria-label": `Replace ${name}`, needs: "server.author" }),
     button("Generate", pressed(() => generate(context, name)), { "aria-label": `Generate ${name}`, needs: "server.author" }),
-    button("Remove", pressed(() => remove(context, secret)), { kind: "danger", "aria-label": `Remove ${name}`, needs: "server.author" }),
+    button("Remove", remove(context, secret), { kind: "danger", "aria-label": `Remove ${name}`, needs: "server.author" }),
   ];
   return h("li", null,
-    h("span", { class: "name mono" }, name),
-    h("span", { class: "hint" }, isUsed(secret) ? ["used by ", users(secret)] : "not in use"),
-    h("span", { class: "spring" }),
-    h("span", { class: "hint" }, "set ", time(secret.set_at)),
-    h("span", { class: "tools" }, actions));
+    h("span.name.mono", name),
+    h("span.hint", isUsed(secret) ? ["used by ", users(secret)] : "not in use"),
+    h("span.spring"),
+    h("span.hint", "set ", time(secret.set_at)),
+    h("span.tools", actions));
 }
 
 const isUsed = ({ fleets, settings }) => fleets.length + settings.length > 0;
@@ -93,14 +93,7 @@ async function generate(context, name) {
   if (!values) return;
   const value = random();
   await putSecret(values.get("name"), value);
-  await ask({
-    title: `${values.get("name")} is set`,
-    text: ["Copy it now to where the sender asks for its secret. It is not shown again."],
-    fields: [h("div", { class: "secret" }, h("code", { class: "url" }, value), copyButton(value, "the secret"))],
-    action: "Done",
-    isDanger: false,
-    cancel: null,
-  });
+  await showOnce(`${values.get("name")} is set`, "the sender asks for its secret", value, "the secret");
   await context.reload();
 }
 
@@ -110,16 +103,13 @@ export function random() {
   return btoa(String.fromCharCode(...bytes)).replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
 }
 
-async function remove(context, secret) {
+function remove(context, secret) {
   const needed = isUsed(secret)
-    ? [h("strong", null, "It is in use by "), users(secret), h("strong", null, ": what needs it fails from now on.")]
+    ? [h("strong", "It is in use by "), users(secret), h("strong", ": what needs it fails from now on.")]
     : "No fleet names it.";
-  if (!await ask({
+  return asking(context, {
     title: `Remove ${secret.name}?`,
     text: ["Its value is gone for good.", needed],
     action: isUsed(secret) ? "Remove it all the same" : "Remove",
-  })) return;
-  await del(`/secrets/${encodeURIComponent(secret.name)}${isUsed(secret) ? "?force=true" : ""}`);
-  await context.reload();
-  say(`${secret.name} is gone`);
+  }, () => del(`/secrets/${encodeURIComponent(secret.name)}${isUsed(secret) ? "?force=true" : ""}`), `${secret.name} is gone`);
 }

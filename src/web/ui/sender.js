@@ -3,31 +3,11 @@
 import { h } from "./dom.js";
 import { get, post, put, request } from "./api.js";
 import { time } from "./format.js";
-import { ask, button, copyButton, fact, field, notice, pressed, say, select } from "./parts.js";
+import { ask, asking, button, copyButton, fact, field, notice, pressed, say, select, showOnce } from "./parts.js";
 import { NAME, putSecret, random } from "./secrets.js";
 
 // Deliveries that the state is read from.
 const LATEST = 50;
-
-// What to type where at the provider. `makes`: the provider makes the secret, and this says where it shows it;
-// `brings`: it comes in a handshake.
-const GUIDES = {
-  github: { where: "Repository › Settings › Webhooks › Add webhook",
-    fields: [["Payload URL", "url"], ["Content type", "application/json"], ["Secret", "secret"], ["SSL verification", "Enable"]] },
-  gitlab: { where: "Project › Settings › Webhooks › Add new webhook", fields: [["URL", "url"], ["Secret token", "secret"]] },
-  gitea: { where: "Repository › Settings › Webhooks › Add webhook › Gitea",
-    fields: [["Target URL", "url"], ["POST content type", "application/json"], ["Secret", "secret"]] },
-  forgejo: { where: "Repository › Settings › Webhooks › Add webhook › Forgejo",
-    fields: [["Target URL", "url"], ["POST content type", "application/json"], ["Secret", "secret"]] },
-  stripe: { where: "Workbench › Webhooks › Add destination", fields: [["Endpoint URL", "url"]],
-    makes: "The destination shows it as Signing secret (whsec_…)." },
-  slack: { where: "api.slack.com/apps › your app › Event Subscriptions", fields: [["Request URL", "url"]],
-    makes: "The app shows it under Basic Information as Signing Secret. Save it here first: Slack tries the URL at once." },
-  shopify: { where: "Settings › Notifications › Webhooks › Create webhook", fields: [["Format", "JSON"], ["URL", "url"]],
-    makes: "The page of webhooks shows it below the list." },
-  asana: { where: "Asana's API: POST /webhooks", fields: [["target", "url"]],
-    brings: "Asana brings the secret when the webhook is created: let this server expect that first." },
-};
 
 const MODES = [["enforce", "Enforce: refuse what is not verified"], ["observe", "Observe: run everything, and mark what would be refused"]];
 
@@ -36,28 +16,25 @@ export async function sender(context, view, webhook, path) {
   const set = pressed(() => choose(context, view, webhook, path));
   if (!webhook.verify) {
     return card(
-      h("p", { class: "hint" }, "The URL alone is the secret now. Most providers also sign what they send: then nothing runs that they have not sent, and an event that they deliver twice runs once."),
-      h("p", { class: "actions" }, button("Name the sender", set, { kind: "primary", needs: "author" })));
+      h("p.hint", "The URL alone is the secret now. Most providers also sign what they send: then nothing runs that they have not sent, and an event that they deliver twice runs once."),
+      h("p.actions", button("Name the sender", set, { kind: "primary", needs: "author" })));
   }
   const checks = [webhook.verify].flat();
   const isObserving = webhook.mode === "observe";
-  const latest = await get(`/deliveries?fleet=${view.id}&limit=${LATEST}`, context.signal);
+  const [latest, senders] = await Promise.all(
+    [`/deliveries?fleet=${view.id}&limit=${LATEST}`, "/senders"].map((asked) => get(asked, context.signal)));
+  const known = (check) => senders.find(({ preset }) => preset === check.preset);
   const save = (change) => pressed(async () => {
     await put(path, { allow: webhook.allow, rate_limit: webhook.rate_limit, ...change });
     await context.reload();
   });
-  const stop = pressed(async () => {
-    if (!await ask({
-      title: "Stop verifying the sender?",
-      text: ["Everything that comes to the URL is run then, whoever sends it."],
-      action: "Stop verifying",
-    })) return;
-    await put(path, { allow: webhook.allow, rate_limit: webhook.rate_limit, verify: null });
-    await context.reload();
-    say("The sender is not verified any more");
-  });
+  const stop = asking(context, {
+    title: "Stop verifying the sender?",
+    text: ["Everything that comes to the URL is run then, whoever sends it."],
+    action: "Stop verifying",
+  }, () => put(path, { allow: webhook.allow, rate_limit: webhook.rate_limit, verify: null }), "The sender is not verified any more");
   const expected = webhook.handshake_until;
-  const brings = checks.some((check) => GUIDES[check.preset]?.brings);
+  const brings = checks.some((check) => known(check)?.brings_secret);
   const expect = pressed(async () => {
     await request(expected ? "DELETE" : "POST", `${path}/handshake`);
     await context.reload();
@@ -81,7 +58,7 @@ export async function sender(context, view, webhook, path) {
       button("Send a sample", sample, { needs: "operator" }),
       checks.length === 1 && checks[0].preset ? button("Change", set, { needs: "author" }) : null,
       button("Stop verifying", stop, { kind: "danger", needs: "author" })),
-    webhook.url ? guide(checks[0].preset, webhook.url, null) : null);
+    webhook.url ? guide(known(checks[0])?.guide, webhook.url, null) : null);
 }
 
 const described = (check) => check.preset ?? `${check.signed} in ${check.header}`;
@@ -105,8 +82,7 @@ function state(latest, isObserving) {
 }
 
 // What to type at the provider; `secret` is its value while that is known.
-function guide(preset, url, secret) {
-  const known = GUIDES[preset];
+function guide(known, url, secret) {
   if (!known) return null;
   const shown = url.replace(/[^/]+$/, "•".repeat(24));
   const value = (kind) => {
@@ -114,11 +90,11 @@ function guide(preset, url, secret) {
     if (kind !== "secret") return [kind];
     return secret ? [h("code", secret), " ", copyButton(secret, "the secret")] : ["the value of the secret"];
   };
-  return h("details", { class: "limits", open: secret != null }, h("summary", null, "What to type at the provider"),
-    h("p", { class: "hint" }, known.where),
-    h("dl", { class: "facts" }, known.fields.map(([label, kind]) => fact(label, value(kind)))),
-    known.makes ? h("p", { class: "hint" }, "The provider makes the secret. ", known.makes) : null,
-    known.brings ? h("p", { class: "hint" }, known.brings) : null);
+  return h("details.limits", { open: secret != null }, h("summary", "What to type at the provider"),
+    h("p.hint", known.where),
+    h("dl.facts", known.fields.map(([label, kind]) => fact(label, value(kind)))),
+    known.makes ? h("p.hint", "The provider makes the secret. ", known.makes) : null,
+    known.brings ? h("p.hint", known.brings) : null);
 }
 
 async function choose(context, view, webhook, path) {
@@ -155,34 +131,27 @@ async function choose(context, view, webhook, path) {
   let generated = null;
   if (chosen.has_secret) {
     verify.secret = secretName.value;
-    if (!chosen.brings_secret) generated = await keepSecret(context, secretName.value, value.value, chosen.preset);
+    if (!chosen.brings_secret) generated = await keepSecret(context, secretName.value, value.value, chosen.guide?.makes);
   }
   if (chosen.options.includes("name")) verify.name = option.value;
   await put(path, { allow: webhook.allow, rate_limit: webhook.rate_limit, verify, mode: values.get("mode") });
   if (generated) {
-    await ask({
-      title: `${verify.secret} is set`,
-      text: ["Copy it now to where the sender asks for its secret. It is not shown again."],
-      fields: [h("div", { class: "secret" }, h("code", { class: "url" }, generated), copyButton(generated, "the secret")),
-        guide(chosen.preset, webhook.url, generated) ?? ""],
-      action: "Done",
-      isDanger: false,
-      cancel: null,
-    });
+    await showOnce(`${verify.secret} is set`, "the sender asks for its secret", generated, "the secret",
+      guide(chosen.guide, webhook.url, generated));
   }
   await context.reload();
   say("The sender is verified from now on");
 }
 
 // Keeps the value under the name. Without one it makes one, unless there is one or the provider makes it.
-async function keepSecret(context, name, value, preset) {
+async function keepSecret(context, name, value, makes) {
   if (value) {
     await putSecret(name, value);
     return null;
   }
   const kept = await get("/secrets?limit=1000", context.signal);
   if (kept.some((secret) => secret.name === name)) return null;
-  if (GUIDES[preset]?.makes) throw new Error(`The provider makes the secret. ${GUIDES[preset].makes}`);
+  if (makes) throw new Error(`The provider makes the secret. ${makes}`);
   const made = random();
   await putSecret(name, made);
   return made;

@@ -3,7 +3,7 @@
 import { h } from "./dom.js";
 import { del, get, isLimited, list, may, post } from "./api.js";
 import { time } from "./format.js";
-import { ask, button, copyButton, empty, field, page, pressed, say, select } from "./parts.js";
+import { ask, asking, button, empty, field, page, pressed, select, showOnce } from "./parts.js";
 import { fleetChoice } from "./fleet-choice.js";
 
 const ROLES = [
@@ -22,10 +22,10 @@ export async function tokens(context) {
   return {
     title: "Tokens",
     content: page(
-      h("div", { class: "heading" }, h("h1", null, "Tokens"), h("span", { class: "spring" }), all.length ? tools : null),
-      h("p", { class: "hint" }, "For other people and for programs: each has a role, and may have a limit and an end. Nothing shows a token again."),
+      h("div.heading", h("h1", "Tokens"), h("span.spring"), all.length ? tools : null),
+      h("p.hint", "For other people and for programs: each has a role, and may have a limit and an end. Nothing shows a token again."),
       all.length
-        ? h("ul", { class: "fleet-list", "aria-label": "Tokens" }, all.map((token) => row(context, token)))
+        ? h("ul.fleet-list", { "aria-label": "Tokens" }, all.map((token) => row(context, token)))
         : empty("No tokens yet", "Until there is one, the token in admin.token of the data directory is the only one.", tools),
       may("server.admin") ? await audit(context) : null),
   };
@@ -39,24 +39,19 @@ function limit({ project_id, project_name, fleet_id, fleet_name }) {
 }
 
 function row(context, token) {
-  const revoke = pressed(async () => {
-    if (!await ask({
-      title: `Revoke ${token.name}?`,
-      text: ["It opens nothing any more, and its sessions and streams end at once. Runs that it has started go on."],
-      action: "Revoke",
-    })) return;
-    await del(`/tokens/${token.id}`);
-    await context.reload();
-    say(`${token.name} is revoked`);
-  });
-  const end = token.is_expired ? h("span", { class: "tag" }, "expired") : token.expires_at ? ["expires ", time(token.expires_at)] : null;
+  const revoke = asking(context, {
+    title: `Revoke ${token.name}?`,
+    text: ["It opens nothing any more, and its sessions and streams end at once. Runs that it has started go on."],
+    action: "Revoke",
+  }, () => del(`/tokens/${token.id}`), `${token.name} is revoked`);
+  const end = token.is_expired ? h("span.tag", "expired") : token.expires_at ? ["expires ", time(token.expires_at)] : null;
   return h("li", null,
     h("span.name", token.name),
-    h("span", { class: "tag" }, token.role),
-    h("span", { class: "hint" }, limit(token)),
-    h("span", { class: "spring" }),
-    h("span", { class: "hint" }, end),
-    h("span", { class: "hint" }, token.last_used_at ? ["used ", time(token.last_used_at)] : "never used"),
+    h("span.tag", token.role),
+    h("span.hint", limit(token)),
+    h("span.spring"),
+    h("span.hint", end),
+    h("span.hint", token.last_used_at ? ["used ", time(token.last_used_at)] : "never used"),
     button("Revoke", revoke, { kind: "danger", "aria-label": `Revoke ${token.name}` }));
 }
 
@@ -84,14 +79,7 @@ async function create(context) {
   else if (values.get("limit")) body.project_id = values.get("limit");
   if (values.get("days")) body.expires_in_seconds = Number(values.get("days")) * 86400;
   const { token } = await post("/tokens", body);
-  await ask({
-    title: `The token of ${body.name}`,
-    text: ["Copy it now to where only its holder can read it. It is not shown again."],
-    fields: [h("div", { class: "secret" }, h("code", { class: "url" }, token), copyButton(token, "the token"))],
-    action: "Done",
-    isDanger: false,
-    cancel: null,
-  });
+  await showOnce(`The token of ${body.name}`, "only its holder can read it", token, "the token");
   await context.reload();
 }
 
@@ -112,9 +100,9 @@ async function audit(context) {
   const older = button("Older", pressed(more));
   await more();
   return h("section", { "aria-label": "Audit" },
-    h("h2", null, "Audit"),
-    h("div", { class: "table" }, h("table", null,
-      h("thead", null, h("tr", null, ["When", "Token", "What", "From"].map((head) => h("th", { scope: "col" }, head)))),
+    h("h2", "Audit"),
+    h("div.table", h("table", null,
+      h("thead", h("tr", ["When", "Token", "What", "From"].map((head) => h("th", { scope: "col" }, head)))),
       body)),
-    h("p", { class: "actions" }, older));
+    h("p.actions", older));
 }

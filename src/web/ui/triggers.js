@@ -5,7 +5,7 @@ import { del, found, get, may, post, put, request } from "./api.js";
 import { time } from "./format.js";
 import { forecast } from "./forecast.js";
 import { sender } from "./sender.js";
-import { ask, button, copyButton, empty, fact, field, notice, pressed, say, select, sentence } from "./parts.js";
+import { asking, button, copyButton, empty, fact, field, notice, pressed, say, select, sentence } from "./parts.js";
 import { schedules } from "./schedules.js";
 import { tryIt } from "./try-it.js";
 
@@ -36,8 +36,8 @@ async function webhookOf(context, view, webhook, path) {
 
 // A webhook as the roles see it that see no URL.
 const withoutUrl = (webhook) => h("section.card", { "aria-label": "Webhook" },
-  h("h2", null, "Webhook"),
-  webhook.paused_at ? notice("info", h("strong", null, "Paused "), time(webhook.paused_at)) : null,
+  h("h2", "Webhook"),
+  webhook.paused_at ? notice("info", h("strong", "Paused "), time(webhook.paused_at)) : null,
   h("dl", { class: "facts" },
     fact("Added", time(webhook.created_at)),
     fact("Last used", webhook.last_used_at ? time(webhook.last_used_at) : "never")));
@@ -53,36 +53,25 @@ function existing(context, view, webhook, path) {
     reveal.textContent = isShown ? "Reveal" : "Hide";
     examples.show(!isShown);
   });
-  const replace = pressed(async () => {
-    const values = await ask({
-      title: "Replace the webhook?",
-      text: ["There will be a new URL. Every sender has to be told; the old URL answers 400 once it stops working."],
-      fields: [field("The old URL works", select("grace", GRACES, "0"))],
-      action: "Replace",
-    });
-    if (!values) return;
-    await post(`${path}/replace`, { grace_seconds: Number(values.get("grace")) });
-    await context.reload();
-    say("The webhook has a new URL");
-  });
+  const replace = asking(context, {
+    title: "Replace the webhook?",
+    text: ["There will be a new URL. Every sender has to be told; the old URL answers 400 once it stops working."],
+    fields: [field("The old URL works", select("grace", GRACES, "0"))],
+    action: "Replace",
+  }, (values) => post(`${path}/replace`, { grace_seconds: Number(values.get("grace")) }), "The webhook has a new URL");
   const isPaused = Boolean(webhook.paused_at);
   const pause = pressed(async () => {
     await post(`${path}/${isPaused ? "resume" : "pause"}`);
     await context.reload();
     say(isPaused ? "The webhook takes requests again" : "The webhook is paused");
   });
-  const remove = pressed(async () => {
-    if (!await ask({
-      title: "Remove the webhook?",
-      text: ["Its URL answers 400 from now on, for good: a webhook that is added later has another URL. Runs that were accepted finish."],
-      action: "Remove",
-    })) return;
-    await del(path);
-    await context.reload();
-    say("The webhook is gone");
-  });
-  return h("section", { class: "card", "aria-label": "Webhook" },
-    h("h2", null, "Webhook"),
+  const remove = asking(context, {
+    title: "Remove the webhook?",
+    text: ["Its URL answers 400 from now on, for good: a webhook that is added later has another URL. Runs that were accepted finish."],
+    action: "Remove",
+  }, () => del(path), "The webhook is gone");
+  return h("section.card", { "aria-label": "Webhook" },
+    h("h2", "Webhook"),
     h("div.secret", url, reveal, copyButton(webhook.url, "the URL"),
       // Servers that know how to pause say when.
       "paused_at" in webhook ? button(isPaused ? "Resume" : "Pause", pause) : null,
@@ -92,7 +81,7 @@ function existing(context, view, webhook, path) {
     notice("warn", h("strong", "Treat this URL like a password. "),
       "All who have it can start this fleet with data of their choice. Replace it if it got into the wrong hands."),
     isLocal(webhook.url) ? notice("info", "Only this machine can reach this address. For senders elsewhere, set ",
-      h("code", null, "public_url"), " (and ", h("code", null, "hooks_listen"), ", unless a proxy stands in front).") : null,
+      h("code", "public_url"), " (and ", h("code", "hooks_listen"), ", unless a proxy stands in front).") : null,
     h("dl", { class: "facts" },
       fact("Added", time(webhook.created_at)),
       fact("Last used", webhook.last_used_at ? time(webhook.last_used_at) : "never"),
@@ -142,7 +131,7 @@ function snippets(url) {
   return {
     show(isNowShown) { isShown = isNowShown; draw(); },
     element: h("div", { class: "snippets" },
-      h("div", { class: "tools" }, Object.values(buttons), h("span", { class: "spring" }),
+      h("div.tools", Object.values(buttons), h("span.spring"),
         copyButton(() => kinds[chosen][1](url), "the example", "Copy with the URL")),
       code),
   };
@@ -202,9 +191,9 @@ function testForm(context, view, webhook) {
   };
   const preview = async () => shown.replaceChildren(forecast(await asked("dry-run")));
   const type = select("type", TYPES, "application/json");
-  return h("section", { class: "card", "aria-label": "Send test POST" },
-    h("h2", null, "Send test POST"),
-    h("p", { class: "hint" }, isSigned
+  return h("section.card", { "aria-label": "Send test POST" },
+    h("h2", "Send test POST"),
+    h("p.hint", isSigned
       ? "Sends what you write here to the webhook's URL, signed as from its sender."
       : "Starts a run exactly as a POST to the webhook would, with what you write here.",
     " Preview shows what would happen to it as it is, and starts nothing."),

@@ -2,8 +2,8 @@
 
 import { h } from "./dom.js";
 import { post } from "./api.js";
-import { shortId, time } from "./format.js";
-import { button, field, notice, pressed } from "./parts.js";
+import { time } from "./format.js";
+import { button, field, heads, notice, pressed, runLink } from "./parts.js";
 import { verdict } from "./deliveries.js";
 
 export function tryIt(context, view, when) {
@@ -15,9 +15,9 @@ export function tryIt(context, view, when) {
     const request = text.trim() ? { body: text, headers: { "Content-Type": /^\s*[[{"]/.test(text) ? "application/json" : "application/x-www-form-urlencoded" } } : null;
     shown.replaceChildren(...results(await post(`/fleets/${view.id}/evaluate`, { expr: expr.value, request })));
   };
-  return h("section", { class: "card", "aria-label": "Try an expression" },
-    h("h2", null, "Try an expression"),
-    h("p", { class: "hint" }, "What a filter (", h("code", null, "when"), ") or a value (", h("code", null, "expr"),
+  return h("section.card", { "aria-label": "Try an expression" },
+    h("h2", "Try an expression"),
+    h("p.hint", "What a filter (", h("code", "when"), ") or a value (", h("code", "expr"),
       ") gives for the last 100 deliveries, and for a payload of your own. Changes nothing."),
     field("Expression", expr),
     field("Payload", payload, "Optional: JSON, or the fields of a form."),
@@ -31,16 +31,16 @@ function results(answer) {
     return [notice("error", column ? `Character ${column}: ` : "", message)];
   }
   const rows = answer.deliveries.map((entry) => h("tr", null,
-    h("td", null, h("a", { href: `/deliveries/${entry.id}`, class: "id" }, shortId(entry.id)), " ", entry.event_type),
-    h("td", null, verdict(entry.verdict)),
-    h("td", null, time(entry.received_at)),
+    h("td", runLink(entry.id, "deliveries"), " ", entry.event_type),
+    h("td", verdict(entry.verdict)),
+    h("td", time(entry.received_at)),
     h("td", result(entry))));
   return [
-    answer.request ? notice("info", h("strong", null, "The payload: "), result(answer.request)) : null,
+    answer.request ? notice("info", h("strong", "The payload: "), result(answer.request)) : null,
     rows.length ? h("table", null,
-      h("thead", null, h("tr", null, ["Delivery", "Verdict", "Received", "Result"].map((name) => h("th", { scope: "col" }, name)))),
-      h("tbody", null, rows)) : h("p", { class: "hint" }, "No deliveries yet."),
-    answer.ended_early ? h("p", { class: "hint" }, "That took long: older deliveries were left out.") : null,
+      heads("Delivery", "Verdict", "Received", "Result"),
+      h("tbody", rows)) : h("p.hint", "No deliveries yet."),
+    answer.ended_early ? h("p.hint", "That took long: older deliveries were left out.") : null,
   ].filter(Boolean);
 }
 

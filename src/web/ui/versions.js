@@ -3,7 +3,7 @@
 import { h } from "./dom.js";
 import { get, ifAt, may, post } from "./api.js";
 import { time } from "./format.js";
-import { ask, button, pressed, say } from "./parts.js";
+import { asking, button, pressed } from "./parts.js";
 import { difference } from "./diff.js";
 
 const PAGE = 50;
@@ -22,31 +22,26 @@ export async function versions(context, view) {
   };
   await load();
   return [
-    h("p", { class: "hint" }, "Every save makes a version. Runs keep the version they were accepted with."),
+    h("p.hint", "Every save makes a version. Runs keep the version they were accepted with."),
     shown,
     more,
   ];
 }
 
 function entry(context, view, version, before) {
-  const revert = pressed(async () => {
-    if (!await ask({
+  const revert = asking(context, {
       title: `Go back to version ${version.version}?`,
       text: [`The fleet gets a new version with the content of version ${version.version}. No version is lost; runs under way keep theirs.`],
       action: "Go back",
       isDanger: false,
-    })) return;
-    await post(`/fleets/${view.id}/versions/${version.version}/revert`, undefined, ifAt(view.version));
-    await context.reload();
-    say(`The fleet is as it was in version ${version.version}`);
-  });
-  return h("li", null, h("details", { open: version.current },
-    h("summary", null, h("strong", null, `Version ${version.version}`), " ", time(version.created_at),
+    }, () => post(`/fleets/${view.id}/versions/${version.version}/revert`, undefined, ifAt(view.version)), `The fleet is as it was in version ${version.version}`);
+  return h("li", h("details", { open: version.current },
+    h("summary", h("strong", `Version ${version.version}`), " ", time(version.created_at),
       version.current ? h("span.tag", "current") : null),
     h("div", { class: "tools" },
-      h("span", { class: "hint" }, before ? `What changed since version ${before.version}` : "The oldest version, as a whole"),
-      h("span", { class: "spring" }),
+      h("span.hint", before ? `What changed since version ${before.version}` : "The oldest version, as a whole"),
+      h("span.spring"),
       may("author") ? h("a.button", { href: `/new?from=${view.id}&version=${version.version}` }, "New fleet from this version") : null,
       version.current ? null : button("Go back to this version", revert, { needs: "author" })),
-    before ? difference(before.yaml, version.yaml) : h("pre", { class: "code", tabindex: "0" }, version.yaml)));
+    before ? difference(before.yaml, version.yaml) : h("pre.code", { tabindex: "0" }, version.yaml)));
 }

@@ -4,7 +4,6 @@ import { h, update } from "./dom.js";
 import { download, get, poll, post, request } from "./api.js";
 import { duration, elapsed, shortId, time } from "./format.js";
 import { ask, button, crumbs, fact, field, fleetPlace, isOver, notice, page, pressed, select, sentence, status, statusWord } from "./parts.js";
-import { exitMeaning } from "./exits.js";
 import { TextView } from "./text-view.js";
 
 export async function vesselLog(context) {
@@ -104,8 +103,8 @@ function heading(context, run, view, shown, attempt) {
   return [
     crumbs(["Overview", "/"], fleetPlace(run), [`Run ${shortId(run.id)}`, `/runs/${run.id}`]),
     h("div", { class: "heading" },
-      h("h1", null, view.vessel_name),
-      h("p", { class: "hint" }, h("code", null, view.id)),
+      h("h1", view.vessel_name),
+      h("p.hint", h("code", view.id)),
       neighbours(run, view),
       isOver(view.status) ? null : button("Stop", stop, { kind: "danger", needs: "operator" })),
     h("dl.facts",
@@ -116,11 +115,11 @@ function heading(context, run, view, shown, attempt) {
       fact("Ended", time(shown.ended_at)),
       fact("Duration", duration(elapsed(shown))),
       attempts.length > 1
-        ? h("div", { class: "fact" }, field("Attempt", select("attempt", attempts, String(attempt), (event) =>
+        ? h("div.fact", field("Attempt", select("attempt", attempts, String(attempt), (event) =>
           context.go(`?attempt=${event.target.value}`))))
         : fact("Attempt", attempt || "–")),
     shown.reason ? notice(shown.status === "Errored" ? "error" : "info", sentence(shown.reason),
-      shown.status === "Errored" && exitMeaning(shown) ? ` ${exitMeaning(shown)}` : "") : null,
+      shown.meaning ? ` ${shown.meaning}` : "") : null,
   ];
 }
 

@@ -11,6 +11,7 @@ use crate::model::computed::Argument;
 use crate::model::concurrency_key::ConcurrencyKey;
 use crate::model::confinement::{Confinement, Limits};
 use crate::model::event::ArrivalRecord;
+use crate::model::exit_meaning::exit_meaning;
 use crate::model::fleet::{
     FleetDefinition, FleetVersion, Organization, Program, Project, VesselDefinition,
 };
@@ -485,6 +486,9 @@ pub struct VesselRunJson<'a> {
     exit_code: Option<i32>,
     signal: Option<i32>,
     reason: Option<&'a str>,
+    /// What the exit code or the signal means; absent where there is nothing to say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    meaning: Option<String>,
     started_at: Option<Timestamp>,
     ended_at: Option<Timestamp>,
     duration_ms: Option<u64>,
@@ -501,6 +505,7 @@ impl<'a> From<&'a VesselRunRecord> for VesselRunJson<'a> {
             exit_code: vessel.exit_code,
             signal: vessel.signal,
             reason: vessel.reason.as_deref(),
+            meaning: exit_meaning(vessel),
             started_at: vessel.started_at,
             ended_at: vessel.ended_at,
             duration_ms: duration_ms(vessel.started_at, vessel.ended_at),

@@ -46,6 +46,8 @@ struct Scene {
     bad: Value,
     binary: String,
     running: Value,
+    waiting: String,
+    stock: String,
 }
 
 fn scene() -> Scene {
@@ -95,7 +97,18 @@ fn scene() -> Scene {
     let running = api.start(&slow);
     server.wait_until("it runs", || api.run(&running)["vessels"][0]["status"] == "Running");
     let running = api.run(&running);
-    Scene { server, secrets, deploy, good, bad, binary, running }
+    let stock = api.apply(&json!({"name": "sync-stock", "concurrency": 1,
+        "vessels": {"sync": {"command": ["sleep", "600"]}}}));
+    let first = api.start(&stock);
+    server.wait_until("it runs", || api.run(&first)["vessels"][0]["status"] == "Running");
+    let waiting = [(); 3].map(|()| api.start(&stock));
+    let guardrails = json!({"retry_count": 2, "retry_wait": "1h"});
+    let flaky = api.apply(&json!({"name": "poll-a-partner-whose-name-takes-a-lot-of-room",
+        "vessels": {"call-the-partner": {"command": ["false"], "guardrails": guardrails}}}));
+    let retried = api.start(&flaky);
+    server.wait_until("it waits", || api.run(&retried)["status"] == "Retrying");
+    let [waiting, ..] = waiting;
+    Scene { server, secrets, deploy, good, bad, binary, running, waiting, stock }
 }
 
 /// The source of axe-core, unless it is not installed.
@@ -187,7 +200,7 @@ fn every_page_in_every_look() {
     browser.see("No fleets yet");
     gallery.take("overview-empty");
 
-    let Scene { server, secrets, deploy, good, bad, binary, running } = scene();
+    let Scene { server, secrets, deploy, good, bad, binary, running, waiting, stock } = scene();
     sign_in(&browser, &server, "/");
     browser.see("Latest runs");
     browser.wait("the runs are there", || browser.text().contains("import-orders"));
@@ -219,6 +232,9 @@ fn every_page_in_every_look() {
         ("fleet-versions", format!("/fleets/{deploy}/versions"), "What changed"),
         ("run-success", of_run(&good, ""), "Graph"),
         ("run-errored", of_run(&bad, ""), "Graph"),
+        ("runs", "/runs".to_owned(), "waits for run"),
+        ("fleet-logs-waiting", format!("/fleets/{stock}"), "waits for run"),
+        ("run-waiting", format!("/runs/{waiting}"), "waits for run"),
         ("run-running", of_run(&running, ""), "Running"),
         ("run-parameters", of_run(&good, "/parameters"), "Headers"),
         ("run-parameters-binary", format!("/runs/{binary}/parameters"), "bytes"),
@@ -242,6 +258,11 @@ fn every_page_in_every_look() {
         browser.script("return document.querySelectorAll('[role=option]').length") == 1
     });
     gallery.take("search");
+    open(&browser, &server, &format!("/fleets/{stock}"));
+    browser.click("Stop all waiting");
+    browser.see("Stop 3 runs?");
+    gallery.take("dialog-many");
+    browser.click("Cancel");
     open(&browser, &server, "/secrets");
     browser.click("Set a secret");
     browser.type_into("Name", "CHAT_URL");

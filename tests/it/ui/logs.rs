@@ -112,7 +112,7 @@ fn attempts_waits_and_taken_paths_of_a_run_are_drawn() {
         "vessels": {"v": {"command": ["sleep", "600"]}}}));
     let (running, waiting) = (api.start(&paused), api.start(&paused));
     open(&browser, &server, &format!("/runs/{waiting}"));
-    browser.see("This run waits");
+    browser.see("Queued: waits for run ");
     assert_eq!(browser.script("return !!document.querySelector('.axis')"), false);
     for run in [&waiting, &running] {
         api.call("POST", &format!("/api/v1/runs/{run}/stop"), None).expect(200);

@@ -248,8 +248,10 @@ fn the_logbook_filters_turns_pages_and_finds() {
     assert!(browser.url().ends_with(&failed));
 
     open(&browser, &server, &format!("/fleets/{good}"));
-    browser.wait("every run has its bar", || {
-        browser.script("return document.querySelectorAll('.bars a').length") == 30
+    browser.wait("every run counts", || {
+        let figures = "return [...document.querySelectorAll('section[aria-label=Statistics] dd')]
+            .map((it) => it.textContent)[1]";
+        browser.script(figures) == "30"
     });
     browser.click("Triggers");
     browser.fill("Body", "sent by hand");
