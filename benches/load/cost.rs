@@ -3,7 +3,8 @@
 //! the figure holds on a noisy machine, where rates do not.
 
 use std::fs;
-use std::time::Duration;
+use std::num::NonZero;
+use std::time::{Duration, Instant};
 
 /// The flag of kernel threads in /proc/PID/stat (PF_KTHREAD of linux/sched.h).
 const KERNEL_THREAD: u64 = 0x0020_0000;
@@ -27,10 +28,14 @@ pub struct Cost {
     pub children: f64,
     pub kernel: f64,
     pub idle: f64,
+    /// What is left of the time of all processors: of other programs, interrupts and other machines. It
+    /// is no part of the cost, and says how noisy the machine was.
+    pub others: f64,
 }
 
 /// Measures from its creation on.
 pub struct Meter {
+    begun: Instant,
     server: Option<u32>,
     before: Spent,
 }
@@ -38,19 +43,23 @@ pub struct Meter {
 impl Meter {
     /// A meter of this process, of a server and of their children.
     pub fn begin(server: Option<u32>) -> Self {
-        Self { server, before: Spent::now(server) }
+        Self { begun: Instant::now(), server, before: Spent::now(server) }
     }
 
     /// The cost since then.
     pub fn end(self) -> Cost {
         let (before, after) = (self.before, Spent::now(self.server));
         let micros = |before: f64, after: f64| (after - before) * 1e6;
-        Cost {
+        let cost = Cost {
             server: micros(before.servers, after.servers),
             children: micros(before.children, after.children),
             kernel: micros(before.kernel, after.kernel),
             idle: micros(before.idle, after.idle),
-        }
+            others: 0.0,
+        };
+        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let all = self.begun.elapsed().as_secs_f64() * 1e6 * cores as f64;
+        Cost { others: all - cost.total(), ..cost }
     }
 }
 
@@ -67,6 +76,7 @@ impl Cost {
             children: each(self.children),
             kernel: each(self.kernel),
             idle: each(self.idle),
+            others: each(self.others),
         }
     }
 
@@ -77,6 +87,7 @@ impl Cost {
             children: f64::midpoint(self.children, other.children),
             kernel: f64::midpoint(self.kernel, other.kernel),
             idle: f64::midpoint(self.idle, other.idle),
+            others: f64::midpoint(self.others, other.others),
         }
     }
 }

@@ -95,13 +95,15 @@ impl Round {
     fn report(&self, place: &str) {
         let Self { ours, bare } = self;
         println!(
-            "{place:<6} {:>5.0} µs: server {:>4.0}, program {:>4.0}, kernel threads {:>3.0}, idle {:>3.0}   bare {:>5.0} µs   {:>5.0}/s and {:>5.0}/s",
+            "{place:<6} {:>5.0} µs: server {:>4.0}, program {:>4.0}, kernel threads {:>3.0}, idle {:>3.0} (others {:>4.0})   bare {:>5.0} µs (others {:>4.0})   {:>5.0}/s and {:>5.0}/s",
             ours.cost.total(),
             ours.cost.server,
             ours.cost.children,
             ours.cost.kernel,
             ours.cost.idle,
+            ours.cost.others,
             bare.cost.total(),
+            bare.cost.others,
             ours.per_second,
             bare.per_second,
         );
