@@ -104,7 +104,9 @@ fn note_ended(server: &Server, journal: &Journal, ended: &mut Ended) {
 fn no_run_is_lost_or_repeated_by_kill_nine() {
     let seed = Random::seed("kill -9");
     let mut random = Random::seeded(seed);
-    let mut server = Server::builder().setting("max_crash_attempts", "100000").start();
+    // A crash interrupts as many runs as there are workers, and these restart one at a time.
+    let builder = Server::builder().setting("max_crash_attempts", "100000");
+    let mut server = builder.setting("workers", "8").start();
     let journal = server.journal("journal");
     let vessel = |name: &str| {
         let line = format!("$SHIPYARD_FLEET_LOG_ID {name} $BOATHOOK_ATTEMPT $body");
