@@ -91,6 +91,9 @@ fn the_pages_work_below_a_path_and_behind_a_password() {
         assert_page(&browser, &base, path);
     }
     browser.see("its output");
+    // A part of an id leads to the address with the whole id.
+    browser.go(&format!("{base}/runs/{}", &run_id[24..]));
+    assert_page(&browser, &base, &of_run);
     // From page to page without loading anew, and back.
     browser.script("window.stays = true");
     browser.click("Runs");

@@ -1,6 +1,6 @@
 // One delivery: what became of a request to a webhook and why, what it was; running it after all.
 
-import { h } from "./dom.js";
+import { address, h } from "./dom.js";
 import { get, post } from "./api.js";
 import { bytes, shortId, time } from "./format.js";
 import { ask, button, copyButton, crumbs, fact, fleetPlace, notice, page, pressed, runLink, sentence, start } from "./parts.js";
@@ -12,7 +12,7 @@ import { forecast } from "./forecast.js";
 export async function delivery(context) {
   const [named] = context.params;
   const view = await get(`/deliveries/${encodeURIComponent(named)}`, context.signal);
-  if (named !== view.id) history.replaceState(history.state, "", `/deliveries/${view.id}`);
+  if (named !== view.id) history.replaceState(history.state, "", address(`/deliveries/${view.id}`));
   return {
     title: `Delivery ${shortId(view.id)} · ${view.fleet_name}`,
     content: page(heading(context, view), h("div.stack", await request(context, view))),

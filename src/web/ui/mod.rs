@@ -186,6 +186,21 @@ mod tests {
         }
     }
 
+    /// Links get the base path where they are made, requests where they are sent.
+    #[test]
+    fn what_goes_into_the_address_bar_begins_with_the_base_path() {
+        for (name, _, content) in FILES {
+            for path in [
+                "State(history.state, \"\", `/",
+                "State(history.state, \"\", \"/",
+                "fetch(`/",
+                "fetch(\"/",
+            ] {
+                assert!(!content.contains(path), "{name}: take address(...) of dom.js: {path}");
+            }
+        }
+    }
+
     /// The pages make nodes of text and never parse it: no content can become markup.
     #[test]
     fn nothing_makes_markup_of_text() {

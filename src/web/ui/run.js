@@ -8,12 +8,13 @@ import { LastLines } from "./last-lines.js";
 import { Attempts, gantt } from "./gantt.js";
 import { graph } from "./graph.js";
 import { parameters } from "./parameters.js";
+import { address } from "./dom.js";
 
 export async function run(context) {
   const [named, tab = "overview"] = context.params;
   const first = await get(`/runs/${encodeURIComponent(named)}`, context.signal);
   // A part of an id has led here.
-  if (named !== first.id) history.replaceState(history.state, "", `/runs/${first.id}`);
+  if (named !== first.id) history.replaceState(history.state, "", address(`/runs/${first.id}`));
   const head = h("div");
   const isOverview = tab !== "parameters";
   const body = isOverview ? h("div.stack") : h("div.stack", await parameters(context, first));
