@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use super::Outcome;
-use crate::config::{ConfigError, Settings, Sources};
+use super::{Outcome, usage};
+use crate::config::{self, ConfigError, Settings, Sources};
 
 /// Arguments of `serve`.
 #[derive(Debug, clap::Args)]
@@ -41,7 +41,11 @@ pub struct ServeArgs {
 /// When a setting is wrong or the server cannot start.
 pub fn run(arguments: ServeArgs) -> anyhow::Result<Outcome> {
     let load = || arguments.settings();
-    crate::cli::daemon::serve(load()?, load)?;
+    let settings = load()?;
+    let lines = config::file_lines(&settings.file)?.unwrap_or_default();
+    let matches = usage::matches();
+    let effective = config::effective(matches.subcommand_matches("serve"), &settings, &lines);
+    crate::cli::daemon::serve(settings, effective, load)?;
     Ok(Outcome::Done)
 }
 

@@ -21,6 +21,7 @@ use crate::model::retention::Retention;
 use crate::model::runner::Runners;
 
 pub mod defaults;
+mod effective;
 mod environment;
 mod file;
 mod runners;
@@ -30,6 +31,7 @@ mod url;
 mod values;
 
 use defaults::{KEEP_VERSIONS_MAX, TIMEOUT_RANGE, WORKERS_MAX};
+pub use effective::{DEFAULT_SOURCE, EffectiveSetting, effective};
 pub use environment::{UnknownVariable, unknown_variables};
 
 pub use file::{FileLine, file_lines, settings_file};

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::config::secrets::SecretStore;
-use crate::config::{self, Settings, UnknownVariable};
+use crate::config::{self, EffectiveSetting, Settings, UnknownVariable};
 use crate::engine::{Engine, FleetView};
 use crate::listener::forwarding::Forwarding;
 use crate::model::environment::Environment;
@@ -43,6 +43,8 @@ use sandbox::Sandbox;
 #[derive(Clone, Debug)]
 pub struct Facts {
     pub settings: Arc<Settings>,
+    /// The same for people, with where each comes from.
+    pub effective: Vec<EffectiveSetting>,
     /// The concurrency that the settings ask for.
     pub concurrency: Concurrency,
     pub forwarding: Arc<Forwarding>,

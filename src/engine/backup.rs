@@ -52,10 +52,15 @@ impl Engine {
 }
 
 impl Backup {
+    /// About how many bytes it will have.
+    pub fn estimate(&self) -> u64 {
+        self.header.bytes_expected
+    }
+
     /// Writes the backup to `out`.
     ///
     /// # Errors
-    /// When a write to `out` fails. Other errors are written into `out` and logged.
+    /// When a write to `out` fails, or the backup is given up, which is written into `out` and logged.
     pub fn write(self, out: &mut dyn Write) -> io::Result<()> {
         let Self { engine, recording, header } = self;
         let began = Instant::now();
@@ -69,7 +74,10 @@ impl Backup {
             Err(BackupError::Receiver(error)) => Err(error),
             Err(error) => {
                 log::error!(error:%; "a backup was given up");
-                return archive.abandon(&error.to_string());
+                let why = error.to_string();
+                archive.abandon(&why)?;
+                // The body ends early, so that a client that does not read frames notices it, too.
+                return Err(io::Error::other(why));
             }
         };
         match ended {

@@ -65,8 +65,11 @@ impl Engine {
     ///
     /// # Errors
     /// When the system has no thread for it.
-    pub fn start_sweeper(self: &Arc<Self>) -> std::io::Result<JoinHandle<()>> {
-        let (engine, versions) = (Arc::clone(self), self.version_passes());
+    pub fn start_sweeper(
+        self: &Arc<Self>,
+        versions: VersionPasses,
+    ) -> std::io::Result<JoinHandle<()>> {
+        let engine = Arc::clone(self);
         threads::vital("sweeper").spawn(move || engine.sweep_when_due(versions))
     }
 

@@ -89,6 +89,10 @@ id!(
     TokenId
 );
 id!(
+    /// A session of the pages. Not a secret.
+    SessionId
+);
+id!(
     /// One data directory. Vessels carry it in their environment, so that leftovers of a crashed
     /// server can be told from another server's vessels.
     InstanceId
@@ -102,7 +106,9 @@ id!(
     /// One vessel within one run; spans all its attempts. Derived from the run's id.
     VesselRunId
 );
-random_id!(OrganizationId ProjectId FleetId VesselId RequestId TokenId InstanceId);
+random_id!(
+    OrganizationId ProjectId FleetId VesselId RequestId TokenId SessionId InstanceId
+);
 
 /// Bits 60..52 of a run id count the vessel within the run: zero in the run's own id, index + 1 in
 /// the id of a vessel run. RFC 9562 leaves these bits of a version 7 UUID to its creator.

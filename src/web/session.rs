@@ -12,7 +12,7 @@ use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::model::ids::TokenId;
+use crate::model::ids::{SessionId, TokenId};
 use crate::model::webhook::{Token, TokenHash};
 
 /// The token that opened a session or made a link; `None`: the admin token.
@@ -50,6 +50,7 @@ struct State {
 
 #[derive(Debug)]
 struct Session {
+    id: SessionId,
     owner: Owner,
     key: TokenHash,
     opened_at: Instant,
@@ -67,6 +68,19 @@ impl Session {
 struct Link {
     owner: Owner,
     made_at: Instant,
+}
+
+/// An open session, as an admin sees it.
+#[derive(Debug)]
+pub struct OpenSession {
+    pub id: SessionId,
+    pub owner: Owner,
+    /// Since it was opened.
+    pub age: Duration,
+    /// Since it was used.
+    pub idle: Duration,
+    /// Whether the request that asks came with it.
+    pub is_own: bool,
 }
 
 /// The two secrets of a session that was just opened.
@@ -105,7 +119,13 @@ impl Sessions {
                 state.sessions.remove(&hash);
             }
         }
-        let session = Session { owner, key: key.hash(), opened_at: now, used_at: now };
+        let session = Session {
+            id: SessionId::random(),
+            owner,
+            key: key.hash(),
+            opened_at: now,
+            used_at: now,
+        };
         state.sessions.insert(cookie.hash(), session);
         Ok(Opened { cookie, key })
     }
@@ -127,6 +147,31 @@ impl Sessions {
         if let Some(cookie) = Token::parse(cookie) {
             self.lock().sessions.remove(&cookie.hash());
         }
+    }
+
+    /// The open sessions, the latest first. `cookie` is that of the request that asks.
+    pub fn list(&self, cookie: Option<&str>, now: Instant) -> Vec<OpenSession> {
+        let own = cookie.and_then(Token::parse).map(|cookie| cookie.hash());
+        let state = self.lock();
+        let alive = state.sessions.iter().filter(|(_, session)| session.is_alive(now));
+        let open = alive.map(|(hash, session)| OpenSession {
+            id: session.id,
+            owner: session.owner,
+            age: now.saturating_duration_since(session.opened_at),
+            idle: now.saturating_duration_since(session.used_at),
+            is_own: own.as_ref() == Some(hash),
+        });
+        let mut open: Vec<_> = open.collect();
+        open.sort_by_key(|session| (session.age, session.id));
+        open
+    }
+
+    /// Ends the session `id`. Returns its owner; `None` when there is no such session.
+    pub fn end(&self, id: SessionId) -> Option<Owner> {
+        let mut state = self.lock();
+        let found = state.sessions.iter().find(|(_, session)| session.id == id);
+        let hash = *found?.0;
+        state.sessions.remove(&hash).map(|session| session.owner)
     }
 
     /// Ends the sessions that a token has opened, and the links that it has made.
@@ -213,6 +258,13 @@ mod tests {
             now += SESSION_IDLE_MAX - SECOND;
         }
         assert!(!admits(&opened, start + SESSION_AGE_MAX));
+
+        let ended = sessions.open(None, start).unwrap();
+        let listed = sessions.list(Some(ended.cookie.reveal()), start + SECOND);
+        assert!(listed[0].is_own && listed[0].age == SECOND, "{listed:?}");
+        assert_eq!(sessions.end(listed[0].id), Some(None));
+        assert_eq!(sessions.end(listed[0].id), None);
+        assert!(!admits(&ended, start + SECOND));
 
         let idle = sessions.open(None, start).unwrap();
         assert!(!admits(&idle, start + SESSION_IDLE_MAX));

@@ -184,6 +184,10 @@ fn every_operation_answers_as_described() {
     call("GET", "/api/v1/statistics?period=7d", None, 200);
     call("GET", "/api/v1/examples", None, 200);
     call("GET", "/api/v1/doctor", None, 200);
+    call("GET", "/api/v1/settings", None, 200);
+    call("GET", "/api/v1/sessions", None, 200);
+    let nobody = "00000000-0000-4000-8000-000000000000";
+    call("DELETE", &format!("/api/v1/sessions/{nobody}"), None, 404);
     call("GET", "/api/v1/doctor/database", None, 200);
     call("GET", "/metrics", None, 200);
     call("POST", "/api/v1/session/links", None, 201);

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::harness::api::vessel_of;
+use crate::harness::api::{true_fleet, vessel_of};
 use crate::harness::server::finish;
 use crate::harness::{Hook, Server};
 
@@ -266,4 +266,37 @@ fn the_command_line_shows_a_dry_run() {
     assert!(out.contains(&format!("duplicate  of the run {run}")), "{out}");
     assert_eq!(vessel_of(&server.api().wait_ended(&run), "v")["attempt"], 1);
     assert_eq!(server.api().all_runs().len(), 1);
+}
+
+#[test]
+fn a_dry_run_tells_what_the_webhook_decides_by_the_head() {
+    let server = Server::start();
+    let (id, hook) = server.fleet_with_webhook(&true_fleet("gate"));
+    let run = hook.post(server.hooks(), &[], b"{}");
+    let api = server.api();
+    let of_run = || api.post(&format!("/api/v1/runs/{run}/dry-run"), &json!({})).expect(200).data();
+    let shown = of_run();
+    let open = json!({"paused": false, "allow": [], "allowed": null, "rate_limit": null});
+    assert_eq!((&shown["webhook"], &shown["outcome"]), (&open, &json!("accepted")));
+    let webhook = format!("/api/v1/fleets/{id}/webhook");
+    api.put(&webhook, &json!({"allow": ["198.51.100.0/24"], "rate_limit": "9/m"})).expect(200);
+    let shown = of_run();
+    assert_eq!((&shown["outcome"], &shown["status"]), (&json!("refused"), &json!(400)));
+    let gate = &shown["webhook"];
+    assert_eq!((&gate["allowed"], &gate["rate_limit"]), (&json!(false), &json!("9/m")));
+    // A request that is given has no sender's address.
+    let shown = forecast(&server, &id, &[], b"{}");
+    assert_eq!(
+        (&shown["outcome"], &shown["webhook"]["allowed"]),
+        (&json!("accepted"), &Value::Null)
+    );
+    api.call("POST", &format!("{webhook}/pause"), None).expect(200);
+    let shown = forecast(&server, &id, &[], b"{}");
+    assert_eq!((&shown["status"], &shown["webhook"]["paused"]), (&json!(503), &json!(true)));
+    let (code, output, error) =
+        finish(server.cli(&["run", "gate", "--dry-run", "--header", "X: y"]));
+    assert_eq!(code, 0, "{error}");
+    for expected in ["webhook    is paused", "allow      198.51.100.0/24", "rate       9/m"] {
+        assert!(output.contains(expected), "{expected}: {output}");
+    }
 }

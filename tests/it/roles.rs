@@ -88,6 +88,7 @@ impl Place {
             ("{delivery}", &self.refused),
             ("{secret}", &self.secret),
             ("{token}", token),
+            ("{session}", token),
             ("{org}", "default"),
             ("{version}", "1"),
         ];

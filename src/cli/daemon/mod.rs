@@ -14,7 +14,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use rustix::fs::Mode;
 
-use crate::config::Settings;
+use crate::config::{EffectiveSetting, Settings};
 use crate::diagnostics::{Facts, bind_advice};
 use crate::engine::{Engine, RecoveryError, World};
 use crate::listener::forwarding::Forwarding;
@@ -109,6 +109,7 @@ impl Daemon {
     /// When the data directory is in use or unusable, or an address is taken.
     pub fn start(
         mut settings: Settings,
+        effective: Vec<EffectiveSetting>,
         handed_over: ActivatedSockets,
     ) -> Result<Self, StartError> {
         set_up_process();
@@ -129,6 +130,7 @@ impl Daemon {
         let spawning = launcher.spawning();
         let promised_bytes = bodies.promised_on_disk();
         let engine = Engine::open(Arc::clone(&settings), store, world(launcher, promised_bytes)?)?;
+        let versions = engine.version_passes();
 
         let token = admin_token(&settings.data_dir)?;
         let tls = tls(&settings)?;
@@ -145,7 +147,9 @@ impl Daemon {
                 .flatten()
                 .map_err(no_thread("webhook listener"))?;
 
-        let facts = Facts { settings: Arc::clone(&settings), concurrency: asked, forwarding };
+        let settings_of_facts = Arc::clone(&settings);
+        let facts =
+            Facts { settings: settings_of_facts, effective, concurrency: asked, forwarding };
         let admin = AdminHandler::new(
             Arc::clone(&engine),
             Arc::clone(&settings),
@@ -162,7 +166,7 @@ impl Daemon {
         threads.push(engine.start_recovery().map_err(no_thread("recovery"))?);
         threads.push(engine.start_timer().map_err(no_thread("timer"))?);
         threads.push(engine.start_schedules().map_err(no_thread("schedules"))?);
-        threads.push(engine.start_sweeper().map_err(no_thread("sweeper"))?);
+        threads.push(engine.start_sweeper(versions).map_err(no_thread("sweeper"))?);
         threads.push(engine.start_delivery_writer().map_err(no_thread("writer of deliveries"))?);
         let shared = Arc::clone(&settings);
         let notifier = Notifier::start(&engine, shared, web::view::run_json, vessel_limits)

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use super::{Daemon, StartError, no_thread};
-use crate::config::{self, ConfigError, Settings};
+use crate::config::{self, ConfigError, EffectiveSetting, Settings};
 use crate::os::signals::{self, Event};
 use crate::os::systemd::{self, Watchdog};
 use crate::os::{activation, logging};
@@ -16,12 +16,14 @@ pub fn adopt_orphans() {
     }
 }
 
-/// Runs a server until a signal stops it. `reload` reads the settings again, for SIGHUP.
+/// Runs a server until a signal stops it. `effective` tells people the settings, `reload` reads them again,
+/// for SIGHUP.
 ///
 /// # Errors
 /// When the server does not start, or signals cannot be caught.
 pub fn serve(
     settings: Settings,
+    effective: Vec<EffectiveSetting>,
     reload: impl Fn() -> Result<Settings, ConfigError>,
 ) -> Result<(), StartError> {
     logging::start(settings.log);
@@ -34,7 +36,7 @@ pub fn serve(
     // From here on a signal stops the server in order.
     let events = signals::listen().map_err(no_thread("signal handling"))?;
     systemd::busy("Opening the database and recovering the runs of the last server");
-    let daemon = Daemon::start(settings, handed_over)?;
+    let daemon = Daemon::start(settings, effective, handed_over)?;
     let (hooks, admin) = (daemon.settings().hooks_url(), daemon.settings().admin_url());
     let listens = format!("Webhooks at {hooks}, admin at {admin}");
     let watchdog = systemd::watchdog_interval().map(|interval| {

@@ -1,6 +1,7 @@
 //! `boathook demo`: a server of its own in a temporary directory, an example fleet, a real POST, and
 //! what became of it.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -22,7 +23,7 @@ use super::output::{BOLD, DIM, GOOD, indent_json, print, raw_stdout, status_word
 use super::runs::{render_vessels, status_line};
 use super::webhook::curl_line;
 use crate::cli::daemon::{self, Daemon};
-use crate::config::Settings;
+use crate::config::{Settings, effective};
 use crate::model::clock::{Clock, SystemClock};
 use crate::model::run::Status;
 use crate::os::activation::ActivatedSockets;
@@ -63,7 +64,9 @@ pub fn run(arguments: &DemoArgs) -> anyhow::Result<Outcome> {
         .prefix("boathook-demo-")
         .tempdir()
         .context("cannot make a temporary directory")?;
-    let daemon = Daemon::start(settings(directory.path())?, ActivatedSockets::default())?;
+    let settings = settings(directory.path())?;
+    let effective = effective(None, &settings, &BTreeMap::new());
+    let daemon = Daemon::start(settings, effective, ActivatedSockets::default())?;
     let mut is_interrupted = false;
     let mut keep_going = || {
         is_interrupted |= signals.pending().next().is_some();

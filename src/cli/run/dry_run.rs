@@ -20,6 +20,7 @@ struct Forecast {
     fleet_version: u32,
     outcome: String,
     status: Option<u16>,
+    webhook: Gate,
     sender: Sender,
     event: Option<Event>,
     duplicate_of: Option<String>,
@@ -27,6 +28,14 @@ struct Forecast {
     filter: Option<Filter>,
     concurrency_key: Option<String>,
     vessels: Vec<Vessel>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Gate {
+    paused: bool,
+    allow: Vec<String>,
+    allowed: Option<bool>,
+    rate_limit: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -98,6 +107,17 @@ fn render(forecast: &Forecast) -> String {
     line("fleet", &format!("{}, version {}", forecast.fleet_name, forecast.fleet_version));
     let status = forecast.status.map_or_else(|| "a vessel answers".into(), |it| it.to_string());
     line("outcome", &format!("{} ({status})", forecast.outcome));
+    let Gate { paused, allow, allowed, rate_limit } = &forecast.webhook;
+    if *paused {
+        line("webhook", "is paused");
+    }
+    if !allow.is_empty() {
+        let says = if *allowed == Some(false) { ", and not from this address" } else { "" };
+        line("allow", &format!("{}{says}", allow.join(", ")));
+    }
+    if let Some(rate) = rate_limit {
+        line("rate", rate);
+    }
     line("sender", &sender(&forecast.sender));
     if let Some(Event { id, r#type }) = &forecast.event {
         let words = [r#type.as_deref(), id.as_deref()];

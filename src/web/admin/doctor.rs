@@ -52,6 +52,12 @@ pub(super) fn get(admin: &AdminHandler, _: &mut Call<'_>) -> Outcome {
     Reply::ok(&diagnostics::examine(&admin.engine, &admin.facts))
 }
 
+/// The settings that the server started with, each with where it comes from, in the order of their help.
+pub(super) fn settings(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
+    call.query.allow_only(&[])?;
+    Reply::ok(&admin.facts.effective)
+}
+
 /// The content of the database: a JSON object per line, the last with the findings.
 pub(super) fn database(admin: &AdminHandler, _: &mut Call<'_>) -> Outcome {
     let under_way = admin.examination.begin()?;

@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use super::tokens::PrincipalJson;
 use super::{AdminHandler, Call, Outcome, Reply};
+use crate::model::access::Role;
+use crate::model::clock::Timestamp;
+use crate::model::ids::SessionId;
 use crate::model::refusal::{Reason, Refusal};
 use crate::model::webhook::Token;
 use crate::os::logging;
@@ -29,6 +32,19 @@ struct SessionJson<'a> {
     key: &'a str,
     #[serde(flatten)]
     principal: PrincipalJson,
+}
+
+/// An open session.
+#[derive(Serialize)]
+struct OpenSessionJson {
+    id: SessionId,
+    /// Of the token that opened it.
+    name: String,
+    role: Role,
+    opened_at: Timestamp,
+    last_used_at: Timestamp,
+    /// Whether it is that of the request.
+    is_own: bool,
 }
 
 #[derive(Serialize)]
@@ -99,6 +115,38 @@ pub(super) fn close(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
 pub(super) fn get(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
     let principal = call.principal()?;
     Reply::ok(&PrincipalJson::new(admin, &principal))
+}
+
+/// The open sessions, the latest first.
+pub(super) fn list(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
+    call.query.allow_only(&[])?;
+    let cookie = origin::cookie(call.request.header("Cookie"), &admin.cookie_name);
+    let open = admin.sessions.list(cookie, Instant::now()).into_iter();
+    let now = admin.engine.now();
+    let shown = open.filter_map(|session| {
+        // The token may have expired.
+        let holder = admin.holder_by_id(session.owner)?;
+        Some(OpenSessionJson {
+            id: session.id,
+            name: admin.name_of(&holder),
+            role: holder.role,
+            opened_at: now.minus(session.age),
+            last_used_at: now.minus(session.idle),
+            is_own: session.is_own,
+        })
+    });
+    Reply::ok(&shown.collect::<Vec<_>>())
+}
+
+/// Ends a session: its pages ask for a token.
+pub(super) fn end(admin: &AdminHandler, call: &mut Call<'_>) -> Outcome {
+    let id: SessionId = call.id(0, "session")?;
+    let owner = admin.sessions.end(id);
+    let owner = owner.ok_or_else(|| Refusal::not_found(format!("there is no session {id}")))?;
+    if let Some(holder) = admin.holder_by_id(owner) {
+        call.object = format!("of {}", admin.name_of(&holder));
+    }
+    Reply::gone()
 }
 
 /// Makes a link that signs in once, as the token that asks.

@@ -14,7 +14,7 @@ use crate::model::concurrency_key::ConcurrencyKey;
 use crate::model::event::{Arrival, Event};
 use crate::model::fleet::FleetVersion;
 use crate::model::ids::RunId;
-use crate::model::refusal::Refusal;
+use crate::model::refusal::{Reason, Refusal};
 use crate::model::respond::Respond;
 use crate::model::run::Trigger;
 use crate::model::webhook::Mode;
@@ -31,6 +31,7 @@ pub(in crate::web) struct Forecast {
     pub outcome: Outcome,
     /// The status of the answer; `None`: a vessel's.
     pub status: Option<u16>,
+    pub gate: GateForecast,
     pub sender: SenderForecast,
     pub event: Event,
     /// The run that it is a duplicate of.
@@ -64,6 +65,26 @@ impl Outcome {
             Self::Filtered => "filtered",
             Self::Refused => "refused",
             Self::Handshake => "handshake",
+        }
+    }
+}
+
+/// What a webhook decides by the head alone. The rate limit is told and not asked: whether there is room
+/// within it changes from moment to moment.
+pub(in crate::web) struct GateForecast {
+    pub is_paused: bool,
+    /// Whether the `allow` list has the address of the request; `None`: there is no list, or the address is
+    /// not that of a sender.
+    pub is_allowed: Option<bool>,
+}
+
+impl GateForecast {
+    /// The refusal of a request that comes no further.
+    pub fn refusal(&self) -> Option<Reason> {
+        match self {
+            Self { is_paused: true, .. } => Some(Reason::Paused),
+            Self { is_allowed: Some(false), .. } => Some(Reason::NotAllowed),
+            _ => None,
         }
     }
 }
@@ -153,10 +174,15 @@ impl DryRun<'_> {
                 (outcome, status) = (Outcome::Filtered, Some(200));
             }
         }
+        let gate = self.gate(version, &request, is_stored);
+        if let Some(reason) = gate.refusal() {
+            (outcome, status) = (Outcome::Refused, Some(reason.status()));
+        }
         let vessels = self.vessels(version, &request, arrival).map_err(AcceptError::Read)?;
         Ok(Forecast {
             outcome,
             status,
+            gate,
             sender,
             event,
             duplicate_of,
@@ -165,6 +191,16 @@ impl DryRun<'_> {
             key,
             vessels,
         })
+    }
+
+    fn gate(&self, version: &FleetVersion, request: &Request, is_stored: bool) -> GateForecast {
+        let webhook = self.engine.webhook(version.fleet_id).ok().flatten();
+        let allow = &version.definition.webhook.allow;
+        let is_known = is_stored && !allow.is_empty();
+        GateForecast {
+            is_paused: webhook.is_some_and(|view| view.webhook.paused_at.is_some()),
+            is_allowed: is_known.then(|| allow.contains(request.remote_addr.ip())),
+        }
     }
 
     fn vessels(

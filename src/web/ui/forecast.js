@@ -18,6 +18,7 @@ export function forecast(view) {
     notice(kind, h("strong", text), " ", view.status ? `Its sender would get ${view.status}.` : "A vessel would answer its sender."),
     h("dl.facts",
       fact("Sender", sender(view.sender)),
+      fact("Webhook", [view.webhook.paused && "paused", ...view.webhook.allow, view.webhook.rate_limit].filter(Boolean).join(", ") || "open"),
       view.event ? fact("Event", [view.event.type, view.event.id].filter(Boolean).join(" ")) : null,
       view.duplicate_of ? fact("Duplicate of", runLink(view.duplicate_of)) : null,
       view.first_run ? fact("First run of the event", runLink(view.first_run)) : null,

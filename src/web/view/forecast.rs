@@ -9,6 +9,8 @@ use crate::engine::{VesselPreview, VesselStart};
 use crate::model::concurrency_key::ConcurrencyKey;
 use crate::model::fleet::FleetVersion;
 use crate::model::ids::{FleetId, RunId};
+use crate::model::network::Networks;
+use crate::model::rate::Rate;
 use crate::web::hooks::Forecast;
 
 #[derive(Serialize)]
@@ -18,6 +20,7 @@ pub(in crate::web) struct ForecastJson<'a> {
     fleet_version: u32,
     outcome: &'static str,
     status: Option<u16>,
+    webhook: GateJson<'a>,
     sender: SenderJson<'a>,
     event: Option<EventJson>,
     duplicate_of: Option<RunId>,
@@ -25,6 +28,15 @@ pub(in crate::web) struct ForecastJson<'a> {
     filter: Option<FilterJson<'a>>,
     concurrency_key: Option<&'a str>,
     vessels: Vec<VesselJson<'a>>,
+}
+
+/// What the webhook decides before it looks at a sender.
+#[derive(Serialize)]
+struct GateJson<'a> {
+    paused: bool,
+    allow: &'a Networks,
+    allowed: Option<bool>,
+    rate_limit: Option<Rate>,
 }
 
 #[derive(Serialize)]
@@ -77,6 +89,12 @@ impl<'a> ForecastJson<'a> {
             fleet_version: version.version,
             outcome: forecast.outcome.word(),
             status: forecast.status,
+            webhook: GateJson {
+                paused: forecast.gate.is_paused,
+                allow: &webhook.allow,
+                allowed: forecast.gate.is_allowed,
+                rate_limit: webhook.rate_limit,
+            },
             sender: SenderJson {
                 verified: forecast.sender.is_verified,
                 mode: webhook.mode.word(),
