@@ -70,6 +70,8 @@ pub const KEEP_VERSIONS: u32 = 1000;
 pub const KEEP_VERSIONS_MAX: u32 = 100_000;
 /// Work directories may be large.
 pub const KEEP_WORKDIR: KeepWorkdir = KeepWorkdir::Never;
+/// A few environments of data science, or hundreds of small ones.
+pub const MAX_PACKAGES_BYTES: u64 = 4 << 30;
 /// Less than service managers wait before they kill a service (90 s in systemd).
 pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(30);
 /// Time to clean up after SIGTERM.
@@ -118,6 +120,9 @@ impl Settings {
             keep_runs: KEEP_RUNS,
             keep_versions: KEEP_VERSIONS,
             allowed_users: Vec::new(),
+            install_packages: false,
+            packages_dir: data_dir.join("packages"),
+            max_packages_bytes: MAX_PACKAGES_BYTES,
             runners: Runners::default(),
             notify_hosts: Vec::new(),
             notify_commands: Vec::new(),

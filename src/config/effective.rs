@@ -43,6 +43,7 @@ pub fn effective(
             "data_dir" => Some(settings.data_dir.display().to_string()),
             "work_dir" => Some(settings.work_dir.display().to_string()),
             "secrets_dir" => Some(settings.secrets_dir.display().to_string()),
+            "packages_dir" => Some(settings.packages_dir.display().to_string()),
             "workers" => Some(settings.workers.to_string()),
             _ => None,
         };

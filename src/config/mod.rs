@@ -212,6 +212,25 @@ pub struct Sources {
     #[arg(long, env = "BOATHOOK_ALLOWED_USERS", value_name = "NAMES")]
     pub allowed_users: Option<Names>,
 
+    /// Whether packages that fleets name, and those of their repositories, are installed: true or
+    /// false [default: false]
+    #[arg(
+        long,
+        env = "BOATHOOK_INSTALL_PACKAGES",
+        value_name = "BOOL",
+        num_args = 0..=1,
+        default_missing_value = "true"
+    )]
+    pub install_packages: Option<bool>,
+
+    /// Where these packages are installed [default: <data-dir>/packages]
+    #[arg(long, env = "BOATHOOK_PACKAGES_DIR", value_name = "DIR")]
+    pub packages_dir: Option<PathBuf>,
+
+    /// Bytes of installed packages; beyond it those go that were used least recently [default: 4GiB]
+    #[arg(long, env = "BOATHOOK_MAX_PACKAGES_BYTES", value_name = "BYTES")]
+    pub max_packages_bytes: Option<ByteSize>,
+
     /// The runner of vessels whose fleets ask for none: one of [runners.NAME] in the file [default:
     /// none]
     #[arg(long, env = "BOATHOOK_DEFAULT_RUNNER", value_name = "NAME")]
@@ -317,6 +336,10 @@ pub struct Settings {
     pub keep_runs: Retention,
     pub keep_versions: u32,
     pub allowed_users: Vec<String>,
+    pub install_packages: bool,
+    /// Absolute; may not exist yet.
+    pub packages_dir: PathBuf,
+    pub max_packages_bytes: u64,
     pub runners: Runners,
     pub notify_hosts: Vec<String>,
     pub notify_commands: Vec<String>,
@@ -411,7 +434,8 @@ impl Settings {
             head_timeout body_timeout idle_timeout write_timeout shutdown_grace kill_grace
             body_min_rate max_body_bytes max_expression_body_bytes max_inflight_body_bytes
             max_response_bytes min_free_bytes max_output_bytes max_crash_attempts keep_workdir keep_runs
-            keep_versions allowed_users notify_hosts notify_commands log
+            keep_versions allowed_users install_packages max_packages_bytes notify_hosts notify_commands
+            log
         }
         settings.tls = tls_files(first!(tls_cert), first!(tls_key))?;
         settings.mail = mail_server(MailSettings {
@@ -427,6 +451,9 @@ impl Settings {
         }
         if let Some(secrets_dir) = first!(secrets_dir) {
             settings.secrets_dir = absolute(&secrets_dir)?;
+        }
+        if let Some(packages_dir) = first!(packages_dir) {
+            settings.packages_dir = absolute(&packages_dir)?;
         }
         settings.credentials_dir =
             credentials_directory().map(|path| absolute(&path)).transpose()?;

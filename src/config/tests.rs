@@ -69,6 +69,8 @@ fn defaults_are_those_that_the_help_names() {
         ("--max-connections", settings.max_connections.to_string()),
         ("--max-connections-per-ip", settings.max_connections_per_ip.to_string()),
         ("--max-inflight-body-bytes", format!("{}MiB", settings.max_inflight_body_bytes >> 20)),
+        ("--install-packages", settings.install_packages.to_string()),
+        ("--max-packages-bytes", format!("{}GiB", settings.max_packages_bytes >> 30)),
         ("--head-timeout", format!("{}s", settings.head_timeout.as_secs())),
         ("--body-timeout", format!("{}s", settings.body_timeout.as_secs())),
         ("--body-min-rate", format!("{}MiB", settings.body_min_rate >> 20)),
@@ -81,7 +83,7 @@ fn defaults_are_those_that_the_help_names() {
         ("--github-api-url", settings.github_api_url.as_str().to_owned()),
         ("--log", settings.log.to_string().to_lowercase()),
     ] {
-        let (_, after) = help.split_once(&format!("{flag} <")).expect(flag);
+        let (_, after) = help.split_once(&format!("{flag} ")).expect(flag);
         let (_, after) = after.split_once("[default: ").expect(flag);
         assert!(after.starts_with(&format!("{default}]")), "{flag}: {default}: {after:.20}");
     }

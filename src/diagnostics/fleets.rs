@@ -7,6 +7,8 @@ use crate::engine::{FleetView, search_path};
 use crate::model::environment::Environment;
 use crate::model::finding::{Finding, Level};
 use crate::model::fleet::{DEFAULT_PROJECT, Program, VesselDefinition};
+use crate::runner::packages::machine::{lack_for, missing_system_packages};
+use crate::runner::reason::Reason;
 
 const CHECK: &str = "fleets";
 /// Findings that are listed one by one. More have a common cause.
@@ -92,7 +94,11 @@ fn examine_vessel(
     // The vessel's own program is the runner's to find, maybe on another machine.
     let command = |words: &[String]| Program::command(words.iter().map(String::as_str));
     let mut findings = match runner.command.is_empty() {
-        true => examine(&vessel.program),
+        true => {
+            let mut findings = examine(&vessel.program);
+            findings.extend(lack_of_packages(vessel, &environment, settings));
+            findings
+        }
         false => examine(&command(&runner.command)),
     };
     if !runner.cleanup.is_empty() {
@@ -100,6 +106,26 @@ fn examine_vessel(
         findings.extend(more.into_iter().filter(|it| !findings.contains(it)).collect::<Vec<_>>());
     }
     findings
+}
+
+/// What keeps the packages of the vessel's code from being there.
+fn lack_of_packages(
+    vessel: &VesselDefinition,
+    environment: &Environment,
+    settings: &Settings,
+) -> Vec<Finding> {
+    let Program::Code(code) = &vessel.program else { return Vec::new() };
+    let system = missing_system_packages(&code.system_packages);
+    let own = match (code.packages.is_empty(), settings.install_packages) {
+        (true, _) => None,
+        (false, true) => lack_for(code, environment),
+        (false, false) => Some(Reason::new(
+            "its packages are not installed",
+            "allow it with the setting `install_packages = true`, or remove `packages`",
+        )),
+    };
+    let lacking = system.into_iter().chain(own);
+    lacking.map(|Reason { what, remedy }| Finding::problem(CHECK, what, remedy)).collect()
 }
 
 /// The name of a vessel, or of another part of a fleet, with its fleet and project.

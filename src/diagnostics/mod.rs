@@ -16,6 +16,7 @@ use crate::model::fleet::Program;
 use crate::notify::rules;
 use crate::os::descriptor_budget::Concurrency;
 use crate::runner::output::has_output;
+use crate::runner::packages::cache::{Installed, PackageCache};
 use crate::runner::user;
 use crate::store::{
     OUTPUT_DIRECTORY, OpenError, VerifyCallbacks, VerifyProgress, verify_directory,
@@ -62,6 +63,7 @@ pub fn examine(engine: &Engine, facts: &Facts) -> Vec<Finding> {
     findings.push(settings_file(settings));
     findings.extend(variables(config::unknown_variables()));
     findings.push(identity(settings));
+    findings.extend(packages(settings));
     findings.extend(walls(&sandbox));
     let fleets = engine.fleets();
     findings.extend(fleets::examine(&fleets, settings, &sandbox));
@@ -154,6 +156,20 @@ fn identity(settings: &Settings) -> Finding {
     let others = settings.allowed_users.join(", ");
     let others = if others.is_empty() { others } else { format!(", or {others}") };
     Finding::ok(CHECK, format!("vessels run as {name}{others}"))
+}
+
+/// How much is installed for vessels, if the operator allows it.
+fn packages(settings: &Settings) -> Option<Finding> {
+    const CHECK: &str = "packages";
+    settings.install_packages.then(|| {
+        let Installed { environments, bytes } = PackageCache::new(settings).installed();
+        let (taken, most) =
+            (directory::rounded(bytes), directory::rounded(settings.max_packages_bytes));
+        let place = settings.packages_dir.display();
+        let what =
+            format!("{place}: {environments} installed, {taken} of {most} (`max_packages_bytes`)");
+        Finding::ok(CHECK, what)
+    })
 }
 
 /// The limits of the sandbox for every vessel.

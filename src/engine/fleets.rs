@@ -13,7 +13,9 @@ use crate::fleet_file::{FleetFile, FleetFileError};
 use crate::model::change::Change;
 use crate::model::client_address::Client;
 use crate::model::clock::Timestamp;
-use crate::model::fleet::{FleetVersion, Organization, Project};
+use crate::model::fleet::{
+    FleetDefinition, FleetVersion, Organization, Program, Project, VesselDefinition,
+};
 use crate::model::ids::{FleetId, ProjectId};
 use crate::model::run::RunRecord;
 use crate::model::sender::Verification;
@@ -365,6 +367,9 @@ impl Engine {
                 invalid(FleetFileError::invalid(None, &path, unknown.to_string()))
             })?;
         }
+        if let Some((path, message)) = self.refuse_packages(&file.definition) {
+            return Err(invalid(FleetFileError::invalid(None, &path, message.to_owned())));
+        }
         // Another fault of a secret than its absence is told when the vessel starts.
         let is_missing = |secret| {
             matches!(self.secrets.store().examine("", secret), Err(SecretError::Missing { .. }))
@@ -374,6 +379,16 @@ impl Engine {
         }
         let checked = self.check_sender(&file.definition.webhook);
         checked.map_err(|message| invalid(file.refuse_verify(message)))
+    }
+
+    /// Where the definition names packages that the operator does not let be installed, and what to do.
+    fn refuse_packages(&self, definition: &FleetDefinition) -> Option<(String, &'static str)> {
+        let names_packages = |vessel: &&VesselDefinition| matches!(&vessel.program, Program::Code(code) if !code.packages.is_empty());
+        let mut vessels = definition.vessels.iter();
+        let vessel = vessels.find(names_packages).filter(|_| !self.settings.install_packages)?;
+        let message = "this server installs no packages; its operator can allow it with the setting \
+                       `install_packages = true`, or install them for all, and you remove `packages`";
+        Some((format!("vessels.{}.source.packages", vessel.name), message))
     }
 
     /// Whether the secrets that `edit` adds to the webhook settings of a fleet have values. Reads their

@@ -116,7 +116,8 @@ impl Engine {
                 Ok(prepared) => {
                     let environment = self.environment(&claim, &prepared);
                     let work = self.launcher.directory(run.id);
-                    let program = preview(&prepared.launch(&claim, &environment), &work);
+                    let program =
+                        preview(&prepared.launch(&claim, &environment), &work, &self.settings);
                     let user = version.definition.user.clone();
                     let user = user.unwrap_or_else(|| self.user.clone());
                     VesselStart::Started { program, environment, user, body_bytes }

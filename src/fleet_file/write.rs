@@ -9,6 +9,7 @@ use crate::model::computed::{self as command, ComputedValue};
 use crate::model::fleet::{FleetDefinition, Program, VesselDefinition};
 use crate::model::ids::FleetId;
 use crate::model::notification::{EmailNotifications, Format, Notify, Target};
+use crate::model::package::Package;
 use crate::model::schedule::{Hosted, Schedule};
 use crate::model::source::{Argument, Code, Origin};
 use crate::model::variable::{FixedValue, VariableValue};
@@ -159,6 +160,21 @@ impl Writer {
                     4,
                     &format!("{{{}}}", parts.into_iter().flatten().collect::<Vec<_>>().join(", ")),
                 );
+            }
+        }
+        if !code.packages.is_empty() {
+            self.heading(3, "packages");
+            for Package { name, version } in &code.packages {
+                let version = version.as_ref();
+                let version = version.map(|version| format!(", version: {}", scalar(version)));
+                let version = version.unwrap_or_default();
+                self.item(4, &format!("{{name: {}{version}}}", scalar(name)));
+            }
+        }
+        if !code.system_packages.is_empty() {
+            self.heading(3, "system_packages");
+            for name in &code.system_packages {
+                self.item(4, &format!("{{name: {}}}", scalar(name)));
             }
         }
         if !environment.is_empty() {

@@ -34,6 +34,7 @@ pub mod notification;
 pub mod output_name;
 pub mod overlap;
 pub mod overrides;
+pub mod package;
 pub mod random;
 pub mod rate;
 pub mod rate_limit;

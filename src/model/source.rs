@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::archive::Archive;
 use crate::model::expansion::{Reference, references};
+use crate::model::package::Package;
 use crate::model::variable::SecretName;
 
 /// A program of the type CODE.
@@ -22,6 +23,12 @@ pub struct Code {
     pub file_to_run: String,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub arguments: Vec<Argument>,
+    /// Packages of the language that are installed before it runs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub packages: Vec<Package>,
+    /// Debian packages that the machine must have.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub system_packages: Vec<String>,
 }
 
 /// The languages that can be run.

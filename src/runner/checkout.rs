@@ -41,9 +41,9 @@ const SCRIPT_START_BYTES: usize = 4096;
 /// The beginning of a file of Git LFS whose content has not been fetched.
 const LFS_POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
 
-/// Runs one program, which writes to the output.
+/// Runs one program in a directory. It writes to the output.
 pub(super) type Run<'r> =
-    &'r mut dyn FnMut(&Launch<'_>, &LiveOutput) -> Result<HowEnded, StartError>;
+    &'r mut dyn FnMut(&Launch<'_>, &Path, &LiveOutput) -> Result<HowEnded, StartError>;
 
 /// A clone of a repository into a work directory.
 pub(super) struct Checkout<'a> {
@@ -190,7 +190,7 @@ impl<'a> Checkout<'a> {
             may_answer: false,
             ..*self.launch
         };
-        run(&launch, output)
+        run(&launch, self.work, output)
     }
 
     /// Notes in the log that a shell is about to read a script with CRLF line ends.
@@ -251,7 +251,7 @@ fn says_no_such_ref(said: &[u8]) -> bool {
 }
 
 /// The first bytes of a file.
-struct Start(Vec<u8>);
+pub(super) struct Start(pub Vec<u8>);
 
 impl Start {
     fn ends_lines_with_crlf(&self) -> bool {
@@ -262,7 +262,7 @@ impl Start {
 
 /// The first `bytes_max` bytes of the regular file at `path`; none without such a file. Follows no
 /// link and waits for no writer.
-fn start_of(path: &Path, bytes_max: usize) -> Start {
+pub(super) fn start_of(path: &Path, bytes_max: usize) -> Start {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let mut start = Vec::new();
     if let Ok(file) = rustix::fs::openat(CWD, path, flags, Mode::empty())

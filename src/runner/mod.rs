@@ -25,6 +25,7 @@ mod mark;
 mod oom;
 pub mod orphans;
 pub mod output;
+pub mod packages;
 pub mod preview;
 pub mod process;
 mod process_table;

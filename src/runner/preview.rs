@@ -3,8 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use super::Launch;
+use super::packages::{self, PackagesPreview};
 use super::resolve::resolve_ahead;
 use super::workdir::{PlannedContent, archived_files, planned_files};
+use crate::config::Settings;
 
 /// See the module.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +20,8 @@ pub struct StartPreview {
     /// Where it starts.
     pub directory: PathBuf,
     pub files: Vec<PreviewedFile>,
+    /// What is installed before.
+    pub packages: Option<Box<PackagesPreview>>,
 }
 
 /// A file that a vessel gets in the work directory of its run.
@@ -30,7 +34,7 @@ pub struct PreviewedFile {
 }
 
 /// What `launch` comes to in the work directory `work`, which need not exist.
-pub fn preview(launch: &Launch<'_>, work: &Path) -> StartPreview {
+pub fn preview(launch: &Launch<'_>, work: &Path, settings: &Settings) -> StartPreview {
     let directory = match launch.working_directory {
         None => work.to_owned(),
         Some(directory) => work.join(directory),
@@ -47,6 +51,7 @@ pub fn preview(launch: &Launch<'_>, work: &Path) -> StartPreview {
         PreviewedFile { path: work.join(path), bytes, mode: mode.bits() }
     });
     let files = files.chain(unpacked).collect();
+    let packages = packages::preview(launch, work, settings).map(Box::new);
     match resolve_ahead(&launch.invocation(), &directory, work) {
         Ok(resolved) => StartPreview {
             arguments: resolved.arguments.into_iter().map(|word| word.into_owned()).collect(),
@@ -54,6 +59,7 @@ pub fn preview(launch: &Launch<'_>, work: &Path) -> StartPreview {
             problem: None,
             directory,
             files,
+            packages,
         },
         Err(reason) => StartPreview {
             arguments: Vec::new(),
@@ -61,6 +67,7 @@ pub fn preview(launch: &Launch<'_>, work: &Path) -> StartPreview {
             problem: Some(reason.to_string()),
             directory,
             files,
+            packages,
         },
     }
 }

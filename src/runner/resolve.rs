@@ -199,7 +199,7 @@ pub fn path_of(environment: &Environment) -> &str {
 }
 
 /// The first executable file called `name` in the directories of `search_path`.
-fn search(name: &str, search_path: &str, directory: &Path) -> Result<PathBuf, Reason> {
+pub(super) fn search(name: &str, search_path: &str, directory: &Path) -> Result<PathBuf, Reason> {
     let mut not_executable = None;
     for place in search_path.split(':') {
         // An empty entry means the working directory (environ(7)), as does a relative one.

@@ -179,7 +179,7 @@ fn open_to_change(path: &Path) -> rustix::io::Result<OwnedFd> {
 }
 
 /// Makes `owner` own the directory, with all permissions.
-fn hand_over(path: &Path, owner: &Identity) -> rustix::io::Result<()> {
+pub(super) fn hand_over(path: &Path, owner: &Identity) -> rustix::io::Result<()> {
     let directory = open_to_change(path)?;
     let found = rustix::fs::fstat(&directory)?;
     if !Mode::from_raw_mode(found.st_mode).contains(Mode::RWXU) {
@@ -205,7 +205,7 @@ fn remove_as_made(path: &Path, run: RunId) -> bool {
 
 /// Makes the server own the directory before it is removed: processes outside of the vessel's group
 /// must not go on filling it.
-fn take_back(path: &Path) {
+pub(super) fn take_back(path: &Path) {
     let Ok(directory) = open_to_change(path) else { return };
     let ours = rustix::process::geteuid();
     if rustix::fs::fstat(&directory).is_ok_and(|found| found.st_uid != ours.as_raw()) {

@@ -60,6 +60,7 @@ mod notifications;
 mod orphans;
 mod outcomes;
 mod overrides;
+mod packages;
 mod payload;
 mod powercut;
 mod projects;

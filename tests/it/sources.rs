@@ -642,7 +642,7 @@ fn an_exported_file_says_what_is_in_its_way_until_it_applies() {
     let own = "            type: CODE\n            language: BASH\n            file: {name: get.sh, content: ':'}\n";
     text = format!("{before}{own}        guardrails:\n{rest}");
     let error = put(&text).expect(422).error();
-    assert!(error.contains("`packages` are not installed"), "{error}");
+    assert!(error.contains("`packages` are those of PYTHON and NODE"), "{error}");
     text = text.replace(
         "            packages:\n                - name: requests\n                  version: '==2.0'\n",
         "",

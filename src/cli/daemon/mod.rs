@@ -267,8 +267,10 @@ fn launcher(
         let path = data_dir.clone();
         move |source| StartError::File { action, path, source }
     };
-    if !settings.allowed_users.is_empty() && settings.work_dir.starts_with(data_dir) {
-        // Other users pass through it to their work directories. They cannot list it, and each file
+    let is_below = settings.work_dir.starts_with(data_dir)
+        || settings.install_packages && settings.packages_dir.starts_with(data_dir);
+    if !settings.allowed_users.is_empty() && is_below {
+        // Other users pass through it to their work directories and packages. They cannot list it, and each file
         // in it is private by its own mode.
         let passable = Permissions::from_mode(0o711);
         std::fs::set_permissions(data_dir, passable)

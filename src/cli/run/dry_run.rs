@@ -70,7 +70,16 @@ struct Vessel {
     user: Option<String>,
     environment: BTreeMap<String, String>,
     files: Vec<File>,
+    packages: Option<Packages>,
     stdin_bytes: u64,
+}
+
+#[derive(Debug, Deserialize)]
+struct Packages {
+    names: Vec<String>,
+    file: Option<String>,
+    directory: Option<String>,
+    installed: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -186,6 +195,13 @@ fn render_vessel(vessel: &Vessel) -> String {
     line("stdin", &format!("{} bytes", vessel.stdin_bytes));
     for File { path, bytes, mode } in &vessel.files {
         line("file", &format!("{path} ({bytes} bytes, mode {mode})"));
+    }
+    if let Some(Packages { names, file, directory, installed }) = &vessel.packages {
+        let file = file.as_ref().map(|file| format!("{file} of the code, if it has one"));
+        let what = names.iter().cloned().chain(file).collect::<Vec<_>>().join(", ");
+        let how = if *installed { "installed" } else { "installed first" };
+        let place = directory.as_ref().map(|it| format!(" in {it}")).unwrap_or_default();
+        line("packages", &format!("{what} ({how}{place})"));
     }
     for (name, value) in &vessel.environment {
         line("environment", &format!(" {name}={}", escaped(value)));

@@ -4,6 +4,7 @@ pub mod computed;
 mod connections;
 pub mod environment;
 mod notifications;
+mod packages;
 mod places;
 mod references;
 mod schedules;

@@ -8,13 +8,16 @@ use crate::fleet_file::cursor::{Cursor, Fields};
 use crate::model::archive::Archive;
 use crate::model::fleet::{Program, VesselDefinition};
 use crate::model::graph::{Graph, Path};
-use crate::model::source::Origin;
+use crate::model::package::Package;
+use crate::model::source::{Language, Origin};
 
 /// The code that is put in place before a vessel starts.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Content<'a> {
     File(&'a str),
     Archive(&'a Archive),
+    /// A link to these.
+    Packages(&'a [Package]),
     /// Fetched at every start, so that two fetches may differ.
     Repository,
 }
@@ -35,6 +38,14 @@ pub fn check(
                 Origin::Git(git) => (git.directory().unwrap_or("."), Content::Repository),
             };
             places.entry(place).or_default().push((index, content));
+            // A repository's own place keeps its packages apart.
+            if code.language == Language::Node
+                && !code.packages.is_empty()
+                && shares_packages(&code.origin)
+            {
+                let packages = (index, Content::Packages(&code.packages));
+                places.entry("node_modules").or_default().push(packages);
+            }
         }
     }
     places.retain(|_, vessels| vessels.len() > 1);
@@ -57,10 +68,17 @@ pub fn check(
     Ok(())
 }
 
+/// Whether the packages of code of this origin are in the run's directory itself.
+fn shares_packages(origin: &Origin) -> bool {
+    match origin {
+        Origin::File { .. } | Origin::Archive { .. } => true,
+        Origin::Git(git) => git.directory().is_none(),
+    }
+}
+
 /// Two of `sharers` that differ and are not one after the other.
 fn conflict(graph: &Graph, sharers: &[(usize, Content<'_>)]) -> Option<(usize, usize)> {
-    let is_shared =
-        |content: Content<'_>| matches!(content, Content::File(_) | Content::Archive(_));
+    let is_shared = |content: Content<'_>| content != Content::Repository;
     if sharers.iter().all(|(_, content)| is_shared(*content) && *content == sharers[0].1) {
         return None;
     }

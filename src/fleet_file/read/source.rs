@@ -3,6 +3,7 @@
 
 use std::io;
 
+use super::packages;
 use super::vessel::{PATH_BYTES_MAX, check_argument};
 use crate::config::HttpUrl;
 use crate::fleet_file::cursor::{Cursor, Fields};
@@ -35,7 +36,6 @@ const SOURCE_KEYS: &[&str] = &[
 pub fn source<'a>(cursor: &Cursor<'a>) -> Result<(Program, Option<Cursor<'a>>), FleetFileError> {
     let fields = cursor.fields(SOURCE_KEYS)?;
     check_type(cursor, &fields)?;
-    refuse_packages(&fields)?;
     let language = language(cursor, &fields)?;
     let version = match fields.get("version") {
         Some(version) if !version.is_null() => Some(self::version(version, language)?),
@@ -59,7 +59,16 @@ pub fn source<'a>(cursor: &Cursor<'a>) -> Result<(Program, Option<Cursor<'a>>), 
         Some(arguments) => self::arguments(arguments)?,
         None => Vec::new(),
     };
-    let code = Code { language, version, origin, file_to_run, arguments };
+    let packages = match fields.get("packages") {
+        Some(packages) => packages::packages(packages, language)?,
+        None => Vec::new(),
+    };
+    let system_packages = match fields.get("system_packages") {
+        Some(packages) => packages::system_packages(packages)?,
+        None => Vec::new(),
+    };
+    let code =
+        Code { language, version, origin, file_to_run, arguments, packages, system_packages };
     Ok((Program::Code(Box::new(code)), fields.get("environment").cloned()))
 }
 
@@ -78,27 +87,6 @@ fn check_type(source: &Cursor<'_>, fields: &Fields<'_>) -> Result<(), FleetFileE
     for key in ["blueprint", "inputs"] {
         if let Some(value) = fields.get(key) {
             return Err(value.invalid_key("belongs to a BLUEPRINT, which is not supported"));
-        }
-    }
-    Ok(())
-}
-
-/// Refuses packages: the server installs nothing on a machine that other programs share.
-fn refuse_packages(fields: &Fields<'_>) -> Result<(), FleetFileError> {
-    for (key, how) in [
-        (
-            "packages",
-            "install them on this machine, for all or into an environment whose `bin` comes first \
-             in the vessel's PATH",
-        ),
-        ("system_packages", "install them on this machine"),
-    ] {
-        if let Some(packages) = fields.get(key)
-            && !packages.is_null()
-            && !packages.sequence()?.is_empty()
-        {
-            let message = format!("`{key}` are not installed by this server; {how}, and remove it");
-            return Err(packages.invalid_key(message));
         }
     }
     Ok(())

@@ -21,6 +21,7 @@ use crate::model::name::checked_name;
 use crate::model::network::Networks;
 use crate::model::notification::{EmailNotifications, Format, Notify, Target};
 use crate::model::overlap::Overlap;
+use crate::model::package::Package;
 use crate::model::respond::{FixedAnswer, Respond, Wait, is_without_body};
 use crate::model::retention::{KEEP_COUNT_MAX, Retention};
 use crate::model::run::Status;
@@ -192,19 +193,25 @@ fn code() -> impl Strategy<Value = Code> {
     let argument = (option::of(text()), option::of(text()))
         .prop_filter("no argument", |(key, value)| key.is_some() || value.is_some())
         .prop_map(|(key, value)| Argument { key, value });
-    (
-        language,
-        prop_oneof![file, git, archive],
-        "[a-z0-9_]{1,5}(/[a-z0-9 :#]{1,6})?",
-        vec(argument, 0..4),
-    )
-        .prop_map(|((language, version), origin, file_to_run, arguments)| Code {
-            language,
-            version,
-            origin,
-            file_to_run,
-            arguments,
-        })
+    let number = option::of("[0-9]{1,2}(\\.[0-9]{1,2})?");
+    let package = ("[a-z0-9]{1,6}", number).prop_map(|(name, version)| Package { name, version });
+    let file_to_run = "[a-z0-9_]{1,5}(/[a-z0-9 :#]{1,6})?";
+    let packages = (vec(package, 0..3), vec("[a-z0-9][a-z0-9+.-]{1,5}", 0..3));
+    (language, prop_oneof![file, git, archive], file_to_run, vec(argument, 0..4), packages)
+        .prop_map(
+            |((language, version), origin, file_to_run, arguments, (packages, system_packages))| {
+                let packages = if language == Language::Bash { Vec::new() } else { packages };
+                Code {
+                    language,
+                    version,
+                    origin,
+                    file_to_run,
+                    arguments,
+                    packages,
+                    system_packages,
+                }
+            },
+        )
 }
 
 fn value() -> impl Strategy<Value = VariableValue> {
@@ -363,6 +370,9 @@ fn keep_apart(vessels: &mut [VesselDefinition]) {
     let mut fills_directory = false;
     for (index, vessel) in vessels.iter_mut().enumerate() {
         let Program::Code(code) = &mut vessel.program else { continue };
+        if code.language == Language::Node {
+            code.packages.clear();
+        }
         match &mut code.origin {
             Origin::File { name, .. } => *name = format!("{index}.{name}"),
             Origin::Archive { .. } | Origin::Git(_)
@@ -646,6 +656,8 @@ fn every_trap_reads_back_in_every_place() {
                 origin: Origin::File { name: "c.sh".to_owned(), content: (*trap).to_owned() },
                 file_to_run: "c.sh".to_owned(),
                 arguments: vec![Argument { key: Some((*trap).to_owned()), value: None }],
+                packages: Vec::new(),
+                system_packages: Vec::new(),
             })),
         ));
         if !trap.trim().is_empty() {

@@ -1,6 +1,7 @@
 //! Fleets of the hosted system: supported ones are read, the rest is refused by name.
 
 use super::*;
+use crate::model::package::Package;
 use crate::model::source::{Argument, CloneLocation, Code, GitSource, Language, Origin};
 use crate::model::variable::SecretName;
 
@@ -19,8 +20,8 @@ vessels:
       file_to_run: script.py
       arguments: [{key: --columns, value: 3.10}, {key: --split}, {value: yes}]
       environment: [{name: A, value: 007}, {name: B, value: {secret: KEY}}]
-      packages: []
-      system_packages:
+      packages: [{name: "requests[socks]", version: "==2.0"}, {name: numpy, version: ""}]
+      system_packages: [{name: jq}]
     guardrails: {retry_count: 3, retry_wait: 5m0s, runtime_cutoff: 15m0s, exclude_exit_code_ranges: [2, "3-5"]}
     notifications: {emails: [a@example.com], after_error: true, after_on_demand: false}
   Second:
@@ -29,6 +30,8 @@ vessels:
       language: BASH
       git: {repository: owner/repo, checkout_point: main, clone_location: CWD}
       file_to_run: run.sh
+      packages: []
+      system_packages:
 connections:
   First: {Second: SUCCESS}
 triggers:
@@ -59,6 +62,11 @@ fn a_fleet_of_the_hosted_system_is_read() {
             argument(Some("--split"), None),
             argument(None, Some("yes")),
         ],
+        packages: vec![
+            Package { name: "requests[socks]".into(), version: Some("==2.0".into()) },
+            Package { name: "numpy".into(), version: None },
+        ],
+        system_packages: vec!["jq".into()],
     };
     assert_eq!(first.program, Program::Code(Box::new(expected)));
     let secret = VariableValue::from(SecretName::try_from("KEY".to_owned()).unwrap());
@@ -98,6 +106,11 @@ vessels:
         - {key: --columns, value: "3.10"}
         - {key: --split}
         - {value: "yes"}
+      packages:
+        - {name: "requests[socks]", version: "==2.0"}
+        - {name: numpy}
+      system_packages:
+        - {name: jq}
       environment:
         - name: A
           value: "007"
@@ -189,13 +202,28 @@ fn invalid_sources_are_refused() {
         (&format!("type: CODE\nlanguage: PYTHON\nversion: 3.9.1\n{FILE}\n"), "version of Python"),
         (&format!("type: CODE\nlanguage: PYTHON\nversion: ../x\n{FILE}\n"), "version of Python"),
         (
-            &format!("type: CODE\nlanguage: PYTHON\n{FILE}\npackages: [{{name: requests}}]\n"),
-            "line 8, column 7: vessels.v.source.packages: `packages` are not installed by this \
-             server; install them on this machine",
+            &format!("type: CODE\nlanguage: BASH\n{FILE}\npackages: [{{name: requests}}]\n"),
+            "line 8, column 7: vessels.v.source.packages: `packages` are those of PYTHON and NODE",
         ),
         (
-            &format!("type: CODE\nlanguage: PYTHON\n{FILE}\nsystem_packages: [{{name: jq}}]\n"),
-            "vessels.v.source.system_packages: `system_packages` are not installed",
+            &format!("type: CODE\nlanguage: PYTHON\n{FILE}\npackages: [{{name: --index-url}}]\n"),
+            "source.packages[0].name: expected the name of a package of PyPI",
+        ),
+        (
+            &format!(
+                "type: CODE\nlanguage: NODE\n{FILE}\npackages: [{{name: a, version: 'file:../a'}}]\n"
+            ),
+            "source.packages[0].version: expected a version of npm",
+        ),
+        (
+            &format!("type: CODE\nlanguage: BASH\n{FILE}\nsystem_packages: [{{name: a b}}]\n"),
+            "source.system_packages[0].name: expected the name of a Debian package",
+        ),
+        (
+            &format!(
+                "type: CODE\nlanguage: BASH\n{FILE}\nsystem_packages: [{{name: jq, version: '1'}}]\n"
+            ),
+            "source.system_packages[0].version: the version of a system package is apt's",
         ),
         (&format!("type: CODE\nlanguage: BASH\n{FILE}\ngit: {{}}\n"), "either `file` or `git`"),
         (&format!("type: CODE\nlanguage: BASH\n{FILE}\narguments: [{{}}]\n"), "expected a `key`"),

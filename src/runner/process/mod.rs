@@ -8,12 +8,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::checkout::Checkout;
+use super::checkout::{Checkout, Run};
 use super::cleanup::{ABANDONED_CLEANUP_TIMEOUT, Place};
 use super::last_words::{LAST_WORDS_BYTES, explanation, of_start_error};
 use super::mark::Mark;
 use super::oom::OomKills;
 use super::output::LiveOutput;
+use super::packages::cache::PackageCache;
+use super::packages::install::{Installer, Packages};
 use super::resolve::resolve;
 use super::response_file::read_response;
 use super::shim;
@@ -40,6 +42,7 @@ pub struct ProcessLauncher {
     output_dir: PathBuf,
     vessel_limits: VesselLimits,
     work_directories: WorkDirectories,
+    packages: PackageCache,
     /// The durations of spawns.
     spawning: Arc<Histogram>,
     oom_kills: OomKills,
@@ -63,16 +66,22 @@ impl ProcessLauncher {
             std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
         }
         if !settings.allowed_users.is_empty() {
-            open_to_others(&settings.work_dir)?;
+            open_to_others(&settings.work_dir, "work_dir")?;
             start_error::warn_of_other_users(&settings.work_dir);
         }
+        if settings.install_packages {
+            let directory = &settings.packages_dir;
+            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+        }
         let work_directories = WorkDirectories::new(settings.work_dir.clone());
+        let packages = PackageCache::new(&settings);
         let spawning = Arc::new(Histogram::of_durations(&LATENCY_BOUNDS));
         Ok(Self {
             settings,
             output_dir,
             vessel_limits,
             work_directories,
+            packages,
             spawning,
             oom_kills: OomKills::of_process(),
             is_service: matches!(Supervisor::of_process(), Supervisor::Service(_)),
@@ -122,7 +131,7 @@ impl ProcessLauncher {
                 return Ok(how);
             }
         }
-        // The cutoff covers clone and program.
+        // The cutoff covers clone, packages and program.
         let cutoff_at = match launch.runtime_cutoff {
             Duration::ZERO => None,
             cutoff => Instant::now().checked_add(cutoff),
@@ -130,20 +139,25 @@ impl ProcessLauncher {
         let limits = self.vessel_limits;
         let bounds = Bounds { cutoff_at, kill_grace: self.settings.kill_grace };
         let oom_kills_before = self.oom_kills.before();
-        if let Some(checkout) = Checkout::of(launch, &work.path, output) {
-            let git = checkout.run(&mut |step, output| {
-                let program = resolve(&step.invocation(), &work.path, &work.path)?;
-                let directory = work.path.as_path();
-                let start = Start { launch: step, program: &program, directory, limits };
-                let started = start.spawn(identity.clone(), Vec::new())?;
-                Ok(wait(started, &bounds, stop, output))
-            })?;
-            // A stop or a cutoff of the clone ends the vessel.
-            if let Some(how) = git {
-                return Ok(self.oom_kills.explain(how, oom_kills_before));
-            }
-        }
-        // The program, which sees the directory as the clone has left it.
+        let mut step = |step: &Launch<'_>, directory: &Path, output: &LiveOutput| {
+            let program = resolve(&step.invocation(), directory, &work.path)?;
+            let start = Start { launch: step, program: &program, directory, limits };
+            let started = start.spawn(identity.clone(), Vec::new())?;
+            Ok(wait(started, &bounds, stop, output))
+        };
+        let needed = Needed { launch, work: &work.path, identity: identity.as_ref(), output };
+        let is_over = || {
+            stop.raised().is_some()
+                || cutoff_at.is_some_and(|cutoff_at| Instant::now() >= cutoff_at)
+        };
+        let packages = match self.bring(&needed, &mut step, &is_over)? {
+            // A stop or a cutoff of the clone or the installation ends the vessel.
+            Packages::Ended(how) => return Ok(self.oom_kills.explain(how, oom_kills_before)),
+            Packages::Interrupted => return Ok(stopped_early(stop)?.unwrap_or(HowEnded::CutOff)),
+            packages => packages,
+        };
+        let launch = &packages.launch(launch);
+        // The program, which sees the directory as clone and installation have left it.
         let program = resolve(&launch.invocation(), &directory, &work.path)?;
         let start = Start { launch, program: &program, directory: &directory, limits };
         let begun = Instant::now();
@@ -163,6 +177,26 @@ impl ProcessLauncher {
             clean_up_after(&place, launch, stop, output);
         }
         Ok(how)
+    }
+
+    /// Clones the repository of the vessel's code and has its packages there.
+    ///
+    /// # Errors
+    /// Why one of them is missing.
+    fn bring<'a>(
+        &'a self,
+        needed: &Needed<'a>,
+        step: Run<'_>,
+        is_over: &dyn Fn() -> bool,
+    ) -> Result<Packages<'a>, StartError> {
+        let Needed { launch, work, identity, output } = *needed;
+        if let Some(checkout) = Checkout::of(launch, work, output)
+            && let Some(how) = checkout.run(step)?
+        {
+            return Ok(Packages::Ended(how));
+        }
+        let (cache, is_allowed) = (&self.packages, self.settings.install_packages);
+        Installer { cache, is_allowed, launch, work, identity, log: output }.run(step, is_over)
     }
 
     fn place<'a>(
@@ -228,6 +262,14 @@ impl ProcessLauncher {
             _ => StartError::of(&error.source, reason),
         }
     }
+}
+
+/// What the code of a vessel is brought for.
+struct Needed<'a> {
+    launch: &'a Launch<'a>,
+    work: &'a Path,
+    identity: Option<&'a Identity>,
+    output: &'a LiveOutput,
 }
 
 /// The end of an attempt that a stop keeps from starting.
@@ -360,19 +402,19 @@ impl Launcher for ProcessLauncher {
     }
 }
 
-/// Lets other users pass through the directory of the work directories. Each work directory is
-/// private to its user.
-fn open_to_others(work_dir: &Path) -> io::Result<()> {
-    let found = std::fs::metadata(work_dir)?;
+/// Lets other users pass through the directory of the work directories, or of the packages. Each
+/// directory in it is private to its user. `setting` names it.
+pub(super) fn open_to_others(directory: &Path, setting: &str) -> io::Result<()> {
+    let found = std::fs::metadata(directory)?;
     let mode = found.permissions().mode();
     if mode & 0o022 != 0 || found.uid() != rustix::process::geteuid().as_raw() {
-        // Another user could replace a work directory.
-        return Err(io::Error::other(
-            "with allowed_users, work_dir must be a directory that the server owns and no other \
+        // Another user could replace a directory in it.
+        return Err(io::Error::other(format!(
+            "with allowed_users, {setting} must be a directory that the server owns and no other \
              user may write to",
-        ));
+        )));
     }
-    std::fs::set_permissions(work_dir, std::fs::Permissions::from_mode(mode | 0o011))
+    std::fs::set_permissions(directory, std::fs::Permissions::from_mode(mode | 0o011))
 }
 
 #[cfg(test)]

@@ -53,6 +53,12 @@ function vessel(view) {
       view.directory ? fact("Directory", h("code", view.directory)) : null,
       view.user ? fact("User", view.user) : null,
       fact("Standard input", bytes(view.stdin_bytes)),
+      view.packages ? fact("Packages", packages(view.packages)) : null,
       view.files.map((file) => fact(`File, ${file.mode}`, h("code", file.path), ` ${bytes(file.bytes)}`))),
     variables.length ? h("details", h("summary", `Environment: ${variables.length} variables`), lines(variables)) : null);
+}
+
+function packages({ names, file, installed }) {
+  const what = [...names, file && `${file} of the code, if it has one`].filter(Boolean).join(", ");
+  return `${what} (${installed ? "installed" : "installed first"})`;
 }

@@ -67,7 +67,16 @@ struct VesselJson<'a> {
     user: Option<&'a str>,
     environment: BTreeMap<&'a str, &'a str>,
     files: Vec<FileJson>,
+    packages: Option<PackagesJson<'a>>,
     stdin_bytes: u64,
+}
+
+#[derive(Serialize)]
+struct PackagesJson<'a> {
+    names: &'a [String],
+    file: Option<&'static str>,
+    directory: Option<String>,
+    installed: bool,
 }
 
 #[derive(Serialize)]
@@ -131,6 +140,7 @@ impl<'a> VesselJson<'a> {
             user: None,
             environment: BTreeMap::new(),
             files: Vec::new(),
+            packages: None,
             stdin_bytes: 0,
         };
         match &preview.start {
@@ -150,6 +160,12 @@ impl<'a> VesselJson<'a> {
                     user: Some(user),
                     environment: environment.iter().collect(),
                     files: files.collect(),
+                    packages: program.packages.as_ref().map(|packages| PackagesJson {
+                        names: &packages.packages,
+                        file: packages.file,
+                        directory: packages.directory.as_ref().map(|it| it.display().to_string()),
+                        installed: packages.is_installed,
+                    }),
                     stdin_bytes: *body_bytes,
                     ..empty
                 }

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::model::archive::Archive;
+use crate::model::package::Package;
 use crate::model::source::{Argument, Code, GitSource, Language, Origin};
 
 #[derive(Serialize)]
@@ -18,6 +19,15 @@ pub(super) struct SourceJson<'a> {
     git: Option<&'a GitSource>,
     file_to_run: &'a str,
     arguments: &'a [Argument],
+    #[serde(skip_serializing_if = "<[Package]>::is_empty")]
+    packages: &'a [Package],
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    system_packages: Vec<SystemPackageJson<'a>>,
+}
+
+#[derive(Serialize)]
+struct SystemPackageJson<'a> {
+    name: &'a str,
 }
 
 #[derive(Serialize)]
@@ -48,6 +58,12 @@ impl<'a> From<&'a Code> for SourceJson<'a> {
             git,
             file_to_run: &code.file_to_run,
             arguments: &code.arguments,
+            packages: &code.packages,
+            system_packages: code
+                .system_packages
+                .iter()
+                .map(|name| SystemPackageJson { name })
+                .collect(),
         }
     }
 }

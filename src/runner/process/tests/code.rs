@@ -6,7 +6,15 @@ use crate::model::source::{Argument, CloneLocation, Code, GitSource, Language, O
 fn file(language: Language, content: &str) -> Code {
     let name = "main.code".to_owned();
     let origin = Origin::File { name: name.clone(), content: content.to_owned() };
-    Code { language, version: None, origin, file_to_run: name, arguments: Vec::new() }
+    Code {
+        language,
+        version: None,
+        origin,
+        file_to_run: name,
+        arguments: Vec::new(),
+        packages: Vec::new(),
+        system_packages: Vec::new(),
+    }
 }
 
 fn repository(url: &str, file_to_run: &str) -> Code {
