@@ -9,7 +9,7 @@ import { statistics } from "./statistics.js";
 
 // With these the page stays short, and little is sent each time.
 const FLEETS = 15;
-const RUNS = 10;
+const RUNS = 8;
 
 // What the list of fleets can be limited to: the words of the API, and those of people.
 const STATES = { total: "All", failing: "Failing", running: "Running", waiting: "Waiting", no_webhook: "No webhook" };
