@@ -394,7 +394,7 @@ impl Engine {
         let due_before = decisions.queue.next_due();
         let effects = decisions.queue.submit(run, self.clock.now())?;
         // The run cannot end before the lock is released.
-        let waiting = waits.then(|| self.waiting.enter(upload.run, fleet)).flatten();
+        let waiting = if waits { self.waiting.enter(upload.run) } else { None };
         let mut more = decisions.events.enter(fleet, upload.run, &arrival, queued_at);
         more.extend(with);
         more.push(Change::PutPayload { run: upload.run, chunk: upload.chunks, bytes });

@@ -3,16 +3,14 @@
 //! it is stored: after a crash the connection is gone, and the run goes on without a sender.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use crate::model::cgi::VesselAnswer;
-use crate::model::ids::{FleetId, RunId, VesselRunId};
+use crate::model::ids::{RunId, VesselRunId};
 use crate::model::run::RunRecord;
-use crate::model::share::may_hold;
 
 /// How often a waiting thread looks whether its client has gone.
 const CLIENT_CHECK_INTERVAL: Duration = Duration::from_secs(1);
@@ -33,14 +31,12 @@ pub(super) struct WaitingSenders {
 
 #[derive(Default)]
 struct Table {
-    senders: HashMap<RunId, Held>,
-    /// How many of each fleet. Fleets without any have no entry.
-    of_fleets: HashMap<FleetId, u64>,
+    senders: HashMap<RunId, Entry>,
     /// The server stops: nothing is waited for any more.
     is_closed: bool,
 }
 
-struct Held {
+struct Entry {
     /// `None` once the end was told.
     end: Option<Sender<EndedRun>>,
     answer: Option<(VesselRunId, VesselAnswer)>,
@@ -49,7 +45,6 @@ struct Held {
 /// A sender that waits for the end of its run. It has one of the places until it is dropped.
 pub struct Waiting {
     run: RunId,
-    fleet: FleetId,
     senders: Arc<WaitingSenders>,
     end: Receiver<EndedRun>,
 }
@@ -60,19 +55,15 @@ impl WaitingSenders {
         Arc::new(Self { max, table: Mutex::default() })
     }
 
-    /// Lets the sender of `run` wait, if there is a place within the share of its `fleet`. To be called
-    /// before the run can end.
-    pub fn enter(self: &Arc<Self>, run: RunId, fleet: FleetId) -> Option<Waiting> {
+    /// Lets the sender of `run` wait, if there is a place. To be called before the run can end.
+    pub fn enter(self: &Arc<Self>, run: RunId) -> Option<Waiting> {
         let mut table = self.table();
-        let left = self.max.saturating_sub(table.senders.len()) as u64;
-        let held = table.of_fleets.get(&fleet).copied().unwrap_or_default();
-        if table.is_closed || !may_hold(held, 1, left) {
+        if table.is_closed || table.senders.len() >= self.max {
             return None;
         }
         let (sender, end) = bounded(1);
-        table.senders.insert(run, Held { end: Some(sender), answer: None });
-        table.of_fleets.insert(fleet, held + 1);
-        Some(Waiting { run, fleet, senders: Arc::clone(self), end })
+        table.senders.insert(run, Entry { end: Some(sender), answer: None });
+        Some(Waiting { run, senders: Arc::clone(self), end })
     }
 
     /// How many there are.
@@ -143,14 +134,7 @@ impl Waiting {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        let mut table = self.senders.table();
-        table.senders.remove(&self.run);
-        if let Entry::Occupied(mut held) = table.of_fleets.entry(self.fleet) {
-            *held.get_mut() -= 1;
-            if *held.get() == 0 {
-                held.remove();
-            }
-        }
+        self.senders.table().senders.remove(&self.run);
     }
 }
 
@@ -197,33 +181,18 @@ mod tests {
     #[test]
     fn places_are_bounded_and_given_back() {
         let senders = WaitingSenders::new(2);
-        let enter = |run| senders.enter(run_id(run), FleetId::random());
-        let (first, second) = (enter(1), enter(2));
-        assert!(first.is_some() && second.is_some() && enter(3).is_none());
+        let (first, second) = (senders.enter(run_id(1)), senders.enter(run_id(2)));
+        assert!(first.is_some() && second.is_some() && senders.enter(run_id(3)).is_none());
         drop(first);
         assert_eq!(senders.count(), 1);
-        assert!(enter(3).is_some());
-    }
-
-    #[test]
-    fn a_fleet_leaves_places_to_other_fleets() {
-        let senders = WaitingSenders::new(40);
-        let (greedy, other) = (FleetId::random(), FleetId::random());
-        let held: Vec<Waiting> =
-            (0..40).map_while(|run| senders.enter(run_id(run), greedy)).collect();
-        assert_eq!(held.len(), 30, "three times what is left");
-        let first = senders.enter(run_id(50), other);
-        assert!(first.is_some() && senders.enter(run_id(51), greedy).is_none());
-        drop((held, first));
-        assert_eq!(senders.count(), 0);
-        assert!(senders.table().of_fleets.is_empty());
+        assert!(senders.enter(run_id(3)).is_some());
     }
 
     #[test]
     fn a_sender_hears_of_an_end_that_comes_before_it_waits() {
         let senders = WaitingSenders::new(1);
         let run = run_id(1);
-        let waiting = senders.enter(run, FleetId::random()).unwrap();
+        let waiting = senders.enter(run).unwrap();
         senders.tell_end(&ended(run_id(2)));
         senders.take_answer(run.vessel_run(0), Some(answer("first")));
         senders.take_answer(run.vessel_run(1), None);
@@ -237,7 +206,7 @@ mod tests {
     fn the_last_answer_counts_and_a_retry_takes_its_own_back() {
         let senders = WaitingSenders::new(1);
         let run = run_id(1);
-        let waiting = senders.enter(run, FleetId::random()).unwrap();
+        let waiting = senders.enter(run).unwrap();
         senders.take_answer(run.vessel_run(0), Some(answer("0")));
         senders.take_answer(run.vessel_run(1), Some(answer("1")));
         senders.take_answer(run.vessel_run(0), None);
@@ -249,12 +218,12 @@ mod tests {
     #[test]
     fn a_wait_ends_at_its_deadline_with_its_client_and_with_the_server() {
         let senders = WaitingSenders::new(1);
-        let waiting = senders.enter(run_id(1), FleetId::random()).unwrap();
+        let waiting = senders.enter(run_id(1)).unwrap();
         assert!(waiting.wait(Instant::now(), &mut || false).is_none());
         assert!(waiting.wait(Instant::now() + LONG, &mut || true).is_none());
         senders.close();
         assert!(waiting.wait(Instant::now() + LONG, &mut || false).is_none());
         drop(waiting);
-        assert!(senders.enter(run_id(2), FleetId::random()).is_none(), "the server stops");
+        assert!(senders.enter(run_id(2)).is_none(), "the server stops");
     }
 }
