@@ -18,11 +18,10 @@ use crate::model::variable::SECRETS_DIRECTORY;
 pub const HOOKS_LISTEN: SocketAddr = loopback(9000);
 /// Likewise.
 pub const ADMIN_LISTEN: SocketAddr = loopback(9001);
-/// Workers per core: vessels mostly wait for something else than the processor, and ends of short ones
-/// that come together share a commit.
-pub const WORKERS_PER_CORE: usize = 8;
-/// Bound of the workers by default: more threads at a time take memory and share no more.
-pub const WORKERS_DEFAULT_MAX: usize = 256;
+/// Workers per core: vessels mostly wait for something else than the processor.
+pub const WORKERS_PER_CORE: usize = 4;
+/// Workers on the smallest machine.
+pub const WORKERS_MIN: usize = 8;
 /// Bound of `workers`: each is a thread and a process.
 pub const WORKERS_MAX: usize = 4096;
 /// Each waiting run takes about 290 bytes of memory, sled's share included.
@@ -137,7 +136,7 @@ impl Settings {
 
 fn workers() -> usize {
     let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
-    (cores * WORKERS_PER_CORE).min(WORKERS_DEFAULT_MAX)
+    (cores * WORKERS_PER_CORE).clamp(WORKERS_MIN, WORKERS_MAX)
 }
 
 const fn loopback(port: u16) -> SocketAddr {

@@ -99,7 +99,7 @@ pub struct Sources {
     #[arg(long, env = "BOATHOOK_TLS_KEY", value_name = "FILE")]
     pub tls_key: Option<PathBuf>,
 
-    /// Vessels that run at a time [default: 8 per core, at most 256]
+    /// Vessels that run at a time [default: 4 per core, at least 8]
     #[arg(long, env = "BOATHOOK_WORKERS", value_name = "N")]
     pub workers: Option<Count>,
 

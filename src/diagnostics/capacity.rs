@@ -71,7 +71,7 @@ fn group_limit(cgroup: &str, read: impl Fn(&Path) -> Option<String>) -> Option<u
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::defaults::{WORKERS_DEFAULT_MAX, WORKERS_PER_CORE};
+    use crate::config::defaults::WORKERS_PER_CORE;
     use crate::model::finding::Level;
 
     const ASKED: Concurrency = Concurrency { workers: 8, connections: 1024, requests: 137 };
@@ -94,8 +94,7 @@ mod tests {
         let limit = unit.lines().find_map(|line| line.strip_prefix("TasksMax=")).unwrap();
         let limit = Some((limit.parse().unwrap(), "TasksMax="));
         for cores in [1, 2, 16, 128] {
-            let workers = (cores * WORKERS_PER_CORE).min(WORKERS_DEFAULT_MAX);
-            let wanted = Concurrency { workers, ..ASKED };
+            let wanted = Concurrency { workers: cores * WORKERS_PER_CORE, ..ASKED };
             assert_eq!(of_processes(limit, wanted).level, Level::Ok, "{cores} cores");
         }
     }
