@@ -38,7 +38,7 @@ pub fn run() {
     let program = program();
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     // The default.
-    let workers = (8 * cores).min(256);
+    let workers = (4 * cores).max(8);
     println!(
         "{program}, {workers} workers, {RUNS} runs, {ROUNDS} rounds; µs of processor and idle a run"
     );

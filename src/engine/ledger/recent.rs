@@ -148,9 +148,12 @@ impl Recent {
         self.fleets.get(&fleet).map_or(0, |ring| ring.entries.len())
     }
 
+    /// Removes the oldest delivery of `fleet`, one with a row only when all have one: such an entry names the
+    /// run that a person has asked for.
     fn remove_oldest(&mut self, fleet: FleetId) {
-        let ring = self.fleets.get(&fleet);
-        let oldest = ring.and_then(|ring| ring.entries.keys().next().copied());
+        let Some(ring) = self.fleets.get(&fleet) else { return };
+        let unstored = ring.entries.iter().find(|(_, entry)| !entry.is_stored);
+        let oldest = unstored.or_else(|| ring.entries.first_key_value()).map(|(id, _)| *id);
         if let Some(oldest) = oldest {
             self.remove(fleet, oldest);
         }
@@ -205,12 +208,16 @@ mod tests {
         let mut recent = Recent::default();
         let (quiet, loud) = (FleetId::random(), FleetId::random());
         recent.push(delivery(quiet, 0), vec![1; 10], false);
+        let run_after_all = delivery(loud, 0);
+        recent.push(run_after_all.clone(), Vec::new(), true);
         for millis in 1..=10_000 {
             recent.push(delivery(loud, millis), vec![1; 200 * 1024], false);
         }
         assert_eq!((recent.count(quiet), recent.count(loud)), (1, KEPT_PER_FLEET_MAX));
         assert!(recent.bytes <= RECENT_BYTES_MAX, "{}", recent.bytes);
         assert_eq!(recent.bytes, bytes_of(&recent));
+        assert!(recent.get(run_after_all.id).is_some());
+        recent.written(&recent.get(run_after_all.id).unwrap().clone());
         let latest = recent.before(Some(loud), None);
         let ended_at = Timestamp::from_millis(1_700_000_010_000);
         assert_eq!(latest.first().map(|delivery| delivery.received_at), Some(ended_at));

@@ -307,7 +307,11 @@ impl Life {
     /// A fleet is gone, and its deliveries with it.
     pub(super) fn forget_deliveries(&mut self, fleet: FleetId) {
         let of_fleet = self.book.recorded.values_mut().filter(|it| it.fleet == fleet);
-        of_fleet.for_each(|recorded| recorded.may_be_gone = true);
+        for recorded in of_fleet {
+            recorded.may_be_gone = true;
+            // What was to be written of a run after all is forgotten with the fleet.
+            recorded.run.iter_mut().for_each(|(_, is_sure)| *is_sure = false);
+        }
     }
 }
 
