@@ -12,6 +12,7 @@ mod queue;
 mod schedules;
 mod secrets;
 mod sender;
+mod server;
 mod sessions;
 mod starting;
 mod state;

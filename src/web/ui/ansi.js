@@ -6,6 +6,8 @@ const FOREGROUND = 0;
 const BACKGROUND = 9;
 const BITS = { 1: 18, 2: 19, 3: 20, 4: 21, 7: 22, 9: 23 };
 const OFF = { 22: [1, 2], 23: [3], 24: [4], 27: [7], 29: [9] };
+// The first of eight codes, what makes it an index, and which colour it sets.
+const EIGHT = [[30, -29, FOREGROUND], [90, -81, FOREGROUND], [40, -39, BACKGROUND], [100, -91, BACKGROUND]];
 const CLASSES = [[18, "bold"], [19, "dim"], [20, "italic"], [21, "underline"], [23, "strike"]];
 
 const colour = (style, shift) => (style >>> shift) & 511;
@@ -16,14 +18,12 @@ export function applySgr(style, parameters) {
   const codes = parameters.split(/[;:]/).map((code) => Number(code) || 0);
   for (let at = 0; at < codes.length; at += 1) {
     const code = codes[at];
+    const eight = EIGHT.find(([first]) => code >= first && code < first + 8);
     if (code === 0) style = 0;
     else if (BITS[code]) style |= 1 << BITS[code];
     else if (OFF[code]) for (const bit of OFF[code]) style &= ~(1 << BITS[bit]);
-    else if (code >= 30 && code <= 37) style = withColour(style, FOREGROUND, code - 29);
-    else if (code >= 90 && code <= 97) style = withColour(style, FOREGROUND, code - 81);
+    else if (eight) style = withColour(style, eight[2], code + eight[1]);
     else if (code === 39) style = withColour(style, FOREGROUND, 0);
-    else if (code >= 40 && code <= 47) style = withColour(style, BACKGROUND, code - 39);
-    else if (code >= 100 && code <= 107) style = withColour(style, BACKGROUND, code - 91);
     else if (code === 49) style = withColour(style, BACKGROUND, 0);
     else if (code === 38 || code === 48) {
       const shift = code === 38 ? FOREGROUND : BACKGROUND;

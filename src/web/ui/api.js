@@ -1,6 +1,6 @@
 // Talks to the admin API, and asks it again in time.
 
-import { BASE, address } from "./dom.js";
+import { BASE, address, h } from "./dom.js";
 
 // Where the key of the session is kept. Browsers send the session's cookie to every port of this host;
 // the storage is for this origin alone, and the cookie opens nothing without the key. Other servers may be at
@@ -107,7 +107,8 @@ export async function request(method, path, { body, type, headers = {}, signal }
   throw new ApiError(response.status, message);
 }
 
-async function data(method, path, options) {
+// What is in the answer, without what is around it.
+export async function data(method, path, options) {
   return (await (await request(method, path, options)).json()).data;
 }
 
@@ -145,15 +146,14 @@ export async function list(path, signal) {
 // Makes a change conditional: it is refused by 412 when the fleet is at another version.
 export const ifAt = (version) => ({ "If-Match": `"${version}"` });
 
-// Saves what is at `path` as a file.
-export async function download(path, name, headers) {
-  const blob = await (await request("GET", path, { headers })).blob();
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(blob);
-  link.download = name;
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+// Saves the body of a response as a file.
+export async function saveAs(name, response) {
+  const href = URL.createObjectURL(await response.blob());
+  h("a", { href, download: name }).click();
+  setTimeout(() => URL.revokeObjectURL(href), 60_000);
 }
+
+export const download = async (path, name, headers) => saveAs(name, await request("GET", path, { headers }));
 
 const BUSY_MS = 1000;
 const IDLE_MS = 3000;
@@ -188,4 +188,15 @@ export function poll(load, signal) {
   document.addEventListener("visibilitychange", again, { signal });
   signal.addEventListener("abort", () => clearTimeout(timer));
   return again;
+}
+
+// Asks like `poll`, until `load` says that nothing moves any more.
+export function pollWhileMoving(load, signal) {
+  const done = new AbortController();
+  signal.addEventListener("abort", () => done.abort());
+  poll(async () => {
+    const isMoving = await load();
+    if (!isMoving) done.abort();
+    return isMoving;
+  }, done.signal)();
 }

@@ -14,9 +14,20 @@ import { newFleet } from "./new-fleet.js";
 import { delivery } from "./delivery.js";
 import { run } from "./run.js";
 import { runs } from "./runs.js";
+import { server } from "./server.js";
 import { searchBox } from "./search.js";
 import { secrets } from "./secrets.js";
 import { vesselLog } from "./vessel-log.js";
+
+// The links of the bar besides the overview: path, text, the role that it takes, page.
+const NAVIGATION = [
+  ["/runs", "Runs", "reader", runs],
+  ["/new", "New fleet", "author", newFleet],
+  ["/projects", "Projects", "reader", projects],
+  ["/secrets", "Secrets", "reader", secrets],
+  ["/tokens", "Tokens", "admin", tokens],
+  ["/server", "Server", "server.reader", server],
+];
 
 // A page takes a context and returns its title and its content, loaded. The context: `params` of
 // the path, `query`, `signal` (aborted when the page is left), `go`, `reload`, `mark`, which shows a status
@@ -24,24 +35,11 @@ import { vesselLog } from "./vessel-log.js";
 // something. Forms are looked after here.
 const ROUTES = [
   [/^\/$/, (context) => (may("reader") ? overview(context) : starter(context))],
-  [/^\/new$/, newFleet],
-  [/^\/projects$/, projects],
-  [/^\/secrets$/, secrets],
-  [/^\/tokens$/, tokens],
-  [/^\/runs$/, runs],
+  ...NAVIGATION.map(([path, , , page]) => [new RegExp(`^${path}$`), page]),
   [/^\/fleets\/([^/]+)(?:\/([a-z]+))?$/, fleet],
   [/^\/deliveries\/([^/]+)$/, delivery],
   [/^\/runs\/([^/]+)\/vessels\/([^/]+)$/, vesselLog],
   [/^\/runs\/([^/]+)(?:\/([a-z]+))?$/, run],
-];
-
-// What the bar leads to besides the overview, and the role that it takes.
-const NAVIGATION = [
-  ["/runs", "Runs", "reader"],
-  ["/new", "New fleet", "author"],
-  ["/projects", "Projects", "reader"],
-  ["/secrets", "Secrets", "reader"],
-  ["/tokens", "Tokens", "admin"],
 ];
 
 const main = h("main", { id: "main", tabindex: "-1" });
@@ -54,7 +52,7 @@ function frame() {
   return [
     h("a", { href: "#main", class: "skip", onclick: (event) => { event.preventDefault(); main.focus(); } },
       "Skip to the content"),
-    h("header", { class: "bar" },
+    h("header.bar",
       h("a.brand", { href: "/" }, logo, "Boathook"),
       h("nav", { "aria-label": "Pages" },
         h("a", { href: "/", "data-page": "/" }, "Overview"),
@@ -176,8 +174,7 @@ async function show() {
   guard = null;
   const { signal } = leave;
   for (const link of document.querySelectorAll("[data-page]")) {
-    const isCurrent = link.dataset.page === here();
-    isCurrent ? link.setAttribute("aria-current", "page") : link.removeAttribute("aria-current");
+    link.ariaCurrent = link.dataset.page === here() ? "page" : null;
   }
   const progress = document.querySelector(".progress");
   const slow = setTimeout(() => { progress.hidden = false; }, 200);

@@ -3,10 +3,9 @@
 import { address, h } from "./dom.js";
 import { get, post } from "./api.js";
 import { bytes, shortId, time } from "./format.js";
-import { ask, button, copyButton, crumbs, fact, fleetPlace, notice, page, pressed, runLink, sentence, start } from "./parts.js";
-import { TextView } from "./text-view.js";
+import { ask, button, copyButton, crumbs, fact, fleetPlace, given, notice, page, pressed, runLink, sentence, start } from "./parts.js";
 import { eventName, verdict } from "./deliveries.js";
-import { parts } from "./parameters.js";
+import { headersOf, parts } from "./parameters.js";
 import { forecast } from "./forecast.js";
 
 export async function delivery(context) {
@@ -24,8 +23,8 @@ function heading(context, view) {
   const preview = async () => shown.replaceChildren(forecast(await post(`/deliveries/${view.id}/dry-run`)));
   const label = view.verdict === "accepted" ? "Replay" : "Run it after all";
   return [
-    crumbs(["Overview", "/"], fleetPlace(view), ["Deliveries", fleetPlace(view, "/deliveries")[1]]),
-    h("div", { class: "heading" },
+    crumbs(fleetPlace(view), ["Deliveries", fleetPlace(view, "/deliveries")[1]]),
+    h("div.heading",
       h("h1", "Delivery ", h("span.id", shortId(view.id))),
       h("p.hint", h("code", view.id), " ", copyButton(view.id, "the id")),
       view.has_body ? button("Preview", pressed(preview)) : null,
@@ -33,16 +32,16 @@ function heading(context, view) {
     shown,
     h("dl.facts",
       fact("Verdict", verdict(view.verdict)),
-      view.reason ? fact("Reason", h("code", view.reason)) : null,
+      given("Reason", view.reason, (it) => h("code", it)),
       fact("Event", eventName(view)),
-      view.preset ? fact("Provider", view.preset) : null,
-      view.event_id && view.event_type ? fact("Event id", view.event_id) : null,
+      given("Provider", view.preset),
+      given("Event id", view.event_type && view.event_id),
       fact("From", view.remote_addr),
       fact("Received", time(view.received_at)),
       fact("Answer", view.status ?? "that of a vessel"),
       fact("Body", bytes(view.bytes)),
-      view.run_id ? fact(view.verdict === "duplicate" ? "Duplicate of" : "Run", runLink(view.run_id)) : null,
-      view.first_run ? fact("First run of the event", runLink(view.first_run)) : null),
+      given(view.verdict === "duplicate" ? "Duplicate of" : "Run", view.run_id, runLink),
+      given("First run of the event", view.first_run, runLink)),
     view.detail ? notice(view.verdict === "refused" ? "error" : "info", sentence(view.detail)) : null,
   ];
 }
@@ -63,7 +62,5 @@ async function request(context, view) {
   if (view.has_body) return parts(context, { path: `/deliveries/${id}`, id, fleet: view.fleet_id, headers });
   const text = "The body is not kept: it was not read, it is over 256 KiB, or later ones took its place.";
   if (!Object.keys(headers).length) return h("p.hint", text);
-  const headerView = new TextView({ label: "Headers" });
-  headerView.setText(JSON.stringify(headers, null, 2));
-  return [h("section", h("h2", "Headers"), headerView.element), h("p.hint", text)];
+  return [headersOf(headers), h("p.hint", text)];
 }

@@ -69,8 +69,8 @@ export function difference(before, after) {
   let wasShown = true;
   lines.forEach(([kind, text], at) => {
     if (near.has(at)) {
-      const name = kind === "+" ? "added" : kind === "-" ? "removed" : null;
-      rows.push(h(name === "added" ? "ins" : name === "removed" ? "del" : "span", { class: "line" }, `${kind} ${text}\n`));
+      const tag = { "+": "ins", "-": "del" }[kind] ?? "span";
+      rows.push(h(`${tag}.line`, `${kind} ${text}\n`));
     } else if (wasShown) rows.push(h("span.line.hint", "⋯\n"));
     wasShown = near.has(at);
   });

@@ -97,14 +97,14 @@ export class Editor {
         error.line ? button("Go there", () => this.goTo(error.line, error.column)) : null));
       return;
     }
-    this.area.removeAttribute("aria-invalid");
+    this.area.ariaInvalid = null;
     this.state.replaceChildren(notice("good", `Valid: ${plural(definition.vessels.length, "vessel")}, ${plural(definition.connections.length, "connection")}.`));
     this.preview.replaceChildren(graph(definition.vessels, definition.connections));
   }
 
   // The message stands in its line, behind the text.
   markLine(line, message) {
-    this.area.setAttribute("aria-invalid", "true");
+    this.area.ariaInvalid = "true";
     const number = this.numbers.children[line - 1];
     if (number) number.className = "wrong";
     const text = this.text.split("\n")[line - 1] || "";

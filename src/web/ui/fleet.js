@@ -30,7 +30,7 @@ export async function fleet(context) {
   return {
     title: `${view.name} · ${name}`,
     content: page(
-      [crumbs(["Overview", "/"]),
+      [crumbs(),
         h("div.heading", h("h1", view.name),
           h("p.hint", `${view.project_name} · version ${view.version}, saved `, time(view.updated_at)),
           may("author") ? h("a.button", { href: `/new?from=${view.id}&version=${view.version}` }, "Duplicate") : null,

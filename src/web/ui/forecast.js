@@ -2,7 +2,7 @@
 
 import { h } from "./dom.js";
 import { bytes } from "./format.js";
-import { fact, notice, runLink } from "./parts.js";
+import { fact, given, notice, runLink } from "./parts.js";
 
 const OUTCOMES = {
   accepted: ["done", "It would run."],
@@ -19,10 +19,10 @@ export function forecast(view) {
     h("dl.facts",
       fact("Sender", sender(view.sender)),
       fact("Webhook", [view.webhook.paused && "paused", ...view.webhook.allow, view.webhook.rate_limit].filter(Boolean).join(", ") || "open"),
-      view.event ? fact("Event", [view.event.type, view.event.id].filter(Boolean).join(" ")) : null,
-      view.duplicate_of ? fact("Duplicate of", runLink(view.duplicate_of)) : null,
-      view.first_run ? fact("First run of the event", runLink(view.first_run)) : null,
-      view.filter ? fact("Filter", filter(view.filter)) : null,
+      given("Event", view.event, ({ type, id }) => [type, id].filter(Boolean).join(" ")),
+      given("Duplicate of", view.duplicate_of, runLink),
+      given("First run of the event", view.first_run, runLink),
+      given("Filter", view.filter, filter),
       view.concurrency_key == null ? null : fact("Concurrency key", view.concurrency_key)),
     view.vessels.map(vessel),
     h("p.hint", "Nothing was started or stored. Ids and times are made up, and secrets are masked."));
@@ -37,8 +37,10 @@ function sender({ verified, mode, reason, detail }) {
 
 function filter({ when, result, detail }) {
   if (result === null) return `fails, so that the request runs: ${detail}`;
-  return detail ?? [h("code", when), " is true"];
+  return detail ?? [code(when), " is true"];
 }
+
+const code = (text) => h("code", text);
 
 function vessel(view) {
   const after = Object.entries(view.after).map(([name, condition]) => `${name} (${condition})`).join(", ");
@@ -49,12 +51,12 @@ function vessel(view) {
     view.problem ? notice("error", view.problem) : null,
     view.argv ? lines(view.argv.map((word) => JSON.stringify(word))) : null,
     h("dl.facts",
-      view.program ? fact("Program", h("code", view.program)) : null,
-      view.directory ? fact("Directory", h("code", view.directory)) : null,
-      view.user ? fact("User", view.user) : null,
+      given("Program", view.program, code),
+      given("Directory", view.directory, code),
+      given("User", view.user),
       fact("Standard input", bytes(view.stdin_bytes)),
-      view.packages ? fact("Packages", packages(view.packages)) : null,
-      view.files.map((file) => fact(`File, ${file.mode}`, h("code", file.path), ` ${bytes(file.bytes)}`))),
+      given("Packages", view.packages, packages),
+      view.files.map((file) => fact(`File, ${file.mode}`, code(file.path), ` ${bytes(file.bytes)}`))),
     variables.length ? h("details", h("summary", `Environment: ${variables.length} variables`), lines(variables)) : null);
 }
 

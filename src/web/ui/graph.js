@@ -153,7 +153,7 @@ function node({ vessel, x, y }, { status, href, note }) {
   return href ? svg("a", { href, ...props }, content) : svg("g", props, content);
 }
 
-const pen = document.createElement("canvas").getContext("2d");
+const pen = h("canvas").getContext("2d");
 
 // `text`, cut to fit into so many pixels at that size.
 function fit(text, pixels, size) {

@@ -40,7 +40,7 @@ files! {
         "versions.js", "editor.js", "new-fleet.js", "run.js", "run-with.js", "parameters.js", "fleet-choice.js",
         "secrets.js", "tokens.js", "projects.js", "starter.js",
         "vessel-log.js", "text-view.js", "text-index.js", "terminal.js", "ansi.js", "graph.js", "gantt.js",
-        "diff.js", "runs.js", "search.js", "last-lines.js", "queue.js", "statistics.js", "json.js", "hex.js", "schedules.js";
+        "diff.js", "runs.js", "search.js", "last-lines.js", "queue.js", "statistics.js", "json.js", "hex.js", "schedules.js", "server.js";
 }
 
 /// Tells this content from that of any other build: part of every file's path, so that browsers
@@ -91,8 +91,18 @@ pub fn not_found(base: &BasePath) -> Response {
 }
 
 /// The first segments of the paths of pages.
-const PAGES: [&str; 9] =
-    ["", "fleets", "runs", "deliveries", "new", "projects", "secrets", "tokens", "sign-in"];
+const PAGES: [&str; 10] = [
+    "",
+    "fleets",
+    "runs",
+    "deliveries",
+    "new",
+    "projects",
+    "secrets",
+    "server",
+    "tokens",
+    "sign-in",
+];
 
 /// Whether the pages' own navigation makes something of `path`.
 fn is_page(path: &str) -> bool {

@@ -14,11 +14,11 @@ export async function newFleet(context) {
   context.guard = () => editor.text !== offered;
   const choices = from ? [] : examples.map((example) => {
     const choice = h("button.choice", { type: "button", "aria-pressed": String(example.yaml === yaml) },
-      h("strong", example.title), h("span", example.text));
+      h("strong", example.title), h("span.hint", example.text));
     choice.onclick = pressed(async () => {
       offered = await fresh(example.yaml);
       editor.text = offered;
-      for (const other of choices) other.setAttribute("aria-pressed", String(other === choice));
+      for (const other of choices) other.ariaPressed = other === choice;
     });
     return choice;
   });

@@ -109,7 +109,7 @@ function healthOf(state) {
       ? notice("error", `Runs wait, for launching is paused: ${state.launching_paused_because}.`)
       : null,
     h("dl.gauges",
-      gauge("State", state.healthy ? "Accepting" : "Refusing", state.healthy ? "good" : "bad",
+      gauge("State", state.healthy ? "Accepting" : "Refusing", state.healthy ? "is-good" : "is-error",
         `up ${duration(Date.parse(state.now) - Date.parse(state.started_at))}, version ${state.version}`),
       gauge("Waiting", number(state.runs_waiting), "", `runs in the queue, at most ${number(state.runs_waiting_max)}`),
       gauge("Running", `${number(state.vessels_running)} / ${number(state.workers)}`, "",
@@ -122,7 +122,7 @@ function healthOf(state) {
       gauge("History", bytes(state.history_bytes), "",
         `${plural(state.history_runs, "finished run")}, kept ${state.keep_runs}; database: ${bytes(state.database_bytes)}`),
       problem
-        ? gauge(problem.level === "ERROR" ? "Last error" : "Last warning", time(problem.at), "warn", sentence(problem.message))
+        ? gauge(problem.level === "ERROR" ? "Last error" : "Last warning", time(problem.at), "is-warn", sentence(problem.message))
         : gauge("Last problem", "None", "", "no warning or error since the start")),
   ];
 }

@@ -3,7 +3,7 @@
 import { h } from "./dom.js";
 import { download, found, get, request } from "./api.js";
 import { bytes, number } from "./format.js";
-import { button, copy, empty, fact, notice, pressed } from "./parts.js";
+import { button, copy, empty, fact, notice, pressed, section } from "./parts.js";
 import { TextView } from "./text-view.js";
 import { indentJson } from "./json.js";
 import { hexDump } from "./hex.js";
@@ -27,8 +27,6 @@ export async function parts(context, { path, id, fleet, headers }) {
   const { body, size } = await readBody(path, context.signal);
   const shown = present(body, size);
   const type = headers["Content-Type"]?.[0];
-  const headerView = new TextView({ label: "Headers" });
-  headerView.setText(JSON.stringify(headers, null, 2));
   const bodyView = new TextView({ label: "Body" });
   bodyView.setText(shown.text);
   return [
@@ -37,11 +35,17 @@ export async function parts(context, { path, id, fleet, headers }) {
     h("p.actions",
       button("Copy as curl", pressed(async () => copy(await asCurl({ id, fleet, headers, body, size }), "the curl command"))),
       button("Download body", pressed(() => download(`${path}/body`, `${id}.body`)), { disabled: !size })),
-    h("section", h("h2", "Headers"), headerView.element),
-    h("section", h("h2", "Body"),
+    headersOf(headers),
+    section("Body",
       shown.isCut ? notice("info", `The beginning of ${bytes(size)}; download it to see all.`) : null,
       size ? bodyView.element : h("p.hint", "The body was empty.")),
   ];
+}
+
+export function headersOf(headers) {
+  const view = new TextView({ label: "Headers" });
+  view.setText(JSON.stringify(headers, null, 2));
+  return section("Headers", view.element);
 }
 
 // The bytes of the body, as many as are shown, and how many there are.

@@ -14,7 +14,9 @@ const SHAPES = {
   Running: ["M8 8h.01"],
 };
 
-export const STATUSES = ["Scheduled", "Running", "Retrying", "Success", "Errored", "Terminated", "Incomplete"];
+// Each status with its sign in the title of a tab.
+export const SIGNS = { Scheduled: "○", Running: "●", Retrying: "●", Success: "✓", Errored: "✗", Terminated: "■", Incomplete: "–" };
+export const STATUSES = Object.keys(SIGNS);
 export const TRIGGERS = { webhook: "Webhook", on_demand: "On demand", api: "API", replay: "Replay", schedule: "Schedule" };
 
 // The word that people read; the API says Scheduled.
@@ -28,9 +30,6 @@ export function statusIcon(status) {
     svg("circle", { cx: 8, cy: 8, r: 7 }),
     shape.map((d) => svg("path", { d })));
 }
-
-// The sign of a status in the title of a tab.
-export const SIGNS = { Success: "✓", Errored: "✗", Terminated: "■", Incomplete: "–", Running: "●", Retrying: "●", Scheduled: "○" };
 
 export const status = (name) => h("span", { class: `status is-${name}` }, statusIcon(name), statusWord(name));
 
@@ -46,6 +45,9 @@ export function fact(label, ...value) {
   return h("div.fact", h("dt", label), h("dd", value));
 }
 
+// A fact that may be missing; `show` makes of it what is shown.
+export const given = (label, value, show = (it) => it) => (value ? fact(label, show(value)) : null);
+
 export const notice = (kind, ...content) =>
   h("div", { class: `notice is-${kind}`, role: kind === "error" ? "alert" : null }, content);
 
@@ -55,17 +57,17 @@ export function empty(title, text, ...actions) {
     actions.length ? h("p.actions", actions) : null);
 }
 
-// `needs`: the role that it takes; it is not there for others.
-export function button(text, onclick, { kind = "", needs, ...props } = {}) {
+// `needs`: the role that it takes; it is not there for others. `of`: its object, for screen readers.
+export function button(text, onclick, { kind = "", needs, of, ...props } = {}) {
   if (needs && !may(needs)) return null;
-  return h("button", { type: "button", class: `button ${kind}`.trim(), onclick, ...props }, text);
+  return h("button", { type: "button", class: `button ${kind}`.trim(), onclick, "aria-label": of && `${text} ${of}`, ...props }, text);
 }
 
 // A button that stays pressed until it is pressed again; calls `onChange` with whether it is.
 export function toggle(text, title, onChange) {
   const element = button(text, () => {
-    const isOn = element.getAttribute("aria-pressed") !== "true";
-    element.setAttribute("aria-pressed", String(isOn));
+    const isOn = element.ariaPressed !== "true";
+    element.ariaPressed = isOn;
     onChange(isOn);
   }, { title, "aria-pressed": "false" });
   return element;
@@ -110,7 +112,7 @@ export function say(text, kind = "done") {
 // Asks once. `text` says what will happen; without `cancel` there is nothing to call off. `perform` does it
 // while the dialog is open, which stays with all that was typed when that fails. The values of the form, or
 // null when it is called off.
-export function ask({ title, text, action, isDanger = true, fields = [], cancel = "Cancel", isWide = false, perform = null }) {
+export function ask({ title, text = [], action, isDanger = true, fields = [], cancel = "Cancel", isWide = false, perform = null }) {
   return new Promise((resolve) => {
     const problem = h("div");
     const form = h("form", { method: "dialog" },
@@ -163,8 +165,7 @@ export async function copy(text, what) {
 }
 
 export const copyButton = (text, what, label = "Copy") =>
-  button(label, pressed(() => copy(typeof text === "function" ? text() : text, what)),
-    { "aria-label": `${label} ${what}` });
+  button(label, pressed(() => copy(typeof text === "function" ? text() : text, what)), { of: what });
 
 export function field(label, control, hint) {
   return h("label.field", h("span", label), control,
@@ -180,29 +181,41 @@ export function page(heading, ...content) {
   return append(h("div.page"), heading, content);
 }
 
+// A part of a page, under its title; `card`: in a box.
+export const section = (title, ...content) => h("section", { "aria-label": title }, h("h2", title), content);
+export const card = (title, ...content) => h("section.card", { "aria-label": title }, h("h2", title), content);
+
 // A link to a run, or to a delivery, by the end of its id.
 export const runLink = (id, kind = "runs") => h("a.id", { href: `/${kind}/${id}`, title: id }, shortId(id));
 
 export const heads = (...names) => h("thead", h("tr", names.map((name) => name && h("th", { scope: "col" }, name))));
 
-// What a button does that asks first: it performs with the values of the form, shows the page again and says so.
-export const asking = (context, question, perform, done) => pressed(async () => {
-  const values = await ask(question);
-  if (!values) return;
-  await perform(values);
+// What a button does: it performs, shows the page again and says so. With a `question` it asks that first, and performs
+// with the values of its form; a function makes a question anew each time, with fields that are as they were.
+export const doing = (context, perform, done, question) => pressed(async () => {
+  const values = question && await ask(typeof question === "function" ? question() : question);
+  if (values === null) return;
+  await perform?.(values);
   await context.reload();
-  if (done) say(done);
+  if (done) say(typeof done === "string" ? done : done(values));
 });
+export const asking = (context, question, perform, done) => doing(context, perform, done, question);
 
 // Shows a secret that is not shown again.
 export const showOnce = (title, where, value, what, more = "") => ask({
   title,
   text: [`Copy it now to where ${where}. It is not shown again.`],
-  fields: [h("div.secret", h("code.url", value), copyButton(value, what)), more],
+  fields: [h("div.tools.secret", h("code.url", value), copyButton(value, what)), more],
   action: "Done",
   isDanger: false,
   cancel: null,
 });
+
+// Shows the run that a request to a webhook has started, or how it was answered.
+export function showAnswer(context, { fleet_run_id, status }) {
+  if (fleet_run_id) return context.go(`/runs/${fleet_run_id}`);
+  return say(`The webhook answered ${status}`, status < 300 ? "done" : "error");
+}
 
 // Starts a run and shows it.
 export async function start(context, path, body) {
@@ -213,9 +226,8 @@ export async function start(context, path, body) {
 
 export const link = (text, href) => h(href ? "a" : "span", { href }, text);
 
-export function crumbs(...entries) {
-  return h("nav.crumbs", { "aria-label": "Where you are" }, entries.map((entry) => link(...entry)));
-}
+export const crumbs = (...entries) =>
+  h("nav.crumbs", { "aria-label": "Where you are" }, [["Overview", "/"], ...entries].map((entry) => link(...entry)));
 
 // Text and address of the fleet of a run or a delivery. One that is deleted has no page.
 export const fleetPlace = ({ fleet_id, fleet_name, fleet_deleted }, part = "") =>

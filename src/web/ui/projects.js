@@ -3,17 +3,11 @@
 import { h } from "./dom.js";
 import { del, list, post, put } from "./api.js";
 import { plural } from "./format.js";
-import { ask, asking, button, field, page, pressed, say } from "./parts.js";
+import { asking, button, field, page } from "./parts.js";
 
 export async function projects(context) {
   const all = await list("/projects", context.signal);
-  const add = pressed(async () => {
-    const values = await form("Make a project", { name: "", time_zone: "UTC" });
-    if (!values) return;
-    await post("/projects", values);
-    await context.reload();
-    say(`${values.name} is made`);
-  });
+  const add = saving(context, "Make a project", { name: "", time_zone: "UTC" }, (values) => post("/projects", values), "made");
   return {
     title: "Projects",
     content: page(
@@ -25,36 +19,29 @@ export async function projects(context) {
 }
 
 function row(context, project) {
-  const change = pressed(async () => {
-    const values = await form(`Change ${project.name}`, project);
-    if (!values) return;
-    await put(`/projects/${project.id}`, values);
-    await context.reload();
-    say(`${values.name} is saved`);
-  });
+  const change = saving(context, `Change ${project.name}`, project, (values) => put(`/projects/${project.id}`, values), "saved");
   const remove = asking(context, { title: `Delete ${project.name}?`, text: ["It has no fleets. The history of its former fleets stays."], action: "Delete" },
     () => del(`/projects/${project.id}`), `${project.name} is gone`);
-  return h("li", null,
+  return h("li",
     h("a.name", { href: `/?project=${project.id}` }, project.name),
     h("span.hint", project.time_zone),
     h("span.spring"),
     h("span.hint", plural(project.fleets, "fleet")),
-    button("Change", change, { "aria-label": `Change ${project.name}`, needs: "server.author" }),
-    project.fleets ? null : button("Delete", remove, { kind: "danger", "aria-label": `Delete ${project.name}`, needs: "server.author" }));
+    button("Change", change, { of: project.name, needs: "server.author" }),
+    project.fleets ? null : button("Delete", remove, { kind: "danger", of: project.name, needs: "server.author" }));
 }
 
-// The values of a form for a project; null when it is called off.
-async function form(title, project) {
-  const input = (name, value, props) => h("input", { name, value, required: true, ...props });
-  const values = await ask({
+// Asks for what a project has, and sends it.
+function saving(context, title, project, send, done) {
+  const input = (name, props) => h("input", { name, value: project[name], required: true, ...props });
+  const given = (values, name) => values.get(name).trim();
+  return asking(context, () => ({
     title,
-    text: [],
     fields: [
-      field("Name", input("name", project.name, { maxlength: 200 })),
-      field("Time zone", input("time_zone", project.time_zone, { placeholder: "Europe/Berlin" }), "An IANA name. A changed one counts from the next start and the next due time on."),
+      field("Name", input("name", { maxlength: 200 })),
+      field("Time zone", input("time_zone", { placeholder: "Europe/Berlin" }), "An IANA name. A changed one counts from the next start and the next due time on."),
     ],
     action: "Save",
     isDanger: false,
-  });
-  return values && { name: values.get("name").trim(), time_zone: values.get("time_zone").trim() };
+  }), (values) => send({ name: given(values, "name"), time_zone: given(values, "time_zone") }), (values) => `${given(values, "name")} is ${done}`);
 }

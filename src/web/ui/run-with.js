@@ -1,7 +1,7 @@
 // Starting a fleet with parameters: other variables, vessels that are skipped, a body.
 
 import { h } from "./dom.js";
-import { post, request } from "./api.js";
+import { data, post } from "./api.js";
 import { ask, field, select } from "./parts.js";
 
 const SKIPS = [["", "Runs"], ["SUCCESS", "Is skipped, as a success"], ["ERRORED", "Is skipped, as a failure"]];
@@ -34,10 +34,9 @@ export async function runWith(context, view) {
 async function asWebhook(fleet, overrides, body, type) {
   // A header has ASCII only.
   const text = JSON.stringify(overrides).replace(/[\u0080-\uffff]/g, (it) => `\\u${it.charCodeAt(0).toString(16).padStart(4, "0")}`);
-  const answer = await request("POST", `/fleets/${fleet}/test`, { body, type, headers: { "Boathook-Overrides": text } });
-  const { data } = await answer.json();
-  if (!data) throw new Error("Nothing was started: the filter of the fleet does not want this body.");
-  return data;
+  const started = await data("POST", `/fleets/${fleet}/test`, { body, type, headers: { "Boathook-Overrides": text } });
+  if (!started) throw new Error("Nothing was started: the filter of the fleet does not want this body.");
+  return started;
 }
 
 // What one vessel is started with.

@@ -1,14 +1,13 @@
 // One run: what became of it, live; what it was sent; stopping and repeating it.
 
-import { h, update } from "./dom.js";
-import { found, get, poll, post, sendYaml } from "./api.js";
+import { address, h, update } from "./dom.js";
+import { found, get, pollWhileMoving, post, sendYaml } from "./api.js";
 import { duration, elapsed, plural, shortId, time } from "./format.js";
-import { ask, asking, button, copyButton, crumbs, fact, field, fleetPlace, isOver, link, notice, page, pressed, runLink, select, sentence, start, status, statusWord, tabs, trigger } from "./parts.js";
+import { ask, asking, button, copyButton, crumbs, fact, field, fleetPlace, given, isOver, link, notice, page, pressed, runLink, section, select, sentence, start, status, statusWord, tabs, trigger } from "./parts.js";
 import { LastLines } from "./last-lines.js";
 import { Attempts, gantt } from "./gantt.js";
 import { graph } from "./graph.js";
 import { parameters } from "./parameters.js";
-import { address } from "./dom.js";
 
 export async function run(context) {
   const [named, tab = "overview"] = context.params;
@@ -30,15 +29,7 @@ export async function run(context) {
     }
     return !isOver(view.status);
   };
-  if (await draw(first)) {
-    const left = new AbortController();
-    context.signal.addEventListener("abort", () => left.abort());
-    poll(async () => {
-      const isMoving = await draw(await get(`/runs/${first.id}`, context.signal));
-      if (!isMoving) left.abort();
-      return isMoving;
-    }, left.signal)();
-  }
+  if (await draw(first)) pollWhileMoving(async () => draw(await get(`/runs/${first.id}`, context.signal)), context.signal);
   return { title: `${first.fleet_name} · Run ${shortId(first.id)}`, content: page(head, body) };
 }
 
@@ -60,7 +51,7 @@ function heading(context, view, tab) {
     action: "Stop the run",
   }, () => post(`/runs/${view.id}/stop`));
   return [
-    crumbs(["Overview", "/"], fleetPlace(view)),
+    crumbs(fleetPlace(view)),
     h("div.heading",
       h("h1", "Run ", h("span.id", shortId(view.id))),
       h("p.hint", h("code", view.id), " ", copyButton(view.id, "the id")),
@@ -76,13 +67,13 @@ function heading(context, view, tab) {
       fact("Started", time(view.started_at)),
       fact("Ended", time(view.ended_at)),
       fact("Duration", duration(elapsed(view))),
-      view.concurrency_key ? fact("Key", h("code", view.concurrency_key)) : null,
-      view.waits_until ? fact("Waits until", time(view.waits_until)) : null,
-      view.event ? fact("Event", view.event.type || view.event.id) : null,
-      view.event?.id && view.event.type ? fact("Event id", view.event.id) : null,
-      view.first_run ? fact("First run of the event", runLink(view.first_run)) : null,
-      view.delivery_id ? fact("Delivery", runLink(view.delivery_id, "deliveries")) : null,
-      view.replay_of ? fact("Replay of", runLink(view.replay_of)) : null),
+      given("Key", view.concurrency_key, (it) => h("code", it)),
+      given("Waits until", view.waits_until, time),
+      given("Event", view.event?.type || view.event?.id),
+      given("Event id", view.event?.type && view.event.id),
+      given("First run of the event", view.first_run, runLink),
+      given("Delivery", view.delivery_id, (id) => runLink(id, "deliveries")),
+      given("Replay of", view.replay_of, runLink)),
     view.note ? notice("info", [view.note.reason, view.note.detail].filter(Boolean).join(": ")) : null,
     view.reason ? notice(view.status === "Errored" ? "error" : "info", `${statusWord(view.status)}: ${view.reason}`) : null,
     (view.notifications || []).map(untold),
@@ -117,7 +108,7 @@ function details(view, version, attempts, logs) {
     h("section", { "aria-label": "When each vessel ran" }, h("h2", plural(view.vessels.length, "vessel")),
       gantt(view, attempts, version?.definition?.connections, hrefOf)),
     reasons(view),
-    version?.definition ? h("section", { "aria-label": "Graph" }, h("h2", "Graph"),
+    version?.definition ? section("Graph",
       graph(version.definition.vessels, version.definition.connections, ({ name }) => {
         const vessel = byName.get(name);
         return vessel ? { status: vessel.status, href: hrefOf(vessel), note: noteOn(vessel) } : {};

@@ -3,7 +3,7 @@
 import { h } from "./dom.js";
 import { get, ifAt, request } from "./api.js";
 import { relative } from "./format.js";
-import { ask, asking, button, empty, field, notice, pressed, say, select } from "./parts.js";
+import { asking, button, card, empty, field, notice, select } from "./parts.js";
 
 const FILE_JSON = "application/vnd.boathook.fleet+json";
 const NEXT = 5;
@@ -12,31 +12,25 @@ const SHOWN = { latest: "catches up with the latest", all: "catches up with all"
 
 export async function schedules(context, view) {
   const entries = await get(`/schedules?fleet=${view.id}&next=${NEXT}`, context.signal);
-  const add = pressed(async () => {
-    const values = await ask({
-      title: "Add a schedule",
-      text: ["The fleet runs whenever it is due. Saving makes a new version of the fleet."],
-      fields: [
-        field("Times", h("input.mono", { name: "cron", required: true, value: "30 2 * * *" }),
-          "Minute, hour, day of the month, month, day of the week: */5 * * * * is every five minutes, 30 8 * * MON-FRI is 8:30 on weekdays."),
-        field("Time zone", h("input", { name: "time_zone", placeholder: "Europe/Berlin" }), "Empty: that of the project."),
-        field("Due times that pass while the server is down", select("catch_up", CATCH_UPS, "latest")),
-      ],
-      action: "Add",
-      isDanger: false,
-      perform: (given) => {
-        const entry = { cron: given.get("cron").trim(), catch_up: given.get("catch_up") };
-        const zone = given.get("time_zone").trim();
-        if (zone) entry.time_zone = zone;
-        return edit(view, (file) => { file.schedules = [...(file.schedules || []), entry]; });
-      },
-    });
-    if (!values) return;
-    await context.reload();
-    say("The fleet has one more schedule");
-  });
-  return h("section.card", { "aria-label": "Schedules" },
-    h("h2", "Schedules"),
+  const add = asking(context, () => ({
+    title: "Add a schedule",
+    text: ["The fleet runs whenever it is due. Saving makes a new version of the fleet."],
+    fields: [
+      field("Times", h("input.mono", { name: "cron", required: true, value: "30 2 * * *" }),
+        "Minute, hour, day of the month, month, day of the week: */5 * * * * is every five minutes, 30 8 * * MON-FRI is 8:30 on weekdays."),
+      field("Time zone", h("input", { name: "time_zone", placeholder: "Europe/Berlin" }), "Empty: that of the project."),
+      field("Due times that pass while the server is down", select("catch_up", CATCH_UPS, "latest")),
+    ],
+    action: "Add",
+    isDanger: false,
+    perform: (given) => {
+      const entry = { cron: given.get("cron").trim(), catch_up: given.get("catch_up") };
+      const zone = given.get("time_zone").trim();
+      if (zone) entry.time_zone = zone;
+      return edit(view, (file) => { file.schedules = [...(file.schedules || []), entry]; });
+    },
+  }), null, "The fleet has one more schedule");
+  return card("Schedules",
     entries.length
       ? h("ul.schedules", entries.map((entry) => shown(context, view, entry)))
       : empty("No schedule yet", "A schedule starts this fleet by the clock, whether or not it has a webhook."),
@@ -50,7 +44,7 @@ function shown(context, view, entry) {
     h("div.tools", h("code", words(entry)),
       h("span.hint", `${entry.time_zone}, ${SHOWN[entry.catch_up] || entry.catch_up}`),
       h("span.spring"),
-      button("Remove", remove, { kind: "danger", needs: "author", "aria-label": `Remove ${words(entry)}` })),
+      button("Remove", remove, { kind: "danger", needs: "author", of: words(entry) })),
     entry.problem ? notice("error", entry.problem) : null,
     entry.waiting ? notice("warn", `${entry.waiting} due times wait for room in the queue or on the disk.`) : null,
     h("ol.next.hint", entry.next.map((due) => h("li", `${inZone(due, entry.time_zone)}, `,

@@ -27,7 +27,7 @@ export function searchBox(go) {
       return option;
     }));
     list.hidden = !entries.length;
-    input.setAttribute("aria-expanded", String(!list.hidden));
+    input.ariaExpanded = !list.hidden;
     if (active < 0) input.removeAttribute("aria-activedescendant");
     else input.setAttribute("aria-activedescendant", `found-${active}`);
   };

@@ -3,7 +3,7 @@
 import { h } from "./dom.js";
 import { del, get, list, request } from "./api.js";
 import { time } from "./format.js";
-import { ask, asking, button, empty, field, notice, page, pressed, say, showOnce } from "./parts.js";
+import { asking, button, empty, field, notice, page, showOnce } from "./parts.js";
 
 export const NAME = "[A-Za-z0-9_.\\-]{1,64}";
 
@@ -13,8 +13,8 @@ export async function secrets(context) {
     get("/secrets?missing=true&limit=1000", context.signal),
   ]);
   const tools = [
-    button("Set a secret", pressed(() => set(context)), { kind: "primary", needs: "server.author" }),
-    button("Generate one", pressed(() => generate(context)), { needs: "server.author" }),
+    button("Set a secret", set(context), { kind: "primary", needs: "server.author" }),
+    button("Generate one", generate(context), { needs: "server.author" }),
   ];
   const hint = "Vessels get them as variables, webhooks verify their senders with them. Fleet files name them and hold no value. Nothing shows a value again.";
   return {
@@ -23,7 +23,7 @@ export async function secrets(context) {
       h("div.heading", h("h1", "Secrets"), h("span.spring"), kept.length ? tools : null),
       h("p.hint", hint),
       missing.map((secret) => notice("warn", h("strong", secret.name), " is missing: ", users(secret), " needs it. ",
-        button("Set it", pressed(() => set(context, secret.name)), { needs: "server.author" }))),
+        button("Set it", set(context, secret.name), { needs: "server.author" }))),
       kept.length
         ? h("ul.fleet-list.secrets", { "aria-label": "Secrets" }, kept.map((secret) => row(context, secret)))
         : empty("No secrets yet", "Set what a vessel needs to sign in elsewhere, or generate what a sender signs its requests with.", tools)),
@@ -33,11 +33,11 @@ export async function secrets(context) {
 function row(context, secret) {
   const { name } = secret;
   const actions = secret.read_only ? h("span.tag", "read-only") : [
-    button("Replace", pressed(() => set(context, name, "Replace")), { "aria-label": `Replace ${name}`, needs: "server.author" }),
-    button("Generate", pressed(() => generate(context, name)), { "aria-label": `Generate ${name}`, needs: "server.author" }),
-    button("Remove", remove(context, secret), { kind: "danger", "aria-label": `Remove ${name}`, needs: "server.author" }),
+    button("Replace", set(context, name, "Replace"), { of: name, needs: "server.author" }),
+    button("Generate", generate(context, name), { of: name, needs: "server.author" }),
+    button("Remove", remove(context, secret), { kind: "danger", of: name, needs: "server.author" }),
   ];
-  return h("li", null,
+  return h("li",
     h("span.name.mono", name),
     h("span.hint", isUsed(secret) ? ["used by ", users(secret)] : "not in use"),
     h("span.spring"),
@@ -63,25 +63,25 @@ const nameInput = (name) =>
 export const putSecret = (name, body) =>
   request("PUT", `/secrets/${encodeURIComponent(name)}`, { body, type: "application/octet-stream" });
 
-async function set(context, name, action = "Set") {
-  // Hidden like a password, but with lines: keys have several.
-  const value = h("textarea.mono.veiled", { name: "value", rows: 3, required: true, autofocus: name != null,
-    "data-1p-ignore": "" });
-  const values = await ask({
-    title: `${action} ${name ?? "a secret"}`,
-    text: ["The value counts from the next request and the next start of a vessel on."],
-    fields: [field("Name", nameInput(name)), field("Value", value, "Not shown, now or later. A line end at its end is no part of it.")],
-    action,
-    isDanger: false,
-    perform: (given) => putSecret(given.get("name"), value.value),
-  });
-  if (!values) return;
-  await context.reload();
-  say(`${values.get("name")} is set`);
+function set(context, name, action = "Set") {
+  const question = () => {
+    // Hidden like a password, but with lines: keys have several.
+    const value = h("textarea.mono.veiled", { name: "value", rows: 3, required: true, autofocus: name != null,
+      "data-1p-ignore": "" });
+    return {
+      title: `${action} ${name ?? "a secret"}`,
+      text: ["The value counts from the next request and the next start of a vessel on."],
+      fields: [field("Name", nameInput(name)), field("Value", value, "Not shown, now or later. A line end at its end is no part of it.")],
+      action,
+      isDanger: false,
+      perform: (given) => putSecret(given.get("name"), value.value),
+    };
+  };
+  return asking(context, question, null, (values) => `${values.get("name")} is set`);
 }
 
-async function generate(context, name) {
-  const values = await ask({
+function generate(context, name) {
+  return asking(context, () => ({
     title: name ? `Generate a new ${name}?` : "Generate a secret",
     text: [name
       ? "The value that it has is replaced. A sender that signs with it is refused until it has the new one."
@@ -89,12 +89,11 @@ async function generate(context, name) {
     fields: [field("Name", nameInput(name))],
     action: "Generate",
     isDanger: name != null,
+  }), async (values) => {
+    const value = random();
+    await putSecret(values.get("name"), value);
+    await showOnce(`${values.get("name")} is set`, "the sender asks for its secret", value, "the secret");
   });
-  if (!values) return;
-  const value = random();
-  await putSecret(values.get("name"), value);
-  await showOnce(`${values.get("name")} is set`, "the sender asks for its secret", value, "the secret");
-  await context.reload();
 }
 
 // 256 random bits in URL-safe Base64.

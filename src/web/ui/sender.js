@@ -3,7 +3,7 @@
 import { h } from "./dom.js";
 import { get, post, put, request } from "./api.js";
 import { time } from "./format.js";
-import { ask, asking, button, copyButton, fact, field, notice, pressed, say, select, showOnce } from "./parts.js";
+import { ask, asking, button, card, copyButton, doing, fact, field, notice, pressed, say, select, showAnswer, showOnce } from "./parts.js";
 import { NAME, putSecret, random } from "./secrets.js";
 
 // Deliveries that the state is read from.
@@ -12,10 +12,9 @@ const LATEST = 50;
 const MODES = [["enforce", "Enforce: refuse what is not verified"], ["observe", "Observe: run everything, and mark what would be refused"]];
 
 export async function sender(context, view, webhook, path) {
-  const card = (...content) => h("section.card", { "aria-label": "Sender" }, h("h2", "Sender"), content);
   const set = pressed(() => choose(context, view, webhook, path));
   if (!webhook.verify) {
-    return card(
+    return card("Sender",
       h("p.hint", "The URL alone is the secret now. Most providers also sign what they send: then nothing runs that they have not sent, and an event that they deliver twice runs once."),
       h("p.actions", button("Name the sender", set, { kind: "primary", needs: "author" })));
   }
@@ -24,28 +23,20 @@ export async function sender(context, view, webhook, path) {
   const [latest, senders] = await Promise.all(
     [`/deliveries?fleet=${view.id}&limit=${LATEST}`, "/senders"].map((asked) => get(asked, context.signal)));
   const known = (check) => senders.find(({ preset }) => preset === check.preset);
-  const save = (change) => pressed(async () => {
-    await put(path, { allow: webhook.allow, rate_limit: webhook.rate_limit, ...change });
-    await context.reload();
-  });
   const stop = asking(context, {
     title: "Stop verifying the sender?",
     text: ["Everything that comes to the URL is run then, whoever sends it."],
     action: "Stop verifying",
-  }, () => put(path, { allow: webhook.allow, rate_limit: webhook.rate_limit, verify: null }), "The sender is not verified any more");
+  }, () => save(webhook, path, { verify: null }), "The sender is not verified any more");
   const expected = webhook.handshake_until;
   const brings = checks.some((check) => known(check)?.brings_secret);
-  const expect = pressed(async () => {
-    await request(expected ? "DELETE" : "POST", `${path}/handshake`);
-    await context.reload();
-  });
+  const expect = doing(context, () => request(expected ? "DELETE" : "POST", `${path}/handshake`));
   const sample = pressed(async () => {
     const sent = await post(`${path}/send`);
-    if (sent.fleet_run_id) return context.go(`/runs/${sent.fleet_run_id}`);
-    say(`The webhook answered ${sent.status}`, sent.status < 300 ? "done" : "error");
-    return context.reload();
+    await showAnswer(context, sent);
+    if (!sent.fleet_run_id) await context.reload();
   });
-  return card(
+  return card("Sender",
     expected ? notice("info", h("strong", "Create the webhook at the provider now. "),
       "The secret that its handshake brings is kept, once, until ", time(expected), ".") : state(latest, isObserving),
     h("dl.facts",
@@ -53,13 +44,19 @@ export async function sender(context, view, webhook, path) {
       fact("Secret", [...new Set(checks.flatMap((check) => [check.secret ?? []].flat()))].join(", ") || "none"),
       fact("Mode", isObserving ? "observe: everything runs" : "enforce")),
     h("p.actions",
-      isObserving ? button("Enforce", save({ mode: "enforce" }), { kind: "primary", needs: "author" }) : null,
+      isObserving ? button("Enforce", doing(context, () => save(webhook, path, { mode: "enforce" })), { kind: "primary", needs: "author" }) : null,
       brings ? button(expected ? "Expect no handshake" : "Expect a handshake", expect, { kind: expected ? "" : "primary", needs: "author" }) : null,
       button("Send a sample", sample, { needs: "operator" }),
       checks.length === 1 && checks[0].preset ? button("Change", set, { needs: "author" }) : null,
       button("Stop verifying", stop, { kind: "danger", needs: "author" })),
     webhook.url ? guide(known(checks[0])?.guide, webhook.url, null) : null);
 }
+
+// Changes what the head of the webhook decides, and leaves what has a form of its own.
+const save = ({ allow, rate_limit }, path, change) => put(path, { allow, rate_limit, ...change });
+
+// The URL without its secret.
+export const masked = (url) => url.replace(/[^/]+$/, "•".repeat(24));
 
 const described = (check) => check.preset ?? `${check.signed} in ${check.header}`;
 
@@ -84,9 +81,8 @@ function state(latest, isObserving) {
 // What to type at the provider; `secret` is its value while that is known.
 function guide(known, url, secret) {
   if (!known) return null;
-  const shown = url.replace(/[^/]+$/, "•".repeat(24));
   const value = (kind) => {
-    if (kind === "url") return [h("code", shown), " ", copyButton(url, "the URL")];
+    if (kind === "url") return [h("code", masked(url)), " ", copyButton(url, "the URL")];
     if (kind !== "secret") return [kind];
     return secret ? [h("code", secret), " ", copyButton(secret, "the secret")] : ["the value of the secret"];
   };
@@ -108,8 +104,9 @@ async function choose(context, view, webhook, path) {
   const valueField = field("Its value", value, "What the provider shows. Empty: the secret that is kept under this name, or a new random one.");
   const optionField = field("Header or parameter", option, "Where the secret is sent.");
   const preset = select("preset", senders.map((it) => [it.preset, it.title]), check.preset ?? "github", () => adapt());
+  const choice = () => senders.find((it) => it.preset === preset.value);
   const adapt = () => {
-    const chosen = senders.find((it) => it.preset === preset.value);
+    const chosen = choice();
     secretField.hidden = !chosen.has_secret;
     valueField.hidden = !chosen.has_secret || chosen.brings_secret;
     secretName.required = chosen.has_secret;
@@ -126,7 +123,7 @@ async function choose(context, view, webhook, path) {
     isDanger: false,
   });
   if (!values) return;
-  const chosen = senders.find((it) => it.preset === preset.value);
+  const chosen = choice();
   const verify = { preset: chosen.preset };
   let generated = null;
   if (chosen.has_secret) {
@@ -134,7 +131,7 @@ async function choose(context, view, webhook, path) {
     if (!chosen.brings_secret) generated = await keepSecret(context, secretName.value, value.value, chosen.guide?.makes);
   }
   if (chosen.options.includes("name")) verify.name = option.value;
-  await put(path, { allow: webhook.allow, rate_limit: webhook.rate_limit, verify, mode: values.get("mode") });
+  await save(webhook, path, { verify, mode: values.get("mode") });
   if (generated) {
     await showOnce(`${verify.secret} is set`, "the sender asks for its secret", generated, "the secret",
       guide(chosen.guide, webhook.url, generated));

@@ -7,7 +7,7 @@ import { notice } from "./parts.js";
 export function signIn(signedIn) {
   const problem = h("div");
   const token = h("input", { type: "password", name: "token", autocomplete: "current-password",
-    required: true, "aria-describedby": "token-hint", spellcheck: "false" });
+    required: true, "aria-describedby": "token-hint" });
   const submit = h("button.button.primary", "Sign in");
 
   const enter = async (proof) => {
@@ -31,13 +31,7 @@ export function signIn(signedIn) {
 
   return h("div.page.sign-in",
     h("h1", "Sign in to Boathook"),
-    h("form", {
-      class: "card",
-      onsubmit: (event) => {
-        event.preventDefault();
-        enter({ token: token.value });
-      },
-    },
+    h("form.card", { onsubmit: (event) => { event.preventDefault(); enter({ token: token.value }); } },
     // Password managers want a name to go with a password.
     h("input", { type: "text", name: "username", value: "admin", autocomplete: "username", hidden: true }),
     h("label.field", h("span", "Token"), token),

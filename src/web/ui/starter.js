@@ -19,7 +19,7 @@ export async function starter(context) {
     title: "Fleets",
     content: page(h("h1", "Fleets"),
       fleets.length
-        ? h("ul.fleet-list", { "aria-label": "Fleets" }, fleets.map((fleet) => h("li", null,
+        ? h("ul.fleet-list", { "aria-label": "Fleets" }, fleets.map((fleet) => h("li",
           h("span.name", fleet.name),
           h("span.hint", fleet.project_name),
           h("span.spring"),

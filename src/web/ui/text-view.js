@@ -4,7 +4,7 @@
 import { h } from "./dom.js";
 import { number } from "./format.js";
 import { dress } from "./ansi.js";
-import { copyButton, toggle } from "./parts.js";
+import { button, copyButton, toggle } from "./parts.js";
 import { TextIndex } from "./text-index.js";
 
 const ROW_PIXELS = 20;
@@ -41,15 +41,14 @@ export class TextView {
     };
     this.canFollow = follows;
     this.found = h("span.found", { role: "status" });
-    this.toEnd = h("button.button.to-end", { type: "button", hidden: true, onclick: () => {
+    this.toEnd = button("Follow the end", () => {
       this.follows = this.canFollow;
       this.scroller.scrollTop = this.scroller.scrollHeight;
-    } }, "Follow the end");
+    }, { kind: "to-end", hidden: true });
     const search = h("input", { type: "search", placeholder: "Search", "aria-label": `Search in: ${label}`,
       oninput: () => this.search(search.value),
       onkeydown: (event) => { if (event.key === "Enter") this.step(event.shiftKey ? -1 : 1); } });
-    const step = (text, name, by) => h("button.button", { type: "button", "aria-label": name,
-      title: name, onclick: () => this.step(by) }, text);
+    const step = (text, title, by) => button(text, () => this.step(by), { "aria-label": title, title });
     this.element = h("section.text-view",
       h("div.tools", search, step("↑", "Previous match", -1), step("↓", "Next match", 1),
         this.found, h("span.spring"),
@@ -85,7 +84,7 @@ export class TextView {
   // How many letters fit into a row.
   columns() {
     const style = getComputedStyle(this.scroller);
-    const pen = document.createElement("canvas").getContext("2d");
+    const pen = h("canvas").getContext("2d");
     pen.font = `${style.fontSize} ${style.fontFamily}`;
     const digits = Math.max(DIGITS_MIN, String(this.index.line).length);
     const letters = (this.scroller.clientWidth - 60) / pen.measureText("0").width - digits;
@@ -114,7 +113,7 @@ export class TextView {
     let text = "";
     for (let row = 0; row < this.index.count; row += 1) {
       if (row && this.index.lines[row]) text += "\n";
-      this.index.pieces(row, (piece) => { text += piece; });
+      text += this.plain(row);
     }
     return text;
   }
@@ -181,7 +180,7 @@ export class TextView {
       this.mark(piece, text);
       content.append(piece);
     });
-    return h("div", { class: isCurrent ? "row current" : "row" },
+    return h(isCurrent ? "div.row.current" : "div.row",
       line ? this.lineLink(line) : h("span.number", { "data-line": "·" }), content);
   }
 
@@ -221,7 +220,7 @@ export class TextView {
         await new Promise((resume) => { setTimeout(resume); });
         if (this.searching !== search) return;
       }
-      if (this.plain(row).includes(this.needle)) matches.push(row);
+      if (this.plain(row).toLowerCase().includes(this.needle)) matches.push(row);
     }
     this.matches = matches;
     if (!again && matches.length) this.step(1);
@@ -232,7 +231,7 @@ export class TextView {
   plain(row) {
     let plain = "";
     this.index.pieces(row, (piece) => { plain += piece; });
-    return plain.toLowerCase();
+    return plain;
   }
 
   // Scrolls to a row: into the middle, or `share` of the height below the top.

@@ -3,7 +3,7 @@
 import { h } from "./dom.js";
 import { del, get, isLimited, list, may, post } from "./api.js";
 import { time } from "./format.js";
-import { ask, asking, button, empty, field, page, pressed, select, showOnce } from "./parts.js";
+import { ask, asking, button, empty, field, heads, page, pressed, section, select, showOnce } from "./parts.js";
 import { fleetChoice } from "./fleet-choice.js";
 
 const ROLES = [
@@ -45,14 +45,14 @@ function row(context, token) {
     action: "Revoke",
   }, () => del(`/tokens/${token.id}`), `${token.name} is revoked`);
   const end = token.is_expired ? h("span.tag", "expired") : token.expires_at ? ["expires ", time(token.expires_at)] : null;
-  return h("li", null,
+  return h("li",
     h("span.name", token.name),
     h("span.tag", token.role),
     h("span.hint", limit(token)),
     h("span.spring"),
     h("span.hint", end),
     h("span.hint", token.last_used_at ? ["used ", time(token.last_used_at)] : "never used"),
-    button("Revoke", revoke, { kind: "danger", "aria-label": `Revoke ${token.name}` }));
+    button("Revoke", revoke, { kind: "danger", of: token.name }));
 }
 
 async function create(context) {
@@ -61,7 +61,6 @@ async function create(context) {
   let fleet = "";
   const values = await ask({
     title: "Make a token",
-    text: [],
     fields: [
       field("Name", h("input", { name: "name", required: true, maxlength: 200 }),
         "By which this list and the audit know its holder."),
@@ -91,7 +90,7 @@ async function audit(context) {
     const entries = await get(`/audit?limit=${AUDIT_SHOWN}${last && `&before=${last}`}`, context.signal);
     last = entries.at(-1)?.id ?? last;
     older.hidden = entries.length < AUDIT_SHOWN;
-    body.append(...entries.map((entry) => h("tr", null,
+    body.append(...entries.map((entry) => h("tr",
       h("td", time(entry.at)),
       h("td", entry.by, entry.session ? h("span.hint", " in a page") : null),
       h("td", entry.action, " ", h("strong", entry.object)),
@@ -99,10 +98,7 @@ async function audit(context) {
   };
   const older = button("Older", pressed(more));
   await more();
-  return h("section", { "aria-label": "Audit" },
-    h("h2", "Audit"),
-    h("div.table", h("table", null,
-      h("thead", h("tr", ["When", "Token", "What", "From"].map((head) => h("th", { scope: "col" }, head)))),
-      body)),
+  return section("Audit",
+    h("div.table", h("table", heads("When", "Token", "What", "From"), body)),
     h("p.actions", older));
 }

@@ -1,11 +1,11 @@
 // What starts a fleet: its webhook (adding, copying, replacing, removing, trying out) and its schedules.
 
 import { h } from "./dom.js";
-import { del, found, get, may, post, put, request } from "./api.js";
+import { data, del, found, get, may, post, put } from "./api.js";
 import { time } from "./format.js";
 import { forecast } from "./forecast.js";
-import { sender } from "./sender.js";
-import { asking, button, copyButton, empty, fact, field, notice, pressed, say, select, sentence } from "./parts.js";
+import { masked, sender } from "./sender.js";
+import { asking, button, card, copyButton, doing, empty, fact, field, given, notice, pressed, say, select, sentence, showAnswer } from "./parts.js";
 import { schedules } from "./schedules.js";
 import { tryIt } from "./try-it.js";
 
@@ -24,10 +24,7 @@ export async function triggers(context, view) {
 async function webhookOf(context, view, webhook, path) {
   if (!webhook) {
     return empty("No webhook yet", "A webhook is a secret URL that starts this fleet. Whatever is sent there is kept safe and handed to its vessels.",
-      button("Add Webhook", pressed(async () => {
-        await post(path);
-        await context.reload();
-      }), { kind: "primary", needs: "author" }));
+      button("Add Webhook", doing(context, () => post(path)), { kind: "primary", needs: "author" }));
   }
   const named = "verify" in webhook ? await sender(context, view, webhook, path) : null;
   return [existing(context, view, webhook, path), named,
@@ -35,12 +32,12 @@ async function webhookOf(context, view, webhook, path) {
 }
 
 // A webhook as the roles see it that see no URL.
-const withoutUrl = (webhook) => h("section.card", { "aria-label": "Webhook" },
-  h("h2", "Webhook"),
+const withoutUrl = (webhook) => card("Webhook",
   webhook.paused_at ? notice("info", h("strong", "Paused "), time(webhook.paused_at)) : null,
-  h("dl", { class: "facts" },
-    fact("Added", time(webhook.created_at)),
-    fact("Last used", webhook.last_used_at ? time(webhook.last_used_at) : "never")));
+  h("dl.facts", use(webhook)));
+
+const use = ({ created_at, last_used_at }) =>
+  [fact("Added", time(created_at)), fact("Last used", last_used_at ? time(last_used_at) : "never")];
 
 function existing(context, view, webhook, path) {
   if (!webhook.url) return withoutUrl(webhook);
@@ -60,19 +57,15 @@ function existing(context, view, webhook, path) {
     action: "Replace",
   }, (values) => post(`${path}/replace`, { grace_seconds: Number(values.get("grace")) }), "The webhook has a new URL");
   const isPaused = Boolean(webhook.paused_at);
-  const pause = pressed(async () => {
-    await post(`${path}/${isPaused ? "resume" : "pause"}`);
-    await context.reload();
-    say(isPaused ? "The webhook takes requests again" : "The webhook is paused");
-  });
+  const pause = doing(context, () => post(`${path}/${isPaused ? "resume" : "pause"}`),
+    isPaused ? "The webhook takes requests again" : "The webhook is paused");
   const remove = asking(context, {
     title: "Remove the webhook?",
     text: ["Its URL answers 400 from now on, for good: a webhook that is added later has another URL. Runs that were accepted finish."],
     action: "Remove",
   }, () => del(path), "The webhook is gone");
-  return h("section.card", { "aria-label": "Webhook" },
-    h("h2", "Webhook"),
-    h("div.secret", url, reveal, copyButton(webhook.url, "the URL"),
+  return card("Webhook",
+    h("div.tools.secret", url, reveal, copyButton(webhook.url, "the URL"),
       // Servers that know how to pause say when.
       "paused_at" in webhook ? button(isPaused ? "Resume" : "Pause", pause) : null,
       button("Replace", replace), button("Remove", remove, { kind: "danger" })),
@@ -82,11 +75,9 @@ function existing(context, view, webhook, path) {
       "All who have it can start this fleet with data of their choice. Replace it if it got into the wrong hands."),
     isLocal(webhook.url) ? notice("info", "Only this machine can reach this address. For senders elsewhere, set ",
       h("code", "public_url"), " (and ", h("code", "hooks_listen"), ", unless a proxy stands in front).") : null,
-    h("dl", { class: "facts" },
-      fact("Added", time(webhook.created_at)),
-      fact("Last used", webhook.last_used_at ? time(webhook.last_used_at) : "never"),
+    h("dl.facts", use(webhook),
       "respond" in webhook ? fact("A sender gets", answer(webhook.respond)) : null,
-      webhook.previous ? fact("The URL before it works until", time(webhook.previous.valid_until)) : null),
+      given("The URL before it works until", webhook.previous?.valid_until, time)),
     examples.element,
     // Servers that know them show them.
     "allow" in webhook ? limits(context, webhook, path) : null);
@@ -100,8 +91,6 @@ function answer(respond) {
   }
   return [`${respond.status}, ${respond.content_type}`, respond.body ? [": ", h("code", respond.body.slice(0, 80))] : null];
 }
-
-const masked = (url) => url.replace(/[^/]+$/, "•".repeat(24));
 
 function isLocal(url) {
   const { hostname } = new URL(url);
@@ -123,14 +112,14 @@ function snippets(url) {
   const text = () => kinds[chosen][1](isShown ? url : masked(url));
   const draw = () => {
     code.textContent = text();
-    for (const [kind, tab] of Object.entries(buttons)) tab.setAttribute("aria-pressed", String(kind === chosen));
+    for (const [kind, tab] of Object.entries(buttons)) tab.ariaPressed = kind === chosen;
   };
   const buttons = Object.fromEntries(Object.entries(kinds).map(([kind, [name]]) =>
     [kind, button(name, () => { chosen = kind; draw(); }, { kind: "quiet" })]));
   draw();
   return {
     show(isNowShown) { isShown = isNowShown; draw(); },
-    element: h("div", { class: "snippets" },
+    element: h("div.snippets",
       h("div.tools", Object.values(buttons), h("span.spring"),
         copyButton(() => kinds[chosen][1](url), "the example", "Copy with the URL")),
       code),
@@ -167,8 +156,8 @@ const inWords = (message) =>
 // signs it and sends it to the webhook's URL.
 function testForm(context, view, webhook) {
   const isSigned = Boolean(webhook?.verify);
-  const body = h("textarea.mono", { name: "body", rows: 6, spellcheck: "false", value: '{"hello": "world"}' });
-  const header = h("input", { name: "header", placeholder: "X-Github-Event: push", spellcheck: "false" });
+  const body = h("textarea.mono", { name: "body", rows: 6, value: '{"hello": "world"}' });
+  const header = h("input", { name: "header", placeholder: "X-Github-Event: push" });
   const shown = h("div");
   const asked = async (verb) => {
     const headers = {};
@@ -180,19 +169,16 @@ function testForm(context, view, webhook) {
     }
     const query = verb === "webhook/send" && other ? `?header=${encodeURIComponent(other)}` : "";
     const options = { type: type.value, headers, body: body.value };
-    const response = await request("POST", `/fleets/${view.id}/${verb}${query}`, options);
-    return (await response.json()).data;
+    return data("POST", `/fleets/${view.id}/${verb}${query}`, options);
   };
   const send = async () => {
-    const data = await asked(isSigned ? "webhook/send" : "test");
-    if (!data) throw new Error("The filter of the fleet does not want it. Preview says why.");
-    if (data.fleet_run_id) return context.go(`/runs/${data.fleet_run_id}`);
-    return say(`The webhook answered ${data.status}`, data.status < 300 ? "done" : "error");
+    const answer = await asked(isSigned ? "webhook/send" : "test");
+    if (!answer) throw new Error("The filter of the fleet does not want it. Preview says why.");
+    return showAnswer(context, answer);
   };
   const preview = async () => shown.replaceChildren(forecast(await asked("dry-run")));
   const type = select("type", TYPES, "application/json");
-  return h("section.card", { "aria-label": "Send test POST" },
-    h("h2", "Send test POST"),
+  return card("Send test POST",
     h("p.hint", isSigned
       ? "Sends what you write here to the webhook's URL, signed as from its sender."
       : "Starts a run exactly as a POST to the webhook would, with what you write here.",

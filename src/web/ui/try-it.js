@@ -3,7 +3,7 @@
 import { h } from "./dom.js";
 import { post } from "./api.js";
 import { time } from "./format.js";
-import { button, field, heads, notice, pressed, runLink } from "./parts.js";
+import { button, card, field, heads, notice, pressed, runLink } from "./parts.js";
 import { verdict } from "./deliveries.js";
 
 export function tryIt(context, view, when) {
@@ -15,8 +15,7 @@ export function tryIt(context, view, when) {
     const request = text.trim() ? { body: text, headers: { "Content-Type": /^\s*[[{"]/.test(text) ? "application/json" : "application/x-www-form-urlencoded" } } : null;
     shown.replaceChildren(...results(await post(`/fleets/${view.id}/evaluate`, { expr: expr.value, request })));
   };
-  return h("section.card", { "aria-label": "Try an expression" },
-    h("h2", "Try an expression"),
+  return card("Try an expression",
     h("p.hint", "What a filter (", h("code", "when"), ") or a value (", h("code", "expr"),
       ") gives for the last 100 deliveries, and for a payload of your own. Changes nothing."),
     field("Expression", expr),
@@ -30,14 +29,14 @@ function results(answer) {
     const { message, column } = answer.error;
     return [notice("error", column ? `Character ${column}: ` : "", message)];
   }
-  const rows = answer.deliveries.map((entry) => h("tr", null,
+  const rows = answer.deliveries.map((entry) => h("tr",
     h("td", runLink(entry.id, "deliveries"), " ", entry.event_type),
     h("td", verdict(entry.verdict)),
     h("td", time(entry.received_at)),
     h("td", result(entry))));
   return [
     answer.request ? notice("info", h("strong", "The payload: "), result(answer.request)) : null,
-    rows.length ? h("table", null,
+    rows.length ? h("table",
       heads("Delivery", "Verdict", "Received", "Result"),
       h("tbody", rows)) : h("p.hint", "No deliveries yet."),
     answer.ended_early ? h("p.hint", "That took long: older deliveries were left out.") : null,

@@ -30,15 +30,15 @@ export async function versions(context, view) {
 
 function entry(context, view, version, before) {
   const revert = asking(context, {
-      title: `Go back to version ${version.version}?`,
-      text: [`The fleet gets a new version with the content of version ${version.version}. No version is lost; runs under way keep theirs.`],
-      action: "Go back",
-      isDanger: false,
-    }, () => post(`/fleets/${view.id}/versions/${version.version}/revert`, undefined, ifAt(view.version)), `The fleet is as it was in version ${version.version}`);
+    title: `Go back to version ${version.version}?`,
+    text: [`The fleet gets a new version with the content of version ${version.version}. No version is lost; runs under way keep theirs.`],
+    action: "Go back",
+    isDanger: false,
+  }, () => post(`/fleets/${view.id}/versions/${version.version}/revert`, undefined, ifAt(view.version)), `The fleet is as it was in version ${version.version}`);
   return h("li", h("details", { open: version.current },
     h("summary", h("strong", `Version ${version.version}`), " ", time(version.created_at),
       version.current ? h("span.tag", "current") : null),
-    h("div", { class: "tools" },
+    h("div.tools",
       h("span.hint", before ? `What changed since version ${before.version}` : "The oldest version, as a whole"),
       h("span.spring"),
       may("author") ? h("a.button", { href: `/new?from=${view.id}&version=${version.version}` }, "New fleet from this version") : null,

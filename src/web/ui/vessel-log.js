@@ -1,20 +1,21 @@
 // The output of one vessel of one run, live while it runs, and how its attempts ended.
 
 import { h, update } from "./dom.js";
-import { download, get, poll, post, request } from "./api.js";
+import { download, get, pollWhileMoving, post, request } from "./api.js";
 import { duration, elapsed, shortId, time } from "./format.js";
-import { ask, button, crumbs, fact, field, fleetPlace, isOver, notice, page, pressed, select, sentence, status, statusWord } from "./parts.js";
+import { asking, button, crumbs, fact, field, fleetPlace, isOver, notice, page, pressed, select, sentence, status, statusWord } from "./parts.js";
 import { TextView } from "./text-view.js";
 
 export async function vesselLog(context) {
   const [runId, id] = context.params;
+  const path = `/vessel-runs/${encodeURIComponent(id)}`;
   const [run, first] = await Promise.all([
     get(`/runs/${encodeURIComponent(runId)}`, context.signal),
-    get(`/vessel-runs/${encodeURIComponent(id)}`, context.signal),
+    get(path, context.signal),
   ]);
   const chosen = Number(context.query.get("attempt")) || null;
   const head = h("div");
-  const output = new Output(context, id, !isOver(first.status));
+  const output = new Output(context, path, id, !isOver(first.status));
   let shownAttempt = 0;
   const draw = async (view) => {
     const attempt = chosen || view.attempt;
@@ -28,21 +29,15 @@ export async function vesselLog(context) {
     return !(isOver(view.status) && output.hasEnded);
   };
   await draw(first);
-  const done = new AbortController();
-  context.signal.addEventListener("abort", () => done.abort());
-  poll(async () => {
-    const goesOn = await draw(await get(`/vessel-runs/${encodeURIComponent(id)}`, context.signal));
-    if (!goesOn) done.abort();
-    return goesOn;
-  }, done.signal)();
+  pollWhileMoving(async () => draw(await get(path, context.signal)), context.signal);
   return { title: `${first.vessel_name} · ${run.fleet_name}`, content: page(head, output.element) };
 }
 
 // What an attempt has written, fetched piece by piece.
 class Output {
-  constructor(context, id, isLive) {
+  constructor(context, path, id, isLive) {
     this.context = context;
-    this.path = `/vessel-runs/${encodeURIComponent(id)}/output`;
+    this.path = `${path}/output`;
     this.nothing = h("p.hint.nothing");
     this.view = new TextView({
       label: "Output",
@@ -90,19 +85,15 @@ class Output {
 }
 
 function heading(context, run, view, shown, attempt) {
-  const stop = pressed(async () => {
-    if (!await ask({
-      title: `Stop ${view.vessel_name}?`,
-      text: ["It is told to end (SIGTERM, and SIGKILL if it does not). Whatever comes after it in this run never starts, and the run ends as Terminated."],
-      action: "Stop the vessel",
-    })) return;
-    await post(`/vessel-runs/${view.id}/stop`);
-    await context.reload();
-  });
+  const stop = asking(context, {
+    title: `Stop ${view.vessel_name}?`,
+    text: ["It is told to end (SIGTERM, and SIGKILL if it does not). Whatever comes after it in this run never starts, and the run ends as Terminated."],
+    action: "Stop the vessel",
+  }, () => post(`/vessel-runs/${view.id}/stop`));
   const attempts = view.attempts.map((entry) => [String(entry.attempt), `${entry.attempt}: ${statusWord(entry.status)}`]);
   return [
-    crumbs(["Overview", "/"], fleetPlace(run), [`Run ${shortId(run.id)}`, `/runs/${run.id}`]),
-    h("div", { class: "heading" },
+    crumbs(fleetPlace(run), [`Run ${shortId(run.id)}`, `/runs/${run.id}`]),
+    h("div.heading",
       h("h1", view.vessel_name),
       h("p.hint", h("code", view.id)),
       neighbours(run, view),
@@ -129,6 +120,6 @@ function neighbours(run, view) {
   const link = (vessel, name, arrow) => vessel && h("a.button", { rel: name,
     href: `/runs/${run.id}/vessels/${vessel.id}`, "aria-label": `The ${name} vessel, ${vessel.vessel_name}`,
     title: vessel.vessel_name }, arrow);
-  return h("p.neighbours",
+  return h("p.tools",
     link(run.vessels[at - 1], "previous", "←"), link(run.vessels[at + 1], "next", "→"));
 }

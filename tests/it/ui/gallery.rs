@@ -205,6 +205,11 @@ fn every_page_in_every_look() {
     browser.see("Latest runs");
     browser.wait("the runs are there", || browser.text().contains("import-orders"));
     gallery.take("overview");
+    open(&browser, &server, "/server");
+    browser.see("Nothing wrong: ");
+    gallery.take("server");
+    open(&browser, &server, "/");
+    browser.wait("the runs are there", || browser.text().contains("import-orders"));
     let vessel = |run: &Value, at: usize| {
         format!(
             "/runs/{}/vessels/{}",

@@ -7,7 +7,7 @@ use crate::harness::api::true_fleet;
 use crate::harness::{Browser, Server};
 
 /// Signs the browser in with a new token of this role.
-fn sign_in_as(browser: &Browser, server: &Server, role: &str) {
+pub fn sign_in_as(browser: &Browser, server: &Server, role: &str) {
     let body = json!({"name": format!("a-{role}"), "role": role});
     let made = server.api().post("/api/v1/tokens", &body).expect(201).data();
     open(browser, server, "/sign-in");
@@ -16,7 +16,7 @@ fn sign_in_as(browser: &Browser, server: &Server, role: &str) {
     browser.see(&format!("a-{role} · {role}"));
 }
 
-fn has_button(browser: &Browser, text: &str) -> bool {
+pub fn has_button(browser: &Browser, text: &str) -> bool {
     let script = format!(
         "return [...document.querySelectorAll('button, a')].some((it) => \
          it.textContent.trim() === {text:?} && it.checkVisibility())"
