@@ -319,6 +319,8 @@ pub struct Delivery {
     #[serde(default)]
     pub has_body: bool,
     #[serde(default)]
+    pub verified_by: Option<String>,
+    #[serde(default)]
     pub headers: BTreeMap<String, Vec<String>>,
     #[serde(default)]
     pub query: String,

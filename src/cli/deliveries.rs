@@ -177,7 +177,12 @@ fn render(delivery: &Delivery, now: Timestamp) -> String {
     line("from", &printable(&delivery.remote_addr));
     line("verdict", &styled(&printable(&delivery.verdict), style(&delivery.verdict)));
     let event = delivery.event().long();
+    let sender = delivery.verified_by.as_deref().map(|by| match by {
+        "token" => "a test by a client of the API",
+        _ => "verified",
+    });
     for (label, value) in [
+        ("sender", sender),
         ("reason", delivery.reason.as_deref()),
         ("detail", delivery.detail.as_deref()),
         ("event", Some(event.as_str())),

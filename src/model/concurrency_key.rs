@@ -4,11 +4,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::delivery::KEY_FAILED;
 use crate::model::event::{Note, bounded_id};
 use crate::model::expression::{Expression, Variables};
-
-/// The reason of a note on a run whose key could not be computed.
-const FAILED: &str = "concurrency_key_failed";
 
 /// Runs of a fleet with the same key share its `concurrency`, `overlap` and `debounce`. At most 200
 /// bytes on one line; a longer value keeps its beginning and a hash, so that different values stay
@@ -30,7 +28,7 @@ impl ConcurrencyKey {
     pub fn of(expression: &Expression, variables: &Variables<'_>) -> Result<Option<Self>, Note> {
         match expression.present_value(variables) {
             Ok(value) => Ok(value.map(|value| Self::new(&value))),
-            Err(why) => Err(Note::new(FAILED, &format!("`{}`: {why}", expression.text()))),
+            Err(why) => Err(Note::new(KEY_FAILED, &format!("`{}`: {why}", expression.text()))),
         }
     }
 

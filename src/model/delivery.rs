@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::model::clock::Timestamp;
-use crate::model::event::{Event, EventMemory, Note};
+use crate::model::event::{Event, EventMemory, Note, Verifier};
 use crate::model::ids::{FleetId, RequestId, RunId};
 use crate::model::limits::ROW_BYTES_MAX;
 
@@ -22,6 +22,14 @@ pub const KEPT_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 /// The reason of an accepted delivery whose event id came before with another body.
 pub const ID_REUSED: &str = "id_reused";
+/// The reason of a delivery that ran because the filter of its fleet failed.
+pub const FILTER_FAILED: &str = "filter_failed";
+/// The reason of a delivery whose own id could not be computed.
+pub const ID_FAILED: &str = "deduplicate_id_failed";
+/// The reason of a delivery whose key could not be computed.
+pub const KEY_FAILED: &str = "concurrency_key_failed";
+/// The reasons that refuse no request.
+pub const REMARKS: [&str; 4] = [ID_REUSED, FILTER_FAILED, ID_FAILED, KEY_FAILED];
 
 /// What became of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -104,6 +112,7 @@ pub struct Delivery {
     pub kept: KeptRequest,
     /// How the event is remembered once the delivery is run after all.
     pub memory: Option<EventMemory>,
+    pub verified_by: Option<Verifier>,
 }
 
 /// The stored parts of a request that started no run: its head, as JSON, and then its body. The order

@@ -11,8 +11,10 @@ use sha2::{Digest, Sha256};
 use crate::model::clock::Timestamp;
 use crate::model::concurrency_key::ConcurrencyKey;
 use crate::model::debounce::Hold;
+use crate::model::delivery::{ID_FAILED, REMARKS};
 use crate::model::expression::{Expression, Variables};
 use crate::model::ids::{FleetId, RequestId, RunId};
+use crate::model::refusal::Reason;
 use crate::model::run::shorten;
 use crate::model::text::prefix;
 
@@ -29,8 +31,8 @@ const REASON_BYTES_MAX: usize = 64;
 /// Bytes of the detail in a note: every waiting run may hold one in memory.
 const DETAIL_BYTES_MAX: usize = 400;
 
-/// The reason of a note on a request whose own id could not be computed.
-const ID_FAILED: &str = "deduplicate_id_failed";
+/// The word for the reason of a note that is none of those known.
+const REASON_UNKNOWN: &str = "flagged";
 
 /// What a sender calls a request. The order of its fields is part of the format of rows.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -133,6 +135,27 @@ pub struct Arrival {
     pub note: Option<Note>,
     /// The value of the fleet's `concurrency_key`; `None`: it has none for the request.
     pub key: Option<ConcurrencyKey>,
+    pub verified_by: Option<Verifier>,
+}
+
+impl Arrival {
+    /// Adds a remark. A further one becomes part of the detail of the first.
+    pub fn add_note(&mut self, note: Note) {
+        match &mut self.note {
+            None => self.note = Some(note),
+            Some(first) => first.append(&note),
+        }
+    }
+}
+
+/// By what the origin of a request is verified.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verifier {
+    /// The fleet's `verify`: what its sender shows is right.
+    Sender,
+    /// A token of the API: a person or a program tests the webhook.
+    Token,
 }
 
 /// How duplicates of an event are recognised.
@@ -161,6 +184,23 @@ impl Note {
             reason: bounded(reason, REASON_BYTES_MAX),
             detail: bounded(detail, DETAIL_BYTES_MAX),
         }
+    }
+
+    /// Adds another remark to the detail. The reason stays. Each has half of the room at least.
+    pub fn append(&mut self, other: &Self) {
+        let (separator, half) = ("; ", DETAIL_BYTES_MAX / 2);
+        let own_bytes = self.detail.len().min(half);
+        let own_room = |more: &str| DETAIL_BYTES_MAX - separator.len() - more.len();
+        let more = format!("{}: {}", other.reason, other.detail);
+        let more = prefix(&more, DETAIL_BYTES_MAX - separator.len() - own_bytes);
+        let own = prefix(&self.detail, own_room(more));
+        self.detail = format!("{own}{separator}{more}");
+    }
+
+    /// The reason as a word of the metric.
+    pub fn word(&self) -> &'static str {
+        let remark = || REMARKS.into_iter().find(|remark| *remark == self.reason);
+        Reason::from_word(&self.reason).map(Reason::word).or_else(remark).unwrap_or(REASON_UNKNOWN)
     }
 
     /// See [`Note::new`].
@@ -194,13 +234,14 @@ pub struct ArrivalRecord {
     pub key: Option<ConcurrencyKey>,
     /// Until when the run waits for more requests of its key.
     pub hold: Option<Hold>,
+    pub verified_by: Option<Verifier>,
 }
 
 impl From<Arrival> for ArrivalRecord {
     fn from(arrival: Arrival) -> Self {
-        let Arrival { event, deduplicate, note, key } = arrival;
+        let Arrival { event, deduplicate, note, key, verified_by } = arrival;
         let memory = deduplicate.map(EventMemory::from);
-        Self { event, memory, note, key, ..Self::default() }
+        Self { event, memory, note, key, verified_by, ..Self::default() }
     }
 }
 
@@ -400,6 +441,25 @@ mod tests {
         let shorter = PackedArrival(packed.0[..packed.0.len() - 1].into());
         assert_eq!(shorter.unpack(), record, "the last field is absent");
         assert_eq!(ArrivalRecord::default().pack(), None);
+    }
+
+    #[test]
+    fn a_second_remark_is_part_of_the_first() {
+        let mut arrival = Arrival::default();
+        for (reason, detail) in [(ID_FAILED, "`body.a`: no"), ("signature_missing", "no header")] {
+            arrival.add_note(Note::new(reason, detail));
+        }
+        let note = arrival.note.unwrap();
+        assert_eq!((note.reason(), note.word()), (ID_FAILED, ID_FAILED));
+        assert_eq!(note.detail(), "`body.a`: no; signature_missing: no header");
+        for (first, second) in [(1, 900), (900, 1), (900, 900), (250, 250)] {
+            let mut note = Note::new("a", &"x".repeat(first));
+            note.append(&Note::new("b", &"y".repeat(second)));
+            assert!(note.detail.len() <= DETAIL_BYTES_MAX, "{first} and {second}");
+            let count = |letter| note.detail.matches(letter).count();
+            assert!(count('x') >= first.min(190) && count('y') >= second.min(190), "{note:?}");
+        }
+        assert_eq!(Note::new("of a later program", "").word(), REASON_UNKNOWN);
     }
 
     #[test]

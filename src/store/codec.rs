@@ -16,7 +16,9 @@ use crate::model::limits::{ROW_BYTES_MAX, VESSELS_PER_FLEET_MAX};
 /// The first byte of every JSON row.
 const JSON: u8 = b'1';
 /// The first byte of every compact row. Schema 2 has JSON rows only.
-const COMPACT: u8 = b'5';
+const COMPACT: u8 = b'6';
+/// The same before deliveries told by what they are verified: their rows end before `verified_by`.
+const COMPACT_WITHOUT_VERIFIER: u8 = b'5';
 /// The same before schedules stored the due times that wait: their rows end before `waiting`.
 const COMPACT_WITHOUT_WAITING: u8 = b'4';
 /// The same in schema 4, whose runs and queue entries end before `arrival`.
@@ -88,9 +90,10 @@ pub fn decode<T: DeserializeOwned>(row: &[u8]) -> Result<T, CodecError> {
         Some((&JSON, json)) => Ok(serde_json::from_slice(json)?),
         Some((&COMPACT, fields)) => Ok(postcard::from_bytes(fields)?),
         // Types without new fields leave the last bytes unread.
-        Some((&(COMPACT_WITHOUT_WAITING | COMPACT_OF_SCHEMA_4), fields)) => {
-            Ok(postcard::from_bytes(&[fields, &[NONE]].concat())?)
-        }
+        Some((
+            &(COMPACT_WITHOUT_VERIFIER | COMPACT_WITHOUT_WAITING | COMPACT_OF_SCHEMA_4),
+            fields,
+        )) => Ok(postcard::from_bytes(&[fields, &[NONE]].concat())?),
         Some((&COMPACT_OF_SCHEMA_3, fields)) => {
             Ok(postcard::from_bytes(&[fields, &[NONE, NONE]].concat())?)
         }
@@ -123,7 +126,9 @@ mod tests {
     use super::*;
     use crate::model::change::QueueEntry;
     use crate::model::clock::Timestamp;
-    use crate::model::ids::{FleetId, ProjectId, RunId, VesselId};
+    use crate::model::delivery::{Delivery, KeptRequest, Verdict};
+    use crate::model::event::{Event, Verifier};
+    use crate::model::ids::{FleetId, ProjectId, RequestId, RunId, VesselId};
     use crate::model::run::{
         OutputPlace, OutputRecord, PayloadSize, RunRecord, Skip, Status, Trigger, VesselRunRecord,
     };
@@ -192,7 +197,7 @@ mod tests {
         assert_stored_as(
             &entry,
             &json,
-            "35ac021001010101010101010101010101010101100303030303030303030303030303030302030110020202020202020202020202020202028201f403010180a0abfef96200",
+            "36ac021001010101010101010101010101010101100303030303030303030303030303030302030110020202020202020202020202020202028201f403010180a0abfef96200",
         );
         let record = RunRecord {
             id: run,
@@ -225,7 +230,7 @@ mod tests {
         assert_stored_as(
             &record,
             &json,
-            "351001010101010101010101010101010101100303030303030303030303030303030304736974650210040404040404040404040404040404040004010b6578697420636f6465203300ac028201f403000180a0abfef9620182a0abfef9620184a0abfef96200",
+            "361001010101010101010101010101010101100303030303030303030303030303030304736974650210040404040404040404040404040404040004010b6578697420636f6465203300ac028201f403000180a0abfef9620182a0abfef9620184a0abfef96200",
         );
         let vessel = VesselRunRecord {
             id: run.vessel_run(1),
@@ -256,7 +261,7 @@ mod tests {
         assert_stored_as(
             &vessel,
             &json,
-            "3510010101010101010101210101010101011005050505050505050505050505050505046d61696e06030201010112000186a0abfef96201010103010080a0abfef962000184a0abfef96202f0a20400",
+            "3610010101010101010101210101010101011005050505050505050505050505050505046d61696e06030201010112000186a0abfef96201010103010080a0abfef962000184a0abfef96202f0a20400",
         );
     }
 
@@ -269,6 +274,33 @@ mod tests {
         assert_eq!(decode::<ScheduleEntry>(&row).unwrap(), entry);
         let entry = ScheduleEntry { waiting: vec![at(1)], ..entry };
         assert_eq!(decode::<ScheduleEntry>(&encode_compact(&entry).unwrap()).unwrap(), entry);
+    }
+
+    #[test]
+    fn rows_of_deliveries_without_a_verifier_read_back() {
+        let at = Timestamp::from_millis(1_700_000_000_000);
+        let delivery = Delivery {
+            id: RequestId::arriving(at),
+            received_at: at,
+            fleet_id: FleetId::random(),
+            fleet_name: "site".to_owned(),
+            remote_addr: "192.0.2.1".to_owned(),
+            event: Event::default(),
+            verdict: Verdict::Handshake,
+            note: None,
+            status: 200,
+            run: None,
+            bytes: 0,
+            kept: KeptRequest::default(),
+            memory: None,
+            verified_by: None,
+        };
+        let mut row = encode_compact(&delivery).unwrap();
+        assert_eq!(row.pop(), Some(NONE));
+        row[0] = COMPACT_WITHOUT_VERIFIER;
+        assert_eq!(decode::<Delivery>(&row).unwrap(), delivery);
+        let delivery = Delivery { verified_by: Some(Verifier::Token), ..delivery };
+        assert_eq!(decode::<Delivery>(&encode_compact(&delivery).unwrap()).unwrap(), delivery);
     }
 
     #[test]

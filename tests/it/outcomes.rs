@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::harness::http::{exchange, post_request};
+use crate::harness::server::finish;
 use crate::harness::{Answer, Hook, Server};
 
 const MAIN: &[u8] = br#"{"ref": "refs/heads/main", "n": 1}"#;
@@ -90,6 +91,63 @@ fn a_filter_answers_200_without_a_run_and_a_broken_one_runs() {
         (&json!("accepted"), &json!("filter_failed"))
     );
     assert_eq!(server.api().all_runs().len(), 1);
+}
+
+#[test]
+fn a_filtered_delivery_tells_what_enforcing_would_have_refused() {
+    let verify = json!({"preset": "gitlab", "secret": "HOOK"});
+    let (server, hook) =
+        guarded(&json!({"verify": verify, "mode": "observe", "when": "body.n > 1"}));
+    let filtered = hook.try_post(server.hooks(), &[], MAIN).unwrap().expect(200);
+    let shown = delivery(&server, &filtered);
+    assert_eq!(
+        (&shown["verdict"], &shown["reason"], &shown["verified_by"]),
+        (&json!("filtered"), &json!("credentials_missing"), &Value::Null)
+    );
+    let detail = shown["detail"].as_str().unwrap();
+    assert!(
+        detail.starts_with("`body.n > 1` is false; body.n = 1; credentials_missing: "),
+        "{shown}"
+    );
+    let known = deliver(&server, &hook, "1", MAIN).expect(200);
+    let shown = delivery(&server, &known);
+    assert_eq!((&shown["reason"], &shown["verified_by"]), (&Value::Null, &json!("sender")));
+}
+
+#[test]
+fn a_delivery_tells_by_what_it_is_verified() {
+    let verify = json!({"preset": "gitlab", "secret": "HOOK"});
+    let (server, hook) = guarded(&json!({"verify": verify, "when": "body.n + 1 == 2"}));
+    let verified_by = |answer: &Answer| delivery(&server, answer)["verified_by"].clone();
+    assert_eq!(verified_by(&deliver(&server, &hook, "1", MAIN).expect(201)), "sender");
+    let refused = hook.try_post(server.hooks(), &[], MAIN).unwrap().expect(401);
+    assert_eq!(verified_by(&refused), Value::Null);
+    let api = server.api();
+    let fleet = api.get("/api/v1/fleets").data()[0]["id"].as_str().unwrap().to_owned();
+    let test = format!("/api/v1/fleets/{fleet}/test");
+    api.call("POST", &test, Some(("application/json", MAIN.to_vec()))).expect(201);
+    let shown = api.get("/api/v1/deliveries?verdict=accepted&limit=1").expect(200).data();
+    assert_eq!(shown[0]["verified_by"], "token");
+    let (_, said, _) =
+        finish(server.cli(&["deliveries", "show", shown[0]["id"].as_str().unwrap()]));
+    assert!(said.contains("sender    a test by a client of the API"), "{said}");
+    // Two remarks on one request: the filter fails, and the id came before with another body.
+    let odd = deliver(&server, &hook, "1", br#"{"n": "x"}"#).expect(201);
+    let shown = delivery(&server, &odd);
+    let detail = shown["detail"].as_str().unwrap();
+    assert_eq!(shown["reason"], "filter_failed");
+    assert!(detail.contains("; id_reused: the id of this event came before"), "{shown}");
+    for reason in ["filter_failed", "id_reused"] {
+        let listed = api.get(&format!("/api/v1/deliveries?reason={reason}")).expect(200).data();
+        assert_eq!(listed.as_array().unwrap().len(), 1, "{reason}");
+    }
+    let metrics = api.get("/metrics").text();
+    let counted = r#"boathook_webhook_requests_total{verdict="accepted",reason="filter_failed"} 1"#;
+    assert!(metrics.contains(counted), "{metrics}");
+    // Without a sender that is named, no request is verified.
+    api.put(&format!("/api/v1/fleets/{fleet}/webhook"), &json!({"verify": null})).expect(200);
+    let open = hook.try_post(server.hooks(), &[], MAIN).unwrap().expect(201);
+    assert_eq!(verified_by(&open), Value::Null);
 }
 
 #[test]

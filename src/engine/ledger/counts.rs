@@ -4,11 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use crate::model::delivery::{ID_REUSED, Verdict};
-use crate::model::event::ArrivalRecord;
+use crate::model::event::{ArrivalRecord, Note};
 use crate::model::refusal::Reason;
-
-/// The reason of an accepted request with a remark that is no reason to refuse one.
-const FLAGGED: &str = "flagged";
 
 /// See the module. The reason is empty where the verdict says all.
 #[derive(Debug)]
@@ -43,8 +40,7 @@ impl DeliveryCounts {
 /// its event. Empty for most.
 pub fn reason_of_accepted(arrival: &ArrivalRecord) -> &'static str {
     match &arrival.note {
-        Some(note) => Reason::from_word(note.reason()).map_or(FLAGGED, Reason::word),
         None if arrival.is_id_reused => ID_REUSED,
-        None => "",
+        note => note.as_ref().map_or("", Note::word),
     }
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::engine::Engine;
 use crate::model::delivery::{Delivery, KEPT_BODY_BYTES_MAX, KeptRequest, Verdict};
-use crate::model::event::{Deduplicate, Event, EventMemory, Note};
+use crate::model::event::{Deduplicate, Event, EventMemory, Note, Verifier};
 use crate::model::ids::{FleetId, RequestId, RunId};
 use crate::model::limits::HEAD_BYTES_MAX;
 use crate::model::refusal::Refusal;
@@ -52,6 +52,7 @@ pub struct NewDelivery<'a> {
     pub event: Event,
     /// How duplicates of the event are recognised once a person has the delivery run after all.
     pub deduplicate: Option<Deduplicate>,
+    pub verified_by: Option<Verifier>,
     /// Bytes of its body as far as they are known.
     pub bytes: u64,
     /// Head and body of a request that a person may want to look at or to run after all. The head has
@@ -73,6 +74,7 @@ impl<'a> NewDelivery<'a> {
             run: None,
             event: Event::default(),
             deduplicate: None,
+            verified_by: None,
             bytes: 0,
             request: None,
         }
@@ -188,6 +190,7 @@ impl Engine {
             bytes: new.bytes,
             kept,
             memory: new.deduplicate.map(EventMemory::from),
+            verified_by: new.verified_by,
         };
         self.ledger.add(delivery, request, false);
     }

@@ -307,7 +307,9 @@ impl Engine {
         status: u16,
         is_fleet_deleted: bool,
     ) -> DeliveryView {
-        let ArrivalRecord { event, first_run, is_id_reused, memory, note, .. } = run.arrival();
+        let arrival = run.arrival();
+        let note = note_of(&arrival);
+        let ArrivalRecord { event, first_run, memory, verified_by, .. } = arrival;
         // A list shows a delivery with a damaged head without its address. The log says why.
         let head = self.request_head(&run).unwrap_or_default();
         let delivery = Delivery {
@@ -318,12 +320,13 @@ impl Engine {
             remote_addr: head.remote_addr,
             event,
             verdict: Verdict::Accepted,
-            note: note.or_else(|| is_id_reused.then(id_reused)),
+            note,
             status,
             run: Some(run.id),
             bytes: run.payload.body_bytes,
             kept: KeptRequest { head_bytes: run.payload.head_bytes, body_bytes: None },
             memory,
+            verified_by,
         };
         DeliveryView { delivery, first_run, has_body: true, is_fleet_deleted }
     }
@@ -377,13 +380,23 @@ impl DeliveryFilter {
 
 /// Whether the accepted delivery of this arrival has the reason.
 fn has_reason(arrival: &ArrivalRecord, reason: &str) -> bool {
-    match &arrival.note {
-        Some(note) => note.reason() == reason,
-        None => arrival.is_id_reused && reason == ID_REUSED,
-    }
+    let is_id_reused = arrival.is_id_reused && reason == ID_REUSED;
+    is_id_reused || arrival.note.as_ref().is_some_and(|note| note.reason() == reason)
 }
 
-/// The note on an accepted delivery whose event id came before with another body.
-fn id_reused() -> Note {
-    Note::new(ID_REUSED, "the id of this event came before with another body, so both run")
+/// The note on the accepted delivery of this arrival. That its event id came before with another body is one
+/// of its own, or part of the other.
+fn note_of(arrival: &ArrivalRecord) -> Option<Note> {
+    if !arrival.is_id_reused {
+        return arrival.note.clone();
+    }
+    let text = "the id of this event came before with another body, so both run";
+    let reused = Note::new(ID_REUSED, text);
+    Some(match arrival.note.clone() {
+        None => reused,
+        Some(mut note) => {
+            note.append(&reused);
+            note
+        }
+    })
 }

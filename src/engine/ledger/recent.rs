@@ -195,6 +195,7 @@ mod tests {
             bytes: 0,
             kept: KeptRequest { head_bytes: 2, body_bytes: Some(8) },
             memory: None,
+            verified_by: None,
         }
     }
 

@@ -13,7 +13,9 @@ use crate::engine::{Applied, EngineError, ExpectedVersion, Reach, ReplayError, W
 use crate::fleet_file::parse_yaml;
 use crate::model::change::Change;
 use crate::model::clock::{Clock, Timestamp};
-use crate::model::delivery::{KEPT_BYTES_MAX, KEPT_FOR, KEPT_PER_FLEET_MAX};
+use crate::model::delivery::{
+    FILTER_FAILED, ID_FAILED, KEPT_BYTES_MAX, KEPT_FOR, KEPT_PER_FLEET_MAX, KEY_FAILED,
+};
 use crate::model::event::{Arrival, BodyHash};
 use crate::model::fleet::FleetVersion;
 use crate::model::ids::InstanceId;
@@ -415,6 +417,11 @@ fn requests_are_counted_by_verdict_and_reason() {
     rig.accept(&fleet, Arrival::default(), b"");
     let note = Some(Note::new("timestamp_too_old", "by 7 min"));
     rig.accept(&fleet, Arrival { note, ..Arrival::default() }, b"");
+    for reason in [FILTER_FAILED, ID_FAILED, KEY_FAILED] {
+        let note = Some(Note::new(reason, "`body.n + 1`: no"));
+        rig.accept(&fleet, Arrival { note, ..Arrival::default() }, b"");
+        assert_eq!(count(Verdict::Accepted, reason), 1);
+    }
     let refusal = Refusal::new(Reason::UnknownUrl, "not the URL of a webhook");
     let (id, address) = (rig.id(), [192, 0, 2, 1].into());
     rig.engine.record_delivery(NewDelivery::refused(id, None, address, &refusal));

@@ -4,13 +4,14 @@
 use std::io::{self, Read};
 use std::sync::Arc;
 
-use super::expressions::{Expressions, FILTER_FAILED};
+use super::expressions::Expressions;
 use super::sender::{Judged, Senders, stored_head};
 use crate::config::Settings;
 use crate::engine::{AcceptError, Engine, PreviewedRequest, VesselPreview};
 use crate::listener::Request;
 use crate::model::clock::Timestamp;
 use crate::model::concurrency_key::ConcurrencyKey;
+use crate::model::delivery::FILTER_FAILED;
 use crate::model::event::{Arrival, Event};
 use crate::model::fleet::FleetVersion;
 use crate::model::ids::RunId;
@@ -132,7 +133,7 @@ impl DryRun<'_> {
                 sender.detail = Some(text.to_owned());
                 Arrival::default()
             }
-            Ok(Judged::Handshake(response)) => {
+            Ok(Judged::Handshake(response, _)) => {
                 (outcome, status) = (Outcome::Handshake, Some(response.status));
                 Arrival::default()
             }

@@ -5,13 +5,11 @@ use crate::config::Settings;
 use crate::listener::Request;
 use crate::model::clock::{Clock, SystemClock};
 use crate::model::concurrency_key::ConcurrencyKey;
+use crate::model::delivery::FILTER_FAILED;
 use crate::model::event::{Arrival, Event, Note};
 use crate::model::expression::{EvaluationError, Expression, Payload, Variables};
 use crate::model::fleet::FleetDefinition;
 use crate::model::run::Trigger;
-
-/// The reason of a note on a request that ran because the filter failed.
-pub(super) const FILTER_FAILED: &str = "filter_failed";
 
 /// Bytes of one value that the ledger shows.
 const VALUE_BYTES_MAX: usize = 80;
@@ -38,7 +36,7 @@ impl<'r> Expressions<'r> {
         match found {
             Ok(Some(())) => return,
             Ok(None) => {}
-            Err(failed) => _ = arrival.note.get_or_insert(failed),
+            Err(failed) => arrival.add_note(failed),
         }
         arrival.deduplicate = None;
     }
@@ -54,7 +52,7 @@ impl<'r> Expressions<'r> {
         match when.map_or(Ok(None), |when| self.unwanted_by(when, &arrival.event)) {
             Ok(None) => {}
             Ok(unwanted) => return unwanted,
-            Err(failed) => _ = arrival.note.get_or_insert(failed),
+            Err(failed) => arrival.add_note(failed),
         }
         self.set_key(fleet, arrival);
         None
@@ -83,7 +81,7 @@ impl<'r> Expressions<'r> {
         let Some(expression) = &fleet.concurrency_key else { return };
         match ConcurrencyKey::of(expression, self.variables(&arrival.event)) {
             Ok(key) => arrival.key = key,
-            Err(failed) => _ = arrival.note.get_or_insert(failed),
+            Err(failed) => arrival.add_note(failed),
         }
     }
 

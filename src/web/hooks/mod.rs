@@ -21,7 +21,7 @@ use crate::listener::{
 use crate::model::client_address::{Client, client_of};
 use crate::model::clock::{Clock, SystemClock};
 use crate::model::delivery::Verdict;
-use crate::model::event::Arrival;
+use crate::model::event::{Arrival, Note, Verifier};
 use crate::model::fleet::FleetVersion;
 use crate::model::ids::{FleetId, OrganizationId, RequestId};
 use crate::model::network::Networks;
@@ -129,12 +129,14 @@ impl HookHandler {
         let settings = &version.definition.webhook;
         match self.senders.judge(settings, request)? {
             Judged::Event(arrival) => self.filter(id, version, request, arrival),
-            Judged::Handshake(response) => Ok(self.shake_hands(id, version, request, response)),
+            Judged::Handshake(response, verified_by) => {
+                Ok(self.shake_hands(id, version, request, response, verified_by))
+            }
             Judged::BringsSecret(name, value) => {
                 let kept = self.engine.keep_brought_secret(version.fleet_id, &name, &value);
                 kept.map_err(|error| sender::not_kept(&error))?;
                 let response = handshake::repeated(value);
-                Ok(self.shake_hands(id, version, request, response))
+                Ok(self.shake_hands(id, version, request, response, None))
             }
             Judged::Unverified(refusal, arrival) => {
                 let client = request.remote_addr.ip();
@@ -159,11 +161,13 @@ impl HookHandler {
         version: &FleetVersion,
         request: &Request,
         response: Response,
+        verified_by: Option<Verifier>,
     ) -> Handled {
         let response = response.with_header("X-Request-Id", id.to_string());
         self.engine.record_delivery(NewDelivery {
             verdict: Verdict::Handshake,
             status: response.status,
+            verified_by,
             bytes: request.body.length(),
             ..NewDelivery::new(id, Some(version.fleet_id), request.remote_addr.ip())
         });
@@ -196,12 +200,17 @@ impl HookHandler {
         let client = request.remote_addr.ip();
         let head = sender::stored_head(request, settings.verify.as_ref());
         let response = respond::data(id, 200, "null");
+        // With `mode: observe`, what enforcing would have refused the request for.
+        let mut note = Note::new("", &detail);
+        arrival.note.iter().for_each(|remark| note.append(remark));
         self.engine.record_delivery(NewDelivery {
             verdict: Verdict::Filtered,
-            detail: &detail,
+            reason: arrival.note.as_ref().map_or("", Note::word),
+            detail: note.detail(),
             status: response.status,
             event: arrival.event,
             deduplicate: arrival.deduplicate,
+            verified_by: arrival.verified_by,
             bytes: request.body.length(),
             request: Some((head, &mut request.body.reader())),
             ..NewDelivery::new(id, Some(version.fleet_id), client)

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use crate::engine::{Engine, NewDelivery};
 use crate::listener::{Request, Response};
 use crate::model::delivery::Verdict;
-use crate::model::event::{Arrival, Event};
+use crate::model::event::{Arrival, Event, Verifier};
 use crate::model::fleet::FleetVersion;
 use crate::model::ids::{OrganizationId, RequestId, RunId};
 use crate::web::respond;
@@ -14,6 +14,7 @@ use crate::web::respond;
 pub(super) struct Repeated {
     id: RequestId,
     event: Event,
+    verified_by: Option<Verifier>,
     bytes: u64,
     remote_addr: IpAddr,
 }
@@ -21,7 +22,8 @@ pub(super) struct Repeated {
 impl Repeated {
     pub(super) fn new(id: RequestId, request: &Request, arrival: &Arrival) -> Self {
         let (bytes, remote_addr) = (request.body.length(), request.remote_addr.ip());
-        Self { id, event: arrival.event.clone(), bytes, remote_addr }
+        let (event, verified_by) = (arrival.event.clone(), arrival.verified_by);
+        Self { id, event, verified_by, bytes, remote_addr }
     }
 
     /// Records the delivery as a duplicate of `run`. Returns the answer, with the ids of that run.
@@ -32,13 +34,14 @@ impl Repeated {
         organization: OrganizationId,
         run: RunId,
     ) -> Response {
-        let Self { id, event, bytes, remote_addr } = self;
+        let Self { id, event, verified_by, bytes, remote_addr } = self;
         let response = respond::started(id, version, organization, run, true);
         engine.record_delivery(NewDelivery {
             verdict: Verdict::Duplicate,
             status: response.status,
             run: Some(run),
             event,
+            verified_by,
             bytes,
             ..NewDelivery::new(id, Some(version.fleet_id), remote_addr)
         });

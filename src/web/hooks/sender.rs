@@ -9,7 +9,7 @@ use crate::engine::{AcceptError, HandshakeError};
 use crate::listener::{Request, Response};
 use crate::model::clock::{Clock, SystemClock, Timestamp};
 use crate::model::delivery::KEPT_BODY_BYTES_MAX;
-use crate::model::event::{Arrival, BodyHash, Deduplicate, Event, Note};
+use crate::model::event::{Arrival, BodyHash, Deduplicate, Event, Note, Verifier};
 use crate::model::rate::Rate;
 use crate::model::rate_limit::Bucket;
 use crate::model::refusal::{Reason, Refusal};
@@ -33,8 +33,8 @@ pub(in crate::web) struct Senders {
 
 /// What becomes of a request that is not refused.
 pub(super) enum Judged {
-    /// It is a handshake, and starts no run.
-    Handshake(Response),
+    /// It is a handshake, and starts no run. The sender may be verified by then.
+    Handshake(Response, Option<Verifier>),
     /// It is a handshake that brings this secret.
     BringsSecret(SecretName, String),
     /// It is to be run.
@@ -79,13 +79,13 @@ impl Senders {
         let checks = settings.verify.as_ref().map_or(&[][..], Verification::checks);
         let unsigned = |check| handshake::unsigned(check, &request.method, &presented, &secret);
         if let Some(step) = checks.iter().find_map(unsigned) {
-            return answer(step);
+            return answer(step, None);
         }
         if request.method != "POST" {
             return Err(Refusal::method_not_allowed(&["POST"]));
         }
         let Some(verification) = &settings.verify else {
-            return trusted_arrival(settings, request).map(Judged::Event);
+            return named_arrival(settings, request).map(Judged::Event);
         };
         let url = url(&self.settings.public_base(), request);
         let context = Context { now, url: &url, secret: &secret };
@@ -93,13 +93,14 @@ impl Senders {
             Outcome::Verified(verified) => {
                 let value = || verified.secret.and_then(|it| secret(it).ok()).unwrap_or_default();
                 if let Some(step) = handshake::signed(verified.check, &presented, value) {
-                    return answer(step);
+                    return answer(step, Some(Verifier::Sender));
                 }
                 let named = Named::find(verified.check, verified.id, &presented);
                 let (has_signed_id, is_credential) =
                     (verified.id.is_some(), verified.secret.is_none());
-                return arrival(named, has_signed_id, is_credential, settings, &presented)
-                    .map(Judged::Event);
+                let arrival = arrival(named, has_signed_id, is_credential, settings, &presented)?;
+                let verified_by = Some(Verifier::Sender);
+                return Ok(Judged::Event(Arrival { verified_by, ..arrival }));
             }
             Outcome::Unreadable(error) => return Err(AcceptError::Read(error).into()),
             Outcome::NoSecret { secret, why } => {
@@ -151,12 +152,17 @@ impl Senders {
     }
 }
 
-/// What the engine learns of a request whose client has shown a token of the API, or whose fleet verifies
-/// no sender. It names its event, and no signature has to vouch for that.
+/// What the engine learns of a request whose client has shown a token of the API.
 pub(in crate::web) fn trusted_arrival(
     settings: &WebhookSettings,
     request: &Request,
 ) -> Result<Arrival, Refusal> {
+    let arrival = named_arrival(settings, request)?;
+    Ok(Arrival { verified_by: Some(Verifier::Token), ..arrival })
+}
+
+/// What the engine learns of a request that names its event, and no signature has to vouch for that.
+fn named_arrival(settings: &WebhookSettings, request: &Request) -> Result<Arrival, Refusal> {
     let presented = presented(request);
     let checks = settings.verify.as_ref().map_or(&[][..], Verification::checks);
     arrival(Named::claimed(checks, &presented), false, true, settings, &presented)
@@ -188,9 +194,9 @@ pub(in crate::web) fn stored_head(
     head
 }
 
-fn answer(step: Step) -> Result<Judged, Refusal> {
+fn answer(step: Step, verified_by: Option<Verifier>) -> Result<Judged, Refusal> {
     match step {
-        Step::Answer(response) => Ok(Judged::Handshake(response)),
+        Step::Answer(response) => Ok(Judged::Handshake(response, verified_by)),
         Step::Refuse(why) => Err(Refusal::new(Reason::HandshakeMismatch, why)),
         Step::Store(name, value) => Ok(Judged::BringsSecret(name, value)),
     }

@@ -12,14 +12,16 @@ export const REASONS = [
   "timestamp_too_old", "timestamp_in_future", "credentials_missing", "credentials_mismatch", "handshake_mismatch",
   "secret_missing", "method_not_allowed", "not_allowed", "address_too_often", "rate_limited", "paused", "timed_out",
   "too_large", "no_room_for_body", "body_unreadable", "queue_full", "fleet_queue_full", "fleet_disk_full",
-  "disk_full", "disk_stalled", "stopping", "id_reused"];
+  "disk_full", "disk_stalled", "stopping", "id_reused",
+  "filter_failed", "deduplicate_id_failed", "concurrency_key_failed"];
 // The colours of runs, by what they stand for.
 const LOOKS = { accepted: "Success", duplicate: "Scheduled", filtered: "Terminated", handshake: "Running", refused: "Errored" };
 
 export const verdict = (name) =>
   h("span", { class: `status is-${LOOKS[name] || "Incomplete"}` }, VERDICTS[name] || name);
 
-export const eventName = ({ event_type, event_id }) => event_type || event_id || "–";
+export const eventName = ({ event_type, event_id, verified_by }) =>
+  (event_type || event_id || "–") + (verified_by === "token" ? " (test)" : "");
 
 export function deliveries(context, view) {
   return listing({

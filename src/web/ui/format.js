@@ -88,3 +88,6 @@ export const plural = (count, noun, many = `${noun}s`) => `${number(count)} ${co
 
 // The end of an id, which tells runs apart: their beginnings are the time.
 export const shortId = (id) => id.slice(-12);
+
+// A URL without its token.
+export const masked = (url) => url.replace(/[^/]+$/, "•".repeat(24));

@@ -123,7 +123,7 @@ fn names_etag(header: &[u8], etag: &str) -> bool {
 mod tests {
     use super::*;
     use crate::listener::ResponseBody;
-    use crate::model::delivery::ID_REUSED;
+    use crate::model::delivery::REMARKS;
     use crate::model::refusal::Reason;
 
     fn find(path: &str, if_none_match: Option<&[u8]>) -> Option<Response> {
@@ -227,8 +227,9 @@ mod tests {
         let (_, list) = include_str!("deliveries.js").split_once("REASONS = [").unwrap();
         let offered: Vec<&str> =
             list.split("];").next().unwrap().split('"').skip(1).step_by(2).collect();
-        let known = |word: &&str| *word == ID_REUSED || Reason::from_word(word).is_some();
+        let known = |word: &&str| REMARKS.contains(word) || Reason::from_word(word).is_some();
         assert_eq!(offered.iter().find(|word| !known(word)), None);
+        assert_eq!(REMARKS.iter().find(|word| !offered.contains(word)), None);
         let refused = Reason::COUNTED.iter().filter(|it| it.status() == 401 || it.status() == 403);
         let missing = refused.filter(|it| !offered.contains(&it.word()));
         let missing: Vec<_> = missing.collect();

@@ -2,12 +2,9 @@
 
 import { h } from "./dom.js";
 import { get, post, put, request } from "./api.js";
-import { time } from "./format.js";
+import { masked, time } from "./format.js";
 import { ask, asking, button, card, copyButton, doing, fact, field, notice, pressed, say, select, showAnswer, showOnce } from "./parts.js";
 import { NAME, putSecret, random } from "./secrets.js";
-
-// Deliveries that the state is read from.
-const LATEST = 50;
 
 const MODES = [["enforce", "Enforce: refuse what is not verified"], ["observe", "Observe: run everything, and mark what would be refused"]];
 
@@ -21,7 +18,7 @@ export async function sender(context, view, webhook, path) {
   const checks = [webhook.verify].flat();
   const isObserving = webhook.mode === "observe";
   const [latest, senders] = await Promise.all(
-    [`/deliveries?fleet=${view.id}&limit=${LATEST}`, "/senders"].map((asked) => get(asked, context.signal)));
+    [`/deliveries?fleet=${view.id}&limit=50`, "/senders"].map((asked) => get(asked, context.signal)));
   const known = (check) => senders.find(({ preset }) => preset === check.preset);
   const stop = asking(context, {
     title: "Stop verifying the sender?",
@@ -55,26 +52,23 @@ export async function sender(context, view, webhook, path) {
 // Changes what the head of the webhook decides, and leaves what has a form of its own.
 const save = ({ allow, rate_limit }, path, change) => put(path, { allow, rate_limit, ...change });
 
-// The URL without its secret.
-export const masked = (url) => url.replace(/[^/]+$/, "•".repeat(24));
-
 const described = (check) => check.preset ?? `${check.signed} in ${check.header}`;
 
 // How the sender fares, by its latest requests.
 function state(latest, isObserving) {
-  const marked = latest.filter(({ verdict, reason }) => verdict === "accepted" && reason);
+  const marked = latest.filter((it) => it.reason && !it.verified_by && it.verdict !== "refused");
   const [last] = latest;
   if (!last) return notice("info", "Waiting for the first event.");
   if (isObserving && marked.length) {
     return notice("warn", h("strong", `Enforcing would have refused ${marked.length} of the latest ${latest.length} requests. `),
       "The last one ", time(marked[0].received_at), ": ", marked[0].detail ?? marked[0].reason);
   }
-  const failed = latest.find(({ status }) => status === 401 || status === 403);
-  const good = latest.find(({ verdict, reason }) => ["accepted", "duplicate", "filtered", "handshake"].includes(verdict) && !reason);
+  const failed = latest.find(({ status, reason }) => [401, 403].includes(status) || reason === "secret_missing");
+  const good = latest.find((it) => it.verified_by === "sender");
   if (failed && (!good || good.received_at < failed.received_at)) {
     return notice("error", h("strong", "Failing "), time(failed.received_at), ": ", failed.detail ?? failed.reason);
   }
-  if (!good) return notice("warn", "The latest request was answered ", String(last.status), ": ", last.detail ?? last.reason ?? "");
+  if (!good) return notice("warn", "The latest request was not verified: ", last.detail ?? last.reason ?? last.verdict);
   return notice("done", h("strong", "Verified "), time(good.received_at), good.event_type ? `: ${good.event_type}` : "");
 }
 
@@ -96,44 +90,50 @@ function guide(known, url, secret) {
 async function choose(context, view, webhook, path) {
   const senders = await get("/senders", context.signal);
   const [check] = [webhook.verify ?? {}].flat();
+  const secrets = [check.secret ?? []].flat();
   const secretName = h("input", { name: "secret", required: true, pattern: NAME,
-    value: [check.secret ?? "GITHUB_HOOK"].flat()[0] });
+    value: secrets[0] });
   const value = h("textarea.mono.veiled", { name: "value", rows: 2, "data-1p-ignore": "" });
-  const option = h("input", { name: "name", value: check.name ?? "", placeholder: "X-Key" });
+  const options = [...new Set(senders.flatMap((it) => it.options))].map((key) => {
+    const input = h("input", { name: key, value: check[key] ?? "" });
+    return [key, input, field(key === "name" ? "Header or parameter" : key.replace("_", " "), input)];
+  });
   const secretField = field("Secret", secretName, "The name under which the server keeps it.");
   const valueField = field("Its value", value, "What the provider shows. Empty: the secret that is kept under this name, or a new random one.");
-  const optionField = field("Header or parameter", option, "Where the secret is sent.");
   const preset = select("preset", senders.map((it) => [it.preset, it.title]), check.preset ?? "github", () => adapt());
   const choice = () => senders.find((it) => it.preset === preset.value);
   const adapt = () => {
     const chosen = choice();
     secretField.hidden = !chosen.has_secret;
-    valueField.hidden = !chosen.has_secret || chosen.brings_secret;
+    valueField.hidden = secretField.hidden || chosen.brings_secret;
     secretName.required = chosen.has_secret;
-    optionField.hidden = !chosen.options.includes("name");
-    option.required = !optionField.hidden;
-    if (!check.secret) secretName.value = `${preset.value.toUpperCase().replaceAll("-", "_")}_HOOK`;
+    for (const [key, input, shown] of options) {
+      shown.hidden = !chosen.options.includes(key);
+      input.required = key === "name" && !shown.hidden;
+    }
+    if (!secrets[0]) secretName.value = `${preset.value.toUpperCase().replaceAll("-", "_")}_HOOK`;
   };
   adapt();
   const values = await ask({
     title: "Name the sender",
     text: ["What is not from this sender is refused. Saving makes a new version of the fleet."],
-    fields: [field("Provider", preset), secretField, valueField, optionField, field("Mode", select("mode", MODES, webhook.mode))],
+    fields: [field("Provider", preset), secretField, valueField, options.map((it) => it[2]), field("Mode", select("mode", MODES, webhook.mode))],
     action: "Save",
     isDanger: false,
   });
   if (!values) return;
   const chosen = choice();
-  const verify = { preset: chosen.preset };
+  const kept = chosen.preset === check.preset;
+  const verify = kept ? { ...check } : { preset: chosen.preset };
   let generated = null;
   if (chosen.has_secret) {
-    verify.secret = secretName.value;
+    verify.secret = [secretName.value, ...kept ? secrets.slice(1) : []];
     if (!chosen.brings_secret) generated = await keepSecret(context, secretName.value, value.value, chosen.guide?.makes);
   }
-  if (chosen.options.includes("name")) verify.name = option.value;
+  for (const [key, input] of options) if (!input.parentNode.hidden) verify[key] = input.value || undefined;
   await save(webhook, path, { verify, mode: values.get("mode") });
   if (generated) {
-    await showOnce(`${verify.secret} is set`, "the sender asks for its secret", generated, "the secret",
+    await showOnce(`${secretName.value} is set`, "the sender asks for its secret", generated, "the secret",
       guide(chosen.guide, webhook.url, generated));
   }
   await context.reload();

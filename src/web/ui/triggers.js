@@ -2,9 +2,9 @@
 
 import { h } from "./dom.js";
 import { data, del, found, get, may, post, put } from "./api.js";
-import { time } from "./format.js";
+import { masked, time } from "./format.js";
 import { forecast } from "./forecast.js";
-import { masked, sender } from "./sender.js";
+import { sender } from "./sender.js";
 import { asking, button, card, copyButton, doing, empty, fact, field, given, notice, pressed, say, select, sentence, showAnswer } from "./parts.js";
 import { schedules } from "./schedules.js";
 import { tryIt } from "./try-it.js";

@@ -5,7 +5,7 @@ use serde::Serialize;
 use crate::engine::DeliveryView;
 use crate::model::clock::Timestamp;
 use crate::model::delivery::Verdict;
-use crate::model::event::{Event, Note};
+use crate::model::event::{Event, Note, Verifier};
 use crate::model::ids::{FleetId, RequestId, RunId};
 use crate::model::request::{Headers, RequestHead};
 
@@ -64,6 +64,7 @@ pub struct DeliveryJson<'a> {
     first_run: Option<RunId>,
     bytes: u64,
     has_body: bool,
+    verified_by: Option<Verifier>,
     /// Only where one delivery is shown.
     #[serde(flatten)]
     head: Option<HeadJson>,
@@ -107,6 +108,7 @@ impl<'a> From<&'a DeliveryView> for DeliveryJson<'a> {
             first_run: *first_run,
             bytes: delivery.bytes,
             has_body: *has_body,
+            verified_by: delivery.verified_by,
             head: None,
         }
     }

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{open, sign_in};
 use crate::harness::api::true_fleet;
@@ -51,6 +51,75 @@ fn from_no_sender_to_a_verified_one() {
 }
 
 #[test]
+fn a_change_keeps_what_it_does_not_show() {
+    let server = Server::start();
+    let api = server.api();
+    for name in ["ONE", "TWO", "TOKEN"] {
+        let value = ("application/octet-stream", name.as_bytes().to_vec());
+        api.call("PUT", &format!("/api/v1/secrets/{name}"), Some(value)).expect(200);
+    }
+    let change = |name: &str, verify: &Value| {
+        let mut file = true_fleet(name);
+        file["webhook"] = json!({"verify": verify});
+        let fleet = api.apply(&file);
+        api.add_webhook(&fleet);
+        fleet
+    };
+    let verify_of = |fleet: &str| {
+        api.get(&format!("/api/v1/fleets/{fleet}/webhook")).expect(200).data()["verify"].clone()
+    };
+    let stripe = json!({"preset": "stripe", "secret": ["ONE", "TWO"], "tolerance": "7m"});
+    let meta = json!({"preset": "meta", "secret": "ONE", "verify_token": "TOKEN"});
+    let grafana = json!({"preset": "grafana", "secret": "ONE", "header": "X-Sig",
+        "timestamp_header": "X-Time"});
+    let browser = Browser::start();
+    sign_in(&browser, &server, "/");
+    for (name, verify) in [("rotates", stripe), ("meta", meta), ("grafana", grafana)] {
+        let fleet = change(name, &verify);
+        open(&browser, &server, &page_of(&fleet));
+        browser.click("Change");
+        browser.see("The name under which the server keeps it.");
+        let shown = browser.text().contains("verify token");
+        assert_eq!(shown, name == "meta", "{}", browser.text());
+        browser.click("Save");
+        browser.see("The sender is verified from now on");
+        assert_eq!(verify_of(&fleet), verify, "{name}");
+    }
+    assert_eq!(browser.errors(), Vec::<String>::new());
+}
+
+#[test]
+fn what_no_sender_has_signed_is_not_called_verified() {
+    let server = Server::start();
+    let api = server.api();
+    let value = ("application/octet-stream", b"a secret of ours".to_vec());
+    api.call("PUT", "/api/v1/secrets/HOOK", Some(value)).expect(200);
+    let fleet = api.apply(&true_fleet("deploy"));
+    let hook = api.add_webhook(&fleet);
+    hook.post(server.hooks(), &[], b"{}");
+    let verify = json!({"verify": {"preset": "github", "secret": "HOOK"}});
+    api.put(&format!("/api/v1/fleets/{fleet}/webhook"), &verify).expect(200);
+    let browser = Browser::start();
+    sign_in(&browser, &server, &page_of(&fleet));
+    browser.see("The latest request was not verified");
+    let test = Some(("application/json", b"{}".to_vec()));
+    api.call("POST", &format!("/api/v1/fleets/{fleet}/test"), test).expect(201);
+    open(&browser, &server, &page_of(&fleet));
+    browser.see("The latest request was not verified");
+    open(&browser, &server, &format!("/fleets/{fleet}/deliveries"));
+    browser.see("(test)");
+    // Signed, and nothing to check it by.
+    fs::remove_file(server.data_dir().join("secrets/HOOK")).unwrap();
+    let signature = format!("sha256={}", "0".repeat(64));
+    let headers = [("X-Hub-Signature-256", signature.as_str())];
+    hook.try_post(server.hooks(), &headers, b"{}").unwrap().expect(503);
+    open(&browser, &server, &page_of(&fleet));
+    browser.see("Failing");
+    browser.see("the secret `HOOK`");
+    assert_eq!(browser.errors(), Vec::<String>::new());
+}
+
+#[test]
 fn the_secret_of_asana_comes_in_a_handshake_that_its_owner_expects() {
     let server = Server::start();
     let api = server.api();
@@ -65,9 +134,11 @@ fn the_secret_of_asana_comes_in_a_handshake_that_its_owner_expects() {
     let bring = post_request(&hook.target(), &[("X-Hook-Secret", "brought")], b"");
     exchange(server.hooks(), &bring).unwrap().expect(200);
     open(&browser, &server, &page_of(&fleet));
-    browser.see("Verified");
+    browser.see("The latest request was not verified: handshake");
     browser.click("Send a sample");
     browser.see("Success");
+    open(&browser, &server, &page_of(&fleet));
+    browser.see("Verified");
     assert_eq!(browser.errors(), Vec::<String>::new());
 }
 
