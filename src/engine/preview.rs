@@ -43,9 +43,11 @@ pub struct VesselPreview {
 #[derive(Clone, Debug)]
 pub enum VesselStart {
     Started {
-        program: StartPreview,
+        program: Box<StartPreview>,
         environment: Environment,
         user: String,
+        /// The name that the settings have for its runner.
+        runner: Option<String>,
         body_bytes: u64,
     },
     /// The run skips it.
@@ -116,11 +118,15 @@ impl Engine {
                 Ok(prepared) => {
                     let environment = self.environment(&claim, &prepared);
                     let work = self.launcher.directory(run.id);
-                    let program =
-                        preview(&prepared.launch(&claim, &environment), &work, &self.settings);
+                    let launch = prepared.launch(&claim, &environment);
+                    let program = Box::new(preview(&launch, &work, &self.settings));
                     let user = version.definition.user.clone();
                     let user = user.unwrap_or_else(|| self.user.clone());
-                    VesselStart::Started { program, environment, user, body_bytes }
+                    let fleet = &version.definition;
+                    let definition = fleet.vessels.get(vessel);
+                    let runner = definition.and_then(|it| self.settings.runners.name_of(fleet, it));
+                    let runner = runner.map(str::to_owned);
+                    VesselStart::Started { program, environment, user, runner, body_bytes }
                 }
             };
             let paths = version.definition.paths.iter();

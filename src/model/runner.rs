@@ -92,10 +92,21 @@ impl Runners {
         vessel: &'a VesselDefinition,
     ) -> Result<Option<&'a Runner>, UnknownRunner> {
         match vessel.runner.as_ref().or(fleet.runner.as_ref()) {
-            None => self.default.as_deref().map(|name| self.named(name)).transpose(),
-            Some(RunnerChoice::None) => Ok(None),
-            Some(RunnerChoice::Named(name)) => self.named(name).map(Some),
             Some(RunnerChoice::Own(runner)) => Ok(Some(runner)),
+            _ => self.name_of(fleet, vessel).map(|name| self.named(name)).transpose(),
+        }
+    }
+
+    /// The name under which the settings have the runner of `vessel`; `None`: it has none, or one of its own.
+    pub fn name_of<'a>(
+        &'a self,
+        fleet: &'a FleetDefinition,
+        vessel: &'a VesselDefinition,
+    ) -> Option<&'a str> {
+        match vessel.runner.as_ref().or(fleet.runner.as_ref()) {
+            None => self.default.as_deref(),
+            Some(RunnerChoice::Named(name)) => Some(name),
+            Some(RunnerChoice::None | RunnerChoice::Own(_)) => None,
         }
     }
 

@@ -22,6 +22,8 @@ pub struct StartPreview {
     pub files: Vec<PreviewedFile>,
     /// What is installed before.
     pub packages: Option<Box<PackagesPreview>>,
+    /// The words of its runner's cleanup; `None`: no runner.
+    pub cleanup: Option<Vec<String>>,
 }
 
 /// A file that a vessel gets in the work directory of its run.
@@ -52,22 +54,15 @@ pub fn preview(launch: &Launch<'_>, work: &Path, settings: &Settings) -> StartPr
     });
     let files = files.chain(unpacked).collect();
     let packages = packages::preview(launch, work, settings).map(Box::new);
-    match resolve_ahead(&launch.invocation(), &directory, work) {
-        Ok(resolved) => StartPreview {
-            arguments: resolved.arguments.into_iter().map(|word| word.into_owned()).collect(),
-            path: Some(resolved.path),
-            problem: None,
-            directory,
-            files,
-            packages,
-        },
-        Err(reason) => StartPreview {
-            arguments: Vec::new(),
-            path: None,
-            problem: Some(reason.to_string()),
-            directory,
-            files,
-            packages,
-        },
-    }
+    let invocation = launch.invocation();
+    let expanded = |word: &String| invocation.expanded(word).into_owned();
+    let cleanup = launch.runner.map(|runner| runner.cleanup.iter().map(expanded).collect());
+    let (arguments, path, problem) = match resolve_ahead(&invocation, &directory, work) {
+        Ok(resolved) => {
+            let words = resolved.arguments.into_iter().map(|word| word.into_owned());
+            (words.collect(), Some(resolved.path), None)
+        }
+        Err(reason) => (Vec::new(), None, Some(reason.to_string())),
+    };
+    StartPreview { arguments, path, problem, directory, files, packages, cleanup }
 }

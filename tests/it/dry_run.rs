@@ -116,6 +116,8 @@ fn a_dry_run_says_what_keeps_a_vessel_from_starting() {
     let id = api.apply(&json!({"name": "dry", "vessels": {
         "missing": {"command": ["no-such-program-here"]},
         "wrapped": {"run": "true", "runner": ["env", "N=${SHIPYARD_VESSEL_NAME}"]},
+        "cleaned": {"run": "true", "runner": {"command": ["env"],
+            "cleanup": ["echo", "${SHIPYARD_VESSEL_NAME}"]}},
         "value": {"command": ["echo", {"expr": "body.ref"}]},
         "secret": {"run": "true", "environment": {"A": {"secret": "NOPE"}}},
         "code": {"source": {"type": "CODE", "language": "BASH", "file_to_run": "go.sh",
@@ -130,6 +132,14 @@ fn a_dry_run_says_what_keeps_a_vessel_from_starting() {
     let wrapped = shown["vessels"].as_array().unwrap().iter().find(|it| it["name"] == "wrapped");
     let expected = json!(["env", "N=wrapped", "/bin/sh", "-c", "true"]);
     assert_eq!(wrapped.unwrap()["argv"], expected, "with its runner");
+    let runner = |name: &str| {
+        let vessels = shown["vessels"].as_array().unwrap();
+        vessels.iter().find(|vessel| vessel["name"] == name).unwrap()["runner"].clone()
+    };
+    let cleaned = json!({"name": null, "cleanup": ["echo", "cleaned"]});
+    assert_eq!((runner("cleaned"), runner("value")), (cleaned, Value::Null));
+    let (_, out, _) = finish(server.cli(&["run", "dry", "--dry-run"]));
+    assert!(out.contains("runner     of the fleet") && out.contains("cleanup[1] cleaned"), "{out}");
     assert!(problem("missing").contains("was not found in PATH"), "{shown}");
     assert!(problem("value").contains("`body.ref` has no value"), "{shown}");
     assert!(problem("secret").contains("`NOPE`"), "{shown}");

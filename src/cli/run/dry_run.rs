@@ -71,6 +71,7 @@ struct Vessel {
     environment: BTreeMap<String, String>,
     files: Vec<File>,
     packages: Option<Packages>,
+    runner: Option<Runner>,
     stdin_bytes: u64,
 }
 
@@ -80,6 +81,12 @@ struct Packages {
     file: Option<String>,
     directory: Option<String>,
     installed: bool,
+}
+
+#[derive(Debug, Deserialize)]
+struct Runner {
+    name: Option<String>,
+    cleanup: Vec<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -202,6 +209,12 @@ fn render_vessel(vessel: &Vessel) -> String {
         let how = if *installed { "installed" } else { "installed first" };
         let place = directory.as_ref().map(|it| format!(" in {it}")).unwrap_or_default();
         line("packages", &format!("{what} ({how}{place})"));
+    }
+    if let Some(Runner { name, cleanup }) = &vessel.runner {
+        line("runner", name.as_deref().unwrap_or("of the fleet"));
+        for (index, word) in cleanup.iter().enumerate() {
+            line(&format!("cleanup[{index}]"), &escaped(word));
+        }
     }
     for (name, value) in &vessel.environment {
         line("environment", &format!(" {name}={}", escaped(value)));

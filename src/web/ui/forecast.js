@@ -56,6 +56,7 @@ function vessel(view) {
       given("User", view.user),
       fact("Standard input", bytes(view.stdin_bytes)),
       given("Packages", view.packages, packages),
+      given("Runner", view.runner, ({ name, cleanup }) => `${name ?? "own"}; cleanup: ${cleanup.join(" ") || "none"}`),
       view.files.map((file) => fact(`File, ${file.mode}`, code(file.path), ` ${bytes(file.bytes)}`))),
     variables.length ? h("details", h("summary", `Environment: ${variables.length} variables`), lines(variables)) : null);
 }

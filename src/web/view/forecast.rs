@@ -68,6 +68,7 @@ struct VesselJson<'a> {
     environment: BTreeMap<&'a str, &'a str>,
     files: Vec<FileJson>,
     packages: Option<PackagesJson<'a>>,
+    runner: Option<RunnerJson<'a>>,
     stdin_bytes: u64,
 }
 
@@ -77,6 +78,13 @@ struct PackagesJson<'a> {
     file: Option<&'static str>,
     directory: Option<String>,
     installed: bool,
+}
+
+#[derive(Serialize)]
+struct RunnerJson<'a> {
+    /// In the settings.
+    name: Option<&'a str>,
+    cleanup: &'a [String],
 }
 
 #[derive(Serialize)]
@@ -141,12 +149,13 @@ impl<'a> VesselJson<'a> {
             environment: BTreeMap::new(),
             files: Vec::new(),
             packages: None,
+            runner: None,
             stdin_bytes: 0,
         };
         match &preview.start {
             VesselStart::Skipped(skip) => Self { problem: Some(skip.log_line().into()), ..empty },
             VesselStart::Failed(why) => Self { problem: Some(why.clone()), ..empty },
-            VesselStart::Started { program, environment, user, body_bytes } => {
+            VesselStart::Started { program, environment, user, runner, body_bytes } => {
                 let files = program.files.iter().map(|file| FileJson {
                     path: file.path.display().to_string(),
                     bytes: file.bytes,
@@ -166,6 +175,10 @@ impl<'a> VesselJson<'a> {
                         directory: packages.directory.as_ref().map(|it| it.display().to_string()),
                         installed: packages.is_installed,
                     }),
+                    runner: program
+                        .cleanup
+                        .as_ref()
+                        .map(|cleanup| RunnerJson { name: runner.as_deref(), cleanup }),
                     stdin_bytes: *body_bytes,
                     ..empty
                 }
