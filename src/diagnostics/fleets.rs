@@ -6,7 +6,7 @@ use crate::config::Settings;
 use crate::engine::{FleetView, search_path};
 use crate::model::environment::Environment;
 use crate::model::finding::{Finding, Level};
-use crate::model::fleet::{DEFAULT_PROJECT, Program, VesselDefinition};
+use crate::model::fleet::{DEFAULT_PROJECT, FleetDefinition, Program, VesselDefinition};
 use crate::runner::packages::machine::{lack_for, missing_system_packages};
 use crate::runner::reason::Reason;
 
@@ -23,7 +23,8 @@ pub(super) fn examine(
     for fleet in fleets {
         for vessel in &fleet.current.definition.vessels {
             vessels += 1;
-            let found = examine_vessel(fleet, vessel, settings, sandbox).into_iter();
+            let definition = &fleet.current.definition;
+            let found = examine_vessel(definition, vessel, settings, sandbox).into_iter();
             findings.extend(found.map(|finding| {
                 let what = format!("{}: {}", part_of(fleet, &vessel.name), finding.what);
                 Finding { what, ..finding }
@@ -51,9 +52,9 @@ pub(super) fn examine(
 }
 
 /// What keeps the vessels of `fleet` that have a `source` from starting.
-pub(super) fn unready_code(fleet: &FleetView, settings: &Settings) -> Vec<String> {
+pub(super) fn unready_code(fleet: &FleetDefinition, settings: &Settings) -> Vec<String> {
     let has_code = |vessel: &&VesselDefinition| matches!(vessel.program, Program::Code(_));
-    let mut vessels = fleet.current.definition.vessels.iter().filter(has_code).peekable();
+    let mut vessels = fleet.vessels.iter().filter(has_code).peekable();
     if vessels.peek().is_none() {
         return Vec::new();
     }
@@ -71,12 +72,11 @@ pub(super) fn unready_code(fleet: &FleetView, settings: &Settings) -> Vec<String
 }
 
 fn examine_vessel(
-    fleet: &FleetView,
+    definition: &FleetDefinition,
     vessel: &VesselDefinition,
     settings: &Settings,
     sandbox: &Sandbox,
 ) -> Vec<Finding> {
-    let definition = &fleet.current.definition;
     let runner = match settings.runners.of(definition, vessel) {
         Ok(runner) => runner.cloned().unwrap_or_default(),
         Err(unknown) => return vec![Finding::problem(CHECK, unknown.to_string(), "")],

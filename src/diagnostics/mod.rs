@@ -12,7 +12,7 @@ use crate::engine::{Engine, FleetView};
 use crate::listener::forwarding::Forwarding;
 use crate::model::environment::Environment;
 use crate::model::finding::Finding;
-use crate::model::fleet::Program;
+use crate::model::fleet::{FleetDefinition, Program};
 use crate::notify::rules;
 use crate::os::descriptor_budget::Concurrency;
 use crate::runner::output::has_output;
@@ -79,7 +79,7 @@ pub fn examine(engine: &Engine, facts: &Facts) -> Vec<Finding> {
 }
 
 /// What keeps the vessels of a fleet that have a `source` from starting, in the words of `doctor`.
-pub fn unready_code(fleet: &FleetView, settings: &Settings) -> Vec<String> {
+pub fn unready_code(fleet: &FleetDefinition, settings: &Settings) -> Vec<String> {
     fleets::unready_code(fleet, settings)
 }
 

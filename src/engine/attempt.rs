@@ -1,7 +1,6 @@
 //! One attempt of a vessel: what its program gets, its start, and how it ends.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::io::Read;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -14,7 +13,7 @@ use crate::engine::{Assignment, Engine};
 use crate::model::environment::Environment;
 use crate::model::fleet::{Delivery, Program};
 use crate::model::limits::ARGUMENT_BYTES_MAX;
-use crate::model::request::Headers;
+use crate::model::request::{Headers, given_headers};
 use crate::model::run::{End, Skip};
 use crate::model::runner::Runner;
 use crate::runner::output::{CapturedOutput, LiveOutput};
@@ -287,10 +286,9 @@ impl Payload for PreparedAttempt<'_> {
     }
 }
 
-/// The headers that a vessel is given, as JSON; `None` when there are none. `Host` is not among them, as in
-/// the hosted system: it names this server.
+/// The headers that a vessel is given, as JSON; `None` when there are none.
 fn headers_json(headers: &Headers) -> serde_json::Result<Option<String>> {
-    let given: BTreeMap<_, _> = headers.iter().filter(|(name, _)| *name != "Host").collect();
+    let given = given_headers(headers);
     if given.is_empty() {
         return Ok(None);
     }

@@ -22,6 +22,13 @@ pub const HOP_BY_HOP_HEADERS: [&str; 9] = [
 /// Headers by canonical name (`X-Github-Event`), each with its values in the order received.
 pub type Headers = BTreeMap<String, Vec<String>>;
 
+/// The headers that vessels are given, and that are shown as what they are given. `Host` is not among them,
+/// as in the hosted system: it names this server.
+pub fn given_headers(headers: &Headers) -> BTreeMap<&str, &[String]> {
+    let given = headers.iter().filter(|(name, _)| *name != "Host");
+    given.map(|(name, values)| (name.as_str(), values.as_slice())).collect()
+}
+
 /// The headers, query and sender of a request: stored in front of its body, shown as "webhook parameters",
 /// and given to vessels.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

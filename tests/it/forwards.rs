@@ -45,6 +45,7 @@ fn a_fleet_moves_to_another_server_with_its_url() {
         let (code, stdout, stderr) = import();
         assert_eq!((code, stdout.as_str()), (0, "imported moves\n"), "{stderr}");
         assert!(!stderr.contains(hook.token()), "the URL is in the file alone");
+        assert!(stderr.contains("boathook fleet delete; until then its schedules run"), "{stderr}");
     }
     // Paused as it was.
     assert_eq!(hook.try_post(new.hooks(), &[], b"x").unwrap().status, 503);

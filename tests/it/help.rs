@@ -78,6 +78,16 @@ fn help_leads_to_topics_and_verbs() {
 }
 
 #[test]
+fn every_trigger_is_named_where_one_is_asked_for() {
+    for verb in [&["runs", "list"][..], &["runs", "replay"]] {
+        let (code, text, _) = help(verb);
+        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let named = "webhook, api, on_demand, replay, schedule";
+        assert!(code == 0 && text.contains(named), "{verb:?}: {text}");
+    }
+}
+
+#[test]
 fn the_manual_has_verbs_and_topics() {
     let directory = tempfile::tempdir().unwrap();
     let mut command = Command::new(BOATHOOK);

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 
 use boathook::internals::limits::ADMIN_HANDLERS;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::harness::http::{exchange, post_request};
 use crate::harness::{Api, Connection, Hook, Random, Server, sha256};
@@ -172,6 +172,7 @@ fn webhook_parameters_show_headers_and_body() {
     let shown = api.get(&format!("/api/v1/runs/{run}/webhook-parameters")).expect(200).data();
     assert_eq!(shown["headers"]["X-Github-Event"], json!(["push"]), "{shown}");
     assert_eq!(shown["headers"]["Content-Length"], json!(["17"]), "{shown}");
+    assert_eq!(shown["headers"]["Host"], Value::Null, "as in the file of the vessel: {shown}");
     assert_eq!(shown["body"], json!({"key": ["value"]}), "{shown}");
 
     let run = hook.post(server.hooks(), &[], b"plain words");

@@ -98,7 +98,10 @@ pub(super) fn import(session: &Session, file: &Path) -> anyhow::Result<()> {
         session.client.post(&format!("{path}/pause"))?;
     }
     advise("It answers at the URL that it had, once senders reach this server under that name.");
-    advise("On the other server: boathook fleet delete, or boathook webhook remove.");
+    advise(
+        "On the other server: boathook fleet delete; until then its schedules run there as well. \
+         Runs and history stay there.",
+    );
     Ok(())
 }
 

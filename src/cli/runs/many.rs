@@ -45,7 +45,7 @@ pub struct ReplayMany {
     #[arg(long, allow_hyphen_values = true)]
     fleet: Option<String>,
 
-    /// All runs started by this: webhook, api, on_demand, replay
+    /// All runs started by this: webhook, api, on_demand, replay, schedule
     #[arg(long)]
     trigger: Option<Trigger>,
 }

@@ -152,7 +152,7 @@ struct ListArgs {
     #[arg(long, value_parser = parse_status)]
     status: Option<Status>,
 
-    /// Only runs started by this: webhook, api, on_demand, replay
+    /// Only runs started by this: webhook, api, on_demand, replay, schedule
     #[arg(long)]
     trigger: Option<Trigger>,
 

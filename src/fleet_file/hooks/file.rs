@@ -22,7 +22,12 @@ const KEYS: &[(&str, Step)] = &[
     ("pass-file-to-command", |hook, value| hook.files(value)),
     ("trigger-rule", |hook, value| hook.rule(value)),
     ("trigger-rule-mismatch-http-response-code", |hook, value| hook.mismatch(value)),
-    ("trigger-signature-soft-failures", |_, _| Ok(())),
+    ("trigger-signature-soft-failures", |hook, value| {
+        let message = "trigger-signature-soft-failures is not carried over: of the checks in `verify` one \
+                       has to hold, whatever became of those before it";
+        hook.note(value.position(), message);
+        Ok(())
+    }),
     ("http-methods", |hook, value| hook.methods(value)),
     ("incoming-payload-content-type", |hook, value| hook.content_type(value)),
     ("parse-parameters-as-json", |hook, value| hook.parsed_parameters(value)),

@@ -348,7 +348,15 @@ impl Placed {
             }
             Rule::Any(rules) if rules.is_empty() => "false".to_owned(),
             Rule::Any(rules) => joined(rules.iter().map(|rule| rule.expression(notes)), " || "),
-            Rule::Not(rule) => format!("!({})", rule.expression(notes)),
+            Rule::Not(rule) => {
+                notes.push(Note::new(
+                    self.position,
+                    "outside `and`, webhook runs the command where the request lacks what this `not` \
+                     looks at; a fleet does not, since a part that is missing makes `when` false: add \
+                     `|| !has(...)` for a part that may be missing",
+                ));
+                format!("!({})", rule.expression(notes))
+            }
             // The callers ask `has_signature` first.
             Rule::Check(_) | Rule::Networks(_) => "false".to_owned(),
         }

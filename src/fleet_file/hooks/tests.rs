@@ -163,6 +163,19 @@ fn a_rule_that_cannot_be_carried_over_is_refused_with_its_line() {
     }
 }
 
+#[test]
+fn a_not_is_noted_because_a_part_that_is_missing_makes_it_false() {
+    let hook = |rule: &str| imported(&with_rule(rule)).hooks.pop().unwrap();
+    let has_note = |rule: &str| {
+        let hook = hook(rule);
+        assert!(hook.yaml.is_some(), "{hook:?}");
+        hook.notes.iter().any(|note| note.line == 3 && note.message.contains("|| !has(...)"))
+    };
+    let main = value("payload", "ref", "main");
+    assert!(has_note(&format!("{{or: [{{not: {main}}}, {main}]}}")));
+    assert!(has_note(&format!("{{not: {main}}}")) && !has_note(&main));
+}
+
 /// No payload passes the filter by its form: a filter that fails lets a request run.
 #[test]
 fn conditions_hold_for_what_the_project_takes_and_fail_for_nothing() {
@@ -294,7 +307,7 @@ vessels:
     let has = |line, part: &str| notes.iter().any(|(at, text)| *at == line && text.contains(part));
     assert!(has(14, "HOOK_pusher_name") && has(18, "directory of the run"), "{notes:?}");
     assert!(has(19, "128 KiB") && has(22, "GET gets 405") && has(23, "`unknown`"), "{notes:?}");
-    assert!(!has(18, "128 KiB"), "{notes:?}");
+    assert!(!has(18, "128 KiB") && has(21, "soft-failures is not carried over"), "{notes:?}");
 }
 
 #[test]

@@ -8,6 +8,7 @@ use super::{AdminHandler, Call, Outcome, Reply};
 use crate::model::ids::RunId;
 use crate::model::limits::BODY_INLINE_BYTES_MAX;
 use crate::model::refusal::Refusal;
+use crate::model::request::given_headers;
 use crate::model::run::{RunRecord, Trigger};
 
 /// Bytes of a body shown as part of "webhook parameters"; the whole of it is a download away.
@@ -44,8 +45,8 @@ fn parameters_of(admin: &AdminHandler, run: RunRecord) -> Outcome {
         .read_to_end(&mut bytes)
         .map_err(unreadable)?;
     let is_whole = run.payload.body_bytes <= PARAMETERS_INLINE_BYTES_MAX;
-    let headers =
-        serde_json::to_string(&head.headers).map_err(io::Error::from).map_err(unreadable)?;
+    let given = given_headers(&head.headers);
+    let headers = serde_json::to_string(&given).map_err(io::Error::from).map_err(unreadable)?;
     let body = shown(&bytes, is_whole);
     let note = if is_whole { "" } else { r#","body_truncated":true"# };
     Ok(Reply::json(200, format!(r#"{{"headers":{headers},"body":{body}{note}}}"#)))

@@ -2,6 +2,7 @@
 //! Bounded: each evaluation by the expression's own meter, all of them by their number and time.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::io::Read;
 use std::time::{Duration, Instant};
 
@@ -148,10 +149,9 @@ fn of_given(admin: &AdminHandler, expression: &Expression, given: &Given) -> Tri
         ..RequestHead::default()
     };
     given.headers.iter().for_each(|(name, value)| head.push_header(name, value.clone()));
-    let payload = match given.body.len() as u64 <= admin.settings.max_expression_body_bytes {
-        true => Payload::parse(given.body.as_bytes(), head.header("Content-Type")),
-        false => Payload::null(),
-    };
+    let (length, most) = (given.body.len() as u64, admin.settings.max_expression_body_bytes);
+    let read = || Ok::<_, Infallible>(given.body.clone().into_bytes());
+    let payload = Payload::read_by(head.header("Content-Type"), length, most, read);
     let (event, now) = (Event::default(), admin.engine.now());
     let variables = Variables::of_request(&head, payload, &event, Trigger::Webhook, now);
     tried(expression, &variables)
@@ -167,7 +167,10 @@ fn of_delivery(admin: &AdminHandler, expression: &Expression, view: &DeliveryVie
     let payload = match request.body {
         _ if !expression.reads_payload() => Payload::null(),
         None => return failed("the body of this delivery is not kept".to_owned()),
-        Some((_, length)) if length > most => Payload::null(),
+        // An expression that looks at it fails, as at the webhook.
+        Some((_, length)) if length > most => {
+            Payload::read_by(None, length, most, || Ok::<_, Infallible>(Vec::new()))
+        }
         Some((body, length)) => {
             let mut bytes = Vec::new();
             if let Err(error) = body.take(length).read_to_end(&mut bytes) {

@@ -180,9 +180,7 @@ pub(super) fn expected_version(call: &Call<'_>) -> ExpectedVersion {
 
 /// What the author of a fleet should know that is no reason to refuse it.
 pub(super) fn warnings(admin: &AdminHandler, view: &FleetView) -> Vec<String> {
-    let mut warnings = definition_warnings(admin, &view.current.definition);
-    warnings.extend(diagnostics::unready_code(view, &admin.settings));
-    warnings
+    definition_warnings(admin, &view.current.definition)
 }
 
 fn definition_warnings(admin: &AdminHandler, definition: &FleetDefinition) -> Vec<String> {
@@ -198,6 +196,7 @@ fn definition_warnings(admin: &AdminHandler, definition: &FleetDefinition) -> Ve
             definition.name
         ));
     }
+    warnings.extend(diagnostics::unready_code(definition, &admin.settings));
     warnings
 }
 

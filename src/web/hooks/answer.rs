@@ -130,7 +130,7 @@ impl Accepted {
             _ => run.status,
         });
         match answer {
-            Some(VesselAnswer::Response(response)) => of_cgi(response, status),
+            Some(VesselAnswer::Response(response)) => of_cgi(response),
             Some(VesselAnswer::Malformed) => {
                 let text = "the answer of the vessel is malformed; its log says more\n";
                 Response::new(502, CONTENT_TYPE_DEFAULT, text)
@@ -175,9 +175,9 @@ fn of_fixed(FixedAnswer { status, content_type, body }: &FixedAnswer) -> Respons
     Response::new(*status, content_type, body.as_bytes())
 }
 
-/// The response of a vessel. `status` is that of its end.
-fn of_cgi(response: CgiResponse, status: u16) -> Response {
-    let status = response.status.unwrap_or(status);
+/// The response of a vessel. Without a status it is 200 (RFC 3875 6.3.3), however the vessel ended.
+fn of_cgi(response: CgiResponse) -> Response {
+    let status = response.status.unwrap_or(200);
     let has_type = response.header("Content-Type").is_some() || is_without_body(status);
     let headers = response.headers.into_iter().map(|(name, value)| (name.into(), value));
     let body = if is_without_body(status) { Vec::new() } else { response.body };
