@@ -2,9 +2,8 @@
 
 import { BASE, address, h } from "./dom.js";
 
-// Where the key of the session is kept. Browsers send the session's cookie to every port of this host;
-// the storage is for this origin alone, and the cookie opens nothing without the key. Other servers may be at
-// other paths of the origin.
+// Where the key of the session is kept. The cookie goes to every port of this host; the storage is this
+// origin's, and the cookie opens nothing without the key. Other paths may have other servers.
 const SESSION_KEY = `boathook.session${BASE}`;
 // For browsers that give pages no storage: the session ends with the page then.
 let unstoredKey = null;
@@ -159,9 +158,8 @@ const BUSY_MS = 1000;
 const IDLE_MS = 3000;
 const IDLE_MAX_MS = 15_000;
 
-// Calls `load` now, and again until `signal` aborts: every second while it says (by returning true)
-// that things are moving, and less and less often while they are not. Not at all while nobody can
-// see the page. Returns a function that asks at once.
+// Calls `load` now, and again until `signal` aborts: every second while it returns true, for things
+// that move, else less and less often, and not at all while the page is hidden. Returns a function that asks at once.
 export function poll(load, signal) {
   let timer = 0;
   let idle = IDLE_MS;

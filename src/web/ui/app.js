@@ -132,7 +132,7 @@ if (!`${location.pathname}/`.startsWith(`${BASE}/`)) history.replaceState(histor
 let place = history.state?.place ?? 0;
 history.replaceState({ place }, "");
 
-// Leaves for another page, unless that would lose something that is not meant to be lost.
+// Leaves for another page, unless that would lose an edit.
 async function go(path, { replace = false } = {}) {
   if (!await mayLeave()) return;
   if (!replace) place += 1;
@@ -142,7 +142,7 @@ async function go(path, { replace = false } = {}) {
   scrollTo(0, 0);
 }
 
-// A step that was taken in the history. Where it would lose something, it is taken back and asked about.
+// A step in the history. One that would lose an edit is taken back and asked about.
 let isTakingBack = false;
 async function stepped() {
   if (isTakingBack) {
@@ -205,7 +205,6 @@ async function reload() {
   const own = document.activeElement?.form;
   const named = (control) => `${control.form?.dataset.name ?? ""} ${control.name}`;
   const others = edits().filter(([control]) => control.form !== own);
-  // What was saved is no edit any more.
   kept = kept.filter(([control]) => control.form !== own);
   await show();
   for (const [former] of others) {

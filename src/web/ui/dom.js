@@ -1,5 +1,5 @@
-// Makes DOM nodes, and makes nodes that are there like others. Text goes in as text and nothing
-// else: there is no way here to parse markup.
+// Makes DOM nodes, and makes nodes that are there like others. Text goes in as text: nothing here
+// parses markup.
 
 // What addresses of the server begin with: the setting admin_base_path, which this file's own address has.
 export const BASE = new URL(import.meta.url).pathname.replace(/\/ui\/[^/]+\/[^/]+$/, "");

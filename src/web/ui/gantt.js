@@ -7,7 +7,7 @@ import { statusIcon, statusWord } from "./parts.js";
 
 const TICKS = 4;
 
-// The attempts of vessels that had more than one, asked for again when there is a further one.
+// The attempts of vessels that had several, asked for again when there is another.
 export class Attempts {
   constructor(signal) {
     this.signal = signal;
@@ -24,7 +24,7 @@ export class Attempts {
     }));
   }
 
-  // The attempts before the latest, which the run itself tells.
+  // Those before the latest, which the run tells.
   before(vessel) {
     const attempts = this.known.get(vessel.id)?.attempts ?? [];
     return attempts.filter(({ attempt }) => attempt < vessel.attempt).sort((a, b) => a.attempt - b.attempt);

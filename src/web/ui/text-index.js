@@ -1,7 +1,6 @@
 // A growing text of any bytes, and where its rows begin. A row is a line, or a piece of one that is too
 // long. As a terminal shows it, a row is what its carriage returns and cursor moves leave; raw, each
-// carriage return begins a row, and control characters are visible. Ten megabytes take some ten
-// megabytes here, and any row is at hand at once.
+// carriage return begins a row, and control characters are visible.
 
 import { applySgr, picture } from "./ansi.js";
 import { settle } from "./terminal.js";
@@ -36,7 +35,7 @@ export class TextIndex {
     this.begin(0, true);
   }
 
-  // How many rows there are to show. What follows the last line feed is one when it has bytes.
+  // The rows to show. What follows the last line feed is one when it has bytes.
   get count() {
     return this.starts[this.rows - 1] === this.length ? this.rows - 1 : this.rows;
   }
@@ -126,7 +125,6 @@ export class TextIndex {
     return line > 0 ? this.lines.subarray(0, this.rows).indexOf(line) : -1;
   }
 
-  // The line that a row belongs to.
   lineOf(row) {
     while (row > 0 && !this.lines[row]) row -= 1;
     return this.lines[row];

@@ -69,7 +69,6 @@ export class TextView {
     if (this.needle) this.search(this.needle, true);
   }
 
-  // Forgets the text.
   clear() {
     this.index = this.emptyIndex();
     this.matches = [];
