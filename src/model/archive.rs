@@ -99,7 +99,8 @@ impl Archive {
     ) -> Result<(), ArchiveError> {
         let bytes = self.0.len() as u64;
         let room = bytes.saturating_mul(RATIO_MAX).clamp(UNPACKED_BYTES_FREE, UNPACKED_BYTES_MAX);
-        let mut unpacker = Unpacker { room, seen: BTreeSet::new(), write };
+        let (seen, directories) = (BTreeSet::new(), BTreeSet::new());
+        let mut unpacker = Unpacker { room, seen, directories, write };
         match kind {
             ArchiveKind::Zip => unpacker.zip(&self.0),
             ArchiveKind::Tar => unpacker.tar(&*self.0),
@@ -115,7 +116,10 @@ impl Archive {
 struct Unpacker<'w> {
     /// Bytes that may still be unpacked.
     room: u64,
+    /// Paths of files.
     seen: BTreeSet<String>,
+    /// Paths of directories that have an entry of their own.
+    directories: BTreeSet<String>,
     write: &'w mut dyn FnMut(ArchivedFile<'_>) -> io::Result<()>,
 }
 
@@ -131,7 +135,7 @@ impl Unpacker<'_> {
             let mut entry = archive.by_index(index).map_err(damaged)?;
             let name = entry.name().map_err(damaged)?.into_owned();
             if entry.is_dir() {
-                plain_path(&name)?;
+                self.directory(&name)?;
                 continue;
             }
             let mode = entry.unix_mode().unwrap_or(0);
@@ -158,14 +162,29 @@ impl Unpacker<'_> {
                 tar::EntryType::Regular | tar::EntryType::Continuous => {
                     self.file(&name, mode & 0o111 != 0, &mut entry)?;
                 }
-                tar::EntryType::Directory => {
-                    plain_path(&name)?;
-                }
+                tar::EntryType::Directory => self.directory(&name)?,
                 tar::EntryType::XGlobalHeader => {}
                 _ => return Err(not_plain(&name)),
             }
         }
         Ok(())
+    }
+
+    /// An entry for a directory alone.
+    fn directory(&mut self, name: &str) -> Result<(), ArchiveError> {
+        let path = plain_path(name)?;
+        if self.seen.contains(&path) {
+            return Err(both(&path));
+        }
+        self.check_above(&path)?;
+        self.directories.insert(path);
+        Ok(())
+    }
+
+    /// Refuses a path below a file.
+    fn check_above(&self, path: &str) -> Result<(), ArchiveError> {
+        let mut ends = path.match_indices('/').map(|(end, _)| &path[..end]);
+        ends.find(|above| self.seen.contains(*above)).map_or(Ok(()), |above| Err(both(above)))
     }
 
     fn file(
@@ -175,6 +194,19 @@ impl Unpacker<'_> {
         content: &mut dyn Read,
     ) -> Result<(), ArchiveError> {
         let path = plain_path(name)?;
+        if path.is_empty() {
+            return Err(refused(format!(
+                "holds a file called `{}`, which is no name",
+                shown(name)
+            )));
+        }
+        let below = format!("{path}/");
+        let mut from = self.seen.range(below.clone()..);
+        let has_files_below = from.next().is_some_and(|next| next.starts_with(&below));
+        if has_files_below || self.directories.contains(&path) {
+            return Err(both(&path));
+        }
+        self.check_above(&path)?;
         if !self.seen.insert(path.clone()) {
             return Err(refused(format!("has `{}` twice", shown(&path))));
         }
@@ -240,6 +272,10 @@ fn shown(name: &str) -> String {
 
 fn refused(message: String) -> ArchiveError {
     ArchiveError::Refused(message)
+}
+
+fn both(path: &str) -> ArchiveError {
+    refused(format!("has `{}` both as a file and as a directory", shown(path)))
 }
 
 fn too_many() -> ArchiveError {
@@ -406,6 +442,33 @@ mod tests {
                 .unwrap_err()
                 .contains("too deep")
         );
+    }
+
+    #[test]
+    fn a_path_is_a_file_or_a_directory() {
+        use tar::EntryType::{Directory, Regular};
+        for entries in [
+            [("a", Regular), ("a/b", Regular)],
+            [("a/b", Regular), ("a", Regular)],
+            [("a/b/c", Regular), ("./a", Regular)],
+            [("a/", Directory), ("a", Regular)],
+            [("a", Regular), ("a/b/", Directory)],
+        ] {
+            let entries = entries.map(|(name, kind)| (name, kind, &b""[..]));
+            let error = unpacked(ArchiveKind::Tar, tar_of(&entries)).unwrap_err();
+            assert!(
+                error.contains("`a` both as a file and as a directory"),
+                "{entries:?}: {error}"
+            );
+        }
+        for name in [".", "./"] {
+            let error = unpacked(ArchiveKind::Tar, tar_of(&[(name, Regular, b"")])).unwrap_err();
+            assert!(error.contains("which is no name"), "{error}");
+        }
+        let zip = zip_of(&[("a/b", 0o644, b""), ("a", 0o644, b"")]);
+        assert!(unpacked(ArchiveKind::Zip, zip).unwrap_err().contains("both as"));
+        let alike = [("a-b", Regular, &b""[..]), ("a", Regular, b""), ("ab/c", Regular, b"")];
+        assert!(unpacked(ArchiveKind::Tar, tar_of(&alike)).is_ok());
     }
 
     #[test]

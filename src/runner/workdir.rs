@@ -419,10 +419,16 @@ impl Target<'_> {
             let above = directory.as_ref().map_or(self.directory, AsFd::as_fd);
             let made = rustix::fs::mkdirat(above, name, Mode::RWXU);
             let opened = rustix::fs::openat(above, name, flags, Mode::empty())?;
-            match (made, self.owner) {
-                (Ok(()), Some(owner)) => owner.take(&opened)?,
-                (Ok(()) | Err(Errno::EXIST), _) => {}
-                (Err(errno), _) => return Err(errno.into()),
+            match made {
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+            // A crash leaves a directory that was made and not yet handed over.
+            let ours = rustix::process::geteuid().as_raw();
+            if let Some(owner) = self.owner
+                && rustix::fs::fstat(&opened)?.st_uid == ours
+            {
+                owner.take(&opened)?;
             }
             directory = Some(opened);
         }

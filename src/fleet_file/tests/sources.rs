@@ -398,6 +398,53 @@ fn vessels_that_may_run_at_once_are_refused_one_place() {
 }
 
 #[test]
+fn files_of_an_archive_count_as_places() {
+    let archive = |names: &[&str]| {
+        let mut writer = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+        for name in names {
+            writer.start_file(*name, zip::write::SimpleFileOptions::default()).unwrap();
+        }
+        let bytes = writer.finish().unwrap().into_inner();
+        crate::model::archive::Archive::from(bytes).to_base64()
+    };
+    let of_archive = |language: &str, names: &[&str]| {
+        format!(
+            "{{type: CODE, language: {language}, file: {{name: a.zip, archive: {}}}, file_to_run: x}}",
+            archive(names)
+        )
+    };
+    let file = "{type: CODE, language: BASH, file: {name: a.sh, content: x}}";
+    let node =
+        "{type: CODE, language: NODE, file: {name: main.js, content: x}, packages: [{name: b}]}";
+    let cwd =
+        "{type: CODE, language: NODE, git: {repository: o/a, clone_location: CWD}, file_to_run: x}";
+    let fleet = |first: &str, second: &str, connections: &str| {
+        parse_yaml(&format!(
+            "name: n\nvessels:\n  a: {{source: {first}}}\n  b: {{source: {second}}}\n\
+             connections: {connections}\n"
+        ))
+    };
+    for (first, second, place) in [
+        (of_archive("BASH", &["x", "a.sh"]), file, "a.sh"),
+        (of_archive("BASH", &["x", "a.sh/b"]), file, "a.sh"),
+        (of_archive("NODE", &["x", "package.json"]), node, "node_modules"),
+        (of_archive("BASH", &["x", "node_modules/b/index.js"]), node, "node_modules"),
+        (cwd.to_owned(), node, "node_modules"),
+    ] {
+        let error = fleet(&first, second, "{}").unwrap_err().to_string();
+        assert!(error.contains(&format!("both put their code in `{place}`")), "{error}");
+        fleet(&first, second, "{a: {b: SUCCESS}}").unwrap();
+    }
+    for (first, second) in [
+        (of_archive("BASH", &["x", "sub/a.sh"]), file),
+        (of_archive("BASH", &["x", "package.json"]), node),
+        (of_archive("NODE", &["x"]), node),
+    ] {
+        fleet(&first, second, "{}").unwrap();
+    }
+}
+
+#[test]
 fn hidden_variables_keep_their_values() {
     let read = |environment: &str| {
         parse_yaml(&format!("name: n\nvessels: {{v: {{run: x, environment: {environment}}}}}\n"))

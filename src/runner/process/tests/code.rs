@@ -104,6 +104,29 @@ fn the_interpreter_comes_from_the_vessels_path() {
 }
 
 #[test]
+fn a_directory_that_a_crash_has_left_goes_to_the_vessels_user() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let mut writer = zip::ZipWriter::new(io::Cursor::new(Vec::new()));
+    writer.start_file("d/x", zip::write::SimpleFileOptions::default()).unwrap();
+    let archive = writer.finish().unwrap().into_inner().into();
+    let origin = Origin::Archive { name: "a.zip".to_owned(), archive };
+    let mut fixture = Fixture::new(GRACE);
+    fixture.program = Program::Code(Box::new(Code { origin, ..file(Language::Bash, "") }));
+    let left = fixture.work().join("d");
+    fs::create_dir_all(&left).unwrap();
+    fs::set_permissions(&left, fs::Permissions::from_mode(0o700)).unwrap();
+    let owner = Identity { uid: 65_534, gid: 65_534, groups: vec![65_534] };
+    let directories = &fixture.launcher.work_directories;
+    let prepared = fixture.with_launch(|launch| directories.prepare(launch, Some(&owner)));
+    assert!(prepared.is_ok());
+    for path in [&left, &left.join("x")] {
+        assert_eq!(fs::metadata(path).unwrap().uid(), owner.uid, "{path:?}");
+    }
+}
+
+#[test]
 fn a_missing_file_to_run_is_named() {
     let mut fixture = Fixture::new(GRACE);
     let code = Code { file_to_run: "other".to_owned(), ..file(Language::Bash, "x") };
