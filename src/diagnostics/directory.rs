@@ -66,6 +66,24 @@ pub(super) fn other_owner(path: &Path) -> Option<String> {
     (owner != rustix::process::geteuid().as_raw()).then(|| name_of(owner))
 }
 
+/// A problem when others than the server's user may write to `path`, or own it: they could exchange what is
+/// in it.
+pub(super) fn writable_by_others(check: &'static str, path: &Path) -> Option<Finding> {
+    let found = fs::metadata(path).ok()?;
+    let owner = (found.uid(), rustix::process::geteuid().as_raw());
+    is_writable_by_others(found.mode(), owner).then(|| {
+        let shown = path.display();
+        let what = format!("{shown}: other users could exchange what is installed there");
+        let remedy = format!("chown {} {shown} && chmod go-w {shown}", name_of(owner.1));
+        Finding::problem(check, what, remedy)
+    })
+}
+
+/// `owner`: the user ids of the directory and of this process. root looks at a server of another user.
+fn is_writable_by_others(mode: u32, (theirs, ours): (u32, u32)) -> bool {
+    mode & 0o022 != 0 || theirs != ours && ours != 0
+}
+
 fn name_of(uid: u32) -> String {
     user::name_of(uid).unwrap_or_else(|| uid.to_string())
 }
@@ -217,6 +235,20 @@ mod tests {
         assert_eq!(level(0o711, (7, 7), false), Level::Problem);
         assert_eq!(level(0o750, (7, 7), true), Level::Problem);
         assert_eq!(level(0o700, (7, 8), false), Level::Problem);
+    }
+
+    #[test]
+    fn a_directory_of_packages_is_the_servers_alone() {
+        for (mode, owner, expected) in [
+            (0o700, (7, 7), false),
+            (0o711, (7, 7), false),
+            (0o755, (7, 0), false),
+            (0o770, (7, 7), true),
+            (0o1777, (7, 7), true),
+            (0o700, (7, 8), true),
+        ] {
+            assert_eq!(is_writable_by_others(mode, owner), expected, "{mode:o} {owner:?}");
+        }
     }
 
     #[test]

@@ -99,7 +99,16 @@ fn examine_vessel(
             findings.extend(lack_of_packages(vessel, &environment, settings));
             findings
         }
-        false => examine(&command(&runner.command)),
+        false => {
+            let mut findings = examine(&command(&runner.command));
+            let names_packages =
+                matches!(&vessel.program, Program::Code(code) if !code.packages.is_empty());
+            findings.extend(names_packages.then(|| {
+                let what = "its packages are not installed, as it has a runner";
+                Finding::problem(CHECK, what, "have the runner's image or machine bring them")
+            }));
+            findings
+        }
     };
     if !runner.cleanup.is_empty() {
         let more = examine(&command(&runner.cleanup));

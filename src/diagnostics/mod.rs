@@ -162,6 +162,9 @@ fn identity(settings: &Settings) -> Finding {
 fn packages(settings: &Settings) -> Option<Finding> {
     const CHECK: &str = "packages";
     settings.install_packages.then(|| {
+        if let Some(finding) = directory::writable_by_others(CHECK, &settings.packages_dir) {
+            return finding;
+        }
         let Installed { environments, bytes } = PackageCache::new(settings).installed();
         let (taken, most) =
             (directory::rounded(bytes), directory::rounded(settings.max_packages_bytes));

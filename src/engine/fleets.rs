@@ -381,14 +381,27 @@ impl Engine {
         checked.map_err(|message| invalid(file.refuse_verify(message)))
     }
 
-    /// Where the definition names packages that the operator does not let be installed, and what to do.
+    /// Where the definition names packages that are not installed, and what to do.
     fn refuse_packages(&self, definition: &FleetDefinition) -> Option<(String, &'static str)> {
+        const NOT_ALLOWED: &str = "this server installs no packages; its operator can allow it with the \
+                                   setting `install_packages = true`, or install them for all, and you \
+                                   remove `packages`";
+        const ELSEWHERE: &str = "the vessel has a runner, whose image or machine must bring them; remove \
+                                 `packages`, or set `runner: none`";
         let names_packages = |vessel: &&VesselDefinition| matches!(&vessel.program, Program::Code(code) if !code.packages.is_empty());
-        let mut vessels = definition.vessels.iter();
-        let vessel = vessels.find(names_packages).filter(|_| !self.settings.install_packages)?;
-        let message = "this server installs no packages; its operator can allow it with the setting \
-                       `install_packages = true`, or install them for all, and you remove `packages`";
-        Some((format!("vessels.{}.source.packages", vessel.name), message))
+        // A runner that is not known is refused before.
+        let has_runner = |vessel: &VesselDefinition| {
+            let runner = self.settings.runners.of(definition, vessel).ok().flatten();
+            runner.is_some_and(|runner| !runner.command.is_empty())
+        };
+        definition.vessels.iter().filter(names_packages).find_map(|vessel| {
+            let message = match (has_runner(vessel), self.settings.install_packages) {
+                (true, _) => ELSEWHERE,
+                (false, false) => NOT_ALLOWED,
+                (false, true) => return None,
+            };
+            Some((format!("vessels.{}.source.packages", vessel.name), message))
+        })
     }
 
     /// Whether the secrets that `edit` adds to the webhook settings of a fleet have values. Reads their

@@ -9,6 +9,7 @@ pub mod core_limit;
 pub mod descriptor_budget;
 pub mod fatal;
 pub mod hidden_input;
+pub mod lock_file;
 pub mod logging;
 pub mod memory;
 pub mod outbound;

@@ -162,6 +162,11 @@ pub struct Launch<'a> {
 }
 
 impl<'a> Launch<'a> {
+    /// Whether a runner starts the program, which may do so in an image or on another machine.
+    fn runs_elsewhere(&self) -> bool {
+        self.runner.is_some_and(|runner| !runner.command.is_empty())
+    }
+
     /// The program, as it is resolved at the start.
     fn invocation(&self) -> Invocation<'a> {
         let Self { program, environment, references, runner, .. } = *self;

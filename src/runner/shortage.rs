@@ -36,7 +36,7 @@ pub struct Shortage {
 }
 
 /// Why a vessel could not be started.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum StartError {
     /// The cause is the vessel's own.
     Vessel(String),
@@ -54,6 +54,14 @@ impl StartError {
 
     pub fn machine(reason: String) -> Self {
         Self::Machine(Shortage { reason, has_started: false })
+    }
+
+    /// The machine's, if it has this `lack`.
+    pub fn with_lack(self, lack: Option<String>) -> Self {
+        match (self, lack) {
+            (Self::Vessel(reason), Some(lack)) => Self::machine(format!("{reason}. {lack}")),
+            (error, _) => error,
+        }
     }
 
     pub fn reason(self) -> String {
@@ -95,8 +103,11 @@ pub(super) fn is_shortage(error: &io::Error) -> bool {
 /// What the machine lacks to start a vessel whose work directory takes `bytes`; `None` when nothing
 /// is missing. Tries a directory with a file, descriptors, and a process.
 pub(super) fn find(work_dir: &Path, bytes: u64) -> Option<String> {
-    lack_of_room(work_dir, bytes)
-        .or_else(|| try_directory(work_dir).err().map(|error| in_directory(work_dir, &error)))
+    let setting = "work_dir";
+    lack_of_room(work_dir, setting, bytes)
+        .or_else(|| {
+            try_directory(work_dir).err().map(|error| in_directory(work_dir, setting, &error))
+        })
         .or_else(|| {
             try_descriptors().err().map(|errno| super::start_error::no_descriptors(&errno.into()))
         })
@@ -111,32 +122,33 @@ pub(super) fn never_fits(work_dir: &Path, bytes: u64) -> bool {
     })
 }
 
-fn lack_of_room(work_dir: &Path, bytes: u64) -> Option<String> {
-    let stat = rustix::fs::statvfs(work_dir).ok()?;
+/// What the file system of `directory`, which `setting` names, lacks for files with `bytes`.
+pub(super) fn lack_of_room(directory: &Path, setting: &str, bytes: u64) -> Option<String> {
+    let stat = rustix::fs::statvfs(directory).ok()?;
     let (total, free) =
         (stat.f_blocks.saturating_mul(stat.f_frsize), stat.f_bavail.saturating_mul(stat.f_frsize));
     let least = LAUNCH_FREE_BYTES_MIN.min(total / 4).saturating_add(bytes).min(total);
     // Some file systems count neither bytes nor inodes.
     if total > 0 && free < least {
-        return Some(in_directory(work_dir, &Errno::NOSPC.into()));
+        return Some(in_directory(directory, setting, &Errno::NOSPC.into()));
     }
     let least = LAUNCH_FREE_INODES_MIN.min(stat.f_files / 4);
     (stat.f_files > 0 && stat.f_favail < least).then(|| {
         format!(
-            "the file system of {} has no inodes left: remove files there, or set `work_dir` to \
+            "the file system of {} has no inodes left: remove files there, or set `{setting}` to \
              one that has some",
-            work_dir.display()
+            directory.display()
         )
     })
 }
 
-fn in_directory(work_dir: &Path, error: &io::Error) -> String {
-    let (work_dir, says) = (work_dir.display(), plain(error));
+fn in_directory(directory: &Path, setting: &str, error: &io::Error) -> String {
+    let (directory, says) = (directory.display(), plain(error));
     match error.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => format!(
-            "{work_dir}: {says}: make room there, or set `work_dir` to a file system that has some"
+            "{directory}: {says}: make room there, or set `{setting}` to a file system that has some"
         ),
-        _ => format!("cannot make work directories in {work_dir}: {says}"),
+        _ => format!("cannot make directories in {directory} (`{setting}`): {says}"),
     }
 }
 
@@ -202,5 +214,11 @@ mod tests {
         let said = find(directory.path(), 1 << 60).unwrap_or_default();
         assert!(said.contains("make room there"), "{said}");
         assert!(never_fits(directory.path(), 1 << 60));
+        let lack = lack_of_room(directory.path(), "packages_dir", 1 << 60);
+        let error = StartError::from("not installed".to_owned());
+        assert_eq!(error.clone().with_lack(None), error);
+        let StartError::Machine(shortage) = error.with_lack(lack) else { panic!("no shortage") };
+        assert!(shortage.reason.starts_with("not installed. "), "{}", shortage.reason);
+        assert!(shortage.reason.contains("`packages_dir`"), "{}", shortage.reason);
     }
 }

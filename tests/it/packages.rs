@@ -95,6 +95,7 @@ fn python(index: &Index) -> Value {
 fn kept(server: &Server) -> (Vec<String>, Vec<String>) {
     let entries = fs::read_dir(server.data_dir().join("packages")).into_iter().flatten().flatten();
     let names = entries.map(|entry| entry.file_name().into_string().unwrap());
+    let names = names.filter(|name| !matches!(name.as_str(), "boathook.lock" | "salt"));
     names.partition(|name| !name.contains('.'))
 }
 
@@ -221,9 +222,14 @@ fn repository(server: &Server, name: &str, files: &[(&str, &str)]) -> String {
     let tree = server.scratch().join(name);
     fs::create_dir(&tree).unwrap();
     files.iter().for_each(|(file, content)| fs::write(tree.join(file), content).unwrap());
+    committed(&tree)
+}
+
+/// The URL of a repository of the files in `tree`.
+fn committed(tree: &Path) -> String {
     let git = "git -c init.defaultBranch=main init -q . && git add . && \
                git -c user.name=t -c user.email=t@example.com commit -q -m x";
-    let done = Command::new("/bin/sh").args(["-c", git]).current_dir(&tree).status().unwrap();
+    let done = Command::new("/bin/sh").args(["-c", git]).current_dir(tree).status().unwrap();
     assert!(done.success());
     format!("file://{}/.git", tree.display())
 }
@@ -273,7 +279,8 @@ fn packages_of_a_repository_are_installed_where_that_is_allowed() {
         assert!(log.ends_with(SAID), "{name}: {log}");
     }
     let log = api.output(&run, "local");
-    assert!(log.contains("`-e .` of requirements.txt: installs from the code itself"), "{log}");
+    assert!(log.contains("line 2 of requirements.txt: installs from the code itself"), "{log}");
+    assert!(!log.contains("-e ."), "{log}");
 
     // Elsewhere the vessel starts without, and its log says so.
     server.stop();
@@ -292,6 +299,98 @@ fn packages_of_a_repository_are_installed_where_that_is_allowed() {
     assert_eq!(run["status"], "Success", "{log}");
     assert!(log.contains("boathook: requirements.txt is not installed: this server"), "{log}");
     assert!(log.contains("`install_packages = true`") && log.ends_with("started\n"), "{log}");
+}
+
+#[test]
+fn no_file_outside_of_the_code_is_read_through_a_link() {
+    let outside = tempfile::tempdir().unwrap();
+    fs::write(outside.path().join("shadow"), "root:$6$words\n").unwrap();
+    for is_allowed in ["true", "false"] {
+        let server = Server::builder().setting("install_packages", is_allowed).start();
+        let api = server.api();
+        let tree = server.scratch().join("linked");
+        fs::create_dir(&tree).unwrap();
+        std::os::unix::fs::symlink(outside.path(), tree.join("sub")).unwrap();
+        let files =
+            [("requirements.txt", "greet\n-r sub/shadow\n"), ("main.py", "print('started')")];
+        files.iter().for_each(|(file, content)| fs::write(tree.join(file), content).unwrap());
+        let url = committed(&tree);
+        let id = api.apply(&json!({"name": "linked", "vessels": {"v": {"source": {"type": "CODE",
+            "language": "PYTHON", "git": {"repository": url}, "file_to_run": "linked/main.py"}}}}));
+        let run = ended(&api, &api.start(&id));
+        let log = api.output(&run, "v");
+        let expected = match is_allowed {
+            "true" => "leads to sub/shadow, which is no plain file of the code",
+            _ => "boathook: requirements.txt is not installed: this server",
+        };
+        assert!(log.contains(expected) && !log.contains("words"), "{log}");
+        let reason = vessel_of(&run, "v").to_string();
+        assert!(!reason.contains("words"), "{reason}");
+    }
+}
+
+#[test]
+fn settings_that_a_run_leaves_in_its_directory_do_not_reach_the_package_managers() {
+    let server = Server::builder().setting("install_packages", "true").start();
+    let index = Index::start(server.scratch());
+    let api = server.api();
+    let settings = "mkdir -p .config/pip && printf '[global]\\nno-index = true\\n' > .config/pip/pip.conf\n\
+                    echo offline=true > .npmrc";
+    let node = vessel("NODE", "main.js", "console.log(require('greet'))", &index);
+    let id = api.apply(&json!({"name": "left", "vessels": {"settings": {"run": settings},
+        "python": python(&index), "node": node},
+        "connections": {"settings": {"python": "SUCCESS", "node": "SUCCESS"}}}));
+    let run = ended(&api, &api.start(&id));
+    let logs = [api.output(&run, "python"), api.output(&run, "node")];
+    assert!(logs.iter().all(|log| log.ends_with(SAID)), "{logs:?}");
+    let (places, _) = kept(&server);
+    assert_eq!(places.len(), 2);
+    for place in places {
+        let scratch = server.data_dir().join("packages").join(place).join(".installing");
+        assert!(!scratch.exists());
+    }
+}
+
+#[test]
+fn nothing_is_installed_for_a_vessel_with_a_runner() {
+    let server = Server::builder().setting("install_packages", "true").start();
+    let index = Index::start(server.scratch());
+    let api = server.api();
+    let mut named = python(&index);
+    named["runner"] = json!(["env"]);
+    let content = json!({"name": "named", "vessels": {"v": named}}).to_string().into_bytes();
+    let content = ("application/json", content);
+    let error = api.call("PUT", "/api/v1/fleets?by=name", Some(content)).expect(422).error();
+    assert!(error.contains("vessels.v.source.packages: the vessel has a runner"), "{error}");
+
+    let files = [("requirements.txt", "greet\n"), ("main.py", "print('started')")];
+    let url = repository(&server, "remote", &files);
+    let id = api.apply(&json!({"name": "remote", "runner": ["env"], "vessels": {"v": {"source":
+        {"type": "CODE", "language": "PYTHON", "git": {"repository": url},
+            "file_to_run": "remote/main.py"}}}}));
+    let run = ended(&api, &api.start(&id));
+    let log = api.output(&run, "v");
+    assert_eq!(run["status"], "Success", "{log}");
+    let said = "boathook: requirements.txt is not installed: the vessel has a runner";
+    assert!(log.contains(said) && log.ends_with("started\n"), "{log}");
+    // A fleet from before the operator set a default runner.
+    let data_dir = server.scratch().join("other");
+    let builder = Server::builder().data_dir(&data_dir).setting("install_packages", "true");
+    let mut before = builder.start();
+    let id = before.api().apply(&json!({"name": "before", "vessels": {"v": python(&index)}}));
+    before.stop();
+    let config = server.scratch().join("runner.toml");
+    fs::write(&config, "default_runner = \"one\"\n[runners.one]\ncommand = [\"env\"]\n").unwrap();
+    let builder = Server::builder().data_dir(&data_dir).setting("install_packages", "true");
+    let later = builder.setting("config", config.to_str().unwrap()).start();
+    let run = ended(&later.api(), &later.api().start(&id));
+    let reason = vessel_of(&run, "v")["reason"].as_str().unwrap().to_owned();
+    assert!(reason.contains("packages: the vessel has a runner"), "{reason}");
+    let (_, doctor, _) = finish(later.cli(&["doctor"]));
+    let doctor = doctor.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(doctor.contains("its packages are not installed, as it has a runner"), "{doctor}");
+    assert_eq!(index.fetched(), 0);
+    assert_eq!(kept(&server).0, Vec::<String>::new());
 }
 
 #[test]

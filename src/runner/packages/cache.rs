@@ -4,21 +4,23 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::{self, File};
-use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
-use std::path::{Path, PathBuf};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::io::{self, Read};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::PathBuf;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
 use super::plan::is_key;
+use super::size::tree_bytes;
 use crate::config::Settings;
-use crate::os::private_file;
+use crate::model::random::{Random, SystemRandom};
+use crate::os::{lock_file, private_file};
 use crate::runner::process::open_to_others;
+use crate::runner::shortage::{StartError, lack_of_room};
 use crate::runner::tree::remove_tree;
-use crate::runner::user::Identity;
-use crate::runner::workdir::{hand_over, take_back};
+use crate::runner::workdir::take_back;
 
 /// Environments that are kept: each has thousands of files.
 const ENVIRONMENTS_MAX: usize = 500;
@@ -26,6 +28,13 @@ const ENVIRONMENTS_MAX: usize = 500;
 const MARKER_BYTES_MAX: u64 = 4096;
 /// End of the name of a marker.
 const MARKER: &str = ".json";
+/// The file whose lock the server holds.
+const LOCK_FILE: &str = "boathook.lock";
+/// How long a server waits for one that is ending.
+const LOCK_WAIT: Duration = Duration::from_secs(5);
+/// The file with the salt of the keys.
+const SALT_FILE: &str = "salt";
+const SALT_BYTES: usize = 32;
 /// How long a vessel waits for another one's installation before it looks for its own stop and cutoff.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
@@ -38,25 +47,34 @@ pub struct PackageCache {
     min_free_bytes: u64,
     /// Whether other users than the server's own have environments.
     has_other_users: bool,
+    /// Random bytes of the keys. Empty where nothing is installed.
+    salt: Vec<u8>,
+    /// Held as long as the server runs.
+    _lock: Option<File>,
     uses: Mutex<HashMap<String, Use>>,
     /// Wakes vessels that wait for an installation.
     changed: Condvar,
 }
 
 /// What goes on with an environment.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 enum Use {
-    /// It is being installed or removed.
-    Changing,
+    Installing(Attempt),
+    Removing,
     /// So many vessels use it.
     Used(usize),
 }
+
+/// An installation. Holds why it has failed, for the vessels that have waited for it.
+type Attempt = Arc<OnceLock<StartError>>;
 
 /// What a vessel finds.
 pub(super) enum Claim<'c> {
     Ready(Held<'c>),
     /// The vessel is the one that installs.
     Install(Installation<'c>),
+    /// The installation that the vessel has waited for has failed.
+    Failed(StartError),
     /// The vessel's stop or cutoff came first.
     Interrupted,
 }
@@ -72,6 +90,7 @@ pub(in crate::runner) struct Held<'c> {
 pub(super) struct Installation<'c> {
     cache: &'c PackageCache,
     key: String,
+    attempt: Attempt,
     is_complete: bool,
 }
 
@@ -99,15 +118,65 @@ pub struct Installed {
 }
 
 impl PackageCache {
+    /// The cache as it is, for a look.
     pub fn new(settings: &Settings) -> Self {
+        let directory = settings.packages_dir.clone();
+        let mut salt = Vec::new();
+        if let Ok(file) = File::open(directory.join(SALT_FILE)) {
+            // Without it nothing is found.
+            let _ = file.take(SALT_BYTES as u64).read_to_end(&mut salt);
+        }
         Self {
-            directory: settings.packages_dir.clone(),
+            directory,
             bytes_max: settings.max_packages_bytes,
             min_free_bytes: settings.min_free_bytes,
             has_other_users: !settings.allowed_users.is_empty(),
+            salt,
+            _lock: None,
             uses: Mutex::default(),
             changed: Condvar::new(),
         }
+    }
+
+    /// The cache of a server, which makes and locks the directory if the operator lets packages be installed.
+    ///
+    /// # Errors
+    /// When it cannot, or another server has it.
+    pub fn open(settings: &Settings) -> io::Result<Self> {
+        let mut cache = Self::new(settings);
+        if !settings.install_packages {
+            return Ok(cache);
+        }
+        let directory = &cache.directory;
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+        if cache.has_other_users {
+            open_to_others(directory, "packages_dir")?;
+        }
+        let locked = lock_file::lock(&directory.join(LOCK_FILE), LOCK_WAIT)?;
+        let lock = locked.map_err(|holder| {
+            io::Error::other(format!(
+                "packages_dir: {} is in use by another server (process {holder}); give each server its own",
+                directory.display()
+            ))
+        })?;
+        if cache.salt.len() != SALT_BYTES {
+            let mut salt = vec![0; SALT_BYTES];
+            SystemRandom.fill(&mut salt).map_err(io::Error::other)?;
+            private_file::write(&directory.join(SALT_FILE), &salt)?;
+            cache.salt = salt;
+        }
+        cache._lock = Some(lock);
+        Ok(cache)
+    }
+
+    /// Random bytes that only the server reads, for keys.
+    pub fn salt(&self) -> &[u8] {
+        &self.salt
+    }
+
+    /// What the file system of the environments lacks for an installation, for a person.
+    pub(in crate::runner) fn lack_of_room(&self) -> Option<String> {
+        lack_of_room(&self.directory, "packages_dir", 0)
     }
 
     /// Where the environment `key` is, or will be.
@@ -128,16 +197,20 @@ impl PackageCache {
     }
 
     /// The environment `key`, or the right to install it. Waits while another vessel installs it, unless
-    /// the vessel `is_over`; `on_wait` is called once before that.
+    /// the vessel `is_over`; `on_wait` is called once before that. An installation that fails meanwhile has
+    /// failed for this vessel as well.
     pub(super) fn claim(
         &self,
         key: &str,
         is_over: &dyn Fn() -> bool,
         on_wait: &dyn Fn(),
     ) -> Claim<'_> {
-        let mut has_waited = false;
+        let mut awaited: Option<Attempt> = None;
         let mut uses = self.lock();
         loop {
+            if let Some(error) = awaited.as_ref().and_then(|attempt| attempt.get()) {
+                return Claim::Failed(error.clone());
+            }
             match uses.get_mut(key) {
                 Some(Use::Used(count)) => {
                     *count += 1;
@@ -148,16 +221,24 @@ impl PackageCache {
                     return Claim::Ready(self.held(key));
                 }
                 None => {
-                    uses.insert(key.to_owned(), Use::Changing);
-                    let key = key.to_owned();
-                    return Claim::Install(Installation { cache: self, key, is_complete: false });
+                    let (key, attempt) = (key.to_owned(), Attempt::default());
+                    uses.insert(key.clone(), Use::Installing(Arc::clone(&attempt)));
+                    let cache = self;
+                    return Claim::Install(Installation {
+                        cache,
+                        key,
+                        attempt,
+                        is_complete: false,
+                    });
                 }
-                Some(Use::Changing) if is_over() => return Claim::Interrupted,
-                Some(Use::Changing) => {}
-            }
-            if !has_waited {
-                has_waited = true;
-                on_wait();
+                Some(Use::Installing(_) | Use::Removing) if is_over() => return Claim::Interrupted,
+                Some(Use::Installing(attempt)) => {
+                    if awaited.is_none() {
+                        on_wait();
+                    }
+                    awaited = Some(Arc::clone(attempt));
+                }
+                Some(Use::Removing) => {}
             }
             let waited = self.changed.wait_timeout(uses, LOOK_EVERY);
             uses = waited.unwrap_or_else(PoisonError::into_inner).0;
@@ -188,7 +269,7 @@ impl PackageCache {
         let partial = scan.partial.into_iter().filter(|key| idle(key));
         let going = evictions(scan.entries, &idle, budget).into_iter().chain(partial);
         let going: Vec<String> = going.filter(|key| self.remove_marker(key)).collect();
-        uses.extend(going.iter().map(|key| (key.clone(), Use::Changing)));
+        uses.extend(going.iter().map(|key| (key.clone(), Use::Removing)));
         drop(uses);
         // 2. Remove them, which takes a while.
         for key in &going {
@@ -209,6 +290,13 @@ impl PackageCache {
             log::warn!(key, error:%; "installed packages could not be removed");
         });
         removed.is_ok()
+    }
+
+    /// Removes an environment that is not whole. Its marker may have been written all the same.
+    fn discard(&self, key: &str) {
+        if self.remove_marker(key) {
+            self.wipe(key);
+        }
     }
 
     fn wipe(&self, key: &str) {
@@ -278,12 +366,11 @@ struct Scan {
 }
 
 impl<'c> Installation<'c> {
-    /// Makes the empty directory of the environment, which belongs to `owner`, by default the server's own
-    /// user.
+    /// Makes the empty directory of the environment, for the server alone.
     ///
     /// # Errors
     /// When it cannot be made.
-    pub fn begin(&self, owner: Option<&Identity>) -> io::Result<PathBuf> {
+    pub fn begin(&self) -> io::Result<PathBuf> {
         let directory = &self.cache.directory;
         fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
         if self.cache.has_other_users {
@@ -295,36 +382,59 @@ impl<'c> Installation<'c> {
         private_file::absent_is_fine(private_file::remove(&self.cache.marker(&self.key)))?;
         self.cache.wipe(&self.key);
         fs::DirBuilder::new().mode(0o700).create(&place)?;
-        if let Some(owner) = owner {
-            hand_over(&place, owner)?;
-        }
         Ok(place)
     }
 
-    /// Notes durably that the environment is whole. `packages` names what is in it.
+    /// Gives up for `error`, which the vessels that wait get as well. Removes the environment. Where its file
+    /// system has no room even then, the machine is at fault.
+    pub(in crate::runner) fn fail(self, error: StartError) -> StartError {
+        self.cache.discard(&self.key);
+        let error = error.with_lack(self.cache.lack_of_room());
+        // Set once: this consumes the installation.
+        let _ = self.attempt.set(error.clone());
+        error
+    }
+
+    /// Notes durably that the environment is whole. `packages` names what is in it. `None` when the vessel
+    /// `is_over` before.
     ///
     /// # Errors
-    /// When that cannot be noted.
-    pub fn complete(mut self, packages: &str) -> io::Result<Held<'c>> {
+    /// When that cannot be noted, or there is too much of it.
+    pub fn complete(
+        mut self,
+        packages: &str,
+        is_over: &dyn Fn() -> bool,
+    ) -> Result<Option<Held<'c>>, (Self, io::Error)> {
         let cache = self.cache;
-        let bytes = tree_bytes(&cache.place(&self.key));
-        let packages = packages.chars().take(500).collect();
-        let marker = serde_json::to_vec(&Marker { bytes, packages }).map_err(io::Error::other)?;
-        rustix::fs::syncfs(File::open(&cache.directory)?)?;
-        private_file::write(&cache.marker(&self.key), &marker)?;
+        match self.note(packages, is_over) {
+            Ok(true) => {}
+            Ok(false) => return Ok(None),
+            Err(error) => return Err((self, error)),
+        }
         self.is_complete = true;
         cache.lock().insert(self.key.clone(), Use::Used(1));
         cache.changed.notify_all();
         let held = Held { cache, key: self.key.clone() };
         cache.make_room();
-        Ok(held)
+        Ok(Some(held))
+    }
+
+    /// Writes the marker, after everything in the environment. False when the vessel `is_over` before.
+    fn note(&self, packages: &str, is_over: &dyn Fn() -> bool) -> io::Result<bool> {
+        let cache = self.cache;
+        let Some(bytes) = tree_bytes(&cache.place(&self.key), is_over)? else { return Ok(false) };
+        let packages = packages.chars().take(500).collect();
+        let marker = serde_json::to_vec(&Marker { bytes, packages }).map_err(io::Error::other)?;
+        rustix::fs::syncfs(File::open(&cache.directory)?)?;
+        private_file::write(&cache.marker(&self.key), &marker)?;
+        Ok(true)
     }
 }
 
 impl Drop for Installation<'_> {
     fn drop(&mut self) {
         if !self.is_complete {
-            self.cache.wipe(&self.key);
+            self.cache.discard(&self.key);
             self.cache.release(&self.key);
         }
     }
@@ -361,21 +471,6 @@ fn evictions(mut entries: Vec<Entry>, idle: &dyn Fn(&str) -> bool, budget: u64) 
         }
     }
     going
-}
-
-/// Bytes that the files below `top` take on the disk. What cannot be read counts as nothing.
-fn tree_bytes(top: &Path) -> u64 {
-    let (mut bytes, mut directories) = (0u64, vec![top.to_owned()]);
-    while let Some(directory) = directories.pop() {
-        for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
-            let Ok(found) = entry.metadata() else { continue };
-            bytes = bytes.saturating_add(found.blocks().saturating_mul(512));
-            if found.is_dir() {
-                directories.push(entry.path());
-            }
-        }
-    }
-    bytes
 }
 
 #[cfg(test)]

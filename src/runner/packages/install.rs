@@ -2,36 +2,37 @@
 //! managers run as the vessel does, in its environment and within its bounds, and their output belongs to
 //! its log.
 
-use std::fs::{self, Permissions};
+use std::fs::{DirBuilder, File, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::Path;
 
-use rustix::fs::AtFlags;
-use rustix::io::Errno;
+use rustix::fs::FileType;
 
 use super::cache::{Claim, Held, Installation, PackageCache};
+use super::code_files::CodeFiles;
 use super::machine::{Interpreter, interpreter, missing_system_packages, npm};
 use super::plan::{
-    Basis, NODE_FILES, NPM_CACHE, Needs, NeedsFile, PYTHON_FILE, Plan, environment_with,
-    lack_of_machine, npm_command, pip_commands,
+    Basis, HOME, NODE_FILES, Needs, PIP_FILES, PYTHON_FILE, Plan, SCRATCH, check_variables,
+    environment_of_installation, environment_with, lack_of_machine, npm_command, pip_commands,
 };
 use crate::model::environment::Environment;
 use crate::model::fleet::Program;
 use crate::model::source::{Code, Language, Origin};
-use crate::runner::checkout::{Run, start_of};
+use crate::runner::checkout::Run;
 use crate::runner::last_words::LAST_WORDS_BYTES;
 use crate::runner::output::LiveOutput;
 use crate::runner::shortage::StartError;
 use crate::runner::tree::remove_tree;
 use crate::runner::user::Identity;
-use crate::runner::workdir::open_directory;
+use crate::runner::workdir::hand_over;
 use crate::runner::{HowEnded, Input, Launch};
 
-/// Bytes of a file that says what is needed. Lock files of large projects have some MiB.
-const FILE_BYTES_MAX: usize = 8 << 20;
-/// Files that say what is needed, those included by others among them.
-const FILES_MAX: usize = 32;
+/// Why packages are not installed where the operator does not allow it.
+const NOT_ALLOWED: &str = "this server installs no packages: its operator can allow it with the setting \
+                           `install_packages = true`";
+/// Why packages are not installed for a vessel with a runner.
+const ELSEWHERE: &str = "the vessel has a runner: its image or machine must bring them";
 /// The directory in which Node.js looks for packages.
 const NODE_MODULES: &str = "node_modules";
 
@@ -82,31 +83,41 @@ impl<'a> Installer<'a> {
         is_over: &dyn Fn() -> bool,
     ) -> Result<Packages<'a>, StartError> {
         let Program::Code(code) = self.launch.program else { return Ok(Packages::None) };
-        // With a runner the program may run on another machine.
-        if self.launch.runner.is_none()
+        if !self.launch.runs_elsewhere()
             && let Some(missing) = missing_system_packages(&code.system_packages)
         {
             return Err(missing.into());
         }
-        let Some(root) = self.root(code) else { return Ok(Packages::None) };
-        let (needs, plan) = self.needs(code, &root)?;
+        let below = match &code.origin {
+            _ if code.language == Language::Bash => return Ok(Packages::None),
+            Origin::File { .. } | Origin::Archive { .. } => ".",
+            Origin::Git(git) => git.directory().unwrap_or("."),
+        };
+        let uid = self.identity.map_or_else(|| rustix::process::geteuid().as_raw(), |it| it.uid);
+        let files = CodeFiles::open(self.work, below, uid);
+        let mut files = files.map_err(|error| {
+            StartError::of(&error, format!("packages: the code's directory {below}: {error}"))
+        })?;
+        if let Some(why) = self.obstacle() {
+            return self.refuse(code, &files, why);
+        }
+        if code.language == Language::Node && files.has(NODE_MODULES, FileType::Directory) {
+            if !code.packages.is_empty() || files.has(NODE_FILES[0], FileType::RegularFile) {
+                self.log.append_line(&format!(
+                    "boathook: the code brings {NODE_MODULES} along; nothing is installed"
+                ));
+            }
+            return Ok(Packages::None);
+        }
+        let (needs, plan) = needs(code, &mut files)?;
         if plan == Plan::Nothing {
             return Ok(Packages::None);
         }
-        if !self.is_allowed {
-            return self.refuse(&needs);
-        }
-        if code.language == Language::Node && self.has_modules(&root) {
-            self.log.append_line(&format!(
-                "boathook: the code brings {NODE_MODULES} along; nothing is installed"
-            ));
-            return Ok(Packages::None);
-        }
-        let environment = self.launch.environment;
-        let interpreter = interpreter(code, environment, self.work)?;
-        let uid = self.identity.map_or_else(|| rustix::process::geteuid().as_raw(), |it| it.uid);
-        let (interpreter_of_key, secrets) = (&interpreter.identity, self.launch.secrets);
-        let key = needs.key(&Basis { interpreter: interpreter_of_key, uid, environment, secrets });
+        let own = self.launch.environment;
+        check_variables(&needs, own).map_err(|why| format!("packages: {why}"))?;
+        let interpreter = interpreter(code, own, self.work)?;
+        let (of_key, salt) = (&interpreter.identity, self.cache.salt());
+        let key = needs.key(&Basis { interpreter: of_key, uid, environment: own, salt });
         let on_wait = || {
             self.log.append_line(
                 "boathook: another vessel is installing the same packages; waiting for it",
@@ -115,83 +126,49 @@ impl<'a> Installer<'a> {
         let held = match self.cache.claim(&key, is_over, &on_wait) {
             Claim::Ready(held) => held,
             Claim::Interrupted => return Ok(Packages::Interrupted),
+            Claim::Failed(error) => return Err(error),
             Claim::Install(installation) => {
-                let commands = Commands { needs: &needs, plan: &plan, interpreter, root: &root };
-                match self.install(installation, &commands, run)? {
+                let commands = Commands { needs: &needs, plan: &plan, interpreter };
+                match self.install(installation, &commands, run, is_over)? {
                     Ok(held) => held,
-                    Err(how) => return Ok(Packages::Ended(how)),
+                    Err(end) => return Ok(end),
                 }
             }
         };
         let place = self.cache.place(&key);
         if code.language == Language::Node {
-            link(&root, &place.join(NODE_MODULES)).map_err(|error| {
-                let shown = root.join(NODE_MODULES);
-                StartError::of(
-                    &error,
-                    format!("packages: cannot link {}: {error}", shown.display()),
-                )
+            files.link(NODE_MODULES, &place.join(NODE_MODULES)).map_err(|error| {
+                let reason = format!("packages: cannot link {NODE_MODULES} in {below}: {error}");
+                StartError::of(&error, reason)
             })?;
         }
-        let environment = environment_with(code.language, &place.to_string_lossy(), environment);
+        let environment = environment_with(code.language, &place.to_string_lossy(), own);
         Ok(Packages::Ready { _held: held, environment })
     }
 
-    /// Where the code is; `None` when its language has no packages.
-    fn root(&self, code: &Code) -> Option<PathBuf> {
-        (code.language != Language::Bash).then(|| match &code.origin {
-            Origin::File { .. } | Origin::Archive { .. } => self.work.to_owned(),
-            Origin::Git(git) => {
-                git.directory().map_or_else(|| self.work.to_owned(), |it| self.work.join(it))
-            }
-        })
-    }
-
-    /// What the code needs, by the fleet and by its own files.
-    fn needs<'c>(&self, code: &'c Code, root: &Path) -> Result<(Needs<'c>, Plan), StartError> {
-        let names: &[&str] = match (&code.origin, code.language) {
-            // What else is in the directory is another vessel's.
-            (Origin::File { .. }, _) | (_, Language::Bash) => &[],
-            (_, Language::Node) => &NODE_FILES,
-            (_, Language::Python) => &[PYTHON_FILE],
-        };
-        let mut files = Vec::new();
-        for name in names {
-            files.extend(read(root, name)?);
-        }
-        let mut needs = Needs { language: code.language, packages: &code.packages, files };
-        loop {
-            let unread = match needs.plan().map_err(|why| format!("packages: {why}"))? {
-                Plan::Read(unread) => unread,
-                plan => return Ok((needs, plan)),
-            };
-            for name in unread {
-                let file = read(root, &name)?.ok_or_else(|| {
-                    format!("packages: {PYTHON_FILE} names {name}, which is not in the code")
-                })?;
-                needs.files.push(file);
-            }
-            if needs.files.len() > FILES_MAX {
-                return Err(format!("packages: more than {FILES_MAX} requirements files").into());
-            }
+    /// Why nothing is installed, whatever is needed.
+    fn obstacle(&self) -> Option<&'static str> {
+        match self.launch.runs_elsewhere() {
+            true => Some(ELSEWHERE),
+            false => (!self.is_allowed).then_some(NOT_ALLOWED),
         }
     }
 
-    /// Refuses packages of the fleet, and says that those of the code are not installed.
-    fn refuse(&self, needs: &Needs<'_>) -> Result<Packages<'a>, StartError> {
-        const NOT_ALLOWED: &str = "this server installs no packages: its operator can allow it with \
-                                   the setting `install_packages = true`";
-        if !needs.packages.is_empty() {
-            return Err(format!("packages: {NOT_ALLOWED}").into());
+    /// Refuses packages of the fleet, and says that those of the code are not installed. Reads no file.
+    fn refuse(
+        &self,
+        code: &Code,
+        files: &CodeFiles,
+        why: &str,
+    ) -> Result<Packages<'a>, StartError> {
+        if !code.packages.is_empty() {
+            return Err(format!("packages: {why}").into());
         }
-        let shown = needs.shown();
-        self.log.append_line(&format!("boathook: {shown} is not installed: {NOT_ALLOWED}"));
+        let name = file_names(code).iter().find(|name| files.has(name, FileType::RegularFile));
+        if let Some(name) = name {
+            self.log.append_line(&format!("boathook: {name} is not installed: {why}"));
+        }
         Ok(Packages::None)
-    }
-
-    /// Whether the code itself has a directory for packages.
-    fn has_modules(&self, root: &Path) -> bool {
-        fs::symlink_metadata(root.join(NODE_MODULES)).is_ok_and(|found| found.is_dir())
     }
 
     /// Installs the environment, or returns the end of the vessel if it was stopped or cut off meanwhile.
@@ -200,37 +177,53 @@ impl<'a> Installer<'a> {
         installation: Installation<'a>,
         commands: &Commands<'_>,
         run: Run<'_>,
-    ) -> Result<Result<Held<'a>, HowEnded>, StartError> {
+        is_over: &dyn Fn() -> bool,
+    ) -> Result<Result<Held<'a>, Packages<'a>>, StartError> {
         let shown = commands.needs.shown();
         self.log.append_line(&format!("boathook: installing {shown}"));
-        let failed = |what: &str, error: &io::Error| {
-            StartError::of(error, format!("packages: the environment cannot be {what}: {error}"))
-        };
-        let place = installation.begin(self.identity).map_err(|error| failed("made", &error))?;
+        match self.fill(&installation, commands, run) {
+            Ok(None) => {}
+            Ok(Some(how)) => return Ok(Err(Packages::Ended(how))),
+            Err(error) => return Err(installation.fail(error)),
+        }
+        match installation.complete(&shown, is_over) {
+            Ok(held) => Ok(held.ok_or(Packages::Interrupted)),
+            Err((installation, error)) => Err(installation.fail(failed("kept", &error))),
+        }
+    }
+
+    /// Fills the environment. Returns the end of the vessel if it was stopped or cut off meanwhile.
+    fn fill(
+        &self,
+        installation: &Installation<'a>,
+        commands: &Commands<'_>,
+        run: Run<'_>,
+    ) -> Result<Option<HowEnded>, StartError> {
+        let place = installation.begin().map_err(|error| failed("made", &error))?;
+        let written = self.prepare(&place, commands.plan);
+        written.map_err(|error| failed("written to", &error))?;
+        let shown = place.to_string_lossy();
+        let environment = environment_of_installation(&shown, self.launch.environment);
+        let scratch = place.join(SCRATCH);
         let (directory, words) = match commands.plan {
             Plan::Npm(manifest) => {
-                let written = self.write(&place, &manifest.files);
-                written.map_err(|error| failed("written to", &error))?;
-                let npm = npm(self.launch.environment, self.work)?;
-                let npm = npm.to_string_lossy();
-                let command = npm_command(manifest, &npm, &place.to_string_lossy());
-                (place.as_path(), vec![command])
+                let npm = npm(&environment, self.work)?;
+                (place.clone(), vec![npm_command(manifest, &npm.to_string_lossy(), &shown)])
             }
-            _ => {
+            Plan::Pip(files) => {
                 let python = commands.interpreter.path.to_string_lossy();
-                let (place, root) = (place.to_string_lossy(), commands.root.to_string_lossy());
-                let commands = pip_commands(commands.needs, &python, &place, &root);
-                (self.work, commands.to_vec())
+                let commands = pip_commands(commands.needs, files, &python, &shown, &environment);
+                (scratch.join(HOME), commands.to_vec())
             }
+            Plan::Read(_) | Plan::Nothing => return Ok(None),
         };
         for command in words {
-            if let Some(how) = self.step(&command, directory, run)? {
-                return Ok(Err(how));
+            if let Some(how) = self.step(&command, &directory, &environment, run)? {
+                return Ok(Some(how));
             }
         }
-        // Only downloads.
-        remove_tree(&place.join(NPM_CACHE)).map_err(|error| failed("tidied", &error))?;
-        Ok(Ok(installation.complete(&shown).map_err(|error| failed("kept", &error))?))
+        remove_tree(&scratch).map_err(|error| failed("tidied", &error))?;
+        Ok(None)
     }
 
     /// Runs a command, which must succeed. Returns the end of the vessel if it was stopped or cut off.
@@ -238,12 +231,14 @@ impl<'a> Installer<'a> {
         &self,
         command: &[String],
         directory: &Path,
+        environment: &Environment,
         run: Run<'_>,
     ) -> Result<Option<HowEnded>, StartError> {
         let program = Program::command(command.iter().map(String::as_str));
         let launch = Launch {
             program: &program,
             runner: None,
+            environment,
             payload: &Input(&[]),
             may_answer: false,
             ..*self.launch
@@ -267,17 +262,79 @@ impl<'a> Installer<'a> {
         Err(reason.into())
     }
 
-    /// Writes files into the new environment at `place`.
-    fn write(&self, place: &Path, files: &[(String, Vec<u8>)]) -> io::Result<()> {
-        for (name, content) in files {
-            let mut file = fs::File::create_new(place.join(name))?;
-            file.set_permissions(Permissions::from_mode(0o600))?;
-            file.write_all(content)?;
-            if let Some(identity) = self.identity {
-                identity.take(&file)?;
+    /// Writes what the package manager reads into the new environment at `place`, then gives that to the
+    /// vessel's user.
+    fn prepare(&self, place: &Path, plan: &Plan) -> io::Result<()> {
+        let scratch = place.join(SCRATCH);
+        let home = scratch.join(HOME);
+        for directory in [&scratch, &home] {
+            DirBuilder::new().mode(0o700).create(directory)?;
+        }
+        match plan {
+            Plan::Npm(manifest) => {
+                for (name, content) in &manifest.files {
+                    self.write(&place.join(name), content)?;
+                }
+            }
+            Plan::Pip(files) => {
+                for (name, text) in PIP_FILES.iter().zip([&files.requirements, &files.constraints])
+                {
+                    self.write(&scratch.join(name), text.as_bytes())?;
+                }
+            }
+            Plan::Read(_) | Plan::Nothing => {}
+        }
+        if let Some(identity) = self.identity {
+            // The outermost last: the user controls the names in what it owns.
+            for directory in [&home, &scratch, place] {
+                hand_over(directory, identity)?;
             }
         }
         Ok(())
+    }
+
+    fn write(&self, path: &Path, content: &[u8]) -> io::Result<()> {
+        let mut file = File::create_new(path)?;
+        file.set_permissions(Permissions::from_mode(0o600))?;
+        file.write_all(content)?;
+        self.identity.map_or(Ok(()), |identity| Ok(identity.take(&file)?))
+    }
+}
+
+fn failed(what: &str, error: &io::Error) -> StartError {
+    StartError::of(error, format!("packages: the environment cannot be {what}: {error}"))
+}
+
+/// The files at the root of `code` that say what it needs.
+fn file_names(code: &Code) -> &'static [&'static str] {
+    match (&code.origin, code.language) {
+        // What else is in the directory is another vessel's.
+        (Origin::File { .. }, _) | (_, Language::Bash) => &[],
+        (_, Language::Node) => &NODE_FILES,
+        (_, Language::Python) => &[PYTHON_FILE],
+    }
+}
+
+/// What `code` needs, by the fleet and by its own files.
+fn needs<'c>(code: &'c Code, files: &mut CodeFiles) -> Result<(Needs<'c>, Plan), StartError> {
+    let mut read = Vec::new();
+    for name in file_names(code) {
+        read.extend(files.read(name)?);
+    }
+    let mut needs = Needs { language: code.language, packages: &code.packages, files: read };
+    loop {
+        let unread = match needs.plan().map_err(|why| format!("packages: {why}"))? {
+            Plan::Read(unread) => unread,
+            plan => return Ok((needs, plan)),
+        };
+        for name in unread {
+            let file = files.read(&name)?.ok_or_else(|| {
+                format!(
+                    "packages: {PYTHON_FILE} leads to {name}, which is no plain file of the code"
+                )
+            })?;
+            needs.files.push(file);
+        }
     }
 }
 
@@ -286,33 +343,4 @@ struct Commands<'a> {
     needs: &'a Needs<'a>,
     plan: &'a Plan,
     interpreter: Interpreter,
-    root: &'a Path,
-}
-
-/// The file `name` of the code at `root`, if it is a regular file.
-fn read(root: &Path, name: &str) -> Result<Option<NeedsFile>, StartError> {
-    let path = root.join(name);
-    if !fs::symlink_metadata(&path).is_ok_and(|found| found.is_file()) {
-        return Ok(None);
-    }
-    let content = start_of(&path, FILE_BYTES_MAX + 1).0;
-    if content.len() > FILE_BYTES_MAX {
-        return Err(format!("packages: {name} has more than {} MiB", FILE_BYTES_MAX >> 20).into());
-    }
-    Ok(Some(NeedsFile { name: name.to_owned(), content }))
-}
-
-/// Makes `node_modules` in `root` a link to `target`, in the place of an earlier vessel's.
-fn link(root: &Path, target: &Path) -> io::Result<()> {
-    let directory = open_directory(root)?;
-    let unlinked = rustix::fs::unlinkat(&directory, NODE_MODULES, AtFlags::empty());
-    match unlinked {
-        Ok(()) | Err(Errno::NOENT) => {}
-        Err(errno) => return Err(errno.into()),
-    }
-    match rustix::fs::symlinkat(target, &directory, NODE_MODULES) {
-        // A vessel beside this one has made the same link.
-        Ok(()) | Err(Errno::EXIST) => Ok(()),
-        Err(errno) => Err(errno.into()),
-    }
 }

@@ -8,8 +8,24 @@ use crate::model::package::Package;
 
 /// The keys of dependencies that are installed.
 const INSTALLED: [&str; 2] = ["dependencies", "optionalDependencies"];
-/// Where a dependency of this beginning comes from the code itself.
-const LOCAL: [&str; 6] = ["file:", "link:", "workspace:", "./", "../", "/"];
+/// The keys of all dependencies that npm looks at.
+const LOOKED_AT: [&str; 4] =
+    ["dependencies", "optionalDependencies", "peerDependencies", "devDependencies"];
+/// What the addresses of dependencies begin with. npm takes anything else with a `/` for a path, or for a
+/// repository of GitHub.
+const ADDRESSES: [&str; 9] = [
+    "https://",
+    "http://",
+    "git+https://",
+    "git+http://",
+    "git+ssh://",
+    "git://",
+    "github:",
+    "gitlab:",
+    "bitbucket:",
+];
+/// Ends of names that npm takes for files.
+const ARCHIVES: [&str; 3] = [".tgz", ".tar.gz", ".tar"];
 /// Keys that concern the code. npm would run its scripts, which expect the files of the code.
 const OF_CODE: [&str; 4] = ["scripts", "bin", "files", "main"];
 
@@ -43,11 +59,11 @@ pub fn manifest(files: &[NeedsFile], packages: &[Package]) -> Result<Option<Mani
              share cannot have; name what they need in `dependencies`"
         ));
     }
-    if let Some(local) = INSTALLED.iter().find_map(|key| local_dependency(root.get(*key)?)) {
-        return Err(format!(
-            "`{local}` of {name} comes from the code itself, which an environment that runs share \
-             cannot have; name a package of the registry, or require the file by its path"
-        ));
+    if let Some(local) = LOOKED_AT.iter().find_map(|key| local_dependency(root.get(*key)?)) {
+        return Err(format!("`{local}` of {name} {LOCAL}"));
+    }
+    if root.get("overrides").is_some_and(|overrides| !are_remote(overrides)) {
+        return Err(format!("`overrides` of {name} {LOCAL}"));
     }
     OF_CODE.iter().for_each(|key| {
         root.remove(*key);
@@ -75,19 +91,103 @@ pub fn manifest(files: &[NeedsFile], packages: &[Package]) -> Result<Option<Mani
         own.is_some() && file.name != name && (packages.is_empty() || file.name == ".npmrc")
     };
     let others: Vec<_> = files.iter().filter(counts).collect();
+    for file in &others {
+        check_other(file)?;
+    }
     let is_locked = others.iter().any(|file| file.name != ".npmrc");
     let others = others.into_iter().map(|file| (file.name.clone(), file.content.clone()));
     let files = std::iter::once((name.to_owned(), content)).chain(others).collect();
     Ok(Some(Manifest { files, is_locked }))
 }
 
-/// The name of the first dependency that comes from the code itself.
+const LOCAL: &str = "comes from the code itself, which an environment that runs share cannot have; name a package \
+                     of the registry, or require the file by its path";
+
+/// The name of the first dependency that is neither of the registry nor of an address.
 fn local_dependency(dependencies: &Value) -> Option<&str> {
     let mut entries = dependencies.as_object()?.iter();
-    let is_local = |range: &Value| {
-        range.as_str().is_some_and(|range| LOCAL.iter().any(|start| range.starts_with(start)))
+    let is_remote = |range: &Value| range.as_str().is_some_and(is_remote);
+    entries.find(|(_, range)| !is_remote(range)).map(|(name, _)| name.as_str())
+}
+
+/// Whether `spec` names a version, a tag, an alias, an address or a repository of GitHub.
+fn is_remote(spec: &str) -> bool {
+    let spec = spec.trim();
+    if ADDRESSES.iter().any(|start| spec.starts_with(start)) {
+        return true;
+    }
+    let spec = spec.strip_prefix("npm:").map_or(spec, |alias| {
+        alias.get(1..).and_then(|rest| rest.rsplit_once('@')).map_or("", |(_, range)| range)
+    });
+    if let Some((owner, repository)) = spec.split_once('/') {
+        let is_word = |text: &str, more: &str| {
+            text.starts_with(|it: char| it.is_ascii_alphanumeric())
+                && text.chars().all(|it| it.is_ascii_alphanumeric() || more.contains(it))
+        };
+        return is_word(owner, "-") && is_word(repository, "._-#");
+    }
+    let lower = spec.to_ascii_lowercase();
+    !spec.starts_with(['.', '$'])
+        && spec != "~"
+        && !spec.contains([':', '\\'])
+        && !ARCHIVES.iter().any(|end| lower.ends_with(end))
+}
+
+/// The same for all of `overrides`, which may refer to a dependency as `$name`.
+fn are_remote(overrides: &Value) -> bool {
+    match overrides {
+        Value::Object(entries) => entries.values().all(are_remote),
+        Value::String(spec) => spec.starts_with('$') || is_remote(spec),
+        _ => false,
+    }
+}
+
+/// Refuses a lock file or settings that lead to files.
+fn check_other(file: &NeedsFile) -> Result<(), String> {
+    let name = &file.name;
+    if name != ".npmrc" {
+        let lock: Value =
+            serde_json::from_slice(&file.content).map_err(|error| format!("{name}: {error}"))?;
+        return match is_remote_lock(&lock) {
+            true => Ok(()),
+            false => Err(format!("a package of {name} {LOCAL}")),
+        };
+    }
+    let text = std::str::from_utf8(&file.content).map_err(|_| format!("{name} is not UTF-8"))?;
+    let keys = text.lines().map(|line| line.split('=').next().unwrap_or("").trim());
+    let mut keys = keys.map(|key| key.trim_matches(['"', '\'']));
+    // A key with a variable hides what it is.
+    let leads_elsewhere = |key: &str| {
+        !key.starts_with("//")
+            && (["config", "prefix", "workspace", "${"].iter().any(|part| key.contains(part)))
     };
-    entries.find(|(_, range)| is_local(range)).map(|(name, _)| name.as_str())
+    match keys.any(leads_elsewhere) {
+        true => {
+            Err(format!("{name} names other settings or places; write the settings themselves"))
+        }
+        false => Ok(()),
+    }
+}
+
+/// Whether all packages of a lock file come from a registry or an address. The depth of JSON is bounded.
+fn is_remote_lock(lock: &Value) -> bool {
+    let is_place = |key: &str| {
+        key.is_empty() || key.starts_with("node_modules/") && !key.split('/').any(|it| it == "..")
+    };
+    let fetched = |text: &str| ADDRESSES.iter().any(|start| text.starts_with(start));
+    match lock {
+        Value::Object(entries) => entries.iter().all(|(key, value)| match (key.as_str(), value) {
+            ("resolved", Value::String(address)) => fetched(address),
+            ("link", Value::Bool(is_link)) => !is_link,
+            ("version", Value::String(version)) => is_remote(version),
+            ("packages", Value::Object(places)) => {
+                places.iter().all(|(place, value)| is_place(place) && is_remote_lock(value))
+            }
+            (_, value) => is_remote_lock(value),
+        }),
+        Value::Array(values) => values.iter().all(is_remote_lock),
+        _ => true,
+    }
 }
 
 #[cfg(test)]
@@ -139,6 +239,17 @@ mod tests {
         for (own, expected) in [
             (r#"{"dependencies": {"lib": "file:./lib"}}"#, "`lib` of package.json"),
             (r#"{"optionalDependencies": {"lib": "../lib"}}"#, "`lib` of package.json"),
+            (r#"{"dependencies": {"lib": "~/lib"}}"#, "`lib` of package.json"),
+            (r#"{"dependencies": {"lib": "."}}"#, "`lib` of package.json"),
+            (r#"{"dependencies": {"lib": ".."}}"#, "`lib` of package.json"),
+            (r#"{"dependencies": {"lib": "/srv/lib"}}"#, "`lib` of package.json"),
+            (r#"{"dependencies": {"lib": "a/b/c"}}"#, "`lib` of package.json"),
+            (r#"{"dependencies": {"lib": "lib.TGZ"}}"#, "`lib` of package.json"),
+            (r#"{"dependencies": {"lib": "FILE:lib"}}"#, "`lib` of package.json"),
+            (r#"{"dependencies": {"lib": "npm:file:../lib"}}"#, "`lib` of package.json"),
+            (r#"{"peerDependencies": {"lib": "link:lib"}}"#, "`lib` of package.json"),
+            (r#"{"dependencies": {"lib": 1}}"#, "`lib` of package.json"),
+            (r#"{"overrides": {"a": {"lib": "file:/srv/lib"}}}"#, "`overrides` of package.json"),
             (r#"{"workspaces": ["a"]}"#, "`workspaces`"),
             (r#"{"dependencies": "#, "package.json: "),
             ("[]", "is no JSON object"),
@@ -146,5 +257,59 @@ mod tests {
             let error = manifest(&[file("package.json", own)], &[]).unwrap_err();
             assert!(error.contains(expected), "{error}");
         }
+    }
+
+    #[test]
+    fn dependencies_of_registries_and_addresses_pass() {
+        for spec in [
+            "",
+            "*",
+            "1.2.3",
+            "^4",
+            "~1.2",
+            ">=1 <2 || 3.x",
+            "latest",
+            "npm:other@^1",
+            "npm:@a/b@1",
+            "https://h/x.tgz",
+            "git+ssh://git@h/x.git",
+            "github:a/b",
+            "a/b",
+            "a/b#v1.0",
+        ] {
+            assert!(is_remote(spec), "{spec}");
+        }
+    }
+
+    #[test]
+    fn lock_files_and_settings_that_lead_to_files_are_refused() {
+        let own = file("package.json", r#"{"dependencies": {"a": "^1"}}"#);
+        let with = |name: &str, content: &str| manifest(&[own.clone(), file(name, content)], &[]);
+        for lock in [
+            r#"{"packages": {"node_modules/a": {"resolved": "file:../../a.tgz"}}}"#,
+            r#"{"packages": {"node_modules/a": {"resolved": "lib", "link": true}}}"#,
+            r#"{"packages": {"../a": {"version": "1.0.0"}}}"#,
+            r#"{"dependencies": {"a": {"version": "file:a"}}}"#,
+        ] {
+            assert!(
+                with("package-lock.json", lock).unwrap_err().contains("from the code itself"),
+                "{lock}"
+            );
+        }
+        let sound = r#"{"name": "x", "version": "1.0.0", "packages": {"": {"dependencies": {"a": "^1"}},
+            "node_modules/a": {"version": "1.0.0", "resolved": "https://h/a.tgz", "integrity": "sha512-x"}}}"#;
+        assert!(with("package-lock.json", sound).unwrap().unwrap().is_locked);
+        for settings in ["userconfig=/w/x", "globalconfig = x", "prefix=/w", "${A}config=x"] {
+            assert!(with(".npmrc", settings).unwrap_err().contains("other settings"), "{settings}");
+        }
+        assert!(
+            with(
+                ".npmrc",
+                "registry=https://h/
+//h/:_authToken=${TOKEN}
+"
+            )
+            .is_ok()
+        );
     }
 }

@@ -3,11 +3,13 @@
 //! installed; `install` runs the package managers.
 
 pub mod cache;
+mod code_files;
 pub(super) mod install;
 pub mod machine;
 mod manifest;
 mod plan;
 mod requirements;
+mod size;
 
 use std::path::{Path, PathBuf};
 
@@ -41,6 +43,9 @@ pub(super) fn preview(
     settings: &Settings,
 ) -> Option<PackagesPreview> {
     let Program::Code(code) = launch.program else { return None };
+    if launch.runs_elsewhere() {
+        return None;
+    }
     let file = match (&code.origin, code.language) {
         (Origin::File { .. }, _) | (_, Language::Bash) => None,
         (_, Language::Python) => Some(plan::PYTHON_FILE),
@@ -52,15 +57,26 @@ pub(super) fn preview(
     if is_nothing && file.is_none() {
         return None;
     }
+    let cache = PackageCache::new(settings);
     let key = || {
         let user = launch.user.map(|name| identity(name, &settings.allowed_users)).transpose();
         let own = || rustix::process::geteuid().as_raw();
         let uid = user.ok()?.map_or_else(own, |it| it.uid);
-        let (environment, secrets) = (launch.environment, launch.secrets);
-        let interpreter = interpreter(code, environment, work).ok()?;
-        Some(needs.key(&Basis { interpreter: &interpreter.identity, uid, environment, secrets }))
+        let environment = launch.environment;
+        let of_key = interpreter(code, environment, work).ok()?.identity;
+        // The values of secrets count, and a look at a start does not know them.
+        let is_secret = |value: &&str| {
+            launch
+                .secrets
+                .iter()
+                .any(|secret| !secret.is_empty() && value.contains(secret.as_str()))
+        };
+        if plan::directing(environment).values().any(is_secret) {
+            return None;
+        }
+        let salt = cache.salt();
+        Some(needs.key(&Basis { interpreter: &of_key, uid, environment, salt }))
     };
-    let cache = PackageCache::new(settings);
     let key = file.is_none().then(key).flatten();
     Some(PackagesPreview {
         packages: code.packages.iter().map(|it| it.requirement(code.language)).collect(),

@@ -69,12 +69,8 @@ impl ProcessLauncher {
             open_to_others(&settings.work_dir, "work_dir")?;
             start_error::warn_of_other_users(&settings.work_dir);
         }
-        if settings.install_packages {
-            let directory = &settings.packages_dir;
-            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-        }
         let work_directories = WorkDirectories::new(settings.work_dir.clone());
-        let packages = PackageCache::new(&settings);
+        let packages = PackageCache::open(&settings)?;
         let spawning = Arc::new(Histogram::of_durations(&LATENCY_BOUNDS));
         Ok(Self {
             settings,
@@ -354,7 +350,9 @@ impl Launcher for ProcessLauncher {
     }
 
     fn shortage(&self, bytes: u64) -> Option<String> {
-        shortage::find(&self.settings.work_dir, bytes)
+        let lack_of_packages =
+            || self.settings.install_packages.then(|| self.packages.lack_of_room()).flatten();
+        shortage::find(&self.settings.work_dir, bytes).or_else(lack_of_packages)
     }
 
     fn check_user(&self, name: &str) -> Result<(), String> {

@@ -1,15 +1,15 @@
 //! The data directory: its lock, its schema, and its private files.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::fs::{self, DirBuilder, File, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 
 use crate::model::variable::SECRETS_DIRECTORY;
-use crate::os::private_file;
+use crate::os::{lock_file, private_file};
 use crate::store::StorageError;
 use crate::store::sled::files::DATABASE_DIRECTORY;
 
@@ -212,37 +212,9 @@ pub fn is_data_directory_in_use(directory: &Path) -> Option<bool> {
 /// Locks the directory. Waits up to [`LOCK_WAIT`] for a server that is ending.
 fn lock(directory: &Path) -> Result<File, DirectoryError> {
     let path = directory.join(LOCK_FILE);
-    let failed = DirectoryError::file("cannot lock", &path);
-    let mut file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(&path)
-        .map_err(&failed)?;
-    let deadline = Instant::now() + LOCK_WAIT;
-    loop {
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => break,
-            Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < deadline => {
-                std::thread::sleep(LOCK_POLL);
-            }
-            Err(rustix::io::Errno::WOULDBLOCK) => {
-                let mut holder = String::new();
-                let _ = (&file).take(20).read_to_string(&mut holder);
-                let holder = match holder.trim() {
-                    "" => "unknown".to_owned(),
-                    holder => holder.to_owned(),
-                };
-                return Err(DirectoryError::InUse { path: directory.to_owned(), holder });
-            }
-            Err(error) => return Err(failed(error.into())),
-        }
-    }
-    // The process id is for the message above only, so it is not synced.
-    file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())).map_err(failed)?;
-    Ok(file)
+    let locked = lock_file::lock(&path, LOCK_WAIT);
+    let locked = locked.map_err(DirectoryError::file("cannot lock", &path))?;
+    locked.map_err(|holder| DirectoryError::InUse { path: directory.to_owned(), holder })
 }
 
 /// The schema of the database in `directory`; a directory without one gets the present one.

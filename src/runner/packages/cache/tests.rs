@@ -1,5 +1,6 @@
 //! Environments: installed once, kept while in use, and never taken for whole when they are not.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::*;
@@ -24,9 +25,17 @@ fn claim<'c>(cache: &'c PackageCache, key: &str) -> Claim<'c> {
 #[track_caller]
 fn install<'c>(cache: &'c PackageCache, key: &str, bytes: usize) -> Held<'c> {
     let Claim::Install(installation) = claim(cache, key) else { panic!("{key} is there") };
-    let place = installation.begin(None).unwrap();
+    let place = installation.begin().unwrap();
     fs::write(place.join("file"), vec![1; bytes]).unwrap();
-    installation.complete("x").unwrap()
+    finish(installation)
+}
+
+#[track_caller]
+fn finish(installation: Installation<'_>) -> Held<'_> {
+    match installation.complete("x", &|| false) {
+        Ok(held) => held.expect("nothing interrupts it"),
+        Err((_, error)) => panic!("{error}"),
+    }
 }
 
 #[test]
@@ -45,7 +54,7 @@ fn what_an_interrupted_installation_leaves_is_not_whole_and_goes() {
     let directory = tempfile::tempdir().unwrap();
     let first = cache(directory.path(), u64::MAX);
     let Claim::Install(installation) = claim(&first, KEY) else { panic!() };
-    let place = installation.begin(None).unwrap();
+    let place = installation.begin().unwrap();
     fs::write(place.join("half"), "x").unwrap();
     // The server ends without a word.
     std::mem::forget(installation);
@@ -59,13 +68,13 @@ fn what_an_interrupted_installation_leaves_is_not_whole_and_goes() {
     // One that fails leaves nothing.
     fs::remove_file(next.marker(KEY)).unwrap();
     let Claim::Install(installation) = claim(&next, KEY) else { panic!() };
-    installation.begin(None).unwrap();
+    installation.begin().unwrap();
     drop(installation);
     assert!(!place.exists());
     // A marker that has outlived its environment counts for nothing.
     fs::write(next.marker(KEY), r#"{"bytes": 1, "packages": ""}"#).unwrap();
     let Claim::Install(installation) = claim(&next, KEY) else { panic!() };
-    installation.begin(None).unwrap();
+    installation.begin().unwrap();
     assert!(!next.marker(KEY).exists());
 }
 
@@ -82,14 +91,14 @@ fn vessels_with_the_same_needs_wait_for_one_installation() {
                 };
                 let held = match cache.claim(KEY, &|| false, &on_wait) {
                     Claim::Ready(held) => held,
-                    Claim::Interrupted => panic!("nothing interrupts it"),
+                    Claim::Interrupted | Claim::Failed(_) => panic!("nothing interrupts it"),
                     Claim::Install(installation) => {
                         installed.fetch_add(1, Ordering::SeqCst);
-                        installation.begin(None).unwrap();
+                        installation.begin().unwrap();
                         while waited.load(Ordering::SeqCst) < 3 {
                             std::thread::yield_now();
                         }
-                        installation.complete("x").unwrap()
+                        finish(installation)
                     }
                 };
                 assert!(cache.place(&held.key).is_dir());
@@ -111,6 +120,84 @@ fn a_vessel_that_is_over_waits_no_longer() {
     assert!(matches!(claimed, Claim::Interrupted));
     drop(installation);
     assert!(matches!(claim(&cache, KEY), Claim::Install(_)));
+}
+
+#[test]
+fn an_installation_that_fails_has_failed_for_all_that_waited() {
+    let directory = tempfile::tempdir().unwrap();
+    let cache = cache(directory.path(), u64::MAX);
+    let (installed, waited) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let reason = || StartError::from("the index is away".to_owned());
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let on_wait = || {
+                    waited.fetch_add(1, Ordering::SeqCst);
+                };
+                match cache.claim(KEY, &|| false, &on_wait) {
+                    Claim::Install(installation) => {
+                        installed.fetch_add(1, Ordering::SeqCst);
+                        let place = installation.begin().unwrap();
+                        while waited.load(Ordering::SeqCst) < 3 {
+                            std::thread::yield_now();
+                        }
+                        assert_eq!(installation.fail(reason()), reason());
+                        assert!(!place.exists());
+                    }
+                    Claim::Failed(error) => assert_eq!(error, reason()),
+                    Claim::Ready(_) | Claim::Interrupted => panic!("it is there"),
+                }
+            });
+        }
+    });
+    assert_eq!(installed.load(Ordering::SeqCst), 1);
+    // A later vessel tries again.
+    assert!(matches!(claim(&cache, KEY), Claim::Install(_)));
+}
+
+#[test]
+fn a_removal_is_waited_for_without_a_word() {
+    let directory = tempfile::tempdir().unwrap();
+    let cache = cache(directory.path(), u64::MAX);
+    cache.lock().insert(KEY.to_owned(), Use::Removing);
+    let looks = AtomicUsize::new(0);
+    let is_over = || looks.fetch_add(1, Ordering::SeqCst) > 1;
+    let claimed = cache.claim(KEY, &is_over, &|| panic!("no other vessel installs it"));
+    assert!(matches!(claimed, Claim::Interrupted));
+}
+
+#[test]
+fn a_marker_goes_with_an_installation_that_is_not_complete() {
+    let directory = tempfile::tempdir().unwrap();
+    let cache = cache(directory.path(), u64::MAX);
+    let Claim::Install(installation) = claim(&cache, KEY) else { panic!() };
+    let place = installation.begin().unwrap();
+    fs::write(cache.marker(KEY), r#"{"bytes": 1, "packages": ""}"#).unwrap();
+    drop(installation);
+    assert!(!cache.marker(KEY).exists() && !place.exists());
+    // A stop while the size is counted.
+    let Claim::Install(installation) = claim(&cache, KEY) else { panic!() };
+    installation.begin().unwrap();
+    assert!(matches!(installation.complete("x", &|| true), Ok(None)));
+    assert!(!cache.marker(KEY).exists() && !place.exists());
+}
+
+#[test]
+fn one_server_has_the_directory_and_its_salt() {
+    let directory = tempfile::tempdir().unwrap();
+    let settings = Settings {
+        packages_dir: directory.path().join("packages"),
+        install_packages: true,
+        ..Settings::defaults(directory.path().to_owned())
+    };
+    let first = PackageCache::open(&settings).unwrap();
+    assert_eq!(first.salt().len(), SALT_BYTES);
+    assert_eq!(PackageCache::new(&settings).salt(), first.salt());
+    let error = PackageCache::open(&settings).unwrap_err().to_string();
+    assert!(error.contains("is in use by another server"), "{error}");
+    let salt = first.salt().to_vec();
+    drop(first);
+    assert_eq!(PackageCache::open(&settings).unwrap().salt(), salt);
 }
 
 #[test]
