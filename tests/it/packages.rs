@@ -468,7 +468,7 @@ fn what_the_machine_lacks_is_said_at_apply_and_not_blamed_on_the_vessel() {
     let said = "system_packages: not installed on this machine: boathook-none";
     let file = serde_json::to_vec(&system(&["dpkg", "boathook-none"])).unwrap();
     let check = "/api/v1/fleets/check?by=name";
-    let checked = api.call("POST", check, Some(("application/json", file))).expect(200).data();
+    let checked = api.call("POST", check, Some(("application/yaml", file))).expect(200).data();
     assert!(checked["warnings"].to_string().contains(said), "{checked}");
     let applied = put(&system(&["dpkg", "boathook-none"]));
     let warnings = applied["warnings"].to_string();

@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 
 use super::plan::{NODE_FILES, NeedsFile};
 use crate::model::package::Package;
+use crate::model::source::Language;
 
 /// The keys of dependencies that are installed.
 const INSTALLED: [&str; 2] = ["dependencies", "optionalDependencies"];
@@ -116,9 +117,13 @@ fn is_remote(spec: &str) -> bool {
     if ADDRESSES.iter().any(|start| spec.starts_with(start)) {
         return true;
     }
-    let spec = spec.strip_prefix("npm:").map_or(spec, |alias| {
-        alias.get(1..).and_then(|rest| rest.rsplit_once('@')).map_or("", |(_, range)| range)
-    });
+    if let Some(alias) = spec.strip_prefix("npm:") {
+        let at = alias.rfind('@').filter(|at| *at > 0).unwrap_or(alias.len());
+        let (name, range) = alias.split_at_checked(at).unwrap_or((alias, ""));
+        let package = Package { name: name.to_owned(), version: None };
+        return package.fault_of_name(Language::Node).is_none()
+            && is_remote(range.strip_prefix('@').unwrap_or(range));
+    }
     if let Some((owner, repository)) = spec.split_once('/') {
         let is_word = |text: &str, more: &str| {
             text.starts_with(|it: char| it.is_ascii_alphanumeric())
