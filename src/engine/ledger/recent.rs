@@ -222,7 +222,7 @@ mod tests {
         let latest = recent.before(Some(loud), None);
         let ended_at = Timestamp::from_millis(1_700_000_010_000);
         assert_eq!(latest.first().map(|delivery| delivery.received_at), Some(ended_at));
-        let older = recent.before(None, Some(latest[998].id));
+        let older = recent.before(None, Some(latest[997].id));
         assert_eq!(older.len(), 2, "the oldest of the loud fleet and that of the quiet one");
 
         for fleet in 0..10_000 {
