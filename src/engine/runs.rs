@@ -94,7 +94,7 @@ impl Engine {
             Some(fleet) => Box::new(self.store.runs_of_fleet_before(fleet, before)),
             None => Box::new(self.store.runs_before(before)),
         };
-        // The time in an id is never earlier than that of its run.
+        // No id has an earlier time than its run.
         let first = filter.since.map(RunId::first_at);
         let mut page = RunPage { runs: Vec::new(), next_before: None };
         let mut last: Option<RunId> = None;

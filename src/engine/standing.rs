@@ -78,7 +78,7 @@ impl LatestEnds {
     }
 }
 
-/// The one with the greater id, which is that of the run accepted later.
+/// The end with the greater id: its run was accepted later.
 fn newer(one: LatestEnd, other: LatestEnd) -> LatestEnd {
     if one.map(|(id, _)| id) < other.map(|(id, _)| id) { other } else { one }
 }

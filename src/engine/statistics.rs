@@ -75,7 +75,7 @@ pub(super) fn count_stored_runs(store: &Store, now: Timestamp) -> Result<(), Sto
         return Ok(());
     }
     let mut since = Hour::of(now.minus(KEPT_FOR));
-    // The time in an id is never earlier than that of its run.
+    // No id has an earlier time than its run.
     let first = RunId::first_at(since.start());
     let mut tallies: BTreeMap<(Hour, Scope), Tally> = BTreeMap::new();
     let mut runs = 0;
@@ -109,30 +109,18 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::model::ids::{FleetId, ProjectId, RunIds};
-    use crate::model::run::{PayloadSize, RunRecord, Status, Trigger};
+    use crate::model::ids::{FleetId, RunIds};
+    use crate::model::run::{RunRecord, Status};
 
     fn run(id: RunId, fleet: FleetId, status: Status) -> RunRecord {
         let queued_at = id.time();
         let started_at = status.is_final().then(|| queued_at.plus(Duration::from_secs(2)));
         RunRecord {
-            id,
             fleet_id: fleet,
-            fleet_name: "site".to_owned(),
-            fleet_version: 1,
-            project_id: ProjectId::random(),
-            trigger: Trigger::Webhook,
             status,
-            reason: None,
-            replay_of: None,
-            sequence: 1,
-            payload: PayloadSize::default(),
-            output_bytes: 0,
-            crashes: 0,
-            queued_at,
             started_at,
             ended_at: started_at.map(|time| time.plus(Duration::from_secs(7))),
-            arrival: None,
+            ..RunRecord::example(id)
         }
     }
 

@@ -143,8 +143,8 @@ mod tests {
     use super::*;
     use crate::model::cgi::CgiResponse;
     use crate::model::clock::Timestamp;
-    use crate::model::ids::{FleetId, ProjectId, RunIds};
-    use crate::model::run::{PayloadSize, Status, Trigger};
+    use crate::model::ids::RunIds;
+    use crate::model::run::Status;
 
     const LONG: Duration = Duration::from_secs(600);
 
@@ -153,25 +153,7 @@ mod tests {
     }
 
     fn ended(run: RunId) -> RunRecord {
-        RunRecord {
-            id: run,
-            fleet_id: FleetId::random(),
-            fleet_name: String::new(),
-            fleet_version: 1,
-            project_id: ProjectId::random(),
-            trigger: Trigger::Webhook,
-            status: Status::Success,
-            reason: None,
-            replay_of: None,
-            sequence: 1,
-            payload: PayloadSize::default(),
-            output_bytes: 0,
-            crashes: 0,
-            queued_at: Timestamp::default(),
-            started_at: None,
-            ended_at: None,
-            arrival: None,
-        }
+        RunRecord { status: Status::Success, ..RunRecord::example(run) }
     }
 
     fn answer(body: &str) -> VesselAnswer {

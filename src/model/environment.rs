@@ -3,7 +3,7 @@
 
 use std::fmt::{self, Display, Write};
 
-/// See the module. Has no `Debug` of its values, some of which are secrets.
+/// See the module. `Debug` shows no values: some are secrets.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Environment {
     /// `NAME=value` of each variable. A replaced value stays in here.

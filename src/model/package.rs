@@ -75,7 +75,7 @@ impl Package {
     }
 }
 
-/// Whether `name` is that of a Debian package, with or without its architecture (Debian Policy 5.6.7).
+/// Whether a Debian package may have this `name`, with or without its architecture (Debian Policy 5.6.7).
 pub fn is_debian_name(name: &str) -> bool {
     let (base, architecture) = name.split_once(':').unwrap_or((name, "any"));
     let is_word = |text: &str, more: &str| {

@@ -179,6 +179,32 @@ pub struct RunRecord {
     pub arrival: Option<PackedArrival>,
 }
 
+#[cfg(test)]
+impl RunRecord {
+    /// A run of a webhook that waits, queued at the time of its id.
+    pub fn example(id: RunId) -> Self {
+        Self {
+            id,
+            fleet_id: FleetId::random(),
+            fleet_name: "site".to_owned(),
+            fleet_version: 1,
+            project_id: ProjectId::random(),
+            trigger: Trigger::Webhook,
+            status: Status::Scheduled,
+            reason: None,
+            replay_of: None,
+            sequence: 1,
+            payload: PayloadSize::default(),
+            output_bytes: 0,
+            crashes: 0,
+            queued_at: id.time(),
+            started_at: None,
+            ended_at: None,
+            arrival: None,
+        }
+    }
+}
+
 impl RunRecord {
     /// What its request brought beside head and body.
     pub fn arrival(&self) -> ArrivalRecord {

@@ -53,7 +53,7 @@ enum RunsVerb {
     /// Count the runs of the last day, week and month by how they ended, and say how long they took
     #[command(after_help = "\
 Runs count in the hour in which they were accepted, once they have ended, also when they are kept no longer.
-RATE is that of SUCCESS among SUCCESS and ERRORED. MEDIAN and P95 are at most a sixteenth off.")]
+RATE is the share of SUCCESS in SUCCESS and ERRORED. MEDIAN and P95 are at most a sixteenth off.")]
     Stats(StatsArgs),
     /// Show a run and its vessels
     Show {

@@ -25,7 +25,7 @@ pub struct VesselBase {
     clone_location: Option<String>,
 }
 
-/// The bases that were used last.
+/// The bases that were made last.
 #[derive(Debug, Default)]
 pub struct VesselBases {
     kept: Mutex<VecDeque<Kept>>,

@@ -12,7 +12,7 @@ use crate::model::graph::{Condition, Path};
 use crate::model::guardrails::Guardrails;
 use crate::model::ids::{FleetId, InstanceId, OrganizationId, ProjectId, RunId, RunIds, VesselId};
 use crate::model::overlap::Overlap;
-use crate::model::run::{PayloadSize, RunRecord, Status, Trigger};
+use crate::model::run::{PayloadSize, RunRecord, Status};
 
 /// 2022-03-04T00:05:06.007Z.
 const ACCEPTED_MS: i64 = 1_646_352_306_007;
@@ -69,23 +69,15 @@ pub(super) fn fleet(vessels: &str, paths: &[&str]) -> Arc<FleetVersion> {
 fn claim(version: &Arc<FleetVersion>, vessel: usize, payload: PayloadSize) -> Claim {
     let at = |later_ms| Timestamp::from_millis(ACCEPTED_MS + later_ms);
     let run = RunRecord {
-        id: run_id(),
         fleet_id: version.fleet_id,
         fleet_name: version.definition.name.clone(),
         fleet_version: version.version,
         project_id: version.project_id,
-        trigger: Trigger::Webhook,
         status: Status::Running,
-        reason: None,
-        replay_of: None,
-        sequence: 1,
         payload,
-        output_bytes: 0,
-        crashes: 0,
         queued_at: at(0),
         started_at: Some(at(2_000)),
-        ended_at: None,
-        arrival: None,
+        ..RunRecord::example(run_id())
     };
     Claim {
         vessel_run: run.id.vessel_run(vessel),

@@ -94,25 +94,7 @@ impl World {
 }
 
 fn record(id: RunId) -> RunRecord {
-    RunRecord {
-        id,
-        fleet_id: FleetId::random(),
-        fleet_name: "site".to_owned(),
-        fleet_version: 1,
-        project_id: crate::model::ids::ProjectId::random(),
-        trigger: crate::model::run::Trigger::Webhook,
-        status: Status::Scheduled,
-        reason: None,
-        replay_of: None,
-        sequence: 1,
-        payload: crate::model::run::PayloadSize::default(),
-        output_bytes: 0,
-        crashes: 0,
-        queued_at: at(0),
-        started_at: None,
-        ended_at: None,
-        arrival: None,
-    }
+    RunRecord { queued_at: at(0), ..RunRecord::example(id) }
 }
 
 fn arrival(id: &str, body: u8, id_is_signed: bool) -> ArrivalRecord {

@@ -1,6 +1,6 @@
 use super::*;
-use crate::model::ids::{ProjectId, RunId, RunIds};
-use crate::model::run::{PayloadSize, Status, Trigger};
+use crate::model::ids::{RunId, RunIds};
+use crate::model::run::{PayloadSize, Status};
 
 /// A history and the rows that it has written.
 struct Past {
@@ -27,23 +27,13 @@ impl Past {
     /// A run of 10 bytes ends.
     fn end(&mut self, now: Timestamp) -> RunId {
         let run = RunRecord {
-            id: self.ids.next(now, 1),
             fleet_id: self.fleet,
-            fleet_name: "f".to_owned(),
-            fleet_version: 1,
-            project_id: ProjectId::random(),
-            trigger: Trigger::Api,
             status: Status::Success,
-            reason: None,
-            replay_of: None,
-            sequence: 1,
             payload: PayloadSize { head_bytes: 2, body_bytes: 3 },
             output_bytes: 5,
-            crashes: 0,
             queued_at: now,
-            started_at: None,
             ended_at: Some(now),
-            arrival: None,
+            ..RunRecord::example(self.ids.next(now, 1))
         };
         let change = self.history.enter(&run, now);
         self.apply(&[change]);

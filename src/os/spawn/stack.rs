@@ -4,7 +4,7 @@ use std::ffi::c_void;
 use std::io;
 use std::ptr;
 
-/// Bytes of a stack, of which a child touches two pages.
+/// Bytes of a stack. A child touches two pages.
 const STACK_BYTES: usize = 64 * 1024;
 
 /// Memory for the stack of one child at a time.

@@ -94,7 +94,7 @@ pub(super) struct Installation<'c> {
     is_complete: bool,
 }
 
-/// The content of a marker. The time of its last change is that of the last use.
+/// The content of a marker. A use sets the time of its last change.
 #[derive(Serialize, Deserialize)]
 struct Marker {
     bytes: u64,

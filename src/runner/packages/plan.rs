@@ -161,7 +161,7 @@ impl Needs<'_> {
     }
 }
 
-/// Whether `name` is that of an environment.
+/// Whether an environment may have this `name`.
 pub fn is_key(name: &str) -> bool {
     name.len() == 2 * KEY_BYTES
         && name.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'a'..=b'f'))

@@ -3,8 +3,8 @@ use sled::Batch;
 use super::*;
 use crate::model::change::Change;
 use crate::model::clock::Timestamp;
-use crate::model::ids::{ProjectId, RunIds, VesselId};
-use crate::model::run::{OutputRecord, PayloadSize, Status, Trigger};
+use crate::model::ids::{RunIds, VesselId};
+use crate::model::run::{OutputRecord, PayloadSize, Status};
 use crate::store;
 
 const HEAD: &[u8] = b"{}";
@@ -15,23 +15,10 @@ fn stored(directory: &Path) -> (Store, RunId) {
     let (store, _committer) = store::open(directory).unwrap();
     let id = RunIds::after(None).next(Timestamp::from_millis(1), 7);
     let run = RunRecord {
-        id,
-        fleet_id: FleetId::random(),
-        fleet_name: "f".to_owned(),
-        fleet_version: 1,
-        project_id: ProjectId::random(),
-        trigger: Trigger::Webhook,
         status: Status::Success,
-        reason: None,
-        replay_of: None,
-        sequence: 1,
         payload: PayloadSize { head_bytes: HEAD.len() as u32, body_bytes: BODY_BYTES },
         output_bytes: 5,
-        crashes: 0,
-        queued_at: Timestamp::from_millis(1),
-        started_at: None,
-        ended_at: None,
-        arrival: None,
+        ..RunRecord::example(id)
     };
     let vessel = VesselRunRecord {
         id: id.vessel_run(0),

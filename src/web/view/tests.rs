@@ -8,7 +8,7 @@ use crate::model::fleet::Delivery;
 use crate::model::guardrails::ExitCodes;
 use crate::model::ids::RunIds;
 use crate::model::overlap::Overlap;
-use crate::model::run::{PayloadSize, RunRecord};
+use crate::model::run::RunRecord;
 use crate::model::runner::RunnerChoice;
 use crate::model::webhook::{PreviousToken, Token, Webhook};
 
@@ -19,23 +19,13 @@ fn at(millis: i64) -> Timestamp {
 fn run() -> RunView {
     let id = RunIds::after(None).next(at(0), 7);
     let run = RunRecord {
-        id,
-        fleet_id: FleetId::random(),
         fleet_name: "deploy".into(),
         fleet_version: 3,
-        project_id: ProjectId::random(),
         trigger: Trigger::OnDemand,
         status: Status::Running,
-        reason: None,
-        replay_of: None,
         sequence: 9,
-        payload: PayloadSize::default(),
-        output_bytes: 0,
-        crashes: 0,
-        queued_at: at(0),
         started_at: Some(at(5)),
-        ended_at: None,
-        arrival: None,
+        ..RunRecord::example(id)
     };
     let vessel = VesselRunRecord {
         id: id.vessel_run(0),

@@ -5,12 +5,18 @@ use std::fs;
 use serde_json::{Value, json};
 
 use super::{open, sign_in};
-use crate::harness::api::true_fleet;
+use crate::harness::api::{Api, true_fleet};
 use crate::harness::http::{exchange, post_request};
 use crate::harness::{Browser, Server};
 
 fn page_of(fleet: &str) -> String {
     format!("/fleets/{fleet}/triggers")
+}
+
+/// Keeps a secret named HOOK.
+fn keep_secret(api: &Api) {
+    let value = ("application/octet-stream", b"a secret of ours".to_vec());
+    api.call("PUT", "/api/v1/secrets/HOOK", Some(value)).expect(200);
 }
 
 #[test]
@@ -92,8 +98,7 @@ fn a_change_keeps_what_it_does_not_show() {
 fn what_no_sender_has_signed_is_not_called_verified() {
     let server = Server::start();
     let api = server.api();
-    let value = ("application/octet-stream", b"a secret of ours".to_vec());
-    api.call("PUT", "/api/v1/secrets/HOOK", Some(value)).expect(200);
+    keep_secret(&api);
     let fleet = api.apply(&true_fleet("deploy"));
     let hook = api.add_webhook(&fleet);
     hook.post(server.hooks(), &[], b"{}");
@@ -146,8 +151,7 @@ fn the_secret_of_asana_comes_in_a_handshake_that_its_owner_expects() {
 fn a_refused_delivery_is_found_copied_and_run_after_all() {
     let server = Server::start();
     let api = server.api();
-    let value = ("application/octet-stream", b"a secret of ours".to_vec());
-    api.call("PUT", "/api/v1/secrets/HOOK", Some(value)).expect(200);
+    keep_secret(&api);
     let mut file = true_fleet("deploy");
     file["webhook"] = json!({"verify": {"preset": "github", "secret": "HOOK"}});
     let fleet = api.apply(&file);
@@ -195,8 +199,7 @@ fn a_refused_delivery_is_found_copied_and_run_after_all() {
 fn an_observed_sender_shows_what_would_be_refused_and_is_enforced_by_one_click() {
     let server = Server::start();
     let api = server.api();
-    let value = ("application/octet-stream", b"a secret of ours".to_vec());
-    api.call("PUT", "/api/v1/secrets/HOOK", Some(value)).expect(200);
+    keep_secret(&api);
     let mut file = true_fleet("deploy");
     let verify = json!({"preset": "github", "secret": "HOOK"});
     file["webhook"] = json!({"verify": verify, "mode": "observe"});
